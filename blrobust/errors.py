@@ -1,0 +1,5 @@
+"""The one exception that the command line turns into a single line and exit code 2."""
+
+
+class UserError(ValueError):
+    """Something the user gave is not usable: the message names the value and what is legal."""

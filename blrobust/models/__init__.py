@@ -1,0 +1,1 @@
+"""The networks: ResNet-18 as the paper's authors used it, and ResNet-20."""
