@@ -1,0 +1,23 @@
+"""Files that are whole or not there: what a kill or a full disk must never leave half-written."""
+
+import os
+from pathlib import Path
+
+
+def temporary(path: Path) -> Path:
+    """Return the hidden neighbour in which a file is written before it is renamed."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 to a hidden neighbour, flush it to the disk, rename it to ``path``."""
+    neighbour = temporary(path)
+    try:
+        with neighbour.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        neighbour.replace(path)
+    except BaseException:
+        neighbour.unlink(missing_ok=True)
+        raise

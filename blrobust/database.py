@@ -1,0 +1,77 @@
+"""run.sqlite: the tables of a run, opened so that nothing finished is lost and readers disturb nobody."""
+
+import contextlib
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from blrobust.errors import UserError
+
+Outcomes = dict[str, NDArray[Any]]
+
+FILE = "run.sqlite"
+FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm")
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS cells (
+        model TEXT, kind TEXT, level REAL, draw INTEGER, n INTEGER, correct INTEGER,
+        forwards INTEGER, backwards INTEGER, seconds REAL, finished TEXT, outcomes BLOB,
+        PRIMARY KEY (model, kind, level, draw))""",
+    """CREATE TABLE IF NOT EXISTS pictures (
+        kind TEXT, level REAL, sample INTEGER, label INTEGER, png BLOB,
+        PRIMARY KEY (kind, level))""",
+    "CREATE TABLE IF NOT EXISTS labels (id INTEGER PRIMARY KEY, labels BLOB)",
+)
+
+
+def create(folder: Path, labels: NDArray[np.int16]) -> sqlite3.Connection:
+    """Open the database of a run for writing, with its tables and the data set's labels."""
+    with reading(folder), contextlib.ExitStack() as stack:
+        database = sqlite3.connect(folder / FILE)
+        stack.callback(database.close)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")  # a cell costs seconds, an fsync milliseconds
+        with database:
+            for table in TABLES:
+                database.execute(table)
+            row = (pack({"labels": labels}),)
+            database.execute("INSERT OR IGNORE INTO labels VALUES (0, ?)", row)
+        stack.pop_all()
+    return database
+
+
+def connect(folder: Path, *, finished: bool) -> sqlite3.Connection:
+    """Open the database of a run for reading; a finished one without touching its folder."""
+    file = folder / FILE
+    if not file.is_file():
+        raise UserError(f"{folder}: the run has no results ({FILE} is missing)")
+    # Even a reader of a WAL database creates its -wal and -shm files, unless it is immutable.
+    immutable = finished and not (folder / f"{FILE}-wal").exists()
+    mode = "immutable=1" if immutable else "mode=ro"
+    with reading(folder):
+        return sqlite3.connect(f"{file.resolve().as_uri()}?{mode}", uri=True)
+
+
+@contextlib.contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turn what a damaged or unusable database raises into one line that names the file."""
+    try:
+        yield
+    except (sqlite3.Error, zlib.error, SafetensorError, KeyError) as error:
+        raise UserError(f"{folder / FILE} cannot be used: {error}") from error
+
+
+def pack(arrays: Outcomes) -> bytes:
+    """Return arrays as compressed safetensors: compact, and never unpickled."""
+    return zlib.compress(save(arrays))
+
+
+def unpack(blob: bytes) -> Outcomes:
+    """Return the arrays of a blob."""
+    return load(zlib.decompress(blob))

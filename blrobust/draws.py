@@ -1,0 +1,68 @@
+"""Common random numbers: the noise of a sample depends on (stream, seed, draw, sample) alone.
+
+So the same sample gets the same noise under every model, level, batch size, device and order of
+work, and curves are paired across models and levels.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# One stream per use of randomness, so that no two uses share numbers under one seed.
+GAUSSIAN = 0
+UNIFORM = 1
+PIXEL = 2
+
+CACHE_BYTES = 2**30  # one draw of 10,000 CIFAR-10 images takes 123 MB
+
+
+def generator(*, stream: int, seed: int, draw: int, sample: int) -> np.random.Generator:
+    """Return the Philox generator of one sample, seeded by ``SeedSequence([stream, seed, draw, sample])``."""
+    entropy = np.random.SeedSequence([stream, seed, draw, sample])
+    return np.random.Generator(np.random.Philox(entropy))
+
+
+def standard_normal(shape: tuple[int, ...], *, seed: int, draw: int, samples: range) -> Tensor:
+    """Return N(0, 1) noise for the samples, float32 ``(len(samples), *shape)`` on the CPU."""
+    noise = np.empty((len(samples), *shape), np.float32)
+    for row, sample in zip(noise, samples, strict=True):
+        source = generator(stream=GAUSSIAN, seed=seed, draw=draw, sample=sample)
+        source.standard_normal(dtype=np.float32, out=row)
+    return torch.from_numpy(noise)
+
+
+def uniform(shape: tuple[int, ...], *, seed: int, draw: int, samples: range) -> Tensor:
+    """Return noise uniform in [-1, 1), float32 ``(len(samples), *shape)`` on the CPU."""
+    noise = np.empty((len(samples), *shape), np.float32)
+    for row, sample in zip(noise, samples, strict=True):
+        source = generator(stream=UNIFORM, seed=seed, draw=draw, sample=sample)
+        source.random(dtype=np.float32, out=row)
+    return torch.from_numpy(noise).mul_(2).sub_(1)
+
+
+class Cache:
+    """Keeps the blocks of one draw, so that every model and level of the draw reuses them.
+
+    ``make(draw, samples)`` returns a block, on the device it is used on. Blocks beyond
+    ``CACHE_BYTES`` are made anew each time; asking for another draw forgets the last one.
+    """
+
+    def __init__(self, make: Callable[[int, range], Tensor]) -> None:
+        self._make = make
+        self._draw = -1
+        self._blocks: dict[range, Tensor] = {}
+        self._room = CACHE_BYTES
+
+    def block(self, draw: int, samples: range) -> Tensor:
+        """Return the block of ``samples`` in ``draw``; read it, never write into it."""
+        if draw != self._draw:
+            self._draw, self._blocks, self._room = draw, {}, CACHE_BYTES
+        if samples in self._blocks:
+            return self._blocks[samples]
+        block = self._make(draw, samples)
+        if block.nbytes <= self._room:
+            self._blocks[samples] = block
+            self._room -= block.nbytes
+        return block

@@ -1,0 +1,55 @@
+"""The grid of perturbation levels, as the user writes it."""
+
+import math
+
+from blrobust.errors import UserError
+
+COUNT = 21  # levels of "a:b": the published grids have 21 points
+MOST = 1001  # a typing slip in the step must not ask for a million levels
+LEGAL = "legal: a:b (21 levels), a:b:step, or a list a,b,c; numbers finite and >= 0, a < b, step > 0"
+
+
+def parse(text: str) -> tuple[float, ...]:
+    """Return the levels that ``text`` names: sorted, without repetition, always with level 0.
+
+    ``a:b`` is 21 evenly spaced levels, ``a:b:step`` goes by steps and includes ``b`` where a step
+    lands on it, ``a,b,c`` is a list. Values are rounded to 12 significant digits, so that ``0:2``
+    gives 0.3 and not 0.30000000000000004. Raises ``UserError`` for anything else.
+    """
+    parts = text.split(":")
+    if len(parts) == 1:
+        values = [_number(part, text) for part in text.split(",")]
+    elif len(parts) == 2:
+        low, high = _ends(parts, text)
+        values = [low + (high - low) * (i / (COUNT - 1)) for i in range(COUNT)]
+    elif len(parts) == 3:
+        low, high = _ends(parts, text)
+        step = _number(parts[2], text)
+        if step == 0 or (high - low) / step >= MOST:
+            raise _illegal(text, f"the step must be > 0 and give at most {MOST} levels")
+        # The margin keeps the end of 0:1:0.1, where 1 / 0.1 may come out just below 10.
+        values = [low + step * i for i in range(math.floor((high - low) / step + 1e-9) + 1)]
+    else:
+        raise _illegal(text, "too many colons")
+    return tuple(sorted({0.0, *(float(f"{value:.12g}") for value in values)}))
+
+
+def _ends(parts: list[str], text: str) -> tuple[float, float]:
+    low, high = _number(parts[0], text), _number(parts[1], text)
+    if low >= high:
+        raise _illegal(text, f"the first level {low:g} is not below the last {high:g}")
+    return low, high
+
+
+def _number(part: str, text: str) -> float:
+    try:
+        value = float(part)
+    except ValueError:
+        raise _illegal(text, f"{part.strip()!r} is not a number") from None
+    if not math.isfinite(value) or value < 0:
+        raise _illegal(text, f"{part.strip()} is not a finite number >= 0")
+    return value
+
+
+def _illegal(text: str, reason: str) -> UserError:
+    return UserError(f"levels {text!r}: {reason}; {LEGAL}")

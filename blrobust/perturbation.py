@@ -1,0 +1,76 @@
+"""What the sweep measures: something that perturbs a block of samples and asks a model about it."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from blrobust.errors import UserError
+
+# The network always sees blocks of this size, because its sums, and so the last bits of its
+# answers, depend on the size of the batch.
+BLOCK = 100
+
+
+class Perturbation(Protocol):
+    """One kind of noise or attack, in one space, at any level."""
+
+    @property
+    def kind(self) -> str:
+        """Its name: the key in the store ("gaussian", "uniform", "pixel")."""
+
+    @property
+    def space(self) -> str:
+        """The space of its levels: "normalized", "pixel" or "legacy"."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        pixels: Tensor,
+        labels: Tensor,
+        *,
+        level: float,
+        draw: int,
+        samples: range,
+    ) -> dict[str, Tensor]:
+        """Perturb a block and return per-sample arrays ``(len(samples),)``, on any device.
+
+        ``pixels`` is float32 ``(b, C, H, W)`` in [0, 1], ``labels`` int64 ``(b,)``; both are shared
+        between calls and must not be written into. ``prediction`` (int16) is the class of the input
+        that counts: the perturbed one, or the clean one where an attack failed or was rejected.
+        ``forwards`` and ``backwards`` (int32), where given, are passes per sample; one forward and
+        no backward pass otherwise. Attacks add what else they know (success, distance, reason).
+        """
+
+    def picture(
+        self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range
+    ) -> Tensor | None:
+        """Return the perturbed block for display, within [0, 1], or ``None`` without a picture."""
+
+
+def predict(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Return the predicted classes, int16 ``(b,)``; -1, never right, where a logit is not finite.
+
+    Without that, ``argmax`` calls NaN the largest logit, and class 0 looks robust.
+    """
+    logits = model(pixels)
+    if logits.ndim != 2 or len(logits) != len(pixels):
+        raise UserError(
+            f"a model returned logits of shape {tuple(logits.shape)} for {len(pixels)} images; "
+            "legal: (images, classes)"
+        )
+    finite = logits.isfinite().all(1)
+    return torch.where(finite, logits.argmax(1), -1).to(torch.int16)
+
+
+def blocks(n: int) -> Iterator[tuple[range, int]]:
+    """Yield (samples, skip) over ``n`` samples: blocks of exactly ``min(BLOCK, n)`` samples.
+
+    The last block is filled up with samples before it; its first ``skip`` samples belong to the
+    block before, and their answers are dropped.
+    """
+    size = min(BLOCK, n)
+    for start in range(0, n, size):
+        first = min(start, n - size)
+        yield range(first, first + size), start - first

@@ -1,0 +1,148 @@
+"""run.json: what was asked, of which code, on which machine, from which data and weights."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blrobust.atomic import write_text
+from blrobust.errors import UserError
+
+if TYPE_CHECKING:
+    from blrobust.datasets import Dataset
+
+FILE = "run.json"
+PACKAGES = (
+    *("blrobust", "torch", "torchvision", "foolbox", "numba", "numba-cuda"),
+    *("numpy", "scipy", "pandas", "statsmodels", "seaborn", "safetensors"),
+)
+KEYS = {"config": dict, "hash": str, "dataset": dict, "models": list, "sessions": list}
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def digest(config: dict[str, Any]) -> str:
+    """Return the SHA-256 of a configuration written as canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the installed packages that results can depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Return the commit of the working tree this package lives in, "-dirty" if changed, or ``None``.
+
+    ``None`` where there is no git, no working tree, or one that does not track this file (a virtual
+    environment inside somebody's repository).
+    """
+    describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    tracked = _git("ls-files", "--error-unmatch", Path(__file__).name)
+    return None if tracked is None else _git(*describe)
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # never write into the user's tree
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def command_line() -> str:
+    """Return the command of this process as a shell line that can be pasted."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["blrobust" if name == "__main__.py" else name, *sys.argv[1:]])
+
+
+def new_record(
+    config: dict[str, Any],
+    *,
+    dataset: "Dataset",
+    cards: Sequence[dict[str, Any]],
+    device: str,
+    batch_size: int,
+) -> dict[str, Any]:
+    """Return run.json as it stands at the start of a run: "finished" is null, one session."""
+    start = now()
+    session = {
+        "started": start,
+        "command_line": command_line(),
+        "device": device,
+        "batch_size": batch_size,
+        "versions": versions(),
+        "git": git_revision(),
+    }
+    return {
+        "config": config,
+        "hash": digest(config),
+        "command_line": session["command_line"],
+        "versions": session["versions"],
+        "git": session["git"],
+        "device": device,
+        "dataset": {
+            "name": dataset.name,
+            "split": dataset.split,
+            "n": len(dataset),
+            "checksum": dataset.checksum,
+            "note": dataset.note,
+            "classes": list(dataset.classes),
+            "mean": list(dataset.mean),
+            "std": list(dataset.std),
+        },
+        "models": list(cards),
+        "started": start,
+        "finished": None,
+        "sessions": [session],
+    }
+
+
+def write_record(folder: Path, provenance: dict[str, Any]) -> None:
+    """Write run.json, whole or not at all."""
+    write_text(folder / FILE, json.dumps(provenance, indent=1, allow_nan=False) + "\n")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read run.json; raises ``UserError`` where it is missing or was damaged."""
+    file = folder / FILE
+    if not file.is_file():
+        raise UserError(f"{folder} is no run folder: it has no {FILE}")
+    try:
+        provenance = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is corrupt: {error}") from None
+    if (
+        not isinstance(provenance, dict)
+        or not all(isinstance(provenance.get(key), legal) for key, legal in KEYS.items())
+        or provenance["hash"] != digest(provenance["config"])
+        or "finished" not in provenance
+    ):
+        raise UserError(f"{file} is corrupt: it is not the record of a run")
+    return provenance

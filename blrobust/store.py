@@ -1,0 +1,266 @@
+"""A run folder: run.json, run.sqlite, results.csv, report.html, and the lock of who may write."""
+
+import contextlib
+import sqlite3
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from blrobust import atomic, database
+from blrobust.database import Outcomes, pack, reading, unpack
+from blrobust.errors import UserError
+from blrobust.provenance import FILE as RECORD
+from blrobust.provenance import digest, now, read_record, write_record
+
+Cell = tuple[str, str, float, int]  # model, kind, level, draw
+
+RESULTS = "results.csv"
+REPORT = "report.html"
+WRITTEN_WHOLE = (RECORD, RESULTS, REPORT)
+OURS = {
+    *("lock", *WRITTEN_WHOLE, *database.FILES),
+    *(atomic.temporary(Path(name)).name for name in WRITTEN_WHOLE),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image at one level, for the report's strip: PNG bytes, sample index and true label."""
+
+    kind: str
+    level: float
+    sample: int
+    label: int
+    png: bytes
+
+
+class Run:
+    """One run folder, open for reading, and for writing where this process holds its lock.
+
+    A context manager: leaving it closes the database and gives the lock back.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        provenance: dict[str, Any],
+        connection: sqlite3.Connection,
+        lock: FileLock | None = None,
+    ) -> None:
+        """Use ``open`` or ``create_or_resume``."""
+        self.path = path
+        self.provenance = provenance  # run.json, whole
+        self._connection = connection
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a run for reading; raises ``UserError`` where ``path`` is no usable run folder."""
+        provenance = read_record(path)
+        finished = provenance["finished"] is not None
+        return cls(path, provenance, database.connect(path, finished=finished))
+
+    @classmethod
+    def create_or_resume(cls, path: Path, provenance: dict[str, Any], labels: NDArray[np.int16]) -> Self:
+        """Start the run in ``path``, or go on with it where its configuration is the same.
+
+        ``provenance`` is run.json as a new run starts with it; on resume only its session is added.
+        A finished run comes back read-only and untouched. Raises ``UserError`` for a folder with
+        other contents, another configuration, or another process at work.
+        """
+        existing = _existing(path, provenance["config"])
+        if existing is not None and existing["finished"] is not None:
+            return cls.open(path)
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"{path}: another process is working on this run") from None
+        with contextlib.ExitStack() as stack:
+            stack.callback(lock.release)
+            existing = _existing(path, provenance["config"])  # it may have moved on meanwhile
+            if existing is not None:
+                if existing["finished"] is not None:
+                    return cls.open(path)
+                existing["sessions"].extend(provenance["sessions"])
+                provenance = existing
+            write_record(path, provenance)
+            connection = database.create(path, labels)
+            stack.pop_all()
+        return cls(path, provenance, connection, lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database and give the lock back."""
+        self._connection.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    # What was asked
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The hashed configuration."""
+        config: dict[str, Any] = self.provenance["config"]
+        return config
+
+    @property
+    def finished(self) -> bool:
+        """Whether all cells, the results table and the report are written."""
+        return self.provenance["finished"] is not None
+
+    @property
+    def models(self) -> list[str]:
+        """Labels of the models, in the user's order."""
+        return [card["label"] for card in self.provenance["models"]]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of perturbation."""
+        return [self.config["kind"]]
+
+    def levels(self, kind: str) -> list[float]:
+        """Levels asked for, ascending, with level 0."""
+        if kind not in self.kinds:
+            raise UserError(f"kind {kind!r} is not in {self.path}; legal: {', '.join(self.kinds)}")
+        return list(self.config["levels"])
+
+    @property
+    def draws(self) -> int:
+        """Draws per image and level."""
+        draws: int = self.config["draws"]
+        return draws
+
+    # What came out
+
+    @cached_property
+    def labels(self) -> NDArray[np.int16]:
+        """True labels ``(n,)``."""
+        with reading(self.path):
+            (blob,) = self._connection.execute("SELECT labels FROM labels").fetchone()
+            return unpack(blob)["labels"]
+
+    def done(self) -> set[Cell]:
+        """Return the keys (model, kind, level, draw) of the finished cells."""
+        with reading(self.path):
+            return set(self._connection.execute("SELECT model, kind, level, draw FROM cells"))
+
+    def outcome(self, model: str, kind: str, level: float, draw: int) -> Outcomes:
+        """Return a cell's per-sample arrays ``(n,)``, at least ``prediction`` (int16).
+
+        Raises ``UserError`` where the cell is not finished.
+        """
+        with reading(self.path):
+            return unpack(self._value("outcomes", (model, kind, level, draw)))
+
+    def correct(self, model: str, kind: str, level: float) -> NDArray[np.bool_]:
+        """Return which samples are classified correctly, bool ``(draws, n)``."""
+        predictions = [self.outcome(model, kind, level, draw)["prediction"] for draw in range(self.draws)]
+        correct: NDArray[np.bool_] = np.stack(predictions) == self.labels
+        return correct
+
+    def seconds(self, model: str, kind: str, level: float) -> float:
+        """Return the wall time of a level, summed over its draws."""
+        return self._sum("seconds", model, kind, level)
+
+    def forwards(self, model: str, kind: str, level: float) -> int:
+        """Return the images sent through the network at a level, summed over its draws."""
+        return int(self._sum("forwards", model, kind, level))
+
+    def backwards(self, model: str, kind: str, level: float) -> int:
+        """Return the images whose gradient was taken at a level, summed over its draws."""
+        return int(self._sum("backwards", model, kind, level))
+
+    def pictures(self) -> list[Picture]:
+        """Return the strip of one image at several levels, ascending; empty before the end."""
+        with reading(self.path):
+            rows = self._connection.execute(
+                "SELECT kind, level, sample, label, png FROM pictures ORDER BY kind, level"
+            ).fetchall()
+        return [Picture(*row) for row in rows]
+
+    def _sum(self, column: str, model: str, kind: str, level: float) -> float:
+        return float(
+            sum(self._value(column, (model, kind, level, draw)) for draw in range(self.draws))
+        )
+
+    def _value(self, column: str, cell: Cell) -> Any:
+        with reading(self.path):
+            row = self._connection.execute(
+                f"SELECT {column} FROM cells WHERE model = ? AND kind = ? AND level = ? AND draw = ?",
+                cell,
+            ).fetchone()
+        if row is None:
+            model, kind, level, draw = cell
+            raise UserError(
+                f"{self.path}: the cell {model}, {kind} {level:g}, draw {draw} is not finished; "
+                f"go on with: {self.provenance['command_line']}"
+            )
+        return row[0]
+
+    # Writing
+
+    def add(self, cell: Cell, outcomes: Outcomes, *, forwards: int, backwards: int, seconds: float) -> None:
+        """Commit one finished cell; what is committed survives kill -9 and power loss."""
+        prediction = outcomes["prediction"]
+        correct = int((prediction == self.labels).sum())
+        values = (len(prediction), correct, forwards, backwards, seconds, now(), pack(outcomes))
+        with self._connection:
+            self._connection.execute(
+                "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*cell, *values)
+            )
+
+    def add_pictures(self, pictures: list[Picture]) -> None:
+        """Commit the report's strip, in place of an earlier one."""
+        rows = [(p.kind, p.level, p.sample, p.label, p.png) for p in pictures]
+        with self._connection:
+            self._connection.execute("DELETE FROM pictures")
+            self._connection.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", rows)
+
+    def finish(self) -> None:
+        """Write run.json with the end time set in ``provenance``; then the run is read-only."""
+        assert self.finished
+        self._connection.close()  # folds the write-ahead log into the database
+        write_record(self.path, self.provenance)
+        self._connection = database.connect(self.path, finished=True)
+
+
+def _existing(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the record of the run in ``path``, ``None`` where one can be started."""
+    if not path.exists():
+        return None
+    if not path.is_dir():
+        raise UserError(f"{path} is a file; a run needs a folder")
+    names = {entry.name for entry in path.iterdir()}
+    if RECORD not in names:
+        foreign = sorted(names - OURS) or sorted(names & {database.FILE})
+        if foreign:
+            raise UserError(
+                f"{path} is no run folder: it has {foreign[0]!r} and no {RECORD}; choose another --out"
+            )
+        return None
+    provenance = read_record(path)
+    if digest(provenance["config"]) != digest(config):
+        differ = [key for key in config if provenance["config"].get(key) != config[key]]
+        raise UserError(
+            f"{path} holds a run of another configuration (different: {', '.join(differ)}); "
+            "choose another --out"
+        )
+    return provenance
