@@ -1,0 +1,136 @@
+"""The band: which coefficients of a convolution's spectrum are kept, by map size and compression."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+FftSize = Literal["paper", "compact"] | int
+
+
+@dataclass(frozen=True)
+class AxisBand:
+    """One axis of a two-dimensional band: `kept` of the `half` frequencies of a transform of `size` points.
+
+    `length` is the input's extent without padding; `before` and `after` are the zeros around it.
+    """
+
+    length: int
+    before: int
+    after: int
+    size: int
+    kept: int
+
+    @property
+    def padded(self) -> int:
+        """Extent with the padding."""
+        return self.before + self.length + self.after
+
+    @property
+    def half(self) -> int:
+        """Number of non-negative frequencies, `size // 2 + 1`."""
+        return self.size // 2 + 1
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether anything is dropped along this axis."""
+        return self.kept < self.half
+
+    @property
+    def two_sided(self) -> int:
+        """Kept frequencies of both signs: `2 kept - 1`, or all `size` where nothing is cut."""
+        return 2 * self.kept - 1 if self.is_cut else self.size
+
+    @property
+    def numbers(self) -> tuple[int, int, int, int, int]:
+        """The fields in their order: what identifies the axis' low-pass matrix."""
+        return self.length, self.before, self.after, self.size, self.kept
+
+    @classmethod
+    def of(
+        cls,
+        length: int,
+        kernel: int,
+        *,
+        padding: tuple[int, int],
+        dilation: int,
+        compression: float,
+        fft_size: FftSize,
+    ) -> "AxisBand":
+        """The band of an input of `length` points under a filter of `kernel` taps.
+
+        Paper section 3.1; the size rules are those of `transform_size`. Raises `ValueError` for a
+        compression outside [0, 1) or an integer `fft_size` smaller than the padded input.
+        """
+        before, after = padding
+        size = transform_size(length + before + after, (kernel - 1) * dilation + 1, fft_size=fft_size)
+        return cls(length, before, after, size, kept_frequencies(size, compression))
+
+
+@dataclass(frozen=True)
+class Band:
+    """The kept corner of the one-sided 2D spectrum of one layer at one map size."""
+
+    rows: AxisBand
+    columns: AxisBand
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether anything is dropped at all."""
+        return self.rows.is_cut or self.columns.is_cut
+
+    @property
+    def kept(self) -> int:
+        """Complex coefficients kept: (2k - 1) k for a square map."""
+        return self.rows.two_sided * self.columns.kept
+
+    @property
+    def full(self) -> int:
+        """Complex coefficients of the whole one-sided spectrum: N (N // 2 + 1) for a square map."""
+        return self.rows.size * self.columns.half
+
+    @property
+    def effective_compression(self) -> float:
+        """Share of the coefficients that is dropped, `1 - kept / full`: the paper's axis."""
+        return 1 - self.kept / self.full
+
+
+def check_compression(compression: float) -> None:
+    """Raise `ValueError` unless 0 <= compression < 1."""
+    if not 0 <= compression < 1:  # also false for NaN
+        raise ValueError(f"compression must be in [0, 1), got {compression!r}")
+
+
+def check_fft_size(fft_size: FftSize) -> None:
+    """Raise `ValueError` unless `fft_size` is "paper", "compact" or a positive int."""
+    is_size = isinstance(fft_size, int) and not isinstance(fft_size, bool) and fft_size > 0
+    if not is_size and fft_size not in ("paper", "compact"):
+        raise ValueError(f"fft_size must be 'paper', 'compact' or a positive int, got {fft_size!r}")
+
+
+def kept_frequencies(size: int, compression: float) -> int:
+    """How many of the `size // 2 + 1` frequencies stay: max(1, int(half sqrt(1 - compression))).
+
+    In Python floats exactly as written, because single precision moves the result by one for some
+    sizes. Paper section 3.1.
+    """
+    check_compression(compression)
+    half = size // 2 + 1
+    return max(1, int(half * math.sqrt(1 - compression)))
+
+
+def transform_size(padded: int, span: int, *, fft_size: FftSize) -> int:
+    """Points of the transform for `padded` input points and a filter that spans `span` points.
+
+    "paper" is the next power of two that holds a linear convolution in the forward and both backward
+    passes; "compact" is `padded`: every index that the valid correlation touches stays below it, so
+    nothing wraps. Raises `ValueError` for an int smaller than `padded`.
+    """
+    check_fft_size(fft_size)
+    if fft_size == "compact":
+        return padded
+    if fft_size == "paper":
+        needed = padded + max(padded - span + 1, span) - 1
+        return 1 << max(needed - 1, 0).bit_length()
+    if int(fft_size) < padded:
+        raise ValueError(f"fft_size must be at least the padded input size {padded}, got {fft_size}")
+    return int(fft_size)

@@ -1,0 +1,31 @@
+"""Where to compute."""
+
+import platform
+
+import torch
+
+from blrobust.errors import UserError
+
+
+def resolve(name: str) -> torch.device:
+    """The device called `name`; "auto" is CUDA, then MPS, then the CPU.
+
+    Raises `UserError` for a device that does not exist or is not there.
+    """
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    found = [*cuda, *mps, "cpu"]
+    if name == "auto":
+        return torch.device(found[0])
+    if name == "cuda" and cuda:
+        return torch.device("cuda", torch.cuda.current_device())
+    if name not in found:
+        raise UserError(f"device {name!r} is not available; choose auto, {', '.join(found)}")
+    return torch.device(name)
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for the provenance."""
+    if device.type == "cuda":
+        return f"{device}, {torch.cuda.get_device_name(device)}"
+    return f"{device}, {platform.machine()}, {torch.get_num_threads()} threads"

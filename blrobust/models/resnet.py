@@ -1,0 +1,60 @@
+"""ResNet-20 for small images, and ResNet-18 as the paper's authors used it."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import resnet18 as torchvision_resnet18
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut, projected by a 1x1 convolution where the shape changes.
+
+    (batch, in_channels, H, W) -> (batch, channels, H / stride, W / stride). He et al. 2015, 4.2.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return relu(shortcut(x) + residual(x))."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+def resnet20(*, classes: int = 10, channels: int = 3) -> nn.Module:
+    """ResNet-20 (He et al. 2015, 4.2) with projection shortcuts: 272,474 parameters for 10 classes.
+
+    Normalised images (batch, channels, H, W) -> logits (batch, classes); made for 32 x 32.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    width = 16
+    for stage in (16, 32, 64):
+        for block in range(3):
+            layers.append(ResidualBlock(width, stage, 2 if block == 0 and stage > 16 else 1))
+            width = stage
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
+
+
+def resnet18(*, classes: int = 10, channels: int = 3) -> nn.Module:
+    """The authors' ResNet-18: torchvision's with a 3x3 stride-1 stem, the max-pool kept.
+
+    Normalised images (batch, channels, H, W) -> logits (batch, classes). On 32 x 32 images the
+    blocks see maps of 16, 16, 8 and 4 pixels and the last map has 2 x 2.
+    """
+    model: nn.Module = torchvision_resnet18(num_classes=classes)
+    stem = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    model.conv1 = stem
+    return model
