@@ -167,26 +167,32 @@ class Run:
 
         Raises ``UserError`` where the cell is not finished.
         """
-        with reading(self.path):
-            return unpack(self._value("outcomes", (model, kind, level, draw)))
+        rows = self._cells("draw, outcomes", model, kind, level)
+        for blob in (blob for found, blob in rows if found == draw):
+            with reading(self.path):
+                return unpack(blob)
+        raise UserError(
+            f"{self.path}: the cell {model}, {kind} {level:g}, draw {draw} is not finished; "
+            f"go on with: {self.provenance['command_line']}"
+        )
 
     def correct(self, model: str, kind: str, level: float) -> NDArray[np.bool_]:
-        """Return which samples are classified correctly, bool ``(draws, n)``."""
-        predictions = [self.outcome(model, kind, level, draw)["prediction"] for draw in range(self.draws)]
-        correct: NDArray[np.bool_] = np.stack(predictions) == self.labels
+        """Return which samples are classified correctly, bool ``(finished draws, n)``."""
+        rows = self._cells("outcomes", model, kind, level)
+        correct = np.empty((len(rows), len(self.labels)), np.bool_)
+        with reading(self.path):
+            for row, (blob,) in zip(correct, rows, strict=True):
+                row[:] = unpack(blob)["prediction"] == self.labels
         return correct
 
     def seconds(self, model: str, kind: str, level: float) -> float:
-        """Return the wall time of a level, summed over its draws."""
-        return self._sum("seconds", model, kind, level)
+        """Return the wall time of a level, summed over its finished draws."""
+        return float(sum(seconds for (seconds,) in self._cells("seconds", model, kind, level)))
 
-    def forwards(self, model: str, kind: str, level: float) -> int:
-        """Return the images sent through the network at a level, summed over its draws."""
-        return int(self._sum("forwards", model, kind, level))
-
-    def backwards(self, model: str, kind: str, level: float) -> int:
-        """Return the images whose gradient was taken at a level, summed over its draws."""
-        return int(self._sum("backwards", model, kind, level))
+    def passes(self, model: str, kind: str, level: float) -> tuple[int, int]:
+        """Return the images sent forward and backward through the network at a level."""
+        rows = self._cells("forwards, backwards", model, kind, level)
+        return sum(row[0] for row in rows), sum(row[1] for row in rows)
 
     def pictures(self) -> list[Picture]:
         """Return the strip of one image at several levels, ascending; empty before the end."""
@@ -196,24 +202,10 @@ class Run:
             ).fetchall()
         return [Picture(*row) for row in rows]
 
-    def _sum(self, column: str, model: str, kind: str, level: float) -> float:
-        return float(
-            sum(self._value(column, (model, kind, level, draw)) for draw in range(self.draws))
-        )
-
-    def _value(self, column: str, cell: Cell) -> Any:
+    def _cells(self, columns: str, model: str, kind: str, level: float) -> list[Any]:
+        query = f"SELECT {columns} FROM cells WHERE model = ? AND kind = ? AND level = ?"
         with reading(self.path):
-            row = self._connection.execute(
-                f"SELECT {column} FROM cells WHERE model = ? AND kind = ? AND level = ? AND draw = ?",
-                cell,
-            ).fetchone()
-        if row is None:
-            model, kind, level, draw = cell
-            raise UserError(
-                f"{self.path}: the cell {model}, {kind} {level:g}, draw {draw} is not finished; "
-                f"go on with: {self.provenance['command_line']}"
-            )
-        return row[0]
+            return self._connection.execute(f"{query} ORDER BY draw", (model, kind, level)).fetchall()
 
     # Writing
 

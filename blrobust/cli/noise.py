@@ -1,0 +1,96 @@
+"""``blrobust noise``: accuracy under Gaussian or uniform noise."""
+
+from pathlib import Path
+
+import click
+
+from blrobust import levels
+from blrobust.cli import options
+
+# kind -> (its option, levels by default, space by default)
+KINDS = {
+    "gaussian": ("--sigma", "0:2", "normalized"),
+    "uniform": ("--epsilon", "0:0.5", "pixel"),
+}
+LEGACY_EPSILON = "0:1"  # the published axis of uniform noise
+
+
+@click.command("noise")
+@click.option("--kind", type=click.Choice(list(KINDS)), default="gaussian", show_default=True, help="Noise.")
+@click.option("--sigma", help="Levels of Gaussian noise: a:b (21 levels), a:b:step or a,b,c.  [default: 0:2]")
+@click.option(
+    "--epsilon",
+    help="Levels of uniform noise: half-widths.  [default: 0:0.5, with --legacy 0:1]",
+)
+@click.option(
+    "--space",
+    type=click.Choice(["normalized", "pixel"]),
+    help="normalized: added after normalisation, not clipped. pixel: added to [0, 1] and clipped.  "
+    "[default: normalized for gaussian, pixel for uniform]",
+)
+@click.option(
+    "--legacy", is_flag=True, help="The published space and axis, to lay the curves over each other."
+)
+@options.shared("fp32,fft50,fft85")
+def command(
+    kind: str,
+    sigma: str | None,
+    epsilon: str | None,
+    space: str | None,
+    legacy: bool,
+    models: str,
+    arch: str,
+    dataset: str | None,
+    data_dir: Path | None,
+    limit: int | None,
+    draws: int,
+    seed: int,
+    device: str,
+    batch_size: int,
+    out: Path | None,
+    open_report: bool,
+) -> None:
+    """Measure accuracy under noise, level by level, and write a report.
+
+    The run goes to a folder; the same command resumes it and never repeats what is done.
+    """
+    option, default, default_space = KINDS[kind]
+    given = {"--sigma": sigma, "--epsilon": epsilon}
+    grid = given.pop(option)
+    for other, text in given.items():
+        if text is not None:
+            raise click.UsageError(f"{other} {text} does not go with --kind {kind}: give {option}")
+    if legacy and space is not None:
+        raise click.UsageError(f"--space {space} does not go with --legacy, a space of its own")
+    if legacy and kind == "uniform":
+        default = LEGACY_EPSILON
+    strengths = levels.parse(default if grid is None else grid)
+
+    from blrobust import sweep
+    from blrobust.legacy import SPACE
+    from blrobust.noise import Noise
+
+    subjects = options.load(
+        models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
+    )
+    noise = Noise(
+        kind,
+        space=SPACE if legacy else space or default_space,
+        dataset=subjects.dataset,
+        seed=seed,
+        device=subjects.device,
+    )
+    sweep.execute(
+        noise,
+        command="noise",
+        models=subjects.models,
+        dataset=subjects.dataset,
+        levels=strengths,
+        draws=draws,
+        seed=seed,
+        arch=arch,
+        device=subjects.device,
+        batch_size=batch_size,
+        out=out,
+        open_report=open_report,
+    )

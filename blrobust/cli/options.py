@@ -1,0 +1,123 @@
+"""Options that ``noise`` and ``attack`` share, and what they name: models, images, a device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import torch
+
+    from blrobust.datasets import Dataset
+    from blrobust.zoo import Model
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+POSITIVE = click.IntRange(min=1)
+
+DRAWS = click.option(
+    "--draws", type=POSITIVE, default=1, show_default=True, help="Random draws per image and level."
+)
+LIMIT = click.option("--limit", type=POSITIVE, help="Only the first N images.  [default: all]")
+SEED = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of all random numbers.",
+)
+DEVICE = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.",
+)
+BATCH_SIZE = click.option(
+    "--batch-size",
+    type=POSITIVE,
+    default=200,
+    show_default=True,
+    help="Images in flight on the device; results do not depend on it.",
+)
+ARCH = click.option("--arch", default="resnet20", show_default=True, help="Architecture.")
+DATASET = click.option(
+    "--dataset",
+    help="Data set, folder:PATH or npz:PATH.  [default: cifar10, else its bundled sample]",
+)
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    envvar="BLROBUST_DATA",
+    show_envvar=True,
+    help="Where data sets lie.  [default: the user's cache folder]",
+)
+OUT = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Run folder.  [default: runs/<hash of the configuration>]",
+)
+OPEN = click.option("--open", "open_report", is_flag=True, help="Open the report at the end.")
+
+
+def models(default: str) -> Decorator:
+    """Return the option ``--models`` with a default list."""
+    return click.option(
+        "--models",
+        default=default,
+        show_default=True,
+        help="Comma-separated names ('blrobust models' explains them).",
+    )
+
+
+def shared(default_models: str) -> Decorator:
+    """Return a decorator that adds all of the options above, in the order of ``--help``."""
+    options = [models(default_models), ARCH, DATASET, DATA_DIR, LIMIT, DRAWS, SEED]
+    options += [DEVICE, BATCH_SIZE, OUT, OPEN]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What is measured, and where."""
+
+    models: "list[Model]"
+    dataset: "Dataset"
+    device: "torch.device"
+
+
+def load(
+    *,
+    models: str,
+    arch: str,
+    dataset: str | None,
+    data_dir: Path | None,
+    limit: int | None,
+    device: str,
+) -> Subjects:
+    """Load the models and images that the options name; say it on stderr where data is replaced.
+
+    Raises ``UserError`` for what does not exist.
+    """
+    from blrobust import datasets, zoo
+    from blrobust.device import resolve
+
+    names = zoo.parse_names(models)
+    place = resolve(device)
+    if dataset is None:
+        images = datasets.load_default(data_dir=data_dir)
+    else:
+        images = datasets.load(dataset, data_dir=data_dir)
+    if limit is not None:
+        images = images.take(limit)
+    if images.note:
+        click.echo(images.note, err=True)
+    loaded = [zoo.load(name, arch=arch, dataset=images, device=place) for name in names]
+    return Subjects(loaded, images, place)

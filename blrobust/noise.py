@@ -1,0 +1,72 @@
+"""Gaussian and uniform noise, in three spaces."""
+
+import torch
+from torch import Tensor, nn
+
+from blrobust import draws, legacy
+from blrobust.datasets import Dataset
+from blrobust.errors import UserError
+from blrobust.perturbation import predict
+
+KINDS = {"gaussian": draws.standard_normal, "uniform": draws.uniform}
+SPACES = ("normalized", "pixel", legacy.SPACE)
+
+
+class Noise:
+    """Noise ``z`` ~ N(0, 1) ("gaussian") or U[-1, 1) ("uniform"), scaled by the level.
+
+    - "normalized": ``x + level * std * z``, not clipped: the noise is added after normalisation by
+      the data set's ``std``, so the level is the paper's sigma, and every model gets the same input.
+    - "pixel": ``clip(x + level * z, 0, 1)``.
+    - "legacy": ``clip(n + w * z, bounds)`` on normalised images ``n``, where w is the level for
+      Gaussian noise and ``level^2 * 5.183`` for uniform noise (Foolbox 1 scaled by epsilon twice).
+
+    A :class:`blrobust.perturbation.Perturbation`. Raises ``UserError`` for another kind or space,
+    and for "legacy" on other data than CIFAR-10.
+    """
+
+    def __init__(self, kind: str, *, space: str, dataset: Dataset, seed: int, device: torch.device) -> None:
+        if kind not in KINDS:
+            raise UserError(f"noise {kind!r} does not exist; legal: {', '.join(KINDS)}")
+        if space not in SPACES:
+            raise UserError(f"space {space!r} does not exist; legal: {', '.join(SPACES)}")
+        self.kind = kind
+        self.space = space
+        self._legacy = legacy.Legacy(dataset, device) if space == legacy.SPACE else None
+        shape = tuple(dataset.images.shape[1:])
+        unit = torch.tensor(dataset.std if space == "normalized" else [1.0] * shape[0])
+
+        def unit_noise(draw: int, samples: range) -> Tensor:
+            noise = KINDS[kind](shape, seed=seed, draw=draw, samples=samples)
+            return noise.mul_(unit.view(-1, 1, 1)).to(device)
+
+        # Noise at level 1, in units of the space: a level is then one multiply-add per pixel.
+        self._noise = draws.Cache(unit_noise)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        model: nn.Module,
+        pixels: Tensor,
+        labels: Tensor,
+        *,
+        level: float,
+        draw: int,
+        samples: range,
+    ) -> dict[str, Tensor]:
+        """Return the predictions (int16) on the noisy block."""
+        return {"prediction": predict(model, self.perturb(pixels, level, draw, samples))}
+
+    @torch.inference_mode()
+    def picture(self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range) -> Tensor:
+        """Return the noisy block clipped to [0, 1]."""
+        return self.perturb(pixels, level, draw, samples).clamp(0, 1)
+
+    def perturb(self, pixels: Tensor, level: float, draw: int, samples: range) -> Tensor:
+        """Return the noisy block ``(b, C, H, W)``, in a new tensor."""
+        noise = self._noise.block(draw, samples)
+        if self._legacy is not None:
+            width = level if self.kind == "gaussian" else level**2 * legacy.WIDTH
+            return self._legacy.pixels(self._legacy.normalise(pixels).add_(noise, alpha=width))
+        noisy = torch.add(pixels, noise, alpha=level)
+        return noisy.clamp_(0, 1) if self.space == "pixel" else noisy

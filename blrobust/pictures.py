@@ -1,0 +1,50 @@
+"""The report's strip: one image at a few levels, as the networks saw it."""
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blrobust.datasets import Dataset
+from blrobust.perturbation import Perturbation
+from blrobust.store import Picture, Run
+
+COUNT = 6  # pictures beside each other on a page
+
+
+def take(run: Run, perturbation: Perturbation, dataset: Dataset, device: torch.device) -> list[Picture]:
+    """Perturb the first image that every model gets right clean, at levels spread over the grid.
+
+    It is the first image of all where there is no such image. The perturbation is that of draw 0.
+    """
+    kind = perturbation.kind
+    levels = run.levels(kind)
+    right = np.all([run.correct(model, kind, levels[0])[0] for model in run.models], axis=0)
+    sample = int(np.argmax(right))
+    samples = range(sample, sample + 1)
+    pixels = dataset.pixels([sample], device)
+    labels = dataset.labels[[sample]].to(device)
+    strip = []
+    for level in spread(levels):
+        picture = perturbation.picture(pixels, labels, level=level, draw=0, samples=samples)
+        if picture is not None:
+            strip.append(Picture(kind, level, sample, int(labels), png(picture[0])))
+    return strip
+
+
+def spread(levels: list[float]) -> list[float]:
+    """Return at most ``COUNT`` of the levels, evenly spread, with the first and the last."""
+    at = np.linspace(0, len(levels) - 1, min(COUNT, len(levels))).round().astype(int)
+    return [levels[i] for i in at]
+
+
+def png(pixels: Tensor) -> bytes:
+    """Return an image ``(C, H, W)`` in [0, 1] as PNG: colour for three channels, else their mean."""
+    if len(pixels) != 3:
+        pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
+    array = pixels.mul(255).round().to("cpu", torch.uint8).permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(file, "PNG")
+    return file.getvalue()

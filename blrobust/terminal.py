@@ -1,0 +1,120 @@
+"""What a sweep shows on the terminal: progress on stderr, the table on stdout."""
+
+import math
+import time
+from collections.abc import Hashable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from blrobust.store import Run
+
+WIDE = 200  # columns where the output goes to a file or a pipe, which wraps nothing
+
+
+class Meter:
+    """Progress over all images of a sweep: a live bar on a terminal, else a line per model.
+
+    A context manager; leaving it, also by Ctrl-C, leaves a clean terminal.
+    """
+
+    def __init__(self, *, images: int) -> None:
+        """``images`` is how many are still to go through the networks."""
+        console = Console(stderr=True)
+        self._live = console.is_terminal
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("images,"),
+            TimeElapsedColumn(),
+            TextColumn("gone, to go"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+            disable=not self._live,
+        )
+        self._task = self._progress.add_task("", total=images)
+        self._name = ""
+        self._since = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.begin("")
+        self._progress.stop()
+
+    def begin(self, name: str) -> None:
+        """Say what is being measured from now on, and how long the one before took."""
+        if name == self._name:
+            return
+        if self._name and not self._live:
+            click.echo(f"{self._name}: {time.perf_counter() - self._since:.1f} s", err=True)
+        self._name, self._since = name, time.perf_counter()
+        self._progress.update(self._task, description=name)
+
+    def advance(self, images: int) -> None:
+        """Count images that came back from the network."""
+        self._progress.advance(self._task, images)
+
+
+def print_summary(run: "Run", summary: "DataFrame") -> None:
+    """Print one row per model on stdout, 95 % intervals below the numbers."""
+    draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
+    table = Table(
+        title=f"{', '.join(run.kinds)}, {run.config['space']} space: "
+        f"{run.provenance['dataset']['name']}, n = {len(run.labels)}, {draws}",
+        title_style="",
+        title_justify="left",
+    )
+    for header in ("model", "compression", "clean", "mean", "level at 50 %", "above / below fp32"):
+        table.add_column(header, justify="left" if header == "model" else "right")
+    for row in summary.to_dict("records"):
+        compression = f"{row['nominal_compression']:.2f}\neff. {row['effective_compression']:.3f}"
+        table.add_row(
+            Text(row["model"]),
+            compression if row["nominal_compression"] else "none",
+            _interval("{:.1%}", row, "clean"),
+            _interval("{:.1%}", row, "mean"),
+            _interval("{:.3g}", row, "half_level"),
+            f"{_text('{:.0%}', row['better'])} / {_text('{:.0%}', row['worse'])}",
+        )
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDE)
+    console.print(table)
+
+
+def _interval(form: str, row: dict[Hashable, Any], name: str) -> str:
+    low, high = _text(form, row[f"{name}_low"]), _text(form, row[f"{name}_high"])
+    return f"{_text(form, row[name])}\n{low} to {high}"
+
+
+def _text(form: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return "beyond" if math.isinf(value) else form.format(value)  # beyond the last level
