@@ -1,0 +1,115 @@
+"""Labelled images to measure on: the registered sets, the bundled sample, the user's own."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from blrobust.errors import UserError
+from blrobust.image_files import LabelledImages, read_folder, read_npz
+from blrobust.sources import NAMES as NAMES
+from blrobust.sources import data_folder, get_command, read
+
+READERS = {"folder": read_folder, "npz": read_npz}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images uint8, or float32 in [0, 1], (n, C, H, W), and labels int64 (n,), all on the CPU.
+
+    ``mean`` and ``std`` are per channel, in pixel units of [0, 1], and define the normalised noise
+    space. ``note`` is the one line that the user must see, such as the fallback to the sample.
+    """
+
+    name: str
+    split: str
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    note: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over the shape, the image bytes and the label bytes."""
+        digest = hashlib.sha256(f"{self.images.dtype} {tuple(self.images.shape)}".encode())
+        for tensor in (self.images, self.labels):
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def pixels(
+        self, rows: slice | list[int] | torch.Tensor, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """Return the chosen images as float32 (m, C, H, W) in [0, 1] on ``device``."""
+        # A copy, so that the caller may write to it; bytes, not floats, travel to the device.
+        pixels = self.images[rows].to(device, copy=True).float()
+        if self.images.dtype != torch.uint8:
+            return pixels
+        # The divisor lies on the device: CUDA turns a division by a plain number into a product
+        # with its rounded reciprocal, which changes the last bit.
+        return pixels.div_(torch.full((), 255.0, device=pixels.device))
+
+    def take(self, limit: int) -> "Dataset":
+        """Return the first ``limit`` images, or all where there are fewer; UserError below 1."""
+        if limit < 1:
+            raise UserError(f"cannot take {limit} images of {self.name}: the least is 1")
+        return replace(self, images=self.images[:limit], labels=self.labels[:limit])
+
+
+def load(name: str, *, split: str = "test", data_dir: Path | None = None) -> Dataset:
+    """Load a registered set, or ``folder:PATH`` or ``npz:PATH``; nothing is downloaded.
+
+    Raises UserError where the name or the split is unknown, or the data is missing or damaged.
+    """
+    scheme, colon, path = name.partition(":")
+    if colon and scheme in READERS:
+        return _load_own(name, split, READERS[scheme], path)
+    data = read(name, split, data_dir=data_dir)
+    return Dataset(name, split, *data, NAMES[name].mean, NAMES[name].std)
+
+
+def load_default(*, data_dir: Path | None = None) -> Dataset:
+    """Load the test images of cifar10; where they are missing, cifar10-sample with a note."""
+    folder = data_folder(data_dir)
+    if NAMES["cifar10"].found(folder):
+        return load("cifar10", data_dir=data_dir)
+    note = (
+        f"cifar10 is not in {folder}: using cifar10-sample, its first 1,000 test images. "
+        f"For all 10,000 run: {get_command('cifar10', folder)}"
+    )
+    return replace(load("cifar10-sample"), note=note)
+
+
+def _load_own(name: str, split: str, reader: Callable[[Path], LabelledImages], path: str) -> Dataset:
+    if not path:
+        raise UserError(f"data set {name!r} names no path: write {name}PATH")
+    if split != "test":
+        raise UserError(f"{name} has no {split} images: the user's own sets are test sets")
+    data = reader(Path(os.path.expanduser(path)))
+    mean, std = _statistics(name, data.images)
+    return Dataset(name, split, *data, mean, std)
+
+
+def _statistics(name: str, images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel, in pixel units of [0, 1]."""
+    scale = 255.0 if images.dtype == torch.uint8 else 1.0
+    total = torch.zeros(images.shape[1], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for block in torch.split(images, 256):  # a float64 copy of the whole set would be eight times its size
+        values = block.double() / scale
+        total += values.sum((0, 2, 3))
+        squares += values.square().sum((0, 2, 3))
+    count = images.numel() / images.shape[1]
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    if std.min() < 1e-6:
+        raise UserError(f"{name}: a channel has the same value in every pixel, nothing to normalise")
+    return tuple(mean.tolist()), tuple(std.tolist())
