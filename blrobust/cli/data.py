@@ -1,0 +1,65 @@
+"""``blrobust data``: which data sets there are, where they lie, and how to get them."""
+
+from pathlib import Path
+
+import click
+
+from blrobust.cli.options import DATA_DIR
+
+
+@click.group()
+def command() -> None:
+    """List the data sets and fetch them."""
+
+
+@command.command("list")
+@DATA_DIR
+def list_sets(data_dir: Path | None) -> None:
+    """List the registered data sets and where they were found."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from blrobust.sources import NAMES, data_folder
+
+    folder = data_folder(data_dir)
+    # Text, because a path may hold what rich takes for markup.
+    table = Table(caption=Text(f"in {folder}"), caption_justify="left")
+    table.add_column("name", no_wrap=True)
+    table.add_column("classes", justify="right")
+    table.add_column("test", justify="right")
+    table.add_column("where")
+    table.add_column("citation")
+    for name, source in NAMES.items():
+        if not source.files:
+            where = "bundled"
+        elif source.found(folder):
+            where = source.place
+        else:
+            where = "not found"
+        size = f"{source.sizes['test']:,}"
+        table.add_row(name, str(source.classes), size, where, source.citation)
+    Console().print(table)
+    click.echo(
+        "Get one:   blrobust data get NAME\n"
+        "Your own:  folder:PATH  one sub-folder of images per class\n"
+        "           npz:PATH     x (images), y (labels), and classes (names) if you like"
+    )
+
+
+@command.command()
+@click.argument("name")
+@DATA_DIR
+def get(name: str, data_dir: Path | None) -> None:
+    """Download the data set NAME and check it.
+
+    ``blrobust data list`` has the names. What is there already is checked and kept.
+    """
+    from blrobust.sources import fetch, find
+
+    source = find(name)
+    if not source.files:
+        click.echo(f"{name} is bundled: there is nothing to get.")
+        return
+    folder = fetch(name, data_dir=data_dir)
+    click.echo(f"{name} is in {folder}: {source.sizes['test']:,} test images.")
