@@ -1,0 +1,69 @@
+"""The model as an attack sees it: its space, its bounds, and what it was asked."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from blrobust.datasets import Dataset
+from blrobust.legacy import BOUNDS, MEAN, SPACE, STD, Legacy
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where the attack works: inputs (pixels - mean) / std per channel, within ``bounds``."""
+
+    name: str
+    bounds: tuple[float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def enter(self, pixels: Tensor) -> Tensor:
+        """Inputs (m, C, H, W) of the attack."""
+        mean, std = self._moments(pixels)
+        return ((pixels - mean) / std).clamp(*self.bounds)
+
+    def leave(self, inputs: Tensor) -> Tensor:
+        """Pixels (m, C, H, W) of the model."""
+        mean, std = self._moments(inputs)
+        return inputs * std + mean
+
+    def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        moments = like.new_tensor([self.mean, self.std]).view(2, -1, 1, 1)
+        return moments[0], moments[1]
+
+
+def legacy_space(dataset: Dataset) -> Space:
+    """The published space of CIFAR-10; raises ``UserError`` for another data set."""
+    Legacy(dataset, torch.device("cpu"))  # it knows which data sets it is for
+    return Space(SPACE, BOUNDS, MEAN, STD)
+
+
+PIXELS = Space("pixel", (0.0, 1.0), (0.0,), (1.0,))  # changes no bit of the pixels
+
+
+class Counted(nn.Module):
+    """A model seen from ``space`` that counts the samples passed through it, both ways.
+
+    Its answers are float32: half tensors inside Foolbox turn into NaN silently. ``model`` takes
+    float32 pixels, whatever it computes in.
+    """
+
+    def __init__(self, model: nn.Module, space: Space) -> None:
+        super().__init__()
+        self.model = model
+        self.space = space
+        self.forwards = 0
+        self.backwards = 0
+        self.eval()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits float32 (m, classes) of inputs (m, C, H, W)."""
+        self.forwards += len(inputs)
+        logits: Tensor = self.model(self.space.leave(inputs)).float()
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
+        return logits
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.backwards += len(gradient)

@@ -1,0 +1,399 @@
+"""The guard, on planted attacks that misbehave in one way each."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from foolbox.attacks.base import FixedEpsilonAttack, MinimizationAttack
+from foolbox.distances import l2, linf
+from torch import Tensor, nn
+
+from blrobust.attacks.guard import Guard, Reason, seeded
+from blrobust.attacks.registry import ATTACKS, Entry
+from blrobust.attacks.target import legacy_space
+from blrobust.datasets import Dataset
+from blrobust.errors import UserError
+from blrobust.legacy import BOUNDS, MEAN, STD
+
+CPU = torch.device("cpu")
+
+
+class Brightness(nn.Module):
+    """Class 1 where the mean pixel is above 1/2, else class 0; counts the samples it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.seen += len(pixels)
+        mean = pixels.flatten(1).mean(dim=1)
+        return torch.stack([0.5 - mean, mean - 0.5], dim=1)
+
+
+class Planted(FixedEpsilonAttack):
+    """Returns what the test's function makes of the inputs."""
+
+    distance = linf
+
+    def __init__(self, act: Callable[[Any, Tensor, float], Tensor]) -> None:
+        self.act = act
+
+    def run(self, model: Any, inputs: Any, criterion: Any, *, epsilon: float, **kwargs: Any) -> Any:
+        return self.act(model, inputs, epsilon)
+
+
+class Unbounded(MinimizationAttack):
+    """A minimal-norm attack, which no epsilon limits: every pixel becomes 1."""
+
+    distance = l2
+
+    def run(self, model: Any, inputs: Any, criterion: Any, *, early_stop: Any = None, **kwargs: Any) -> Any:
+        return torch.ones_like(inputs)
+
+
+def entry(attack: str = f"{__name__}:Planted", *, searches: bool = True, **parameters: Any) -> Entry:
+    return replace(
+        ATTACKS["pixel"], attack=attack, parameters=parameters, keyed=False, check=None, searches=searches
+    )
+
+
+def planted(act: Callable[[Any, Tensor, float], Tensor], *, searches: bool = True) -> Guard:
+    return Guard("planted", entry(searches=searches, act=act), seed=0)
+
+
+def run(guard: Guard, *, model: nn.Module | None = None, level: float = 0.25) -> dict[str, Tensor]:
+    """Attack four grey images of brightness 96/255, labelled 0, 0, 0 and (wrongly) 1."""
+    images = torch.full((4, 3, 4, 4), 96 / 255)
+    labels = torch.tensor([0, 0, 0, 1])
+    return guard(model or Brightness(), images, labels, level=level, draw=0, samples=range(4))
+
+
+def brighter(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+    return inputs + epsilon
+
+
+# Checks
+
+
+def test_an_honest_success_passes() -> None:
+    outcome = run(planted(brighter))
+    assert outcome["prediction"].tolist() == [1, 1, 1, 0]
+    assert outcome["success"].tolist() == [True, True, True, False]
+    assert outcome["reason"].tolist() == [Reason.ADVERSARIAL] * 3 + [Reason.NOT_ATTACKED]
+    assert outcome["distance"].tolist() == pytest.approx([0.25, 0.25, 0.25, 0])
+    assert {name: tensor.dtype for name, tensor in outcome.items()} == {
+        "prediction": torch.int16,
+        "success": torch.bool,
+        "distance": torch.float32,
+        "reason": torch.uint8,
+        "rounded": torch.bool,
+        "forwards": torch.int32,
+        "backwards": torch.int32,
+    }
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (lambda model, x, epsilon: x * torch.nan, Reason.NOT_FINITE),
+        (lambda model, x, epsilon: x + torch.inf, Reason.NOT_FINITE),
+        (lambda model, x, epsilon: torch.where(x == x[0, 0, 0, 0], 1.001, x), Reason.OUT_OF_BOUNDS),
+        (lambda model, x, epsilon: x - 1, Reason.OUT_OF_BOUNDS),
+        (lambda model, x, epsilon: x + epsilon * (1 + 4e-6), Reason.BEYOND_EPSILON),
+        (lambda model, x, epsilon: torch.ones_like(x), Reason.BEYOND_EPSILON),
+        (lambda model, x, epsilon: x, Reason.NOT_ADVERSARIAL),
+        (lambda model, x, epsilon: x - epsilon / 2, Reason.NOT_ADVERSARIAL),
+    ],
+)
+def test_a_bad_return_counts_as_robust_with_its_reason(
+    act: Callable[[Any, Tensor, float], Tensor], reason: Reason
+) -> None:
+    outcome = run(planted(act))
+    assert outcome["reason"].tolist() == [reason] * 3 + [Reason.NOT_ATTACKED]
+    assert outcome["prediction"].tolist() == [0, 0, 0, 0]
+    assert not outcome["success"].any()
+    assert not outcome["rounded"].any()
+
+
+def test_one_bad_sample_leaves_the_others() -> None:
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        found = inputs + epsilon
+        found[1, 0, 0, 0] = torch.nan
+        return found
+
+    outcome = run(planted(act))
+    assert outcome["success"].tolist() == [True, False, True, False]
+    assert outcome["reason"].tolist()[1] == Reason.NOT_FINITE
+    assert outcome["distance"].tolist() == pytest.approx([0.25, 0, 0.25, 0])
+
+
+def test_writing_into_the_inputs_hides_nothing() -> None:
+    outcome = run(planted(lambda model, x, epsilon: x.fill_(1)))
+    assert outcome["reason"].tolist()[:3] == [Reason.BEYOND_EPSILON] * 3
+    assert outcome["prediction"].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("epsilon", [1 / 255, 2 / 255, 8 / 255, 0.3])
+def test_float32_rounding_is_no_violation(epsilon: float) -> None:
+    images = torch.rand(50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    guard = planted(lambda model, x, epsilon: (x + epsilon).clamp(0, 1), searches=False)
+    outcome = guard(Brightness(), images, torch.zeros(50).long(), level=epsilon, draw=0, samples=range(50))
+    assert set(outcome["reason"].tolist()) <= {Reason.ADVERSARIAL, Reason.NOT_ADVERSARIAL}
+
+
+def test_minimal_norm_attacks_have_no_epsilon() -> None:
+    outcome = run(Guard("planted", entry(f"{__name__}:Unbounded"), seed=0), level=0.01)
+    assert outcome["success"].tolist() == [True, True, True, False]
+    assert outcome["distance"].tolist()[:3] == pytest.approx([np.sqrt(48) * (1 - 96 / 255)] * 3)
+
+
+@pytest.mark.parametrize("act", [lambda model, x, epsilon: x[:1], lambda model, x, epsilon: [][0]])
+def test_an_attack_that_raises_leaves_its_reason(
+    act: Callable[[Any, Tensor, float], Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        outcome = run(planted(act))
+    assert outcome["reason"].tolist() == [Reason.RAISED] * 3 + [Reason.NOT_ATTACKED]
+    assert outcome["prediction"].tolist() == [0, 0, 0, 0]
+    assert "3 samples, which count as robust" in caplog.text
+
+
+@pytest.mark.parametrize("error", [UserError("no"), torch.OutOfMemoryError("full")])
+def test_what_the_user_or_the_caller_must_act_on_goes_through(error: Exception) -> None:
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        raise error
+
+    with pytest.raises(type(error)):
+        run(planted(act))
+
+
+# Who is attacked
+
+
+def test_a_search_spares_what_is_wrong_already() -> None:
+    sizes: list[int] = []
+
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        sizes.append(len(inputs))
+        return inputs + epsilon
+
+    run(planted(act))
+    run(planted(act, searches=False))
+    assert sizes == [3, 4]
+
+
+def test_a_random_perturbation_may_put_a_wrong_sample_right() -> None:
+    outcome = run(planted(brighter, searches=False))
+    assert outcome["prediction"].tolist() == [1, 1, 1, 1]
+    assert outcome["success"].tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("searches", [True, False])
+def test_strength_zero_is_the_clean_answer_at_one_pass(searches: bool) -> None:
+    model = Brightness()
+    outcome = run(planted(brighter, searches=searches), model=model, level=0)
+    assert outcome["prediction"].tolist() == [0, 0, 0, 0]
+    assert outcome["reason"].tolist() == [Reason.NOT_ATTACKED] * 4
+    assert model.seen == 4
+
+
+def test_nothing_is_attacked_where_all_is_wrong() -> None:
+    guard = planted(lambda model, x, epsilon: [][0])
+    images = torch.zeros(2, 3, 4, 4)
+    outcome = guard(Brightness(), images, torch.ones(2).long(), level=0.1, draw=0, samples=range(2))
+    assert outcome["reason"].tolist() == [Reason.NOT_ATTACKED] * 2
+    assert outcome["forwards"].tolist() == [2, 2]
+
+
+# Rounding to 8 bits
+
+
+class Threshold(nn.Module):
+    """Class 1 from 127.2/255 on, a brightness that 8 bits cannot hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        margin = pixels.flatten(1).mean(dim=1) - 127.2 / 255
+        return torch.stack([-margin, margin], dim=1)
+
+
+def test_rounding_is_a_column_of_its_own() -> None:
+    images = torch.full((2, 3, 4, 4), 127 / 255)
+    step = torch.tensor([0.3 / 255, 0.6 / 255]).view(-1, 1, 1, 1)  # 8 bits make it 127 and 128
+    guard = planted(lambda model, x, epsilon: x + step)
+    outcome = guard(Threshold(), images, torch.zeros(2).long(), level=0.1, draw=0, samples=range(2))
+    assert outcome["success"].tolist() == [True, True]
+    assert outcome["rounded"].tolist() == [False, True]
+    assert outcome["forwards"].tolist() == [2, 2]
+
+
+# Passes
+
+
+def test_the_pixel_attack_costs_one_pass() -> None:
+    model = Brightness()
+    images = torch.randint(0, 256, (6, 3, 8, 8)).float() / 255
+    guard = Guard("pixel", ATTACKS["pixel"], seed=0)
+    outcome = guard(model, images, torch.zeros(6).long(), level=9, draw=0, samples=range(6))
+    assert model.seen == 6
+    assert outcome["forwards"].tolist() == [1] * 6
+    assert outcome["backwards"].tolist() == [0] * 6
+
+
+def test_passes_of_a_gradient_attack_are_counted() -> None:
+    guard = Guard("pgd", entry("foolbox.attacks:LinfPGD", steps=7, rel_stepsize=0.5), seed=0)
+    outcome = run(guard)
+    assert outcome["success"].tolist() == [True, True, True, False]
+    assert outcome["backwards"].tolist() == [7, 7, 7, 0]
+    assert outcome["forwards"].tolist() == [9, 9, 9, 2]  # and one before, one after
+
+
+def test_passes_of_a_part_of_the_block_add_up() -> None:
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        model(inputs)
+        model(inputs[:2])
+        return inputs
+
+    outcome = run(planted(act))
+    assert outcome["forwards"].tolist() == [4, 4, 3, 2]
+
+
+# Precision
+
+
+class Half(nn.Module):
+    """Answers in half precision, as a model in fp16 does."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        mean = pixels.half().flatten(1).mean(dim=1)
+        return torch.stack([0.5 - mean, mean - 0.5], dim=1)
+
+
+def test_half_precision_stays_inside_the_model() -> None:
+    seen: list[torch.dtype] = []
+
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        seen.extend([inputs.dtype, model(inputs).dtype])
+        return inputs + epsilon
+
+    outcome = run(planted(act), model=Half().eval())
+    assert seen == [torch.float32, torch.float32]
+    assert outcome["success"].tolist() == [True, True, True, False]
+
+
+def test_gradients_reach_through_half_precision() -> None:
+    guard = Guard("fgsm", entry("foolbox.attacks:LinfFastGradientAttack"), seed=0)
+    assert run(guard, model=Half().eval())["success"].tolist() == [True, True, True, False]
+
+
+# Seeds
+
+
+def test_randomness_belongs_to_attack_strength_draw_and_block() -> None:
+    seen: list[tuple[Tensor, float]] = []
+
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        seen.append((torch.rand(1), np.random.rand()))  # noqa: NPY002
+        return inputs
+
+    images, labels = torch.zeros(2, 3, 4, 4), torch.zeros(2).long()
+
+    def once(kind: str, level: float, draw: int, start: int, seed: int) -> tuple[float, float]:
+        guard = Guard(kind, entry(act=act), seed=seed)
+        guard(Brightness(), images, labels, level=level, draw=draw, samples=range(start, start + 2))
+        drawn, number = seen[-1]
+        return float(drawn), number
+
+    cases = [
+        ("a", 0.1, 0, 0, 0),
+        ("b", 0.1, 0, 0, 0),
+        ("a", 0.2, 0, 0, 0),
+        ("a", 0.1, 1, 0, 0),
+        ("a", 0.1, 0, 2, 0),
+        ("a", 0.1, 0, 0, 1),
+    ]
+    first = [once(*case) for case in cases]
+    assert [once(*case) for case in reversed(cases)] == first[::-1]
+    assert len({drawn for drawn, _ in first}) == len({number for _, number in first}) == len(cases)
+
+
+def test_generators_come_back_as_they_were() -> None:
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    with seeded("x", 1, device=CPU):
+        torch.rand(3)
+        np.random.rand(3)  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+
+
+# The published space
+
+
+def cifar() -> Dataset:
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    return Dataset("cifar10", "test", images, torch.zeros(3).long(), ("a", "b"), MEAN, STD)
+
+
+def test_the_published_space_sets_pixels_to_its_two_bounds() -> None:
+    dataset = cifar()
+    pixels = dataset.pixels(slice(None))
+    guard = Guard("pixel", ATTACKS["pixel"], seed=0, space=legacy_space(dataset))
+    seen: list[Tensor] = []
+
+    class Spy(Brightness):
+        def forward(self, pixels: Tensor) -> Tensor:
+            seen.append(pixels)
+            return super().forward(pixels)
+
+    outcome = guard(Spy(), pixels, dataset.labels, level=10, draw=0, samples=range(3))
+    assert guard.space == "legacy"
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    normalised = (seen[0] - mean) / std
+    changed = ((seen[0] - pixels).abs() > 1e-6).any(dim=1)
+    assert outcome["distance"].tolist() == changed.sum(dim=(1, 2)).tolist()
+    values = normalised.movedim(1, -1)[changed]  # (pixels set, channels)
+    bounds = torch.tensor(BOUNDS)
+    assert ((values[..., None] - bounds).abs().amin(dim=-1) < 1e-5).all()
+    assert (values.amax(dim=1) - values.amin(dim=1) < 1e-5).all()
+    assert 0 < int((values[:, 0] > 0).sum()) < len(values)
+
+
+def test_both_spaces_choose_the_same_pixels() -> None:
+    dataset = cifar()
+    pixels = torch.full((3, 3, 8, 8), 0.5)
+    shown = [
+        Guard("pixel", ATTACKS["pixel"], seed=4, **space).picture(
+            pixels, dataset.labels, level=12, draw=0, samples=range(3)
+        )
+        for space in ({}, {"space": legacy_space(dataset)})
+    ]
+    assert shown[0] is not None
+    assert shown[1] is not None
+    changed = [((picture - pixels).abs() > 1e-3).any(dim=1) for picture in shown]
+    assert torch.equal(changed[0], changed[1])
+    assert shown[1].min() >= 0
+    assert shown[1].max() <= 1
+
+
+def test_other_data_sets_have_no_published_space() -> None:
+    dataset = replace(cifar(), name="svhn", mean=(0.4, 0.4, 0.4))
+    with pytest.raises(UserError, match="svhn"):
+        legacy_space(dataset)
+
+
+def test_pictures_need_no_model_or_there_are_none() -> None:
+    images, labels = torch.full((1, 3, 4, 4), 0.5), torch.zeros(1).long()
+    picture = planted(brighter, searches=False).picture(images, labels, level=0.25, draw=0, samples=range(1))
+    assert picture is not None
+    assert torch.equal(picture, images + 0.25)
+    none = planted(brighter).picture(images, labels, level=0.25, draw=0, samples=range(1))
+    assert none is None
