@@ -41,12 +41,12 @@ def execute(
     batch_size: int = BATCH_SIZE,
     out: Path | None = None,
     open_report: bool = False,
-) -> Run:
+) -> Path:
     """Do what is not done yet of a sweep, write results.csv and report.html, print the table.
 
     The models are on ``device``. ``out`` is the run folder, ``runs/<hash>`` by default; a finished
-    run there is left as it is and only printed. Returns the run, for reading. Raises ``UserError``
-    for a folder that cannot hold this run.
+    run there is left as it is and only printed. Returns the folder. Raises ``UserError`` for
+    one that cannot hold this run.
     """
     from blrobust import results
 
@@ -84,10 +84,9 @@ def execute(
             run.finish()
         terminal.print_summary(run, results.summary(run))
     click.echo(f"report: {path / REPORT}")
-    if open_report:
-        if click.launch(str(path / REPORT)):
-            click.echo("no program was found that opens it", err=True)
-    return run
+    if open_report and click.launch(str(path / REPORT)):
+        click.echo("no program was found that opens it", err=True)
+    return path
 
 
 def run_cells(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from blrobust.store import Run
 
-WIDE = 200  # columns where the output goes to a file or a pipe, which wraps nothing
+WIDE = 200  # columns where no terminal limits them
 
 
 class Meter:
@@ -82,31 +82,41 @@ class Meter:
         self._progress.advance(self._task, images)
 
 
+def print_table(table: Table) -> None:
+    """Print a table on stdout, in full width where that is a file or a pipe."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDE)
+    console.print(table)
+
+
 def print_summary(run: "Run", summary: "DataFrame") -> None:
     """Print one row per model on stdout, 95 % intervals below the numbers."""
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     table = Table(
-        title=f"{', '.join(run.kinds)}, {run.config['space']} space: "
-        f"{run.provenance['dataset']['name']}, n = {len(run.labels)}, {draws}",
+        title=Text(
+            f"{', '.join(run.kinds)}, {run.config['space']} space: "
+            f"{run.provenance['dataset']['name']}, n = {len(run.labels)}, {draws}"
+        ),
         title_style="",
         title_justify="left",
     )
     for header in ("model", "compression", "clean", "mean", "level at 50 %", "above / below fp32"):
         table.add_column(header, justify="left" if header == "model" else "right")
     for row in summary.to_dict("records"):
-        compression = f"{row['nominal_compression']:.2f}\neff. {row['effective_compression']:.3f}"
         table.add_row(
             Text(row["model"]),
-            compression if row["nominal_compression"] else "none",
+            _compression(row["nominal_compression"], row["effective_compression"]),
             _interval("{:.1%}", row, "clean"),
             _interval("{:.1%}", row, "mean"),
             _interval("{:.3g}", row, "half_level"),
             f"{_text('{:.0%}', row['better'])} / {_text('{:.0%}', row['worse'])}",
         )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDE)
-    console.print(table)
+    print_table(table)
+
+
+def _compression(nominal: float | None, effective: float | None) -> str:
+    return f"{nominal:.2f}\neff. {effective:.3f}" if nominal and effective else "none"
 
 
 def _interval(form: str, row: dict[Hashable, Any], name: str) -> str:

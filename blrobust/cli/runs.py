@@ -1,0 +1,54 @@
+"""``blrobust runs``: what lies in a folder of runs."""
+
+from pathlib import Path
+
+import click
+
+from blrobust.errors import UserError
+
+COLUMNS = ("run", "command", "kind", "models", "data set", "n", "cells", "started", "finished")
+
+
+@click.command("runs")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+def command(folder: Path) -> None:
+    """List the runs in FOLDER (default: runs), the latest last."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from blrobust.database import FILE as DATABASE
+    from blrobust.provenance import FILE as RECORD
+    from blrobust.terminal import print_table
+
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; 'blrobust noise' makes a run in runs")
+    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    found = [path for path in (folder, *inside) if (path / RECORD).exists() or (path / DATABASE).exists()]
+    if not found:
+        raise UserError(f"{folder}: there are no runs in it")
+    table = Table(*COLUMNS)
+    for cells in sorted((_row(path) for path in found), key=lambda cells: cells[-2]):
+        table.add_row(*(Text(cell) for cell in cells))
+    print_table(table)
+
+
+def _row(path: Path) -> list[str]:
+    from blrobust.store import Run
+
+    try:
+        with Run.open(path) as run:
+            config, record = run.config, run.provenance
+            cells = len(run.models) * run.draws * sum(len(run.levels(kind)) for kind in run.kinds)
+            return [
+                path.name,
+                config["command"],
+                f"{config['kind']} ({config['space']})",
+                ", ".join(run.models),
+                record["dataset"]["name"],
+                str(record["dataset"]["n"]),
+                f"{len(run.done())}/{cells}",
+                record["started"],
+                record["finished"] or "no",
+            ]
+    except (UserError, KeyError, TypeError, AttributeError, OSError) as error:
+        return [path.name, f"broken: {error}", *[""] * (len(COLUMNS) - 2)]

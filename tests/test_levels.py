@@ -1,0 +1,79 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blrobust.errors import UserError
+from blrobust.levels import parse
+
+
+def test_a_range_has_21_levels_as_printed():
+    assert parse("0:2") == tuple(float(f"{i / 10:.1f}") for i in range(21))
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [
+        ("0:1:0.25", (0, 0.25, 0.5, 0.75, 1)),
+        ("0:1:0.3", (0, 0.3, 0.6, 0.9)),
+        ("0:1:0.1", (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)),
+        ("0:1000:50", tuple(range(0, 1001, 50))),
+        ("0.5,0.1", (0, 0.1, 0.5)),
+        ("0.1, 0.1,0", (0, 0.1)),
+        ("0", (0,)),
+        ("-0.0", (0,)),
+        ("1:2:1", (0, 1, 2)),
+        ("1e-3", (0, 0.001)),
+    ],
+)
+def test_explicit_grids(text, levels):
+    assert parse(text) == levels
+    assert math.copysign(1, parse(text)[0]) == 1
+
+
+def test_a_range_that_starts_above_0_gets_level_0_too():
+    levels = parse("0.5:2")
+    assert len(levels) == 22
+    assert levels[:2] == (0, 0.5)
+    assert levels[-1] == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ",", "a", "1,", "0:a", "2:0", "1:1", "-1:1", "-1", "nan", "inf", "0:inf", "0:nan"),
+        *("0:1:0", "0:1:-1", "0:1:nan", "0:1:1e-9", "0:1:1e-320", "1:2:3:4", "0:1:", ":", "::"),
+        *("0x10", "1;2", "0-2"),
+    ],
+)
+def test_what_is_no_grid_is_one_line(text):
+    with pytest.raises(UserError, match="legal: ") as error:
+        parse(text)
+    assert repr(text) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+finite = st.floats(0, 1e308, allow_nan=False)
+
+
+@given(finite, finite)
+def test_any_range_is_sorted_finite_and_starts_at_0(a, b):
+    low, high = sorted((a, b))
+    if low == high:
+        return
+    levels = parse(f"{low!r}:{high!r}")
+    assert levels[0] == 0
+    assert list(levels) == sorted(set(levels))
+    assert all(math.isfinite(level) for level in levels)
+    assert levels[-1] == pytest.approx(high, rel=1e-11)
+
+
+@given(st.text(alphabet="0123456789.:,-+e naif", max_size=12))
+def test_any_text_gives_levels_or_a_user_error(text):
+    try:
+        levels = parse(text)
+    except UserError:
+        return
+    assert levels[0] == 0
+    assert all(0 <= level < math.inf for level in levels)
