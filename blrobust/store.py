@@ -189,10 +189,13 @@ class Run:
         """Return the wall time of a level, summed over its finished draws."""
         return float(sum(seconds for (seconds,) in self._cells("seconds", model, kind, level)))
 
-    def passes(self, model: str, kind: str, level: float) -> tuple[int, int]:
-        """Return the images sent forward and backward through the network at a level."""
-        rows = self._cells("forwards, backwards", model, kind, level)
-        return sum(row[0] for row in rows), sum(row[1] for row in rows)
+    def forwards(self, model: str, kind: str, level: float) -> int:
+        """Return the images sent through the network at a level, summed over its finished draws."""
+        return sum(forwards for (forwards,) in self._cells("forwards", model, kind, level))
+
+    def backwards(self, model: str, kind: str, level: float) -> int:
+        """Return the images whose gradient was taken at a level, over its finished draws."""
+        return sum(backwards for (backwards,) in self._cells("backwards", model, kind, level))
 
     def pictures(self) -> list[Picture]:
         """Return the strip of one image at several levels, ascending; empty before the end."""

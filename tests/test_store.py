@@ -81,7 +81,8 @@ def test_what_is_written_is_read_back(tmp_path):
         assert correct.tolist() == [[True, True, False, False], [True] * 4]
         assert run.correct("b", "gaussian", 0.5).shape == (0, 4)
         assert run.seconds("a", "gaussian", 0.0) == 2.0
-        assert run.passes("a", "gaussian", 0.0) == (8, 1)
+        assert run.forwards("a", "gaussian", 0.0) == 8
+        assert run.backwards("a", "gaussian", 0.0) == 1
         assert run.pictures() == [Picture("gaussian", 0.0, 3, 1, b"png")]
 
 

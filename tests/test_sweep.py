@@ -265,7 +265,8 @@ class Passes:
 def test_passes_and_further_outcomes_are_kept_per_sample(tmp_path):
     run(tmp_path, perturbation=Passes(), draws=1, levels=(0.0,))
     with Run.open(tmp_path) as stored:
-        assert stored.passes("a", "stand-in", 0.0) == (sum(range(250)), 2 * sum(range(250)))
+        assert stored.forwards("a", "stand-in", 0.0) == sum(range(250))
+        assert stored.backwards("a", "stand-in", 0.0) == 2 * sum(range(250))
         outcome = stored.outcome("a", "stand-in", 0.0, 0)
         assert outcome["forwards"].tolist() == list(range(250))
         assert outcome["success"].tolist() == [True, False] * 125
