@@ -397,3 +397,27 @@ def test_pictures_need_no_model_or_there_are_none() -> None:
     assert torch.equal(picture, images + 0.25)
     none = planted(brighter).picture(images, labels, level=0.25, draw=0, samples=range(1))
     assert none is None
+
+
+# The accelerator
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_accelerator_sets_the_same_pixels_and_keeps_its_generator() -> None:
+    images = torch.randint(0, 256, (6, 3, 8, 8)).float() / 255
+    before = torch.cuda.get_rng_state()
+    expected, outcome = (
+        Guard("pixel", ATTACKS["pixel"], seed=0)(
+            Brightness(),
+            images.to(device),
+            torch.zeros(6).long().to(device),
+            level=9,
+            draw=0,
+            samples=range(6),
+        )
+        for device in ("cpu", "cuda")
+    )
+    for name, values in expected.items():
+        assert torch.equal(values, outcome[name].cpu())
+    assert torch.equal(torch.cuda.get_rng_state(), before)
