@@ -1,0 +1,131 @@
+"""Run folders with invented outcomes: known curves, no network."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from blrobust import provenance
+from blrobust.store import Picture, Run
+
+CLASSES = ["plane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+COMPRESSION = {"fft50": (0.48, 0.515), "fft85": (0.84, 0.86)}
+
+
+def card(label):
+    nominal, effective = COMPRESSION.get(label, (0.0, 0.0))
+    return {
+        "label": label,
+        "name": label,
+        "arch": "resnet20",
+        "precision": "fp32",
+        "nominal_compression": nominal,
+        "effective_compression": effective,
+        "fft_size": "paper",
+        "parameters": 272_474,
+        "seed": 0,
+        "test_accuracy": 0.9251,
+        "sha256": "ab" * 32,
+        "note": None,
+    }
+
+
+def record(curves, levels, *, n, draws, kind, space, dataset, note):
+    config = {
+        "version": "0.1.0",
+        "command": "noise",
+        "kind": kind,
+        "space": space,
+        "levels": [float(level) for level in levels],
+        "draws": draws,
+        "seed": 0,
+        "arch": "resnet20",
+        "models": [{"label": label, "sha256": "ab" * 32} for label in curves],
+        "dataset": {"name": dataset, "checksum": "cd" * 32, "n": n},
+        "device": "cpu",
+    }
+    session = {
+        "started": "2025-01-02T03:04:05+00:00",
+        "command_line": f"blrobust noise --models {','.join(curves)}",
+        "device": "cpu, 2 threads",
+        "batch_size": 200,
+        "versions": {"python": "3.11.7", "torch": "2.15.0"},
+        "git": None,
+    }
+    return {
+        "config": config,
+        "hash": provenance.digest(config),
+        "command_line": session["command_line"],
+        "versions": session["versions"],
+        "git": None,
+        "device": session["device"],
+        "dataset": {
+            "name": dataset,
+            "split": "test",
+            "n": n,
+            "checksum": "cd" * 32,
+            "note": note,
+            "classes": CLASSES,
+            "mean": [0.4914, 0.4822, 0.4465],
+            "std": [0.2023, 0.1994, 0.2010],
+        },
+        "models": [card(label) for label in curves],
+        "started": session["started"],
+        "finished": None,
+        "sessions": [session],
+    }
+
+
+def predictions(labels, accuracy, *, hardness, generator):
+    """Right where an image's hardness, with some luck in each draw, is below the accuracy."""
+    luck = generator.random(len(labels))
+    score = np.where(generator.random(len(labels)) < 0.7, hardness, luck)
+    wrong = (labels + 1 + generator.integers(0, 9, len(labels))) % 10
+    return np.where(score < accuracy, labels, wrong).astype(np.int16)
+
+
+def run(
+    path: Path,
+    curves: dict[str, list[float]],
+    levels: list[float],
+    *,
+    n: int = 200,
+    draws: int = 1,
+    kind: str = "gaussian",
+    space: str = "normalized",
+    dataset: str = "cifar10",
+    note: str | None = None,
+    cells: int | None = None,
+    classes: list[str] | None = None,
+    image: np.ndarray | None = None,
+) -> Path:
+    """Write a run whose models have the given accuracies by level; ``cells`` leaves it unfinished."""
+    generator = np.random.default_rng(7)
+    labels = generator.integers(0, 10, n).astype(np.int16)
+    hardness = generator.random(n)
+    whole = record(curves, levels, n=n, draws=draws, kind=kind, space=space, dataset=dataset, note=note)
+    whole["dataset"]["classes"] = classes or CLASSES
+    keys = [(model, level, draw) for draw in range(draws) for model in curves for level in levels]
+    with Run.create_or_resume(path, whole, labels) as made:
+        for model, level, draw in keys[:cells]:
+            accuracy = curves[model][list(levels).index(level)]
+            outcome = {"prediction": predictions(labels, accuracy, hardness=hardness, generator=generator)}
+            made.add((model, kind, float(level), draw), outcome, forwards=n, backwards=0, seconds=0.5)
+        if cells is None:
+            made.add_pictures(pictures(kind, levels, int(labels[0]), image))
+            made.provenance["finished"] = "2025-01-02T03:05:06+00:00"
+            made.finish()
+    return path
+
+
+def pictures(kind, levels, label, image):
+    clean = np.full((8, 8, 3), 0.5) if image is None else image
+    noise = np.random.default_rng(0).standard_normal(clean.shape)
+    strip = []
+    for place in np.linspace(0, len(levels) - 1, min(6, len(levels))).round().astype(int):
+        pixels = np.clip(clean + 0.2 * float(levels[place]) * noise, 0, 1)
+        file = io.BytesIO()
+        Image.fromarray((255 * pixels).round().astype(np.uint8)).save(file, "PNG")
+        strip.append(Picture(kind, float(levels[place]), 0, label, file.getvalue()))
+    return strip
