@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -19,9 +18,7 @@ from blrobust.errors import UserError
 from blrobust.perturbation import BLOCK, Perturbation, blocks
 from blrobust.provenance import digest, new_record, now
 from blrobust.store import REPORT, Run
-
-if TYPE_CHECKING:
-    from blrobust.zoo import Model
+from blrobust.zoo import Model
 
 BATCH_SIZE = 200  # samples in flight
 RUNS = Path("runs")
@@ -31,7 +28,7 @@ def execute(
     perturbation: Perturbation,
     *,
     command: str,
-    models: Sequence["Model"],
+    models: Sequence[Model],
     dataset: Dataset,
     levels: Sequence[float],
     draws: int,
@@ -92,7 +89,7 @@ def execute(
 def run_cells(
     run: Run,
     perturbation: Perturbation,
-    models: Sequence["Model"],
+    models: Sequence[Model],
     dataset: Dataset,
     *,
     device: torch.device,
@@ -144,7 +141,7 @@ class _Measure:
         self._blocks = list(blocks(len(dataset)))
         self._flight = -(-batch_size // BLOCK)  # blocks
 
-    def __call__(self, model: "Model", *, level: float, draw: int, meter: terminal.Meter) -> Outcomes:
+    def __call__(self, model: Model, *, level: float, draw: int, meter: terminal.Meter) -> Outcomes:
         fetched = []
         for first in range(0, len(self._blocks), self._flight):
             answers = []

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import stand_in
 
-import blrobust
-from blrobust import datasets, reports
+from blrobust import datasets, reports, zoo
 from blrobust.cli import main
 from blrobust.store import Run
 
@@ -18,16 +17,14 @@ NETWORKS = {"fp32": 0, "fft50": 1, "fft85": 2}
 
 def replace_the_rest(patch, *, delay=0.0, n=120):
     """Tiny models, images and report in place of the real ones."""
-    zoo = types.ModuleType("blrobust.zoo")
-    zoo.parse_names = lambda text: text.split(",")
-    zoo.load = lambda name, *, arch, dataset, device: stand_in.model(
-        name, seed=NETWORKS[name], channels=3, delay=delay
-    )
-    page = types.ModuleType("blrobust.reports.page")
+    def network(name, *, arch, dataset, device):
+        return stand_in.model(name, seed=NETWORKS[name], channels=3, delay=delay)
+
+    patch.setattr(zoo, "load", network)
+    page = types.ModuleType("blrobust.reports.page")  # spares the import of seaborn
     page.render = lambda runs, destination: destination.write_text("page")
-    for package, name, module in ((blrobust, "zoo", zoo), (reports, "page", page)):
-        patch.setitem(sys.modules, module.__name__, module)
-        patch.setattr(package, name, module, raising=False)
+    patch.setitem(sys.modules, page.__name__, page)
+    patch.setattr(reports, "page", page, raising=False)
 
     def load(name="cifar10", *, data_dir=None):
         return stand_in.dataset(n, channels=3, name=name)
@@ -114,6 +111,8 @@ def test_kinds_and_spaces(arguments, kind, space, last):
         ("--seed -1", "--seed"),
         ("--batch-size 0", "--batch-size"),
         ("--device tpu", "tpu"),
+        ("--models fp32,fp32", "twice"),
+        ("--models ,", "','"),
         ("--nonsense", "--nonsense"),
         ("extra", "extra"),
         ("--out file", "file"),
@@ -179,6 +178,7 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130():
     with subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True) as process:
         process.stdout.readline()
         while not (Path("here") / "run.sqlite").exists():
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)

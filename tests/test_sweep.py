@@ -235,6 +235,7 @@ def test_a_second_process_on_the_folder_is_refused(tmp_path):
     with slow(tmp_path) as process:
         process.stdout.readline()
         while not (tmp_path / "run.sqlite").exists():
+            assert process.poll() is None, "it died"
             time.sleep(0.01)
         with pytest.raises(UserError, match="another process"):
             run(tmp_path)
