@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from blrobust import statistics
 
@@ -192,3 +193,8 @@ def test_holm_by_hand():
     adjusted = statistics.holm(np.array([0.03, 0.01, 0.5, 0.02]))
     assert adjusted == pytest.approx([0.06, 0.04, 0.5, 0.06])
     assert statistics.holm(np.array([0.6, 0.9])) == pytest.approx([1, 1])
+
+
+def test_holm_is_that_of_statsmodels():
+    p = np.random.default_rng(10).random(21) ** 4
+    assert statistics.holm(p) == pytest.approx(multipletests(p, method="holm")[1])

@@ -1,0 +1,41 @@
+"""``blrobust report``: stored runs as one HTML file."""
+
+from pathlib import Path
+
+import click
+
+from blrobust.errors import UserError
+
+
+@click.command("report")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; by default report.html, of one run in its folder, of several here.",
+)
+@click.option("--open", "open_report", is_flag=True, help="Open the report afterwards.")
+def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -> None:
+    """Render one RUN folder, or compare several, as one HTML file.
+
+    Runs of one kind share a figure, other kinds get sections of their own. Nothing is measured
+    again: the report reads what the runs hold, also of an unfinished one.
+    """
+    from contextlib import ExitStack
+
+    from blrobust.reports import page
+    from blrobust.store import REPORT, Run
+
+    places = [path.resolve() for path in runs]
+    for path, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise UserError(f"{path} is given more than once; legal: different run folders")
+    if output is None:
+        output = runs[0] / REPORT if len(runs) == 1 else Path(REPORT)
+    elif not output.parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}")
+    with ExitStack() as stack:
+        page.render([stack.enter_context(Run.open(path)) for path in runs], output)
+    click.echo(f"report: {output}")
+    if open_report and click.launch(str(output)):
+        click.echo("no program was found that opens it", err=True)

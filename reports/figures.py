@@ -1,0 +1,229 @@
+"""Accuracy curves with 95 % bands, drawn with seaborn, as SVG to be put inside an HTML page.
+
+No name that the user chose is ever given to matplotlib, which would read ``$`` as mathematics and
+drop a leading ``_``: legends are HTML, and tool tips are added to the finished SVG as text nodes.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from blrobust.reports.axes import Axis
+from blrobust.reports.published import Series
+
+SVG = "http://www.w3.org/2000/svg"
+XLINK = "http://www.w3.org/1999/xlink"
+INK = "#222222"
+FAINT = "#8a8a8a"
+# Okabe and Ito's colours without the two that vanish on white; the baseline comes first, in ink.
+COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#aa3f8b", "#8c6d1f", "#3a9bd9", "#7a7a7a")
+# matplotlib's markers, each with its path around (18, 6) for the legend.
+MARKERS = {
+    "o": "M14.2 6a3.8 3.8 0 1 0 7.6 0a3.8 3.8 0 1 0-7.6 0z",
+    "s": "M14.6 2.6h6.8v6.8h-6.8z",
+    "^": "M18 1.4l4.4 8.2h-8.8z",
+    "D": "M18 1l5 5-5 5-5-5z",
+    "v": "M18 10.6l-4.4-8.2h8.8z",
+    "P": "M16.5 2h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5z",
+    "X": "M15.2 1.6l2.8 2.2 2.8-2.2 1.6 1.6-2.2 2.8 2.2 2.8-1.6 1.6-2.8-2.2-2.8 2.2-1.6-1.6 2.2-2.8-2.2-2.8z",
+}
+# One per run, in line widths; plain dashes mean published.
+DASHES = ((), (1, 1.5), (5, 1.5, 1, 1.5), (5, 1.5, 1, 1.5, 1, 1.5))
+LINE = 2.0
+PUBLISHED = (4, 3)
+PUBLISHED_LINE = 1.2
+WIDE = (9.4, 4.9)  # inches, 72 units each: text of 11 units is 14 pixels high on a wide page
+NARROW = (4.9, 4.7)  # and 11 pixels on a phone
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",  # text stays text: sharp, small, searchable, in the page's font
+    "svg.hashsalt": "blrobust",  # the same run gives the same bytes
+    "font.size": 11,
+    "axes.labelsize": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.edgecolor": FAINT,
+    "grid.color": "#e6e6e6",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One model's measured curve: rows of ``results.table`` by level, and how it is drawn."""
+
+    name: str
+    frame: pd.DataFrame
+    model: int  # place of the model among those of the figure
+    run: int = 0  # place of the run
+
+    @property
+    def colour(self) -> str:
+        """Colour, the same for a model in every run."""
+        return colour(self.model)
+
+    @property
+    def marker(self) -> str:
+        """Marker, so that colour is not the only difference."""
+        return list(MARKERS)[self.model % len(MARKERS)]
+
+    @property
+    def shape(self) -> str:
+        """SVG path of the marker, for the legend."""
+        return MARKERS[self.marker]
+
+    @property
+    def dash(self) -> tuple[float, ...]:
+        """Dashes and gaps in line widths, the same for all models of a run; none: a full line."""
+        return DASHES[self.run % len(DASHES)]
+
+    @property
+    def stroke(self) -> str:
+        """SVG's ``stroke-dasharray`` of the line, for the legend."""
+        return " ".join(f"{LINE * part:g}" for part in self.dash) or "none"
+
+
+def colour(model: int) -> str:
+    """Return the colour of the model in this place of a figure."""
+    return COLOURS[model % len(COLOURS)]
+
+
+def accuracy(
+    curves: Sequence[Curve],
+    axis: Axis,
+    *,
+    published: Sequence[tuple[Series, str]] = (),
+    chance: float,
+    size: tuple[float, float] = WIDE,
+    prefix: str,
+) -> str:
+    """Return an SVG element: accuracy over level, one line and one 95 % band per curve.
+
+    ``published`` are dashed series with their colours; ``prefix`` makes ids unique in the page.
+    """
+    import seaborn
+
+    # "default" first: the user's own matplotlibrc must not reach into the report.
+    with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        for series, colour in published:
+            axes.plot(
+                series.levels,
+                100 * np.array(series.accuracy),
+                color=colour,
+                linestyle=(0, PUBLISHED),
+                linewidth=PUBLISHED_LINE,
+                zorder=2,
+            )
+        for number, curve in enumerate(curves):
+            _draw(axes, curve, gid=f"curve{number}")
+        axes.axhline(100 * chance, color=FAINT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        _finish(axes, axis, chance=chance, narrow=size == NARROW)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    tips = {f"curve{i}": _tips(curve, axis) for i, curve in enumerate(curves)}
+    return _inline(file.getvalue(), prefix=prefix, label=axis.label, tips=tips)
+
+
+def _draw(axes: Axes, curve: Curve, *, gid: str) -> None:
+    import seaborn
+
+    frame = curve.frame
+    axes.fill_between(
+        frame["level"],
+        100 * frame["ci_low"],
+        100 * frame["ci_high"],
+        color=curve.colour,
+        alpha=0.18,
+        linewidth=0,
+        zorder=3,
+    )
+    seaborn.lineplot(
+        x=frame["level"],
+        y=100 * frame["accuracy"],
+        estimator=None,
+        errorbar=None,
+        color=curve.colour,
+        linestyle=(0, curve.dash) if curve.dash else "-",
+        linewidth=LINE,
+        marker=curve.marker,
+        markersize=6.5,
+        markeredgecolor="white",
+        markeredgewidth=0.8,
+        zorder=4,
+        ax=axes,
+    )
+    axes.lines[-1].set_gid(gid)
+
+
+def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
+    """Axes, units and what lies behind the curves."""
+    axes.set(xlabel=axis.label, ylabel="", ylim=(0, 100))
+    axes.margins(x=0.015)
+    axes.set_yticks(range(0, 101, 20 if narrow else 10))
+    axes.yaxis.set_major_formatter("{x:.0f} %")
+    axes.tick_params(length=0, pad=6)
+    axes.grid(visible=True)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.annotate(
+        f"chance, {100 * chance:.3g} %",
+        (0, 100 * chance),  # at the left, where the curves are high
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 3),
+        textcoords="offset points",
+        color="#6a6a6a",
+        fontsize=9.5,
+    )
+    if axis.other is not None and axis.back is not None:
+        other = axes.secondary_xaxis("top", functions=(axis.other, axis.back))
+        other.set_xlabel(axis.other_label, color="#5a5a5a", labelpad=6)
+        other.tick_params(length=3, color=FAINT, labelcolor="#5a5a5a")
+        other.spines["top"].set_visible(False)
+
+
+def _tips(curve: Curve, axis: Axis) -> list[str]:
+    return [
+        f"{curve.name}, {axis.say(row['level'])}: {100 * row['accuracy']:.1f} % "
+        f"({100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f})"
+        for row in curve.frame.to_dict("records")
+    ]
+
+
+def _inline(svg: bytes, *, prefix: str, label: str, tips: dict[str, list[str]]) -> str:
+    """Turn matplotlib's file into an element of a page: no ids but our own, no global style."""
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    root = ElementTree.fromstring(svg)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag == f"{{{SVG}}}style" or child.tag.endswith("metadata"):
+                parent.remove(child)  # the style is "*": it would reach into the whole page
+    for element in root.iter():
+        points = element.iter(f"{{{SVG}}}use")
+        for text, point in zip(tips.get(element.get("id", ""), []), points, strict=False):
+            ElementTree.SubElement(point, f"{{{SVG}}}title").text = text
+        if "id" in element.attrib and element.tag == f"{{{SVG}}}g":
+            del element.attrib["id"]
+        for key, value in element.attrib.items():
+            if key == "id":
+                element.set(key, f"{prefix}-{value}")
+            elif value.startswith("url(#"):
+                element.set(key, value.replace("url(#", f"url(#{prefix}-"))
+            elif key == f"{{{XLINK}}}href":
+                element.set(key, f"#{prefix}-{value.removeprefix('#')}")
+    for key in ("width", "height"):
+        del root.attrib[key]
+    root.set("role", "img")
+    root.set("aria-label", f"Accuracy over {label}, one curve per model; the numbers are in the tables")
+    return ElementTree.tostring(root, encoding="unicode")

@@ -1,0 +1,131 @@
+"""What a run found, in a few sentences computed from its numbers."""
+
+from collections.abc import Hashable
+from itertools import pairwise
+from math import isinf, isnan
+from typing import TYPE_CHECKING, Any
+
+from blrobust import results
+from blrobust.reports.axes import Axis
+from blrobust.reports.tables import level_at, percent, points, span
+
+if TYPE_CHECKING:
+    from blrobust.store import Run
+
+Row = dict[Hashable, Any]
+Curve = dict[float, Row]  # a model's rows of results.table by level
+
+MOST_GROUPS = 3  # runs of neighbouring levels worth naming one by one
+
+
+def finding(run: "Run", axis: Axis, kind: str) -> list[str]:
+    """Return sentences: who beats the baseline where, by how much, at what price, over the controls.
+
+    "Beats" here means that the two 95 % intervals are disjoint, stricter than a paired test.
+    """
+    curves: dict[str, Curve] = {model: {} for model in run.models}
+    for row in results.table(run).to_dict("records"):
+        if row["kind"] == kind:
+            curves[row["model"]][row["level"]] = row
+    rows = results.summary(run).to_dict("records")
+    summary = {r["model"]: r for r in rows if r["kind"] == kind and not isnan(r["mean"])}
+    if not summary:
+        return ["No model has all its levels yet."]
+    baseline = results.BASELINE if results.BASELINE in summary else next(iter(summary))
+    others = [model for model in summary if model != baseline]
+    if not others:
+        return [_alone(summary[baseline], axis, run.levels(kind))]
+    others.sort(key=lambda model: -summary[model]["mean"])
+    best = others[0]
+    plain = [model for model in others if summary[model]["nominal_compression"] == 0]
+    sentences = _versus(curves[best], curves[baseline], best, baseline, axis)
+    if best not in plain:
+        sentences.append(_over_controls({m: curves[m] for m in plain}, curves, best, baseline, axis))
+    if others[1:]:
+        parts = [f"{m} at {_where(_above(curves[m], curves[baseline]), axis)}" for m in others[1:]]
+        sentences.append(f"Also above {baseline}: {'; '.join(parts)}.")
+    return sentences
+
+
+def _versus(ours: Curve, theirs: Curve, best: str, baseline: str, axis: Axis) -> list[str]:
+    """How the best of the others stands to the baseline."""
+    top = _widest(ours, theirs)
+    both = f"{_estimate(ours[top])} against {_estimate(theirs[top])}"
+    above, below = _above(ours, theirs), _above(theirs, ours)
+    if any(above.values()):
+        sentences = [
+            f"{best} beats {baseline} with disjoint 95 % intervals at {_where(above, axis)}; the margin "
+            f"is largest at {axis.say(top)}: {both}."
+        ]
+    else:
+        sentences = [
+            f"No model beats {baseline} with disjoint 95 % intervals at any level. {best} has the "
+            f"highest mean accuracy of the others; at {axis.say(top)} it reaches {both}."
+        ]
+    if any(below.values()):
+        sentences.append(f"{baseline} is ahead of {best} in the same sense at {_where(below, axis)}.")
+    clean = min(ours)
+    mine, other = ours[clean]["accuracy"], theirs[clean]["accuracy"]
+    sentences.append(
+        f"On clean images {best} gets {percent(mine)} right and {baseline} {percent(other)} "
+        f"({points(mine - other)} points)."
+    )
+    return sentences
+
+
+def _over_controls(
+    controls: dict[str, Curve], curves: dict[str, Curve], best: str, baseline: str, axis: Axis
+) -> str:
+    """What a band-limited winner's margin is over the models that drop no frequencies."""
+    if not controls:
+        return (
+            "No control without band limits (such as fp16 or fp32-early) was measured beside them, so "
+            "what part of the difference the band limit itself explains is open."
+        )
+    top = _widest(curves[best], curves[baseline])
+    control = max(controls, key=lambda model: controls[model][top]["accuracy"])
+    reached = controls[control][top]["accuracy"]
+    lead = curves[best][top]["accuracy"] - reached
+    return (
+        f"The best control without band limits, {control}, reaches {percent(reached)} at "
+        f"{axis.say(top)}, {abs(100 * lead):.1f} points {'below' if lead >= 0 else 'above'} {best}."
+    )
+
+
+def _alone(row: Row, axis: Axis, levels: list[float]) -> str:
+    """What there is to say of a single model."""
+    half = axis.phrase.format(level_at(row["half_level"], levels))
+    end = "stays above 50 % on the whole grid" if isinf(row["half_level"]) else f"falls to 50 % at {half}"
+    return (
+        f"{row['model']} gets {percent(row['clean'])} ({span(row['clean_low'], row['clean_high'])}) of the "
+        f"clean images right and {percent(row['mean'])} on average over the grid; it {end}."
+    )
+
+
+def _widest(ours: Curve, theirs: Curve) -> float:
+    """The level with the largest margin."""
+    return max(ours, key=lambda level: ours[level]["accuracy"] - theirs[level]["accuracy"])
+
+
+def _above(ours: Curve, theirs: Curve) -> dict[float, bool]:
+    """At which levels the whole interval lies above the other."""
+    return {level: ours[level]["ci_low"] > theirs[level]["ci_high"] for level in ours}
+
+
+def _where(holds: dict[float, bool], axis: Axis) -> str:
+    """Count and name levels, neighbours joined: "15 of 21 levels (sigma 0.3 to 1.6, 1.8)"."""
+    levels = list(holds)
+    places = [place for place, level in enumerate(levels) if holds[level]]
+    if not places:
+        return "no level"
+    starts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(places)) if b != a + 1), len(places)]
+    groups = [(levels[places[a]], levels[places[b - 1]]) for a, b in pairwise(starts)]
+    if len(groups) > MOST_GROUPS:
+        names = f"from {levels[places[0]]:g} on, with gaps"
+    else:
+        names = ", ".join(f"{a:g}" if a == b else f"{a:g} to {b:g}" for a, b in groups)
+    return f"{len(places)} of {len(levels)} levels ({axis.phrase.format(names)})"
+
+
+def _estimate(row: Row) -> str:
+    return f"{percent(row['accuracy'])} ({span(row['ci_low'], row['ci_high'])})"

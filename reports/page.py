@@ -1,0 +1,218 @@
+"""One self-contained HTML file about one run, or about several beside each other."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from blrobust import __version__, atomic, results
+from blrobust.reports import figures, published, tables
+from blrobust.reports.axes import Axis, axis
+from blrobust.reports.figures import Curve
+from blrobust.reports.finding import finding
+from blrobust.reports.tables import Table
+
+if TYPE_CHECKING:
+    from blrobust.store import Run
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One image at several levels, with what each model takes it for."""
+
+    sample: int
+    label: str
+    pictures: list[tuple[str, str]]  # level in words, image as data URI
+    rows: list[tuple[str, list[tuple[str, bool]]]]  # model, then class and whether it is right
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kind of perturbation of one run, as text."""
+
+    name: str
+    facts: str
+    note: str | None
+    unfinished: str | None
+    command: str
+    finding: list[str]
+    tests: Table
+    draws: int
+    levels: Table
+    strip: Strip | None
+    curves: dict[str, Curve]  # by model
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything on one axis: one figure, and an entry per run."""
+
+    axis: Axis
+    models: list[str]
+    curves: dict[str, Curve]  # by name
+    wide: Markup
+    narrow: Markup
+    published: list[str]  # colours of the published curves
+    summary: Table
+    entries: list[Entry]
+
+
+def render(runs: Sequence["Run"], destination: Path) -> None:
+    """Write the report of ``runs`` to ``destination``, whole or not at all.
+
+    Runs of one kind in one space share a figure; other kinds get sections of their own. Raises
+    ``OSError`` where ``destination`` cannot be written.
+    """
+    environment = Environment(
+        loader=PackageLoader("blrobust.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    named = _named(runs)
+    html = environment.get_template("page.html").render(
+        sections=_sections(named),
+        provenance={name: _provenance(run) for name, run in named.items()},
+        published_label=published.LABEL,
+        version=__version__,
+    )
+    atomic.write_text(destination, html)
+
+
+def _named(runs: Sequence["Run"]) -> "dict[str, Run]":
+    """Return the runs by the name of their folders, by the whole path where two are alike."""
+    short = [Path(run.path).resolve().name for run in runs]
+    return {
+        name if short.count(name) == 1 else str(run.path): run for name, run in zip(short, runs, strict=True)
+    }
+
+
+def _sections(runs: "dict[str, Run]") -> list[Section]:
+    groups: dict[tuple[str, str, tuple[float, ...]], dict[str, Run]] = {}
+    for name, run in runs.items():
+        for kind in run.kinds:
+            axes = (kind, run.config["space"], tuple(run.provenance["dataset"]["std"]))
+            groups.setdefault(axes, {})[name] = run
+    return [
+        _section(members, kind, axis(kind, space, list(std)), number)
+        for number, ((kind, space, std), members) in enumerate(groups.items())
+    ]
+
+
+def _section(runs: "dict[str, Run]", kind: str, on: Axis, number: int) -> Section:
+    models = list(dict.fromkeys(model for run in runs.values() for model in run.models))
+    entries = []
+    for place, (name, run) in enumerate(runs.items()):
+        frame = results.table(run)
+        curves = {
+            model: Curve(
+                name=tables.row_name(model, name, runs),
+                frame=frame[(frame.kind == kind) & (frame.model == model)],
+                model=models.index(model),
+                run=place,
+            )
+            for model in run.models
+        }
+        entries.append(_entry(name, run, kind, on, curves))
+    curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
+    first = next(iter(runs.values()))
+    data = first.provenance["dataset"]
+    dashed = published.series(
+        kind=kind,
+        space=first.config["space"],
+        dataset=data["name"],
+        n=data["n"],
+        models=models,
+        last=max(run.levels(kind)[-1] for run in runs.values()),
+    )
+    colours = [figures.colour(models.index(series.model)) for series in dashed]
+    wide, narrow = (
+        figures.accuracy(
+            list(curves.values()),
+            on,
+            published=list(zip(dashed, colours, strict=True)),
+            chance=1 / len(data["classes"]),
+            size=size,
+            prefix=f"figure{number}{width}",
+        )
+        for width, size in (("wide", figures.WIDE), ("narrow", figures.NARROW))
+    )
+    return Section(
+        axis=on,
+        models=models,
+        curves=curves,
+        wide=Markup(wide),
+        narrow=Markup(narrow),
+        published=colours,
+        summary=tables.summary(runs, on, kind),
+        entries=entries,
+    )
+
+
+def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve]) -> Entry:
+    record = run.provenance
+    data = record["dataset"]
+    levels = run.levels(kind)
+    draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
+    cells = len(run.models) * len(levels) * run.draws
+    return Entry(
+        name=name,
+        facts=(
+            f"{data['n']:,} images of {data['name']} ({data['split']} split), {len(levels)} levels from "
+            f"{on.say(levels[0])} to {levels[-1]:,g}, {draws} per image and level"
+        ),
+        note=data["note"],
+        unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
+        command=record["command_line"],
+        finding=finding(run, on, kind),
+        tests=tables.tests(run, on, kind),
+        draws=run.draws,
+        levels=tables.levels(run, on, kind),
+        strip=_strip(run, kind, on),
+        curves=curves,
+    )
+
+
+def _strip(run: "Run", kind: str, on: Axis) -> Strip | None:
+    pictures = [picture for picture in run.pictures() if picture.kind == kind]
+    if not pictures:
+        return None
+    classes = run.provenance["dataset"]["classes"]
+    sample, label = pictures[0].sample, pictures[0].label
+    rows = []
+    for model in run.models:
+        answers = [
+            int(run.outcome(model, kind, picture.level, 0)["prediction"][sample]) for picture in pictures
+        ]
+        # -1 stands for an answer that was no number.
+        rows.append((model, [(classes[a] if a >= 0 else "none", a == label) for a in answers]))
+    uris = [f"data:image/png;base64,{base64.b64encode(p.png).decode()}" for p in pictures]
+    words = [on.say(picture.level) for picture in pictures]
+    return Strip(sample, classes[label], list(zip(words, uris, strict=True)), rows)
+
+
+def _provenance(run: "Run") -> dict[str, Any]:
+    record = run.provenance
+    data = record["dataset"]
+    facts = {
+        "command": record["command_line"],
+        "folder": str(run.path),
+        "configuration hash": record["hash"],
+        "seed": record["config"]["seed"],
+        "data": f"{data['name']}, {data['split']} split, {data['n']:,} images",
+        "data checksum": data["checksum"],
+        "started": record["started"],
+        "finished": record["finished"] or "not yet",
+    }
+    return {
+        "facts": facts,
+        "models": tables.models(run),
+        "sessions": record["sessions"],
+        "config": {key: json.dumps(value) for key, value in record["config"].items()},
+    }
