@@ -32,7 +32,7 @@ TABLES = (
 
 def create(folder: Path, labels: NDArray[np.int16]) -> sqlite3.Connection:
     """Open the database of a run for writing, with its tables and the data set's labels."""
-    with reading(folder), contextlib.ExitStack() as stack:
+    with using(folder), contextlib.ExitStack() as stack:
         database = sqlite3.connect(folder / FILE)
         stack.callback(database.close)
         database.execute("PRAGMA journal_mode = WAL")
@@ -54,12 +54,12 @@ def connect(folder: Path, *, finished: bool) -> sqlite3.Connection:
     # Even a reader of a WAL database creates its -wal and -shm files, unless it is immutable.
     immutable = finished and not (folder / f"{FILE}-wal").exists()
     mode = "immutable=1" if immutable else "mode=ro"
-    with reading(folder):
+    with using(folder):
         return sqlite3.connect(f"{file.resolve().as_uri()}?{mode}", uri=True)
 
 
 @contextlib.contextmanager
-def reading(folder: Path) -> Iterator[None]:
+def using(folder: Path) -> Iterator[None]:
     """Turn what a damaged or unusable database raises into one line that names the file."""
     try:
         yield

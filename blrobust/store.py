@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from blrobust import atomic, database
-from blrobust.database import Outcomes, pack, reading, unpack
+from blrobust.database import Outcomes, pack, unpack, using
 from blrobust.errors import UserError
 from blrobust.provenance import FILE as RECORD
 from blrobust.provenance import digest, now, read_record, write_record
@@ -153,13 +153,13 @@ class Run:
     @cached_property
     def labels(self) -> NDArray[np.int16]:
         """True labels ``(n,)``."""
-        with reading(self.path):
+        with using(self.path):
             (blob,) = self._connection.execute("SELECT labels FROM labels").fetchone()
             return unpack(blob)["labels"]
 
     def done(self) -> set[Cell]:
         """Return the keys (model, kind, level, draw) of the finished cells."""
-        with reading(self.path):
+        with using(self.path):
             return set(self._connection.execute("SELECT model, kind, level, draw FROM cells"))
 
     def outcome(self, model: str, kind: str, level: float, draw: int) -> Outcomes:
@@ -169,7 +169,7 @@ class Run:
         """
         rows = self._cells("draw, outcomes", model, kind, level)
         for blob in (blob for found, blob in rows if found == draw):
-            with reading(self.path):
+            with using(self.path):
                 return unpack(blob)
         raise UserError(
             f"{self.path}: the cell {model}, {kind} {level:g}, draw {draw} is not finished; "
@@ -180,7 +180,7 @@ class Run:
         """Return which samples are classified correctly, bool ``(finished draws, n)``."""
         rows = self._cells("outcomes", model, kind, level)
         correct = np.empty((len(rows), len(self.labels)), np.bool_)
-        with reading(self.path):
+        with using(self.path):
             for row, (blob,) in zip(correct, rows, strict=True):
                 row[:] = unpack(blob)["prediction"] == self.labels
         return correct
@@ -199,7 +199,7 @@ class Run:
 
     def pictures(self) -> list[Picture]:
         """Return the strip of one image at several levels, ascending; empty before the end."""
-        with reading(self.path):
+        with using(self.path):
             rows = self._connection.execute(
                 "SELECT kind, level, sample, label, png FROM pictures ORDER BY kind, level"
             ).fetchall()
@@ -207,7 +207,7 @@ class Run:
 
     def _cells(self, columns: str, model: str, kind: str, level: float) -> list[Any]:
         query = f"SELECT {columns} FROM cells WHERE model = ? AND kind = ? AND level = ?"
-        with reading(self.path):
+        with using(self.path):
             return self._connection.execute(f"{query} ORDER BY draw", (model, kind, level)).fetchall()
 
     # Writing
@@ -217,7 +217,7 @@ class Run:
         prediction = outcomes["prediction"]
         correct = int((prediction == self.labels).sum())
         values = (len(prediction), correct, forwards, backwards, seconds, now(), pack(outcomes))
-        with self._connection:
+        with using(self.path), self._connection:
             self._connection.execute(
                 "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*cell, *values)
             )
@@ -225,7 +225,7 @@ class Run:
     def add_pictures(self, pictures: list[Picture]) -> None:
         """Commit the report's strip, in place of an earlier one."""
         rows = [(p.kind, p.level, p.sample, p.label, p.png) for p in pictures]
-        with self._connection:
+        with using(self.path), self._connection:
             self._connection.execute("DELETE FROM pictures")
             self._connection.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", rows)
 

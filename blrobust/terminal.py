@@ -100,8 +100,11 @@ def print_summary(run: "Run", summary: "DataFrame") -> None:
         ),
         title_style="",
         title_justify="left",
+        caption="vs fp32: share of the levels at which accuracy is significantly above, below",
+        caption_style="",
+        caption_justify="left",
     )
-    for header in ("model", "compression", "clean", "mean", "level at 50 %", "above / below fp32"):
+    for header in ("model", "compression", "clean", "mean", "50 % at", "vs fp32"):
         table.add_column(header, justify="left" if header == "model" else "right")
     for row in summary.to_dict("records"):
         table.add_row(
@@ -110,7 +113,7 @@ def print_summary(run: "Run", summary: "DataFrame") -> None:
             _interval("{:.1%}", row, "clean"),
             _interval("{:.1%}", row, "mean"),
             _interval("{:.3g}", row, "half_level"),
-            f"{_text('{:.0%}', row['better'])} / {_text('{:.0%}', row['worse'])}",
+            f"{_text('+{:.0%}', row['better'])} {_text('-{:.0%}', row['worse'])}",
         )
     print_table(table)
 
@@ -121,7 +124,7 @@ def _compression(nominal: float | None, effective: float | None) -> str:
 
 def _interval(form: str, row: dict[Hashable, Any], name: str) -> str:
     low, high = _text(form, row[f"{name}_low"]), _text(form, row[f"{name}_high"])
-    return f"{_text(form, row[name])}\n{low} to {high}"
+    return f"{_text(form, row[name])}\n{low} {high}"
 
 
 def _text(form: str, value: float) -> str:

@@ -38,9 +38,9 @@ def test_the_table_escapes_names_and_says_what_is_missing(capsys):
     assert "folder:[red]x, n = 7, one draw" in shown
     assert "92.2%" in shown
     assert "eff. 0.515" in shown
-    assert "25% / -" in shown
+    assert "+25% -" in shown
     assert "beyond" in shown
-    assert "- to 0.5" in shown
+    assert "- 0.5" in shown
     assert "nan" not in shown
 
 
