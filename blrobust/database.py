@@ -38,6 +38,7 @@ def create(folder: Path, labels: NDArray[np.int16]) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")  # a cell costs seconds, an fsync milliseconds
         with database:
+            database.execute("BEGIN")  # all or nothing: Python does not begin one for CREATE TABLE
             for table in TABLES:
                 database.execute(table)
             row = (pack({"labels": labels}),)

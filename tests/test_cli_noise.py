@@ -17,6 +17,7 @@ NETWORKS = {"fp32": 0, "fft50": 1, "fft85": 2}
 
 def replace_the_rest(patch, *, delay=0.0, n=120):
     """Tiny models, images and report in place of the real ones."""
+
     def network(name, *, arch, dataset, device):
         return stand_in.model(name, seed=NETWORKS[name], channels=3, delay=delay)
 
