@@ -1,5 +1,7 @@
 """The definition, literally: transform, mask, multiply, transform back. Slow; the oracle of the tests."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -71,7 +73,7 @@ def band_limited_conv2d(
     product = torch.einsum("bgchw,gochw->bgohw", spectrum, filters.conj())
     y = torch.fft.irfft2(product.flatten(1, 2), s=sizes)
     y = y[..., : out[0] : step[0], : out[1] : step[1]]
-    return y if bias is None else y + bias[:, None, None]
+    return cast(Tensor, y if bias is None else y + bias[:, None, None])
 
 
 def _both(value: IntPair) -> tuple[int, int]:

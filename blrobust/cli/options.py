@@ -106,10 +106,10 @@ def load(
 
     Raises ``UserError`` for what does not exist.
     """
-    from blrobust import datasets, zoo
+    from blrobust import datasets, model_names, zoo
     from blrobust.device import resolve
 
-    names = zoo.parse_names(models)
+    names = model_names.parse_names(models)
     place = resolve(device)
     if dataset is None:
         images = datasets.load_default(data_dir=data_dir)

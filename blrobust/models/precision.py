@@ -50,9 +50,7 @@ def round_layers(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return model
 
 
-def reduce_precision(
-    model: nn.Module, precision: str, device: torch.device
-) -> tuple[nn.Module, str | None]:
+def reduce_precision(model: nn.Module, precision: str, device: torch.device) -> tuple[nn.Module, str | None]:
     """`model` on `device` in the named precision, and a note for the provenance where it is emulated."""
     model = model.to(device)
     if precision == "fp32":

@@ -1,0 +1,123 @@
+"""Checkpoints: safetensors with the facts about a model as metadata; nothing is ever unpickled."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from blconv.band import FftSize, check_compression, check_fft_size
+from blrobust.errors import UserError
+from blrobust.models import ARCHITECTURES, Classifier, build
+from blrobust.models.precision import PRECISIONS
+
+FORMAT = "blrobust-1"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a checkpoint says of itself: all that is needed to rebuild the model and to judge it."""
+
+    arch: str
+    classes: int
+    precision: str
+    compression: float
+    fft_size: FftSize
+    dataset: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+    recipe: dict[str, Any] = field(default_factory=dict)
+    test_accuracy: float | None = None  # share of the test images, on the stored weights
+    holdout_accuracy: float | None = None  # share of the training images that were held out
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where a fact is not usable."""
+        if self.arch not in ARCHITECTURES:
+            raise ValueError(f"arch {self.arch!r} is not one of {', '.join(ARCHITECTURES)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        check_compression(self.compression)
+        check_fft_size(self.fft_size)
+
+    def build(self) -> Classifier:
+        """The model that these facts describe, with untrained weights."""
+        return build(
+            self.arch,
+            classes=self.classes,
+            mean=self.mean,
+            std=self.std,
+            compression=self.compression,
+            fft_size=self.fft_size,
+        )
+
+
+def save(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
+    """Write tensors and facts to `path` in one step: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    metadata = {"format": FORMAT, "facts": json.dumps(asdict(facts), sort_keys=True)}
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
+        os.replace(partial, path)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(f"{path} cannot be written: {error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], Facts]:
+    """The tensors (on the CPU) and the facts of a checkpoint.
+
+    Raises `UserError` in one line for a file that is missing, corrupt, or not one of ours.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"checkpoint {path} is not a readable safetensors file: {error}") from None
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise UserError(
+            f"checkpoint {path} was not written by blrobust (format {found!r}, wanted {FORMAT!r})"
+        )
+    try:
+        facts = json.loads(metadata["facts"])
+        facts = {f.name: facts[f.name] for f in fields(Facts) if f.name in facts}
+        facts |= {name: tuple(facts[name]) for name in ("mean", "std")}
+        return tensors, Facts(**facts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"checkpoint {path} has unusable metadata: {error}") from None
+
+
+def load_model(path: Path) -> tuple[Classifier, Facts]:
+    """The trained model of a checkpoint in fp32 on the CPU, in evaluation mode, and its facts.
+
+    Raises `UserError` as `load` does, and where the weights do not fit the architecture.
+    """
+    tensors, facts = load(path)
+    model = facts.build()
+    wanted = stored_state(model)
+    for name in sorted(wanted.keys() | tensors.keys()):
+        have = tuple(tensors[name].shape) if name in tensors else "nothing"
+        want = tuple(wanted[name].shape) if name in wanted else "nothing"
+        if have != want:
+            raise UserError(f"checkpoint {path} does not fit {facts.arch}: {name} is {have}, wanted {want}")
+    model.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)
+    return model.eval(), facts
+
+
+def stored_state(model: torch.nn.Module) -> dict[str, Tensor]:
+    """What a finished checkpoint holds: parameters in fp16, BatchNorm's buffers in fp32."""
+    state = {name: p.detach().half() for name, p in model.named_parameters()}
+    buffers = {name: b for name, b in model.state_dict().items() if name not in state}
+    return state | {n: b.float() for n, b in buffers.items() if not n.endswith("num_batches_tracked")}

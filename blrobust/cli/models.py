@@ -1,0 +1,58 @@
+"""``blrobust models``: what there is, what the names mean, and whether the weights are what they say."""
+
+from pathlib import Path
+
+import click
+
+from blrobust.cli.options import DATA_DIR
+
+
+@click.command("models")
+@click.option(
+    "--verify", is_flag=True, help="Check checksums and, where the data is there, the recorded accuracy."
+)
+@DATA_DIR
+def command(verify: bool, data_dir: Path | None) -> None:
+    """List the models that have weights, and the grammar of model names."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from blrobust import model_names, zoo
+
+    if verify:
+        _verify(data_dir)
+        return
+    table = Table(title="Models with weights", title_justify="left")
+    for heading in ("name", "network", "nominal", "effective", "accuracy", "from"):
+        right = heading in ("nominal", "effective", "accuracy")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading == "name")
+    for entry in zoo.entries():
+        facts = entry.facts
+        table.add_row(
+            Text(entry.name),
+            Text(f"{facts.arch}, {facts.dataset}"),
+            f"{facts.compression:.2f}" if facts.compression else "-",
+            f"{entry.effective:.3f}" if facts.compression else "-",
+            "-" if facts.test_accuracy is None else f"{facts.test_accuracy:.2%}",
+            "package" if entry.bundled else Text(str(entry.path.parent)),
+        )
+    Console().print(table)
+    names = Table(title="Names", title_justify="left", show_header=False, box=None)
+    for name, meaning in model_names.GRAMMAR.items():
+        names.add_row(Text(name, style="bold"), Text(meaning))
+    Console().print(names)
+    click.echo("A name without weights is made with: blrobust train NAME")
+
+
+def _verify(data_dir: Path | None) -> None:
+    """Print one line a checkpoint; exit with 2 where one is not what it says."""
+    from blrobust import zoo
+
+    failed = 0
+    for entry in zoo.entries():
+        problems, done = zoo.verify(entry, data_dir=data_dir)
+        click.echo(f"{'FAILED' if problems else 'ok':<7}{entry.path.stem}: {'; '.join(problems or done)}")
+        failed += bool(problems)
+    if failed:
+        raise click.ClickException(f"{failed} of the checkpoints are not what they say")

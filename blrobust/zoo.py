@@ -1,0 +1,214 @@
+"""The models that names stand for: where their weights are, loaded and checked."""
+
+import hashlib
+import importlib
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from torch import nn
+
+from blconv import effective_compression
+from blrobust import checkpoint, datasets
+from blrobust.checkpoint import Facts
+from blrobust.datasets import Dataset
+from blrobust.errors import UserError, reason
+from blrobust.model_names import facts_of, file_stem, label_of
+from blrobust.models.precision import reduce_precision
+from blrobust.training import accuracy
+
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+ACCURACY_TOLERANCE = 0.002
+BUNDLED = Path(__file__).parent / "weights"
+
+
+@dataclass
+class Model:
+    """A model ready to be measured.
+
+    `module` takes pixels float32 (batch, C, H, W), in [0, 1] or beyond it where noise is not clipped,
+    and returns logits float32 (batch, classes). `card` is what tables and provenance say of it.
+    """
+
+    label: str
+    module: nn.Module
+    card: dict[str, Any]
+
+
+def own_weights_folder() -> Path:
+    """Where `blrobust train` writes: $BLROBUST_WEIGHTS, or the user's data folder."""
+    folder = os.environ.get("BLROBUST_WEIGHTS")
+    return Path(folder) if folder else platformdirs.user_data_path("blrobust") / "weights"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checkpoint that a name can refer to."""
+
+    name: str
+    path: Path
+    facts: Facts
+    bundled: bool
+
+    @property
+    def effective(self) -> float:
+        """Effective compression at 32 x 32 pixels."""
+        return effective_compression(self.facts.build(), (len(self.facts.mean), 32, 32)).effective
+
+
+def available() -> dict[str, Path]:
+    """Checkpoints by file stem; the user's own come first and win over the bundled ones."""
+    found: dict[str, Path] = {}
+    for folder in (own_weights_folder(), BUNDLED):
+        for path in sorted(folder.glob("*.safetensors")):
+            if not path.name.startswith(".") and not path.name.endswith(".training.safetensors"):
+                found.setdefault(path.stem, path)
+    return found
+
+
+def entries() -> list[Entry]:
+    """The checkpoints that a name can refer to. Raises `UserError` for a file that is not readable."""
+    found = []
+    for stem, path in available().items():
+        _, facts = checkpoint.load(path)
+        name = stem.removeprefix(f"{facts.dataset}-{facts.arch}-")
+        found.append(Entry(name, path, facts, path.parent == BUNDLED))
+    return found
+
+
+def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], list[str]]:
+    """What is wrong with a checkpoint, and what was checked: checksum, weights, recorded accuracy.
+
+    The accuracy may differ by 0.2 points: half precision is rounded another way on another device.
+    """
+    problems: list[str] = []
+    done: list[str] = []
+    if entry.bundled:
+        listed = dict(line.split()[::-1] for line in (BUNDLED / "SHA256SUMS").read_text().splitlines())
+        same = listed.get(entry.path.name) == hashlib.sha256(entry.path.read_bytes()).hexdigest()
+        (done if same else problems).append("checksum" if same else "checksum differs from SHA256SUMS")
+    try:
+        test = datasets.load(entry.facts.dataset, data_dir=data_dir)
+    except UserError:
+        checkpoint.load_model(entry.path)
+        return problems, [*done, f"weights fit; accuracy not measured, {entry.facts.dataset} is not on disk"]
+    model = load(f"{entry.name}={entry.path}", dataset=test, device=torch.device("cpu"))
+    measured, recorded = accuracy(model.module, test, torch.device("cpu")), entry.facts.test_accuracy
+    line = f"accuracy {measured:.2%}, recorded {recorded or 0:.2%}"
+    agrees = recorded is not None and abs(measured - recorded) <= ACCURACY_TOLERANCE
+    (done if agrees else problems).append(line)
+    return problems, done
+
+
+def load(name: str, *, arch: str = "resnet20", dataset: Dataset, device: torch.device) -> Model:
+    """The model called `name`, trained for `dataset`, on `device`.
+
+    Raises `UserError` where the name, its weights or the user's own model cannot be used.
+    """
+    label, target = label_of(name), name.rpartition("=")[2]
+    if "=" not in name:
+        return _from_checkpoint(label, _find(name, arch, dataset), dataset, device)
+    if target.endswith(".safetensors"):
+        return _from_checkpoint(label, Path(target).expanduser(), dataset, device)
+    if _FACTORY.fullmatch(target):
+        return _from_factory(label, target, dataset, device)
+    raise UserError(
+        f"model {name!r}: what follows the last '=' must be FILE.safetensors or PACKAGE.MODULE:FACTORY"
+    )
+
+
+def _find(name: str, arch: str, dataset: Dataset) -> Path:
+    facts = facts_of(name, arch=arch, dataset=dataset)
+    stem = file_stem(name, arch=arch, dataset=facts.dataset)
+    path = available().get(stem)
+    if path is None:
+        options = "" if arch == "resnet20" else f" --arch {arch}"
+        options += "" if facts.dataset == "cifar10" else f" --dataset {facts.dataset}"
+        raise UserError(
+            f"model {name!r} has no weights for {arch} on {facts.dataset}; make them with: "
+            f"blrobust train {name}{options}"
+        )
+    return path
+
+
+def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.device) -> Model:
+    classifier, facts = checkpoint.load_model(path)
+    module, note = reduce_precision(classifier, facts.precision, device)
+    module = module.to(memory_format=torch.channels_last)
+    origin: dict[str, Any] = {
+        "arch": facts.arch,
+        "precision": facts.precision,
+        "dataset": facts.dataset,
+        "checkpoint": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "test_accuracy": facts.test_accuracy,
+        "seed": facts.seed,
+        "recipe": facts.recipe,
+        "note": note,
+    }
+    return _checked(label, module, origin, dataset, device)
+
+
+def _from_factory(label: str, target: str, dataset: Dataset, device: torch.device) -> Model:
+    module_name, _, factory = target.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # the user's module lies where the command is run
+    try:
+        module = getattr(importlib.import_module(module_name), factory)()
+    except Exception as error:  # whatever the user's code raises
+        raise UserError(
+            f"model {label!r}: {target} failed: {type(error).__name__}: {reason(error)}"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
+    digest = hashlib.sha256(repr(module).encode())  # settings such as `compression` have no tensors
+    for key, tensor in module.state_dict().items():
+        digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    origin: dict[str, Any] = {
+        "arch": target,
+        "precision": "fp32",
+        "dataset": None,
+        "checkpoint": None,
+        "sha256": digest.hexdigest(),
+        "test_accuracy": None,
+        "seed": None,
+        "recipe": {},
+        "note": "the user's own model",
+    }
+    return _checked(label, module.float().to(device).eval(), origin, dataset, device)
+
+
+def _checked(
+    label: str, module: nn.Module, origin: dict[str, Any], dataset: Dataset, device: torch.device
+) -> Model:
+    """The model with its card; `UserError` unless it maps images to finite logits of the right classes."""
+    channels, height, width = dataset.images.shape[1:]
+    shape = (channels, height, width)
+    try:
+        with torch.inference_mode():
+            logits = module(dataset.pixels(slice(0, 2), device))
+    except Exception as error:  # whatever the user's code raises
+        raise UserError(f"model {label!r} fails on images {shape}: {reason(error)}") from error
+    wanted = (min(2, len(dataset)), len(dataset.classes))
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise UserError(f"model {label!r} returns {found} for two images; {dataset.name} wants {wanted}")
+    if not torch.isfinite(logits).all():
+        raise UserError(f"model {label!r} returns logits that are not finite on clean images")
+    network = effective_compression(module, shape)
+    card = {
+        "label": label,
+        **origin,
+        # One number for a network whose layers differ: the largest.
+        "nominal_compression": max([layer.nominal for layer in network.layers], default=0.0),
+        "effective_compression": network.effective,
+        # The transform sizes by map size, such as 128/64/32.
+        "fft_size": "/".join(dict.fromkeys(str(layer.fft_size[0]) for layer in network.layers)) or None,
+        "parameters": sum(p.numel() for p in module.parameters()),
+    }
+    return Model(label, module.requires_grad_(False), card)
