@@ -64,6 +64,8 @@ def set_compression(model: nn.Module, compression: float | Mapping[str, float]) 
     a model that has none.
     """
     layers = _band_limited_layers(model)
+    if not layers:
+        raise ValueError("the model has no band-limited layer; make some with band_limit(model, compression)")
     if isinstance(compression, Mapping):
         chosen = dict(compression)
         unknown = sorted(set(chosen) - set(layers))

@@ -29,16 +29,16 @@ def low_pass_matrix(axis: AxisBand) -> Tensor:
     return response[offset % axis.size] / axis.size
 
 
-@lru_cache(maxsize=512)
-def _cached_matrix(
-    rows: AxisBand, columns: AxisBand | None, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def _matrix(rows: AxisBand, columns: AxisBand | None, dtype: torch.dtype, device: torch.device) -> Tensor:
     # Inference tensors cannot be saved for a later backward pass, so the cache never holds one.
     with torch.inference_mode(False), torch.no_grad():
         matrix = low_pass_matrix(rows)
         if columns is not None:
             matrix = torch.kron(matrix, low_pass_matrix(columns))
         return matrix.to(device=device, dtype=dtype)
+
+
+_cached_matrix = lru_cache(maxsize=512)(_matrix)
 
 
 # `torch.compile` takes the matrices for constants; it can do so only where all arguments are numbers.
@@ -58,12 +58,18 @@ def low_pass(x: Tensor, band: Band) -> Tensor:
     x: (..., channels, H, W), or (batch, channels, H, W) in channels_last, whose layout is kept.
     Returns (..., channels, before + H + after, before + W + after).
     """
-    rows = _axis_matrix(band.rows.numbers, x.dtype, x.device)
-    columns = _axis_matrix(band.columns.numbers, x.dtype, x.device)
+    plain = type(x) is Tensor
+    if plain:
+        rows = _axis_matrix(band.rows.numbers, x.dtype, x.device)
+        columns = _axis_matrix(band.columns.numbers, x.dtype, x.device)
+    else:
+        # Matrices made under torch.export or a fake mode are fake too: kept, they would spoil later calls.
+        rows = _matrix(band.rows, None, x.dtype, x.device)
+        columns = _matrix(band.columns, None, x.dtype, x.device)
     if _is_channels_last(x):
         return _low_pass_channels_last(x, rows, columns)
     height, width = band.rows.length, band.columns.length
-    if x.device.type == "cuda" and height * width <= PLANE_MATRIX_PIXELS:
+    if plain and x.device.type == "cuda" and height * width <= PLANE_MATRIX_PIXELS:
         # On a GPU one product per plane beats two batches of small ones by 1.3 to 2 times.
         plane = _plane_matrix(band.rows.numbers, band.columns.numbers, x.dtype, x.device)
         y = torch.matmul(x.reshape(*x.shape[:-2], height * width), plane.T)

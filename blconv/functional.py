@@ -1,5 +1,7 @@
 """Band-limited convolution as functions of tensors."""
 
+from operator import index
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -50,7 +52,8 @@ def band_limited_conv2d(
     if compression == 0:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     band = conv2d_band(
-        (x.shape[-2], x.shape[-1]),
+        # As plain numbers also where `torch.compile` would rather have symbols: the band needs them.
+        (index(x.shape[-2]), index(x.shape[-1])),
         (weight.shape[-2], weight.shape[-1]),
         stride=stride,
         padding=padding,
@@ -96,6 +99,8 @@ def conv2d_band(
 def _pair(value: IntPair) -> tuple[int, int]:
     if isinstance(value, int):
         return value, value
+    if len(value) not in (1, 2):
+        raise ValueError(f"expected an int or a pair of ints, got {value!r}")
     # Read element by element: torch hands over lists and one-element tuples too.
     return int(value[0]), int(value[-1])
 
@@ -116,4 +121,7 @@ def _pads(
         return [(total // 2, total - total // 2) for total in totals]
     if isinstance(padding, str):
         raise ValueError(f"padding must be an int, a pair of ints, 'same' or 'valid', got {padding!r}")
-    return [(p, p) for p in _pair(padding)]
+    pads = _pair(padding)
+    if min(pads) < 0:
+        raise ValueError(f"padding must not be negative, got {padding!r}")
+    return [(p, p) for p in pads]
