@@ -1,6 +1,7 @@
 """Checkpoints: safetensors with the facts about a model as metadata; nothing is ever unpickled."""
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -43,6 +44,16 @@ class Facts:
             raise ValueError(f"arch {self.arch!r} is not one of {', '.join(ARCHITECTURES)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        if not (isinstance(self.classes, int) and self.classes > 0):
+            raise ValueError(f"classes must be a positive int, got {self.classes!r}")
+        if not isinstance(self.dataset, str):
+            raise ValueError(f"dataset must be a name, got {self.dataset!r}")
+        finite = all(math.isfinite(number) for number in (*self.mean, *self.std))
+        if not (finite and self.std and len(self.mean) == len(self.std) and min(self.std) > 0):
+            raise ValueError(f"mean {self.mean}, std {self.std}: wanted numbers, one a channel, std above 0")
+        for accuracy in (self.test_accuracy, self.holdout_accuracy):
+            if accuracy is not None and not 0 <= accuracy <= 1:
+                raise ValueError(f"accuracies must be in [0, 1], got {accuracy!r}")
         check_compression(self.compression)
         check_fft_size(self.fft_size)
 

@@ -117,9 +117,13 @@ class Trainee:
             tensor.copy_(tensors[name])
 
     def save_state(self) -> None:
-        """Write the state and the history so far; each in one step."""
-        checkpoint.save(self.state_path, self.state(), self.facts)
+        """Write the history so far and the state; each in one step.
+
+        The state comes last and counts the epochs: a kill between the two leaves a row too many.
+        """
         _write_csv(self.history_path, self.history)
+        epochs = torch.tensor(len(self.history))
+        checkpoint.save(self.state_path, self.state() | {"epochs": epochs}, self.facts)
 
     def resume(self) -> int:
         """Take up the stored state; returns the number of epochs done. `UserError` if it is another's."""
@@ -131,7 +135,7 @@ class Trainee:
             )
         self.restore(tensors)
         with self.history_path.open(newline="") as file:
-            self.history = list(csv.DictReader(file))
+            self.history = list(csv.DictReader(file))[: int(tensors["epochs"])]
         return len(self.history)
 
     def finish(self, test: Dataset, device: torch.device) -> Facts:
@@ -171,7 +175,15 @@ def train(
     run_step = _stepper(trainees, images[: recipe.batch_size], labels[: recipe.batch_size])
     start = min(trainee.resume() for trainee in trainees) if resume else 0
     for epoch in range(start, recipe.epochs):
+        if epoch and _arrived([trainee.history[epoch - 1] for trainee in trainees], recipe.stop_at):
+            return
         began = time.perf_counter()
+        # A kill between two writes leaves some models an epoch ahead: they run along, then are put back.
+        ahead = {
+            trainee: {name: t.clone() for name, t in trainee.state().items()}
+            for trainee in trainees
+            if len(trainee.history) > epoch
+        }
         rows, pixels = epoch_batches(images, recipe, epoch)
         for trainee in trainees:
             trainee.model.train()
@@ -183,26 +195,24 @@ def train(
             batch = slice(step * recipe.batch_size, (step + 1) * recipe.batch_size)
             run_step(pixels[batch], labels[rows[batch]])
             on_step(epoch * steps + step + 1, recipe.epochs * steps, trainees)
-        held_out = []
         for trainee in trainees:
+            if trainee in ahead:
+                trainee.restore(ahead[trainee])
+                continue
             loss = float(trainee.loss) / steps
             if not math.isfinite(loss):
                 raise UserError(f"training of {trainee.name} diverged in epoch {epoch + 1}; try a lower --lr")
-            held_out.append(
-                accuracy(trainee.model, training_set, device, start=kept) if recipe.holdout else None
-            )
+            held_out = accuracy(trainee.model, training_set, device, start=kept) if recipe.holdout else None
             trainee.history.append(
                 {
                     "epoch": str(epoch + 1),
                     "lr": f"{lr:.6g}",
                     "loss": f"{loss:.6f}",
-                    "holdout_accuracy": "" if held_out[-1] is None else f"{held_out[-1]:.4f}",
+                    "holdout_accuracy": "" if held_out is None else f"{held_out:.4f}",
                     "seconds": f"{time.perf_counter() - began:.2f}",
                 }
             )
             trainee.save_state()
-        if recipe.stop_at is not None and all(a and abs(a - recipe.stop_at) <= 0.01 for a in held_out):
-            return
 
 
 def epoch_batches(images: Tensor, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
@@ -276,6 +286,12 @@ def _stepper(trainees: Sequence[Trainee], images: Tensor, labels: Tensor) -> Cal
         graph.replay()
 
     return replay
+
+
+def _arrived(rows: list[dict[str, str]], stop_at: float | None) -> bool:
+    """Whether every model's row of the history is within 0.01 of the held-out accuracy to stop at."""
+    found = [float(row["holdout_accuracy"] or "nan") for row in rows]
+    return stop_at is not None and all(abs(value - stop_at) <= 0.01 for value in found)
 
 
 def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:

@@ -97,7 +97,7 @@ def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], li
     except UserError:
         checkpoint.load_model(entry.path)
         return problems, [*done, f"weights fit; accuracy not measured, {entry.facts.dataset} is not on disk"]
-    model = load(f"{entry.name}={entry.path}", dataset=test, device=torch.device("cpu"))
+    model = _from_checkpoint(entry.name, entry.path, test, torch.device("cpu"))
     measured, recorded = accuracy(model.module, test, torch.device("cpu")), entry.facts.test_accuracy
     line = f"accuracy {measured:.2%}, recorded {recorded or 0:.2%}"
     agrees = recorded is not None and abs(measured - recorded) <= ACCURACY_TOLERANCE
@@ -166,6 +166,7 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         ) from error
     if not isinstance(module, nn.Module):
         raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
+    module = module.float()  # before the digest: numpy knows no bfloat16
     digest = hashlib.sha256(repr(module).encode())  # settings such as `compression` have no tensors
     for key, tensor in module.state_dict().items():
         digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -180,7 +181,7 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         "recipe": {},
         "note": "the user's own model",
     }
-    return _checked(label, module.float().to(device).eval(), origin, dataset, device)
+    return _checked(label, module.to(device).eval(), origin, dataset, device)
 
 
 def _checked(
@@ -192,6 +193,7 @@ def _checked(
     try:
         with torch.inference_mode():
             logits = module(dataset.pixels(slice(0, 2), device))
+        network = effective_compression(module, shape)
     except Exception as error:  # whatever the user's code raises
         raise UserError(f"model {label!r} fails on images {shape}: {reason(error)}") from error
     wanted = (min(2, len(dataset)), len(dataset.classes))
@@ -200,7 +202,6 @@ def _checked(
         raise UserError(f"model {label!r} returns {found} for two images; {dataset.name} wants {wanted}")
     if not torch.isfinite(logits).all():
         raise UserError(f"model {label!r} returns logits that are not finite on clean images")
-    network = effective_compression(module, shape)
     card = {
         "label": label,
         **origin,
