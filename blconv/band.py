@@ -9,7 +9,7 @@ FftSize = Literal["paper", "compact"] | int
 
 @dataclass(frozen=True)
 class AxisBand:
-    """One axis of a two-dimensional band: `kept` of the `half` frequencies of a transform of `size` points.
+    """One axis of a band: `kept` of the `half` frequencies of a transform of `size` points.
 
     `length` is the input's extent without padding; `before` and `after` are the zeros around it.
     """
@@ -55,38 +55,45 @@ class AxisBand:
         dilation: int,
         compression: float,
         fft_size: FftSize,
+        dims: Literal[1, 2] = 2,
     ) -> "AxisBand":
         """The band of an input of `length` points under a filter of `kernel` taps.
 
-        Paper section 3.1; the size rules are those of `transform_size`. Raises `ValueError` for a
-        compression outside [0, 1) or an integer `fft_size` smaller than the padded input.
+        Paper section 3.1; `dims` chooses between the rules of 1D and of 2D convolutions, see
+        `transform_size` and `kept_frequencies`. Raises `ValueError` for a compression outside [0, 1)
+        or an integer `fft_size` smaller than the padded input.
         """
         before, after = padding
-        size = transform_size(length + before + after, (kernel - 1) * dilation + 1, fft_size=fft_size)
-        return cls(length, before, after, size, kept_frequencies(size, compression))
+        span = (kernel - 1) * dilation + 1
+        size = transform_size(length + before + after, span, fft_size=fft_size, dims=dims)
+        return cls(length, before, after, size, kept_frequencies(size, compression, dims=dims))
 
 
 @dataclass(frozen=True)
 class Band:
-    """The kept corner of the one-sided 2D spectrum of one layer at one map size."""
+    """The kept corner of the one-sided spectrum of one layer at one input size, an axis each dimension."""
 
-    rows: AxisBand
-    columns: AxisBand
+    axes: tuple[AxisBand, ...]
 
     @property
     def is_cut(self) -> bool:
         """Whether anything is dropped at all."""
-        return self.rows.is_cut or self.columns.is_cut
+        return any(axis.is_cut for axis in self.axes)
+
+    @property
+    def kept_shape(self) -> tuple[int, ...]:
+        """Kept rows and columns of the one-sided spectrum: (2k - 1, k) for a square map."""
+        return (*(axis.two_sided for axis in self.axes[:-1]), self.axes[-1].kept)
 
     @property
     def kept(self) -> int:
         """Complex coefficients kept: (2k - 1) k for a square map."""
-        return self.rows.two_sided * self.columns.kept
+        return math.prod(self.kept_shape)
 
     @property
     def full(self) -> int:
         """Complex coefficients of the whole one-sided spectrum: N (N // 2 + 1) for a square map."""
-        return self.rows.size * self.columns.half
+        return math.prod([axis.size for axis in self.axes[:-1]]) * self.axes[-1].half
 
     @property
     def effective_compression(self) -> float:
@@ -107,29 +114,34 @@ def check_fft_size(fft_size: FftSize) -> None:
         raise ValueError(f"fft_size must be 'paper', 'compact' or a positive int, got {fft_size!r}")
 
 
-def kept_frequencies(size: int, compression: float) -> int:
-    """How many of the `size // 2 + 1` frequencies stay: max(1, int(half sqrt(1 - compression))).
+def kept_frequencies(size: int, compression: float, *, dims: Literal[1, 2] = 2) -> int:
+    """How many of the `half = size // 2 + 1` frequencies of an axis stay.
 
-    In Python floats exactly as written, because single precision moves the result by one for some
-    sizes. Paper section 3.1.
+    2D: max(1, int(half sqrt(1 - compression))), so that the corner holds the share wanted (paper
+    section 3.1). 1D, as the authors have it: max(1, half - (int(half compression) + 1)), or all of
+    them at 0. In Python floats exactly as written: single precision moves the result for some sizes.
     """
     check_compression(compression)
     half = size // 2 + 1
-    return max(1, int(half * math.sqrt(1 - compression)))
+    if dims == 2:
+        return max(1, int(half * math.sqrt(1 - compression)))
+    return max(1, half - (int(half * compression) + 1)) if compression else half
 
 
-def transform_size(padded: int, span: int, *, fft_size: FftSize) -> int:
+def transform_size(padded: int, span: int, *, fft_size: FftSize, dims: Literal[1, 2] = 2) -> int:
     """Points of the transform for `padded` input points and a filter that spans `span` points.
 
     "paper" is the next power of two that holds a linear convolution in the forward and both backward
-    passes; "compact" is `padded`: every index that the valid correlation touches stays below it, so
-    nothing wraps. Raises `ValueError` for an int smaller than `padded`.
+    passes, by the authors' rule for 1D and 2D; "compact" is `padded`: every index that the valid
+    correlation touches stays below it, so nothing wraps. Raises `ValueError` for an int smaller than
+    `padded`.
     """
     check_fft_size(fft_size)
     if fft_size == "compact":
         return padded
     if fft_size == "paper":
-        needed = padded + max(padded - span + 1, span) - 1
+        out = padded - span + 1
+        needed = padded + (max(out, span) - 1 if dims == 2 else 2 * max(span - 1, out - 1))
         return 1 << max(needed - 1, 0).bit_length()
     if int(fft_size) < padded:
         raise ValueError(f"fft_size must be at least the padded input size {padded}, got {fft_size}")

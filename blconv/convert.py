@@ -1,178 +1,157 @@
-"""Band-limit a whole network, change its compression, and say what that amounts to."""
+"""Band-limit a whole network, and change its compression."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from blconv.band import Band, FftSize, check_compression, check_fft_size
-from blconv.layers import BandLimitedConv2d
+from blconv.band import FftSize
+from blconv.choice import Method
+from blconv.energy import EnergyBand, spectral_power
+from blconv.layers import BandLimited, BandLimitedConv1d, BandLimitedConv2d
 
-LayerFilter = Callable[[str, nn.Conv2d], bool]
+Convolution = nn.Conv1d | nn.Conv2d
+LayerFilter = Callable[[str, Convolution], bool]
+
+TWINS: dict[type, type[BandLimited]] = {
+    nn.Conv1d: BandLimitedConv1d,
+    nn.Conv2d: BandLimitedConv2d,
+    BandLimitedConv1d: BandLimitedConv1d,
+    BandLimitedConv2d: BandLimitedConv2d,
+}
 
 
-def is_spatial(name: str, conv: nn.Conv2d) -> bool:
+def is_spatial(name: str, conv: Convolution) -> bool:
     """Whether a convolution has more than one tap: the authors leave 1x1 shortcuts as they are."""
-    return conv.kernel_size != (1, 1)
+    return set(conv.kernel_size) != {1}
 
 
-def no_layer(name: str, conv: nn.Conv2d) -> bool:
+def no_layer(name: str, conv: Convolution) -> bool:
     """Exclude nothing."""
     return False
 
 
 def band_limit(
     model: nn.Module,
-    compression: float,
+    compression: float | EnergyBand,
     *,
     fft_size: FftSize = "paper",
+    method: Method = "auto",
     include: LayerFilter = is_spatial,
     exclude: LayerFilter = no_layer,
 ) -> nn.Module:
-    """Replace the model's 2D convolutions by band-limited ones with the same weights (paper section 4).
+    """Replace the model's 1D and 2D convolutions by band-limited ones with the same weights.
 
     The model is changed in place and returned; where `model` itself is a convolution, its twin is
     returned. A convolution that stands in several places stays one layer. `include` and `exclude` are
     functions of (name, convolution); the default leaves 1x1 convolutions alone. Layers that are
-    band-limited already get the new settings. Subclasses of `nn.Conv2d` other than ours are left
-    alone, because what they add would be lost.
+    band-limited already get the new settings. Subclasses of torch's convolutions other than ours are
+    left alone, because what they add would be lost; so are transposed and 3D convolutions. Paper
+    section 4.
 
-    Raises `ValueError` for an illegal compression or fft_size.
+    Raises `ValueError` for an illegal compression, fft_size or method.
     """
-    check_compression(compression)
-    check_fft_size(fft_size)
-    twins: dict[nn.Module, BandLimitedConv2d] = {}
+    BandLimitedConv2d(1, 1, 1).configure(compression, fft_size, method)  # raises before anything changes
+    twins: dict[nn.Module, BandLimited] = {}
     for name, module in list(model.named_modules(remove_duplicate=False)):
-        if type(module) not in (nn.Conv2d, BandLimitedConv2d):
+        if type(module) not in TWINS:
             continue
-        assert isinstance(module, nn.Conv2d)
+        assert isinstance(module, Convolution)
         if not include(name, module) or exclude(name, module):
             continue
         if module not in twins:
-            twins[module] = BandLimitedConv2d.of(module, compression=compression, fft_size=fft_size)
+            twin = TWINS[type(module)]
+            twins[module] = twin.of(module, compression=compression, fft_size=fft_size, method=method)
         if not name:
             return twins[module]
         model.set_submodule(name, twins[module])
     return model
 
 
-def set_compression(model: nn.Module, compression: float | Mapping[str, float]) -> None:
+def set_compression(
+    model: nn.Module, compression: float | EnergyBand | Mapping[str, float | EnergyBand]
+) -> None:
     """Change the compression of every band-limited layer, or of those named in a mapping.
 
-    Raises `ValueError` for an illegal compression, for a name that is no band-limited layer, and for
-    a model that has none.
+    A calibrated band of these layers is forgotten. Raises `ValueError` for an illegal compression,
+    for a name that is no band-limited layer, and for a model that has none.
     """
-    layers = _band_limited_layers(model)
-    if not layers:
-        raise ValueError("the model has no band-limited layer; make some with band_limit(model, compression)")
+    layers = _required_layers(model)
     if isinstance(compression, Mapping):
         chosen = dict(compression)
         unknown = sorted(set(chosen) - set(layers))
         if unknown:
-            raise ValueError(f"compression names {unknown[0]!r}; band-limited layers are {', '.join(layers)}")
+            legal = ", ".join(layers)
+            raise ValueError(f"compression names {unknown[0]!r}; band-limited layers are {legal}")
     else:
         chosen = dict.fromkeys(layers, compression)
     for value in chosen.values():
-        check_compression(value)
+        BandLimitedConv2d(1, 1, 1).configure(value, "paper", "auto")  # raises before anything changes
     for name, value in chosen.items():
-        layers[name].compression = value
+        layers[name].configure(value, layers[name].fft_size, layers[name].method)
 
 
-@dataclass(frozen=True)
-class LayerCompression:
-    """What one band-limited layer keeps at the map size that it sees."""
+def calibrate(
+    model: nn.Module, batches: Iterable[Tensor], *, energy: float | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Measure a fixed band for every band-limited layer: "energy, then static" (paper 6.2.5).
 
-    name: str
-    in_channels: int
-    input_size: tuple[int, int]
-    nominal: float
-    band: Band
+    Runs the model on `batches` of its inputs in evaluation mode. Each layer then keeps the smallest
+    band that holds the share `energy` (default: that of its `EnergyBand`) of the energy it has seen
+    in all of them, and uses it from the first batch on. Returns the kept frequencies of each axis by
+    layer name; the model's training mode is left as it was.
 
-    @property
-    def effective(self) -> float:
-        """Share of this layer's coefficients that is dropped."""
-        return self.band.effective_compression
-
-    @property
-    def fft_size(self) -> tuple[int, int]:
-        """N of the rows and of the columns."""
-        return self.band.rows.size, self.band.columns.size
-
-    @property
-    def k(self) -> tuple[int, int]:
-        """Kept frequencies of the rows and of the columns."""
-        return self.band.rows.kept, self.band.columns.kept
-
-    @property
-    def kept(self) -> tuple[int, int]:
-        """Kept rows and columns of the one-sided spectrum."""
-        return self.band.rows.two_sided, self.band.columns.kept
-
-
-@dataclass(frozen=True)
-class NetworkCompression:
-    """The effective compression of a network and of each of its band-limited layers."""
-
-    layers: tuple[LayerCompression, ...]
-
-    @property
-    def effective(self) -> float:
-        """1 - kept / full coefficients over the layers, weighted by input channels; 0 without any."""
-        full = sum(layer.in_channels * layer.band.full for layer in self.layers)
-        kept = sum(layer.in_channels * layer.band.kept for layer in self.layers)
-        return 1 - kept / full if full else 0.0
-
-    def __str__(self) -> str:
-        """A table for people: one line a layer."""
-        width = max([len(layer.name) for layer in self.layers], default=5)
-        lines = [f"{'layer':<{width}}  {'input':>9}  {'N':>9}  {'k':>7}  {'kept':>9}  nominal  effective"]
-        lines += [
-            f"{layer.name:<{width}}  {_size(layer.input_size):>9}  {_size(layer.fft_size):>9}  "
-            f"{_size(layer.k):>7}  {_size(layer.kept):>9}  {layer.nominal:7.1%}  {layer.effective:9.1%}"
-            for layer in self.layers
-        ]
-        return "\n".join([*lines, f"network: effective compression {self.effective:.1%}"])
-
-
-def effective_compression(
-    model: nn.Module, input_shape: tuple[int, int, int] | tuple[int, int, int, int]
-) -> NetworkCompression:
-    """The effective compression of `model` for inputs of `input_shape`, (C, H, W) or (batch, C, H, W).
-
-    Runs one forward pass on zeros in evaluation mode to see each layer's map size; a layer that is
-    called twice counts twice. Buffers and the training mode are left as they were.
+    Raises `ValueError` without layers, without batches, or for a layer without an energy.
     """
-    found: list[LayerCompression] = []
-    handles = []
-    for name, layer in _band_limited_layers(model).items():
+    powers: dict[str, Tensor] = {}
+    layers, targets = _required_layers(model), {}
+    for name, layer in layers.items():
+        if energy is not None:
+            targets[name] = EnergyBand(energy)
+        elif isinstance(layer.compression, EnergyBand):
+            targets[name] = layer.compression
+        else:
+            raise ValueError(f"layer {name!r} has a fixed compression: give calibrate an energy")
 
-        def note(module: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-            assert isinstance(module, BandLimitedConv2d)
-            height, width = inputs[0].shape[-2:]
-            band = module.band(height, width)
-            found.append(
-                LayerCompression(name, module.in_channels, (height, width), module.compression, band)
-            )
+    def measure(name: str, module: BandLimited, inputs: tuple[Tensor]) -> None:
+        whole = module.geometry(*inputs[0].shape[-len(module.kernel_size) :])
+        power = spectral_power(module.padded(inputs[0]), whole)
+        powers[name] = powers[name] + power if name in powers else power
+        module.kept = targets[name].kept(powers[name])
 
-        handles.append(layer.register_forward_pre_hook(note))
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_pre_hook(partial(measure, name)).remove)
+        stack.enter_context(evaluating(model))
+        for batch in batches:
+            model(batch)
+    if not powers:
+        raise ValueError("calibrate saw no batch: give it at least one")
+    return {name: layer.kept for name, layer in layers.items() if layer.kept is not None}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; every module's training mode is put back after."""
     modes = {module: module.training for module in model.modules()}
-    shape = (1, *input_shape) if len(input_shape) == 3 else input_shape
-    like = next(model.parameters(), torch.empty(0))
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(shape, dtype=like.dtype, device=like.device))
+            model.eval()
+            yield
     finally:
-        for handle in handles:
-            handle.remove()
         for module, mode in modes.items():
             module.training = mode
-    return NetworkCompression(tuple(found))
 
 
-def _band_limited_layers(model: nn.Module) -> dict[str, BandLimitedConv2d]:
-    return {n: m for n, m in model.named_modules() if isinstance(m, BandLimitedConv2d)}
+def band_limited_layers(model: nn.Module) -> dict[str, BandLimited]:
+    """The band-limited layers of a model by name."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, BandLimited)}
 
 
-def _size(pair: tuple[int, int]) -> str:
-    return f"{pair[0]}x{pair[1]}"
+def _required_layers(model: nn.Module) -> dict[str, BandLimited]:
+    layers = band_limited_layers(model)
+    if not layers:
+        raise ValueError("the model has no band-limited layer; make some with band_limit(model, compression)")
+    return layers

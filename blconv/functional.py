@@ -1,12 +1,14 @@
 """Band-limited convolution as functions of tensors."""
 
+from collections.abc import Callable, Sequence
 from operator import index
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from blconv.band import AxisBand, Band, FftSize, check_compression, check_fft_size
-from blconv.dft import low_pass
+from blconv.choice import METHODS, Method, check_method, choose
+from blconv.geometry import Geometry
 
 IntPair = int | tuple[int, ...]
 
@@ -22,11 +24,12 @@ def band_limited_conv2d(
     groups: int = 1,
     compression: float = 0.0,
     fft_size: FftSize = "paper",
+    method: Method = "auto",
 ) -> Tensor:
     """Convolve after dropping the high frequencies of the input (paper section 3).
 
-    y = irfft2(mask * rfft2(pad(x)) * conj(rfft2(w))), cropped and strided, computed as the identity
-    y = conv2d(A x A^T, w): the mask is separable and idempotent, so filtering the input suffices.
+    y = irfft2(mask * rfft2(pad(x)) * conj(rfft2(w))), cropped and strided; every method computes
+    exactly this.
 
     Args:
         x: (batch, in_channels, H, W) or (in_channels, H, W), floating point.
@@ -40,88 +43,142 @@ def band_limited_conv2d(
             `torch.nn.functional.conv2d`.
         fft_size: points of the transform: "paper" (next power of two of the linear convolution),
             "compact" (the padded input), or an int of at least the padded input.
+        method: "auto", "lowpass", "spectral", "dense" or "paper" (`blconv.choice`); what the one
+            named cannot do falls to "lowpass", with the same result.
 
     Returns:
         (batch, out_channels, H_out, W_out), in x's dtype; channels_last where x is.
 
     Raises:
-        ValueError: an illegal compression, fft_size, padding or stride; named with the legal values.
+        ValueError: an illegal compression, fft_size, method, padding or stride; named with the
+            legal values.
     """
-    check_compression(compression)
-    check_fft_size(fft_size)
-    if compression == 0:
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    band = conv2d_band(
-        # As plain numbers also where `torch.compile` would rather have symbols: the band needs them.
-        (index(x.shape[-2]), index(x.shape[-1])),
-        (weight.shape[-2], weight.shape[-1]),
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        compression=compression,
-        fft_size=fft_size,
+    return _band_limited(
+        F.conv2d, x, weight, bias, stride, padding, dilation, groups, compression, fft_size, method
     )
-    if not band.is_cut:
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    return F.conv2d(low_pass(x, band), weight, bias, stride, 0, dilation, groups)
 
 
-def conv2d_band(
-    input_size: tuple[int, int],
-    kernel_size: tuple[int, int],
+def band_limited_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
     *,
     stride: IntPair = 1,
     padding: IntPair | str = 0,
     dilation: IntPair = 1,
+    groups: int = 1,
+    compression: float = 0.0,
+    fft_size: FftSize = "paper",
+    method: Method = "auto",
+) -> Tensor:
+    """Convolve series after dropping their high frequencies (paper sections 3 and 6.3).
+
+    y = irfft(mask * rfft(pad(x)) * conj(rfft(w))), cropped and strided. The 1D rules are the
+    authors': a longer "paper" transform, and a number of kept frequencies linear in `compression`.
+
+    x is (batch, in_channels, W) or (in_channels, W), weight (out_channels, in_channels / groups, K);
+    returns (batch, out_channels, W_out). Arguments and errors as in `band_limited_conv2d`.
+    """
+    return _band_limited(
+        F.conv1d, x, weight, bias, stride, padding, dilation, groups, compression, fft_size, method
+    )
+
+
+def _band_limited(
+    ordinary: Callable[..., Tensor],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: IntPair,
+    padding: IntPair | str,
+    dilation: IntPair,
+    groups: int,
+    compression: float,
+    fft_size: FftSize,
+    method: Method,
+) -> Tensor:
+    check_compression(compression)
+    check_fft_size(fft_size)
+    check_method(method)
+    if compression:
+        dims = weight.dim() - 2
+        geometry = geometry_of(
+            x.shape[-dims:], weight.shape[2:], stride=stride, padding=padding, dilation=dilation,
+            groups=groups, compression=compression, fft_size=fft_size,
+        )  # fmt: skip
+        if geometry.band.is_cut:
+            return convolve(x, weight, bias, geometry, method)
+    return ordinary(x, weight, bias, stride, padding, dilation, groups)
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, method: Method = "auto"
+) -> Tensor:
+    """The band-limited convolution of a given geometry, whose band is cut; x with or without a batch."""
+    batched = x if x.dim() == geometry.dims + 2 else x[None]
+    y = METHODS[choose(batched, weight, geometry, method).method](batched, weight, geometry)
+    if bias is not None:
+        y = y + bias.to(y.dtype).view(-1, *[1] * geometry.dims)
+    return y if x.dim() == batched.dim() else y[0]
+
+
+def geometry_of(
+    input_size: Sequence[int],
+    kernel_size: Sequence[int],
+    *,
+    stride: IntPair = 1,
+    padding: IntPair | str = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
     compression: float,
     fft_size: FftSize = "paper",
-) -> Band:
-    """The band of a 2D convolution: per axis the transform size and the kept frequencies.
+) -> Geometry:
+    """The geometry of a convolution over inputs of `input_size`, (W,) or (H, W), without padding.
 
     Raises `ValueError` as `band_limited_conv2d` does.
     """
-    dilations = _pair(dilation)
-    pads = _pads(padding, kernel_size, dilations, _pair(stride))
-    rows, columns = (
+    dims = len(kernel_size)
+    kernel = tuple(index(k) for k in kernel_size)
+    strides, dilations = each_axis(stride, dims), each_axis(dilation, dims)
+    pads = _pads(padding, kernel, dilations, strides)
+    axes = tuple(
         AxisBand.of(
-            input_size[axis],
-            kernel_size[axis],
-            padding=pads[axis],
-            dilation=dilations[axis],
-            compression=compression,
-            fft_size=fft_size,
+            # A plain number also where `torch.compile` would rather have a symbol: the band needs it.
+            index(length), taps, padding=pad, dilation=spread, compression=compression,
+            fft_size=fft_size, dims=1 if dims == 1 else 2,
         )
-        for axis in (0, 1)
-    )
-    return Band(rows, columns)
+        for length, taps, pad, spread in zip(input_size, kernel, pads, dilations, strict=True)
+    )  # fmt: skip
+    return Geometry(Band(axes), kernel, strides, dilations, groups)
 
 
-def _pair(value: IntPair) -> tuple[int, int]:
+def each_axis(value: IntPair, dims: int) -> tuple[int, ...]:
+    """An int, or a sequence of one int or of one each axis, as a tuple of one int each axis."""
     if isinstance(value, int):
-        return value, value
-    if len(value) not in (1, 2):
-        raise ValueError(f"expected an int or a pair of ints, got {value!r}")
-    # Read element by element: torch hands over lists and one-element tuples too.
-    return int(value[0]), int(value[-1])
+        return (value,) * dims
+    if len(value) not in (1, dims):
+        raise ValueError(f"expected an int or {dims} of them, got {value!r}")
+    return tuple(int(n) for n in value) * (dims // len(value))
 
 
 def _pads(
     padding: IntPair | str,
-    kernel_size: tuple[int, int],
-    dilation: tuple[int, int],
-    stride: tuple[int, int],
+    kernel_size: tuple[int, ...],
+    dilation: tuple[int, ...],
+    stride: tuple[int, ...],
 ) -> list[tuple[int, int]]:
     """Zeros (before, after) each axis."""
+    dims = len(kernel_size)
     if padding == "valid":
-        return [(0, 0), (0, 0)]
+        return [(0, 0)] * dims
     if padding == "same":
-        if stride != (1, 1):
+        if set(stride) != {1}:
             raise ValueError(f"padding='same' needs stride 1, got stride={stride}")
         totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
     if isinstance(padding, str):
         raise ValueError(f"padding must be an int, a pair of ints, 'same' or 'valid', got {padding!r}")
-    pads = _pair(padding)
+    pads = each_axis(padding, dims)
     if min(pads) < 0:
         raise ValueError(f"padding must not be negative, got {padding!r}")
     return [(p, p) for p in pads]

@@ -1,21 +1,160 @@
 """Band-limited layers: drop-in replacements of torch's convolutions."""
 
+from dataclasses import replace
+from typing import Any, Self, cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blconv.band import Band, FftSize, check_compression, check_fft_size
-from blconv.functional import band_limited_conv2d, conv2d_band
+from blconv.choice import Method, check_method
+from blconv.energy import EnergyBand, spectral_power
+from blconv.functional import convolve, geometry_of
+from blconv.geometry import Geometry
 
 
-class BandLimitedConv2d(nn.Conv2d):
+class BandLimited(nn.modules.conv._ConvNd):
+    """What the band-limited layers share; not a layer of its own.
+
+    `compression` is nominal, in [0, 1), or an `EnergyBand`; `kept`, where `blconv.calibrate` has set
+    it, is the fixed band to use instead: the kept frequencies of each axis.
+    """
+
+    compression: float | EnergyBand
+    fft_size: FftSize
+    method: Method
+    kept: tuple[int, ...] | None
+
+    def configure(self, compression: float | EnergyBand, fft_size: FftSize, method: Method) -> Self:
+        """Check and set the options that an ordinary convolution does not have."""
+        if not isinstance(compression, EnergyBand):
+            check_compression(compression)
+        check_fft_size(fft_size)
+        check_method(method)
+        self.compression, self.fft_size, self.method, self.kept = compression, fft_size, method, None
+        return self
+
+    @classmethod
+    def of(
+        cls,
+        conv: nn.modules.conv._ConvNd,
+        *,
+        compression: float | EnergyBand,
+        fft_size: FftSize = "paper",
+        method: Method = "auto",
+    ) -> Self:
+        """The band-limited twin of `conv`, with a copy of its parameters, device, dtype and mode."""
+        options: Any = (
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
+            conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode,
+            conv.weight.device, conv.weight.dtype,
+        )  # fmt: skip
+        twin = cls(*options).configure(compression, fft_size, method)
+        twin.load_state_dict(conv.state_dict())
+        for name, parameter in conv.named_parameters():
+            twin.get_parameter(name).requires_grad_(parameter.requires_grad)
+        return twin.train(conv.training)
+
+    def geometry(self, *input_size: int, kept: tuple[int, ...] | None = None) -> Geometry:
+        """The sizes of this layer for an input of `input_size`, (W) or (H, W) without padding.
+
+        With `kept`, or where `self.kept` is set, those frequencies stay, as far as the axes have
+        them; with an `EnergyBand` that was not measured, all of them.
+        """
+        padding: Any = self.padding
+        if self.padding_mode != "zeros":  # the input arrives padded
+            around = self._reversed_padding_repeated_twice
+            pairs = zip(around[::2], around[1::2], strict=True)
+            totals = [before + after for before, after in pairs][::-1]
+            input_size = tuple(n + total for n, total in zip(input_size, totals, strict=True))
+            padding = 0
+        geometry = geometry_of(
+            input_size, self.kernel_size, stride=self.stride, padding=padding, dilation=self.dilation,
+            groups=self.groups, fft_size=self.fft_size,
+            compression=0.0 if isinstance(self.compression, EnergyBand) else self.compression,
+        )  # fmt: skip
+        kept = kept or self.kept
+        if kept is None:
+            return geometry
+        axes = zip(geometry.band.axes, kept, strict=True)
+        return replace(geometry, band=Band(tuple(replace(a, kept=min(k, a.half)) for a, k in axes)))
+
+    def padded(self, input: Tensor) -> Tensor:  # noqa: A002
+        """The input with the padding of a mode other than zeros; zeros belong to the geometry."""
+        if self.padding_mode == "zeros":
+            return input
+        return F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
+        """Convolve `input`, (batch, in_channels, [H,] W) or without the batch.
+
+        Raises `RuntimeError` in evaluation with an `EnergyBand` that was not calibrated.
+        """
+        if self.compression == 0 and self.kept is None:
+            return cast(Tensor, super().forward(input))
+        size = input.shape[-len(self.kernel_size) :]
+        padded = self.padded(input)
+        measured = None
+        if isinstance(self.compression, EnergyBand):
+            if self.training:
+                measured = self.compression.kept(spectral_power(padded, self.geometry(*size)))
+            elif self.kept is None:
+                raise RuntimeError("an EnergyBand needs a fixed band in evaluation: run blconv.calibrate")
+        geometry = self.geometry(*size, kept=measured)
+        if not geometry.band.is_cut:
+            return cast(Tensor, super().forward(input))
+        return convolve(padded, self.weight, self.bias, geometry, self.method)
+
+    def extra_repr(self) -> str:
+        """torch's own line, then what this layer adds."""
+        base: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        kept = f", kept={self.kept}" if self.kept else ""
+        method = f", method={self.method!r}" if self.method != "auto" else ""
+        return f"{base}, compression={self.compression}, fft_size={self.fft_size!r}{method}{kept}"
+
+
+class BandLimitedConv1d(BandLimited, nn.Conv1d):
+    """A 1D convolution that keeps only the low frequencies of its input (paper sections 3, 6.3).
+
+    Arguments as for `torch.nn.Conv1d`, and those of `BandLimitedConv2d`.
+    Shapes: (batch, in_channels, W) or (in_channels, W) -> as `nn.Conv1d`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int],
+        stride: int | tuple[int] = 1,
+        padding: int | tuple[int] | str = 0,
+        dilation: int | tuple[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: object = None,
+        dtype: object = None,
+        *,
+        compression: float | EnergyBand = 0.0,
+        fft_size: FftSize = "paper",
+        method: Method = "auto",
+    ) -> None:
+        nn.Conv1d.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, device, dtype,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.configure(compression, fft_size, method)
+
+
+class BandLimitedConv2d(BandLimited, nn.Conv2d):
     """A 2D convolution that keeps only the low frequencies of its input (paper section 3).
 
     Arguments as for `torch.nn.Conv2d`, and, as keywords, `compression` (nominal share of the spectrum
-    that is dropped, 0 <= c < 1) and `fft_size` ("paper", "compact" or an int). Parameters and state
-    dict are those of `nn.Conv2d`: the filters are ordinary spatial weights.
+    that is dropped, 0 <= c < 1, or an `EnergyBand`), `fft_size` ("paper", "compact" or an int) and
+    `method` (`blconv.choice`). Parameters and state dict are those of `nn.Conv2d`: the filters are
+    ordinary spatial weights.
 
     Shapes: (batch, in_channels, H, W) or (in_channels, H, W) -> as `nn.Conv2d`.
-    Raises `ValueError` for an illegal compression or fft_size.
+    Raises `ValueError` for an illegal compression, fft_size or method.
     """
 
     def __init__(
@@ -32,60 +171,12 @@ class BandLimitedConv2d(nn.Conv2d):
         device: object = None,
         dtype: object = None,
         *,
-        compression: float = 0.0,
+        compression: float | EnergyBand = 0.0,
         fft_size: FftSize = "paper",
+        method: Method = "auto",
     ) -> None:
-        check_compression(compression)
-        check_fft_size(fft_size)
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+        nn.Conv2d.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
             padding_mode, device, dtype,  # type: ignore[arg-type]
         )  # fmt: skip
-        self.compression = compression
-        self.fft_size = fft_size
-
-    @classmethod
-    def of(cls, conv: nn.Conv2d, *, compression: float, fft_size: FftSize = "paper") -> "BandLimitedConv2d":
-        """The band-limited twin of `conv`, with a copy of its parameters, device, dtype and mode."""
-        padding = conv.padding if isinstance(conv.padding, str) else _pair(conv.padding)
-        twin = cls(
-            conv.in_channels, conv.out_channels, _pair(conv.kernel_size), _pair(conv.stride), padding,
-            _pair(conv.dilation), conv.groups, conv.bias is not None, conv.padding_mode,
-            conv.weight.device, conv.weight.dtype, compression=compression, fft_size=fft_size,
-        )  # fmt: skip
-        twin.load_state_dict(conv.state_dict())
-        for name, parameter in conv.named_parameters():
-            twin.get_parameter(name).requires_grad_(parameter.requires_grad)
-        return twin.train(conv.training)
-
-    def band(self, height: int, width: int) -> Band:
-        """The band of this layer for an input of `height` x `width` pixels."""
-        if self.padding_mode != "zeros":  # the input arrives padded
-            left, right, top, bottom = self._reversed_padding_repeated_twice
-            height, width = height + top + bottom, width + left + right
-        return conv2d_band(
-            (height, width), _pair(self.kernel_size), stride=self.stride, padding=self._zeros(),
-            dilation=self.dilation, compression=self.compression, fft_size=self.fft_size,
-        )  # fmt: skip
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
-        """Convolve `input`, (batch, in_channels, H, W) or (in_channels, H, W)."""
-        if self.padding_mode != "zeros":
-            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)  # noqa: A001
-        return band_limited_conv2d(
-            input, self.weight, self.bias, stride=self.stride, padding=self._zeros(),
-            dilation=self.dilation, groups=self.groups, compression=self.compression,
-            fft_size=self.fft_size,
-        )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        """torch's own line, then what this layer adds."""
-        base: str = super().extra_repr()  # type: ignore[no-untyped-call]
-        return f"{base}, compression={self.compression}, fft_size={self.fft_size!r}"
-
-    def _zeros(self) -> tuple[int, ...] | str:
-        return self.padding if self.padding_mode == "zeros" else (0, 0)
-
-
-def _pair(value: tuple[int, ...]) -> tuple[int, int]:
-    return value[0], value[1]
+        self.configure(compression, fft_size, method)

@@ -1,0 +1,96 @@
+"""Which method computes a convolution: by name, or by a rule of costs."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from blconv import dense, lowpass, paper, spectral
+from blconv.geometry import Geometry
+
+Method = Literal["auto", "lowpass", "spectral", "dense", "paper"]
+
+METHODS: dict[str, Callable[[Tensor, Tensor, Geometry], Tensor]] = {
+    "lowpass": lowpass.convolve,
+    "spectral": spectral.convolve,
+    "dense": dense.convolve,
+    "paper": paper.convolve,
+}
+DENSE_PIXELS = 9  # up to 3 x 3
+FULL_PRECISION = (torch.float32, torch.float64)
+
+
+def check_method(method: str) -> None:
+    """Raise `ValueError` unless `method` is the name of a method or "auto"."""
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method and why it was chosen."""
+
+    method: str
+    reason: str
+
+
+def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto") -> Choice:
+    """The method for x (batch, C, [H,] W) and weight: the one named if it can, else the next best.
+
+    "auto" compares multiply-adds, weighted by how fast each kind of product runs.
+    """
+    if not geometry.band.is_cut:
+        return Choice("ordinary", "nothing is cut, so it is the ordinary convolution")
+    if method == "lowpass":
+        return Choice("lowpass", "asked for")
+    if min(geometry.out) < 1 or 0 in x.shape or 0 in weight.shape:
+        return Choice("lowpass", "the general path: there is nothing to compute")
+    if geometry.groups > 1 and method in ("dense", "paper"):
+        return Choice("lowpass", f"{method} has no groups")
+    if method == "paper" and x.dtype not in FULL_PRECISION:
+        return Choice("lowpass", f"paper needs float32 or float64: there is no transform in {x.dtype}")
+    if method != "auto":
+        return Choice(method, "asked for")
+    return _cheapest(x, weight, geometry)
+
+
+def _cheapest(x: Tensor, weight: Tensor, geometry: Geometry) -> Choice:
+    """The member with the lowest cost: multiply-adds of one image, weighted by kind."""
+    costs = multiply_adds(weight, geometry, batch=x.shape[0])
+    legal = ["lowpass", "spectral"]
+    if geometry.groups == 1 and math.prod(geometry.input) <= DENSE_PIXELS:
+        legal.append("dense")
+    best = min(legal, key=costs.__getitem__)
+    return Choice(best, ", ".join(f"{name} {costs[name] / 1e6:.3g}" for name in legal) + " M multiply-adds")
+
+
+def multiply_adds(weight: Tensor, geometry: Geometry, *, batch: int) -> dict[str, float]:
+    """Multiply-adds of one image by method, and of the ordinary convolution ("ordinary").
+
+    The transform of the filters is shared by the batch.
+    """
+    out_channels, group_channels, *_ = weight.shape
+    channels, pairs = group_channels * geometry.groups, out_channels * group_channels
+    inputs, outputs = math.prod(geometry.input), math.prod(geometry.out)
+    taps, coefficients = math.prod(geometry.kernel), 2 * geometry.coefficients
+    first, *second = geometry.band.axes
+    padded = first.padded * inputs
+    there, back = 2 * first.kept * inputs, 2 * first.kept * outputs
+    if second:
+        columns = second[0]
+        padded = first.padded * columns.length * (first.length + columns.padded)
+        there += coefficients * 2 * columns.length
+        back += coefficients * 2 * geometry.out[1]
+    ordinary = outputs * taps * pairs
+    return {
+        "ordinary": ordinary,
+        "lowpass": channels * padded + ordinary,
+        "spectral": channels * there
+        + 2 * coefficients * pairs
+        + out_channels * back
+        + coefficients * taps * pairs / batch,
+        "dense": inputs * outputs * pairs * (1 + taps / batch),
+    }

@@ -1,0 +1,26 @@
+"""Maps of two or three pixels: low-pass, padding and filter folded into one matrix.
+
+Every output sees every input, so y = x M with M (C H W) x (O H_out W_out): 16 multiply-adds a pair of
+channels for 2 x 2 pixels, where the direct 3 x 3 convolution takes 36; at any compression and size.
+"""
+
+import torch
+from torch import Tensor
+
+from blconv.geometry import Geometry
+from blconv.tables import table
+
+SUBSCRIPTS = {1: "oct,tna->cano", 2: "octs,tna,smb->cabnmo"}
+
+
+def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group."""
+    axes = zip(
+        geometry.kernel, geometry.dilation, geometry.out, geometry.stride, geometry.band.axes, strict=True
+    )
+    reads = [table("low_pass_taps", (*sizes, *axis.numbers), weight) for *sizes, axis in axes]
+    matrix = torch.einsum(SUBSCRIPTS[geometry.dims], weight, *reads)
+    inputs = x.shape[1] * x[0, 0].numel()
+    y = torch.matmul(x.reshape(x.shape[0], inputs), matrix.reshape(inputs, -1))
+    y = y.view(x.shape[0], *geometry.out, weight.shape[0]).movedim(-1, 1)
+    return y.contiguous()

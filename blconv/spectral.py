@@ -1,0 +1,90 @@
+"""The convolution in the band: truncated transform, a product per frequency, and back.
+
+Everything is a matrix product, with a constant table or of the two operands. So autograd, double
+backward and `torch.compile` need nothing from us, and what autograd keeps for the backward pass are
+the kept coefficients `z` and the filters' spectrum, never the input.
+
+Layout: channels last, because every table then multiplies contiguous rows of channels from the left:
+
+    x  (batch, H, W, C)           the input
+    z  (batch, Q, 2, C)           its kept coefficients, Q = (u, v); real and imaginary parts
+    v  (Q, 2, C, O)               the filters' spectrum
+    Y  (batch, Q, 2, O)           the output's coefficients, z conj(v) summed over C
+    y  (batch, H_out, W_out, O)   only the strided positions are ever produced
+
+u runs over the non-negative frequencies of the rows, v over both signs of the columns: of each pair
+of conjugate coefficients one is kept, and counted twice. A 1D convolution has u alone.
+"""
+
+import torch
+from torch import Tensor
+
+from blconv.geometry import Geometry
+from blconv.lowpass import is_channels_last
+from blconv.tables import table
+
+
+def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w).
+
+    Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
+    """
+    z = analyse(x.movedim(1, -1), geometry)
+    y = synthesise(_multiply(z, filter_spectrum(weight, geometry), geometry.groups), geometry)
+    y = y.movedim(-1, 1)
+    return y if is_channels_last(x) else y.contiguous()
+
+
+def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
+    """Y = z conj(v) summed over the channels: z (batch, Q, 2, C), v (Q, 2, groups, C / groups, O / groups).
+
+    Four real products a frequency, two of which add onto the others. Returns (batch, Q, 2, O).
+    """
+    batch, count, _, channels = z.shape
+    split = z.view(batch, count, 2, groups, channels // groups)
+    z_real, z_imaginary = (split[:, :, i].permute(1, 2, 0, 3).flatten(0, 1) for i in (0, 1))
+    v_real, v_imaginary = (v[:, i].flatten(0, 1) for i in (0, 1))
+    real = torch.baddbmm(torch.bmm(z_real, v_real), z_imaginary, v_imaginary)
+    imaginary = torch.baddbmm(torch.bmm(z_imaginary, v_real), z_real, v_imaginary, alpha=-1)
+    parts = [part.view(count, groups, batch, -1).permute(2, 0, 1, 3) for part in (real, imaginary)]
+    return torch.stack(parts, 2).flatten(3)
+
+
+def analyse(x: Tensor, geometry: Geometry) -> Tensor:
+    """The kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C), over the square root of the size."""
+    batch, channels = x.shape[0], x.shape[-1]
+    first, *second = geometry.band.axes
+    rows = table("analysis", first.numbers, x)
+    if not second:
+        return torch.matmul(rows, x).view(batch, first.kept, 2, channels)
+    columns = table("analysis_complex", second[0].numbers, x)
+    z = torch.matmul(rows, x.reshape(batch, first.length, -1))
+    z = torch.matmul(columns, z.view(batch * first.kept, 2 * second[0].length, channels))
+    return z.view(batch, geometry.coefficients, 2, channels)
+
+
+def synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
+    """The strided output (batch, [H_out,] W_out, O) of its coefficients (batch, Q, 2, O)."""
+    batch, channels = coefficients.shape[0], coefficients.shape[-1]
+    first, *second = geometry.band.axes
+    rows = table("synthesis", (geometry.out[0], geometry.stride[0], *first.numbers), coefficients)
+    if not second:
+        return torch.matmul(rows, coefficients.reshape(batch, 2 * first.kept, channels))
+    numbers = (geometry.out[1], geometry.stride[1], *second[0].numbers)
+    columns = table("synthesis_complex", numbers, coefficients)
+    y = coefficients.reshape(batch * first.kept, 2 * second[0].two_sided, channels)
+    y = torch.matmul(columns, y).view(batch, 2 * first.kept, geometry.out[1] * channels)
+    return torch.matmul(rows, y).view(batch, *geometry.out, channels)
+
+
+def filter_spectrum(weight: Tensor, geometry: Geometry) -> Tensor:
+    """The filters' spectrum (Q, 2, groups, C / groups, O / groups) of weight (O, C / groups, [K_h,] K_w)."""
+    axes = zip(geometry.kernel, geometry.dilation, geometry.band.axes, strict=True)
+    numbers = tuple(n for taps, dilation, axis in axes for n in (taps, dilation, *axis.numbers))
+    waves = table("filters" if geometry.dims == 1 else "filters_plane", numbers, weight)
+    out_channels, channels = weight.shape[:2]
+    groups = geometry.groups
+    # (taps, groups, C / groups, O / groups)
+    taps = weight.flatten(2).view(groups, out_channels // groups, channels, -1).permute(3, 0, 2, 1)
+    spectrum = torch.matmul(waves, taps.reshape(waves.shape[1], -1))
+    return spectrum.view(-1, 2, groups, channels, out_channels // groups)

@@ -1,0 +1,158 @@
+"""What band-limiting a network amounts to: what each layer keeps, how it is computed, what it costs."""
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from blconv.choice import Choice, choose, multiply_adds
+from blconv.convert import band_limited_layers, evaluating
+from blconv.energy import EnergyBand
+from blconv.geometry import Geometry
+from blconv.layers import BandLimited
+
+
+@dataclass(frozen=True)
+class LayerCompression:
+    """What one band-limited layer keeps at the input size that it sees, and what that costs."""
+
+    name: str
+    in_channels: int
+    out_channels: int
+    nominal: float | None
+    geometry: Geometry
+    choice: Choice
+    cost: dict[str, float]
+
+    @property
+    def input_size(self) -> tuple[int, ...]:
+        """Height and width, or the length, of the input without padding."""
+        return self.geometry.input
+
+    @property
+    def effective(self) -> float:
+        """Share of this layer's coefficients that is dropped."""
+        return self.geometry.band.effective_compression
+
+    @property
+    def fft_size(self) -> tuple[int, ...]:
+        """N of each axis."""
+        return tuple(axis.size for axis in self.geometry.band.axes)
+
+    @property
+    def k(self) -> tuple[int, ...]:
+        """Kept frequencies of each axis."""
+        return tuple(axis.kept for axis in self.geometry.band.axes)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Kept rows and columns of the one-sided spectrum."""
+        return self.geometry.band.kept_shape
+
+    @property
+    def saved(self) -> float:
+        """Numbers kept for the backward pass, as a share of the input's."""
+        inputs = math.prod(self.geometry.input)
+        if self.choice.method == "spectral":
+            return 2 * self.geometry.coefficients / inputs
+        if self.choice.method == "lowpass":  # the filtered input, with its padding
+            return math.prod(axis.padded for axis in self.geometry.band.axes) / inputs
+        return 1.0
+
+    @property
+    def multiply_adds(self) -> float:
+        """Multiply-adds of one image, as a share of the ordinary convolution's; 1 where unknown."""
+        return self.cost.get(self.choice.method, self.cost["ordinary"]) / self.cost["ordinary"]
+
+
+@dataclass(frozen=True)
+class NetworkCompression:
+    """The effective compression of a network and of each of its band-limited layers."""
+
+    layers: tuple[LayerCompression, ...]
+
+    @property
+    def effective(self) -> float:
+        """1 - kept / full coefficients over the layers, weighted by input channels; 0 without any."""
+        full = sum(layer.in_channels * layer.geometry.band.full for layer in self.layers)
+        kept = sum(layer.in_channels * layer.geometry.band.kept for layer in self.layers)
+        return 1 - kept / full if full else 0.0
+
+    def __str__(self) -> str:
+        """A table for people: one line a layer."""
+        heads = ("layer", "input", "N", "k", "kept", "nominal", "effective", "method", "work", "saved")
+        rows = [
+            (
+                layer.name, _by(layer.input_size), _by(layer.fft_size), _by(layer.k), _by(layer.kept),
+                "-" if layer.nominal is None else f"{layer.nominal:.1%}", f"{layer.effective:.1%}",
+                layer.choice.method, f"{layer.multiply_adds:.2f}", f"{layer.saved:.2f}",
+            )
+            for layer in self.layers
+        ]  # fmt: skip
+        widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+        lines = [
+            "  ".join(
+                f"{cell:>{w}}" if i else f"{cell:<{w}}"
+                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in [heads, *rows]
+        ]
+        foot = "work, saved: multiply-adds and numbers kept for the backward pass, ordinary convolution = 1"
+        return "\n".join([*lines, foot, f"network: effective compression {self.effective:.1%}"])
+
+
+def summary(model: nn.Module, input_shape: tuple[int, ...]) -> NetworkCompression:
+    """Every band-limited layer of `model` for inputs of `input_shape`, with or without a batch.
+
+    Shapes are (C, W) or (C, H, W), and with a batch in front, which the choice of a method depends on
+    (default 1). Runs one forward pass on zeros in evaluation mode to see each layer's input; a layer
+    that is called twice counts twice. Buffers and the training mode are left as they were.
+    """
+    found: list[LayerCompression] = []
+
+    def note(name: str, layer: BandLimited, inputs: tuple[Tensor]) -> None:
+        found.append(_describe(name, layer, inputs[0]))
+
+    like = next(model.parameters(), torch.empty(0))
+    with ExitStack() as stack:
+        layers = band_limited_layers(model)
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_pre_hook(partial(note, name)).remove)
+        stack.enter_context(evaluating(model))
+        batched = len(input_shape) == 2 + _dims(layers)
+        shape = input_shape if batched else (1, *input_shape)
+        model(torch.zeros(shape, dtype=like.dtype, device=like.device))
+    return NetworkCompression(tuple(found))
+
+
+effective_compression = summary  # what one asks first of the same table
+
+
+def explain(layer: BandLimited, input_shape: tuple[int, ...]) -> str:
+    """Which method computes `layer` on inputs of `input_shape`, ([batch,] C, [H,] W), and why."""
+    dims = len(layer.kernel_size)
+    shape = input_shape if len(input_shape) == dims + 2 else (1, *input_shape)
+    x = torch.empty(shape, dtype=layer.weight.dtype, device="meta")
+    choice = choose(x, layer.weight, layer.geometry(*shape[-dims:]), layer.method)
+    return f"{choice.method}: {choice.reason}"
+
+
+def _describe(name: str, layer: BandLimited, x: Tensor) -> LayerCompression:
+    dims = len(layer.kernel_size)
+    x = x if x.dim() == dims + 2 else x[None]
+    geometry = layer.geometry(*x.shape[-dims:])
+    nominal = None if isinstance(layer.compression, EnergyBand) else layer.compression
+    choice = choose(x, layer.weight, geometry, layer.method)
+    cost = multiply_adds(layer.weight, geometry, batch=max(1, x.shape[0]))
+    return LayerCompression(name, layer.in_channels, layer.out_channels, nominal, geometry, choice, cost)
+
+
+def _dims(layers: dict[str, BandLimited]) -> int:
+    return max((len(layer.kernel_size) for layer in layers.values()), default=2)
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
