@@ -1,7 +1,5 @@
 """Band-limited convolution as functions of tensors."""
 
-from operator import index
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -52,8 +50,7 @@ def band_limited_conv2d(
     if compression == 0:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     band = conv2d_band(
-        # As plain numbers also where `torch.compile` would rather have symbols: the band needs them.
-        (index(x.shape[-2]), index(x.shape[-1])),
+        (x.shape[-2], x.shape[-1]),
         (weight.shape[-2], weight.shape[-1]),
         stride=stride,
         padding=padding,
