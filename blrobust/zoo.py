@@ -126,6 +126,11 @@ def _find(name: str, arch: str, dataset: Dataset) -> Path:
     facts = facts_of(name, arch=arch, dataset=dataset)
     stem = file_stem(name, arch=arch, dataset=facts.dataset)
     path = available().get(stem)
+    if path is None and facts.dataset not in datasets.NAMES:
+        raise UserError(
+            f"model {name!r} has no weights for {dataset.name}; give a model of your own as "
+            "LABEL=FILE.safetensors or LABEL=PACKAGE.MODULE:FACTORY"
+        )
     if path is None:
         options = "" if arch == "resnet20" else f" --arch {arch}"
         options += "" if facts.dataset == "cifar10" else f" --dataset {facts.dataset}"
@@ -138,6 +143,12 @@ def _find(name: str, arch: str, dataset: Dataset) -> Path:
 
 def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.device) -> Model:
     classifier, facts = checkpoint.load_model(path)
+    channels = dataset.images.shape[1]
+    if channels != len(facts.mean):  # normalising grey images by colour would make them colour images
+        raise UserError(
+            f"model {label!r} wants images of {len(facts.mean)} channels; "
+            f"those of {dataset.name} have {channels}"
+        )
     module, note = reduce_precision(classifier, facts.precision, device)
     module = module.to(memory_format=torch.channels_last)
     origin: dict[str, Any] = {
