@@ -117,6 +117,8 @@ def run_cells(
                 outcomes = measure(model, level=level, draw=draw, meter=meter)
             except torch.OutOfMemoryError as error:
                 raise UserError(f"{device} has too little free memory: {error}") from error
+            except UserError as error:
+                raise UserError(f"model {model.label!r} at {kind} {level:g}: {error}") from error
             run.add(
                 (model.label, kind, level, draw),
                 outcomes,

@@ -171,7 +171,7 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         sys.path.insert(0, "")  # the user's module lies where the command is run
     try:
         module = getattr(importlib.import_module(module_name), factory)()
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise UserError(
             f"model {label!r}: {target} failed: {type(error).__name__}: {reason(error)}"
         ) from error
@@ -205,7 +205,7 @@ def _checked(
         with torch.inference_mode():
             logits = module(dataset.pixels(slice(0, 2), device))
         network = effective_compression(module, shape)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise UserError(f"model {label!r} fails on images {shape}: {reason(error)}") from error
     wanted = (min(2, len(dataset)), len(dataset.classes))
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
