@@ -130,5 +130,5 @@ def test_a_record_that_was_edited_is_corrupt(record, key):
 
 def test_a_record_of_another_format_says_so(record, monkeypatch):
     monkeypatch.setattr(provenance, "FORMAT", 2)
-    with pytest.raises(UserError, match="has format 1, and blrobust .* reads format 2"):
+    with pytest.raises(UserError, match=r"has format 1, and blrobust .* reads format 2"):
         provenance.read_record(record.parent)
