@@ -5,6 +5,7 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,15 @@ def available() -> dict[str, Path]:
     return found
 
 
-def entries() -> list[Entry]:
-    """The checkpoints that a name can refer to. Raises `UserError` for a file that is not readable."""
+def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
+    """The checkpoints that a name can refer to; `on_broken` hears of the files that are not readable."""
     found = []
     for stem, path in available().items():
-        _, facts = checkpoint.load(path)
+        try:
+            _, facts = checkpoint.load(path)
+        except UserError as error:
+            on_broken(error)
+            continue
         name = stem.removeprefix(f"{facts.dataset}-{facts.arch}-")
         found.append(Entry(name, path, facts, path.parent == BUNDLED))
     return found

@@ -86,7 +86,7 @@ def test_verify_without_the_data(capsys):
 def test_verify_measures_where_the_data_is(capsys, monkeypatch):
     short = datasets.load("cifar10-sample").take(2)
     monkeypatch.setattr(datasets, "load", lambda name, **options: short)
-    recorded = iter(entry.facts.test_accuracy for entry in zoo.entries())
+    recorded = iter(entry.facts.test_accuracy for entry in zoo.entries(on_broken=pytest.fail))
     monkeypatch.setattr(zoo, "accuracy", lambda *arguments: next(recorded))
     code, out, _ = run(capsys, "--verify")
     assert code == 0
@@ -113,16 +113,19 @@ def test_verify_finds_a_changed_byte(capsys, monkeypatch, tmp_path):
     assert err == "Error: 1 of the checkpoints are not what they say\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["--verify"]])
 @pytest.mark.parametrize("content", [b"hello\n", os.urandom(200), b""])
-def test_a_broken_own_file_is_one_line(capsys, own, arguments, content):
+def test_a_broken_own_file_hides_no_other(capsys, own, content):
     (own / "broken.safetensors").write_bytes(content)
-    code, _, err = run(capsys, *arguments)
+    problem = f"checkpoint {own / 'broken.safetensors'} is not a readable safetensors file"
+    code, out, err = run(capsys)
+    assert code == 0
+    assert "fft85-compact" in out
+    assert err.startswith(f"left out: {problem}")
+    code, out, err = run(capsys, "--verify")
     assert code == 2
-    (line,) = err.splitlines()
-    assert line.startswith(
-        f"Error: checkpoint {own / 'broken.safetensors'} is not a readable safetensors file"
-    )
+    assert out.startswith(f"FAILED {problem}")
+    assert out.count("\nok ") == 7
+    assert err == "Error: 1 of the checkpoints are not what they say\n"
 
 
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["extra"]])
