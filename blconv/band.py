@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import index
 from typing import Literal
 
 FftSize = Literal["paper", "compact"] | int
@@ -42,8 +43,11 @@ class AxisBand:
 
     @property
     def numbers(self) -> tuple[int, int, int, int, int]:
-        """The fields in their order: what identifies the axis' low-pass matrix."""
-        return self.length, self.before, self.after, self.size, self.kept
+        """The fields in their order: what identifies the axis' low-pass matrix.
+
+        As plain numbers also where `torch.compile` has made symbols of sizes or of the compression.
+        """
+        return index(self.length), self.before, self.after, index(self.size), index(self.kept)
 
     @classmethod
     def of(

@@ -10,10 +10,13 @@ def temporary(path: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to a hidden neighbour, flush it to the disk, rename it to ``path``."""
+    """Write ``text`` as UTF-8 to a hidden neighbour, flush it to the disk, rename it to ``path``.
+
+    Bytes of file names that are no text come out as ``\\udcff``: a path must not cost the results.
+    """
     neighbour = temporary(path)
     try:
-        with neighbour.open("w", encoding="utf-8", newline="") as file:
+        with neighbour.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

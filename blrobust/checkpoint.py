@@ -14,6 +14,7 @@ from torch import Tensor
 
 from blconv.band import FftSize, check_compression, check_fft_size
 from blrobust.errors import UserError
+from blrobust.image_files import MOST_LABELS
 from blrobust.models import ARCHITECTURES, Classifier, build
 from blrobust.models.precision import PRECISIONS
 
@@ -44,8 +45,8 @@ class Facts:
             raise ValueError(f"arch {self.arch!r} is not one of {', '.join(ARCHITECTURES)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
-        if not (isinstance(self.classes, int) and self.classes > 0):
-            raise ValueError(f"classes must be a positive int, got {self.classes!r}")
+        if not (isinstance(self.classes, int) and 0 < self.classes <= MOST_LABELS):
+            raise ValueError(f"classes must be an int from 1 to {MOST_LABELS}, got {self.classes!r}")
         if not isinstance(self.dataset, str):
             raise ValueError(f"dataset must be a name, got {self.dataset!r}")
         finite = all(math.isfinite(number) for number in (*self.mean, *self.std))
@@ -56,6 +57,7 @@ class Facts:
                 raise ValueError(f"accuracies must be in [0, 1], got {accuracy!r}")
         check_compression(self.compression)
         check_fft_size(self.fft_size)
+        json.dumps([self.recipe, self.seed], allow_nan=False)  # run.json takes them up, and has no NaN
 
     def build(self) -> Classifier:
         """The model that these facts describe, with untrained weights."""

@@ -6,7 +6,8 @@ from blrobust.errors import UserError
 
 COUNT = 21  # levels of "a:b": the published grids have 21 points
 MOST = 1001  # a typing slip in the step must not ask for a million levels
-LEGAL = "legal: a:b (21 levels), a:b:step, or a list a,b,c; numbers finite and >= 0, a < b, step > 0"
+LARGEST = 1e9  # far beyond any image, far below what single precision can hold
+LEGAL = "legal: a:b (21 levels), a:b:step, or a list a,b,c; numbers from 0 to 1e9, a < b, step > 0"
 
 
 def parse(text: str) -> tuple[float, ...]:
@@ -46,8 +47,8 @@ def _number(part: str, text: str) -> float:
         value = float(part)
     except ValueError:
         raise _illegal(text, f"{part.strip()!r} is not a number") from None
-    if not math.isfinite(value) or value < 0:
-        raise _illegal(text, f"{part.strip()} is not a finite number >= 0")
+    if not 0 <= value <= LARGEST:  # also true for NaN
+        raise _illegal(text, f"{part.strip()} is not from 0 to 1e9")
     return value
 
 

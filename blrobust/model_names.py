@@ -3,6 +3,7 @@
 import csv
 import re
 
+from blconv.band import FftSize
 from blrobust import __version__
 from blrobust.checkpoint import Facts
 from blrobust.datasets import Dataset
@@ -57,27 +58,29 @@ def label_of(name: str) -> str:
     return label
 
 
-def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
-    """What a model called `name` is before training. Raises `UserError` outside the grammar."""
-    precision, compression, compact = "fp32", 0.0, False
+def settings_of(name: str) -> tuple[str, float, FftSize]:
+    """Precision, nominal compression and transform size. Raises `UserError` outside the grammar."""
     if match := _NAME.fullmatch(name):
         percent = int(match["percent"])
-        precision = match["precision"] or "fp32"
         compression = PUBLISHED_COMPRESSION.get(percent, percent / 100)
-        compact = bool(match["compact"])
-    elif name in ("fp32", "fp16", "bf16"):
-        precision = name
-    elif name != "fp32-early":
-        raise UserError(
-            f"unknown model {name!r}; legal are fp32, fp16, bf16, fp32-early, fftNN, fp16-fftNN, "
-            "bf16-fftNN (NN from 1 to 99, also with -compact), LABEL=FILE.safetensors, LABEL=MODULE:FACTORY"
-        )
+        return match["precision"] or "fp32", compression, "compact" if match["compact"] else "paper"
+    if name in ("fp32", "fp16", "bf16", "fp32-early"):
+        return name.removesuffix("-early"), 0.0, "paper"
+    raise UserError(
+        f"unknown model {name!r}; legal are fp32, fp16, bf16, fp32-early, fftNN, fp16-fftNN, "
+        "bf16-fftNN (NN from 1 to 99, also with -compact), LABEL=FILE.safetensors, LABEL=MODULE:FACTORY"
+    )
+
+
+def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
+    """What a model called `name` is before training. Raises `UserError` outside the grammar."""
+    precision, compression, fft_size = settings_of(name)
     return Facts(
         arch=check_arch(arch),
         classes=len(dataset.classes),
         precision=precision,
         compression=compression,
-        fft_size="compact" if compact else "paper",
+        fft_size=fft_size,
         dataset=trained_on(dataset),
         mean=dataset.mean,
         std=dataset.std,

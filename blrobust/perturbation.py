@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from blrobust.errors import UserError
+from blrobust.errors import UserError, reason
 
 # The network always sees blocks of this size, because its sums, and so the last bits of its
 # answers, depend on the size of the batch.
@@ -52,12 +52,18 @@ class Perturbation(Protocol):
 def predict(model: nn.Module, pixels: Tensor) -> Tensor:
     """Return the predicted classes, int16 ``(b,)``; -1, never right, where a logit is not finite.
 
-    Without that, ``argmax`` calls NaN the largest logit, and class 0 looks robust.
+    Without that, ``argmax`` calls NaN the largest logit, and class 0 looks robust. Raises
+    ``UserError`` where the model fails or returns something else than logits.
     """
-    logits = model(pixels)
+    try:
+        logits = model(pixels)
+    except torch.OutOfMemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the user's own model raises
+        raise UserError(f"the network failed: {type(error).__name__}: {reason(error)}") from error
     if logits.ndim != 2 or len(logits) != len(pixels):
         raise UserError(
-            f"a model returned logits of shape {tuple(logits.shape)} for {len(pixels)} images; "
+            f"the network returned logits of shape {tuple(logits.shape)} for {len(pixels)} images; "
             "legal: (images, classes)"
         )
     finite = logits.isfinite().all(1)

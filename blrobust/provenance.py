@@ -13,18 +13,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blrobust import __version__
 from blrobust.atomic import write_text
-from blrobust.errors import UserError
+from blrobust.errors import UserError, reason
 
 if TYPE_CHECKING:
     from blrobust.datasets import Dataset
 
 FILE = "run.json"
+FORMAT = 1  # of a run folder; another number is for another blrobust to read
 PACKAGES = (
     *("blrobust", "torch", "torchvision", "foolbox", "numba", "numba-cuda"),
     *("numpy", "scipy", "pandas", "statsmodels", "seaborn", "safetensors"),
 )
-KEYS = {"config": dict, "hash": str, "dataset": dict, "models": list, "sessions": list}
 
 
 def now() -> str:
@@ -125,24 +126,28 @@ def new_record(
 
 
 def write_record(folder: Path, provenance: dict[str, Any]) -> None:
-    """Write run.json, whole or not at all."""
-    write_text(folder / FILE, json.dumps(provenance, indent=1, allow_nan=False) + "\n")
+    """Write run.json, whole or not at all, with its format and a checksum over the rest."""
+    record = {"format": FORMAT, **provenance}
+    record["checksum"] = digest(record)
+    write_text(folder / FILE, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read run.json; raises ``UserError`` where it is missing or was damaged."""
+    """Read run.json; raises ``UserError`` where it is missing, damaged or of another format."""
     file = folder / FILE
     if not file.is_file():
         raise UserError(f"{folder} is no run folder: it has no {FILE}")
     try:
-        provenance = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is corrupt: {error}") from None
-    if (
-        not isinstance(provenance, dict)
-        or not all(isinstance(provenance.get(key), legal) for key, legal in KEYS.items())
-        or provenance["hash"] != digest(provenance["config"])
-        or "finished" not in provenance
-    ):
-        raise UserError(f"{file} is corrupt: it is not the record of a run")
+        record = json.loads(file.read_text("utf-8"))
+        checksum = record.pop("checksum")
+        if digest(record) != checksum:
+            raise ValueError("its checksum is another")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{file} is corrupt: {reason(error)}") from None
+    if (found := record.pop("format", None)) != FORMAT:
+        raise UserError(
+            f"{file} has format {found}, and blrobust {__version__} reads format {FORMAT}: "
+            "use the version that wrote it"
+        )
+    provenance: dict[str, Any] = record
     return provenance

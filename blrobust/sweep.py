@@ -101,15 +101,13 @@ def run_cells(
     ``UserError`` where the device runs out of memory.
     """
     kind, done = perturbation.kind, run.done()
-    todo = [
-        (model, level, draw)
-        for draw in range(run.draws)
-        for model in models
-        for level in run.levels(kind)
-        if (model.label, kind, level, draw) not in done
+    cells = [
+        (model, level, draw) for draw in range(run.draws) for model in models for level in run.levels(kind)
     ]
+    todo = [cell for cell in cells if (cell[0].label, kind, *cell[1:]) not in done]
     measure = _Measure(perturbation, dataset, device=device, batch_size=batch_size)
-    with terminal.Meter(images=len(todo) * len(dataset)) as meter:
+    images = len(cells) * len(dataset)
+    with terminal.Meter(images=images, done=images - len(todo) * len(dataset)) as meter:
         for model, level, draw in todo:
             meter.begin(model.label if run.draws == 1 else f"{model.label}, draw {draw}")
             start = time.perf_counter()
@@ -117,6 +115,8 @@ def run_cells(
                 outcomes = measure(model, level=level, draw=draw, meter=meter)
             except torch.OutOfMemoryError as error:
                 raise UserError(f"{device} has too little free memory: {error}") from error
+            except UserError as error:
+                raise UserError(f"model {model.label!r} at {kind} {level:g}: {error}") from error
             run.add(
                 (model.label, kind, level, draw),
                 outcomes,

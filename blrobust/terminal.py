@@ -13,10 +13,9 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from blrobust.store import Run
 
 WIDE = 200  # columns where no terminal limits them
+NAME = 20  # columns for a model's label beside the bar, which fits into 60 so
 
 
 class Meter:
@@ -33,24 +33,24 @@ class Meter:
     A context manager; leaving it, also by Ctrl-C, leaves a clean terminal.
     """
 
-    def __init__(self, *, images: int) -> None:
-        """``images`` is how many are still to go through the networks."""
+    def __init__(self, *, images: int, done: int = 0) -> None:
+        """``images`` go through the networks in the whole run, ``done`` of them did so before."""
         console = Console(stderr=True)
         self._live = console.is_terminal
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False, table_column=Column(max_width=NAME, no_wrap=True)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
             MofNCompleteColumn(),
             TextColumn("images,"),
-            TimeElapsedColumn(),
-            TextColumn("gone, to go"),
             TimeRemainingColumn(),
+            TextColumn("to go"),
             console=console,
+            expand=True,
             transient=True,
             refresh_per_second=4,
             disable=not self._live,
         )
-        self._task = self._progress.add_task("", total=images)
+        self._task = self._progress.add_task("", total=images, completed=done)
         self._name = ""
         self._since = time.perf_counter()
 

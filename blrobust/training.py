@@ -126,7 +126,12 @@ class Trainee:
         checkpoint.save(self.state_path, self.state() | {"epochs": epochs}, self.facts)
 
     def resume(self) -> int:
-        """Take up the stored state; returns the number of epochs done. `UserError` if it is another's."""
+        """Take up the stored state; returns the number of epochs done. `UserError` if it is another's.
+
+        Without one nothing is done yet: the training was stopped in its first epoch.
+        """
+        if not self.state_path.exists():
+            return 0
         tensors, facts = checkpoint.load(self.state_path)
         if facts != self.facts:
             raise UserError(
@@ -299,6 +304,7 @@ def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text.getvalue())
     os.replace(partial, path)

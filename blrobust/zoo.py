@@ -5,6 +5,7 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,15 @@ def available() -> dict[str, Path]:
     return found
 
 
-def entries() -> list[Entry]:
-    """The checkpoints that a name can refer to. Raises `UserError` for a file that is not readable."""
+def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
+    """The checkpoints that a name can refer to; `on_broken` hears of the files that are not readable."""
     found = []
     for stem, path in available().items():
-        _, facts = checkpoint.load(path)
+        try:
+            _, facts = checkpoint.load(path)
+        except UserError as error:
+            on_broken(error)
+            continue
         name = stem.removeprefix(f"{facts.dataset}-{facts.arch}-")
         found.append(Entry(name, path, facts, path.parent == BUNDLED))
     return found
@@ -126,6 +131,11 @@ def _find(name: str, arch: str, dataset: Dataset) -> Path:
     facts = facts_of(name, arch=arch, dataset=dataset)
     stem = file_stem(name, arch=arch, dataset=facts.dataset)
     path = available().get(stem)
+    if path is None and facts.dataset not in datasets.NAMES:
+        raise UserError(
+            f"model {name!r} has no weights for {dataset.name}; give a model of your own as "
+            "LABEL=FILE.safetensors or LABEL=PACKAGE.MODULE:FACTORY"
+        )
     if path is None:
         options = "" if arch == "resnet20" else f" --arch {arch}"
         options += "" if facts.dataset == "cifar10" else f" --dataset {facts.dataset}"
@@ -138,6 +148,12 @@ def _find(name: str, arch: str, dataset: Dataset) -> Path:
 
 def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.device) -> Model:
     classifier, facts = checkpoint.load_model(path)
+    channels = dataset.images.shape[1]
+    if channels != len(facts.mean):  # normalising grey images by colour would make them colour images
+        raise UserError(
+            f"model {label!r} wants images of {len(facts.mean)} channels; "
+            f"those of {dataset.name} have {channels}"
+        )
     module, note = reduce_precision(classifier, facts.precision, device)
     module = module.to(memory_format=torch.channels_last)
     origin: dict[str, Any] = {
@@ -160,7 +176,7 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         sys.path.insert(0, "")  # the user's module lies where the command is run
     try:
         module = getattr(importlib.import_module(module_name), factory)()
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise UserError(
             f"model {label!r}: {target} failed: {type(error).__name__}: {reason(error)}"
         ) from error
@@ -194,7 +210,7 @@ def _checked(
         with torch.inference_mode():
             logits = module(dataset.pixels(slice(0, 2), device))
         network = effective_compression(module, shape)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise UserError(f"model {label!r} fails on images {shape}: {reason(error)}") from error
     wanted = (min(2, len(dataset)), len(dataset.classes))
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:

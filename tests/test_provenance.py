@@ -6,6 +6,7 @@ import pytest
 import stand_in
 
 from blrobust import atomic, provenance
+from blrobust.errors import UserError
 
 
 def test_the_digest_is_of_canonical_json():
@@ -89,10 +90,45 @@ class TestGit:
         assert provenance.git_revision() == f"{revision}-dirty"
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "file"
     atomic.write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        atomic.write_text(path, "new \udcff")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        atomic.write_text(path, "new")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert path.read_text() == "old"
+
+
+def test_names_of_files_that_are_no_text_can_be_written(tmp_path):
+    atomic.write_text(tmp_path / "file", "o\udcff and ü")
+    assert (tmp_path / "file").read_text("utf-8") == "o\\udcff and ü"
+
+
+@pytest.fixture
+def record(tmp_path):
+    record = provenance.new_record(
+        {"seed": 3}, dataset=stand_in.dataset(5), cards=[{"label": "a"}], device="x", batch_size=7
+    )
+    provenance.write_record(tmp_path, record)
+    assert provenance.read_record(tmp_path) == record
+    return tmp_path / provenance.FILE
+
+
+@pytest.mark.parametrize("key", ["config", "models", "dataset", "finished", "sessions", "format", "checksum"])
+def test_a_record_that_was_edited_is_corrupt(record, key):
+    whole = json.loads(record.read_text())
+    for changed in ({**whole, key: "edited"}, {k: v for k, v in whole.items() if k != key}):
+        record.write_text(json.dumps(changed))
+        with pytest.raises(UserError, match="is corrupt"):
+            provenance.read_record(record.parent)
+
+
+def test_a_record_of_another_format_says_so(record, monkeypatch):
+    monkeypatch.setattr(provenance, "FORMAT", 2)
+    with pytest.raises(UserError, match=r"has format 1, and blrobust .* reads format 2"):
+        provenance.read_record(record.parent)

@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,3 +70,15 @@ def test_progress_on_a_terminal_is_cleaned_up_by_ctrl_c(capsys, monkeypatch):
     shown = capsys.readouterr().err
     assert "fp32" in shown
     assert shown.rstrip("\n").endswith(("\x1b[?25h", "\x1b[2K")), "cursor shown, bar erased"
+
+
+def test_the_numbers_of_the_bar_fit_into_60_columns_and_go_on_after_a_stop(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    with terminal.Meter(images=99_000, done=12_000) as meter:
+        meter.begin("a label of many words that fits into no terminal")
+        meter.advance(345)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert "a label of many wor…" in shown
+    assert "12345/99000 images, -:--:-- to go" in shown

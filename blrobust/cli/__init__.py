@@ -75,12 +75,16 @@ def main(args: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        told = error.strerror or str(error)
+        _fail(f"{error.filename}: {told}" if error.filename else told)
     except sqlite3.Error as error:
         _fail(f"the result store cannot be used: {error}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str) -> None:
-    click.echo("Error: " + " ".join(message.split()), err=True)
+    line = " ".join(message.split())
+    # What came from the user may hold what a terminal would obey.
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    click.echo(f"Error: {line}", err=True)
     sys.exit(2)

@@ -27,7 +27,7 @@ def command(verify: bool, data_dir: Path | None) -> None:
     for heading in ("name", "network", "nominal", "effective", "accuracy", "from"):
         right = heading in ("nominal", "effective", "accuracy")
         table.add_column(heading, justify="right" if right else "left", no_wrap=heading == "name")
-    for entry in zoo.entries():
+    for entry in zoo.entries(on_broken=lambda error: click.echo(f"left out: {error}", err=True)):
         facts = entry.facts
         table.add_row(
             Text(entry.name),
@@ -48,9 +48,14 @@ def command(verify: bool, data_dir: Path | None) -> None:
 def _verify(data_dir: Path | None) -> None:
     """Print one line a checkpoint; exit with 2 where one is not what it says."""
     from blrobust import zoo
+    from blrobust.errors import UserError
 
-    failed = 0
-    for entry in zoo.entries():
+    broken: list[UserError] = []
+    entries = zoo.entries(on_broken=broken.append)
+    for error in broken:
+        click.echo(f"FAILED {error}")
+    failed = len(broken)
+    for entry in entries:
         problems, done = zoo.verify(entry, data_dir=data_dir)
         click.echo(f"{'FAILED' if problems else 'ok':<7}{entry.path.stem}: {'; '.join(problems or done)}")
         failed += bool(problems)

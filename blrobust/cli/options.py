@@ -1,5 +1,6 @@
 """Options that ``noise`` and ``attack`` share, and what they name: models, images, a device."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,27 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without NaN and infinity, which click lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; fails as click does where it is outside the range or not finite."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 POSITIVE = click.IntRange(min=1)
+MOST_DRAWS = 10_000  # a typing slip must not fill the memory with a list of cells
 
 DRAWS = click.option(
-    "--draws", type=POSITIVE, default=1, show_default=True, help="Random draws per image and level."
+    "--draws",
+    type=click.IntRange(1, MOST_DRAWS),
+    default=1,
+    show_default=True,
+    help="Random draws per image and level.",
 )
 LIMIT = click.option("--limit", type=POSITIVE, help="Only the first N images.  [default: all]")
 SEED = click.option(

@@ -6,6 +6,8 @@ import click
 
 from blrobust.errors import UserError
 
+SUFFIXES = (".html", ".htm")
+
 
 @click.command("report")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -32,6 +34,8 @@ def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -
             raise UserError(f"{path} is given more than once; legal: different run folders")
     if output is None:
         output = runs[0] / REPORT if len(runs) == 1 else Path(REPORT)
+    elif output.suffix.lower() not in SUFFIXES:  # also, never replace run.json by a slip
+        raise UserError(f"--output {output}: the report is HTML; legal names end in {' or '.join(SUFFIXES)}")
     elif not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}")
     with ExitStack() as stack:

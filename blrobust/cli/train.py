@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED
+from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange
 
 if TYPE_CHECKING:
     from blrobust.training import Trainee
@@ -25,13 +25,13 @@ EARLY_HOLDOUT, EARLY_STOP_AT = 5000, 0.8452
 @click.option("--batch-size", type=POSITIVE, default=128, show_default=True, help="Images a step.")
 @click.option(
     "--lr",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=0.2,
     show_default=True,
     help="Learning rate at the peak of the cycle.",
 )
 @click.option(
-    "--weight-decay", type=click.FloatRange(min=0), default=5e-4, show_default=True, help="On weights only."
+    "--weight-decay", type=FiniteRange(min=0), default=5e-4, show_default=True, help="On weights only."
 )
 @SEED
 @click.option(
@@ -41,7 +41,7 @@ EARLY_HOLDOUT, EARLY_STOP_AT = 5000, 0.8452
 )
 @click.option(
     "--stop-at",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="Stop within 0.01 of this held-out accuracy.  [default: never; fp32-early: 0.8452, that of fft85]",
 )
 @DEVICE
@@ -81,6 +81,9 @@ def command(
     from blrobust.errors import UserError
 
     names = model_names.parse_names(model)
+    model_names.check_arch(arch)
+    for name in names:  # before the data is asked for
+        model_names.settings_of(name)
     if "fp32-early" in names:
         published = arch == "resnet20" and dataset == "cifar10"
         if names != ["fp32-early"]:

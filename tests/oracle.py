@@ -1,0 +1,73 @@
+"""The band-limited convolution by brute force: full complex transforms, a mask by signed frequency."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def pair(value):
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def pads(padding, kernel, dilation):
+    """Zeros (before, after) of both axes, as torch documents them."""
+    if padding == "valid":
+        return [(0, 0), (0, 0)]
+    if padding == "same":
+        totals = [d * (k - 1) for k, d in zip(kernel, pair(dilation), strict=True)]
+        return [(total // 2, total - total // 2) for total in totals]
+    return [(p, p) for p in pair(padding)]
+
+
+def points(padded, span, fft_size):
+    """Size of the transform of one axis."""
+    if fft_size == "compact":
+        return padded
+    if fft_size == "paper":
+        return 2 ** math.ceil(math.log2(padded + max(padded - span + 1, span) - 1))
+    return fft_size
+
+
+def keep(size, compression):
+    """Which of `size` two-sided frequencies stay."""
+    half = size // 2 + 1
+    k = max(1, int(half * math.sqrt(1 - compression)))
+    frequency = torch.arange(size)
+    distance = torch.minimum(frequency, size - frequency)
+    return (distance < k) if k < half else torch.ones(size, dtype=torch.bool)
+
+
+def conv2d(
+    x,
+    weight,
+    bias=None,
+    *,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
+    compression=0.0,
+    fft_size="paper",
+):
+    """The layer's definition for (..., channels, H, W), one output channel at a time."""
+    (before_h, after_h), (before_w, after_w) = pads(padding, weight.shape[2:], dilation)
+    dilation, stride = pair(dilation), pair(stride)
+    x = F.pad(x, (before_w, after_w, before_h, after_h))
+    spread = weight.new_zeros(
+        *weight.shape[:2], *[(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
+    )
+    spread[:, :, :: dilation[0], :: dilation[1]] = weight
+    out = [p - k + 1 for p, k in zip(x.shape[-2:], spread.shape[2:], strict=True)]
+    size = [points(p, k, fft_size) for p, k in zip(x.shape[-2:], spread.shape[2:], strict=True)]
+    mask = keep(size[0], compression)[:, None] & keep(size[1], compression)[None, :]
+    spectrum = torch.fft.fft2(x, s=size) * mask
+    filters = torch.fft.fft2(spread, s=size).conj()
+    each_in, each_out = weight.shape[1], weight.shape[0] // groups
+    maps = []
+    for o in range(weight.shape[0]):
+        first = o // each_out * each_in
+        product = (spectrum[..., first : first + each_in, :, :] * filters[o]).sum(-3)
+        y = torch.fft.ifft2(product).real[..., : out[0] : stride[0], : out[1] : stride[1]]
+        maps.append(y if bias is None else y + bias[o])
+    return torch.stack(maps, -3)
