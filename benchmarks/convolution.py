@@ -175,11 +175,8 @@ def main() -> None:
             base = [min(measure(ordinary, s, layout, **options) for layout in layouts) for s in shapes]
             for compression, fft_size in BANDS[: 3 if arguments.quick else None]:
                 for name, (layer, layout) in peers(compression, fft_size).items():
-                    if (
-                        arguments.quick
-                        and name in ("paper", "recipe")
-                        or name == "dense"
-                        and shapes[-1].size > 3
+                    if (arguments.quick and name in ("paper", "recipe")) or (
+                        name == "dense" and shapes[-1].size > 3
                     ):
                         continue
                     times = [

@@ -43,11 +43,8 @@ class AxisBand:
 
     @property
     def numbers(self) -> tuple[int, int, int, int, int]:
-        """The fields in their order: what identifies the axis' low-pass matrix.
-
-        As plain numbers also where `torch.compile` has made symbols of sizes or of the compression.
-        """
-        return index(self.length), self.before, self.after, index(self.size), index(self.kept)
+        """The fields in their order: what identifies the axis' tables."""
+        return self.length, self.before, self.after, self.size, self.kept
 
     @classmethod
     def of(
@@ -70,7 +67,9 @@ class AxisBand:
         before, after = padding
         span = (kernel - 1) * dilation + 1
         size = transform_size(length + before + after, span, fft_size=fft_size, dims=dims)
-        return cls(length, before, after, size, kept_frequencies(size, compression, dims=dims))
+        kept = kept_frequencies(size, compression, dims=dims)
+        # Plain numbers also where `torch.compile` has made symbols of sizes or of the compression.
+        return cls(index(length), before, after, index(size), index(kept))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -20,6 +20,7 @@ METHODS: dict[str, Callable[[Tensor, Tensor, Geometry], Tensor]] = {
     "paper": paper.convolve,
 }
 DENSE_PIXELS = 9  # up to 3 x 3
+BATCH = 64
 FULL_PRECISION = (torch.float32, torch.float64)
 
 
@@ -31,46 +32,59 @@ def check_method(method: str) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """A method and why it was chosen."""
+    """A method, and why: in words, or by the costs of those compared."""
 
     method: str
-    reason: str
+    words: str = ""
+    costs: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """Why, in one line."""
+        costs = ", ".join(f"{name} {cost / 1e6:.3g}" for name, cost in self.costs.items())
+        return self.words or f"million multiply-adds an image: {costs}"
 
 
 def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto") -> Choice:
     """The method for x (batch, C, [H,] W) and weight: the one named if it can, else the next best.
 
-    "auto" compares multiply-adds, weighted by how fast each kind of product runs.
+    "auto" compares multiply-adds on the CPU, and is the general path elsewhere.
     """
     if not geometry.band.is_cut:
         return Choice("ordinary", "nothing is cut, so it is the ordinary convolution")
     if method == "lowpass":
         return Choice("lowpass", "asked for")
-    if min(geometry.out) < 1 or 0 in x.shape or 0 in weight.shape:
-        return Choice("lowpass", "the general path: there is nothing to compute")
+    fits = x.shape[1] == weight.shape[1] * geometry.groups and min(geometry.out) >= 1
+    if not fits or 0 in x.shape or 0 in weight.shape:
+        return Choice("lowpass", "the general path, whose errors are torch's")
     if geometry.groups > 1 and method in ("dense", "paper"):
         return Choice("lowpass", f"{method} has no groups")
     if method == "paper" and x.dtype not in FULL_PRECISION:
         return Choice("lowpass", f"paper needs float32 or float64: there is no transform in {x.dtype}")
     if method != "auto":
         return Choice(method, "asked for")
-    return _cheapest(x, weight, geometry)
+    if weight.device.type != "cpu":
+        return Choice("lowpass", "the other methods were measured on CPUs only")
+    return _cheapest(weight, geometry)
 
 
-def _cheapest(x: Tensor, weight: Tensor, geometry: Geometry) -> Choice:
-    """The member with the lowest cost: multiply-adds of one image, weighted by kind."""
-    costs = multiply_adds(weight, geometry, batch=x.shape[0])
+def _cheapest(weight: Tensor, geometry: Geometry) -> Choice:
+    """The member with the fewest multiply-adds."""
+    costs = multiply_adds(weight, geometry)
     legal = ["lowpass", "spectral"]
     if geometry.groups == 1 and math.prod(geometry.input) <= DENSE_PIXELS:
         legal.append("dense")
-    best = min(legal, key=costs.__getitem__)
-    return Choice(best, ", ".join(f"{name} {costs[name] / 1e6:.3g}" for name in legal) + " M multiply-adds")
+    best = legal[0]
+    for name in legal[1:]:  # not min(): `torch.compile` cannot trace its key
+        best = name if costs[name] < costs[best] else best
+    return Choice(best, costs={name: costs[name] for name in legal})
 
 
-def multiply_adds(weight: Tensor, geometry: Geometry, *, batch: int) -> dict[str, float]:
+def multiply_adds(weight: Tensor, geometry: Geometry) -> dict[str, float]:
     """Multiply-adds of one image by method, and of the ordinary convolution ("ordinary").
 
-    The transform of the filters is shared by the batch.
+    The transform of the filters is shared by a batch of `BATCH`, whatever the batch is: the method,
+    and so the last bits of an answer, must not depend on how many images are asked about at once.
     """
     out_channels, group_channels, *_ = weight.shape
     channels, pairs = group_channels * geometry.groups, out_channels * group_channels
@@ -91,6 +105,6 @@ def multiply_adds(weight: Tensor, geometry: Geometry, *, batch: int) -> dict[str
         "spectral": channels * there
         + 2 * coefficients * pairs
         + out_channels * back
-        + coefficients * taps * pairs / batch,
-        "dense": inputs * outputs * pairs * (1 + taps / batch),
+        + coefficients * taps * pairs / BATCH,
+        "dense": inputs * outputs * pairs * (1 + taps / BATCH),
     }

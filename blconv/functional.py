@@ -115,6 +115,9 @@ def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, method: Method = "auto"
 ) -> Tensor:
     """The band-limited convolution of a given geometry, whose band is cut; x with or without a batch."""
+    if x.dim() not in (geometry.dims + 1, geometry.dims + 2):
+        legal = f"{geometry.dims + 1}D (unbatched) or {geometry.dims + 2}D (batched)"
+        raise RuntimeError(f"expected {legal} input, got {x.dim()}D")
     batched = x if x.dim() == geometry.dims + 2 else x[None]
     y = METHODS[choose(batched, weight, geometry, method).method](batched, weight, geometry)
     if bias is not None:
@@ -143,8 +146,7 @@ def geometry_of(
     pads = _pads(padding, kernel, dilations, strides)
     axes = tuple(
         AxisBand.of(
-            # A plain number also where `torch.compile` would rather have a symbol: the band needs it.
-            index(length), taps, padding=pad, dilation=spread, compression=compression,
+            length, taps, padding=pad, dilation=spread, compression=compression,
             fft_size=fft_size, dims=1 if dims == 1 else 2,
         )
         for length, taps, pad, spread in zip(input_size, kernel, pads, dilations, strict=True)
@@ -157,7 +159,8 @@ def each_axis(value: IntPair, dims: int) -> tuple[int, ...]:
     if isinstance(value, int):
         return (value,) * dims
     if len(value) not in (1, dims):
-        raise ValueError(f"expected an int or {dims} of them, got {value!r}")
+        several = "a pair of ints" if dims == 2 else "a tuple of one"
+        raise ValueError(f"expected an int or {several}, got {value!r}")
     return tuple(int(n) for n in value) * (dims // len(value))
 
 

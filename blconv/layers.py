@@ -46,13 +46,12 @@ class BandLimited(nn.modules.conv._ConvNd):
         """The band-limited twin of `conv`, with a copy of its parameters, device, dtype and mode."""
         options: Any = (
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-            conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode,
-            conv.weight.device, conv.weight.dtype,
+            conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode, "meta",
         )  # fmt: skip
+        # Made without memory, and so without drawing random numbers for weights that are replaced.
         twin = cls(*options).configure(compression, fft_size, method)
-        twin.load_state_dict(conv.state_dict())
         for name, parameter in conv.named_parameters():
-            twin.get_parameter(name).requires_grad_(parameter.requires_grad)
+            twin.register_parameter(name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
         return twin.train(conv.training)
 
     def geometry(self, *input_size: int, kept: tuple[int, ...] | None = None) -> Geometry:

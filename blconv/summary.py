@@ -107,9 +107,9 @@ class NetworkCompression:
 def summary(model: nn.Module, input_shape: tuple[int, ...]) -> NetworkCompression:
     """Every band-limited layer of `model` for inputs of `input_shape`, with or without a batch.
 
-    Shapes are (C, W) or (C, H, W), and with a batch in front, which the choice of a method depends on
-    (default 1). Runs one forward pass on zeros in evaluation mode to see each layer's input; a layer
-    that is called twice counts twice. Buffers and the training mode are left as they were.
+    Shapes are ([batch,] C, W) or ([batch,] C, H, W). Runs one forward pass on zeros
+    in evaluation mode to see each layer's input; a layer that is called twice counts twice. Buffers
+    and the training mode are left as they were.
     """
     found: list[LayerCompression] = []
 
@@ -146,7 +146,7 @@ def _describe(name: str, layer: BandLimited, x: Tensor) -> LayerCompression:
     geometry = layer.geometry(*x.shape[-dims:])
     nominal = None if isinstance(layer.compression, EnergyBand) else layer.compression
     choice = choose(x, layer.weight, geometry, layer.method)
-    cost = multiply_adds(layer.weight, geometry, batch=max(1, x.shape[0]))
+    cost = multiply_adds(layer.weight, geometry)
     return LayerCompression(name, layer.in_channels, layer.out_channels, nominal, geometry, choice, cost)
 
 

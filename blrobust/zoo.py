@@ -222,7 +222,7 @@ def _checked(
         "label": label,
         **origin,
         # One number for a network whose layers differ: the largest.
-        "nominal_compression": max([layer.nominal for layer in network.layers], default=0.0),
+        "nominal_compression": max([layer.nominal or 0.0 for layer in network.layers], default=0.0),
         "effective_compression": network.effective,
         # The transform sizes by map size, such as 128/64/32.
         "fft_size": "/".join(dict.fromkeys(str(layer.fft_size[0]) for layer in network.layers)) or None,

@@ -38,6 +38,38 @@ def keep(size, compression):
     return (distance < k) if k < half else torch.ones(size, dtype=torch.bool)
 
 
+def keep1d(size, compression):
+    """Which of the `size // 2 + 1` one-sided frequencies stay, by the authors' rule for series."""
+    half = size // 2 + 1
+    return torch.arange(half) < (max(1, half - (int(half * compression) + 1)) if compression else half)
+
+
+def conv1d(
+    x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, compression=0.0, fft_size="paper"
+):
+    """The layer's definition for series (batch, channels, W), one output channel at a time."""
+    span = (weight.shape[2] - 1) * dilation + 1
+    before, after = ((span - 1) // 2, span // 2) if padding == "same" else (padding, padding)
+    x = F.pad(x, (before, after))
+    spread = weight.new_zeros(*weight.shape[:2], span)
+    spread[..., ::dilation] = weight
+    padded = x.shape[-1]
+    out = padded - span + 1
+    size = padded if fft_size == "compact" else fft_size
+    if fft_size == "paper":
+        size = 2 ** math.ceil(math.log2(padded + 2 * max(span - 1, out - 1)))
+    spectrum = torch.fft.rfft(x, n=size) * keep1d(size, compression)
+    filters = torch.fft.rfft(spread, n=size).conj()
+    each_in, each_out = weight.shape[1], weight.shape[0] // groups
+    series = []
+    for o in range(weight.shape[0]):
+        first = o // each_out * each_in
+        product = (spectrum[:, first : first + each_in] * filters[o]).sum(1)
+        y = torch.fft.irfft(product, n=size)[..., :out:stride]
+        series.append(y if bias is None else y + bias[o])
+    return torch.stack(series, 1)
+
+
 def conv2d(
     x,
     weight,

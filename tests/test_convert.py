@@ -242,8 +242,10 @@ def test_effective_compression_follows_mixed_settings():
     assert second.input_size == (12, 9)
     assert second.effective > 0.4
     assert [layer.nominal for layer in network.layers] == [0.0, 0.5]
-    full = 3 * first.band.full + 6 * second.band.full
-    assert network.effective == pytest.approx(1 - (3 * first.band.kept + 6 * second.band.kept) / full)
+    full = 3 * first.geometry.band.full + 6 * second.geometry.band.full
+    assert network.effective == pytest.approx(
+        1 - (3 * first.geometry.band.kept + 6 * second.geometry.band.kept) / full
+    )
 
 
 def test_effective_compression_in_half_precision_and_without_band_limited_layers():
@@ -260,9 +262,13 @@ def test_a_layer_that_is_called_twice_counts_twice():
 
 def test_the_table_for_people():
     text = str(effective_compression(band_limit(resnet20(), 0.84), (3, 32, 32)))
-    heading, first, *_, last = text.splitlines()
-    assert heading.split() == ["layer", "input", "N", "k", "kept", "nominal", "effective"]
-    assert first.split() == ["0", "32x32", "128x128", "26x26", "51x26", "84.0%", "84.1%"]
+    heading, first, *_, foot, last = text.splitlines()
+    costs = ["method", "work", "saved"]
+    assert heading.split() == ["layer", "input", "N", "k", "kept", "nominal", "effective", *costs]
+    # Saved: the filtered input with its padding, 34 x 34 for 32 x 32.
+    assert first.split()[:8] == ["0", "32x32", "128x128", "26x26", "51x26", "84.0%", "84.1%", "lowpass"]
+    assert first.split()[-1] == "1.13"
+    assert foot.startswith("work, saved:")
     assert last == "network: effective compression 84.6%"
-    assert len(text.splitlines()) == 21
+    assert len(text.splitlines()) == 22
     assert str(effective_compression(small(), (3, 12, 12))).endswith("effective compression 0.0%")

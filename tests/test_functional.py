@@ -1,6 +1,7 @@
 import copy
 import shutil
 import threading
+from functools import partial
 
 import oracle
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from blconv import BandLimitedConv2d, dft, reference
-from blconv.functional import band_limited_conv2d, conv2d_band
+from blconv import BandLimitedConv2d, reference, tables
+from blconv.functional import band_limited_conv2d, geometry_of
 
 # (batch, channels, H, W), (out, channels / groups, K_h, K_w), options
 GEOMETRIES = [
@@ -95,6 +96,17 @@ def test_values_and_gradients_are_those_of_the_definition(geometry, fft_size):
         chosen = options | {"compression": compression, "fft_size": size}
         agree(band_limited_conv2d, oracle.conv2d, parts, chosen)
         agree(reference.band_limited_conv2d, oracle.conv2d, parts, chosen)
+
+
+@pytest.mark.parametrize("method", ["lowpass", "spectral", "dense", "paper"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=id_of)
+@pytest.mark.parametrize("fft_size", ["paper", "compact", "int"])
+def test_every_method_is_the_definition(geometry, fft_size, method):
+    shape, weight, options = geometry
+    size = int_size(*geometry) if fft_size == "int" else fft_size
+    for compression in COMPRESSIONS:
+        chosen = options | {"compression": compression, "fft_size": size}
+        agree(partial(band_limited_conv2d, method=method), oracle.conv2d, tensors(shape, weight), chosen)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
@@ -319,9 +331,9 @@ def test_compiled_for_other_batches_maps_and_compressions(layout):
 
 @pytest.fixture
 def fresh_cache():
-    dft._cached_matrix.cache_clear()
+    tables._cached.cache_clear()
     yield
-    dft._cached_matrix.cache_clear()
+    tables._cached.cache_clear()
 
 
 @pytest.mark.usefixtures("fresh_cache")
@@ -462,12 +474,12 @@ def test_lists_and_single_numbers_as_torch_takes_them():
 
 
 def test_band_of_a_convolution():
-    band = conv2d_band((32, 16), (3, 5), padding="same", compression=0.84)
-    assert (band.rows.size, band.columns.size) == (128, 64)
-    assert (band.rows.kept, band.columns.kept) == (26, 13)
-    assert (band.rows.before, band.columns.before, band.columns.after) == (1, 2, 2)
-    lopsided = conv2d_band((10, 10), (4, 2), padding="same", compression=0.5)
-    assert [(axis.before, axis.after) for axis in (lopsided.rows, lopsided.columns)] == [(1, 2), (0, 1)]
+    band = geometry_of((32, 16), (3, 5), padding="same", compression=0.84).band
+    assert (band.axes[0].size, band.axes[1].size) == (128, 64)
+    assert (band.axes[0].kept, band.axes[1].kept) == (26, 13)
+    assert (band.axes[0].before, band.axes[1].before, band.axes[1].after) == (1, 2, 2)
+    lopsided = geometry_of((10, 10), (4, 2), padding="same", compression=0.5).band
+    assert [(axis.before, axis.after) for axis in (lopsided.axes[0], lopsided.axes[1])] == [(1, 2), (0, 1)]
 
 
 @pytest.mark.gpu

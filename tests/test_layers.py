@@ -70,8 +70,8 @@ def test_padding_modes_pad_first(mode, padding, fft_size):
     padded = F.pad(x, (left, right, top, bottom), mode=mode)
     wanted = oracle.conv2d(padded, layer.weight, layer.bias, compression=0.5, fft_size=fft_size)
     torch.testing.assert_close(layer(x), wanted, rtol=0, atol=1e-12)
-    band = layer.band(9, 8)
-    assert (band.rows.padded, band.columns.padded) == (9 + top + bottom, 8 + left + right)
+    band = layer.geometry(9, 8).band
+    assert (band.axes[0].padded, band.axes[1].padded) == (9 + top + bottom, 8 + left + right)
     layer.compression = 0.0
     plain = nn.Conv2d(2, 3, (3, 4), padding=padding, padding_mode=mode).double()
     plain.load_state_dict(layer.state_dict())
@@ -80,9 +80,9 @@ def test_padding_modes_pad_first(mode, padding, fft_size):
 
 def test_band_is_the_papers():
     layer = BandLimitedConv2d(3, 64, 3, padding=1, compression=0.84)
-    band = layer.band(32, 16)
-    assert (band.rows.size, band.rows.kept) == (128, 26)
-    assert (band.columns.size, band.columns.kept) == (64, 13)
+    band = layer.geometry(32, 16).band
+    assert (band.axes[0].size, band.axes[0].kept) == (128, 26)
+    assert (band.axes[1].size, band.axes[1].kept) == (64, 13)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=id_of)
