@@ -64,7 +64,7 @@ def using(folder: Path) -> Iterator[None]:
     """Turn what a damaged or unusable database raises into one line that names the file."""
     try:
         yield
-    except (sqlite3.Error, zlib.error, SafetensorError, KeyError) as error:
+    except (sqlite3.Error, zlib.error, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / FILE} cannot be used: {error}") from error
 
 

@@ -226,6 +226,20 @@ def test_a_damaged_blob_is_one_line(tmp_path):
         run.correct("a", "gaussian", 0.0)
 
 
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM labels", "UPDATE cells SET outcomes = NULL", "UPDATE labels SET labels = 'text'"]
+)
+def test_a_database_that_somebody_edited_is_one_line(tmp_path, change):
+    with start(tmp_path) as run:
+        add(run)
+    database = sqlite3.connect(tmp_path / "run.sqlite")
+    with database:
+        database.execute(change)
+    database.close()
+    with Run.open(tmp_path) as run, pytest.raises(UserError, match=r"run.sqlite cannot be used"):
+        run.correct("a", "gaussian", 0.0)
+
+
 def test_a_missing_database_is_one_line(tmp_path):
     (finished(tmp_path) / "run.sqlite").unlink()
     with pytest.raises(UserError, match=r"run.sqlite is missing"):

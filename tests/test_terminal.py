@@ -1,3 +1,4 @@
+import contextlib
 import re
 from types import SimpleNamespace
 
@@ -76,9 +77,10 @@ def test_the_numbers_of_the_bar_fit_into_60_columns_and_go_on_after_a_stop(capsy
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
-    with terminal.Meter(images=99_000, done=12_000) as meter:
+    with contextlib.suppress(KeyboardInterrupt), terminal.Meter(images=99_000, done=12_000) as meter:
         meter.begin("a label of many words that fits into no terminal")
         meter.advance(345)
+        raise KeyboardInterrupt
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
     assert "a label of many wor…" in shown
     assert "12345/99000 images, -:--:-- to go" in shown

@@ -10,13 +10,17 @@ from blrobust.cli import options
 
 
 @click.command("attack")
-@click.option("--kind", type=click.Choice(list(ATTACKS)), required=True, help="Attack.")
+@click.option("--kind", type=click.Choice(list(ATTACKS)), required=True, help="Kind of attack.")
 @click.option(
     "--strength",
-    help="Strengths: a:b (21 strengths), a:b:step or a,b,c.  "
-    "[default: the attack's own; pixel: 0:1000:50, pixels of an image]",
+    help="Strengths, as a:b (21 of them), a:b:step or a,b,c; 0 is always measured. pixel: how many pixels "
+    "are set to black or white.  [default: pixel 0:1000:50]",
 )
-@click.option("--legacy", is_flag=True, help="The published space, to lay the curves over each other.")
+@click.option(
+    "--legacy",
+    is_flag=True,
+    help="The paper's attack space, CIFAR-10 only: the report then shows the published curves.",
+)
 @options.shared("fp32,fp16,fft50,fft85")
 def command(
     kind: str,

@@ -53,7 +53,7 @@ def list_sets(data_dir: Path | None) -> None:
 def get(name: str, data_dir: Path | None) -> None:
     """Download the data set NAME and check it.
 
-    ``blrobust data list`` has the names. What is there already is checked and kept.
+    'blrobust data list' has the names. What is there already is checked and kept.
     """
     from blrobust.sources import fetch, find
 

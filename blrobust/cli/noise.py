@@ -16,20 +16,29 @@ LEGACY_EPSILON = "0:1"  # the published axis of uniform noise
 
 
 @click.command("noise")
-@click.option("--kind", type=click.Choice(list(KINDS)), default="gaussian", show_default=True, help="Noise.")
-@click.option("--sigma", help="Levels of Gaussian noise: a:b (21 levels), a:b:step or a,b,c.  [default: 0:2]")
+@click.option(
+    "--kind", type=click.Choice(list(KINDS)), default="gaussian", show_default=True, help="Kind of noise."
+)
+@click.option(
+    "--sigma",
+    help="Gaussian noise: its standard deviations, as a:b (21 of them), a:b:step or a,b,c; 0 is always "
+    "measured.  [default: 0:2]",
+)
 @click.option(
     "--epsilon",
-    help="Levels of uniform noise: half-widths.  [default: 0:0.5, with --legacy 0:1]",
+    help="Uniform noise: its half-widths, in the same way.  [default: 0:0.5, with --legacy 0:1]",
 )
 @click.option(
     "--space",
     type=click.Choice(["normalized", "pixel"]),
-    help="normalized: added after normalisation, not clipped. pixel: added to [0, 1] and clipped.  "
+    help="normalized: added after normalisation, not clipped. pixel: added to pixels in [0, 1], clipped.  "
     "[default: normalized for gaussian, pixel for uniform]",
 )
 @click.option(
-    "--legacy", is_flag=True, help="The published space and axis, to lay the curves over each other."
+    "--legacy",
+    is_flag=True,
+    help="The paper's attack space, CIFAR-10 only: clipped to its bounds, epsilon squared. The report then "
+    "shows the published curves of uniform noise; those of Gaussian noise it shows without.",
 )
 @options.shared("fp32,fft50,fft85")
 def command(

@@ -59,10 +59,13 @@ BATCH_SIZE = click.option(
     show_default=True,
     help="Images in flight on the device; results do not depend on it.",
 )
-ARCH = click.option("--arch", default="resnet20", show_default=True, help="Architecture.")
+ARCH = click.option(
+    "--arch", default="resnet20", show_default=True, help="Network of the model names: resnet20, resnet18."
+)
 DATASET = click.option(
     "--dataset",
-    help="Data set, folder:PATH or npz:PATH.  [default: cifar10, else its bundled sample]",
+    help="A name of 'blrobust data list', folder:PATH or npz:PATH.  [default: cifar10, else its bundled "
+    "sample]",
 )
 DATA_DIR = click.option(
     "--data-dir",
@@ -76,7 +79,7 @@ OUT = click.option(
     type=click.Path(path_type=Path),
     help="Run folder.  [default: runs/<hash of the configuration>]",
 )
-OPEN = click.option("--open", "open_report", is_flag=True, help="Open the report at the end.")
+OPEN = click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
 
 
 def models(default: str) -> Decorator:

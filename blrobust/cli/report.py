@@ -14,9 +14,9 @@ SUFFIXES = (".html", ".htm")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write; by default report.html, of one run in its folder, of several here.",
+    help="HTML file to write.  [default: report.html, in the folder of one RUN, of several here]",
 )
-@click.option("--open", "open_report", is_flag=True, help="Open the report afterwards.")
+@click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
 def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -> None:
     """Render one RUN folder, or compare several, as one HTML file.
 

@@ -31,7 +31,11 @@ EARLY_HOLDOUT, EARLY_STOP_AT = 5000, 0.8452
     help="Learning rate at the peak of the cycle.",
 )
 @click.option(
-    "--weight-decay", type=FiniteRange(min=0), default=5e-4, show_default=True, help="On weights only."
+    "--weight-decay",
+    type=FiniteRange(min=0),
+    default=5e-4,
+    show_default=True,
+    help="On weights, not on biases.",
 )
 @SEED
 @click.option(
@@ -69,7 +73,7 @@ def command(
     out: Path | None,
     resume: bool,
 ) -> None:
-    """Train MODEL, or several with commas between them side by side, and write the checkpoints.
+    """Train MODEL ('blrobust models' explains the names), or several with commas between them side by side.
 
     The state is stored after every epoch, so a training that was stopped goes on with --resume. A
     name in the folder where names are looked up comes before the bundled weights of that name.

@@ -1,0 +1,100 @@
+"""The command as a whole: what every subcommand shares."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from blrobust import __version__
+from blrobust.cli import COMMANDS, main
+
+
+def call(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(list(arguments))
+    return exit_.value.code, *capsys.readouterr()
+
+
+def python(code, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_version(capsys):
+    assert call(capsys, "--version") == (0, f"blrobust {__version__}\n", "")
+
+
+def test_without_arguments_it_shows_its_help(capsys):
+    code, out, err = call(capsys)
+    assert (code, err) == (0, "")
+    assert out == call(capsys, "--help")[1]
+    for name, (_, line) in COMMANDS.items():
+        assert f"  {name}" in out
+        assert line in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(capsys, name):
+    for flag in ("-h", "--help"):
+        code, out, err = call(capsys, name, flag)
+        assert (code, err) == (0, "")
+        assert out.startswith(f"Usage: blrobust {name}")
+    assert "``" not in out, "markup is for docstrings, not for terminals"
+
+
+def test_no_help_imports_what_is_heavy():
+    shown = python(
+        "import sys; from blrobust.cli import COMMANDS, main\n"
+        "for name in COMMANDS:\n"
+        "    try: main([name, '--help'])\n"
+        "    except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'pandas', 'seaborn', 'rich', 'foolbox'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [("at", ["attack"]), ("noise --si", ["--sigma"]), ("noise --kind ", ["gaussian", "uniform"])],
+)
+def test_completion(typed, wanted):
+    words = ["blrobust", *typed.split(" ")]
+    shown = python(
+        "from blrobust.cli import main; main()",
+        _BLROBUST_COMPLETE="bash_complete",
+        COMP_WORDS=" ".join(words),
+        COMP_CWORD=str(len(words) - 1),
+    )
+    assert [line.split(",")[1] for line in shown.stdout.splitlines()] == wanted
+
+
+def test_imports_need_no_git_and_start_no_cuda():
+    shown = python(
+        "import torch\n"
+        "import blrobust.sweep, blrobust.zoo, blrobust.attacks.guard, blrobust.reports.page\n"
+        "assert not torch.cuda.is_initialized()\n",
+        PATH="",
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_a_reader_that_leaves_sees_no_traceback():
+    code = "from blrobust.cli import main; main(['models'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_an_error_sends_no_control_characters_to_the_terminal(capsys):
+    code, _, err = call(capsys, "runs", "a\x1b[31m\nb\udcff")
+    assert code == 2
+    assert err == "Error: a\\x1b[31m b\\udcff: no such folder; 'blrobust noise' makes a run in runs\n"
