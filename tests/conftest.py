@@ -6,6 +6,6 @@ import os
 # shared. Processes that the tests start inherit it, because the last bits depend on it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import torch  # noqa: E402
+import torch
 
 torch.set_num_threads(1)
