@@ -2,10 +2,9 @@
 
 import os
 
-# The tests' products are tiny: a second thread makes them slower, several times so where the cores are
-# shared. Processes that the tests start inherit it, because the last bits depend on it.
-os.environ["OMP_NUM_THREADS"] = "1"
-
 import torch
 
+# The tests' products are tiny: a second thread makes them slower, and several times slower where the
+# cores are shared. Processes that tests start must do likewise: sums depend on the number of threads.
+os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
