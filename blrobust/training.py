@@ -177,7 +177,7 @@ def train(
     steps = kept // recipe.batch_size
     if steps < 1:
         raise UserError(f"batch size {recipe.batch_size} is larger than the {kept} training images")
-    run_step = _stepper(trainees, images[: recipe.batch_size], labels[: recipe.batch_size])
+    run_step = stepper(trainees, images[: recipe.batch_size], labels[: recipe.batch_size])
     start = min(trainee.resume() for trainee in trainees) if resume else 0
     for epoch in range(start, recipe.epochs):
         if epoch and _arrived([trainee.history[epoch - 1] for trainee in trainees], recipe.stop_at):
@@ -250,7 +250,7 @@ def accuracy(model: torch.nn.Module, dataset: Dataset, device: torch.device, *, 
     return int(correct) / (len(dataset) - start)
 
 
-def _stepper(trainees: Sequence[Trainee], images: Tensor, labels: Tensor) -> Callable[[Tensor, Tensor], None]:
+def stepper(trainees: Sequence[Trainee], images: Tensor, labels: Tensor) -> Callable[[Tensor, Tensor], None]:
     """A function of (images, labels) that steps all models; on CUDA one graph, a stream a model."""
     scale = 255 if images.dtype == torch.uint8 else 1
     if images.device.type != "cuda":
