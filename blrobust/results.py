@@ -25,7 +25,7 @@ SIGNIFICANT = 1 - statistics.CONFIDENCE
 # results.csv, column by column; docs/results.md says what each one holds.
 COLUMNS = (
     *("model", "dataset", "kind", "space", "level", "draws", "n", "effective_n"),
-    *("accuracy", "ci_low", "ci_high", "always_correct"),
+    *("accuracy", "ci_low", "ci_high", "always_correct", "rejected", "survives_rounding"),
     *("nominal_compression", "effective_compression", "forwards", "backwards", "seconds"),
 )
 SUMMARY = (
@@ -33,6 +33,7 @@ SUMMARY = (
     *("clean", "clean_low", "clean_high", "mean", "mean_low", "mean_high"),
     *("half_level", "half_level_low", "half_level_high", "better", "worse"),
 )
+REJECTED = ("NOT_FINITE", "OUT_OF_BOUNDS", "BEYOND_EPSILON", "RAISED")  # failed checks, robust
 PAIRED = ("kind", "model", "baseline", "level", "draws", "difference", "p", "p_holm")
 
 
@@ -58,6 +59,8 @@ def table(run: "Run") -> pd.DataFrame:
                         "ci_low": accuracy.low,
                         "ci_high": accuracy.high,
                         "always_correct": float(correct.all(axis=0).mean()),
+                        "rejected": sum(map(reasons(run, model, kind, level).__getitem__, REJECTED)),
+                        "survives_rounding": _survives_rounding(run, model, kind, level),
                         "nominal_compression": card["nominal_compression"],
                         "effective_compression": card["effective_compression"],
                         "forwards": run.forwards(model, kind, level),
@@ -185,6 +188,32 @@ def outcomes(run: "Run", model: str, kind: str) -> dict[float, Bools]:
     draws = measured_draws(run)
     cells = {level: run.correct(model, kind, level)[:draws] for level in run.levels(kind)}
     return {level: correct for level, correct in cells.items() if len(correct)}
+
+
+def reasons(run: "Run", model: str, kind: str, level: float) -> Counter[str]:
+    """What became of the samples of a measured level, over its draws, by ``Reason`` name; empty for noise."""
+    codes = _checks(run, model, kind, level, "reason")
+    if not len(codes):
+        return Counter()
+    from blrobust.attacks.guard import Reason  # loads Foolbox, which noise does not need
+
+    found, counts = np.unique(codes, return_counts=True)
+    return Counter({Reason(code).name: int(count) for code, count in zip(found, counts, strict=True)})
+
+
+def _survives_rounding(run: "Run", model: str, kind: str, level: float) -> float:
+    """Share of the adversarial samples that stay so as images of 8 bits; NaN where there are none."""
+    adversarial = int(_checks(run, model, kind, level, "success").sum())
+    survivors = int(_checks(run, model, kind, level, "rounded").sum())
+    return survivors / adversarial if adversarial else np.nan
+
+
+def _checks(run: "Run", model: str, kind: str, level: float, name: str) -> NDArray[Any]:
+    """An attack's outcome of that name (draws * n,) for the draws that count; empty for noise."""
+    if name not in run.outcome(model, kind, level, 0):
+        return np.empty(0, np.uint8)
+    draws = range(measured_draws(run))
+    return np.concatenate([run.outcome(model, kind, level, draw)[name] for draw in draws])
 
 
 def _resampled(right: dict[str, NDArray[np.int64]]) -> dict[str, Floats]:

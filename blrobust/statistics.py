@@ -115,6 +115,8 @@ def sign_flip(differences: NDArray[np.integer]) -> float:
     Under the null hypothesis an image's two models may be swapped, which flips the sign of its
     difference: ``p = P(|T*| >= |T|)``, T the sum. T* depends only on how many images differ by
     1, 2, ... draws, a convolution of binomials, so no flip is drawn; for one draw it is McNemar's.
+    Long convolutions go through an FFT, whose error in p is about 1e-15: below that, p says no more
+    than that it is small, and may be 0.
     """
     from scipy.signal import convolve
     from scipy.stats import binom
@@ -127,7 +129,8 @@ def sign_flip(differences: NDArray[np.integer]) -> float:
         distribution = convolve(distribution, term)
     total = len(distribution) - 1
     sums = 2 * np.arange(total + 1) - total
-    return float(min(1.0, distribution[np.abs(sums) >= abs(int(differences.sum()))].sum()))
+    p = float(distribution[np.abs(sums) >= abs(int(differences.sum()))].sum())
+    return min(1.0, max(0.0, p))  # the FFT's error may be negative
 
 
 def cochrans_q(correct: Bools) -> float:

@@ -167,9 +167,9 @@ class Run:
 
         Raises ``UserError`` where the cell is not finished.
         """
-        rows = self._cells("draw, outcomes", model, kind, level)
-        for blob in (blob for found, blob in rows if found == draw):
-            with using(self.path):
+        query = "SELECT outcomes FROM cells WHERE (model, kind, level, draw) = (?, ?, ?, ?)"
+        with using(self.path):
+            for (blob,) in self._connection.execute(query, (model, kind, level, draw)):
                 return unpack(blob)
         raise UserError(
             f"{self.path}: the cell {model}, {kind} {level:g}, draw {draw} is not finished; "

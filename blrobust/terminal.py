@@ -119,7 +119,7 @@ def print_summary(run: "Run", summary: "DataFrame") -> None:
 
 
 def _compression(nominal: float | None, effective: float | None) -> str:
-    return f"{nominal:.2f}\neff. {effective:.3f}" if nominal and effective else "none"
+    return f"{nominal or 0.0:.2f}\neff. {effective:.3f}" if effective else "none"
 
 
 def _interval(form: str, row: dict[Hashable, Any], name: str) -> str:

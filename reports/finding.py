@@ -37,18 +37,20 @@ def finding(run: "Run", axis: Axis, kind: str) -> list[str]:
         return [_alone(summary[baseline], axis, run.levels(kind))]
     others.sort(key=lambda model: -summary[model]["mean"])
     best = others[0]
-    plain = [model for model in others if summary[model]["nominal_compression"] == 0]
-    sentences = _versus(curves[best], curves[baseline], best, baseline, axis)
-    if best not in plain:
+    plain = [model for model in others if not summary[model]["effective_compression"] > 0]
+    above = {model: _above(curves[model], curves[baseline]) for model in others}
+    winners = [model for model in others if any(above[model].values())]
+    sentences = _versus(curves[best], curves[baseline], best, baseline, axis, nobody=not winners)
+    if best in winners and best not in plain:
         sentences.append(_over_controls({m: curves[m] for m in plain}, curves, best, baseline, axis))
-    if others[1:]:
-        parts = [f"{m} at {_where(_above(curves[m], curves[baseline]), axis)}" for m in others[1:]]
-        sentences.append(f"Also above {baseline}: {'; '.join(parts)}.")
+    parts = [f"{model} at {_where(above[model], axis)}" for model in winners if model != best]
+    if parts:
+        sentences.append(f"{'Also above' if best in winners else 'Above'} {baseline}: {'; '.join(parts)}.")
     return sentences
 
 
-def _versus(ours: Curve, theirs: Curve, best: str, baseline: str, axis: Axis) -> list[str]:
-    """How the best of the others stands to the baseline."""
+def _versus(ours: Curve, theirs: Curve, best: str, baseline: str, axis: Axis, *, nobody: bool) -> list[str]:
+    """How the best of the others by mean stands to the baseline; ``nobody``: none beats it anywhere."""
     top = _widest(ours, theirs)
     both = f"{_estimate(ours[top])} against {_estimate(theirs[top])}"
     above, below = _above(ours, theirs), _above(theirs, ours)
@@ -58,8 +60,9 @@ def _versus(ours: Curve, theirs: Curve, best: str, baseline: str, axis: Axis) ->
             f"is largest at {axis.say(top)}: {both}."
         ]
     else:
+        denied = "No model beats" if nobody else f"{best} does not beat"
         sentences = [
-            f"No model beats {baseline} with disjoint 95 % intervals at any level. {best} has the "
+            f"{denied} {baseline} with disjoint 95 % intervals at any level. {best} has the "
             f"highest mean accuracy of the others; at {axis.say(top)} it reaches {both}."
         ]
     if any(below.values()):

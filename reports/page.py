@@ -45,6 +45,7 @@ class Entry:
     draws: int
     levels: Table
     strip: Strip | None
+    rejected: str | None
     curves: dict[str, Curve]  # by model
 
 
@@ -175,6 +176,7 @@ def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve])
         draws=run.draws,
         levels=tables.levels(run, on, kind),
         strip=_strip(run, kind, on),
+        rejected=tables.rejected(run, kind),
         curves=curves,
     )
 

@@ -1,6 +1,7 @@
 """Results as tables of text, for the page."""
 
 import math
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,22 @@ def models(run: "Run") -> Table:
         ]
         table.rows.append((label, cells))
     return table
+
+
+def rejected(run: "Run", kind: str) -> str | None:
+    """Return how many attacked inputs failed a check and why, None where none did."""
+    count: Counter[str] = Counter()
+    for model in run.models:
+        for level in results.outcomes(run, model, kind):
+            count += results.reasons(run, model, kind, level)
+    why = {name.lower().replace("_", " "): count[name] for name in results.REJECTED if count[name]}
+    if not why:
+        return None
+    reasons = ", ".join(f"{number:,} {name}" for name, number in why.items())
+    return (
+        f"{sum(why.values()):,} of {count.total() - count['NOT_ATTACKED']:,} attacked inputs were rejected "
+        f"by the checks and count as robust: {reasons}."
+    )
 
 
 def percent(share: float) -> str:

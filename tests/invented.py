@@ -99,8 +99,13 @@ def run(
     cells: int | None = None,
     classes: list[str] | None = None,
     image: np.ndarray | None = None,
+    checks: bool = False,
 ) -> Path:
-    """Write a run whose models have the given accuracies by level; ``cells`` leaves it unfinished."""
+    """Write a run whose models have the given accuracies by level; ``cells`` leaves it unfinished.
+
+    ``checks`` adds an attack's: one sample of each reason to reject, one not attacked, four
+    adversarial, of which one survives rounding.
+    """
     generator = np.random.default_rng(7)
     labels = generator.integers(0, 10, n).astype(np.int16)
     hardness = generator.random(n)
@@ -111,6 +116,11 @@ def run(
         for model, level, draw in keys[:cells]:
             accuracy = curves[model][list(levels).index(level)]
             outcome = {"prediction": predictions(labels, accuracy, hardness=hardness, generator=generator)}
+            if checks:
+                outcome["reason"] = np.full(n, 1, np.uint8)
+                outcome["reason"][:9] = [0, 0, 0, 0, 2, 3, 4, 5, 6]
+                outcome["success"] = outcome["reason"] == 0
+                outcome["rounded"] = np.arange(n) == 0
             made.add((model, kind, float(level), draw), outcome, forwards=n, backwards=0, seconds=0.5)
         if cells is None:
             made.add_pictures(pictures(kind, levels, int(labels[0]), image))

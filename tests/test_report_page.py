@@ -215,6 +215,15 @@ def test_published_curves_only_where_the_axes_match(kind, space, dataset, dashed
     assert html.count("stroke-dasharray: 4.8,3.6") == (4 if dashed else 0)  # two models, two figures
 
 
+def test_rejected_inputs_are_counted_under_the_figure(tmp_path, plain):
+    words = Page(render(tmp_path, invented.run(tmp_path / "run", CURVES, LEVELS, checks=True))).words
+    assert (
+        "40 of 1,990 attacked inputs were rejected by the checks and count as robust: "
+        "10 not finite, 10 out of bounds, 10 beyond epsilon, 10 raised."
+    ) in words
+    assert "attacked inputs" not in Page(plain).words
+
+
 def test_runs_of_one_kind_share_a_figure_and_others_do_not(tmp_path):
     first = invented.run(tmp_path / "a" / "run", CURVES, LEVELS)
     second = invented.run(tmp_path / "b" / "run", {"fp32": CURVES["fp32"], "mine": CURVES["fft85"]}, LEVELS)

@@ -51,6 +51,29 @@ def test_the_finding_says_when_nothing_is_found(tmp_path):
     assert len(text) == 2
 
 
+def test_the_best_by_mean_need_not_be_the_one_above(tmp_path):
+    curves = {
+        "fp32": [0.9, 0.6, 0.5, 0.1],
+        "fft50": [0.9, 0.6, 0.5, 0.1],
+        "fp16": [0.9, 0.3, 0.1, 0.3],
+    }
+    text = sentences(tmp_path / "run", curves)
+    assert text[0].startswith("fft50 does not beat fp32 with disjoint 95 % intervals at any level. fft50 has")
+    assert text[-1] == "Above fp32: fp16 at 1 of 4 levels (sigma 1.5)."
+    assert not any("control" in sentence for sentence in text)
+    curves = {"fp32": [0.9, 0.4, 0.1, 0.1], "fft85": [0.9, 0.7, 0.5, 0.1], "fp16": [0.9, 0.4, 0.1, 0.1]}
+    text = sentences(tmp_path / "other", curves)
+    assert text[0].startswith("fft85 beats fp32")
+    assert not any("Also above" in sentence for sentence in text)
+
+
+def test_a_calibrated_model_is_no_control(tmp_path, monkeypatch):
+    monkeypatch.setitem(invented.COMPRESSION, "mine", (0.0, 0.5))
+    curves = {"fp32": [0.9, 0.4, 0.1, 0.1], "mine": [0.9, 0.7, 0.5, 0.1], "fp16": [0.9, 0.4, 0.1, 0.1]}
+    text = sentences(tmp_path / "run", curves)
+    assert any(s.startswith("The best control without band limits, fp16, ") for s in text)
+
+
 def test_the_finding_says_when_controls_are_missing(tmp_path):
     text = sentences(tmp_path / "run", {"mine": [0.9, 0.5, 0.1, 0.1], "fft85": [0.8, 0.7, 0.5, 0.1]})
     assert text[0].startswith("fft85 beats mine ")

@@ -14,7 +14,7 @@ LEVELS = [0.0, 0.5, 1.0]
 CURVES = {"fp32": [0.95, 0.4, 0.1], "fft50": [0.9, 0.55, 0.12], "fft85": [0.85, 0.75, 0.6]}
 DOCUMENTED = (
     "model,dataset,kind,space,level,draws,n,effective_n,accuracy,ci_low,ci_high,always_correct,"
-    "nominal_compression,effective_compression,forwards,backwards,seconds"
+    "rejected,survives_rounding,nominal_compression,effective_compression,forwards,backwards,seconds"
 )
 
 
@@ -75,6 +75,20 @@ def test_csv_is_the_table_and_repeats_byte_for_byte(one, tmp_path):
     assert sorted(p.name for p in one.path.iterdir() if p.name.startswith(".")) == []
     with Run.open(invented.run(tmp_path / "again", CURVES, LEVELS)) as again:
         assert results.write_csv(again).read_bytes() == first
+
+
+def test_checks_of_an_attack_are_counted(tmp_path):
+    with Run.open(invented.run(tmp_path / "a", CURVES, LEVELS, draws=2, checks=True)) as run:
+        frame = results.table(run)
+        assert set(frame.rejected) == {2 * 4}
+        assert set(frame.survives_rounding) == {0.25}
+        assert results.reasons(run, "fp32", "gaussian", 0.0)["NOT_ATTACKED"] == 2
+
+
+def test_noise_has_nothing_to_check(one):
+    frame = results.table(one)
+    assert set(frame.rejected) == {0}
+    assert frame.survives_rounding.isna().all()
 
 
 def test_csv_quotes_what_the_user_wrote(tmp_path):

@@ -173,6 +173,16 @@ def test_sign_flip_of_one_draw_is_mcnemar():
     assert p == pytest.approx(float(statistics.mcnemar(first, second)), rel=1e-8)
 
 
+def test_sign_flip_of_many_images_and_draws_is_never_negative():
+    generator = np.random.default_rng(11)
+    for lead in (0, 1, 2, 4):
+        differences = np.clip(generator.integers(-5, 6, 10_000) + lead, -5, 5)
+        p = statistics.sign_flip(differences)
+        assert 0 <= p <= 1
+        normal = 2 * stats.norm.sf(abs(differences.sum()) / math.sqrt((differences**2).sum()))
+        assert p == pytest.approx(normal, rel=0.02, abs=1e-13)
+
+
 def test_sign_flip_at_its_ends():
     assert statistics.sign_flip(np.zeros(10, np.int64)) == 1
     assert 0 <= statistics.sign_flip(np.full(5000, 25)) < 1e-9

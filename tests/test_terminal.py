@@ -46,6 +46,13 @@ def test_the_table_escapes_names_and_says_what_is_missing(capsys):
     assert "nan" not in shown
 
 
+def test_a_calibrated_model_shows_its_effective_compression(capsys):
+    show([row("calibrated", effective_compression=0.515), row("fp32")])
+    shown = capsys.readouterr().out
+    assert "eff. 0.515" in shown
+    assert shown.count("none") == 1
+
+
 def test_without_a_terminal_progress_is_a_line_per_model(capsys):
     with terminal.Meter(images=30) as meter:
         for name in ("fp32", "fp32", "[b]x"):
