@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
+from blrobust.errors import UserError
+
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack
 
@@ -46,6 +48,18 @@ class Entry:
         keys = {"seed": seed} if self.keyed else {}
         attack: Attack = resolve_name(self.attack)(**self.parameters, **keys)
         return attack
+
+    def feasible(self, strengths: Sequence[float], shape: tuple[int, ...]) -> tuple[float, ...]:
+        """The strengths that images of ``shape`` (C, H, W) can take."""
+
+        def can(strength: float) -> bool:
+            try:
+                self.check_strengths([strength], shape)
+            except UserError:
+                return False
+            return True
+
+        return tuple(filter(can, strengths))
 
     def check_strengths(self, strengths: Sequence[float], shape: tuple[int, ...]) -> None:
         """Raise ``UserError`` at the first strength that images of ``shape`` (C, H, W) cannot take."""

@@ -20,6 +20,7 @@ METHODS: dict[str, Callable[[Tensor, Tensor, Geometry], Tensor]] = {
     "paper": paper.convolve,
 }
 DENSE_PIXELS = 9  # up to 3 x 3
+DENSE_NUMBERS = 2**24  # of its matrix, where it is asked for by name
 BATCH = 64
 FULL_PRECISION = (torch.float32, torch.float64)
 
@@ -57,6 +58,8 @@ def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto
     fits = x.shape[1] == weight.shape[1] * geometry.groups and min(geometry.out) >= 1
     if not fits or 0 in x.shape or 0 in weight.shape:
         return Choice("lowpass", "the general path, whose errors are torch's")
+    if method == "dense" and x[0].numel() * weight.shape[0] * math.prod(geometry.out) > DENSE_NUMBERS:
+        return Choice("lowpass", "the matrix of dense would be larger than 64 MB")
     if geometry.groups > 1 and method in ("dense", "paper"):
         return Choice("lowpass", f"{method} has no groups")
     if method == "paper" and x.dtype not in FULL_PRECISION:

@@ -4,6 +4,7 @@ import math
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +145,8 @@ def _describe(name: str, layer: BandLimited, x: Tensor) -> LayerCompression:
     dims = len(layer.kernel_size)
     x = x if x.dim() == dims + 2 else x[None]
     geometry = layer.geometry(*x.shape[-dims:])
-    nominal = None if isinstance(layer.compression, EnergyBand) else layer.compression
+    measured = isinstance(layer.compression, EnergyBand) or layer.kept is not None
+    nominal = None if measured else cast(float, layer.compression)
     choice = choose(x, layer.weight, geometry, layer.method)
     cost = multiply_adds(layer.weight, geometry)
     return LayerCompression(name, layer.in_channels, layer.out_channels, nominal, geometry, choice, cost)

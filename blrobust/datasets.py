@@ -73,7 +73,8 @@ def load(name: str, *, split: str = "test", data_dir: Path | None = None) -> Dat
     if colon and scheme in READERS:
         return _load_own(name, split, READERS[scheme], path)
     data = read(name, split, data_dir=data_dir)
-    return Dataset(name, split, *data, NAMES[name].mean, NAMES[name].std)
+    note = "cifar10-sample: the first 1,000 test images of cifar10" if name == "cifar10-sample" else None
+    return Dataset(name, split, *data, NAMES[name].mean, NAMES[name].std, note)
 
 
 def load_default(*, data_dir: Path | None = None) -> Dataset:

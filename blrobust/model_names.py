@@ -24,6 +24,9 @@ GRAMMAR = {
     "LABEL=FILE.safetensors": "a checkpoint of your own, shown as LABEL",
     "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module",
 }
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 _NAME = re.compile(r"(?:(?P<precision>fp16|bf16)-)?fft(?P<percent>[1-9][0-9]?)(?P<compact>-compact)?")
 
 
@@ -97,13 +100,22 @@ def check_arch(arch: str) -> str:
 
 
 def trained_on(dataset: Dataset) -> str:
-    """The data set whose weights fit: its own; cifar10 also for the sample and a user's CIFAR-like images."""
+    """The data set whose weights fit: its own; cifar10 for the sample and a user's images of its classes.
+
+    A user's classes must have CIFAR-10's names in its order, or no names: `classes_assumed`.
+    """
     own = dataset.name.startswith(("folder:", "npz:"))
-    if own and len(dataset.classes) == 10 and tuple(dataset.images.shape[1:]) == (3, 32, 32):
+    named = dataset.classes == CIFAR10_CLASSES or classes_assumed(dataset)
+    if own and named and tuple(dataset.images.shape[1:]) == (3, 32, 32):
         return "cifar10"
     if own:
         return re.sub(r"[^A-Za-z0-9]+", "-", dataset.name).strip("-")
     return dataset.name.removesuffix("-sample")
+
+
+def classes_assumed(dataset: Dataset) -> bool:
+    """Whether a user's ten classes have numbers for names, and are taken for CIFAR-10's in its order."""
+    return dataset.name.startswith("npz:") and dataset.classes == tuple(map(str, range(10)))
 
 
 def file_stem(name: str, *, arch: str, dataset: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from blrobust import __version__, pictures, terminal
 from blrobust.database import Outcomes
 from blrobust.datasets import Dataset
-from blrobust.device import describe
+from blrobust.device import describe, full_precision
 from blrobust.draws import Cache
 from blrobust.errors import UserError
 from blrobust.perturbation import BLOCK, Perturbation, blocks
@@ -71,7 +71,8 @@ def execute(
     labels = dataset.labels.numpy().astype(np.int16)
     with Run.create_or_resume(path, record, labels) as run:
         if not run.finished:
-            run_cells(run, perturbation, models, dataset, device=device, batch_size=batch_size)
+            with full_precision():
+                run_cells(run, perturbation, models, dataset, device=device, batch_size=batch_size)
             run.add_pictures(pictures.take(run, perturbation, dataset, device))
             run.provenance["finished"] = now()  # the report shows it; the disk gets it last
             from blrobust.reports import page  # seaborn takes a second to import

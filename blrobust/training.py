@@ -1,13 +1,12 @@
 """Training: one loop for every model, the data resident on the device.
 
-Several models can be trained side by side on the same batches. A network of this size leaves a GPU
-idle between launches, so there the whole step of all models is one CUDA graph, a stream each.
+Several models can be trained side by side on the same batches. Launching a network of this size
+takes longer than computing it, so on a GPU the step of all models is one CUDA graph, a stream each.
 """
 
 import csv
 import io
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blrobust import checkpoint
+from blrobust import atomic, checkpoint
 from blrobust.checkpoint import Facts
 from blrobust.datasets import Dataset
 from blrobust.errors import UserError
@@ -169,7 +168,8 @@ def train(
 ) -> None:
     """Train side by side to the last epoch, or until all come within 0.01 of `recipe.stop_at`.
 
-    The state is written after every epoch; with `resume`, training goes on from it. `on_step` hears
+    The state is written after every epoch; with `resume`, training goes on from it. Raises
+    `UserError` where the loss diverges or `recipe.stop_at` is never met. `on_step` hears
     the steps done and in total after each. Batches depend on the seed and the epoch alone.
     """
     kept = len(training_set) - recipe.holdout
@@ -218,6 +218,11 @@ def train(
                 }
             )
             trainee.save_state()
+    if recipe.stop_at is not None and not _arrived([t.history[-1] for t in trainees], recipe.stop_at):
+        raise UserError(
+            f"no epoch of {recipe.epochs} came within 0.01 of --stop-at {recipe.stop_at}: "
+            "the model was not stopped where it should have been; try another seed or a lower --lr"
+        )
 
 
 def epoch_batches(images: Tensor, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
@@ -301,10 +306,8 @@ def _arrived(rows: list[dict[str, str]], stop_at: float | None) -> bool:
 
 def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text.getvalue())
-    os.replace(partial, path)
+    atomic.write_text(path, text.getvalue())

@@ -102,7 +102,10 @@ def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], li
     except UserError:
         checkpoint.load_model(entry.path)
         return problems, [*done, f"weights fit; accuracy not measured, {entry.facts.dataset} is not on disk"]
-    model = _from_checkpoint(entry.name, entry.path, test, torch.device("cpu"))
+    try:
+        model = _from_checkpoint(entry.name, entry.path, test, torch.device("cpu"))
+    except UserError as error:
+        return [*problems, str(error)], done
     measured, recorded = accuracy(model.module, test, torch.device("cpu")), entry.facts.test_accuracy
     line = f"accuracy {measured:.2%}, recorded {recorded or 0:.2%}"
     agrees = recorded is not None and abs(measured - recorded) <= ACCURACY_TOLERANCE
@@ -119,7 +122,7 @@ def load(name: str, *, arch: str = "resnet20", dataset: Dataset, device: torch.d
     if "=" not in name:
         return _from_checkpoint(label, _find(name, arch, dataset), dataset, device)
     if target.endswith(".safetensors"):
-        return _from_checkpoint(label, Path(target).expanduser(), dataset, device)
+        return _from_checkpoint(label, Path(os.path.expanduser(target)), dataset, device)
     if _FACTORY.fullmatch(target):
         return _from_factory(label, target, dataset, device)
     raise UserError(
@@ -182,10 +185,15 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         ) from error
     if not isinstance(module, nn.Module):
         raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
-    module = module.float()  # before the digest: numpy knows no bfloat16
     digest = hashlib.sha256(repr(module).encode())  # settings such as `compression` have no tensors
-    for key, tensor in module.state_dict().items():
-        digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    try:
+        module = module.float()  # before the digest: numpy knows no bfloat16
+        for key, tensor in module.state_dict().items():
+            digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    except Exception as error:  # lazy parameters, meta tensors, states of another kind
+        raise UserError(
+            f"model {label!r}: the weights of {target} cannot be read: {reason(error)}"
+        ) from error
     origin: dict[str, Any] = {
         "arch": target,
         "precision": "fp32",

@@ -176,3 +176,9 @@ def test_distance_counts_pixels_that_truly_differ() -> None:
     assert PixelDistance().clip_perturbation(images, perturbed, 2) is perturbed
     with pytest.raises(NotImplementedError, match="more than 1 pixels differ"):
         PixelDistance().clip_perturbation(images, perturbed, 1)
+
+
+def test_the_default_grid_ends_where_small_images_do():
+    entry = ATTACKS["pixel"]
+    assert entry.feasible(levels.parse(entry.grid), (1, 28, 28)) == tuple(range(0, 751, 50))
+    assert entry.feasible([0, 0.5, 3], (3, 2, 2)) == (0, 3)

@@ -202,7 +202,7 @@ def test_sample() -> None:
     ]  # fmt: skip
     pinned = "f167149948fc8fe0b9a76ba86421e987817f98b63761ba9415c5d42664d51f03"
     assert hashlib.sha256(sample.images.numpy().tobytes()).hexdigest() == pinned
-    assert sample.note is None
+    assert sample.note == "cifar10-sample: the first 1,000 test images of cifar10"
     with pytest.raises(UserError, match="no train images"):
         load("cifar10-sample", split="train")
 

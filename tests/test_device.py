@@ -72,3 +72,18 @@ def test_describe_a_gpu(monkeypatch):
 def test_auto_takes_the_gpu():
     assert device.resolve("auto") == torch.device("cuda", 0)
     assert torch.cuda.get_device_name(0) in device.describe(device.resolve("cuda"))
+
+
+def test_full_precision_is_put_back():
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with device.full_precision():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

@@ -4,16 +4,24 @@ import torch
 
 from blrobust.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.model_names import GRAMMAR, facts_of, file_stem, label_of, parse_names, trained_on
+from blrobust.model_names import (
+    CIFAR10_CLASSES,
+    GRAMMAR,
+    facts_of,
+    file_stem,
+    label_of,
+    parse_names,
+    trained_on,
+)
 
 
-def images(name="cifar10", *, classes=10, shape=(3, 32, 32)):
+def images(name="cifar10", *, classes=10, shape=(3, 32, 32), names=None):
     return Dataset(
         name=name,
         split="test",
         images=torch.zeros((2, *shape), dtype=torch.uint8),
         labels=torch.zeros(2, dtype=torch.int64),
-        classes=tuple(map(str, range(classes))),
+        classes=names or tuple(map(str, range(classes))),
         mean=stand_in.CIFAR_MEAN[: shape[0]],
         std=stand_in.CIFAR_STD[: shape[0]],
     )
@@ -145,7 +153,9 @@ def test_other_architectures():
         (images("cifar10-sample"), "cifar10"),
         (images("cifar100", classes=100), "cifar100"),
         (images("npz:/data/mine.npz"), "cifar10"),  # CIFAR-like: its weights fit
-        (images("folder:/x"), "cifar10"),
+        (images("folder:/x", names=CIFAR10_CLASSES), "cifar10"),
+        (images("folder:/x"), "folder-x"),  # ten classes, but others
+        (images("npz:x", names=tuple(reversed(CIFAR10_CLASSES))), "npz-x"),
         (images("npz:/data/mine.npz", classes=9), "npz-data-mine-npz"),
         (images("folder:~/a b", shape=(3, 64, 64)), "folder-a-b"),
         (images("folder:x", shape=(1, 32, 32)), "folder-x"),

@@ -397,7 +397,6 @@ def test_a_damaged_state_is_one_line(tmp_path):
     [
         ([0.5, 0.84, 0.85, 0.9], 2),  # from below
         ([0.5, 0.87, 0.852, 0.9], 3),  # from above: beyond it is not within it
-        ([0.1, 0.2, 0.3, 0.4], 4),  # never
     ],
 )
 def test_it_stops_within_a_point_of_the_accuracy(tmp_path, monkeypatch, accuracies, epochs):
@@ -412,6 +411,14 @@ def test_it_stops_within_a_point_of_the_accuracy(tmp_path, monkeypatch, accuraci
     train([again], invented(), recipe, CPU, resume=True)
     assert len(again.history) == epochs
     assert same(bits(again), bits(subject))
+
+
+def test_a_training_that_never_arrives_is_an_error(tmp_path, monkeypatch):
+    recipe = replace(RECIPE, epochs=4, holdout=8, stop_at=0.845)
+    script = iter([0.1, 0.83, 0.87, 0.4])
+    monkeypatch.setattr(training, "accuracy", lambda *arguments, **options: next(script))
+    with pytest.raises(UserError, match=r"no epoch of 4 came within 0\.01 of --stop-at 0\.845"):
+        train(trainees(tmp_path, recipe, ["one"]), invented(), recipe, CPU)
 
 
 def test_held_out_images_are_the_last_and_not_trained_on(tmp_path, monkeypatch):

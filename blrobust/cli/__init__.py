@@ -53,7 +53,7 @@ def cli() -> None:
     Start with:  blrobust noise --sigma 0:2 --models fp32,fft50,fft85
 
     Exit codes: 0 done, 2 bad input or a place that cannot be read or written, 130 interrupted
-    (the same command goes on where it stopped).
+    (the same noise or attack command goes on where it stopped).
     """
 
 
@@ -67,7 +67,7 @@ def main(args: list[str] | None = None) -> None:
     except click.ClickException as error:
         _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. The same command goes on where it stopped.", err=True)
+        click.echo("Interrupted. The same noise or attack command goes on where it stopped.", err=True)
         sys.exit(INTERRUPTED)
     except UserError as error:
         _fail(str(error))

@@ -53,6 +53,9 @@ def command(
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
     )
+    if strength is None:  # the default grid, as far as these images have pixels for it
+        feasible = entry.feasible(strengths, tuple(subjects.dataset.images.shape[1:]))
+        strengths = feasible if len(feasible) > 1 else strengths
     entry.check_strengths(strengths, tuple(subjects.dataset.images.shape[1:]))
     guard = Guard(kind, entry, seed=seed, space=legacy_space(subjects.dataset) if legacy else PIXELS)
     sweep.execute(

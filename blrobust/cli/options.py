@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +138,10 @@ def load(
         images = datasets.load(dataset, data_dir=data_dir)
     if limit is not None:
         images = images.take(limit)
+    loaded = [zoo.load(name, arch=arch, dataset=images, device=place) for name in names]
+    if model_names.classes_assumed(images) and any(m.card["dataset"] == "cifar10" for m in loaded):
+        note = "the classes have no names: for CIFAR-10's models they are airplane (0) to truck (9)"
+        images = replace(images, note=note)
     if images.note:
         click.echo(images.note, err=True)
-    loaded = [zoo.load(name, arch=arch, dataset=images, device=place) for name in names]
     return Subjects(loaded, images, place)

@@ -82,7 +82,7 @@ def command(
 
     from blrobust import datasets, model_names, training, zoo
     from blrobust.device import resolve
-    from blrobust.errors import UserError
+    from blrobust.errors import UserError, reason
 
     names = model_names.parse_names(model)
     model_names.check_arch(arch)
@@ -131,6 +131,8 @@ def command(
     try:
         with _Bar() as bar:
             training.train(trainees, training_set, recipe, place, resume=resume, on_step=bar)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{place} has too little free memory for {model}: {reason(error)}") from error
     except KeyboardInterrupt:
         click.echo(
             "Interrupted. The same command with --resume goes on after the last whole epoch.", err=True
