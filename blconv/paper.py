@@ -59,9 +59,3 @@ def pad(corner: Tensor, axes: tuple[AxisBand, ...]) -> Tensor:
     k, size = axes[0].kept, axes[0].size
     middle = corner.new_zeros(*corner.shape[:-2], size - 2 * k + 1, corner.shape[-1])
     return torch.cat([corner[..., :k, :], middle, corner[..., k:, :]], -2)
-
-
-def shift(spectrum: Tensor) -> Tensor:
-    """The one-sided spectrum (..., N_h, half) with frequency 0 of the rows in the middle, for pictures."""
-    shifted: Tensor = torch.fft.fftshift(spectrum, dim=-2)
-    return shifted
