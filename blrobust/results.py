@@ -7,7 +7,7 @@ without all its levels has no summary numbers.
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from blrobust import atomic, statistics
 from blrobust.statistics import Bools, Estimate, Floats
-
-if TYPE_CHECKING:
-    from blrobust.store import Run
+from blrobust.store import RESULTS, Run
 
 BASELINE = "fp32"
 SIGNIFICANT = 1 - statistics.CONFIDENCE
@@ -37,7 +35,7 @@ REJECTED = ("NOT_FINITE", "OUT_OF_BOUNDS", "BEYOND_EPSILON", "RAISED")  # failed
 PAIRED = ("kind", "model", "baseline", "level", "draws", "difference", "p", "p_holm")
 
 
-def table(run: "Run") -> pd.DataFrame:
+def table(run: Run) -> pd.DataFrame:
     """One row per (model, kind, level), as docs/results.md documents; shares are fractions."""
     records = []
     for kind in run.kinds:
@@ -71,7 +69,7 @@ def table(run: "Run") -> pd.DataFrame:
     return pd.DataFrame.from_records(records).reindex(columns=list(COLUMNS))
 
 
-def summary(run: "Run") -> pd.DataFrame:
+def summary(run: Run) -> pd.DataFrame:
     """One row per (kind, model): clean and mean accuracy, level at 50 %, levels above the baseline.
 
     ``half_level`` is ``inf`` where accuracy never falls to 50 %. ``better`` and ``worse`` are the
@@ -119,7 +117,7 @@ def summary(run: "Run") -> pd.DataFrame:
     return pd.DataFrame.from_records(records).reindex(columns=list(SUMMARY))
 
 
-def paired(run: "Run") -> pd.DataFrame:
+def paired(run: Run) -> pd.DataFrame:
     """Each model against ``fp32`` (else the first model) on the same images, level by level.
 
     McNemar's test for one draw, the sign-flip test over images for several; ``p_holm`` is adjusted
@@ -141,7 +139,7 @@ def paired(run: "Run") -> pd.DataFrame:
     return whole.reindex(columns=list(PAIRED))
 
 
-def across_models(run: "Run") -> pd.DataFrame:
+def across_models(run: Run) -> pd.DataFrame:
     """Cochran's Q per level over more than two models, Holm over the levels.
 
     It takes one yes or no per image and model, so it looks at the first draw.
@@ -159,38 +157,38 @@ def across_models(run: "Run") -> pd.DataFrame:
     return whole.reindex(columns=["kind", "level", "p", "p_holm"])
 
 
-def write_csv(run: "Run") -> Path:
+def write_csv(run: Run) -> Path:
     """Write ``table(run)`` to ``results.csv`` in the run's folder, whole or not at all."""
-    path = Path(run.path) / "results.csv"
+    path = Path(run.path) / RESULTS
     atomic.write_text(path, table(run).to_csv(index=False, lineterminator="\n"))
     return path
 
 
-def cards(run: "Run") -> dict[str, dict[str, Any]]:
+def cards(run: Run) -> dict[str, dict[str, Any]]:
     """The models' cards by label."""
     return {card["label"]: card for card in run.provenance["models"]}
 
 
-def baseline(run: "Run") -> str:
+def baseline(run: Run) -> str:
     """The model that the others are tested against: ``fp32``, else the first."""
     return BASELINE if BASELINE in run.models else run.models[0]
 
 
-def measured_draws(run: "Run") -> int:
+def measured_draws(run: Run) -> int:
     """Draws that every cell of the run has; 1 where not even the first is complete."""
     cells = len(run.models) * sum(len(run.levels(kind)) for kind in run.kinds)
     counts = Counter(draw for _, _, _, draw in run.done())
     return max(1, sum(count == cells for count in counts.values()))
 
 
-def outcomes(run: "Run", model: str, kind: str) -> dict[float, Bools]:
+def outcomes(run: Run, model: str, kind: str) -> dict[float, Bools]:
     """Outcomes (draws, n) of a model by level, for the levels that are measured."""
     draws = measured_draws(run)
     cells = {level: run.correct(model, kind, level)[:draws] for level in run.levels(kind)}
     return {level: correct for level, correct in cells.items() if len(correct)}
 
 
-def reasons(run: "Run", model: str, kind: str, level: float) -> Counter[str]:
+def reasons(run: Run, model: str, kind: str, level: float) -> Counter[str]:
     """What became of the samples of a measured level, over its draws, by ``Reason`` name; empty for noise."""
     codes = _checks(run, model, kind, level, "reason")
     if not len(codes):
@@ -201,14 +199,14 @@ def reasons(run: "Run", model: str, kind: str, level: float) -> Counter[str]:
     return Counter({Reason(code).name: int(count) for code, count in zip(found, counts, strict=True)})
 
 
-def _survives_rounding(run: "Run", model: str, kind: str, level: float) -> float:
+def _survives_rounding(run: Run, model: str, kind: str, level: float) -> float:
     """Share of the adversarial samples that stay so as images of 8 bits; NaN where there are none."""
     adversarial = int(_checks(run, model, kind, level, "success").sum())
     survivors = int(_checks(run, model, kind, level, "rounded").sum())
     return survivors / adversarial if adversarial else np.nan
 
 
-def _checks(run: "Run", model: str, kind: str, level: float, name: str) -> NDArray[Any]:
+def _checks(run: Run, model: str, kind: str, level: float, name: str) -> NDArray[Any]:
     """An attack's outcome of that name (draws * n,) for the draws that count; empty for noise."""
     if name not in run.outcome(model, kind, level, 0):
         return np.empty(0, np.uint8)

@@ -20,6 +20,7 @@ from torch import Tensor
 from blrobust import atomic, checkpoint
 from blrobust.checkpoint import Facts
 from blrobust.datasets import Dataset
+from blrobust.device import full_precision
 from blrobust.errors import UserError
 from blrobust.models import Classifier
 from blrobust.models.precision import PRECISIONS, reduce_precision
@@ -151,7 +152,8 @@ class Trainee:
         rounded = facts.build()
         rounded.load_state_dict({n: t.float() for n, t in stored.items()}, strict=False)
         model, _ = reduce_precision(rounded.eval(), facts.precision, device)
-        facts = replace(facts, test_accuracy=accuracy(model, test, device))
+        with full_precision():
+            facts = replace(facts, test_accuracy=accuracy(model, test, device))
         checkpoint.save(self.path, stored, facts)
         self.state_path.unlink(missing_ok=True)
         return facts

@@ -89,7 +89,8 @@ def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
 def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """What is wrong with a checkpoint, and what was checked: checksum, weights, recorded accuracy.
 
-    The accuracy may differ by 0.2 points: half precision is rounded another way on another device.
+    The accuracy may differ by 0.2 points: the recorded one was measured on a GPU, where half precision
+    is rounded another way and the bundled models were evaluated in TF32.
     """
     problems: list[str] = []
     done: list[str] = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blrobust.cli import INTERRUPTED
 from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def command(
         click.echo(
             "Interrupted. The same command with --resume goes on after the last whole epoch.", err=True
         )
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     for trainee in trainees:
         done = trainee.finish(test, place)
         click.echo(f"{trainee.path}: {done.test_accuracy:.2%} of {len(test):,} test images")
