@@ -29,10 +29,24 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
     Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
     """
-    z = analyse(x.movedim(1, -1), geometry)
-    y = synthesise(_multiply(z, filter_spectrum(weight, geometry), geometry.groups), geometry)
-    y = y.movedim(-1, 1)
-    return y if is_channels_last(x) else y.contiguous()
+    coefficients = contract(analyse(x, geometry), weight, geometry)
+    return synthesise(coefficients, geometry, channels_last=is_channels_last(x))
+
+
+def analyse(x: Tensor, geometry: Geometry) -> Tensor:
+    """The kept coefficients (batch, Q, 2, C) of x (batch, C, [H,] W)."""
+    return _analyse(x.movedim(1, -1), geometry)
+
+
+def contract(z: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """The output's coefficients (batch, Q, 2, O) from the input's and weight (O, C / groups, [K_h,] K_w)."""
+    return _multiply(z, filter_spectrum(weight, geometry), geometry.groups)
+
+
+def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool) -> Tensor:
+    """The strided output (batch, O, [H_out,] W_out) of its coefficients."""
+    y = _synthesise(coefficients, geometry).movedim(-1, 1)
+    return y if channels_last else y.contiguous()
 
 
 def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
@@ -50,7 +64,7 @@ def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
     return torch.stack(parts, 2).flatten(3)
 
 
-def analyse(x: Tensor, geometry: Geometry) -> Tensor:
+def _analyse(x: Tensor, geometry: Geometry) -> Tensor:
     """The kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C), over the square root of the size."""
     batch, channels = x.shape[0], x.shape[-1]
     first, *second = geometry.band.axes
@@ -63,7 +77,7 @@ def analyse(x: Tensor, geometry: Geometry) -> Tensor:
     return z.view(batch, geometry.coefficients, 2, channels)
 
 
-def synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
+def _synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
     """The strided output (batch, [H_out,] W_out, O) of its coefficients (batch, Q, 2, O)."""
     batch, channels = coefficients.shape[0], coefficients.shape[-1]
     first, *second = geometry.band.axes
