@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from blconv.band import FftSize
 from blconv.choice import Method
-from blconv.energy import EnergyBand, spectral_power
+from blconv.energy import EnergyBand, coefficient_power, spectral_power
 from blconv.layers import BandLimited, BandLimitedConv1d, BandLimitedConv2d
 
 Convolution = nn.Conv1d | nn.Conv2d
@@ -95,31 +96,40 @@ def set_compression(
 
 def calibrate(
     model: nn.Module, batches: Iterable[Tensor], *, energy: float | None = None
-) -> dict[str, tuple[int, ...]]:
+) -> dict[str, tuple[int, ...] | Tensor]:
     """Measure a fixed band for every band-limited layer: "energy, then static" (paper 6.2.5).
 
     Runs the model on `batches` of its inputs in evaluation mode. Each layer then keeps the smallest
     band that holds the share `energy` (default: that of its `EnergyBand`) of the energy it has seen
-    in all of them, and uses it from the first batch on. Returns the kept frequencies of each axis by
-    layer name; the model's training mode is left as it was.
+    in all of them, and uses it from the first batch on; where its `EnergyBand` has a fine cut, the
+    smallest set of coefficients. Returns by layer name the kept frequencies of each axis, or the mask
+    of the kept coefficients; the model's training mode is left as it was.
 
-    Raises `ValueError` without layers, without batches, or for a layer without an energy.
+    Raises `ValueError` without layers, without batches, for a layer without an energy, or for one that
+    sees inputs of several sizes.
     """
     powers: dict[str, Tensor] = {}
+    kept: dict[str, tuple[int, ...] | Tensor] = {}
     layers, targets = _required_layers(model), {}
     for name, layer in layers.items():
-        if energy is not None:
+        if isinstance(layer.compression, EnergyBand):
+            targets[name] = layer.compression if energy is None else replace(layer.compression, energy=energy)
+        elif energy is not None:
             targets[name] = EnergyBand(energy)
-        elif isinstance(layer.compression, EnergyBand):
-            targets[name] = layer.compression
         else:
             raise ValueError(f"layer {name!r} has a fixed compression: give calibrate an energy")
 
     def measure(name: str, module: BandLimited, inputs: tuple[Tensor]) -> None:
         whole = module.geometry(*inputs[0].shape[-len(module.kernel_size) :])
-        power = spectral_power(module.padded(inputs[0]), whole)
+        power_of = coefficient_power if module.is_fine else spectral_power
+        power = power_of(module.padded(inputs[0]), whole)
+        if name in powers and powers[name].shape != power.shape:
+            raise ValueError(f"layer {name!r} sees inputs of several sizes: calibrate with those of one")
         powers[name] = powers[name] + power if name in powers else power
-        module.kept = targets[name].kept(powers[name])
+        if module.is_fine:
+            kept[name] = module.mask = targets[name].mask(powers[name], whole)
+        else:
+            kept[name] = module.kept = targets[name].kept(powers[name])
 
     with ExitStack() as stack:
         for name, layer in layers.items():
@@ -129,7 +139,7 @@ def calibrate(
             model(batch)
     if not powers:
         raise ValueError("calibrate saw no batch: give it at least one")
-    return {name: layer.kept for name, layer in layers.items() if layer.kept is not None}
+    return kept
 
 
 @contextmanager

@@ -6,24 +6,29 @@ from typing import Any, Self, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blconv import mask
 from blconv.band import Band, FftSize, check_compression, check_fft_size
 from blconv.choice import Method, check_method
-from blconv.energy import EnergyBand, spectral_power
+from blconv.energy import EnergyBand, coefficient_power, spectral_power
 from blconv.functional import convolve, geometry_of
 from blconv.geometry import Geometry
+
+NOT_CALIBRATED = "an EnergyBand needs a fixed band in evaluation: run blconv.calibrate"
 
 
 class BandLimited(nn.modules.conv._ConvNd):
     """What the band-limited layers share; not a layer of its own.
 
-    `compression` is nominal, in [0, 1), or an `EnergyBand`; `kept`, where `blconv.calibrate` has set
-    it, is the fixed band to use instead: the kept frequencies of each axis.
+    `compression` is nominal, in [0, 1), or an `EnergyBand`. What `blconv.calibrate` has set stands in
+    its place: `kept`, the kept frequencies of each axis, or for a fine cut `mask`, the kept
+    coefficients of the one-sided spectrum. `mask` moves with the layer but is not in its state dict.
     """
 
     compression: float | EnergyBand
     fft_size: FftSize
     method: Method
     kept: tuple[int, ...] | None
+    mask: Tensor | None
 
     def configure(self, compression: float | EnergyBand, fft_size: FftSize, method: Method) -> Self:
         """Check and set the options that an ordinary convolution does not have."""
@@ -32,6 +37,7 @@ class BandLimited(nn.modules.conv._ConvNd):
         check_fft_size(fft_size)
         check_method(method)
         self.compression, self.fft_size, self.method, self.kept = compression, fft_size, method, None
+        self.register_buffer("mask", None, persistent=False)
         return self
 
     @classmethod
@@ -78,6 +84,11 @@ class BandLimited(nn.modules.conv._ConvNd):
         axes = zip(geometry.band.axes, kept, strict=True)
         return replace(geometry, band=Band(tuple(replace(a, kept=min(k, a.half)) for a, k in axes)))
 
+    @property
+    def is_fine(self) -> bool:
+        """Whether coefficients are kept one by one, not by rows and columns."""
+        return isinstance(self.compression, EnergyBand) and self.compression.cut == "fine"
+
     def padded(self, input: Tensor) -> Tensor:  # noqa: A002
         """The input with the padding of a mode other than zeros; zeros belong to the geometry."""
         if self.padding_mode == "zeros":
@@ -87,27 +98,42 @@ class BandLimited(nn.modules.conv._ConvNd):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
         """Convolve `input`, (batch, in_channels, [H,] W) or without the batch.
 
-        Raises `RuntimeError` in evaluation with an `EnergyBand` that was not calibrated.
+        Raises `RuntimeError` in evaluation with an `EnergyBand` that was not calibrated, with a fine
+        cut also where it was calibrated on inputs of another size.
         """
         if self.compression == 0 and self.kept is None:
             return cast(Tensor, super().forward(input))
         size = input.shape[-len(self.kernel_size) :]
         padded = self.padded(input)
+        if self.is_fine:
+            return self._convolve_fine(padded, self.geometry(*size))
         measured = None
         if isinstance(self.compression, EnergyBand):
             if self.training:
                 measured = self.compression.kept(spectral_power(padded, self.geometry(*size)))
             elif self.kept is None:
-                raise RuntimeError("an EnergyBand needs a fixed band in evaluation: run blconv.calibrate")
+                raise RuntimeError(NOT_CALIBRATED)
         geometry = self.geometry(*size, kept=measured)
         if not geometry.band.is_cut:
             return cast(Tensor, super().forward(input))
         return convolve(padded, self.weight, self.bias, geometry, self.method)
 
+    def _convolve_fine(self, padded: Tensor, whole: Geometry) -> Tensor:
+        """The convolution in the batch's set of coefficients in training, else in the calibrated one."""
+        kept = self.mask
+        if self.training:
+            assert isinstance(self.compression, EnergyBand)
+            kept = self.compression.mask(coefficient_power(padded, whole), whole)
+        elif kept is None:
+            raise RuntimeError(NOT_CALIBRATED)
+        return mask.convolve(padded, self.weight, self.bias, kept, whole)
+
     def extra_repr(self) -> str:
         """torch's own line, then what this layer adds."""
         base: str = super().extra_repr()  # type: ignore[no-untyped-call]
         kept = f", kept={self.kept}" if self.kept else ""
+        if self.mask is not None:  # counting what it keeps would wait for the device
+            kept = f", mask={tuple(self.mask.shape)}"
         method = f", method={self.method!r}" if self.method != "auto" else ""
         return f"{base}, compression={self.compression}, fft_size={self.fft_size!r}{method}{kept}"
 

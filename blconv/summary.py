@@ -14,6 +14,7 @@ from blconv.convert import band_limited_layers, evaluating
 from blconv.energy import EnergyBand
 from blconv.geometry import Geometry
 from blconv.layers import BandLimited
+from blconv.mask import MASKED
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class LayerCompression:
     geometry: Geometry
     choice: Choice
     cost: dict[str, float]
+    coefficients: int
 
     @property
     def input_size(self) -> tuple[int, ...]:
@@ -36,7 +38,7 @@ class LayerCompression:
     @property
     def effective(self) -> float:
         """Share of this layer's coefficients that is dropped."""
-        return self.geometry.band.effective_compression
+        return 1 - self.coefficients / self.geometry.band.full
 
     @property
     def fft_size(self) -> tuple[int, ...]:
@@ -45,13 +47,13 @@ class LayerCompression:
 
     @property
     def k(self) -> tuple[int, ...]:
-        """Kept frequencies of each axis."""
-        return tuple(axis.kept for axis in self.geometry.band.axes)
+        """Kept frequencies of each axis; empty for a fine-grained set, which has no such bounds."""
+        return () if self.choice.method == "mask" else tuple(axis.kept for axis in self.geometry.band.axes)
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """Kept rows and columns of the one-sided spectrum."""
-        return self.geometry.band.kept_shape
+        """Kept rows and columns of the one-sided spectrum; of a fine-grained set, their number alone."""
+        return (self.coefficients,) if self.choice.method == "mask" else self.geometry.band.kept_shape
 
     @property
     def saved(self) -> float:
@@ -59,7 +61,7 @@ class LayerCompression:
         inputs = math.prod(self.geometry.input)
         if self.choice.method == "spectral":
             return 2 * self.geometry.coefficients / inputs
-        if self.choice.method == "lowpass":  # the filtered input, with its padding
+        if self.choice.method in ("lowpass", "mask"):  # the filtered input, with its padding
             return math.prod(axis.padded for axis in self.geometry.band.axes) / inputs
         return 1.0
 
@@ -79,7 +81,7 @@ class NetworkCompression:
     def effective(self) -> float:
         """1 - kept / full coefficients over the layers, weighted by input channels; 0 without any."""
         full = sum(layer.in_channels * layer.geometry.band.full for layer in self.layers)
-        kept = sum(layer.in_channels * layer.geometry.band.kept for layer in self.layers)
+        kept = sum(layer.in_channels * layer.coefficients for layer in self.layers)
         return 1 - kept / full if full else 0.0
 
     def __str__(self) -> str:
@@ -137,7 +139,7 @@ def explain(layer: BandLimited, input_shape: tuple[int, ...]) -> str:
     dims = len(layer.kernel_size)
     shape = input_shape if len(input_shape) == dims + 2 else (1, *input_shape)
     x = torch.empty(shape, dtype=layer.weight.dtype, device="meta")
-    choice = choose(x, layer.weight, layer.geometry(*shape[-dims:]), layer.method)
+    choice = _choice(layer, x, layer.geometry(*shape[-dims:]))
     return f"{choice.method}: {choice.reason}"
 
 
@@ -147,9 +149,16 @@ def _describe(name: str, layer: BandLimited, x: Tensor) -> LayerCompression:
     geometry = layer.geometry(*x.shape[-dims:])
     measured = isinstance(layer.compression, EnergyBand) or layer.kept is not None
     nominal = None if measured else cast(float, layer.compression)
-    choice = choose(x, layer.weight, geometry, layer.method)
+    choice = _choice(layer, x, geometry)
     cost = multiply_adds(layer.weight, geometry)
-    return LayerCompression(name, layer.in_channels, layer.out_channels, nominal, geometry, choice, cost)
+    coefficients = geometry.band.kept if layer.mask is None else int(layer.mask.sum())
+    return LayerCompression(
+        name, layer.in_channels, layer.out_channels, nominal, geometry, choice, cost, coefficients
+    )
+
+
+def _choice(layer: BandLimited, x: Tensor, geometry: Geometry) -> Choice:
+    return MASKED if layer.is_fine else choose(x, layer.weight, geometry, layer.method)
 
 
 def _dims(layers: dict[str, BandLimited]) -> int:
@@ -157,4 +166,4 @@ def _dims(layers: dict[str, BandLimited]) -> int:
 
 
 def _by(sizes: tuple[int, ...]) -> str:
-    return "x".join(map(str, sizes))
+    return "x".join(map(str, sizes)) or "-"
