@@ -62,13 +62,18 @@ def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto
         return Choice("lowpass", "the matrix of dense would be larger than 64 MB")
     if geometry.groups > 1 and method in ("dense", "paper"):
         return Choice("lowpass", f"{method} has no groups")
-    if method == "paper" and x.dtype not in FULL_PRECISION:
-        return Choice("lowpass", f"paper needs float32 or float64: there is no transform in {x.dtype}")
+    if method == "paper" and (x.dtype not in FULL_PRECISION or _is_autocast(x.device.type)):
+        return Choice("lowpass", "paper needs float32 or float64: there is no transform in half precision")
     if method != "auto":
         return Choice(method, "asked for")
     if weight.device.type != "cpu":
         return Choice("lowpass", "the other methods were measured on CPUs only")
     return _cheapest(weight, geometry)
+
+
+def _is_autocast(device: str) -> bool:
+    """Whether `torch.autocast` is on for this kind of device; "meta" has none."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _cheapest(weight: Tensor, geometry: Geometry) -> Choice:

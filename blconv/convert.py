@@ -43,11 +43,11 @@ def band_limit(
     include: LayerFilter = is_spatial,
     exclude: LayerFilter = no_layer,
 ) -> nn.Module:
-    """Replace the model's 1D and 2D convolutions by band-limited ones with the same weights.
+    """Make the model's 1D and 2D convolutions band-limited ones, with their very weights.
 
-    The model is changed in place and returned; where `model` itself is a convolution, its twin is
-    returned. A convolution that stands in several places stays one layer. `include` and `exclude` are
-    functions of (name, convolution); the default leaves 1x1 convolutions alone. Layers that are
+    The model is changed in place and returned, also where it is itself a convolution: its layers keep
+    their parameters, hooks and place, so an optimizer made before stays good. `include` and `exclude`
+    are functions of (name, convolution); the default leaves 1x1 convolutions alone. Layers that are
     band-limited already get the new settings. Subclasses of torch's convolutions other than ours are
     left alone, because what they add would be lost; so are transposed and 3D convolutions. Paper
     section 4.
@@ -55,19 +55,16 @@ def band_limit(
     Raises `ValueError` for an illegal compression, fft_size or method.
     """
     BandLimitedConv2d(1, 1, 1).configure(compression, fft_size, method)  # raises before anything changes
-    twins: dict[nn.Module, BandLimited] = {}
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) not in TWINS:
             continue
         assert isinstance(module, Convolution)
-        if not include(name, module) or exclude(name, module):
-            continue
-        if module not in twins:
-            twin = TWINS[type(module)]
-            twins[module] = twin.of(module, compression=compression, fft_size=fft_size, method=method)
-        if not name:
-            return twins[module]
-        model.set_submodule(name, twins[module])
+        if include(name, module) and not exclude(name, module):
+            # Only the class changes, so whatever holds the layer, its parameters or hooks holds them
+            # still: an optimizer, tied weights, a pruning mask.
+            module.__class__ = TWINS[type(module)]
+            assert isinstance(module, BandLimited)
+            module.configure(compression, fft_size, method)
     return model
 
 

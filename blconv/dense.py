@@ -8,13 +8,17 @@ import torch
 from torch import Tensor
 
 from blconv.geometry import Geometry
+from blconv.lowpass import is_channels_last
 from blconv.tables import table
 
 SUBSCRIPTS = {1: "oct,tna->cano", 2: "octs,tna,smb->cabnmo"}
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group."""
+    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
+
+    Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
+    """
     axes = zip(
         geometry.kernel, geometry.dilation, geometry.out, geometry.stride, geometry.band.axes, strict=True
     )
@@ -23,4 +27,4 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     inputs = x.shape[1] * x[0, 0].numel()
     y = torch.matmul(x.reshape(x.shape[0], inputs), matrix.reshape(inputs, -1))
     y = y.view(x.shape[0], *geometry.out, weight.shape[0]).movedim(-1, 1)
-    return y.contiguous()
+    return y if is_channels_last(x) else y.contiguous()

@@ -116,7 +116,11 @@ class BandLimited(nn.modules.conv._ConvNd):
         geometry = self.geometry(*size, kept=measured)
         if not geometry.band.is_cut:
             return cast(Tensor, super().forward(input))
-        return convolve(padded, self.weight, self.bias, geometry, self.method)
+        return self.convolve(padded, geometry)
+
+    def convolve(self, x: Tensor, geometry: Geometry) -> Tensor:
+        """The convolution of x, padded by `padded`, in the band of `geometry`, which is cut."""
+        return convolve(x, self.weight, self.bias, geometry, self.method)
 
     def _convolve_fine(self, padded: Tensor, whole: Geometry) -> Tensor:
         """The convolution in the batch's set of coefficients in training, else in the calibrated one."""

@@ -1,57 +1,162 @@
 """The published algorithm (paper sections 3 and 6.1): transform, crop, multiply, pad, transform back.
 
-It shows what was published and is a peer in the benchmarks. The product over the input channels is
-the paper's matrix form: per frequency one complex product, made of three real ones.
+    z = crop(rfftn(x padded)),  v = crop(rfftn(w padded)),  y = irfftn(pad(sum of z conj(v)))
+    g = crop(rfftn(dy padded)),  dx = irfftn(pad(sum of g v)),  dw = irfftn(pad(sum of conj(g) z))
+
+The cropped spectra z and v are all that is kept for the backward pass, which uses them again (the
+paper's map reuse): six transforms in all. It shows what was published and is a peer in the benchmarks.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
 
 from blconv.band import AxisBand
 from blconv.geometry import Geometry
+from blconv.lowpass import is_channels_last
+
+Axes = tuple[AxisBand, ...]
+ProductName = Literal["hadamard", "sgemm"]
 
 
-def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group."""
+def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductName | None = None) -> Tensor:
+    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
+
+    `product` names the product over the channels: "hadamard" is the paper's fused CUDA kernel, for
+    float32, "sgemm" its variant of three real matrix products a frequency, for any device. By default
+    the kernel where it can run. Returns (batch, O, [H_out,] W_out), channels_last where x is.
+    """
     axes = geometry.band.axes
-    dims = tuple(range(2, 2 + geometry.dims))
-    sizes = tuple(axis.size for axis in axes)
-    zeros = [n for axis in reversed(axes) for n in (axis.before, axis.after)]
-    taps = tuple((k - 1) * d + 1 for k, d in zip(geometry.kernel, geometry.dilation, strict=True))
-    dilated = weight.new_zeros(*weight.shape[:2], *taps)
-    spread: list[Any] = [slice(None, None, d) for d in geometry.dilation]
-    dilated[(..., *spread)] = weight
+    name = product or ("hadamard" if x.is_cuda and x.dtype == torch.float32 else "sgemm")
+    inputs = [slice(axis.before, axis.before + axis.length) for axis in axes]
+    outputs = [_every(*steps) for steps in zip(geometry.out, geometry.stride, strict=True)]
+    taps = [_every(*steps) for steps in zip(geometry.kernel, geometry.dilation, strict=True)]
 
-    z = crop(torch.fft.rfftn(F.pad(x, zeros), s=sizes, dim=dims), axes).flatten(2)
-    v = crop(torch.fft.rfftn(dilated, s=sizes, dim=dims), axes).flatten(2)
-    product = multiply(z.permute(2, 0, 1), v.conj().permute(2, 1, 0))  # (frequencies, batch, O)
-    product = product.permute(1, 2, 0).reshape(x.shape[0], weight.shape[0], *geometry.band.kept_shape)
-    y: Tensor = torch.fft.irfftn(pad(product, axes), s=sizes, dim=dims)
-    steps = zip(geometry.out, geometry.stride, strict=True)
-    wanted: list[Any] = [slice(0, (n - 1) * s + 1, s) for n, s in steps]
-    return y[(..., *wanted)].contiguous()
+    z = _Analysis.apply(_place(x, inputs, axes), axes).flatten(2)
+    v = _Analysis.apply(_place(weight, taps, axes), axes).flatten(2)
+    coefficients = _Product.apply(z, v.transpose(0, 1), True, name)
+    coefficients = coefficients.view(x.shape[0], weight.shape[0], *geometry.band.kept_shape)
+    y: Tensor = _Synthesis.apply(coefficients, axes)[(..., *outputs)]
+    layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+    return y.contiguous(memory_format=layout)
 
 
-def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """The complex product a b of batches of matrices by three real ones (Gauss), as in paper 6.1."""
+class _Analysis(Function):
+    """The kept coefficients of real maps (..., [N_h,] N_w).
+
+    Of the transforms each is the other's backward. Their true adjoints differ from that by N^2 and by
+    the 2 of coefficients that stand for a conjugate pair, but a gradient enters the spectra by one
+    transform and leaves them by the other, and between the two such factors cancel.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(maps: Tensor, axes: Axes) -> Tensor:
+        return crop(torch.fft.rfftn(maps, dim=_dims(axes)), axes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.axes = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Synthesis.apply(gradient, ctx.axes), None
+
+
+class _Synthesis(Function):
+    """The real maps (..., [N_h,] N_w) of kept coefficients; see `_Analysis`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(corner: Tensor, axes: Axes) -> Tensor:
+        sizes = [axis.size for axis in axes]
+        maps: Tensor = torch.fft.irfftn(pad(corner, axes), s=sizes, dim=_dims(axes))
+        return maps
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.axes = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Analysis.apply(gradient, ctx.axes), None
+
+
+class _Product(Function):
+    """a b, or a conj(b), of matrices a (I, L, Q) and b (L, J, Q) at each of Q frequencies.
+
+    Its gradients are such products again, so it can be differentiated any number of times.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor, conjugate: bool, name: ProductName) -> Tensor:
+        return PRODUCTS[name](a, b, conjugate)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        a, b, ctx.conjugate, ctx.name = inputs
+        ctx.save_for_backward(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        a, b = ctx.saved_tensors
+        da = db = None
+        if ctx.needs_input_grad[0]:
+            da = _Product.apply(g, b.transpose(0, 1), not ctx.conjugate, ctx.name)
+        if ctx.needs_input_grad[1]:
+            left, right = (a.transpose(0, 1), g) if ctx.conjugate else (g.transpose(0, 1), a)
+            db = _Product.apply(left, right, True, ctx.name)
+            db = db if ctx.conjugate else db.transpose(0, 1)
+        return da, db, None, None
+
+
+@torch.library.custom_op("blconv::hadamard", mutates_args=())
+def hadamard(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
+    """a b, or a conj(b), by the paper's fused CUDA kernel; see `blconv.kernels.hadamard.multiply`."""
+    from blconv.kernels.hadamard import multiply  # where it is used: Numba is slow to import
+
+    return multiply(a, b, conjugate)
+
+
+@hadamard.register_fake
+def _(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
+    return a.new_empty(a.shape[0], b.shape[1], a.shape[2])
+
+
+def sgemm(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
+    """What `hadamard` computes, by three real matrix products a frequency (Gauss; paper section 6.1)."""
+    a, b = a.permute(2, 0, 1), b.permute(2, 0, 1)
+    b_imaginary = -b.imag if conjugate else b.imag
     first = torch.bmm(a.real + a.imag, b.real)
-    second = torch.bmm(a.real, b.imag - b.real)
-    third = torch.bmm(a.imag, b.real + b.imag)
-    return torch.complex(first - third, first + second)
+    second = torch.bmm(a.real, b_imaginary - b.real)
+    third = torch.bmm(a.imag, b.real + b_imaginary)
+    return torch.complex(first - third, first + second).permute(1, 2, 0).contiguous()
 
 
-def crop(spectrum: Tensor, axes: tuple[AxisBand, ...]) -> Tensor:
-    """The kept corner of a one-sided spectrum (..., [N_h,] N_w // 2 + 1)."""
-    if len(axes) == 2 and axes[0].is_cut:
-        k = axes[0].kept
-        spectrum = torch.cat([spectrum[..., :k, :], spectrum[..., spectrum.shape[-2] - k + 1 :, :]], -2)
-    return spectrum[..., : axes[-1].kept]
+PRODUCTS: dict[ProductName, Callable[[Tensor, Tensor, bool], Tensor]] = {
+    "hadamard": hadamard,
+    "sgemm": sgemm,
+}
 
 
-def pad(corner: Tensor, axes: tuple[AxisBand, ...]) -> Tensor:
+def crop(spectrum: Tensor, axes: Axes) -> Tensor:
+    """The kept corner of a one-sided spectrum (..., [N_h,] N_w // 2 + 1), in memory of its own."""
+    spectrum = spectrum[..., : axes[-1].kept]
+    if len(axes) == 1 or not axes[0].is_cut:
+        return spectrum.contiguous()
+    k = axes[0].kept
+    return torch.cat([spectrum[..., :k, :], spectrum[..., axes[0].size - k + 1 :, :]], -2)
+
+
+def pad(corner: Tensor, axes: Axes) -> Tensor:
     """The inverse of `crop`, with zeros for what was dropped."""
     corner = F.pad(corner, (0, axes[-1].half - axes[-1].kept))
     if len(axes) == 1 or not axes[0].is_cut:
@@ -59,3 +164,28 @@ def pad(corner: Tensor, axes: tuple[AxisBand, ...]) -> Tensor:
     k, size = axes[0].kept, axes[0].size
     middle = corner.new_zeros(*corner.shape[:-2], size - 2 * k + 1, corner.shape[-1])
     return torch.cat([corner[..., :k, :], middle, corner[..., k:, :]], -2)
+
+
+def shift_dc(spectrum: Tensor, *, dim: tuple[int, ...] = (-2, -1)) -> Tensor:
+    """Swap the quadrants of a spectrum (..., n_h, n_w), for pictures: frequency 0 moves to n // 2.
+
+    `dim` are the axes that hold frequencies of both signs: of a one-sided spectrum (-2,) alone.
+    """
+    return torch.roll(spectrum, [spectrum.shape[d] // 2 for d in dim], dim)
+
+
+def _place(values: Tensor, where: list[Any], axes: Axes) -> Tensor:
+    """Zero maps of the transform's size with `values` (.., .., [H,] W) at `where`."""
+    maps = values.new_zeros(*values.shape[:2], *[axis.size for axis in axes])
+    maps[(..., *where)] = values
+    return maps
+
+
+def _every(count: int, step: int) -> Any:
+    """`count` places from the first on, `step` apart."""
+    return slice(0, (count - 1) * step + 1, step)
+
+
+def _dims(axes: Axes) -> tuple[int, ...]:
+    """The last dimensions, one for each axis."""
+    return tuple(range(-len(axes), 0))
