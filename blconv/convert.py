@@ -62,7 +62,7 @@ def band_limit(
         if include(name, module) and not exclude(name, module):
             # Only the class changes, so whatever holds the layer, its parameters or hooks holds them
             # still: an optimizer, tied weights, a pruning mask.
-            module.__class__ = TWINS[type(module)]
+            module.__class__ = TWINS[type(module)]  # type: ignore[assignment]
             assert isinstance(module, BandLimited)
             module.configure(compression, fft_size, method)
     return model
