@@ -61,6 +61,8 @@ class LayerCompression:
         inputs = math.prod(self.geometry.input)
         if self.choice.method == "spectral":
             return 2 * self.geometry.coefficients / inputs
+        if self.choice.method == "paper":
+            return 2 * self.geometry.band.kept / inputs
         if self.choice.method in ("lowpass", "mask"):  # the filtered input, with its padding
             return math.prod(axis.padded for axis in self.geometry.band.axes) / inputs
         return 1.0

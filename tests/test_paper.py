@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from blconv import paper
+from blconv import BandLimitedConv1d, BandLimitedConv2d, paper, summary
 from blconv.band import AxisBand
 from blconv.functional import band_limited_conv1d, band_limited_conv2d, geometry_of
 from blconv.kernels.hadamard import kernel
@@ -151,12 +151,12 @@ class Transforms(TorchDispatchMode):
         return function(*args, **kwargs or {})
 
 
-@pytest.mark.parametrize("geometry", [GEOMETRIES[1], SERIES[1]], ids=str)
-def test_the_backward_pass_uses_the_spectra_again(geometry):
+@pytest.mark.parametrize("case", [GEOMETRIES[1], SERIES[1]], ids=str)
+def test_the_backward_pass_uses_the_spectra_again(case):
     """Three transforms each way, none of them complex throughout; kept are z and v, cropped, alone."""
-    shape, weight, options = geometry
+    shape, weight, options = case
     parts = [draw(*size).requires_grad_() for size in (shape, weight)]
-    band = geometry_of(shape[2:], weight[2:], **options, compression=0.7)
+    geometry = geometry_of(shape[2:], weight[2:], **options, compression=0.7)
     kept = {}
 
     def keep(tensor):
@@ -164,10 +164,15 @@ def test_the_backward_pass_uses_the_spectra_again(geometry):
         return tensor
 
     with Transforms() as forward, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        y = paper.convolve(*parts, band)
+        y = paper.convolve(*parts, geometry)
     assert forward.count == {"_fft_r2c": 2, "_fft_c2r": 1}
-    coefficients = [size[0] * size[1] * band.band.kept for size in (shape, weight)]
+    coefficients = [size[0] * size[1] * geometry.band.kept for size in (shape, weight)]
     assert sorted(t.untyped_storage().nbytes() // 16 for t in kept.values()) == sorted(coefficients)
+    layer = (BandLimitedConv1d if len(shape) == 3 else BandLimitedConv2d)(
+        shape[1], weight[0], weight[2:], **options, compression=0.7, method="paper"
+    )
+    (row,) = summary(layer, shape).layers
+    assert row.saved == pytest.approx(2 * coefficients[0] / parts[0].numel())
     with Transforms() as backward:
         torch.autograd.grad(y.sum(), parts)
     assert backward.count == {"_fft_r2c": 1, "_fft_c2r": 2}
