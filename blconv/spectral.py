@@ -19,7 +19,9 @@ of conjugate coefficients one is kept, and counted twice. A 1D convolution has u
 import torch
 from torch import Tensor
 
+from blconv import ops
 from blconv.geometry import Geometry
+from blconv.kernels.limits import runs_kernels
 from blconv.lowpass import is_channels_last
 from blconv.tables import table
 
@@ -34,19 +36,39 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:
-    """The kept coefficients (batch, Q, 2, C) of x (batch, C, [H,] W)."""
+    """The kept coefficients of x (batch, C, [H,] W): (batch, Q, 2, C), or on CUDA the layout of `ops`."""
+    if runs_kernels(x, geometry):
+        x = _as_autocast(x)
+        axes = [n for axis in geometry.band.axes for n in (axis.length, axis.before, 1, axis.size, axis.kept)]
+        return ops.analyse(x, axes)
     return _analyse(x.movedim(1, -1), geometry)
 
 
 def contract(z: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The output's coefficients (batch, Q, 2, O) from the input's and weight (O, C / groups, [K_h,] K_w)."""
-    return _multiply(z, filter_spectrum(weight, geometry), geometry.groups)
+    """The output's coefficients from the input's and weight (O, C / groups, [K_h,] K_w)."""
+    if z.dim() == 4:
+        return _multiply(z, filter_spectrum(weight, geometry), geometry.groups)
+    axes = zip(geometry.kernel, geometry.dilation, geometry.band.axes, strict=True)
+    taps = [n for k, dilation, axis in axes for n in (k, dilation, axis.size, axis.kept)]
+    return ops.contract(z, weight.to(z.dtype), taps)
 
 
 def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool) -> Tensor:
     """The strided output (batch, O, [H_out,] W_out) of its coefficients."""
-    y = _synthesise(coefficients, geometry).movedim(-1, 1)
-    return y if channels_last else y.contiguous()
+    if coefficients.dim() == 4:
+        y = _synthesise(coefficients, geometry).movedim(-1, 1)
+        return y if channels_last else y.contiguous()
+    sizes = zip(geometry.out, geometry.stride, geometry.band.axes, strict=True)
+    axes = [n for out, stride, axis in sizes for n in (out, 0, stride, axis.size, axis.kept)]
+    parts = 1 if coefficients.shape[0] == 1 else 2
+    return ops.synthesise(coefficients, axes, coefficients.shape[2] // parts, channels_last)
+
+
+def _as_autocast(x: Tensor) -> Tensor:
+    """x in the type that a convolution would compute in under autocast; the operators have no such rule."""
+    if x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
+        return x
+    return x.to(torch.get_autocast_dtype("cuda"))
 
 
 def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:

@@ -16,12 +16,6 @@ import torch
 from torch import Tensor
 
 STATIC_SHARED_BYTES = 48 * 1024  # a kernel that wants more must say so to the driver
-POINTERS = {
-    torch.float32: "float32",
-    torch.bfloat16: "uint16",
-    torch.float16: "uint16",
-    torch.int32: "int32",
-}
 _compiling = Lock()
 
 
@@ -106,7 +100,7 @@ class Kernel:
         from numba import cuda
 
         values = [
-            a.detach().view(torch.uint16 if a.element_size() == 2 else a.dtype).view(-1).numpy()
+            a.detach().as_strided((a.numel(),), (1,)).view(_NUMPY.get(a.dtype, a.dtype)).numpy()
             if isinstance(a, Tensor)
             else a
             for a in arguments
@@ -129,6 +123,7 @@ class Kernel:
         )
 
 
+_NUMPY = {torch.bfloat16: torch.uint16, torch.float16: torch.uint16}
 C_TYPES = {"int64": "c_int64", "int32": "c_int32", "float32": "c_float"}
 
 

@@ -33,8 +33,8 @@ from blconv.kernels.warp import loader, mma, store_pair, storer, tf32
 Precision = Literal["tf32", "split"]
 Memory = Literal["float32", "bfloat16", "float16"]
 
-SHARED_BYTES = 100 * 1024  # at most, so that two blocks share a multiprocessor
-REGISTERS = 96  # of a lane for one constant matrix, at most
+# Bytes of T that make a block of 32 or 16 channels worth while: above, too few blocks share a multiprocessor.
+SHARED_BYTES = {4: 56 * 1024, 2: 100 * 1024}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Planes:
     def tiles(self) -> int:
         """Tiles of 8 channels that a block owns: as many as are read at once and fit."""
         for tiles in (4, 2):
-            if self.channels % tiles == 0 and self._shared(tiles) <= (56 if tiles == 4 else 100) * 1024:
+            if self.channels % tiles == 0 and self._shared(tiles) <= SHARED_BYTES[tiles]:
                 return tiles
         return 1
 
@@ -104,17 +104,6 @@ class Planes:
     def chunks(self) -> int:
         """Blocks that share an image."""
         return -(-self.channels // (8 * self.tiles))
-
-    @property
-    def fits(self) -> bool:
-        """Whether T fits the shared memory, and each constant matrix a lane's registers."""
-        halves = 2 if self.precision == "split" else 1
-        analysis = -(-self.kept_columns // 8) * steps_of(self.width, self.vector)
-        analysis = max(analysis, -(-self.kept_rows // 8) * steps_of(self.height, 1))
-        synthesis = max(
-            -(-self.height // 16) * -(-self.kept_rows // 4), -(-self.width // 16) * -(-self.kept_columns // 4)
-        )
-        return self.shared_bytes <= SHARED_BYTES and 4 * halves * max(analysis, synthesis) <= REGISTERS
 
 
 def _column_stride(tiles: int) -> int:

@@ -1,0 +1,161 @@
+"""Packing (filters to the blocks that multiply the coefficients) and folding, its adjoint.
+
+    w  (O, C, taps)                 ordinary filters
+    V  (Q, 2, C, 2, O)              per frequency the real form [[re, im], [-im, re]] of the spectrum
+                                    conj(DFT(w)), times the number of coefficients that q stands for
+    waves (Q, taps, 2)              cos and sin of each frequency and tap, with that number in it
+
+Where only the mean is kept, V is (1, 1, C, 1, O). A block owns 32 output and 8 input channels and some
+of the frequencies: it reads its filters once, in runs of 8 * taps numbers, and writes rows of 32.
+Folding leaves sums over each run of frequencies, (runs, O, C, taps), for the caller to add up: no
+atomics, so the same bits every time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from numba import cuda, float32
+
+from blconv.kernels.kernel import Kernel
+from blconv.kernels.transforms import Memory
+from blconv.kernels.warp import loader, storer, tf32
+
+OUTPUTS, INPUTS = 32, 8  # channels of a block
+BLOCKS = 512  # wanted: enough to fill a GPU of 132 multiprocessors several times
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the kernels are compiled for."""
+
+    channels: int
+    outputs: int
+    taps: int
+    coefficients: int
+    memory: Memory
+    rounds: bool  # whether V is rounded to what the tensor cores read
+
+    @property
+    def parts(self) -> int:
+        """Real and imaginary, or real alone."""
+        return 1 if self.coefficients == 1 else 2
+
+    @property
+    def tiles(self) -> int:
+        """Blocks for one run of frequencies."""
+        return -(-self.outputs // OUTPUTS) * -(-self.channels // INPUTS)
+
+    @property
+    def run(self) -> int:
+        """Frequencies of a block."""
+        return max(1, self.coefficients * self.tiles // BLOCKS)
+
+    @property
+    def runs(self) -> int:
+        """Blocks along the frequencies."""
+        return -(-self.coefficients // self.run)
+
+
+@lru_cache(maxsize=256)
+def pack(filters: Filters) -> Kernel:
+    """The kernel (w, V, waves), of runs * tiles blocks."""
+    pointer = "float32*" if filters.memory == "float32" else "uint16*"
+    return Kernel(_pack(filters), (pointer, pointer, "float32*"), OUTPUTS * INPUTS, _shared(filters))
+
+
+@lru_cache(maxsize=256)
+def fold(filters: Filters) -> Kernel:
+    """The kernel (V, sums, waves), of runs * tiles blocks; sums (runs, O, C, taps) are float32."""
+    pointer = "float32*" if filters.memory == "float32" else "uint16*"
+    return Kernel(_fold(filters), (pointer, "float32*", "float32*"), OUTPUTS * INPUTS, _shared(filters))
+
+
+def _shared(filters: Filters) -> int:
+    return 4 * OUTPUTS * (INPUTS * filters.taps + 1)
+
+
+def _pack(filters: Filters) -> Callable[..., None]:
+    C, O, TAPS, Q, PARTS = (
+        filters.channels, filters.outputs, filters.taps, filters.coefficients, filters.parts,
+    )  # fmt: skip
+    TILES, RUN, ROW = filters.tiles, filters.run, INPUTS * filters.taps
+    ACROSS = -(-O // OUTPUTS)
+    load, wave, store = loader(filters.memory, 1), loader("float32", 2), storer(filters.memory, 1)
+
+    def rounded(x):  # type: ignore[no-untyped-def]
+        return tf32(x)
+
+    def same(x):  # type: ignore[no-untyped-def]
+        return x
+
+    leave = cuda.jit(rounded if filters.rounds else same, device=True, inline=True)
+
+    def pack(w, V, waves):  # type: ignore[no-untyped-def]
+        staged = cuda.shared.array(0, float32)
+        thread = cuda.threadIdx.x
+        tile, first = cuda.blockIdx.x % TILES, RUN * (cuda.blockIdx.x // TILES)
+        o0, c0 = OUTPUTS * (tile % ACROSS), INPUTS * (tile // ACROSS)
+        for n in range(thread, OUTPUTS * ROW, OUTPUTS * INPUTS):
+            at, rest = n // ROW, n % ROW
+            if o0 + at < O and c0 + rest // TAPS < C:
+                staged[at * (ROW + 1) + rest] = load(w, ((o0 + at) * C + c0) * TAPS + rest)
+        cuda.syncthreads()
+        o, c = thread % OUTPUTS, thread // OUTPUTS
+        taps = cuda.local.array(TAPS, float32)
+        for k in range(TAPS):
+            taps[k] = staged[o * (ROW + 1) + c * TAPS + k]
+        o, c = o0 + o, c0 + c
+        if o < O and c < C:
+            for q in range(first, min(first + RUN, Q)):
+                re, im = float32(0), float32(0)
+                for k in range(TAPS):
+                    cosine, sine = wave(waves, 2 * (q * TAPS + k))
+                    re += cosine * taps[k]
+                    im += sine * taps[k]
+                at = ((q * PARTS) * C + c) * (PARTS * O) + o
+                store(V, at, leave(re))
+                if PARTS == 2:
+                    store(V, at + O, leave(im))
+                    store(V, at + 2 * C * O, leave(-im))
+                    store(V, at + (2 * C + 1) * O, leave(re))
+
+    return pack
+
+
+def _fold(filters: Filters) -> Callable[..., None]:
+    C, O, TAPS, Q, PARTS = (
+        filters.channels, filters.outputs, filters.taps, filters.coefficients, filters.parts,
+    )  # fmt: skip
+    TILES, RUN, ROW = filters.tiles, filters.run, INPUTS * filters.taps
+    ACROSS = -(-O // OUTPUTS)
+    load, wave = loader(filters.memory, 1), loader("float32", 2)
+
+    def fold(V, sums, waves):  # type: ignore[no-untyped-def]
+        staged = cuda.shared.array(0, float32)
+        thread = cuda.threadIdx.x
+        tile, run = cuda.blockIdx.x % TILES, cuda.blockIdx.x // TILES
+        o0, c0 = OUTPUTS * (tile % ACROSS), INPUTS * (tile // ACROSS)
+        o, c = thread % OUTPUTS, thread // OUTPUTS
+        taps = cuda.local.array(TAPS, float32)
+        for k in range(TAPS):
+            taps[k] = 0
+        if o0 + o < O and c0 + c < C:
+            for q in range(RUN * run, min(RUN * run + RUN, Q)):
+                at = ((q * PARTS) * C + c0 + c) * (PARTS * O) + o0 + o
+                re, im = load(V, at), float32(0)
+                if PARTS == 2:
+                    re += load(V, at + (2 * C + 1) * O)
+                    im = load(V, at + O) - load(V, at + 2 * C * O)
+                for k in range(TAPS):
+                    cosine, sine = wave(waves, 2 * (q * TAPS + k))
+                    taps[k] += re * cosine + im * sine
+        for k in range(TAPS):
+            staged[o * (ROW + 1) + c * TAPS + k] = taps[k]
+        cuda.syncthreads()
+        for n in range(thread, OUTPUTS * ROW, OUTPUTS * INPUTS):
+            at, rest = n // ROW, n % ROW
+            if o0 + at < O and c0 + rest // TAPS < C:
+                sums[((run * O + o0 + at) * C + c0) * TAPS + rest] = staged[at * (ROW + 1) + rest]
+
+    return fold
