@@ -13,8 +13,9 @@ know another: whatever stands between or takes the place of one of them, the res
 the saving is lost. Where the layer is not computed in the spectral form, all three are torch's own.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +56,11 @@ class BlockConv2d(BandLimitedConv2d):
 
     def convolve(self, x: Tensor, geometry: Geometry) -> Tensor:
         """As in `BandLimitedConv2d`."""
-        spectral = x.dim() == 4 and choose(x, self.weight, geometry, self.method).method == "spectral"
-        if not (spectral and _is_ours_to_keep()):
+        # A strided output, or one of few pixels, may be smaller than its coefficients.
+        worth = x.dim() == 4 and 2 * geometry.coefficients < math.prod(geometry.out)
+        if not (worth and _is_ours_to_keep()):
+            return super().convolve(x, geometry)
+        if choose(x, self.weight, geometry, self.method).method != "spectral":
             return super().convolve(x, geometry)
         coefficients = contract(analyse(x, geometry), self.weight, geometry)
         y = synthesise(coefficients, geometry, channels_last=is_channels_last(x))
@@ -113,8 +117,9 @@ class BandLimitedBlock(nn.Sequential):
     """`conv`, band-limited, then `norm`, then `relu` where there is one, for little memory in training.
 
     relu(gamma (y - mean) / sqrt(var + eps) + beta), y = the band-limited convolution of x (paper
-    section 3). The state dict is that of `nn.Sequential(conv, norm, relu)`; `conv` is copied, `norm`
-    and `relu` become part of the block. Compression, fft_size and method as for `BandLimitedConv2d`.
+    section 3). The three become the block's layers, changed in place by their class alone; its state
+    dict is that of `nn.Sequential(conv, norm, relu)`. Compression, fft_size and method are those of
+    `BandLimitedConv2d`.
 
     Shapes: (batch, in_channels, H, W) -> (batch, out_channels, H_out, W_out).
     Raises `ValueError` for an illegal compression, fft_size or method.
@@ -130,8 +135,10 @@ class BandLimitedBlock(nn.Sequential):
         fft_size: FftSize = "paper",
         method: Method = "auto",
     ) -> None:
-        twin = BlockConv2d.of(conv, compression=compression, fft_size=fft_size, method=method)
-        super().__init__(twin, norm, *([] if relu is None else [relu]))
+        BlockConv2d(1, 1, 1).configure(compression, fft_size, method)  # raises before anything changes
+        super().__init__(conv, norm, *([] if relu is None else [relu]))
+        conv.__class__ = BlockConv2d
+        cast(BlockConv2d, conv).configure(compression, fft_size, method)
         keep_less(self, {norm} if relu is not None else set())
 
 
@@ -144,7 +151,7 @@ def keep_less(model: nn.Module, rectified: set[nn.BatchNorm2d]) -> None:
         # By the class alone: parameters, buffers, hooks, and who else holds the module, stay as they are.
         if type(module) in (nn.BatchNorm2d, BlockNorm2d):
             module.__class__ = BlockNorm2d
-            module.rectify = module in rectified
+            cast(BlockNorm2d, module).rectify = module in rectified
         elif type(module) is nn.ReLU:
             module.__class__ = BlockReLU
 
@@ -182,7 +189,7 @@ class Normalise(torch.autograd.Function):
         return normal
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Make y again, then as torch does; differentiable, by way of the coefficients."""
         coefficients, bias, gamma, mean, variance, *state, reserve, bits = ctx.saved_tensors
         by_batch, eps, backend, geometry, channels_last, packed_channels_last = ctx.settings

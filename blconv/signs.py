@@ -47,7 +47,7 @@ class Rectify(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """Pass the gradient on where x was positive."""
         (bits,) = ctx.saved_tensors
         return hold_back(laid_out(grad, channels_last=ctx.channels_last), bits), None
