@@ -13,7 +13,6 @@ from torchvision.models.convnext import CNBlockConfig
 
 from blconv import band_limit, set_compression, summary
 from blconv.convert import band_limited_layers
-from blrobust.device import full_precision
 
 # One small member of each family of torchvision, and the side of its square pictures.
 FAMILIES = {
@@ -45,13 +44,6 @@ TIMM = [
     "inception_next_atto", "mixnet_s", "mobilenetv4_conv_small_050", "mobilevit_xxs", "poolformer_s12",
     "pvt_v2_b0", "repvgg_a0", "resnest14d", "skresnet18", "tf_efficientnet_lite0",
 ]  # fmt: skip
-GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-
-
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=GPU)])
-def device(request):
-    with full_precision():
-        yield request.param
 
 
 @pytest.fixture(params=[*FAMILIES, *[f"timm {name}" for name in TIMM]])
