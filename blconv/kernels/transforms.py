@@ -11,9 +11,10 @@ Layouts, for images of C channels and H x W pixels of which kh and kw frequencie
 A block owns one image and 8, 16 or 32 channels. Its first stage leaves T (positions along one axis,
 v, 2, channels) in shared memory, its second one contracts the other axis: both multiply a constant
 matrix by columns that are channels, so that coefficients are read and written as whole vectors of
-channels whatever the layout of the images is. Column n of tile `tile` is channel `tiles` * n + tile of
-the block: so a lane's columns 2t, 2t + 1 of all tiles are neighbouring channels. Device memory is read
-once and written once, H W + 2 Q numbers a plane.
+channels whatever the layout of the images is. Column n of tile `tile` is channel
+tiles * (4 * (n % 2) + n // 2) + tile of the block: a lane's column 2t + e of all tiles is one vector, and
+four lanes write four neighbouring ones, whole sectors of memory. Device memory is read once and written
+once, H W + 2 Q numbers a plane.
 
 "split" precision multiplies numbers as sums of two that the tensor cores read exactly: three products
 for one, and float32's accuracy.
@@ -33,6 +34,7 @@ from blconv.kernels.warp import loader, mma, store_pair, storer, tf32
 Precision = Literal["tf32", "split"]
 Memory = Literal["float32", "bfloat16", "float16"]
 
+READ_AT_ONCE = 64  # numbers that a lane has in flight, at most
 # Bytes of T that make a block of 32 or 16 channels worth while: above, too few blocks share a multiprocessor.
 SHARED_BYTES = {4: 56 * 1024, 2: 100 * 1024}
 
@@ -181,7 +183,7 @@ def _table_reader(fragments: int) -> Callable[..., None]:
 
 
 def _row_reader(planes: Planes, enter: Callable[..., float]) -> Callable[..., None]:
-    """The procedure that fills b[(2 s + half) tiles + tile] with row i of an image, as operand B.
+    """The procedure that fills b[at + (2 s + half) tiles + tile] with row i of an image, as operand B.
 
     What lies past the last pixel or channel is read again from inside: the constant matrices have
     zeros there, and channels beyond the last are not written.
@@ -190,39 +192,39 @@ def _row_reader(planes: Planes, enter: Callable[..., float]) -> Callable[..., No
     STEPS = steps_of(W, planes.vector)
     load = loader(planes.memory, TILES if planes.channels_last else planes.vector)
 
-    def channels_in_vectors(x, b, image, i, channel, t):  # type: ignore[no-untyped-def]
+    def channels_in_vectors(x, b, at, image, i, channel, t):  # type: ignore[no-untyped-def]
         line = (image * H + i) * W
         for s in range(2 * STEPS):
             values = load(x, (line + min(4 * s + t, W - 1)) * C + channel)
             for tile in range(TILES):
-                b[s * TILES + tile] = enter(values[tile])
+                b[at + s * TILES + tile] = enter(values[tile])
 
-    def channels_one_by_one(x, b, image, i, channel, t):  # type: ignore[no-untyped-def]
+    def channels_one_by_one(x, b, at, image, i, channel, t):  # type: ignore[no-untyped-def]
         line = (image * H + i) * W
         for s in range(2 * STEPS):
-            b[s] = enter(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
+            b[at + s] = enter(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
 
-    def pixels_in_fours(x, b, image, i, channel, t):  # type: ignore[no-untyped-def]
+    def pixels_in_fours(x, b, at, image, i, channel, t):  # type: ignore[no-untyped-def]
         for tile in range(TILES):
             line = ((image * C + channel + tile) * H + i) * W
             for s in range(STEPS // 2):
                 values = load(x, line + min(16 * s + 4 * t, W - 4))
                 for n in range(4):
-                    b[(4 * s + n) * TILES + tile] = enter(values[n])
+                    b[at + (4 * s + n) * TILES + tile] = enter(values[n])
 
-    def pixels_in_pairs(x, b, image, i, channel, t):  # type: ignore[no-untyped-def]
+    def pixels_in_pairs(x, b, at, image, i, channel, t):  # type: ignore[no-untyped-def]
         for tile in range(TILES):
             line = ((image * C + channel + tile) * H + i) * W
             for s in range(STEPS):
                 values = load(x, line + min(8 * s + 2 * t, W - 2))
-                b[2 * s * TILES + tile] = enter(values[0])
-                b[(2 * s + 1) * TILES + tile] = enter(values[1])
+                b[at + 2 * s * TILES + tile] = enter(values[0])
+                b[at + (2 * s + 1) * TILES + tile] = enter(values[1])
 
-    def pixels_one_by_one(x, b, image, i, channel, t):  # type: ignore[no-untyped-def]
+    def pixels_one_by_one(x, b, at, image, i, channel, t):  # type: ignore[no-untyped-def]
         for tile in range(TILES):
             line = ((image * C + channel + tile) * H + i) * W
             for s in range(2 * STEPS):
-                b[s * TILES + tile] = enter(load(x, line + min(4 * s + t, W - 1)))
+                b[at + s * TILES + tile] = enter(load(x, line + min(4 * s + t, W - 1)))
 
     if planes.channels_last:
         return _device(channels_one_by_one if TILES == 1 else channels_in_vectors)
@@ -262,6 +264,8 @@ def _analysis(planes: Planes) -> Callable[..., None]:
     COLUMN_TABLE, ROW_TABLE = 4 * COLUMN_TILES * COLUMN_STEPS, 4 * ROW_TILES * ROW_STEPS
     COLUMN_HELD, ROW_HELD = COLUMN_TABLE * (1 + SPLIT), ROW_TABLE * (1 + SPLIT)
     LOADED, SUMS, PLANE_SUMS = 2 * COLUMN_STEPS * TILES, 4 * TILES, 8 * TILES * ROW_TILES
+    AT_ONCE = max(1, min(READ_AT_ONCE // LOADED, -(-H // WARPS)))
+    HELD = LOADED * AT_ONCE
     PLUS, MINUS = float32(1), float32(-1)
 
     rounds = not SPLIT and planes.memory == "float32"
@@ -277,26 +281,30 @@ def _analysis(planes: Planes) -> Callable[..., None]:
 
         table = cuda.local.array(COLUMN_HELD, float32)
         read_columns(table, columns, lane)
-        b = cuda.local.array(LOADED, float32)
+        b = cuda.local.array(HELD, float32)
         c = cuda.local.array(SUMS, float32)
-        channel = min(first + TILES * g, C - TILES)
-        for i in range(warp, H, WARPS):
-            read_pixels(x, b, image, i, channel, t)
-            for m in range(COLUMN_TILES):
-                for n in range(SUMS):
-                    c[n] = 0
-                for s in range(COLUMN_STEPS):
-                    for tile in range(TILES):
-                        multiply(
-                            c, 4 * tile, table, 4 * (m * COLUMN_STEPS + s), COLUMN_TABLE,
-                            b[2 * s * TILES + tile], b[(2 * s + 1) * TILES + tile],
-                        )  # fmt: skip
-                v = 8 * m + g
-                if v < KW:
-                    for tile in range(TILES):
-                        at = i * ROW + v * COLUMN + 8 * tile + 2 * t
-                        store_pair(T, at, between(c[4 * tile]), between(c[4 * tile + 1]))
-                        store_pair(T, at + PART, between(c[4 * tile + 2]), between(c[4 * tile + 3]))
+        channel = min(first + TILES * (4 * (g % 2) + g // 2), C - TILES)
+        for top in range(warp, H, WARPS * AT_ONCE):
+            for r in range(AT_ONCE):  # all reads before the first product: more bytes in flight
+                read_pixels(x, b, r * LOADED, image, min(top + r * WARPS, H - 1), channel, t)
+            for r in range(AT_ONCE):
+                i = top + r * WARPS
+                for m in range(COLUMN_TILES):
+                    for n in range(SUMS):
+                        c[n] = 0
+                    for s in range(COLUMN_STEPS):
+                        for tile in range(TILES):
+                            at = r * LOADED + 2 * s * TILES + tile
+                            multiply(
+                                c, 4 * tile, table, 4 * (m * COLUMN_STEPS + s), COLUMN_TABLE,
+                                b[at], b[at + TILES],
+                            )  # fmt: skip
+                    v = 8 * m + g
+                    if v < KW and i < H:
+                        for tile in range(TILES):
+                            at = i * ROW + v * COLUMN + 8 * tile + 2 * t
+                            store_pair(T, at, between(c[4 * tile]), between(c[4 * tile + 1]))
+                            store_pair(T, at + PART, between(c[4 * tile + 2]), between(c[4 * tile + 3]))
         cuda.syncthreads()
 
         row_table = cuda.local.array(ROW_HELD, float32)
@@ -321,7 +329,7 @@ def _analysis(planes: Planes) -> Callable[..., None]:
                     q = u if v == 0 else KH + (v - 1) * (2 * KH - 1) + KH - 1 + u
                     re, im = 8 * TILES * m, 8 * TILES * m + 4 * TILES
                     for e in range(2):  # columns 2t and 2t + 1 of every tile
-                        channel = first + TILES * (2 * t + e)
+                        channel = first + TILES * (4 * e + t)
                         if channel < C:
                             # Z(u) = (P + i S)(re) ..., with P the sums of cos and S those of sin
                             at = (q * images + image) * (PARTS * C) + channel
@@ -360,20 +368,20 @@ def _coefficient_reader(planes: Planes) -> Callable[..., None]:
 
     def both(z, e, image, images, u, v, channel):  # type: ignore[no-untyped-def]
         plane = images * (2 * C)
-        q = u if v == 0 else KH + (v - 1) * (2 * KH - 1) + KH - 1 + u
+        q, back, keep = KH + (v - 1) * (2 * KH - 1) + KH - 1 + u, 2 * u, float32(1)
+        if v == 0:
+            q, back = u, 0
+        if back == 0:  # no partner: the same numbers again, times 0, so that all reads start at once
+            keep = float32(0)
         at = q * plane + image * (2 * C) + channel
         re, im = load(z, at), load(z, at + C)
+        at -= back * plane
+        partner_re, partner_im = load(z, at), load(z, at + C)
         for tile in range(TILES):
-            e[4 * tile], e[4 * tile + 3] = pick(re, tile), pick(re, tile)
-            e[4 * tile + 1], e[4 * tile + 2] = pick(im, tile), pick(im, tile)
-        if u > 0 and v > 0:
-            at -= 2 * u * plane
-            re, im = load(z, at), load(z, at + C)
-            for tile in range(TILES):
-                e[4 * tile] += pick(re, tile)
-                e[4 * tile + 1] -= pick(im, tile)
-                e[4 * tile + 2] += pick(im, tile)
-                e[4 * tile + 3] -= pick(re, tile)
+            e[4 * tile] = pick(re, tile) + keep * pick(partner_re, tile)
+            e[4 * tile + 1] = pick(im, tile) - keep * pick(partner_im, tile)
+            e[4 * tile + 2] = pick(im, tile) + keep * pick(partner_im, tile)
+            e[4 * tile + 3] = pick(re, tile) - keep * pick(partner_re, tile)
 
     return _device(real if PARTS == 1 else both)
 
@@ -404,7 +412,7 @@ def _synthesis(planes: Planes) -> Callable[..., None]:
         read_rows(table, rows, lane)
         e = cuda.local.array(TERMS, float32)
         c = cuda.local.array(SUMS, float32)
-        channel = min(first + TILES * g, C - TILES)
+        channel = min(first + TILES * (4 * (g % 2) + g // 2), C - TILES)
         for v in range(warp, KW, WARPS):
             for n in range(SUMS):
                 c[n] = 0
@@ -465,7 +473,7 @@ def _last_rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
                     j = 16 * m + 8 * below + g
                     if j < W:
                         for e in range(2):
-                            channel = first + TILES * (2 * t + e)
+                            channel = first + TILES * (4 * e + t)
                             if channel < C:
                                 at = ((image * H + i) * W + j) * C + channel
                                 n = 4 * TILES * m + 2 * below + e
@@ -541,7 +549,7 @@ def _rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
                     a0, a1, a2, a3 = T[at], T[at + PAIR], T[at + PART], T[at + PART + PAIR]
                     for m in range(COLUMN_TILES):
                         multiply(d, 4 * m, a0, a1, a2, a3, table, 2 * (m * STEPS + s))
-                channel = first + TILES * g + tile
+                channel = first + TILES * (4 * (g % 2) + g // 2) + tile
                 if channel < C:
                     write(y, ((image * C + channel) * H + i) * W, d, 0, t)
                 if PAIR > 0 and channel + 1 < C:
