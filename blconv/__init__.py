@@ -2,6 +2,7 @@
 
 from blconv import functional as functional
 from blconv import reference as reference
+from blconv.block import BandLimitedBlock as BandLimitedBlock
 from blconv.convert import band_limit as band_limit
 from blconv.convert import calibrate as calibrate
 from blconv.convert import set_compression as set_compression

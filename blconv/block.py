@@ -26,7 +26,7 @@ from blconv.energy import EnergyBand
 from blconv.geometry import Geometry
 from blconv.layers import BandLimitedConv2d
 from blconv.lowpass import is_channels_last
-from blconv.signs import Rectify, hold_back, laid_out, pack
+from blconv.signs import Rectify, hold_back, rectify
 from blconv.spectral import analyse, contract, synthesise
 
 SOURCE, RECTIFIED = "_band_limited_source", "_rectified_version"
@@ -72,7 +72,8 @@ class BlockConv2d(BandLimitedConv2d):
 class BlockNorm2d(nn.BatchNorm2d):
     """A BatchNorm that keeps its input's coefficients for the backward pass where it is told them.
 
-    With `rectify` it applies the ReLU that follows too, which `BlockReLU` then skips.
+    With `rectify` it then applies the ReLU that follows too, which `BlockReLU` skips: its output is
+    that of both.
     """
 
     rectify = False
@@ -173,7 +174,7 @@ class Normalise(torch.autograd.Function):
         factor: float,
         eps: float,
         geometry: Geometry,
-        rectify: bool,
+        rectified: bool,
     ) -> Tensor:
         """Normalise y (batch, channels, H, W), by its own statistics or by those given.
 
@@ -182,7 +183,7 @@ class Normalise(torch.autograd.Function):
         normal, *state, backend = torch._batch_norm_impl_index(
             y, gamma, beta, mean, variance, by_batch, factor, eps, torch.backends.cudnn.enabled
         )
-        bits = pack(normal.relu_() <= 0) if rectify else None
+        bits = rectify(normal, inplace=True)[1] if rectified else None
         given = (None, None) if by_batch else (mean, variance)
         ctx.save_for_backward(coefficients, bias, gamma, *given, *state, bits)
         ctx.settings = by_batch, eps, backend, geometry, is_channels_last(y), is_channels_last(normal)
@@ -192,11 +193,13 @@ class Normalise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Make y again, then as torch does; differentiable, by way of the coefficients."""
         coefficients, bias, gamma, mean, variance, *state, reserve, bits = ctx.saved_tensors
-        by_batch, eps, backend, geometry, channels_last, packed_channels_last = ctx.settings
+        by_batch, eps, backend, geometry, channels_last, bits_channels_last = ctx.settings
         if bits is not None:
-            grad = hold_back(laid_out(grad, channels_last=packed_channels_last), bits)
-        y = _add(synthesise(coefficients, geometry, channels_last=channels_last), bias)
+            grad = hold_back(grad, bits, channels_last=bits_channels_last)
         needs = ctx.needs_input_grad
+        y = grad  # given statistics make an affine map: what y was matters to gamma's gradient alone
+        if by_batch or needs[3]:
+            y = _add(synthesise(coefficients, geometry, channels_last=channels_last), bias)
         to_y, to_gamma, to_beta = torch.ops.aten._batch_norm_impl_index_backward(
             backend, y, grad, gamma, mean, variance, *state, by_batch, eps,
             [needs[0], needs[3], needs[4]], reserve,

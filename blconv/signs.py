@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blconv.kernels.limits import TYPES, is_installed
 from blconv.lowpass import is_channels_last
 
 
@@ -28,8 +29,29 @@ def unpack(bits: Tensor, like: Tensor) -> Tensor:
     return flat if order is like else flat.movedim(-1, 1)
 
 
-def hold_back(grad: Tensor, bits: Tensor) -> Tensor:
-    """The gradient of ReLU's input: that of its output, and zero where the bit is set."""
+def rectify(x: Tensor, *, inplace: bool = False) -> tuple[Tensor, Tensor]:
+    """max(x, 0), and the bits of the elements that were held back."""
+    if _runs_kernels(x) and (x.is_contiguous() or is_channels_last(x)):
+        from blconv.kernels import signs  # where it is used: Numba is slow to import
+
+        y = x if inplace else torch.empty_like(x)
+        bits = signs.rectify(x, y)
+        torch.autograd.graph.increment_version(y)
+        return y, bits
+    y = x.relu_() if inplace else x.relu()
+    return y, pack(y <= 0)
+
+
+def hold_back(grad: Tensor, bits: Tensor, *, channels_last: bool) -> Tensor:
+    """The gradient of ReLU's input: that of its output, and zero where the bit is set.
+
+    `channels_last` is the layout of ReLU's output, and so of the bits. Differentiable.
+    """
+    grad = grad.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    if _runs_kernels(grad) and not torch.is_grad_enabled():
+        from blconv.kernels import signs
+
+        return signs.hold_back(grad, bits)
     return grad.masked_fill(unpack(bits, grad), 0)
 
 
@@ -41,8 +63,8 @@ class Rectify(torch.autograd.Function):
         """Return the positive part of x, of any shape."""
         if inplace:
             ctx.mark_dirty(x)
-        y = x.relu_() if inplace else x.relu()
-        ctx.save_for_backward(pack(y <= 0))
+        y, bits = rectify(x, inplace=inplace)
+        ctx.save_for_backward(bits)
         ctx.channels_last = is_channels_last(y)
         return y
 
@@ -50,12 +72,11 @@ class Rectify(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """Pass the gradient on where x was positive."""
         (bits,) = ctx.saved_tensors
-        return hold_back(laid_out(grad, channels_last=ctx.channels_last), bits), None
+        return hold_back(grad, bits, channels_last=ctx.channels_last), None
 
 
-def laid_out(grad: Tensor, *, channels_last: bool) -> Tensor:
-    """`grad` in the layout in which the bits of the forward pass were packed."""
-    return grad.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+def _runs_kernels(x: Tensor) -> bool:
+    return x.device.type == "cuda" and x.dtype in TYPES and is_installed()
 
 
 def _in_memory_order(x: Tensor) -> Tensor:

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import resnet18
 
-from blconv import BandLimitedConv2d, band_limit
-from blconv.block import BandLimitedBlock, BlockConv2d, BlockReLU
-from blconv.signs import Rectify, pack, unpack
+from blconv import BandLimitedBlock, BandLimitedConv2d, EnergyBand, band_limit
+from blconv.block import BlockConv2d, BlockReLU
 from blrobust.models.resnet import resnet20
 
 BAND = {"compression": 0.75, "fft_size": "compact", "method": "spectral"}
@@ -182,32 +181,6 @@ def test_coefficients_more_than_the_pixels_are_not_kept():
     assert bytes_of_images(block, 8) == 8 * 8 * (4 * coefficients + 4 * 256 + 256 / 8)
 
 
-def test_signs():
-    for shape in [(3, 5, 2, 7), (2, 8, 4, 4), (1,), (), (0, 3), (9,)]:
-        held = torch.rand(shape) < 0.4
-        bits = pack(held)
-        assert (bits.dtype, bits.numel()) == (torch.uint8, -(-held.numel() // 8))
-        assert torch.equal(unpack(bits, held), held)
-    held = (torch.rand(2, 5, 3, 7) < 0.4).contiguous(memory_format=torch.channels_last)
-    assert torch.equal(unpack(pack(held), held), held)
-
-
-@pytest.mark.parametrize("inplace", [False, True])
-def test_the_relu_is_torchs(inplace):
-    special = torch.tensor([-1.0, -0.0, 0.0, 1e-30, 2.0, torch.inf, -torch.inf, torch.nan])
-    x = special[torch.randint(8, (2, 3, 5, 7))].requires_grad_()
-    grad = special[torch.randint(8, (2, 3, 5, 7))]
-    relu = BlockReLU(inplace)
-    given = x * 1
-    y, wanted = relu(given), F.relu(x)
-    assert (y is given) == inplace
-    torch.testing.assert_close(y, wanted, rtol=0, atol=0, equal_nan=True)
-    found, expected = (torch.autograd.grad(out, x, grad)[0] for out in (y, wanted))
-    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
-    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x: Rectify.apply(x * 1, inplace), x)
-
-
 def networks():
     return {"resnet18": resnet18(num_classes=5), "resnet20": resnet20(classes=5)}
 
@@ -227,6 +200,13 @@ def test_whole_networks(name, training):
     assert_same(run(fused, x, grad), run(plain, x, grad), 1e-8)
     fused.load_state_dict(plain.state_dict())
     plain.load_state_dict(fused.state_dict())
+
+
+def test_the_own_network_joins_what_follows_each_other():
+    model = band_limit(resnet20(), 0.75, fuse=True, **KEEP)
+    joined = [name for name, module in model.named_modules() if getattr(module, "rectify", False)]
+    assert joined == ["1", *(f"{i}.bn1" for i in range(3, 12))]
+    assert sum(type(module) is BlockReLU for module in model.modules()) == 10
 
 
 def test_which_relus_are_joined_in_a_resnet():
@@ -387,6 +367,31 @@ def test_a_frozen_network_has_gradients_of_its_input_alone():
     found, wanted = (torch.autograd.grad(model(x).square().sum(), x)[0] for model in (block, plain))
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
     assert not block(x.detach()).requires_grad
+
+
+def test_energy_bands_of_each_batch():
+    chain = layers()
+    plain = band_limit(copy.deepcopy(chain), EnergyBand(0.2), fft_size="compact", method="lowpass")
+    block = BandLimitedBlock(*chain, compression=EnergyBand(0.2), **KEEP)
+    x, grad = torch.randn(3, 4, 11, 7).double(), torch.randn(3, 6, 11, 7).double()
+    assert "Normalise" in str(block(x).grad_fn)
+    block.load_state_dict(plain.state_dict())
+    assert_same(run(block, x, grad), run(plain, x, grad))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_in_single_precision_on_any_device(device, layout, training):
+    chain = layers({"kernel_size": 3, "padding": 1}).train(training)
+    plain = reference(chain)
+    block = BandLimitedBlock(*copy.deepcopy(chain).float(), **BAND).train(training).to(device)
+    x, grad = torch.randn(5, 4, 11, 7).double(), torch.randn(5, 6, 11, 7).double()
+    given, around = (t.float().to(device, memory_format=layout) for t in (x, grad))
+    assert block(given).is_contiguous(memory_format=layout)
+    block.load_state_dict(chain.state_dict())
+    found = run(block, given, around)
+    for a, b in zip(found, run(plain, x, grad), strict=True):
+        torch.testing.assert_close(a.cpu().to(b.dtype), b, rtol=1e-3, atol=1e-3)
 
 
 def test_two_passes_before_one_backward_and_checkpoints():
