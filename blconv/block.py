@@ -10,7 +10,8 @@ enough to make it again; and ReLU needs one bit an element. A block keeps
 
 The convolution hands Y to the BatchNorm as an attribute of the tensor y, so that no layer needs to
 know another: whatever stands between the two or takes the place of one of them, the result is right,
-and only the saving is lost. What a BatchNorm must be told is that a ReLU follows (`blconv.chains`). Where the layer is not computed in the spectral form, all three are torch's own.
+and only the saving is lost. What a BatchNorm must be told is that a ReLU follows
+(`blconv.chains`). Where the convolution is not computed in the spectral form, all three are torch's.
 """
 
 import math
