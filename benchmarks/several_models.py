@@ -1,6 +1,6 @@
 """Time of one training step of ResNet-20, each model alone and six side by side.
 
-    python benchmarks/training_step.py [--device cpu|cuda] [--batch 128] [--steps 60]
+    python benchmarks/several_models.py [--device cpu|cuda] [--batch 128] [--steps 60]
 
 Pixels are random: the time does not depend on them. On CUDA a step is one captured graph.
 """

@@ -1,0 +1,159 @@
+"""A whole training step of the authors' ResNet-18 on 32 x 32 images: time and peak memory.
+
+    python benchmarks/training_step.py [--device cuda|cpu] [--batch 512] [--doc docs/performance.md]
+
+Forward, loss, backward and SGD with momentum, channels_last; on a GPU one captured graph a step. A
+ratio below 1 is faster, or smaller, than the ordinary network, which takes turns with the other in the
+same process. fft50 is a nominal compression of 0.48 and fft85 of 0.84, both of "compact" size; the
+1x1 shortcuts stay ordinary. Memory is the peak of an eager step with weights, gradients and momentum.
+Writes training_step-DEVICE.json after every row, and a .md beside it.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import report
+import torch
+import torch.nn.functional as F
+from timing import Step, milliseconds, ratio, reason, release, repeatable, set_precision
+from torch import Tensor, nn
+
+from blconv import band_limit
+from blrobust.models.resnet import resnet18
+
+PRECISIONS = {"tf32": False, "bf16 autocast": True}
+NETWORKS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "fft50": lambda model: band_limit(model, 0.48, fft_size="compact"),
+    "fft50, fused": lambda model: band_limit(model, 0.48, fft_size="compact", fuse=True),
+    "fft85": lambda model: band_limit(model, 0.84, fft_size="compact"),
+    "fft85, fused": lambda model: band_limit(model, 0.84, fft_size="compact", fuse=True),
+}
+# (time, peak memory) that the better of plain and fused must reach.
+GOALS = {"fft50": (1.0, 0.85), "fft85": (0.8, 0.6)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network at a precision; ratios to the ordinary one, `None` for it and where there is a note."""
+
+    precision: str
+    network: str
+    ms: float | None = None
+    ratio: float | None = None
+    peak_mb: float | None = None
+    peak_ratio: float | None = None
+    note: str = ""
+
+
+def prepare(
+    change: Callable[[nn.Module], nn.Module], batch: int, autocast: bool, device: torch.device
+) -> tuple[Step, int]:
+    """A training step on random images, and the most bytes that it holds (0 on a CPU)."""
+    release()
+    cuda = device.type == "cuda"
+    before = torch.cuda.memory_allocated() if cuda else 0
+    model = change(resnet18().to(device).to(memory_format=torch.channels_last))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+    images = torch.randn(batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (batch,), device=device)
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            loss = F.cross_entropy(model(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.detach()
+
+    if not cuda:
+        return repeatable(step, device), 0
+    # The same stream as the capture's: gradients are accumulated on the stream where they were first.
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+        release()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+    torch.cuda.synchronize()
+    return repeatable(step, device, stream), torch.cuda.max_memory_allocated() - before
+
+
+def measure(precision: str, arguments: argparse.Namespace, add: Callable[[Row], None]) -> None:
+    """Give `add` a row for the ordinary network and for each of `NETWORKS`."""
+    device, autocast = torch.device(arguments.device), PRECISIONS[precision]
+    set_precision("tf32")
+    base, base_peak = prepare(lambda model: model, arguments.batch, autocast, device)
+    (times,) = milliseconds([base], device, arguments.rounds)
+    add(Row(precision, "ordinary", statistics.median(times), peak_mb=base_peak / 2**20 or None))
+    for name, change in NETWORKS.items():
+        try:
+            step, peak = prepare(change, arguments.batch, autocast, device)
+            base_times, times = milliseconds([base, step], device, arguments.rounds)
+        except Exception as error:  # a network that cannot be measured costs its row
+            add(Row(precision, name, note=reason(error)))
+            continue
+        peaks = (peak / 2**20, peak / base_peak) if base_peak else (None, None)
+        add(Row(precision, name, statistics.median(times), ratio(times, base_times), *peaks))
+        del step
+
+
+def table(rows: list[Row]) -> list[str]:
+    """The rows, then the goals, in markdown."""
+    lines = ["| precision | network | ms | ratio | MB | ratio |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        figures = [_shown(row.ms, ".2f"), _shown(row.ratio, ".2f"), _shown(row.peak_mb, ".0f")]
+        last = f"**{row.peak_ratio:.2f}**" if row.peak_ratio else row.note
+        lines.append("| " + " | ".join([row.precision, row.network, *figures, last]) + " |")
+    lines += ["", "| goal | must: time, memory | plain | fused |", "|---|---|---|---|"]
+    for precision in PRECISIONS:
+        for name, (must_time, must_memory) in GOALS.items():
+            found = [r for r in rows if r.precision == precision and r.network.startswith(name)]
+            cells = [f"{_shown(r.ratio, '.2f')}, {_shown(r.peak_ratio, '.2f')}" for r in found]
+            if cells:
+                lines.append(
+                    f"| {name}, {precision} | {must_time:g}, {must_memory:g} | {' | '.join(cells)} |"
+                )
+    return lines
+
+
+def _shown(figure: float | None, form: str) -> str:
+    return "-" if figure is None else format(figure, form)
+
+
+def main() -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=there, choices=["cuda", "cpu"])
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--doc", type=Path, help="fill the table of this document")
+    arguments = parser.parse_args()
+    path = arguments.out / f"training_step-{arguments.device}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    where = report.facts(torch.device(arguments.device)) | {"batch": str(arguments.batch)}
+    rows: list[Row] = []
+
+    def add(row: Row) -> None:
+        rows.append(row)
+        path.write_text(json.dumps({"where": where, "rows": [asdict(r) for r in rows]}, indent=1) + "\n")
+        print(row, flush=True)
+
+    for precision in arguments.precisions:
+        measure(precision, arguments, add)
+    lines = [report.headline(where), "", *table(rows)]
+    path.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    print("\n".join(table(rows)))
+    if arguments.doc:
+        report.fill(arguments.doc, f"training_step-{arguments.device}", lines)
+
+
+if __name__ == "__main__":
+    main()
