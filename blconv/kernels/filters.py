@@ -21,8 +21,9 @@ from blconv.kernels.kernel import Kernel
 from blconv.kernels.transforms import Memory
 from blconv.kernels.warp import loader, storer, tf32
 
-OUTPUTS, INPUTS = 32, 8  # channels of a block
+OUTPUTS, INPUTS = 32, 8  # channels of a block: a lane an output, a warp an input channel
 BLOCKS = 512  # wanted: enough to fill a GPU of 132 multiprocessors several times
+AHEAD = 4  # frequencies that folding reads at once
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Filters:
     @property
     def run(self) -> int:
         """Frequencies of a block."""
-        return max(1, self.coefficients * self.tiles // BLOCKS)
+        return -(-self.coefficients * self.tiles // BLOCKS)
 
     @property
     def runs(self) -> int:
@@ -72,7 +73,8 @@ def fold(filters: Filters) -> Kernel:
 
 
 def _shared(filters: Filters) -> int:
-    return 4 * OUTPUTS * (INPUTS * filters.taps + 1)
+    """Bytes of a block's filters, a row of INPUTS * taps numbers an output channel, without bank conflicts."""
+    return 4 * OUTPUTS * (INPUTS * filters.taps | 1)
 
 
 def _pack(filters: Filters) -> Callable[..., None]:
@@ -80,7 +82,7 @@ def _pack(filters: Filters) -> Callable[..., None]:
         filters.channels, filters.outputs, filters.taps, filters.coefficients, filters.parts,
     )  # fmt: skip
     TILES, RUN, ROW = filters.tiles, filters.run, INPUTS * filters.taps
-    ACROSS = -(-O // OUTPUTS)
+    ACROSS, STRIDE, PIECES = -(-O // OUTPUTS), ROW | 1, -(-ROW // 32)
     load, wave, store = loader(filters.memory, 1), loader("float32", 2), storer(filters.memory, 1)
 
     def rounded(x):  # type: ignore[no-untyped-def]
@@ -93,18 +95,21 @@ def _pack(filters: Filters) -> Callable[..., None]:
 
     def pack(w, V, waves):  # type: ignore[no-untyped-def]
         staged = cuda.shared.array(0, float32)
-        thread = cuda.threadIdx.x
+        lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
         tile, first = cuda.blockIdx.x % TILES, RUN * (cuda.blockIdx.x // TILES)
         o0, c0 = OUTPUTS * (tile % ACROSS), INPUTS * (tile // ACROSS)
-        for n in range(thread, OUTPUTS * ROW, OUTPUTS * INPUTS):
-            at, rest = n // ROW, n % ROW
-            if o0 + at < O and c0 + rest // TAPS < C:
-                staged[at * (ROW + 1) + rest] = load(w, ((o0 + at) * C + c0) * TAPS + rest)
+        for r in range(OUTPUTS // INPUTS):
+            row = warp + INPUTS * r
+            start = (min(o0 + row, O - 1) * C + c0) * TAPS
+            for n in range(PIECES):
+                at = lane + 32 * n
+                if at < ROW:
+                    staged[row * STRIDE + at] = load(w, start + min(at, (C - c0) * TAPS - 1))
         cuda.syncthreads()
-        o, c = thread % OUTPUTS, thread // OUTPUTS
+        o, c = lane, warp
         taps = cuda.local.array(TAPS, float32)
         for k in range(TAPS):
-            taps[k] = staged[o * (ROW + 1) + c * TAPS + k]
+            taps[k] = staged[o * STRIDE + c * TAPS + k]
         o, c = o0 + o, c0 + c
         if o < O and c < C:
             for q in range(first, min(first + RUN, Q)):
@@ -128,34 +133,47 @@ def _fold(filters: Filters) -> Callable[..., None]:
         filters.channels, filters.outputs, filters.taps, filters.coefficients, filters.parts,
     )  # fmt: skip
     TILES, RUN, ROW = filters.tiles, filters.run, INPUTS * filters.taps
-    ACROSS = -(-O // OUTPUTS)
+    ACROSS, STRIDE, PIECES = -(-O // OUTPUTS), ROW | 1, -(-ROW // 32)
     load, wave = loader(filters.memory, 1), loader("float32", 2)
+
+    def real(V, at):  # type: ignore[no-untyped-def]
+        return load(V, at), float32(0)
+
+    def both(V, at):  # type: ignore[no-untyped-def]
+        re = load(V, at) + load(V, at + (2 * C + 1) * O)
+        return re, load(V, at + O) - load(V, at + 2 * C * O)
+
+    read = cuda.jit(real if PARTS == 1 else both, device=True, inline=True)
 
     def fold(V, sums, waves):  # type: ignore[no-untyped-def]
         staged = cuda.shared.array(0, float32)
-        thread = cuda.threadIdx.x
+        lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
         tile, run = cuda.blockIdx.x % TILES, cuda.blockIdx.x // TILES
         o0, c0 = OUTPUTS * (tile % ACROSS), INPUTS * (tile // ACROSS)
-        o, c = thread % OUTPUTS, thread // OUTPUTS
+        place = min(c0 + warp, C - 1) * (PARTS * O) + min(o0 + lane, O - 1)
+        last = min(RUN * run + RUN, Q) - 1
         taps = cuda.local.array(TAPS, float32)
+        re = cuda.local.array(AHEAD, float32)
+        im = cuda.local.array(AHEAD, float32)
         for k in range(TAPS):
             taps[k] = 0
-        if o0 + o < O and c0 + c < C:
-            for q in range(RUN * run, min(RUN * run + RUN, Q)):
-                at = ((q * PARTS) * C + c0 + c) * (PARTS * O) + o0 + o
-                re, im = load(V, at), float32(0)
-                if PARTS == 2:
-                    re += load(V, at + (2 * C + 1) * O)
-                    im = load(V, at + O) - load(V, at + 2 * C * O)
-                for k in range(TAPS):
-                    cosine, sine = wave(waves, 2 * (q * TAPS + k))
-                    taps[k] += re * cosine + im * sine
+        for start in range(RUN * run, last + 1, AHEAD):
+            for n in range(AHEAD):
+                re[n], im[n] = read(V, min(start + n, last) * (PARTS * PARTS * C * O) + place)
+            for n in range(AHEAD):
+                if start + n <= last:
+                    for k in range(TAPS):
+                        cosine, sine = wave(waves, 2 * ((start + n) * TAPS + k))
+                        taps[k] += re[n] * cosine + im[n] * sine
         for k in range(TAPS):
-            staged[o * (ROW + 1) + c * TAPS + k] = taps[k]
+            staged[lane * STRIDE + warp * TAPS + k] = taps[k]
         cuda.syncthreads()
-        for n in range(thread, OUTPUTS * ROW, OUTPUTS * INPUTS):
-            at, rest = n // ROW, n % ROW
-            if o0 + at < O and c0 + rest // TAPS < C:
-                sums[((run * O + o0 + at) * C + c0) * TAPS + rest] = staged[at * (ROW + 1) + rest]
+        for r in range(OUTPUTS // INPUTS):
+            row = warp + INPUTS * r
+            start = ((run * O + o0 + row) * C + c0) * TAPS
+            for n in range(PIECES):
+                at = lane + 32 * n
+                if at < ROW and at < (C - c0) * TAPS and o0 + row < O:
+                    sums[start + at] = staged[row * STRIDE + at]
 
     return fold

@@ -9,7 +9,7 @@ from torch import Tensor
 from blconv.geometry import Geometry
 
 MAX_TAPS = 49
-SHARED_BYTES = 100 * 1024  # of a block, at most, so that two share a multiprocessor
+SHARED_BYTES = 112 * 1024  # of a block, at most, so that two share a multiprocessor
 FRAGMENTS = 32  # vectors of 4 of a constant matrix that a lane holds, both halves of a split together
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -35,8 +35,7 @@ Precision = Literal["tf32", "split"]
 Memory = Literal["float32", "bfloat16", "float16"]
 
 READ_AT_ONCE = 64  # numbers that a lane has in flight, at most
-# Bytes of T that make a block of 32 or 16 channels worth while: above, too few blocks share a multiprocessor.
-SHARED_BYTES = {4: 56 * 1024, 2: 100 * 1024}
+SHARED_BYTES = 112 * 1024  # of a block, at most, so that two share a multiprocessor
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,14 @@ class Planes:
     def tiles(self) -> int:
         """Tiles of 8 channels that a block owns: as many as are read at once and fit."""
         for tiles in (4, 2):
-            if self.channels % tiles == 0 and self._shared(tiles) <= SHARED_BYTES[tiles]:
+            if self.channels % tiles == 0 and self._shared(tiles) <= SHARED_BYTES:
                 return tiles
         return 1
 
     @property
     def warps(self) -> int:
-        """Warps of a block."""
-        return 8 if self.height >= 24 else 4 if self.height > 4 else 2
+        """Warps of a block: few, for all to have as many rows as are read ahead."""
+        return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
 
     @property
     def row_stride(self) -> int:
