@@ -56,7 +56,7 @@ def test_the_kernels_read_before_they_write_and_spill_nothing(capability, dtype)
         assert ".local" not in ptx
         assert not re.search(r"\.f64\b", body)
         assert body[: body.index("st.global")].count("ld.global") == loads
-        assert "0 bytes spill stores, 0 bytes spill loads" in kernel.cubin(capability)[2]
+        assert "0 bytes spill stores, 0 bytes spill loads" in kernel.compiled(capability)[1]
 
 
 def check_kernels(device):

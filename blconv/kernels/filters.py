@@ -62,14 +62,14 @@ class Filters:
 def pack(filters: Filters) -> Kernel:
     """The kernel (w, V, waves), of runs * tiles blocks."""
     pointer = "float32*" if filters.memory == "float32" else "uint16*"
-    return Kernel(_pack(filters), (pointer, pointer, "float32*"), OUTPUTS * INPUTS, _shared(filters))
+    return Kernel(_pack(filters), (pointer, pointer, "float32*"), OUTPUTS * INPUTS, _shared(filters), filters)
 
 
 @lru_cache(maxsize=256)
 def fold(filters: Filters) -> Kernel:
     """The kernel (V, sums, waves), of runs * tiles blocks; sums (runs, O, C, taps) are float32."""
     pointer = "float32*" if filters.memory == "float32" else "uint16*"
-    return Kernel(_fold(filters), (pointer, "float32*", "float32*"), OUTPUTS * INPUTS, _shared(filters))
+    return Kernel(_fold(filters), (pointer, "float32*", "float32*"), OUTPUTS * INPUTS, _shared(filters), filters)
 
 
 def _shared(filters: Filters) -> int:

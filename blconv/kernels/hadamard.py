@@ -75,4 +75,4 @@ def kernel(threads: int) -> Kernel:
             out[place] = first - third
             out[place + 1] = first + second
 
-    return Kernel(hadamard, SIGNATURE, threads)
+    return Kernel(hadamard, SIGNATURE, threads, constants=threads)

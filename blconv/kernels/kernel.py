@@ -6,7 +6,6 @@ current stream, which is also what makes CUDA graphs and several streams work.
 """
 
 import ctypes
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
@@ -14,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from blconv.kernels import cache
 
 STATIC_SHARED_BYTES = 48 * 1024  # a kernel that wants more must say so to the driver
 _compiling = Lock()
@@ -25,14 +26,15 @@ class Kernel:
 
     `function` is plain Python in Numba's CUDA dialect. `signature` names its parameters' types:
     "float32*", "uint16*" (bfloat16 and float16 by their bits), "int32*", "int64", "int32", "float32".
-    `threads` a block; `shared_bytes` of dynamic shared memory.
+    `threads` a block; `shared_bytes` of dynamic shared memory. `constants`, whose repr says all that the
+    function was made from, lets its machine code be kept on disk (`blconv.kernels.cache`).
     """
 
     function: Callable[..., None]
     signature: tuple[str, ...]
     threads: int
     shared_bytes: int = 0
-    max_registers: int | None = None
+    constants: object = None
     _loaded: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def ptx(self, capability: tuple[int, int]) -> str:
@@ -45,17 +47,20 @@ class Kernel:
         )
         return text
 
-    def cubin(self, capability: tuple[int, int]) -> tuple[bytes, str, str]:
-        """The machine code, the name of its entry, and what the assembler says of its resources."""
+    def cubin(self, capability: tuple[int, int]) -> bytes:
+        """The machine code for a compute capability: kept from an earlier run, or compiled now."""
+        if self.constants is None:
+            return self.compiled(capability)[0]
+        name = f"{self.function.__name__} {self.signature} {self.constants!r} {capability}"
+        return cache.kept(name, lambda: self.compiled(capability)[0])
+
+    def compiled(self, capability: tuple[int, int]) -> tuple[bytes, str]:
+        """The machine code, and what the assembler says of its resources; needs no GPU."""
         from cuda.core import Linker, LinkerOptions, ObjectCode
 
-        text = self.ptx(capability)
-        entry = re.search(r"\.entry\s+(\w+)", text)
-        assert entry is not None
-        arch = f"sm_{capability[0]}{capability[1]}"
-        options = LinkerOptions(arch=arch, max_register_count=self.max_registers, ptxas_options=["-v"])
-        linker = Linker(ObjectCode.from_ptx(text.encode()), options=options)
-        return linker.link("cubin").code, entry.group(1), linker.get_info_log()
+        options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", ptxas_options=["-v"])
+        linker = Linker(ObjectCode.from_ptx(self.ptx(capability).encode()), options=options)
+        return linker.link("cubin").code, linker.get_info_log()
 
     def launch(self, blocks: int, *arguments: Tensor | int | float) -> None:
         """Start `blocks` blocks on the current stream of the first tensor's device.
@@ -84,10 +89,10 @@ class Kernel:
 
         with _compiling:
             if index not in self._loaded:
-                code, name, _ = self.cubin(torch.cuda.get_device_capability(index))
+                code = self.cubin(torch.cuda.get_device_capability(index))
                 status, module = driver.cuModuleLoadData(code)
                 _check(status)
-                status, function = driver.cuModuleGetFunction(module, name.encode())
+                status, (function,) = driver.cuModuleEnumerateFunctions(1, module)
                 _check(status)
                 if self.shared_bytes > STATIC_SHARED_BYTES:
                     attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES

@@ -73,7 +73,7 @@ def rectifier(dtype: torch.dtype) -> Kernel:
                     y[j + i * count] = 0 if held else numbers[i]
             bits[j] = byte
 
-    return Kernel(rectify, _signature(dtype), THREADS)
+    return Kernel(rectify, _signature(dtype), THREADS, constants=dtype)
 
 
 @lru_cache
@@ -91,7 +91,7 @@ def holder(dtype: torch.dtype) -> Kernel:
                 if j + i * count < elements:
                     out[j + i * count] = 0 if (byte >> i) & 1 else numbers[i]
 
-    return Kernel(hold_back, _signature(dtype), THREADS)
+    return Kernel(hold_back, _signature(dtype), THREADS, constants=dtype)
 
 
 def _signature(dtype: torch.dtype) -> tuple[str, ...]:

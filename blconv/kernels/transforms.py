@@ -115,7 +115,7 @@ def _column_stride(tiles: int) -> int:
 def analysis(planes: Planes) -> Kernel:
     """The kernel (x, z, columns, rows, images): tables `from` of the columns (-sin) and the rows (+sin)."""
     signature = (_pointer(planes), _pointer(planes), "float32*", "float32*", "int64")
-    return Kernel(_analysis(planes), signature, 32 * planes.warps, planes.shared_bytes)
+    return Kernel(_analysis(planes), signature, 32 * planes.warps, planes.shared_bytes, planes)
 
 
 @lru_cache(maxsize=256)
@@ -124,7 +124,7 @@ def synthesis(planes: Planes) -> Kernel:
     (-sin) where channels are last, and `right` where they are not.
     """
     signature = (_pointer(planes), _pointer(planes), "float32*", "float32*", "int64")
-    return Kernel(_synthesis(planes), signature, 32 * planes.warps, planes.shared_bytes)
+    return Kernel(_synthesis(planes), signature, 32 * planes.warps, planes.shared_bytes, planes)
 
 
 def _pointer(planes: Planes) -> str:
