@@ -12,8 +12,9 @@ derivative is made of the same operators. `axes` are the numbers of two `AxisWav
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +29,11 @@ LIBRARY.define("pack(Tensor w, int[] taps) -> Tensor")
 LIBRARY.define("fold(Tensor v, int[] taps, int outputs, int channels) -> Tensor")
 LIBRARY.define("contract(Tensor z, Tensor w, int[] taps) -> Tensor")
 
-MEMORY = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+MEMORY: dict[torch.dtype, Literal["float32", "bfloat16", "float16"]] = {
+    torch.float32: "float32",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
 
 
 def coefficients(kept_rows: int, kept_columns: int) -> int:
@@ -160,11 +165,11 @@ LIBRARY.impl("pack", _pack, "CUDA")
 LIBRARY.impl("fold", _fold, "CUDA")
 LIBRARY.impl("contract", _contract, "CUDA")
 
-analyse = torch.ops.blconv.analyse
-synthesise = torch.ops.blconv.synthesise
-pack = torch.ops.blconv.pack
-fold = torch.ops.blconv.fold
-contract = torch.ops.blconv.contract
+analyse: Callable[..., Tensor] = torch.ops.blconv.analyse
+synthesise: Callable[..., Tensor] = torch.ops.blconv.synthesise
+pack: Callable[..., Tensor] = torch.ops.blconv.pack
+fold: Callable[..., Tensor] = torch.ops.blconv.fold
+contract: Callable[..., Tensor] = torch.ops.blconv.contract
 
 
 @torch.library.register_fake("blconv::analyse")

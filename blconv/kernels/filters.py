@@ -62,18 +62,20 @@ class Filters:
 def pack(filters: Filters) -> Kernel:
     """The kernel (w, V, waves), of runs * tiles blocks."""
     pointer = "float32*" if filters.memory == "float32" else "uint16*"
-    return Kernel(_pack(filters), (pointer, pointer, "float32*"), OUTPUTS * INPUTS, _shared(filters), filters)
+    signature = (pointer, pointer, "float32*")
+    return Kernel(_pack(filters), signature, OUTPUTS * INPUTS, _shared(filters), filters)
 
 
 @lru_cache(maxsize=256)
 def fold(filters: Filters) -> Kernel:
     """The kernel (V, sums, waves), of runs * tiles blocks; sums (runs, O, C, taps) are float32."""
     pointer = "float32*" if filters.memory == "float32" else "uint16*"
-    return Kernel(_fold(filters), (pointer, "float32*", "float32*"), OUTPUTS * INPUTS, _shared(filters), filters)
+    signature = (pointer, "float32*", "float32*")
+    return Kernel(_fold(filters), signature, OUTPUTS * INPUTS, _shared(filters), filters)
 
 
 def _shared(filters: Filters) -> int:
-    """Bytes of a block's filters, a row of INPUTS * taps numbers an output channel, without bank conflicts."""
+    """Bytes of a block's filters: INPUTS * taps numbers an output channel, without bank conflicts."""
     return 4 * OUTPUTS * (INPUTS * filters.taps | 1)
 
 
@@ -85,15 +87,15 @@ def _pack(filters: Filters) -> Callable[..., None]:
     ACROSS, STRIDE, PIECES = -(-O // OUTPUTS), ROW | 1, -(-ROW // 32)
     load, wave, store = loader(filters.memory, 1), loader("float32", 2), storer(filters.memory, 1)
 
-    def rounded(x):  # type: ignore[no-untyped-def]
+    def rounded(x):
         return tf32(x)
 
-    def same(x):  # type: ignore[no-untyped-def]
+    def same(x):
         return x
 
     leave = cuda.jit(rounded if filters.rounds else same, device=True, inline=True)
 
-    def pack(w, V, waves):  # type: ignore[no-untyped-def]
+    def pack(w, V, waves):
         staged = cuda.shared.array(0, float32)
         lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
         tile, first = cuda.blockIdx.x % TILES, RUN * (cuda.blockIdx.x // TILES)
@@ -136,16 +138,16 @@ def _fold(filters: Filters) -> Callable[..., None]:
     ACROSS, STRIDE, PIECES = -(-O // OUTPUTS), ROW | 1, -(-ROW // 32)
     load, wave = loader(filters.memory, 1), loader("float32", 2)
 
-    def real(V, at):  # type: ignore[no-untyped-def]
+    def real(V, at):
         return load(V, at), float32(0)
 
-    def both(V, at):  # type: ignore[no-untyped-def]
+    def both(V, at):
         re = load(V, at) + load(V, at + (2 * C + 1) * O)
         return re, load(V, at + O) - load(V, at + 2 * C * O)
 
     read = cuda.jit(real if PARTS == 1 else both, device=True, inline=True)
 
-    def fold(V, sums, waves):  # type: ignore[no-untyped-def]
+    def fold(V, sums, waves):
         staged = cuda.shared.array(0, float32)
         lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
         tile, run = cuda.blockIdx.x % TILES, cuda.blockIdx.x // TILES

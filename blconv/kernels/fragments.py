@@ -122,7 +122,9 @@ def _tf32(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1024)
-def on_device(kind: str, axis: AxisWaves, sign: int, vector: int, split: bool, device: torch.device) -> Tensor:
+def on_device(
+    kind: str, axis: AxisWaves, sign: int, vector: int, split: bool, device: torch.device
+) -> Tensor:
     """The table `kind` ("from", "to" or "right"), rounded, on a device, kept."""
     with torch.inference_mode(False), torch.no_grad():
         if kind == "from":

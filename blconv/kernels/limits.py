@@ -46,7 +46,7 @@ def _fits(height: int, width: int, kept_rows: int, kept_columns: int) -> bool:
     return shared <= SHARED_BYTES and 2 * fragments <= FRAGMENTS
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@torch.compiler.assume_constant_result
 def is_installed() -> bool:
     """Whether Numba's CUDA target and the driver's bindings are there, and the GPU is recent enough."""
     return _is_installed()

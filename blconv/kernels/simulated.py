@@ -25,8 +25,9 @@ _lock = threading.Lock()
 
 
 def mma(
-    a0: float, a1: float, a2: float, a3: float, b0: float, b1: float, c0: float, c1: float, c2: float, c3: float
-) -> tuple[np.float32, ...]:
+    a0: float, a1: float, a2: float, a3: float, b0: float, b1: float,
+    c0: float, c1: float, c2: float, c3: float,
+) -> tuple[np.float32, ...]:  # fmt: skip
     """The warp's product; see `blconv.kernels.warp`."""
     thread: Any = threading.current_thread()  # a thread of the simulator, which knows its place
     lane = thread.threadIdx.x % 32

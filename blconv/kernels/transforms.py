@@ -138,15 +138,15 @@ def _device(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _multiplier(split: bool) -> Callable[..., None]:
-    """The procedure c[at : at + 4] += A B: A at `a` of a constant table (its low half at a + low), B two numbers."""
+    """The procedure c[at : at + 4] += A B: A at `a` of a table (its low half at a + low), B two numbers."""
 
-    def once(c, at, table, a, low, b0, b1):  # type: ignore[no-untyped-def]
+    def once(c, at, table, a, low, b0, b1):
         c[at], c[at + 1], c[at + 2], c[at + 3] = mma(
             table[a], table[a + 1], table[a + 2], table[a + 3],
             b0, b1, c[at], c[at + 1], c[at + 2], c[at + 3],
         )  # fmt: skip
 
-    def thrice(c, at, table, a, low, b0, b1):  # type: ignore[no-untyped-def]
+    def thrice(c, at, table, a, low, b0, b1):
         h0, h1 = tf32(b0), tf32(b1)
         once(c, at, table, a, low, tf32(b0 - h0), tf32(b1 - h1))
         once(c, at, table, low + a, low, h0, h1)
@@ -159,10 +159,10 @@ def _multiplier(split: bool) -> Callable[..., None]:
 def _rounder(rounds: bool) -> Callable[..., float]:
     """How a number is prepared for the tensor cores; the 16-bit formats are exact as they are read."""
 
-    def rounded(x):  # type: ignore[no-untyped-def]
+    def rounded(x):
         return tf32(x)
 
-    def same(x):  # type: ignore[no-untyped-def]
+    def same(x):
         return x
 
     return _device(rounded if rounds else same)
@@ -172,7 +172,7 @@ def _table_reader(fragments: int) -> Callable[..., None]:
     """The procedure that fills a lane's local array with its `fragments` vectors of 4 of a constant table."""
     load = loader("float32", 4)
 
-    def read(table, source, lane):  # type: ignore[no-untyped-def]
+    def read(table, source, lane):
         for n in range(fragments):
             table[4 * n], table[4 * n + 1], table[4 * n + 2], table[4 * n + 3] = load(
                 source, 4 * (32 * n + lane)
@@ -191,19 +191,19 @@ def _row_reader(planes: Planes, enter: Callable[..., float]) -> Callable[..., No
     STEPS = steps_of(W, planes.vector)
     load = loader(planes.memory, TILES if planes.channels_last else planes.vector)
 
-    def channels_in_vectors(x, b, at, image, i, channel, t):  # type: ignore[no-untyped-def]
+    def channels_in_vectors(x, b, at, image, i, channel, t):
         line = (image * H + i) * W
         for s in range(2 * STEPS):
             values = load(x, (line + min(4 * s + t, W - 1)) * C + channel)
             for tile in range(TILES):
                 b[at + s * TILES + tile] = enter(values[tile])
 
-    def channels_one_by_one(x, b, at, image, i, channel, t):  # type: ignore[no-untyped-def]
+    def channels_one_by_one(x, b, at, image, i, channel, t):
         line = (image * H + i) * W
         for s in range(2 * STEPS):
             b[at + s] = enter(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
 
-    def pixels_in_fours(x, b, at, image, i, channel, t):  # type: ignore[no-untyped-def]
+    def pixels_in_fours(x, b, at, image, i, channel, t):
         for tile in range(TILES):
             line = ((image * C + channel + tile) * H + i) * W
             for s in range(STEPS // 2):
@@ -211,7 +211,7 @@ def _row_reader(planes: Planes, enter: Callable[..., float]) -> Callable[..., No
                 for n in range(4):
                     b[at + (4 * s + n) * TILES + tile] = enter(values[n])
 
-    def pixels_in_pairs(x, b, at, image, i, channel, t):  # type: ignore[no-untyped-def]
+    def pixels_in_pairs(x, b, at, image, i, channel, t):
         for tile in range(TILES):
             line = ((image * C + channel + tile) * H + i) * W
             for s in range(STEPS):
@@ -219,7 +219,7 @@ def _row_reader(planes: Planes, enter: Callable[..., float]) -> Callable[..., No
                 b[at + 2 * s * TILES + tile] = enter(values[0])
                 b[at + (2 * s + 1) * TILES + tile] = enter(values[1])
 
-    def pixels_one_by_one(x, b, at, image, i, channel, t):  # type: ignore[no-untyped-def]
+    def pixels_one_by_one(x, b, at, image, i, channel, t):
         for tile in range(TILES):
             line = ((image * C + channel + tile) * H + i) * W
             for s in range(2 * STEPS):
@@ -234,7 +234,7 @@ def _writer(tiles: int, memory: Memory, leave: Callable[..., float]) -> Callable
     """The procedure that writes d[i + 4 tile] + sign d[j + 4 tile] of all tiles: neighbouring channels."""
     store = storer(memory, tiles)
 
-    def write4(out, at, d, i, j, sign):  # type: ignore[no-untyped-def]
+    def write4(out, at, d, i, j, sign):
         store(
             out, at,
             (
@@ -243,10 +243,10 @@ def _writer(tiles: int, memory: Memory, leave: Callable[..., float]) -> Callable
             ),
         )  # fmt: skip
 
-    def write2(out, at, d, i, j, sign):  # type: ignore[no-untyped-def]
+    def write2(out, at, d, i, j, sign):
         store(out, at, (leave(d[i] + sign * d[j]), leave(d[i + 4] + sign * d[j + 4])))
 
-    def write1(out, at, d, i, j, sign):  # type: ignore[no-untyped-def]
+    def write1(out, at, d, i, j, sign):
         store(out, at, leave(d[i] + sign * d[j]))
 
     return _device({1: write1, 2: write2, 4: write4}[tiles])
@@ -270,9 +270,10 @@ def _analysis(planes: Planes) -> Callable[..., None]:
     rounds = not SPLIT and planes.memory == "float32"
     multiply, between = _multiplier(SPLIT), _rounder(not SPLIT)
     read_columns, read_rows = _table_reader(COLUMN_HELD // 4), _table_reader(ROW_HELD // 4)
-    read_pixels, write = _row_reader(planes, _rounder(rounds)), _writer(TILES, planes.memory, _rounder(rounds))
+    enter = leave = _rounder(rounds)
+    read_pixels, write = _row_reader(planes, enter), _writer(TILES, planes.memory, leave)
 
-    def analyse(x, z, columns, rows, images):  # type: ignore[no-untyped-def]
+    def analyse(x, z, columns, rows, images):
         T = cuda.shared.array(0, float32)
         lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
         g, t = lane // 4, lane % 4
@@ -352,20 +353,20 @@ def _coefficient_reader(planes: Planes) -> Callable[..., None]:
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     load = loader(planes.memory, TILES)
 
-    def one(value, tile):  # type: ignore[no-untyped-def]
+    def one(value, tile):
         return value
 
-    def several(values, tile):  # type: ignore[no-untyped-def]
+    def several(values, tile):
         return values[tile]
 
     pick = _device(one if TILES == 1 else several)
 
-    def real(z, e, image, images, u, v, channel):  # type: ignore[no-untyped-def]
+    def real(z, e, image, images, u, v, channel):
         values = load(z, image * C + channel)
         for tile in range(TILES):
             e[4 * tile], e[4 * tile + 1], e[4 * tile + 2], e[4 * tile + 3] = pick(values, tile), 0, 0, 0
 
-    def both(z, e, image, images, u, v, channel):  # type: ignore[no-untyped-def]
+    def both(z, e, image, images, u, v, channel):
         plane = images * (2 * C)
         q, back, keep = KH + (v - 1) * (2 * KH - 1) + KH - 1 + u, 2 * u, float32(1)
         if v == 0:
@@ -386,7 +387,7 @@ def _coefficient_reader(planes: Planes) -> Callable[..., None]:
 
 
 def _synthesis(planes: Planes) -> Callable[..., None]:
-    C, H, W = planes.channels, planes.height, planes.width
+    C, H = planes.channels, planes.height
     KH, KW = planes.kept_rows, planes.kept_columns
     TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
@@ -401,7 +402,7 @@ def _synthesis(planes: Planes) -> Callable[..., None]:
     read_coefficients = _coefficient_reader(planes)
     finish, last_held, last_sums = (_last_rows if planes.channels_last else _rows)(planes)
 
-    def synthesise(z, y, rows, columns, images):  # type: ignore[no-untyped-def]
+    def synthesise(z, y, rows, columns, images):
         T = cuda.shared.array(0, float32)
         lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
         g, t = lane // 4, lane % 4
@@ -455,7 +456,7 @@ def _last_rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
     multiply, read_table = _multiplier(SPLIT), _table_reader(HELD // 4)
     write = _writer(TILES, planes.memory, _rounder(False))
 
-    def finish(T, y, columns, table, d, image, first, warp, lane):  # type: ignore[no-untyped-def]
+    def finish(T, y, columns, table, d, image, first, warp, lane):
         g, t = lane // 4, lane % 4
         read_table(table, columns, lane)
         for i in range(warp, H, WARPS):
@@ -494,39 +495,37 @@ def _rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
     load = loader("float32", 2)
     store = storer(planes.memory, VECTOR)
 
-    def once(d, at, a0, a1, a2, a3, b0, b1):  # type: ignore[no-untyped-def]
+    def once(d, at, a0, a1, a2, a3, b0, b1):
         d[at], d[at + 1], d[at + 2], d[at + 3] = mma(
             a0, a1, a2, a3, b0, b1, d[at], d[at + 1], d[at + 2], d[at + 3]
         )
 
     once = _device(once)
 
-    def plain(d, at, a0, a1, a2, a3, table, b):  # type: ignore[no-untyped-def]
+    def plain(d, at, a0, a1, a2, a3, table, b):
         once(d, at, a0, a1, a2, a3, table[b], table[b + 1])
 
-    def thrice(d, at, a0, a1, a2, a3, table, b):  # type: ignore[no-untyped-def]
+    def thrice(d, at, a0, a1, a2, a3, table, b):
         h0, h1, h2, h3 = tf32(a0), tf32(a1), tf32(a2), tf32(a3)
-        once(
-            d, at, tf32(a0 - h0), tf32(a1 - h1), tf32(a2 - h2), tf32(a3 - h3), table[b], table[b + 1]
-        )
+        once(d, at, tf32(a0 - h0), tf32(a1 - h1), tf32(a2 - h2), tf32(a3 - h3), table[b], table[b + 1])
         once(d, at, h0, h1, h2, h3, table[TABLE + b], table[TABLE + b + 1])
         once(d, at, h0, h1, h2, h3, table[b], table[b + 1])
 
     multiply = _device(thrice if SPLIT else plain)
 
-    def write_fours(y, line, d, n, t):  # type: ignore[no-untyped-def]
+    def write_fours(y, line, d, n, t):
         for m in range(COLUMN_TILES // 2):
             j = 16 * m + 4 * t
             if j < W:
                 store(y, line + j, (d[8 * m + n], d[8 * m + n + 1], d[8 * m + n + 4], d[8 * m + n + 5]))
 
-    def write_pairs(y, line, d, n, t):  # type: ignore[no-untyped-def]
+    def write_pairs(y, line, d, n, t):
         for m in range(COLUMN_TILES):
             j = 8 * m + 2 * t
             if j < W:
                 store(y, line + j, (d[4 * m + n], d[4 * m + n + 1]))
 
-    def write_singly(y, line, d, n, t):  # type: ignore[no-untyped-def]
+    def write_singly(y, line, d, n, t):
         for m in range(COLUMN_TILES):
             for e in range(2):
                 j = 8 * m + 2 * t + e
@@ -535,7 +534,7 @@ def _rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
 
     write = _device({1: write_singly, 2: write_pairs, 4: write_fours}[VECTOR])
 
-    def finish(T, y, columns, table, d, image, first, warp, lane):  # type: ignore[no-untyped-def]
+    def finish(T, y, columns, table, d, image, first, warp, lane):
         g, t = lane // 4, lane % 4
         for n in range(HELD // 2):
             table[2 * n], table[2 * n + 1] = load(columns, 2 * (32 * n + lane))

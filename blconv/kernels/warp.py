@@ -16,7 +16,10 @@ from typing import Any
 
 from numba import config
 
-MMA = "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
+MMA = (
+    "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+    "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
+)
 WORDS = {1: "", 2: ".v2", 4: ".v4"}
 
 
@@ -65,7 +68,7 @@ if config.ENABLE_CUDASIM:
     )  # fmt: skip
 else:
     from llvmlite import ir
-    from numba.core import types
+    from numba import types
     from numba.cuda.extending import intrinsic
 
     _float, _int, _long = ir.FloatType(), ir.IntType(32), ir.IntType(64)
@@ -100,8 +103,9 @@ else:
 
     @intrinsic
     def mma(
-        typingctx: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any, c2: Any, c3: Any
-    ) -> Any:
+        typingctx: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any,
+        c0: Any, c1: Any, c2: Any, c3: Any,
+    ) -> Any:  # fmt: skip
         """(c0, c1, c2, c3) + A B; A and B hold numbers already rounded by `tf32`."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
