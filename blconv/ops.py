@@ -1,33 +1,39 @@
 """The CUDA operations of the spectral form as torch operators: differentiable, traceable, capturable.
 
-    z = analyse(x, axes)          pixels -> kept coefficients              z  (Q, batch, parts C)
-    Y = contract(z, w, waves...)  one product a frequency
-    y = synthesise(Y, axes, ...)  coefficients -> pixels
-    V = pack(w, ...)              filters -> their blocks                  V  (Q, parts C, parts O)
+    z = analyse(x, axes)           pixels -> kept coefficients             z  (Q, batch, parts C)
+    Y = contract(z, w, kind, ...)  one product a frequency                 Y  (Q, batch, parts O)
+    y = synthesise(Y, axes, ...)   coefficients -> pixels
+    V = pack(w, kind, ...)         filters -> their matrices               V  (Q, parts C, parts O)
 
 analyse and synthesise are each other's adjoint, so are pack and fold; contract saves z and w and packs
 again in its backward pass. So what is kept for the backward pass is z alone, and any order of
-derivative is made of the same operators. `axes` are the numbers of two `AxisWaves`: rows, columns;
-`taps` those of the filters: (taps, dilation) and (size, kept) of the rows, then of the columns.
+derivative is made of the same operators. `axes` are the numbers of two `AxisWaves`: rows, columns.
+`kind` and `numbers` name the table of `blconv.tables` that makes matrices of filters: "mixes" for the
+spectral form, "pixel_mixes" for the dense one, whose z are pixels (1, batch, H W C).
 """
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from blconv.band import AxisBand
 from blconv.kernels.fragments import AxisWaves
 from blconv.lowpass import is_channels_last
+from blconv.tables import constant
+
+if TYPE_CHECKING:
+    from blconv.kernels.filters import Filters
 
 LIBRARY = torch.library.Library("blconv", "DEF")
 LIBRARY.define("analyse(Tensor x, int[] axes) -> Tensor")
 LIBRARY.define("synthesise(Tensor z, int[] axes, int channels, bool channels_last) -> Tensor")
-LIBRARY.define("pack(Tensor w, int[] taps) -> Tensor")
-LIBRARY.define("fold(Tensor v, int[] taps, int outputs, int channels) -> Tensor")
-LIBRARY.define("contract(Tensor z, Tensor w, int[] taps) -> Tensor")
+LIBRARY.define("pack(Tensor w, str kind, int[] numbers) -> Tensor")
+LIBRARY.define("fold(Tensor v, str kind, int[] numbers, int[] shape, bool channels_last) -> Tensor")
+LIBRARY.define("contract(Tensor z, Tensor w, str kind, int[] numbers) -> Tensor")
 
 MEMORY: dict[torch.dtype, Literal["float32", "bfloat16", "float16"]] = {
     torch.float32: "float32",
@@ -108,55 +114,62 @@ def _synthesise(z: Tensor, axes: list[int], channels: int, channels_last: bool) 
     return y
 
 
-@lru_cache(maxsize=1024)
-def tap_waves(taps: tuple[int, ...], device: torch.device) -> Tensor:
-    """cos and sin of 2 pi (u a / N_h + v b / N_w) by (frequency, tap), (Q, taps, 2), on a device, kept.
-
-    Times the coefficients that q stands for: 1 for the mean, 2 for the others.
-    """
-    (rows, row_step, height, kh), (columns, column_step, width, kw) = taps[:4], taps[4:]
-    frequencies = [(u, 0) for u in range(kh)]
-    frequencies += [(u, v) for v in range(1, kw) for u in range(1 - kh, kh)]
-    with torch.inference_mode(False), torch.no_grad():
-        u, v = torch.tensor(frequencies).T
-        row_phase = u[:, None] * row_step * torch.arange(rows) % height
-        column_phase = v[:, None] * column_step * torch.arange(columns) % width
-        angle = row_phase[:, :, None].double() / height + column_phase[:, None, :].double() / width
-        angle = 2 * math.pi * angle.flatten(1)
-        count = torch.full((len(frequencies), 1, 1), 2.0, dtype=torch.float64)
-        count[0] = 1
-        return (torch.stack([angle.cos(), angle.sin()], -1) * count).float().contiguous().to(device)
+def matrices(kind: str, numbers: Sequence[int]) -> tuple[int, int, int]:
+    """How many matrices a table makes of filters, and the parts of their inputs and outputs."""
+    if kind == "mixes":
+        count = coefficients(AxisBand(*numbers[2:7]).kept, AxisBand(*numbers[9:14]).kept)
+        return count, _parts(count), _parts(count)
+    (_, _, out_rows, _, rows, *_), (_, _, out_columns, _, columns, *_) = numbers[:9], numbers[9:]
+    return 1, rows * columns, out_rows * out_columns
 
 
-def filters_of(dtype: torch.dtype, outputs: int, channels: int, taps: list[int], rounds: bool) -> Any:
-    """What the filters' kernels are compiled for."""
+def filters_of(
+    dtype: torch.dtype, shape: Sequence[int], kind: str, numbers: Sequence[int], channels_last: bool
+) -> "Filters":
+    """What the filters' kernels are compiled for, of weights of `shape`."""
     from blconv.kernels.filters import Filters
 
-    count = coefficients(taps[3], taps[7])
-    return Filters(channels, outputs, taps[0] * taps[4], count, MEMORY[dtype], rounds)
+    outputs, channels, *taps = shape
+    count, *parts = matrices(kind, numbers)
+    return Filters(
+        channels, outputs, math.prod(taps), count, (parts[0], parts[1]), channels_last, MEMORY[dtype]
+    )
 
 
-def _pack(w: Tensor, taps: list[int]) -> Tensor:
+def _mixes(kind: str, numbers: Sequence[int], device: torch.device) -> Tensor:
+    return constant(kind, tuple(numbers), torch.float32, device)
+
+
+def _pack(w: Tensor, kind: str, numbers: list[int], *, transposed: bool = False) -> Tensor:
     from blconv.kernels.filters import pack
 
+    channels_last = is_channels_last(w)
     rounds = w.dtype == torch.float32 and not _split(w.dtype)
-    filters = filters_of(w.dtype, w.shape[0], w.shape[1], taps, rounds)
-    v = w.new_empty(filters.coefficients, filters.parts * w.shape[1], filters.parts * w.shape[0])
-    pack(filters).launch(filters.tiles * filters.runs, w.contiguous(), v, tap_waves(tuple(taps), w.device))
+    filters = replace(
+        filters_of(w.dtype, w.shape, kind, numbers, channels_last), transposed=transposed, rounds=rounds
+    )
+    rows, columns = filters.parts[0] * filters.channels, filters.parts[1] * filters.outputs
+    v = w.new_empty(filters.matrices, *((columns, rows) if transposed else (rows, columns)))
+    w = w if channels_last else w.contiguous()
+    pack(filters).launch(filters.tiles * filters.runs, w, v, _mixes(kind, numbers, w.device))
     return v
 
 
-def _fold(v: Tensor, taps: list[int], outputs: int, channels: int) -> Tensor:
+def _fold(v: Tensor, kind: str, numbers: list[int], shape: list[int], channels_last: bool) -> Tensor:
     from blconv.kernels.filters import fold
 
-    filters = filters_of(v.dtype, outputs, channels, taps, rounds=False)
-    sums = v.new_empty(filters.runs, outputs, channels, taps[0], taps[4], dtype=torch.float32)
-    fold(filters).launch(filters.tiles * filters.runs, v.contiguous(), sums, tap_waves(tuple(taps), v.device))
-    return (sums[0] if filters.runs == 1 else sums.sum(0)).to(v.dtype)
+    filters = filters_of(v.dtype, shape, kind, numbers, channels_last)
+    outputs, channels, *taps = shape
+    order = [outputs, *taps, channels] if channels_last else shape
+    sums = v.new_empty(filters.runs, *order, dtype=torch.float32)
+    fold(filters).launch(filters.tiles * filters.runs, v.contiguous(), sums, _mixes(kind, numbers, v.device))
+    w = (sums[0] if filters.runs == 1 else sums.sum(0)).to(v.dtype)
+    return w.movedim(-1, 1) if channels_last else w
 
 
-def _contract(z: Tensor, w: Tensor, taps: list[int]) -> Tensor:
-    return torch.bmm(z, _pack(w, taps))
+def _contract(z: Tensor, w: Tensor, kind: str, numbers: list[int]) -> Tensor:
+    # Both operands with the summed index contiguous: what the tensor cores read fastest.
+    return torch.bmm(z, _pack(w, kind, numbers, transposed=True).mT)
 
 
 LIBRARY.impl("analyse", _analyse, "CUDA")
@@ -184,19 +197,20 @@ def _(z: Tensor, axes: list[int], channels: int, channels_last: bool) -> Tensor:
 
 
 @torch.library.register_fake("blconv::pack")
-def _(w: Tensor, taps: list[int]) -> Tensor:
-    count = coefficients(taps[3], taps[7])
-    return w.new_empty(count, _parts(count) * w.shape[1], _parts(count) * w.shape[0])
+def _(w: Tensor, kind: str, numbers: list[int]) -> Tensor:
+    count, inputs, outputs = matrices(kind, numbers)
+    return w.new_empty(count, inputs * w.shape[1], outputs * w.shape[0])
 
 
 @torch.library.register_fake("blconv::fold")
-def _(v: Tensor, taps: list[int], outputs: int, channels: int) -> Tensor:
-    return v.new_empty(outputs, channels, taps[0], taps[4])
+def _(v: Tensor, kind: str, numbers: list[int], shape: list[int], channels_last: bool) -> Tensor:
+    outputs, channels, *taps = shape
+    return v.new_empty(outputs, *taps, channels).movedim(-1, 1) if channels_last else v.new_empty(shape)
 
 
 @torch.library.register_fake("blconv::contract")
-def _(z: Tensor, w: Tensor, taps: list[int]) -> Tensor:
-    return z.new_empty(z.shape[0], z.shape[1], _parts(z.shape[0]) * w.shape[0])
+def _(z: Tensor, w: Tensor, kind: str, numbers: list[int]) -> Tensor:
+    return z.new_empty(z.shape[0], z.shape[1], matrices(kind, numbers)[2] * w.shape[0])
 
 
 def _keep_analyse(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -218,34 +232,35 @@ def _synthesise_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, No
 
 
 def _keep_pack(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    w, ctx.taps = inputs
-    ctx.outputs, ctx.channels = w.shape[:2]
+    w, ctx.kind, ctx.numbers = inputs
+    ctx.shape, ctx.channels_last = list(w.shape), is_channels_last(w)
 
 
-def _pack_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-    return fold(grad, ctx.taps, ctx.outputs, ctx.channels), None
+def _pack_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return fold(grad, ctx.kind, ctx.numbers, ctx.shape, ctx.channels_last), None, None
 
 
 def _keep_fold(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, ctx.taps, _, _ = inputs
+    _, ctx.kind, ctx.numbers, _, _ = inputs
 
 
-def _fold_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-    return pack(grad, ctx.taps), None, None, None
+def _fold_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+    return pack(grad, ctx.kind, ctx.numbers), None, None, None, None
 
 
 def _keep_contract(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    z, w, ctx.taps = inputs
+    z, w, ctx.kind, ctx.numbers = inputs
     ctx.save_for_backward(z, w)
 
 
-def _contract_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+def _contract_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
     z, w = ctx.saved_tensors
-    dz = torch.bmm(grad, pack(w, ctx.taps).mT) if ctx.needs_input_grad[0] else None
+    dz = torch.bmm(grad, pack(w, ctx.kind, ctx.numbers).mT) if ctx.needs_input_grad[0] else None
     dw = None
     if ctx.needs_input_grad[1]:
-        dw = fold(torch.bmm(z.mT, grad), ctx.taps, w.shape[0], w.shape[1])
-    return dz, dw, None
+        dv = torch.bmm(z.mT, grad)
+        dw = fold(dv, ctx.kind, ctx.numbers, list(w.shape), is_channels_last(w))
+    return dz, dw, None, None
 
 
 for _name, _backward, _keep in (

@@ -48,9 +48,13 @@ def contract(z: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """The output's coefficients from the input's and weight (O, C / groups, [K_h,] K_w)."""
     if z.dim() == 4:
         return _multiply(z, filter_spectrum(weight, geometry), geometry.groups)
+    return ops.contract(z, weight.to(z.dtype), "mixes", filter_numbers(geometry))
+
+
+def filter_numbers(geometry: Geometry) -> list[int]:
+    """What the tables of the filters are made from."""
     axes = zip(geometry.kernel, geometry.dilation, geometry.band.axes, strict=True)
-    taps = [n for k, dilation, axis in axes for n in (k, dilation, axis.size, axis.kept)]
-    return ops.contract(z, weight.to(z.dtype), taps)
+    return [n for taps, dilation, axis in axes for n in (taps, dilation, *axis.numbers)]
 
 
 def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool) -> Tensor:
@@ -115,8 +119,7 @@ def _synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
 
 def filter_spectrum(weight: Tensor, geometry: Geometry) -> Tensor:
     """The filters' spectrum (Q, 2, groups, C / groups, O / groups) of weight (O, C / groups, [K_h,] K_w)."""
-    axes = zip(geometry.kernel, geometry.dilation, geometry.band.axes, strict=True)
-    numbers = tuple(n for taps, dilation, axis in axes for n in (taps, dilation, *axis.numbers))
+    numbers = tuple(filter_numbers(geometry))
     waves = table("filters" if geometry.dims == 1 else "filters_plane", numbers, weight)
     out_channels, channels = weight.shape[:2]
     groups = geometry.groups

@@ -96,6 +96,38 @@ def filters_plane(*numbers: int) -> Tensor:
     return torch.stack([wave.real, wave.imag], 1).flatten(0, 1)
 
 
+def mixes(*numbers: int) -> Tensor:
+    """How the taps of a filter make the real form of its spectrum, (Q, 2, 2, row taps x column taps).
+
+    The numbers are those of `filters_plane`. Frequencies q are u for v = 0 and u >= 0, then both signs of
+    u for each v > 0; [[re, im], [-im, re]] is the spectrum's conjugate, times the coefficients that q
+    stands for: 1 for the mean, 2 for the others. Where only the mean is kept, (1, 1, 1, taps).
+    """
+    (row_taps, row_dilation), rows = numbers[:2], AxisBand(*numbers[2:7])
+    (column_taps, column_dilation), columns = numbers[7:9], AxisBand(*numbers[9:])
+    pairs = [(u, 0) for u in range(rows.kept)]
+    pairs += [(u, v) for v in range(1, columns.kept) for u in range(1 - rows.kept, rows.kept)]
+    u, v = torch.tensor(pairs).T
+    row_wave = torch.complex(*_waves(u, torch.arange(row_taps) * row_dilation, rows.size))
+    column_wave = torch.complex(*_waves(v, torch.arange(column_taps) * column_dilation, columns.size))
+    wave = torch.einsum("qi,qj->qij", row_wave, column_wave).flatten(1) * 2
+    wave[0] /= 2
+    if len(pairs) == 1:
+        return wave.real[:, None, None]
+    real, imaginary = wave.real, wave.imag
+    return torch.stack([real, imaginary, -imaginary, real], 1).unflatten(1, (2, 2))
+
+
+def pixel_mixes(*numbers: int) -> Tensor:
+    """How the taps make the matrix of the dense form, (1, input pixels, output pixels, taps).
+
+    Numbers: those of `low_pass_taps` for the rows, then for the columns.
+    """
+    rows, columns = low_pass_taps(*numbers[:9]), low_pass_taps(*numbers[9:])  # (taps, out, length)
+    whole = torch.einsum("tna,smb->abnmts", rows, columns)
+    return whole.flatten(4).flatten(2, 3).flatten(0, 1)[None]
+
+
 def one_sided(axis: AxisBand) -> Tensor:
     """The kept frequencies 0 .. k - 1."""
     return torch.arange(axis.kept)
@@ -125,14 +157,16 @@ BUILDERS: dict[str, Callable[..., Tensor]] = {
     "synthesis_complex": synthesis_complex,
     "filters": filters,
     "filters_plane": filters_plane,
+    "mixes": mixes,
+    "pixel_mixes": pixel_mixes,
 }
 
 
 def table(kind: str, numbers: Numbers, like: Tensor) -> Tensor:
     """The table `kind` of `numbers`, in the dtype and on the device of `like`."""
     if type(like) in (Tensor, nn.Parameter):
-        constant: Tensor = _constant(kind, numbers, like.dtype, like.device)
-        return constant
+        found: Tensor = constant(kind, numbers, like.dtype, like.device)
+        return found
     # A table made under torch.export or a fake mode is fake too: kept, it would spoil later calls.
     return _build(kind, numbers, like.dtype, like.device)
 
@@ -147,5 +181,6 @@ _cached = lru_cache(maxsize=1024)(_build)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _constant(kind: str, numbers: Numbers, dtype: torch.dtype, device: torch.device) -> Tensor:
+def constant(kind: str, numbers: Numbers, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The table `kind` of `numbers`, kept."""
     return _cached(kind, numbers, dtype, device)
