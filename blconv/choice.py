@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from blconv import dense, lowpass, paper, spectral
+from blconv.estimate import microseconds
 from blconv.geometry import Geometry
+from blconv.kernels.limits import mixes_pixels, runs_kernels
 
 Method = Literal["auto", "lowpass", "spectral", "dense", "paper"]
 
@@ -38,25 +40,28 @@ class Choice:
     method: str
     words: str = ""
     costs: dict[str, float] = field(default_factory=dict)
+    unit: str = ""
 
     @property
     def reason(self) -> str:
         """Why, in one line."""
-        costs = ", ".join(f"{name} {cost / 1e6:.3g}" for name, cost in self.costs.items())
-        return self.words or f"million multiply-adds an image: {costs}"
+        costs = ", ".join(f"{name} {cost:.3g}" for name, cost in self.costs.items())
+        return self.words or f"{self.unit} an image: {costs}"
 
 
 def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto") -> Choice:
     """The method for x (batch, C, [H,] W) and weight: the one named if it can, else the next best.
 
-    "auto" compares multiply-adds on the CPU, and is the general path elsewhere.
+    "auto" compares multiply-adds on the CPU, times estimated from bytes and operations on CUDA
+    (`blconv.estimate`), and is the general path elsewhere.
     """
     if not geometry.band.is_cut:
         return Choice("ordinary", "nothing is cut, so it is the ordinary convolution")
     if method == "lowpass":
         return Choice("lowpass", "asked for")
     fits = x.shape[1] == weight.shape[1] * geometry.groups and min(geometry.out) >= 1
-    if not fits or 0 in x.shape or 0 in weight.shape:
+    mixed = x.dtype != weight.dtype and not _is_autocast(weight.device.type)
+    if not fits or mixed or 0 in x.shape or 0 in weight.shape:
         return Choice("lowpass", "the general path, whose errors are torch's")
     if method == "dense" and x[0].numel() * weight.shape[0] * math.prod(geometry.out) > DENSE_NUMBERS:
         return Choice("lowpass", "the matrix of dense would be larger than 64 MB")
@@ -66,9 +71,17 @@ def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto
         return Choice("lowpass", "paper needs float32 or float64: there is no transform in half precision")
     if method != "auto":
         return Choice(method, "asked for")
-    if weight.device.type != "cpu":
-        return Choice("lowpass", "the other methods were measured on CPUs only")
-    return _cheapest(weight, geometry)
+    if weight.device.type == "cpu":
+        return _cheapest(multiply_adds(weight, geometry), _members(geometry), "million multiply-adds", 1e6)
+    dtype = torch.get_autocast_dtype("cuda") if _is_autocast("cuda") else x.dtype
+    members = ["lowpass"]
+    if runs_kernels(weight.device, dtype, geometry):
+        members.append("spectral")
+    if mixes_pixels(weight.device, dtype, geometry):
+        members.append("dense")
+    if len(members) == 1:
+        return Choice("lowpass", "no other method has kernels for it")
+    return _cheapest(microseconds(weight, dtype, geometry), members, "estimated us", 1)
 
 
 def _is_autocast(device: str) -> bool:
@@ -76,16 +89,19 @@ def _is_autocast(device: str) -> bool:
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
-def _cheapest(weight: Tensor, geometry: Geometry) -> Choice:
-    """The member with the fewest multiply-adds."""
-    costs = multiply_adds(weight, geometry)
-    legal = ["lowpass", "spectral"]
+def _members(geometry: Geometry) -> list[str]:
+    """What "auto" compares on the CPU."""
+    members = ["lowpass", "spectral"]
     if geometry.groups == 1 and math.prod(geometry.input) <= DENSE_PIXELS:
-        legal.append("dense")
-    best = legal[0]
-    for name in legal[1:]:  # not min(): `torch.compile` cannot trace its key
+        members.append("dense")
+    return members
+
+
+def _cheapest(costs: dict[str, float], members: list[str], unit: str, scale: float) -> Choice:
+    best = members[0]
+    for name in members[1:]:  # not min(): `torch.compile` cannot trace its key
         best = name if costs[name] < costs[best] else best
-    return Choice(best, costs={name: costs[name] for name in legal})
+    return Choice(best, costs={name: costs[name] / scale for name in members}, unit=unit)
 
 
 def multiply_adds(weight: Tensor, geometry: Geometry) -> dict[str, float]:

@@ -37,8 +37,8 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:
     """The kept coefficients of x (batch, C, [H,] W): (batch, Q, 2, C), or on CUDA the layout of `ops`."""
-    if runs_kernels(x, geometry):
-        x = _as_autocast(x)
+    x = as_autocast(x)
+    if runs_kernels(x.device, x.dtype, geometry):
         axes = [n for axis in geometry.band.axes for n in (axis.length, axis.before, 1, axis.size, axis.kept)]
         return ops.analyse(x, axes)
     return _analyse(x.movedim(1, -1), geometry)
@@ -68,9 +68,9 @@ def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool)
     return ops.synthesise(coefficients, axes, coefficients.shape[2] // parts, channels_last)
 
 
-def _as_autocast(x: Tensor) -> Tensor:
-    """x in the type that a convolution would compute in under autocast; the operators have no such rule."""
-    if x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
+def as_autocast(x: Tensor) -> Tensor:
+    """x in the type that a convolution computes in under autocast on CUDA: our operators have no such rule."""
+    if x.device.type != "cuda" or x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
         return x
     return x.to(torch.get_autocast_dtype("cuda"))
 

@@ -174,7 +174,7 @@ def table(kind: str, numbers: Numbers, like: Tensor) -> Tensor:
 def _build(kind: str, numbers: Numbers, dtype: torch.dtype, device: torch.device) -> Tensor:
     # Inference tensors cannot be saved for a later backward pass, so the cache never holds one.
     with torch.inference_mode(False), torch.no_grad():
-        return BUILDERS[kind](*numbers).to(device=device, dtype=dtype)
+        return BUILDERS[kind](*numbers).contiguous().to(device=device, dtype=dtype)
 
 
 _cached = lru_cache(maxsize=1024)(_build)

@@ -1,10 +1,10 @@
 """What the kernels can do: where they cannot, the same form runs on torch's matrix products."""
 
+import math
 from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor
 
 from blconv.geometry import Geometry
 
@@ -14,22 +14,36 @@ FRAGMENTS = 32  # vectors of 4 of a constant matrix that a lane holds, both halv
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def runs_kernels(x: Tensor, geometry: Geometry) -> bool:
-    """Whether the spectral form of x (batch, C, H, W) runs on our kernels."""
+MIXED_PIXELS = 16  # entries of the dense form's table a pair of channels: maps of 2 x 2 pixels
+
+
+def runs_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
+    """Whether the spectral form of (batch, C, H, W) runs on our kernels."""
+    return _has_kernels(device, dtype, geometry) and fits(geometry)
+
+
+def mixes_pixels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
+    """Whether our kernels make the dense form's matrix of the filters."""
+    pixels = math.prod(geometry.input) * math.prod(geometry.out)
+    return _has_kernels(device, dtype, geometry) and pixels <= MIXED_PIXELS
+
+
+def _has_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
     return (
-        x.device.type == "cuda"
-        and x.dtype in TYPES
+        device.type == "cuda"
+        and dtype in TYPES
         and geometry.dims == 2
         and geometry.groups == 1
-        and fits(geometry)
+        and math.prod(geometry.kernel) <= MAX_TAPS
+        and not torch._C._are_functorch_transforms_active()
         and is_installed()
     )
 
 
 def fits(geometry: Geometry) -> bool:
-    """Whether both axes are cut, and planes and filters are small enough for shared memory and registers."""
+    """Whether both axes are cut, and planes are small enough for shared memory and registers."""
     rows, columns = geometry.band.axes
-    if not (rows.is_cut and columns.is_cut) or geometry.kernel[0] * geometry.kernel[1] > MAX_TAPS:
+    if not (rows.is_cut and columns.is_cut):
         return False
     planes = (geometry.input, geometry.out)
     return all(_fits(height, width, rows.kept, columns.kept) for height, width in planes)
