@@ -131,15 +131,19 @@ else:
 
         return types.void(array, types.int64, types.float32, types.float32), codegen
 
-    def loader(dtype: str, width: int) -> Callable[..., Any]:
-        """A function (pointer, offset) -> `width` float32 from memory of `dtype`, aligned to all of them."""
+    def loader(dtype: str, width: int, *, again: bool = False) -> Callable[..., Any]:
+        """A function (pointer, offset) -> `width` float32 from memory of `dtype`, aligned to all of them.
+
+        `again`: read where it is called, every time, and not kept in registers for the next time.
+        """
         bits = 32 if dtype == "float32" else 16
 
         @intrinsic
         def load(typingctx: Any, pointer: Any, offset: Any) -> Any:
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 kind = ir.FunctionType(_result(width), [_long])
-                asm = ir.InlineAsm(kind, load_assembly(dtype, width), "=f," * width + "l")
+                text = load_assembly(dtype, width)
+                asm = ir.InlineAsm(kind, text, "=f," * width + "l", side_effect=again)
                 value = builder.call(asm, [_address(context, builder, args[0], args[1], bits)])
                 return _tuple(context, builder, value, width)
 
