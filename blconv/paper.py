@@ -17,6 +17,7 @@ from torch.autograd import Function
 
 from blconv.band import AxisBand
 from blconv.geometry import Geometry
+from blconv.kernels.limits import runs_operators
 from blconv.lowpass import is_channels_last
 
 Axes = tuple[AxisBand, ...]
@@ -31,7 +32,9 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductN
     the kernel where it can run. Returns (batch, O, [H_out,] W_out), channels_last where x is.
     """
     axes = geometry.band.axes
-    name = product or ("hadamard" if x.is_cuda and x.dtype == torch.float32 else "sgemm")
+    # An exported product could not be differentiated: the operator has no gradient of its own.
+    fused = x.dtype == torch.float32 and runs_operators(x.device) and not torch.compiler.is_exporting()
+    name = product or ("hadamard" if fused else "sgemm")
     inputs = [slice(axis.before, axis.before + axis.length) for axis in axes]
     outputs = [_every(*steps) for steps in zip(geometry.out, geometry.stride, strict=True)]
     taps = [_every(*steps) for steps in zip(geometry.kernel, geometry.dilation, strict=True)]

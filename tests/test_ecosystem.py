@@ -76,6 +76,7 @@ def test_compiled(layer, x):
     near(results(compiled, x, *layer.parameters()), defined(layer, x))
 
 
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch.export's own loading
 def test_exported_for_any_batch(layer, x):
     batch = torch.export.Dim("batch", min=2, max=64)
     exported = torch.export.export(layer, (x,), dynamic_shapes=({0: batch},))
@@ -96,6 +97,8 @@ def test_recomputed_in_the_backward_pass(layer, x, reentrant):
     assert same([y, x.grad, layer.weight.grad, layer.bias.grad], results(layer, x, *layer.parameters()))
 
 
+# torch's own word on what is meant here: one parameter, gradients from several streams.
+@pytest.mark.filterwarnings("ignore:The AccumulateGrad node's stream")
 def test_several_threads_share_a_layer(layer, x):
     """On a GPU every thread has a stream of its own. The tables are made anew, by whoever is first."""
     images = [x * n for n in range(1, 5)]

@@ -111,7 +111,7 @@ def near(found, wanted, tolerance):
     largest = max(float(theirs.norm()) for theirs in wanted)
     for ours, theirs in zip(found, wanted, strict=True):
         assert ours.shape == theirs.shape
-        error = float((ours.cpu().double() - theirs).norm())
+        error = float((ours.cpu().double() - theirs.cpu()).norm())
         assert error <= tolerance * max(float(theirs.norm()), 1e-6 * largest)
 
 
@@ -132,10 +132,10 @@ def test_training_is_that_of_the_definition(network, device):
     assert list(band_limited_layers(found)) == names
     assert convolutions(found, spatial=True) == []
     results = []
-    for each, place in ((found, device), (wanted, "cpu"), (model, "cpu")):
-        picture = x.to(place).requires_grad_()
-        ys = outputs(each.to(place).train(), picture)
-        loss = sum((y * torch.linspace(-1, 1, y.numel()).view_as(y).to(place)).sum() for y in ys)
+    for each in (found, wanted, model):  # all there: a device draws its own numbers for dropout
+        picture = x.to(device).requires_grad_()
+        ys = outputs(each.to(device).train(), picture)
+        loss = sum((y * torch.linspace(-1, 1, y.numel()).view(y.shape).to(device)).sum() for y in ys)
         leaves = [picture, *each.parameters()]
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         results.append([*(y.detach() for y in ys), *(g for g in gradients if g is not None)])
@@ -153,7 +153,7 @@ def test_every_convolution_in_evaluation(network, device):
             outputs(model.train(), x)  # running statistics for BatchNorm
         ordinary = outputs(model.eval(), x)
         twin, masks = defined(model, names, 0.7, "compact")
-        wanted = outputs(twin, x)
+        wanted = [y.cpu() for y in outputs(twin.to(device), x.to(device))]
         assert differ(ordinary, wanted)
         found = band_limit(
             copy.deepcopy(model), 0.7, fft_size="compact", method="spectral", include=lambda *layer: True

@@ -28,15 +28,23 @@ def mixes_pixels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -
     return _has_kernels(device, dtype, geometry) and pixels <= MIXED_PIXELS
 
 
-def _has_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
+def runs_operators(device: torch.device) -> bool:
+    """Whether our operators run here at all: they have no rules for `torch.func`'s transforms."""
     return (
         device.type == "cuda"
-        and dtype in TYPES
+        and torch.version.cuda is not None
+        and not torch._C._are_functorch_transforms_active()
+        and is_installed()
+    )
+
+
+def _has_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
+    return (
+        dtype in TYPES
         and geometry.dims == 2
         and geometry.groups == 1
         and math.prod(geometry.kernel) <= MAX_TAPS
-        and not torch._C._are_functorch_transforms_active()
-        and is_installed()
+        and runs_operators(device)
     )
 
 
