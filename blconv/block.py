@@ -26,7 +26,7 @@ from blconv.choice import Method, choose
 from blconv.energy import EnergyBand
 from blconv.geometry import Geometry
 from blconv.layers import BandLimitedConv2d
-from blconv.lowpass import is_channels_last
+from blconv.layout import is_channels_last
 from blconv.signs import Rectify, hold_back, rectify
 from blconv.spectral import analyse, contract, synthesise
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from blconv import ops
 from blconv.geometry import Geometry
 from blconv.kernels.limits import mixes_pixels
-from blconv.lowpass import is_channels_last
+from blconv.layout import is_channels_last
 from blconv.spectral import as_autocast
 from blconv.tables import table
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from blconv.band import Band
 from blconv.geometry import Geometry
+from blconv.layout import is_channels_last
 from blconv.tables import table
 
 # Above this many input pixels a plane is filtered axis by axis also on the GPU: the one-product form
@@ -52,9 +53,3 @@ def _channels_last(x: Tensor, band: Band) -> Tensor:
     y = torch.matmul(rows, pixels.reshape(batch, height, width * channels))
     y = torch.matmul(columns, y.view(batch * rows.shape[0], width, channels))
     return y.view(batch, rows.shape[0], columns.shape[0], channels).permute(0, 3, 1, 2)
-
-
-def is_channels_last(x: Tensor) -> bool:
-    """Whether x (batch, C, H, W) lies in memory with its channels last, and only so."""
-    strided = x.dim() == 4 and not x.is_contiguous()
-    return strided and x.is_contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blconv.choice import FULL_PRECISION, Choice
 from blconv.geometry import Geometry
-from blconv.lowpass import is_channels_last
+from blconv.layout import is_channels_last
 
 MASKED = Choice("mask", "a fine-grained set has one way: mask the input's spectrum, then convolve as usual")
 

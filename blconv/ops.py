@@ -22,7 +22,7 @@ from torch import Tensor
 
 from blconv.band import AxisBand
 from blconv.kernels.fragments import AxisWaves
-from blconv.lowpass import is_channels_last
+from blconv.layout import is_channels_last
 from blconv.tables import constant
 
 if TYPE_CHECKING:

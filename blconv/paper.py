@@ -18,7 +18,7 @@ from torch.autograd import Function
 from blconv.band import AxisBand
 from blconv.geometry import Geometry
 from blconv.kernels.limits import runs_operators
-from blconv.lowpass import is_channels_last
+from blconv.layout import is_channels_last
 
 Axes = tuple[AxisBand, ...]
 ProductName = Literal["hadamard", "sgemm"]

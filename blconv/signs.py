@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blconv.kernels.limits import TYPES, is_installed
-from blconv.lowpass import is_channels_last
+from blconv.layout import is_channels_last
 
 
 def pack(held: Tensor) -> Tensor:

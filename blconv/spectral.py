@@ -22,7 +22,7 @@ from torch import Tensor
 from blconv import ops
 from blconv.geometry import Geometry
 from blconv.kernels.limits import runs_kernels
-from blconv.lowpass import is_channels_last
+from blconv.layout import is_channels_last
 from blconv.tables import table
 
 
