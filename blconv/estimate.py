@@ -8,6 +8,7 @@ whatever the batch is, because a method must not depend on how many images are a
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -36,12 +37,18 @@ RATES = {
 
 def microseconds(weight: Tensor, dtype: torch.dtype, geometry: Geometry) -> dict[str, float]:
     """The cost of an image by method, and of the ordinary convolution ("ordinary"); one group."""
-    strict = dtype == torch.float64 or (
-        dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
-    )
-    rates = RATES["strict" if strict else "tf32" if dtype == torch.float32 else "half"]
-    size, passes = dtype.itemsize, 3  # forward, and backward to the input and to the filters
-    out_channels, group_channels, *taps = weight.shape
+    precision = "half" if dtype.itemsize == 2 else "tf32"
+    if dtype.itemsize > 2 and not torch.backends.cuda.matmul.allow_tf32:
+        precision = "strict"
+    arguments = (*weight.shape[:2], dtype.itemsize, precision, geometry)
+    # A compiler follows the arithmetic, not the cache.
+    return _microseconds(*arguments) if torch.compiler.is_compiling() else _kept(*arguments)
+
+
+def _microseconds(
+    out_channels: int, group_channels: int, size: int, precision: str, geometry: Geometry
+) -> dict[str, float]:
+    rates, passes = RATES[precision], 3  # forward, and backward to the input and to the filters
     channels = group_channels * geometry.groups
     x = size * channels * math.prod(geometry.input)
     y = size * out_channels * math.prod(geometry.out)
@@ -51,7 +58,7 @@ def microseconds(weight: Tensor, dtype: torch.dtype, geometry: Geometry) -> dict
     matrices = size * 2 * kept * out_channels * group_channels
     pairs = 2 * out_channels * group_channels
     direct = passes * (
-        pairs * math.prod(geometry.out) * math.prod(taps) / rates.convolution
+        pairs * math.prod(geometry.out) * math.prod(geometry.kernel) / rates.convolution
         + (x + y) / rates.convolution_bytes
     )
     pixels = math.prod(geometry.input) * math.prod(geometry.out)
@@ -63,3 +70,6 @@ def microseconds(weight: Tensor, dtype: torch.dtype, geometry: Geometry) -> dict
         "dense": passes * (pairs * pixels / rates.product + (x + y) / rates.transform_bytes)
         + 6 * size * pixels * pairs / 2 / BATCH / rates.transform_bytes,
     }
+
+
+_kept = lru_cache(maxsize=4096)(_microseconds)
