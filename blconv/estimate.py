@@ -9,6 +9,7 @@ whatever the batch is, because a method must not depend on how many images are a
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def microseconds(weight: Tensor, dtype: torch.dtype, geometry: Geometry) -> dict
     precision = "half" if dtype.itemsize == 2 else "tf32"
     if dtype.itemsize > 2 and not torch.backends.cuda.matmul.allow_tf32:
         precision = "strict"
-    arguments = (*weight.shape[:2], dtype.itemsize, precision, geometry)
+    arguments: Any = (*weight.shape[:2], dtype.itemsize, precision, geometry)
     # A compiler follows the arithmetic, not the cache.
     return _microseconds(*arguments) if torch.compiler.is_compiling() else _kept(*arguments)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import index
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -143,7 +144,7 @@ def geometry_of(
     Raises `ValueError` as `band_limited_conv2d` does.
     """
     lists = (tuple(n) if isinstance(n, list) else n for n in (stride, padding, dilation))
-    arguments = (tuple(input_size), tuple(kernel_size), *lists, groups, compression, fft_size)
+    arguments: Any = (tuple(input_size), tuple(kernel_size), *lists, groups, compression, fft_size)
     # A compiler follows the arithmetic, not the cache; eager code saves more than ten microseconds.
     return _geometry(*arguments) if torch.compiler.is_compiling() else _kept_geometry(*arguments)
 

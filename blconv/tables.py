@@ -115,7 +115,7 @@ def mixes(*numbers: int) -> Tensor:
     if len(pairs) == 1:
         return wave.real[:, None, None]
     real, imaginary = wave.real, wave.imag
-    return torch.stack([real, imaginary, -imaginary, real], 1).unflatten(1, (2, 2))
+    return torch.stack([real, imaginary, -imaginary, real], 1).view(len(pairs), 2, 2, -1)
 
 
 def pixel_mixes(*numbers: int) -> Tensor:
