@@ -6,9 +6,11 @@ The folder is the user's cache, or what BLCONV_CACHE names; an empty BLCONV_CACH
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from uuid import uuid4
 
 from platformdirs import user_cache_path
 
@@ -23,13 +25,14 @@ def kept(name: str, compiled: Callable[[], bytes]) -> bytes:
         return path.read_bytes()
     except OSError:
         code = compiled()
+    part = path.with_suffix(f".{uuid4().hex}")  # numbers of processes repeat across machines and containers
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
         part.write_bytes(code)
         part.replace(path)  # another process sees all of it or nothing
     except OSError:
-        pass
+        with suppress(OSError):
+            part.unlink()
     return code
 
 

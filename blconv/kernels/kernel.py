@@ -51,7 +51,8 @@ class Kernel:
         """The machine code for a compute capability: kept from an earlier run, or compiled now."""
         if self.constants is None:
             return self.compiled(capability)[0]
-        name = f"{self.function.__name__} {self.signature} {self.constants!r} {capability}"
+        function = f"{self.function.__module__}.{self.function.__name__}"
+        name = f"{function} {self.signature} {self.constants!r} {capability}"
         return cache.kept(name, lambda: self.compiled(capability)[0])
 
     def compiled(self, capability: tuple[int, int]) -> tuple[bytes, str]:
