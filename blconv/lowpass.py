@@ -8,9 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blconv import ops
 from blconv.band import Band
 from blconv.geometry import Geometry
+from blconv.kernels.limits import runs_low_pass
 from blconv.layout import is_channels_last
+from blconv.spectral import as_autocast
 from blconv.tables import table
 
 # Above this many input pixels a plane is filtered axis by axis also on the GPU: the one-product form
@@ -20,6 +23,8 @@ PLANE_MATRIX_PIXELS = 1024
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w)."""
+    # A convolution in bfloat16 or float16 reads its input in it: under autocast too, half the bytes.
+    x = as_autocast(x)
     convolution = F.conv1d if geometry.dims == 1 else F.conv2d
     return convolution(
         low_pass(x, geometry.band), weight, None, geometry.stride, 0, geometry.dilation, geometry.groups
@@ -30,10 +35,12 @@ def low_pass(x: Tensor, band: Band) -> Tensor:
     """A_rows x A_columns^T on every plane: x padded and cut to the band (paper 3.1, in the space domain).
 
     x: (batch, channels, [H,] W), also in channels_last, whose layout is kept. Returns the same with
-    the padding around it.
+    the padding around it. On CUDA one kernel where it can run (`blconv.kernels.low_pass`).
     """
     if len(band.axes) == 1:
         return torch.matmul(x, table("low_pass", band.axes[0].numbers, x).T)
+    if x.dim() == 4 and runs_low_pass(x.device, x.dtype, band, channels_last=is_channels_last(x)):
+        return ops.low_pass(x, [n for axis in band.axes for n in axis.numbers], False)
     height, width = band.axes
     if is_channels_last(x):
         return _channels_last(x, band)

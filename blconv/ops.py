@@ -4,22 +4,26 @@
     Y = contract(z, w, kind, ...)  one product a frequency                 Y  (Q, batch, parts O)
     y = synthesise(Y, axes, ...)   coefficients -> pixels
     V = pack(w, kind, ...)         filters -> their matrices               V  (Q, parts C, parts O)
+    y = low_pass(x, axes, ...)     A_rows x A_columns^T on every plane, or its adjoint
 
 analyse and synthesise are each other's adjoint, so are pack and fold; contract saves z and w and packs
 again in its backward pass. So what is kept for the backward pass is z alone, and any order of
 derivative is made of the same operators. `axes` are the numbers of two `AxisWaves`: rows, columns.
 `kind` and `numbers` name the table of `blconv.tables` that makes matrices of filters: "mixes" for the
-spectral form, "pixel_mixes" for the dense one, whose z are pixels (1, batch, H W C).
+spectral form, "pixel_mixes" for the dense one, whose z are pixels (1, batch, H W C). The axes of
+low_pass are the numbers of two `AxisBand`; its adjoint is itself, transposed, and nothing is kept for it.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from blconv import tables
 from blconv.band import AxisBand
 from blconv.kernels.fragments import AxisWaves
 from blconv.layout import is_channels_last
@@ -27,6 +31,7 @@ from blconv.tables import constant
 
 if TYPE_CHECKING:
     from blconv.kernels.filters import Filters
+    from blconv.kernels.low_pass_maps import Maps
 
 LIBRARY = torch.library.Library("blconv", "DEF")
 LIBRARY.define("analyse(Tensor x, int[] axes) -> Tensor")
@@ -34,6 +39,7 @@ LIBRARY.define("synthesise(Tensor z, int[] axes, int channels, bool channels_las
 LIBRARY.define("pack(Tensor w, str kind, int[] numbers) -> Tensor")
 LIBRARY.define("fold(Tensor v, str kind, int[] numbers, int[] shape, bool channels_last) -> Tensor")
 LIBRARY.define("contract(Tensor z, Tensor w, str kind, int[] numbers) -> Tensor")
+LIBRARY.define("low_pass(Tensor x, int[] axes, bool transposed) -> Tensor")
 
 MEMORY: dict[torch.dtype, Literal["float32", "bfloat16", "float16"]] = {
     torch.float32: "float32",
@@ -137,7 +143,8 @@ def filters_of(
 
 
 def _mixes(kind: str, numbers: Sequence[int], device: torch.device) -> Tensor:
-    return constant(kind, tuple(numbers), torch.float32, device)
+    table: Tensor = constant(kind, tuple(numbers), torch.float32, device)
+    return table
 
 
 def _pack(w: Tensor, kind: str, numbers: list[int], *, transposed: bool = False) -> Tensor:
@@ -172,17 +179,66 @@ def _contract(z: Tensor, w: Tensor, kind: str, numbers: list[int]) -> Tensor:
     return torch.bmm(z, _pack(w, kind, numbers, transposed=True).mT)
 
 
+def _low_passed(x: Tensor, axes: list[int], transposed: bool) -> Tensor:
+    bands = AxisBand(*axes[:5]), AxisBand(*axes[5:])
+    sizes = [band.length if transposed else band.padded for band in bands]
+    layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+    return torch.empty(*x.shape[:2], *sizes, dtype=x.dtype, device=x.device, memory_format=layout)
+
+
+@lru_cache(maxsize=1024)
+def _maps_of(
+    dtype: torch.dtype, planes: tuple[int, ...], result: tuple[int, ...], channels_last: bool, split: bool
+) -> "Maps":
+    """What the low-pass kernel is compiled for, planes (C, H, W) and results (H', W'); kept."""
+    from blconv.kernels.low_pass_maps import Maps
+
+    (channels, height, width), (rows, columns) = planes, result
+    return Maps(
+        channels, height, width, rows, columns, channels_last, MEMORY[dtype], "split" if split else "tf32"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _low_pass_matrices(
+    maps: "Maps", axes: tuple[int, ...], transposed: bool, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The kernel's constant matrices on a device, kept."""
+    from blconv.kernels.low_pass_maps import matrices
+
+    with torch.inference_mode(False), torch.no_grad():
+        rows, columns = tables.low_pass(*axes[:5]), tables.low_pass(*axes[5:])
+        first, second = matrices(maps, *((rows.T, columns.T) if transposed else (rows, columns)))
+        return first.to(device), second.to(device)
+
+
+def _low_pass(x: Tensor, axes: list[int], transposed: bool) -> Tensor:
+    from blconv.kernels.low_pass import low_pass
+
+    channels_last = is_channels_last(x)
+    x = _aligned(x if channels_last else x.contiguous())
+    y = _low_passed(x, axes, transposed)
+    if y.numel():
+        batch, *planes = x.shape
+        maps = _maps_of(x.dtype, tuple(planes), tuple(y.shape[2:]), channels_last, _split(x.dtype))
+        constants = _low_pass_matrices(maps, tuple(axes), transposed, x.device)
+        low_pass(maps).launch(maps.blocks(batch), x, y, *constants, batch)
+    return y
+
+
 LIBRARY.impl("analyse", _analyse, "CUDA")
 LIBRARY.impl("synthesise", _synthesise, "CUDA")
 LIBRARY.impl("pack", _pack, "CUDA")
 LIBRARY.impl("fold", _fold, "CUDA")
 LIBRARY.impl("contract", _contract, "CUDA")
+LIBRARY.impl("low_pass", _low_pass, "CUDA")
 
 analyse: Callable[..., Tensor] = torch.ops.blconv.analyse
 synthesise: Callable[..., Tensor] = torch.ops.blconv.synthesise
 pack: Callable[..., Tensor] = torch.ops.blconv.pack
 fold: Callable[..., Tensor] = torch.ops.blconv.fold
 contract: Callable[..., Tensor] = torch.ops.blconv.contract
+low_pass: Callable[..., Tensor] = torch.ops.blconv.low_pass
 
 
 @torch.library.register_fake("blconv::analyse")
@@ -211,6 +267,11 @@ def _(v: Tensor, kind: str, numbers: list[int], shape: list[int], channels_last:
 @torch.library.register_fake("blconv::contract")
 def _(z: Tensor, w: Tensor, kind: str, numbers: list[int]) -> Tensor:
     return z.new_empty(z.shape[0], z.shape[1], matrices(kind, numbers)[2] * w.shape[0])
+
+
+@torch.library.register_fake("blconv::low_pass")
+def _(x: Tensor, axes: list[int], transposed: bool) -> Tensor:
+    return _low_passed(x, axes, transposed)
 
 
 def _keep_analyse(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -263,11 +324,21 @@ def _contract_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | 
     return dz, dw, None, None
 
 
+def _keep_low_pass(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, ctx.axes, ctx.transposed = inputs
+    ctx.layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+
+
+def _low_pass_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return low_pass(grad.contiguous(memory_format=ctx.layout), ctx.axes, not ctx.transposed), None, None
+
+
 for _name, _backward, _keep in (
     ("analyse", _analyse_backward, _keep_analyse),
     ("synthesise", _synthesise_backward, _keep_synthesise),
     ("pack", _pack_backward, _keep_pack),
     ("fold", _fold_backward, _keep_fold),
     ("contract", _contract_backward, _keep_contract),
+    ("low_pass", _low_pass_backward, _keep_low_pass),
 ):
     torch.library.register_autograd(f"blconv::{_name}", _backward, setup_context=_keep)

@@ -6,11 +6,14 @@ from importlib.util import find_spec
 
 import torch
 
+from blconv.band import Band
 from blconv.geometry import Geometry
 
 MAX_TAPS = 49
 SHARED_BYTES = 112 * 1024  # of a block, at most, so that two share a multiprocessor
 FRAGMENTS = 32  # vectors of 4 of a constant matrix that a lane holds, both halves of a split together
+LOW_PASS_COLUMNS = 72  # of a plane whose pixels are last: a lane holds sums of every eighth
+LOW_PASS_SIDE = 256  # of a plane whose channels are last: a lane holds every fourth pixel of a line
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -26,6 +29,27 @@ def mixes_pixels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -
     """Whether our kernels make the dense form's matrix of the filters."""
     pixels = math.prod(geometry.input) * math.prod(geometry.out)
     return _has_kernels(device, dtype, geometry) and pixels <= MIXED_PIXELS
+
+
+def runs_low_pass(device: torch.device, dtype: torch.dtype, band: Band, *, channels_last: bool) -> bool:
+    """Whether the low-pass form's A x A^T on planes (batch, C, H, W) is our kernel, forward and backward."""
+    return (
+        dtype in TYPES
+        and len(band.axes) == 2
+        and low_pass_fits(band, channels_last=channels_last)
+        and runs_operators(device)
+    )
+
+
+def low_pass_fits(band: Band, *, channels_last: bool) -> bool:
+    """Whether what is between the two products fits: in shared memory with 8 channels, or in registers."""
+    rows, columns = band.axes
+    if min(rows.length, columns.length) < 1:
+        return False
+    if channels_last:
+        there, back = rows.length * (8 * columns.padded + 16), rows.padded * (8 * columns.length + 16)
+        return 4 * max(there, back) <= SHARED_BYTES and max(rows.padded, columns.padded) <= LOW_PASS_SIDE
+    return columns.padded <= LOW_PASS_COLUMNS
 
 
 def runs_operators(device: torch.device) -> bool:

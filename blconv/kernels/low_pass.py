@@ -1,0 +1,27 @@
+"""R x S^T on every plane, for two constant matrices: the low-pass form's filter, and its adjoint.
+
+Layouts, for images of C channels and H x W pixels that become `rows` x `columns`:
+
+    x  (images, C, H, W) or (images, H, W, C)
+    y  the same, rows x columns instead of H x W
+
+Device memory is read once and written once, H W + rows columns numbers a plane. Both products are on
+tensor cores: `low_pass_channels` and `low_pass_pixels` tell how, for either layout. "split" precision
+multiplies numbers as sums of two that the tensor cores read exactly.
+"""
+
+from functools import lru_cache
+
+from blconv.kernels.kernel import Kernel
+from blconv.kernels.low_pass_channels import channels_last
+from blconv.kernels.low_pass_maps import Maps
+from blconv.kernels.low_pass_pixels import pixels_last
+
+
+@lru_cache(maxsize=256)
+def low_pass(maps: Maps) -> Kernel:
+    """The kernel (x, y, first, second, images): the two `matrices`."""
+    function = (channels_last if maps.channels_last else pixels_last)(maps)
+    pointer = "float32*" if maps.memory == "float32" else "uint16*"
+    signature = (pointer, pointer, "float32*", "float32*", "int64")
+    return Kernel(function, signature, 32 * maps.warps, maps.shared_bytes, maps)

@@ -1,0 +1,160 @@
+"""R x S^T where channels are last: the matrices multiply columns that are channels.
+
+A block owns one image and 8, 16 or 32 channels. Its first stage contracts j and leaves T (i, column,
+channels) in shared memory, its second one contracts i, so whole vectors of channels are read and written.
+"""
+
+from collections.abc import Callable
+
+from numba import cuda, float32
+
+from blconv.kernels.low_pass_maps import Maps
+from blconv.kernels.transforms import _device, _multiplier, _rounder
+from blconv.kernels.warp import loader, store_pair, storer
+
+
+def channels_last(maps: Maps) -> Callable[..., None]:
+    """The kernel (x, y, S as operand A, R as operand A, images)."""
+    C, H, W, ROWS, COLUMNS = maps.channels, maps.height, maps.width, maps.rows, maps.columns
+    TILES, WARPS, ROW = maps.tiles, maps.warps, maps.row_stride
+    CHUNKS, COLUMN = maps.blocks(1), 8 * TILES
+    COLUMN_TILES, COLUMN_STEPS = -(-COLUMNS // 16), -(-W // 8)
+    ROW_TILES, ROW_STEPS = -(-ROWS // 16), -(-H // 8)
+    LOADED, LOADED_LAST = 2 * COLUMN_STEPS * TILES, 2 * ROW_STEPS * TILES
+    AT_ONCE, LAST_AT_ONCE = maps.at_once(H, LOADED), maps.at_once(COLUMNS, LOADED_LAST)
+    HELD, SUMS = LOADED * AT_ONCE, 4 * TILES * AT_ONCE
+    LAST_HELD, LAST_SUMS = LOADED_LAST * LAST_AT_ONCE, 4 * TILES * LAST_AT_ONCE
+    # Channel of column n of tile `tile`: TILES n + tile, so that a lane's columns 2t and 2t + 1 are one
+    # vector; with 32 channels two vectors, each of them next to those of three other lanes.
+    APART = TILES == 4
+    # A tile's place in T depends on its column, so that no two lanes share a bank.
+    SHIFT, MASK = (1 if TILES == 2 else 0), TILES - 1
+
+    between = _rounder(not maps.split)
+    enter = _rounder(not maps.split and maps.memory == "float32")
+    multiply = _product(maps.split, COLUMN_TILES, COLUMN_STEPS, TILES, AT_ONCE)
+    multiply_last = _product(maps.split, ROW_TILES, ROW_STEPS, TILES, LAST_AT_ONCE)
+    load, write = loader(maps.memory, TILES), _channel_writer(maps)
+
+    def read_vectors(x, b, at, line, channel, t):
+        for s in range(2 * COLUMN_STEPS):
+            values = load(x, (line + min(4 * s + t, W - 1)) * C + channel)
+            for tile in range(TILES):
+                b[at + s * TILES + tile] = enter(values[tile])
+
+    def read_singly(x, b, at, line, channel, t):
+        for s in range(2 * COLUMN_STEPS):
+            b[at + s] = enter(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
+
+    read = _device(read_singly if TILES == 1 else read_vectors)
+
+    def low_pass(x, y, columns, rows, images):
+        T = cuda.shared.array(0, float32)
+        lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
+        g, t = lane // 4, lane % 4
+        image, first = cuda.blockIdx.x // CHUNKS, 8 * TILES * (cuda.blockIdx.x % CHUNKS)
+        place = 4 * (g % 2) + g // 2 if APART else g
+        channel = min(first + TILES * place, C - TILES)
+
+        b = cuda.local.array(HELD, float32)
+        c = cuda.local.array(SUMS, float32)
+        for top in range(warp, H, WARPS * AT_ONCE):
+            for r in range(AT_ONCE):  # all reads before the first product: more bytes in flight
+                read(x, b, r * LOADED, (image * H + min(top + r * WARPS, H - 1)) * W, channel, t)
+            for m in range(COLUMN_TILES):
+                multiply(c, columns, m, b, lane)
+                for r in range(AT_ONCE):
+                    i = top + r * WARPS
+                    for below in range(2):
+                        j = 16 * m + 8 * below + g
+                        if j < COLUMNS and i < H:
+                            for tile in range(TILES):
+                                at = i * ROW + j * COLUMN + 8 * (tile ^ ((j >> SHIFT) & MASK)) + 2 * t
+                                n = 4 * (r * TILES + tile) + 2 * below
+                                store_pair(T, at, between(c[n]), between(c[n + 1]))
+        cuda.syncthreads()
+
+        e = cuda.local.array(LAST_HELD, float32)
+        d = cuda.local.array(LAST_SUMS, float32)
+        for left in range(warp, COLUMNS, WARPS * LAST_AT_ONCE):
+            for r in range(LAST_AT_ONCE):
+                j = min(left + r * WARPS, COLUMNS - 1)
+                for s in range(2 * ROW_STEPS):
+                    at = min(4 * s + t, H - 1) * ROW + j * COLUMN + g
+                    for tile in range(TILES):
+                        e[r * LOADED_LAST + s * TILES + tile] = T[at + 8 * (tile ^ ((j >> SHIFT) & MASK))]
+            for m in range(ROW_TILES):
+                multiply_last(d, rows, m, e, lane)
+                for r in range(LAST_AT_ONCE):
+                    j = left + r * WARPS
+                    for below in range(2):
+                        i = 16 * m + 8 * below + g
+                        if i < ROWS and j < COLUMNS:
+                            line = ((image * ROWS + i) * COLUMNS + j) * C
+                            write(y, line, first, d, 4 * r * TILES + 2 * below, t)
+
+    return low_pass
+
+
+def _product(split: bool, table_tiles: int, steps: int, tiles: int, several: int) -> Callable[..., None]:
+    """The procedure c = A B: A 16 rows of a constant matrix, B `several` times `tiles` tiles of 8 columns.
+
+    A is read here, every time: held in registers it would leave none to read ahead into.
+    """
+    TABLE, STEPS, TILES, SEVERAL = 4 * 32 * table_tiles * steps, steps, tiles, several
+    FRAGMENT, SPLIT = 4 * (1 + split), split
+    multiply, load = _multiplier(split), loader("float32", 4, again=True)
+
+    def product(c, table, m, b, lane):
+        a = cuda.local.array(FRAGMENT, float32)
+        for n in range(4 * TILES * SEVERAL):
+            c[n] = 0
+        for s in range(STEPS):
+            at = 4 * (32 * (m * STEPS + s) + lane)
+            a[0], a[1], a[2], a[3] = load(table, at)
+            if SPLIT:
+                a[4], a[5], a[6], a[7] = load(table, TABLE + at)
+            for r in range(SEVERAL):
+                for tile in range(TILES):
+                    at = 2 * TILES * (r * STEPS + s) + tile
+                    multiply(c, 4 * (r * TILES + tile), a, 0, 4, b[at], b[at + TILES])
+
+    return _device(product)
+
+
+def _channel_writer(maps: Maps) -> Callable[..., None]:
+    """The procedure that writes a lane's two columns of all tiles, d[n + 4 tile] and d[n + 4 tile + 1]."""
+    C, TILES = maps.channels, maps.tiles
+    store, store_both = storer(maps.memory, TILES), storer(maps.memory, min(2 * TILES, 4))
+
+    def write4(y, line, first, d, n, t):
+        for e in range(2):
+            channel = first + 4 * (4 * e + t)
+            if channel < C:
+                store(y, line + channel, (d[n + e], d[n + e + 4], d[n + e + 8], d[n + e + 12]))
+
+    def write2(y, line, first, d, n, t):
+        channel = first + 4 * t
+        if channel < C:
+            store_both(y, line + channel, (d[n], d[n + 4], d[n + 1], d[n + 5]))
+
+    def write2_apart(y, line, first, d, n, t):
+        for e in range(2):
+            channel = first + 4 * t + 2 * e
+            if channel < C:
+                store(y, line + channel, (d[n + e], d[n + e + 4]))
+
+    def write1(y, line, first, d, n, t):
+        channel = first + 2 * t
+        if channel < C:
+            store_both(y, line + channel, (d[n], d[n + 1]))
+
+    def write1_apart(y, line, first, d, n, t):
+        for e in range(2):
+            channel = first + 2 * t + e
+            if channel < C:
+                store(y, line + channel, d[n + e])
+
+    if C % (2 * TILES) and TILES < 4:
+        return _device(write2_apart if TILES == 2 else write1_apart)
+    return _device({1: write1, 2: write2, 4: write4}[TILES])
