@@ -1,0 +1,105 @@
+"""Machine code on disk: what is kept under which name, and what two writers leave."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from blconv.kernels import cache
+from blconv.kernels.kernel import Kernel
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    path = tmp_path / "some" / "folder"
+    monkeypatch.setenv("BLCONV_CACHE", str(path))
+    return path
+
+
+def never():
+    raise AssertionError("compiled again")
+
+
+def test_machine_code_is_kept(folder):
+    assert cache.kept("a", lambda: b"code") == b"code"
+    assert cache.kept("a", never) == b"code"
+    assert cache.kept("b", lambda: b"other") == b"other"
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_nothing_is_kept_where_the_folder_is_empty_or_bad(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    for name in ("", "file", "file/below"):
+        monkeypatch.setenv("BLCONV_CACHE", name)
+        assert [cache.kept("a", lambda code=code: code) for code in (b"1", b"2")] == [b"1", b"2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_sources_and_the_compilers_are_in_the_name(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+    codes = iter([b"1", b"2", b"3"])
+    found = []
+    for source in ("x = 1", "x = 2", "x = 2", "x = 1"):
+        (tmp_path / "kernel.py").write_text(source)
+        cache._sources.cache_clear()
+        found.append(cache.kept("a", lambda: next(codes)))
+    monkeypatch.setattr(cache, "version", lambda name: "another")
+    cache._sources.cache_clear()
+    found.append(cache.kept("a", lambda: next(codes)))
+    cache._sources.cache_clear()
+    assert found == [b"1", b"2", b"2", b"1", b"3"]
+
+
+def test_kernels_of_the_same_name_and_constants_in_two_files_are_two(folder, monkeypatch):
+    def made_by(module):
+        def function(x):
+            x[0] = 1
+
+        function.__module__ = module
+        return Kernel(function, ("float32*",), 32, constants=1)
+
+    codes = iter([(b"1", ""), (b"2", "")])
+    monkeypatch.setattr(Kernel, "compiled", lambda self, capability: next(codes))
+    assert [made_by(name).cubin((9, 0)) for name in ("first", "second", "first")] == [b"1", b"2", b"1"]
+
+
+def test_a_reader_sees_all_of_a_kept_file_or_nothing(folder, monkeypatch):
+    """Also where two writers, on two machines with one disk, have the same number of process."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    code = {"first": b"1" * 100, "second": b"2" * 10}
+    waiting, go_on, write = threading.Event(), threading.Event(), Path.write_bytes
+
+    def slowly(path, data):
+        if data == code["second"]:
+            return write(path, data)
+        with path.open("wb", buffering=0) as file:
+            file.write(data[:50])
+            waiting.set()
+            assert go_on.wait(60)
+            return file.write(data[50:])
+
+    monkeypatch.setattr(Path, "write_bytes", slowly)
+    thread = threading.Thread(target=cache.kept, args=("a", lambda: code["first"]))
+    thread.start()
+    assert waiting.wait(60)
+    assert cache.kept("a", lambda: code["second"]) in code.values()
+    seen = cache.kept("a", never)
+    go_on.set()
+    thread.join()
+    assert seen in code.values()
+    assert cache.kept("a", never) in code.values()
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_full_disk(folder, monkeypatch):
+    write = Path.write_bytes
+
+    def fill(path, data):
+        write(path, data[:2])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    assert cache.kept("a", lambda: b"code") == b"code"
+    assert list(folder.iterdir()) == []
