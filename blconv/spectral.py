@@ -69,7 +69,7 @@ def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool)
 
 
 def as_autocast(x: Tensor) -> Tensor:
-    """x in the type that a convolution computes in under autocast on CUDA: our operators have no such rule."""
+    """x in the type that convolutions compute in under autocast on CUDA: our operators have no such rule."""
     if x.device.type != "cuda" or x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
         return x
     return x.to(torch.get_autocast_dtype("cuda"))
