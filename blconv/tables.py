@@ -97,11 +97,11 @@ def filters_plane(*numbers: int) -> Tensor:
 
 
 def mixes(*numbers: int) -> Tensor:
-    """How the taps of a filter make the real form of its spectrum, (Q, 2, 2, row taps x column taps).
+    """How the taps of a filter make the real form of its spectrum, (Q, row taps x column taps, 2, 2).
 
     The numbers are those of `filters_plane`. Frequencies q are u for v = 0 and u >= 0, then both signs of
     u for each v > 0; [[re, im], [-im, re]] is the spectrum's conjugate, times the coefficients that q
-    stands for: 1 for the mean, 2 for the others. Where only the mean is kept, (1, 1, 1, taps).
+    stands for: 1 for the mean, 2 for the others. Where only the mean is kept, (1, taps, 1, 1).
     """
     (row_taps, row_dilation), rows = numbers[:2], AxisBand(*numbers[2:7])
     (column_taps, column_dilation), columns = numbers[7:9], AxisBand(*numbers[9:])
@@ -113,18 +113,18 @@ def mixes(*numbers: int) -> Tensor:
     wave = torch.einsum("qi,qj->qij", row_wave, column_wave).flatten(1) * 2
     wave[0] /= 2
     if len(pairs) == 1:
-        return wave.real[:, None, None]
+        return wave.real[:, :, None, None]
     real, imaginary = wave.real, wave.imag
-    return torch.stack([real, imaginary, -imaginary, real], 1).view(len(pairs), 2, 2, -1)
+    return torch.stack([real, imaginary, -imaginary, real], -1).view(*real.shape, 2, 2)
 
 
 def pixel_mixes(*numbers: int) -> Tensor:
-    """How the taps make the matrix of the dense form, (1, input pixels, output pixels, taps).
+    """How the taps make the matrix of the dense form, (1, taps, input pixels, output pixels).
 
     Numbers: those of `low_pass_taps` for the rows, then for the columns.
     """
     rows, columns = low_pass_taps(*numbers[:9]), low_pass_taps(*numbers[9:])  # (taps, out, length)
-    whole = torch.einsum("tna,smb->abnmts", rows, columns)
+    whole = torch.einsum("tna,smb->tsabnm", rows, columns)
     return whole.flatten(4).flatten(2, 3).flatten(0, 1)[None]
 
 

@@ -89,3 +89,9 @@ def store_pair(array: Any, offset: int, x: float, y: float) -> None:
     """Write x and y at an even offset."""
     assert offset % 2 == 0
     array[offset], array[offset + 1] = x, y
+
+
+def shared_four(array: Any, offset: int) -> tuple[Any, ...]:
+    """Four neighbours at an offset divisible by 4."""
+    assert offset % 4 == 0
+    return tuple(array[offset : offset + 4])

@@ -63,8 +63,8 @@ def store_assembly(dtype: str, width: int) -> str:
 if config.ENABLE_CUDASIM:
     from blconv.kernels import simulated
 
-    mma, tf32, loader, storer, store_pair = (
-        simulated.mma, simulated.tf32, simulated.loader, simulated.storer, simulated.store_pair,
+    mma, tf32, loader, storer, store_pair, shared_four = (
+        simulated.mma, simulated.tf32, simulated.loader, simulated.storer, simulated.store_pair, simulated.shared_four,
     )  # fmt: skip
 else:
     from llvmlite import ir
@@ -130,6 +130,19 @@ else:
             return context.get_dummy_value()
 
         return types.void(array, types.int64, types.float32, types.float32), codegen
+
+    @intrinsic
+    def shared_four(typingctx: Any, array: Any, offset: Any) -> Any:
+        """Four neighbours of a shared array, read in one instruction at an offset divisible by 4."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            four = ir.VectorType(_float, 4)
+            vector = builder.load(builder.bitcast(builder.gep(data, [args[1]]), four.as_pointer()), align=16)
+            parts = [builder.extract_element(vector, _int(i)) for i in range(4)]
+            return context.make_tuple(builder, types.UniTuple(types.float32, 4), parts)
+
+        return _several(4)(array, types.int64), codegen
 
     def loader(dtype: str, width: int, *, again: bool = False) -> Callable[..., Any]:
         """A function (pointer, offset) -> `width` float32 from memory of `dtype`, aligned to all of them.
