@@ -64,10 +64,11 @@ def _split(dtype: torch.dtype) -> bool:
 
 def planes_of(x_dtype: torch.dtype, channels: int, axes: list[int], channels_last: bool, split: bool) -> Any:
     """What the transforms' kernels are compiled for."""
+    from blconv.kernels.half_planes import Halves
     from blconv.kernels.transforms import Planes
 
     rows, columns = AxisWaves(*axes[:5]), AxisWaves(*axes[5:])
-    return Planes(
+    return (Planes if x_dtype == torch.float32 else Halves)(
         channels, rows.positions, columns.positions, rows.kept, columns.kept, channels_last,
         MEMORY[x_dtype], "split" if split else "tf32",
     )  # fmt: skip
@@ -85,8 +86,8 @@ def _images(z: Tensor, channels: int, axes: list[int], channels_last: bool) -> T
 
 
 def _analyse(x: Tensor, axes: list[int]) -> Tensor:
+    from blconv.kernels import halves, transforms
     from blconv.kernels.fragments import on_device
-    from blconv.kernels.transforms import analysis
 
     channels_last, split = is_channels_last(x), _split(x.dtype)
     x = _aligned(x if channels_last else x.contiguous())
@@ -94,8 +95,13 @@ def _analyse(x: Tensor, axes: list[int]) -> Tensor:
     planes = planes_of(x.dtype, channels, axes, channels_last, split)
     z = x.new_empty(planes.coefficients, batch, planes.parts * channels)
     rows, columns = AxisWaves(*axes[:5]), AxisWaves(*axes[5:])
-    analysis(planes).launch(
-        batch * planes.chunks, x, z,
+    blocks = batch * planes.chunks
+    if x.dtype != torch.float32:
+        constants = halves.analysis_tables(planes, rows, columns, x.device)
+        halves.analysis(planes).launch(blocks, x, z, *constants, batch)
+        return z
+    transforms.analysis(planes).launch(
+        blocks, x, z,
         on_device("from", columns, -1, planes.vector, split, x.device),
         on_device("from", rows, 1, 1, split, x.device), batch,
     )  # fmt: skip
@@ -103,19 +109,25 @@ def _analyse(x: Tensor, axes: list[int]) -> Tensor:
 
 
 def _synthesise(z: Tensor, axes: list[int], channels: int, channels_last: bool) -> Tensor:
+    from blconv.kernels import halves, transforms
     from blconv.kernels.fragments import on_device
-    from blconv.kernels.transforms import synthesis
 
     split = _split(z.dtype)
     z = _aligned(z.contiguous())
     planes = planes_of(z.dtype, channels, axes, channels_last, split)
     y = _images(z, channels, axes, channels_last)
     rows, columns = AxisWaves(*axes[:5]), AxisWaves(*axes[5:])
+    batch = z.shape[1]
+    blocks = batch * planes.chunks
+    if z.dtype != torch.float32:
+        constants = halves.synthesis_tables(planes, rows, columns, z.device)
+        halves.synthesis(planes).launch(blocks, z, y, *constants, batch)
+        return y
     last = ("to", 1) if channels_last else ("right", planes.vector)
-    synthesis(planes).launch(
-        z.shape[1] * planes.chunks, z, y,
+    transforms.synthesis(planes).launch(
+        blocks, z, y,
         on_device("to", rows, 1, 1, split, z.device),
-        on_device(last[0], columns, -1, last[1], split, z.device), z.shape[1],
+        on_device(last[0], columns, -1, last[1], split, z.device), batch,
     )  # fmt: skip
     return y
 
