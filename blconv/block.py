@@ -59,7 +59,7 @@ class BlockConv2d(BandLimitedConv2d):
         """As in `BandLimitedConv2d`."""
         # A strided output, or one of few pixels, may be smaller than its coefficients.
         worth = x.dim() == 4 and 2 * geometry.coefficients < math.prod(geometry.out)
-        if not (worth and _is_ours_to_keep()):
+        if not (worth and is_ours_to_keep()):
             return super().convolve(x, geometry)
         if choose(x, self.weight, geometry, self.method).method != "spectral":
             return super().convolve(x, geometry)
@@ -81,7 +81,7 @@ class BlockNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
         """Normalise `input`, (batch, channels, H, W), as `nn.BatchNorm2d` does."""
-        source = Source.of(input) if _is_ours_to_keep() else None
+        source = Source.of(input) if is_ours_to_keep() else None
         if source is None or input[:, 0].numel() == 1:  # of one value a channel, torch says what is wrong
             return super().forward(input)
         factor = self.momentum or 0.0
@@ -107,7 +107,7 @@ class BlockReLU(nn.ReLU):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return max(input, 0), any shape."""
-        if not _is_ours_to_keep():
+        if not is_ours_to_keep():
             return super().forward(input)
         if getattr(input, RECTIFIED, None) == input._version:
             return input
@@ -212,7 +212,7 @@ def _add(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias.to(y.dtype).view(-1, 1, 1)
 
 
-def _is_ours_to_keep() -> bool:
+def is_ours_to_keep() -> bool:
     """Whether a backward pass may follow, and what it is given is up to us.
 
     A compiler chooses itself what to keep and what to compute again, and function transforms have no

@@ -14,6 +14,7 @@ from blconv.chains import rectified_norms
 from blconv.choice import Method
 from blconv.energy import EnergyBand, coefficient_power, spectral_power
 from blconv.layers import BandLimited, BandLimitedConv1d, BandLimitedConv2d
+from blconv.pool import keep_offsets
 
 Convolution = nn.Conv1d | nn.Conv2d
 LayerFilter = Callable[[str, Convolution], bool]
@@ -58,9 +59,10 @@ def band_limit(
 
     `fuse` makes training take less memory (`blconv.block`): the model's BatchNorm2d keep the
     coefficients of a band-limited convolution's output in place of the output, its `nn.ReLU` keep one
-    bit an element, and where a ReLU and nothing else follows a BatchNorm, the two are one step. Same
-    results, same state dict. A ReLU called as a function stays torch's, and where the model cannot be
-    traced a warning says that no two steps were joined.
+    bit an element, and where a ReLU and nothing else follows a BatchNorm, the two are one step. Its
+    `nn.MaxPool2d` keep one byte an output in place of their input. Same results, same state dict. A ReLU
+    or a max-pool called as a function stays torch's, and where the model cannot be traced a warning says
+    that no two steps were joined.
 
     Raises `ValueError` for an illegal compression, fft_size or method.
     """
@@ -78,6 +80,7 @@ def band_limit(
             module.configure(compression, fft_size, method)
     if fuse:
         keep_less(model, rectified_norms(model))
+        keep_offsets(model)
     return model
 
 
