@@ -25,13 +25,13 @@ def kernels_on_cpu():
 
     New memory is filled with NaN: an element that a kernel leaves out is seen. Returns what must be kept.
     """
-    from blconv import ops, spectral
+    from blconv import launches, spectral
     from blconv.kernels.limits import TYPES, fits
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     library = torch.library.Library("blconv", "IMPL")
     for name in OPERATORS:
-        library.impl(name, getattr(ops, f"_{name}"), "CPU")
+        library.impl(name, getattr(launches, name), "CPU")
     spectral.runs_kernels = lambda _, dtype, geometry: dtype in TYPES and fits(geometry)
     return library

@@ -127,7 +127,7 @@ def spectra(weight, dilation, rows, columns):
 
 def check_filters():
     """Packing against full DFTs, folding against their gradient; several frequencies a block, too."""
-    from blconv import ops
+    from blconv import launches, ops
 
     library = kernels_on_cpu()
     filters.BLOCKS = 4
@@ -147,7 +147,7 @@ def check_filters():
         (found,) = torch.autograd.grad(v, weight, cotangent)
         (gradient,) = torch.autograd.grad(wanted, exact, cotangent.double())
         near(found, gradient, TOLERANCES[accuracy], ("fold", *case))
-        turned = ops._pack(weight.detach(), "mixes", numbers, transposed=True)
+        turned = launches.pack(weight.detach(), "mixes", numbers, transposed=True)
         assert torch.equal(turned.mT, v), case
     del library
 

@@ -8,6 +8,7 @@ current stream, which is also what makes CUDA graphs and several streams work.
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any
 
@@ -68,26 +69,27 @@ class Kernel:
 
         Tensors are passed as pointers to their first element: strides are the caller's business.
         """
-        tensors = [a for a in arguments if isinstance(a, Tensor)]
-        if tensors[0].device.type == "cpu":
+        first = arguments[0]
+        assert isinstance(first, Tensor)
+        if first.device.type == "cpu":
             self._simulate(blocks, arguments)
             return
-        from cuda.bindings import driver
-
-        index = tensors[0].device.index
-        values = tuple(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
-        with torch.cuda.device(index):
-            function = self._loaded.get(index) or self._load(index)
-            stream = torch.cuda.current_stream(index).cuda_stream
-            (status,) = driver.cuLaunchKernel(
-                function, blocks, 1, 1, self.threads, 1, 1, self.shared_bytes, stream,
-                (values, self._c_types), 0,
-            )  # fmt: skip
-        _check(status)
+        index = first.device.index
+        if torch.cuda.current_device() != index:
+            with torch.cuda.device(index):
+                self.launch(blocks, *arguments)
+            return
+        function = self._loaded.get(index) or self._load(index)
+        values = tuple([a.data_ptr() if isinstance(a, Tensor) else a for a in arguments])
+        (status,) = _driver().cuLaunchKernel(
+            function, blocks, 1, 1, self.threads, 1, 1, self.shared_bytes,
+            torch.cuda.current_stream(index).cuda_stream, (values, self._c_types), 0,
+        )  # fmt: skip
+        if status:
+            _check(status)
 
     def _load(self, index: int) -> Any:
-        from cuda.bindings import driver
-
+        driver = _driver()
         with _compiling:
             if index not in self._loaded:
                 code = self.cubin(torch.cuda.get_device_capability(index))
@@ -121,7 +123,7 @@ class Kernel:
             for name in self.signature
         )
 
-    @property
+    @cached_property
     def _c_types(self) -> tuple[Any, ...]:
         return tuple(
             ctypes.c_void_p if name.endswith("*") else getattr(ctypes, C_TYPES[name])
@@ -131,6 +133,13 @@ class Kernel:
 
 _NUMPY = {torch.bfloat16: torch.uint16, torch.float16: torch.uint16}
 C_TYPES = {"int64": "c_int64", "int32": "c_int32", "float32": "c_float"}
+
+
+@lru_cache(maxsize=1)
+def _driver() -> Any:
+    from cuda.bindings import driver
+
+    return driver
 
 
 def _check(status: Any) -> None:

@@ -94,7 +94,11 @@ def _fits(height: int, width: int, kept_rows: int, kept_columns: int) -> bool:
 
 @torch.compiler.assume_constant_result
 def is_installed() -> bool:
-    """Whether Numba's CUDA target and the driver's bindings are there, and the GPU is recent enough."""
+    """Whether Numba's CUDA target and the driver's bindings are there, and the GPUs have what is asked for.
+
+    That is compute capability 8.0 and 112 KB of shared memory a block: A100, H100 and later ones of
+    their kind. The small ones of a generation (99 KB) run the same methods on torch's matrix products.
+    """
     return _is_installed()
 
 
@@ -105,4 +109,7 @@ def _is_installed() -> bool:
         found = all(find_spec(name) is not None for name in modules)
     except ModuleNotFoundError:
         return False
-    return found and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    if not (found and torch.cuda.is_available()):
+        return False
+    devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return all(d.major >= 8 and d.shared_memory_per_block_optin >= SHARED_BYTES for d in devices)

@@ -25,9 +25,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+import torch
 from numba import cuda, float32
+from torch import Tensor
 
-from blconv.kernels.fragments import steps_of
+from blconv.kernels.fragments import AxisWaves, on_device, steps_of
 from blconv.kernels.kernel import Kernel
 from blconv.kernels.warp import loader, mma, store_pair, storer, tf32
 
@@ -71,7 +73,8 @@ class Planes:
     @property
     def tiles(self) -> int:
         """Tiles of 8 channels that a block owns: as many as are read at once and fit."""
-        for tiles in (4, 2):
+        # The sums of 32 channels in full precision are more than the compiler keeps in registers.
+        for tiles in (2,) if self.precision == "split" else (4, 2):
             if self.channels % tiles == 0 and self._shared(tiles) <= SHARED_BYTES:
                 return tiles
         return 1
@@ -83,7 +86,7 @@ class Planes:
 
     @property
     def row_stride(self) -> int:
-        """Numbers of T between positions; 8 modulo 32, as `column_stride`: no two lanes share a bank."""
+        """Numbers of T between positions; 8 modulo 32: no two lanes share a bank."""
         dense = self.kept_columns * self.column_stride
         return dense + (8 - dense) % 32
 
@@ -108,7 +111,7 @@ class Planes:
 
 
 def _column_stride(tiles: int) -> int:
-    return 16 * tiles + (8 - 16 * tiles) % 32
+    return 16 * tiles + 8
 
 
 @lru_cache(maxsize=256)
@@ -125,6 +128,29 @@ def synthesis(planes: Planes) -> Kernel:
     """
     signature = (_pointer(planes), _pointer(planes), "float32*", "float32*", "int64")
     return Kernel(_synthesis(planes), signature, 32 * planes.warps, planes.shared_bytes, planes)
+
+
+def analysis_tables(
+    planes: Planes, rows: AxisWaves, columns: AxisWaves, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The constants of an analysis: tables of the columns and the rows."""
+    split = planes.precision == "split"
+    return (
+        on_device("from", columns, -1, planes.vector, split, device),
+        on_device("from", rows, 1, 1, split, device),
+    )
+
+
+def synthesis_tables(
+    planes: Planes, rows: AxisWaves, columns: AxisWaves, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The constants of a synthesis: tables of the rows and the columns."""
+    split = planes.precision == "split"
+    last = ("to", 1) if planes.channels_last else ("right", planes.vector)
+    return (
+        on_device("to", rows, 1, 1, split, device),
+        on_device(last[0], columns, -1, last[1], split, device),
+    )
 
 
 def _pointer(planes: Planes) -> str:

@@ -64,7 +64,8 @@ if config.ENABLE_CUDASIM:
     from blconv.kernels import simulated
 
     mma, tf32, loader, storer, store_pair, shared_four = (
-        simulated.mma, simulated.tf32, simulated.loader, simulated.storer, simulated.store_pair, simulated.shared_four,
+        simulated.mma, simulated.tf32, simulated.loader, simulated.storer, simulated.store_pair,
+        simulated.shared_four,
     )  # fmt: skip
 else:
     from llvmlite import ir
