@@ -16,6 +16,7 @@ u runs over the non-negative frequencies of the rows, v over both signs of the c
 of conjugate coefficients one is kept, and counted twice. A 1D convolution has u alone.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -37,8 +38,7 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     channels_last = is_channels_last(x)
     x = as_autocast(x)
     if type(x) is Tensor and runs_kernels(x.device, x.dtype, geometry) and not torch.compiler.is_compiling():
-        numbers = pixel_numbers(geometry), output_numbers(geometry), filter_numbers(geometry)
-        y: Tensor = _Convolution.apply(x, weight.to(x.dtype), *numbers, channels_last)[0]
+        y: Tensor = _Convolution.apply(x, weight.to(x.dtype), geometry, channels_last)[0]
         return y
     coefficients = contract(analyse(x, geometry), weight, geometry)
     return synthesise(coefficients, geometry, channels_last=channels_last)
@@ -51,38 +51,37 @@ class _Convolution(Function):
     through it to x; those use the operators.
     """
 
+    # Not `setup_context`: torch then inspects the signature at every call.
     @staticmethod
     def forward(
-        x: Tensor, weight: Tensor, inputs: list[int], outputs: list[int], filters: list[int], last: bool
+        ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, last: bool
     ) -> tuple[Tensor, Tensor]:
+        inputs, outputs, filters = numbers_of(geometry)
         z = launches.analyse(x, inputs)
         coefficients = launches.contract(z, weight, "mixes", filters)
-        return launches.synthesise(coefficients, outputs, weight.shape[0], last), z
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        x, weight, ctx.inputs, ctx.outputs, ctx.filters, ctx.last = inputs
-        ctx.channels, ctx.x_last = x.shape[1], is_channels_last(x)
+        ctx.geometry, ctx.last, ctx.channels, ctx.x_last = geometry, last, x.shape[1], is_channels_last(x)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(output[1], weight)
+        ctx.save_for_backward(z, weight)
+        return launches.synthesise(coefficients, outputs, weight.shape[0], last), z
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dz: Tensor | None) -> tuple[Tensor | None, ...]:
         z, weight = ctx.saved_tensors
+        inputs, outputs, filters = numbers_of(ctx.geometry)
         by: Any = ops if torch.is_grad_enabled() else launches
         dx = dw = None
         if dy is not None:
             layout = torch.channels_last if ctx.last else torch.contiguous_format
-            g = by.analyse(dy.contiguous(memory_format=layout), ctx.outputs)
+            g = by.analyse(dy.contiguous(memory_format=layout), outputs)
             if ctx.needs_input_grad[0]:
-                back = torch.bmm(g, by.pack(weight, "mixes", ctx.filters).mT)
+                back = torch.bmm(g, by.pack(weight, "mixes", filters).mT)
                 dz = back if dz is None else dz + back
             if ctx.needs_input_grad[1]:
                 shape = list(weight.shape)
-                dw = by.fold(torch.bmm(z.mT, g), "mixes", ctx.filters, shape, is_channels_last(weight))
+                dw = by.fold(torch.bmm(z.mT, g), "mixes", filters, shape, is_channels_last(weight))
         if dz is not None and ctx.needs_input_grad[0]:
-            dx = by.synthesise(dz, ctx.inputs, ctx.channels, ctx.x_last)
-        return dx, dw, None, None, None, None
+            dx = by.synthesise(dz, inputs, ctx.channels, ctx.x_last)
+        return dx, dw, None, None
 
 
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:
@@ -125,6 +124,12 @@ def output_numbers(geometry: Geometry) -> list[int]:
     """The axes of the output for the operators."""
     axes = zip(geometry.out, geometry.stride, geometry.band.axes, strict=True)
     return [n for out, stride, axis in axes for n in (out, 0, stride, axis.size, axis.kept)]
+
+
+@lru_cache(maxsize=4096)
+def numbers_of(geometry: Geometry) -> tuple[tuple[int, ...], ...]:
+    """What the operators are told of the input, the output and the filters, kept."""
+    return tuple(pixel_numbers(geometry)), tuple(output_numbers(geometry)), tuple(filter_numbers(geometry))
 
 
 def as_autocast(x: Tensor) -> Tensor:

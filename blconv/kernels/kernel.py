@@ -83,7 +83,7 @@ class Kernel:
         values = tuple([a.data_ptr() if isinstance(a, Tensor) else a for a in arguments])
         (status,) = _driver().cuLaunchKernel(
             function, blocks, 1, 1, self.threads, 1, 1, self.shared_bytes,
-            torch.cuda.current_stream(index).cuda_stream, (values, self._c_types), 0,
+            torch._C._cuda_getCurrentRawStream(index), (values, self._c_types), 0,
         )  # fmt: skip
         if status:
             _check(status)
