@@ -25,6 +25,7 @@ from blconv.band import FftSize
 from blconv.choice import Method, choose
 from blconv.energy import EnergyBand
 from blconv.geometry import Geometry
+from blconv.kernels.limits import TYPES, runs_operators
 from blconv.layers import BandLimitedConv2d
 from blconv.layout import is_channels_last
 from blconv.signs import Rectify, hold_back, rectify
@@ -192,12 +193,24 @@ class Normalise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Make y again, then as torch does; differentiable, by way of the coefficients."""
+        """Make y again, and of it the gradient as torch does; differentiable, by way of the coefficients."""
         coefficients, bias, gamma, mean, variance, *state, reserve, bits = ctx.saved_tensors
         by_batch, eps, backend, geometry, channels_last, bits_channels_last = ctx.settings
+        needs = ctx.needs_input_grad
+        if by_batch and needs[0] and channels_last == bits_channels_last and _runs_kernels(grad):
+            from blconv.kernels import normalise  # where it is used: Numba is slow to import
+
+            layout = torch.channels_last if channels_last else torch.contiguous_format
+            grad = grad.contiguous(memory_format=layout)
+            y = synthesise(coefficients, geometry, channels_last=channels_last)
+            saved_mean, invstd = state
+            centre = saved_mean if bias is None else saved_mean - bias  # of y before its bias is added
+            to_gamma, to_beta = normalise.differentiate(grad, y, bits, gamma, centre, invstd)
+            # Autograd gives them the types of their parameters.
+            to_affine = to_gamma if needs[3] else None, to_beta if needs[4] else None
+            return y, None, None, *to_affine, *[None] * 7
         if bits is not None:
             grad = hold_back(grad, bits, channels_last=bits_channels_last)
-        needs = ctx.needs_input_grad
         y = grad  # given statistics make an affine map: what y was matters to gamma's gradient alone
         if by_batch or needs[3]:
             y = _add(synthesise(coefficients, geometry, channels_last=channels_last), bias)
@@ -206,6 +219,12 @@ class Normalise(torch.autograd.Function):
             [needs[0], needs[3], needs[4]], reserve,
         )  # fmt: skip
         return to_y, None, None, to_gamma, to_beta, *[None] * 7
+
+
+def _runs_kernels(grad: Tensor) -> bool:
+    """Whether our kernel computes this gradient: a map more would be the peak of a network's memory."""
+    runs = grad.dtype in TYPES and grad.numel() > 0 and runs_operators(grad.device)
+    return runs and not torch.is_grad_enabled()
 
 
 def _add(y: Tensor, bias: Tensor | None) -> Tensor:

@@ -51,7 +51,7 @@ def tf32(x: float) -> np.float32:
     return np.float32(((bits + 0x1000) & 0xFFFFE000).view(np.float32)[0])
 
 
-def loader(dtype: str, width: int, *, again: bool = False) -> Callable[..., Any]:
+def loader(dtype: str, width: int, *, again: bool = False, written: bool = False) -> Callable[..., Any]:
     """A function (array, offset) -> `width` float32."""
 
     def load(pointer: Any, offset: int) -> Any:

@@ -145,10 +145,11 @@ else:
 
         return _several(4)(array, types.int64), codegen
 
-    def loader(dtype: str, width: int, *, again: bool = False) -> Callable[..., Any]:
+    def loader(dtype: str, width: int, *, again: bool = False, written: bool = False) -> Callable[..., Any]:
         """A function (pointer, offset) -> `width` float32 from memory of `dtype`, aligned to all of them.
 
         `again`: read where it is called, every time, and not kept in registers for the next time.
+        `written`: the kernel writes to that memory too, so it is not read-only.
         """
         bits = 32 if dtype == "float32" else 16
 
@@ -157,7 +158,8 @@ else:
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 kind = ir.FunctionType(_result(width), [_long])
                 text = load_assembly(dtype, width)
-                asm = ir.InlineAsm(kind, text, "=f," * width + "l", side_effect=again)
+                text = text.replace(".nc", "") if written else text
+                asm = ir.InlineAsm(kind, text, "=f," * width + "l", side_effect=again or written)
                 value = builder.call(asm, [_address(context, builder, args[0], args[1], bits)])
                 return _tuple(context, builder, value, width)
 
