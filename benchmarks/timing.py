@@ -123,7 +123,8 @@ def saved_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> int:
 
         def pack(tensor: Tensor, found: dict[int, int] = storages) -> Tensor:
             found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
+            # Not the tensor: of an output it would hold the graph that holds it, for ever.
+            return tensor.detach()
 
         own = x.detach().clone().requires_grad_()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
