@@ -53,7 +53,7 @@ def _microseconds(
     channels = group_channels * geometry.groups
     x = size * channels * math.prod(geometry.input)
     y = size * out_channels * math.prod(geometry.out)
-    padded = size * channels * math.prod(axis.padded for axis in geometry.band.axes)
+    padded = size * channels * math.prod([axis.padded for axis in geometry.band.axes])
     kept = 2 * geometry.coefficients
     z, out = size * channels * kept, size * out_channels * kept
     matrices = size * 2 * kept * out_channels * group_channels

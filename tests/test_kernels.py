@@ -201,13 +201,7 @@ def test_code(name, monkeypatch):
     assert kernel.shared_bytes <= OPT_IN_SHARED_BYTES
 
 
-LARGEST = [
-    pytest.param(analysis, marks=pytest.mark.xfail(reason="its sums are in local memory", strict=True)),
-    synthesis,
-]
-
-
-@pytest.mark.parametrize("make", LARGEST)
+@pytest.mark.parametrize("make", [analysis, synthesis])
 @pytest.mark.parametrize("last", [False, True], ids=["nchw", "nhwc"])
 def test_code_of_a_resnets_largest_tables(make, last, monkeypatch):
     check_code(make(Planes(64, 32, 32, 12, 12, last, "float32", "split")), (9, 0), monkeypatch)

@@ -220,7 +220,8 @@ def _fold(filters: Filters) -> Callable[..., None]:
     TILES, RUN, ROW = filters.tiles, filters.run, filters.row
     ACROSS, NUMBERS = -(-O // HIGH), WIDE * TAPS
     PIECES, ROWS = -(-NUMBERS // LANES), HIGH // WARPS
-    AT_ONCE = max(1, AHEAD // (INS * OUTS))
+    # With many taps the compiler leaves loops as they are, and what they index in slow local memory.
+    AT_ONCE = max(1, AHEAD // (INS * OUTS)) if TAPS <= 9 else 1
     HELD = AT_ONCE * INS * OUTS
     STAGED, MIXES_OF_Q, ENTRIES = filters.staged, filters.mixes, INS * OUTS
     _, gather = _mixers(ENTRIES)

@@ -17,6 +17,7 @@ LOW_PASS_SIDE = 256  # of a plane whose channels are last: a lane holds every fo
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+MIXED_TAPS = 25
 MIXED_PIXELS = 16  # entries of the dense form's table a pair of channels: maps of 2 x 2 pixels
 
 
@@ -27,8 +28,8 @@ def runs_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -
 
 def mixes_pixels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
     """Whether our kernels make the dense form's matrix of the filters."""
-    pixels = math.prod(geometry.input) * math.prod(geometry.out)
-    return _has_kernels(device, dtype, geometry) and pixels <= MIXED_PIXELS
+    pixels, taps = math.prod(geometry.input) * math.prod(geometry.out), math.prod(geometry.kernel)
+    return pixels <= MIXED_PIXELS and taps <= MIXED_TAPS and _has_kernels(device, dtype, geometry)
 
 
 def runs_low_pass(device: torch.device, dtype: torch.dtype, band: Band, *, channels_last: bool) -> bool:

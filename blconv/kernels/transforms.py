@@ -301,15 +301,15 @@ def _analysis(planes: Planes) -> Callable[..., None]:
 
     def analyse(x, z, columns, rows, images):
         T = cuda.shared.array(0, float32)
-        lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
-        g, t = lane // 4, lane % 4
+        lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
+        g, t = lane >> 2, lane & 3
         image, first = cuda.blockIdx.x // CHUNKS, 8 * TILES * (cuda.blockIdx.x % CHUNKS)
 
         table = cuda.local.array(COLUMN_HELD, float32)
         read_columns(table, columns, lane)
         b = cuda.local.array(HELD, float32)
         c = cuda.local.array(SUMS, float32)
-        channel = min(first + TILES * (4 * (g % 2) + g // 2), C - TILES)
+        channel = min(first + TILES * (4 * (g & 1) + (g >> 1)), C - TILES)
         for top in range(warp, H, WARPS * AT_ONCE):
             for r in range(AT_ONCE):  # all reads before the first product: more bytes in flight
                 read_pixels(x, b, r * LOADED, image, min(top + r * WARPS, H - 1), channel, t)
@@ -335,6 +335,8 @@ def _analysis(planes: Planes) -> Callable[..., None]:
 
         row_table = cuda.local.array(ROW_HELD, float32)
         read_rows(row_table, rows, lane)
+        step, own = images * (PARTS * C), image * (PARTS * C) + first + TILES * t
+        eight = 8 * step
         d = cuda.local.array(PLANE_SUMS, float32)
         for v in range(warp, KW, WARPS):
             for n in range(PLANE_SUMS):
@@ -349,23 +351,26 @@ def _analysis(planes: Planes) -> Callable[..., None]:
                             d, 4 * (2 * TILES * m + column), row_table, 4 * (m * ROW_STEPS + s), ROW_TABLE,
                             b0, b1,
                         )  # fmt: skip
+            # Where Z(u) and Z(-u) go, by steps from one frequency to the next: few products of long numbers.
+            centre = 0 if v == 0 else KH + (v - 1) * (2 * KH - 1) + KH - 1
+            plus, minus = (centre + g) * step + own, (centre - g) * step + own
             for m in range(ROW_TILES):
                 u = 8 * m + g
                 if u < KH:
-                    q = u if v == 0 else KH + (v - 1) * (2 * KH - 1) + KH - 1 + u
                     re, im = 8 * TILES * m, 8 * TILES * m + 4 * TILES
                     for e in range(2):  # columns 2t and 2t + 1 of every tile
-                        channel = first + TILES * (4 * e + t)
-                        if channel < C:
-                            # Z(u) = (P + i S)(re) ..., with P the sums of cos and S those of sin
-                            at = (q * images + image) * (PARTS * C) + channel
+                        if first + TILES * t + 4 * TILES * e < C:
+                            # Z(u) = sum (cos - i sin)(re + i im): d holds the sums of cos, two on those of sin
+                            at = plus + 4 * TILES * e
                             write(z, at, d, re + e, im + 2 + e, PLUS)
                             if PARTS == 2:
                                 write(z, at + C, d, im + e, re + 2 + e, MINUS)
                             if u > 0 and v > 0:
-                                at -= 2 * u * images * (PARTS * C)
+                                at = minus + 4 * TILES * e
                                 write(z, at, d, re + e, im + 2 + e, MINUS)
                                 write(z, at + C, d, im + e, re + 2 + e, PLUS)
+                plus += eight
+                minus -= eight
 
     return analyse
 
@@ -430,15 +435,15 @@ def _synthesis(planes: Planes) -> Callable[..., None]:
 
     def synthesise(z, y, rows, columns, images):
         T = cuda.shared.array(0, float32)
-        lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
-        g, t = lane // 4, lane % 4
+        lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
+        g, t = lane >> 2, lane & 3
         image, first = cuda.blockIdx.x // CHUNKS, 8 * TILES * (cuda.blockIdx.x % CHUNKS)
 
         table = cuda.local.array(ROW_HELD, float32)
         read_rows(table, rows, lane)
         e = cuda.local.array(TERMS, float32)
         c = cuda.local.array(SUMS, float32)
-        channel = min(first + TILES * (4 * (g % 2) + g // 2), C - TILES)
+        channel = min(first + TILES * (4 * (g & 1) + (g >> 1)), C - TILES)
         for v in range(warp, KW, WARPS):
             for n in range(SUMS):
                 c[n] = 0
@@ -483,7 +488,7 @@ def _last_rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
     write = _writer(TILES, planes.memory, _rounder(False))
 
     def finish(T, y, columns, table, d, image, first, warp, lane):
-        g, t = lane // 4, lane % 4
+        g, t = lane >> 2, lane & 3
         read_table(table, columns, lane)
         for i in range(warp, H, WARPS):
             for n in range(SUMS):
@@ -561,7 +566,7 @@ def _rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
     write = _device({1: write_singly, 2: write_pairs, 4: write_fours}[VECTOR])
 
     def finish(T, y, columns, table, d, image, first, warp, lane):
-        g, t = lane // 4, lane % 4
+        g, t = lane >> 2, lane & 3
         for n in range(HELD // 2):
             table[2 * n], table[2 * n + 1] = load(columns, 2 * (32 * n + lane))
         for i in range(warp, H, WARPS):
@@ -573,7 +578,7 @@ def _rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
                     a0, a1, a2, a3 = T[at], T[at + PAIR], T[at + PART], T[at + PART + PAIR]
                     for m in range(COLUMN_TILES):
                         multiply(d, 4 * m, a0, a1, a2, a3, table, 2 * (m * STEPS + s))
-                channel = first + TILES * (4 * (g % 2) + g // 2) + tile
+                channel = first + TILES * (4 * (g & 1) + (g >> 1)) + tile
                 if channel < C:
                     write(y, ((image * C + channel) * H + i) * W, d, 0, t)
                 if PAIR > 0 and channel + 1 < C:
