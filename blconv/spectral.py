@@ -53,9 +53,7 @@ class _Convolution(Function):
 
     # Not `setup_context`: torch then inspects the signature at every call.
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, last: bool
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, last: bool) -> tuple[Tensor, Tensor]:
         inputs, outputs, filters = numbers_of(geometry)
         z = launches.analyse(x, inputs)
         coefficients = launches.contract(z, weight, "mixes", filters)

@@ -360,7 +360,7 @@ def _analysis(planes: Planes) -> Callable[..., None]:
                     re, im = 8 * TILES * m, 8 * TILES * m + 4 * TILES
                     for e in range(2):  # columns 2t and 2t + 1 of every tile
                         if first + TILES * t + 4 * TILES * e < C:
-                            # Z(u) = sum (cos - i sin)(re + i im): d holds the sums of cos, two on those of sin
+                            # Z(u) = sum (cos - i sin)(re + i im): d has the sums of cos, 2 on those of sin
                             at = plus + 4 * TILES * e
                             write(z, at, d, re + e, im + 2 + e, PLUS)
                             if PARTS == 2:
