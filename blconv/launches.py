@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blconv import tables
 from blconv.band import AxisBand
-from blconv.kernels.fragments import AxisWaves
+from blconv.kernels.fragments import AxisWaves, coefficients, parts_of
 from blconv.layout import is_channels_last
 
 if TYPE_CHECKING:
@@ -39,16 +39,6 @@ class Plan:
     constants: tuple[Tensor | float, ...]
     blocks: int
     sizes: Numbers
-
-
-def coefficients(kept_rows: int, kept_columns: int) -> int:
-    """Q, the complex coefficients that stand for a plane: one of each conjugate pair."""
-    return kept_rows + (kept_columns - 1) * (2 * kept_rows - 1)
-
-
-def parts_of(count: int) -> int:
-    """Real and imaginary, or real alone where only the mean is kept."""
-    return 1 if count == 1 else 2
 
 
 def matrices(kind: str, numbers: Sequence[int]) -> tuple[int, int, int]:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from blconv import launches
-from blconv.launches import coefficients, images, low_passed, matrices, parts_of
+from blconv.kernels.fragments import coefficients, parts_of
+from blconv.launches import images, low_passed, matrices
 from blconv.layout import is_channels_last
 
 LIBRARY = torch.library.Library("blconv", "DEF")

@@ -25,6 +25,7 @@ from torch.autograd import Function
 
 from blconv import launches, ops
 from blconv.geometry import Geometry
+from blconv.kernels.fragments import parts_of
 from blconv.kernels.limits import runs_kernels
 from blconv.layout import is_channels_last
 from blconv.tables import table
@@ -108,8 +109,7 @@ def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool)
     if coefficients.dim() == 4:
         y = _synthesise(coefficients, geometry).movedim(-1, 1)
         return y if channels_last else y.contiguous()
-    parts = 1 if coefficients.shape[0] == 1 else 2
-    channels = coefficients.shape[2] // parts
+    channels = coefficients.shape[2] // parts_of(coefficients.shape[0])
     return ops.synthesise(coefficients, output_numbers(geometry), channels, channels_last)
 
 

@@ -36,6 +36,16 @@ def waves(axis: AxisWaves) -> tuple[Tensor, Tensor]:
     return angle.cos() / math.sqrt(axis.size), angle.sin() / math.sqrt(axis.size)
 
 
+def coefficients(kept_rows: int, kept_columns: int) -> int:
+    """Q, the complex coefficients that stand for a plane: one of each conjugate pair."""
+    return kept_rows + (kept_columns - 1) * (2 * kept_rows - 1)
+
+
+def parts_of(count: int) -> int:
+    """Real and imaginary, or real alone where only the mean is kept."""
+    return 1 if count == 1 else 2
+
+
 def steps_of(positions: int, vector: int) -> int:
     """Steps of 8 positions that cover an axis read in vectors of 1, 2 or 4 positions a lane."""
     return 2 * -(-positions // 16) if vector == 4 else -(-positions // 8)
@@ -64,7 +74,7 @@ def from_pixels(axis: AxisWaves, *, sign: int, vector: int) -> Tensor:
     k = order(axis.positions, vector)  # (steps, t, half)
     rows = 8 * torch.arange(tiles)[:, None] + LANE_ROW[None, :]  # (tiles, 32)
     where = rows[:, None, :, None], k[:, LANE_STEP][None]  # against (1, steps, 32, half)
-    even, odd = _pick(cosine, *where), _pick(sign * sine, *where)
+    even, odd = pick(cosine, *where), pick(sign * sine, *where)
     return torch.stack([even[..., 0], odd[..., 0], even[..., 1], odd[..., 1]], -1)
 
 
@@ -77,7 +87,7 @@ def to_pixels(axis: AxisWaves, *, sign: int) -> Tensor:
     rows = 16 * torch.arange(tiles)[:, None, None] + LANE_ROW  # (tiles, 1, 32)
     k = 4 * torch.arange(steps)[:, None] + LANE_STEP  # (steps, 32)
     parts = [
-        _pick(wave, rows + below, k.expand(tiles, -1, -1))
+        pick(wave, rows + below, k.expand(tiles, -1, -1))
         for wave in (cosine, sign * sine)
         for below in (0, 8)
     ]
@@ -97,13 +107,13 @@ def to_pixels_right(axis: AxisWaves, *, sign: int, vector: int) -> Tensor:
         position = 16 * (tile // 2) + 4 * (column // 2) + 2 * (tile % 2) + column % 2
     k = 4 * torch.arange(steps)[:, None] + LANE_STEP
     parts = [
-        _pick(wave, k.expand(tiles, -1, -1), position[:, None, :].expand(-1, steps, -1))
+        pick(wave, k.expand(tiles, -1, -1), position[:, None, :].expand(-1, steps, -1))
         for wave in (cosine, sign * sine)
     ]
     return torch.stack(parts, -1)
 
 
-def _pick(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def pick(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """matrix[rows, columns], 0 outside of it."""
     rows, columns = torch.broadcast_tensors(rows, columns)
     inside = (rows < matrix.shape[0]) & (columns < matrix.shape[1])

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from blconv.kernels.fragments import LANE_ROW, LANE_STEP, AxisWaves, _pick, waves
+from blconv.kernels.fragments import LANE_ROW, LANE_STEP, AxisWaves, pick, waves
 
 
 def scale_of(axis: AxisWaves) -> float:
@@ -48,7 +48,7 @@ def from_pixels(axis: AxisWaves, *, sign: int, vector: int) -> Tensor:
     rows = 8 * torch.arange(-(-axis.kept // 8))[:, None] + LANE_ROW  # (tiles, 32)
     positions = order(axis.positions, vector)[:, LANE_STEP]  # (h, 32, 2)
     where = rows[:, None, :, None], positions[None]
-    parts = torch.stack([_pick(cosine, *where), _pick(sign * sine, *where)], 3)  # (tiles, h, 32, 2 rows, 2)
+    parts = torch.stack([pick(cosine, *where), pick(sign * sine, *where)], 3)  # (tiles, h, 32, 2 rows, 2)
     tiles = len(parts)
     return parts.view(tiles, -1, 2, 32, 2, 2).transpose(2, 3).reshape(tiles, -1, 32, 4, 2)
 
@@ -62,7 +62,7 @@ def to_pixels(axis: AxisWaves, *, sign: int) -> Tensor:
     below = torch.tensor([0, 8])
     rows = 16 * torch.arange(tiles)[:, None, None, None] + LANE_ROW[:, None] + below  # (tiles, 1, 32, 2)
     frequency = (4 * torch.arange(2 * steps)[:, None] + LANE_STEP)[..., None]  # (h, 32, 1)
-    parts = torch.stack([_pick(cosine, rows, frequency), _pick(sign * sine, rows, frequency)], -1)
+    parts = torch.stack([pick(cosine, rows, frequency), pick(sign * sine, rows, frequency)], -1)
     return parts.view(tiles, steps, 2, 32, 2, 2).transpose(2, 3).reshape(tiles, steps, 32, 4, 2)
 
 
@@ -77,7 +77,7 @@ def to_pixels_right(axis: AxisWaves, *, sign: int, vector: int) -> Tensor:
     tile, column = torch.arange(tiles)[:, None, None], LANE_ROW
     rows = 4 * vector * (tile // each) + vector * (column // 2) + 2 * (tile % each) + column % 2
     frequency = 4 * torch.arange(2 * steps)[:, None] + LANE_STEP  # (h, 32)
-    parts = torch.stack([_pick(cosine, rows, frequency), _pick(sign * sine, rows, frequency)], -1)
+    parts = torch.stack([pick(cosine, rows, frequency), pick(sign * sine, rows, frequency)], -1)
     return parts.view(tiles, steps, 2, 32, 2).transpose(2, 3)
 
 

@@ -29,7 +29,7 @@ import torch
 from numba import cuda, float32
 from torch import Tensor
 
-from blconv.kernels.fragments import AxisWaves, on_device, steps_of
+from blconv.kernels.fragments import AxisWaves, coefficients, on_device, parts_of, steps_of
 from blconv.kernels.kernel import Kernel
 from blconv.kernels.warp import loader, mma, store_pair, storer, tf32
 
@@ -56,12 +56,12 @@ class Planes:
     @property
     def coefficients(self) -> int:
         """Q, the number of complex coefficients."""
-        return self.kept_rows + (self.kept_columns - 1) * (2 * self.kept_rows - 1)
+        return coefficients(self.kept_rows, self.kept_columns)
 
     @property
     def parts(self) -> int:
         """Real and imaginary, or real alone where only the mean is kept."""
-        return 1 if self.coefficients == 1 else 2
+        return parts_of(self.coefficients)
 
     @property
     def vector(self) -> int:
