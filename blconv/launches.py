@@ -94,9 +94,8 @@ def fold(v: Tensor, kind: str, numbers: Sequence[int], shape: Sequence[int], cha
     """The adjoint of `pack`, onto filters of `shape` and layout; sums are float32's until the end."""
     sizes = tuple(shape), kind, tuple(numbers)
     plan = _filters("fold", v.dtype, *sizes, channels_last, False, False, v.device)
-    sums = v.new_empty(plan.sizes, dtype=torch.float32)
-    plan.kernel.launch(plan.blocks, v.contiguous(), sums, *plan.constants)
-    w = (sums[0] if plan.sizes[0] == 1 else sums.sum(0)).to(v.dtype)
+    w = v.new_empty(plan.sizes)
+    plan.kernel.launch(plan.blocks, v.contiguous(), w, *plan.constants)
     return w.movedim(-1, 1) if channels_last else w
 
 
@@ -186,12 +185,12 @@ def _filters(
         transposed, rounds,
     )  # fmt: skip
     mixes: Tensor = tables.constant(kind, numbers, torch.float32, device)
-    blocks = filters.tiles * filters.runs
     if direction == "fold":
         order = (outputs, *taps, channels) if channels_last else shape
-        return Plan(kernels.fold(filters), (mixes,), blocks, (filters.runs, *order))
+        return Plan(kernels.fold(filters), (mixes,), filters.folding_blocks, order)
     sides = inputs_of * channels, outputs_of * outputs
-    return Plan(kernels.pack(filters), (mixes,), blocks, (count, *(sides[::-1] if transposed else sides)))
+    sizes = (count, *(sides[::-1] if transposed else sides))
+    return Plan(kernels.pack(filters), (mixes,), filters.packing_blocks, sizes)
 
 
 @lru_cache(maxsize=4096)

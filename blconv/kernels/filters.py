@@ -7,10 +7,13 @@
 
 For the spectral form q is a frequency, inputs and outputs are its real and imaginary parts, and V is
 the real form [[re, im], [-im, re]] of the filters' spectrum; for the dense form there is one q, and
-inputs and outputs are pixels. A block owns 32 channels along the last axis of V, a lane each, 8 of the
-other ones, a warp each, and a run of q: it reads its filters and mixes once and writes rows of 32.
-Folding leaves sums over each run of q, (runs, O, C, taps), for the caller to add up: no atomics, so the
-same bits every time.
+inputs and outputs are pixels. Filters are few, so time is latency: everything that a thread reads is
+asked for before the first of it is used.
+
+Packing: a block owns 32 channels along the last axis of V, a lane each, 8 of the other ones, a warp
+each, and a run of q: it reads its filters and mixes once and writes rows of 32. Folding: a block owns 32
+outputs, a lane each, and some channels, each of which has several warps that share the q between them
+and add up through shared memory: no atomics, so the same bits every time.
 """
 
 from collections.abc import Callable
@@ -25,9 +28,10 @@ from blconv.kernels.transforms import Memory
 from blconv.kernels.warp import loader, shared_four, storer, tf32
 
 LANES, WARPS = 32, 8
-BLOCKS = 1024  # wanted: enough to fill a GPU of 132 multiprocessors several times
-AHEAD = 8  # numbers that folding reads before it uses the first
-MIXES = 4096  # numbers of the table that a block holds, at most, unless one q has more
+BLOCKS = 1024  # wanted of packing: enough to fill a GPU of 132 multiprocessors several times
+MIXES = 1024  # numbers of the table that a block of packing holds, at most, unless one q has more
+FOLDING_BLOCKS, FOLDING_WARPS = 256, 16  # wanted, and at most in a block
+AHEAD = 24  # numbers that a lane of folding reads before it uses the first
 
 
 @dataclass(frozen=True)
@@ -46,74 +50,99 @@ class Filters:
 
     @property
     def block(self) -> tuple[int, int]:
-        """Output and input channels of a block."""
+        """Output and input channels of a block of packing."""
         return (WARPS, LANES) if self.transposed else (LANES, WARPS)
 
     @property
     def tiles(self) -> int:
-        """Blocks for one run of q."""
+        """Blocks of packing for one run of q."""
         return -(-self.outputs // self.block[0]) * -(-self.channels // self.block[1])
+
+    @property
+    def entries(self) -> int:
+        """Numbers that a matrix has for a pair of channels."""
+        return self.parts[0] * self.parts[1]
 
     @property
     def mixes(self) -> int:
         """Numbers of the table for one q."""
-        return self.taps * self.parts[0] * self.parts[1]
+        return self.taps * self.entries
 
     @property
     def run(self) -> int:
-        """q of a block."""
+        """q of a block of packing."""
         return min(-(-self.matrices * self.tiles // BLOCKS), max(1, MIXES // self.mixes))
 
     @property
-    def runs(self) -> int:
-        """Blocks along q."""
-        return -(-self.matrices // self.run)
+    def packing_blocks(self) -> int:
+        """Blocks of packing."""
+        return self.tiles * -(-self.matrices // self.run)
 
     @property
-    def row(self) -> int:
-        """Numbers of a block's filters that belong to one output channel; odd: no two lanes share a bank."""
-        return self.block[1] * self.taps | 1
-
-    @property
-    def staged(self) -> int:
-        """Where in shared memory the filters are: after the mixes, whose vectors are aligned."""
-        return self.run * self.mixes
-
-    @property
-    def shared_bytes(self) -> int:
+    def packing_bytes(self) -> int:
         """Bytes of a block's mixes and filters."""
-        return 4 * (self.staged + self.block[0] * self.row)
+        return 4 * (self.run * self.mixes + self.block[0] * _row(self.block[1], self.taps))
+
+    @property
+    def across(self) -> int:
+        """Input channels of a block of folding."""
+        across = WARPS
+        while across > 1 and -(-self.outputs // LANES) * -(-self.channels // across) < FOLDING_BLOCKS:
+            across //= 2
+        return across
+
+    @property
+    def shares(self) -> int:
+        """Warps of folding that share the q of a channel."""
+        most = FOLDING_WARPS if self.taps <= 9 else WARPS
+        return max(1, min(most // self.across, 1 << (self.matrices // 2).bit_length() >> 1))
+
+    @property
+    def folding_blocks(self) -> int:
+        """Blocks of folding."""
+        return -(-self.outputs // LANES) * -(-self.channels // self.across)
+
+    @property
+    def folding_bytes(self) -> int:
+        """Bytes of the sums of a block's warps."""
+        return 4 * self.shares * self.across * self.taps * (LANES + 1)
+
+
+def _row(channels: int, taps: int) -> int:
+    """Numbers of a block's filters that belong to one output channel; odd: no two lanes share a bank."""
+    return channels * taps | 1
 
 
 @lru_cache(maxsize=256)
 def pack(filters: Filters) -> Kernel:
-    """The kernel (w, V, mixes), of runs * tiles blocks."""
+    """The kernel (w, V, mixes), of `packing_blocks`."""
     pointer = "float32*" if filters.memory == "float32" else "uint16*"
     signature = (pointer, pointer, "float32*")
-    return Kernel(_pack(filters), signature, LANES * WARPS, filters.shared_bytes, filters)
+    return Kernel(_pack(filters), signature, LANES * WARPS, filters.packing_bytes, filters)
 
 
 @lru_cache(maxsize=256)
 def fold(filters: Filters) -> Kernel:
-    """The kernel (V, sums, mixes), of runs * tiles blocks; sums are float32, in the layout of w."""
+    """The kernel (V, w, mixes), of `folding_blocks`; its sums are float32's until the end."""
     pointer = "float32*" if filters.memory == "float32" else "uint16*"
-    signature = (pointer, "float32*", "float32*")
-    return Kernel(_fold(filters), signature, LANES * WARPS, filters.shared_bytes, filters)
+    signature = (pointer, pointer, "float32*")
+    threads = LANES * filters.across * filters.shares
+    return Kernel(_fold(filters), signature, threads, filters.folding_bytes, filters)
 
 
-def _placer(filters: Filters) -> Callable[..., Any]:
-    """The function (row, at) -> where a block's number `at` of an output channel is: in w, and staged.
+def _placer(filters: Filters, width: int) -> Callable[..., Any]:
+    """The function (output, c0, at) -> where number `at` of an output channel is: in w, and staged.
 
-    `at` runs as w lies in memory. Beyond the last channel w is read again from inside.
+    A block has `width` input channels from c0 on; `at` runs as w lies in memory.
     """
-    C, TAPS, WIDTH = filters.channels, filters.taps, filters.block[1]
+    C, TAPS = filters.channels, filters.taps
 
     def taps_last(output, c0, at):
-        return (output * C + c0) * TAPS + min(at, (C - c0) * TAPS - 1), at
+        return (output * C + c0) * TAPS + at, at
 
     def channels_last(output, c0, at):
-        tap, c = at // WIDTH, at % WIDTH
-        return (output * TAPS + tap) * C + min(c0 + c, C - 1), c * TAPS + tap
+        tap, c = at // width, at % width
+        return (output * TAPS + tap) * C + c0 + c, c * TAPS + tap
 
     place: Callable[..., Any] = cuda.jit(
         channels_last if filters.channels_last else taps_last, device=True, inline=True
@@ -121,8 +150,8 @@ def _placer(filters: Filters) -> Callable[..., Any]:
     return place
 
 
-def _mixers(entries: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """A matrix's entries from one tap, totals[e] += mixes[at + e] tap, and a tap from the entries."""
+def _adder(entries: int) -> Callable[..., Any]:
+    """A matrix's entries from one tap: totals[e] += mixes[at + e] tap, of mixes in shared memory."""
     fours = entries // 4
 
     def add_fours(totals, staged, at, tap):
@@ -137,37 +166,49 @@ def _mixers(entries: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
         for e in range(entries):
             totals[e] += staged[at + e] * tap
 
-    def gather_fours(values, n, staged, at):
+    add: Callable[..., Any] = cuda.jit(add_singly if entries % 4 else add_fours, device=True, inline=True)
+    return add
+
+
+def _gatherer(entries: int) -> Callable[..., Any]:
+    """A tap from a matrix's entries: the sum of mixes[at + e] values[n entries + e], of mixes in memory."""
+    fours = entries // 4
+    load, load_four = loader("float32", 1), loader("float32", 4)
+
+    def gather_fours(values, n, mixes, at):
         total = float32(0)
         for m in range(fours):
-            a, b, c, d = shared_four(staged, at + 4 * m)
+            a, b, c, d = load_four(mixes, at + 4 * m)
             e = n * entries + 4 * m
             total += a * values[e] + b * values[e + 1] + c * values[e + 2] + d * values[e + 3]
         return total
 
-    def gather_singly(values, n, staged, at):
+    def gather_singly(values, n, mixes, at):
         total = float32(0)
         for e in range(entries):
-            total += staged[at + e] * values[n * entries + e]
+            total += load(mixes, at + e) * values[n * entries + e]
         return total
 
-    add, gather = (add_singly, gather_singly) if entries % 4 else (add_fours, gather_fours)
-    return cuda.jit(add, device=True, inline=True), cuda.jit(gather, device=True, inline=True)
+    gather: Callable[..., Any] = cuda.jit(
+        gather_singly if entries % 4 else gather_fours, device=True, inline=True
+    )
+    return gather
 
 
 def _pack(filters: Filters) -> Callable[..., None]:
     C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
     (INS, OUTS), (HIGH, WIDE) = filters.parts, filters.block
-    TILES, RUN, ROW, TRANSPOSED = filters.tiles, filters.run, filters.row, filters.transposed
-    ACROSS, NUMBERS = -(-O // HIGH), WIDE * TAPS
-    PIECES, ROWS = -(-NUMBERS // LANES), HIGH // WARPS
+    TILES, RUN, TRANSPOSED = filters.tiles, filters.run, filters.transposed
+    THREADS, ACROSS, NUMBERS = LANES * WARPS, -(-O // HIGH), WIDE * TAPS
     # Steps in V from one input, output, input part and output part to the next.
     STEP_C, STEP_O = (1, INS * C) if TRANSPOSED else (OUTS * O, 1)
-    STEP_IN, STEP_OUT = C * STEP_C, O * STEP_O
-    STAGED, MIXES_OF_Q = filters.staged, filters.mixes
-    ENTRIES = INS * OUTS
-    add, _ = _mixers(ENTRIES)
-    place, load, store = _placer(filters), loader(filters.memory, 1), storer(filters.memory, 1)
+    STEP_IN, STEP_OUT, MATRIX = C * STEP_C, O * STEP_O, INS * C * OUTS * O
+    ENTRIES, MIXES_OF_Q, ROW = filters.entries, filters.mixes, _row(WIDE, TAPS)
+    STAGED = RUN * MIXES_OF_Q
+    PIECES = -(-STAGED // THREADS)
+    W_LAST, MIXES_LAST = O * C * TAPS - 1, Q * MIXES_OF_Q - 1
+    add, place = _adder(ENTRIES), _placer(filters, WIDE)
+    load, load_mix, store = loader(filters.memory, 1), loader("float32", 1), storer(filters.memory, 1)
 
     def rounded(x):
         return tf32(x)
@@ -182,20 +223,27 @@ def _pack(filters: Filters) -> Callable[..., None]:
         lane, warp = cuda.threadIdx.x % LANES, cuda.threadIdx.x // LANES
         tile, first = cuda.blockIdx.x % TILES, RUN * (cuda.blockIdx.x // TILES)
         o0, c0 = HIGH * (tile % ACROSS), WIDE * (tile // ACROSS)
-        for at in range(cuda.threadIdx.x, min(RUN, Q - first) * MIXES_OF_Q, LANES * WARPS):
-            staged[at] = mixes[first * MIXES_OF_Q + at]
-        for r in range(ROWS):
-            row = warp + WARPS * r
-            for n in range(PIECES):
-                at = lane + LANES * n
-                if at < NUMBERS:
-                    source, target = place(min(o0 + row, O - 1), c0, at)
-                    staged[STAGED + row * ROW + target] = load(w, source)
+        taps = cuda.local.array(TAPS, float32)
+        mix = cuda.local.array(PIECES, float32)
+        for n in range(TAPS):  # beyond the last channel and the last q, other numbers that nobody uses
+            at = cuda.threadIdx.x + THREADS * n
+            source, _ = place(o0 + at // NUMBERS, c0, at % NUMBERS)
+            taps[n] = load(w, min(source, W_LAST))
+        for n in range(PIECES):
+            at = first * MIXES_OF_Q + cuda.threadIdx.x + THREADS * n
+            mix[n] = load_mix(mixes, min(at, MIXES_LAST))
+        for n in range(TAPS):
+            at = cuda.threadIdx.x + THREADS * n
+            _, target = place(o0, c0, at % NUMBERS)
+            staged[STAGED + at // NUMBERS * ROW + target] = taps[n]
+        for n in range(PIECES):
+            at = cuda.threadIdx.x + THREADS * n
+            if at < STAGED:
+                staged[at] = mix[n]
         cuda.syncthreads()
         o, c = lane, warp
         if TRANSPOSED:
             o, c = warp, lane
-        taps = cuda.local.array(TAPS, float32)
         for k in range(TAPS):
             taps[k] = staged[STAGED + o * ROW + c * TAPS + k]
         totals = cuda.local.array(ENTRIES, float32)
@@ -208,7 +256,7 @@ def _pack(filters: Filters) -> Callable[..., None]:
                     add(totals, staged, ((q - first) * TAPS + k) * ENTRIES, taps[k])
                 for i in range(INS):
                     for j in range(OUTS):
-                        at = q * (INS * C * OUTS * O) + i * STEP_IN + j * STEP_OUT + c * STEP_C + o * STEP_O
+                        at = q * MATRIX + i * STEP_IN + j * STEP_OUT + c * STEP_C + o * STEP_O
                         store(V, at, leave(totals[i * OUTS + j]))
 
     return pack
@@ -216,51 +264,47 @@ def _pack(filters: Filters) -> Callable[..., None]:
 
 def _fold(filters: Filters) -> Callable[..., None]:
     C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
-    (INS, OUTS), (HIGH, WIDE) = filters.parts, filters.block
-    TILES, RUN, ROW = filters.tiles, filters.run, filters.row
-    ACROSS, NUMBERS = -(-O // HIGH), WIDE * TAPS
-    PIECES, ROWS = -(-NUMBERS // LANES), HIGH // WARPS
+    INS, OUTS = filters.parts
+    WIDE, SHARES = filters.across, filters.shares
+    ACROSS, NUMBERS, THREADS = -(-O // LANES), WIDE * TAPS, LANES * WIDE * SHARES
+    ENTRIES, MATRIX, ROW = filters.entries, INS * C * OUTS * O, LANES + 1
     # With many taps the compiler leaves loops as they are, and what they index in slow local memory.
-    AT_ONCE = max(1, AHEAD // (INS * OUTS)) if TAPS <= 9 else 1
-    HELD = AT_ONCE * INS * OUTS
-    STAGED, MIXES_OF_Q, ENTRIES = filters.staged, filters.mixes, INS * OUTS
-    _, gather = _mixers(ENTRIES)
-    place, load = _placer(filters), loader(filters.memory, 1)
+    AT_ONCE = min(-(-Q // SHARES), max(1, AHEAD // ENTRIES)) if TAPS <= 9 else 1
+    HELD, STEP = AT_ONCE * ENTRIES, AT_ONCE * SHARES
+    gather, place = _gatherer(ENTRIES), _placer(filters, WIDE)
+    load, store = loader(filters.memory, 1), storer(filters.memory, 1)
 
-    def fold(V, sums, mixes):
-        staged = cuda.shared.array(0, float32)
+    def fold(V, w, mixes):
+        sums = cuda.shared.array(0, float32)
         lane, warp = cuda.threadIdx.x % LANES, cuda.threadIdx.x // LANES
-        tile, run = cuda.blockIdx.x % TILES, cuda.blockIdx.x // TILES
-        o0, c0 = HIGH * (tile % ACROSS), WIDE * (tile // ACROSS)
-        here = min(c0 + warp, C - 1) * (OUTS * O) + min(o0 + lane, O - 1)
-        first, last = RUN * run, min(RUN * run + RUN, Q) - 1
-        for at in range(cuda.threadIdx.x, (last + 1 - first) * MIXES_OF_Q, LANES * WARPS):
-            staged[at] = mixes[first * MIXES_OF_Q + at]
-        cuda.syncthreads()
+        c, share = warp % WIDE, warp // WIDE
+        o0, c0 = LANES * (cuda.blockIdx.x % ACROSS), WIDE * (cuda.blockIdx.x // ACROSS)
+        here = min(c0 + c, C - 1) * (OUTS * O) + min(o0 + lane, O - 1)
         taps = cuda.local.array(TAPS, float32)
         values = cuda.local.array(HELD, float32)
         for k in range(TAPS):
             taps[k] = 0
-        for start in range(first, last + 1, AT_ONCE):
+        for start in range(share, Q, STEP):
             for n in range(AT_ONCE):
-                matrix = min(start + n, last) * (INS * C * OUTS * O) + here
+                matrix = min(start + n * SHARES, Q - 1) * MATRIX + here
                 for i in range(INS):
                     for j in range(OUTS):
                         values[(n * INS + i) * OUTS + j] = load(V, matrix + i * (C * OUTS * O) + j * O)
             for n in range(AT_ONCE):
-                if start + n <= last:
+                q = start + n * SHARES
+                if q < Q:
                     for k in range(TAPS):
-                        taps[k] += gather(values, n, staged, ((start + n - first) * TAPS + k) * ENTRIES)
+                        taps[k] += gather(values, n, mixes, (q * TAPS + k) * ENTRIES)
         for k in range(TAPS):
-            staged[STAGED + lane * ROW + warp * TAPS + k] = taps[k]
+            sums[((share * WIDE + c) * TAPS + k) * ROW + lane] = taps[k]
         cuda.syncthreads()
-        for r in range(ROWS):
-            row = warp + WARPS * r
-            for n in range(PIECES):
-                at = lane + LANES * n
-                if at < NUMBERS and o0 + row < O:
-                    target, source = place(o0 + row, c0, at)
-                    if source < (C - c0) * TAPS:
-                        sums[run * (O * C * TAPS) + target] = staged[STAGED + row * ROW + source]
+        for at in range(cuda.threadIdx.x, LANES * NUMBERS, THREADS):
+            row, place_of = at // NUMBERS, at % NUMBERS
+            target, source = place(o0 + row, c0, place_of)
+            if o0 + row < O and c0 + source // TAPS < C:
+                total = float32(0)
+                for n in range(SHARES):
+                    total += sums[(n * NUMBERS + source) * ROW + row]
+                store(w, target, total)
 
     return fold
