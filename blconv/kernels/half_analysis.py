@@ -12,11 +12,11 @@ from blconv.kernels.half_planes import (
     WORDS_AHEAD,
     Halves,
     channel_writer,
-    device,
     multiplied,
     placed,
     table_reader,
 )
+from blconv.kernels.warp import device
 from blconv.kernels.words import getter, lower, packer, putter, reader, upper
 
 

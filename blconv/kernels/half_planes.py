@@ -12,12 +12,12 @@ meet different banks without gaps between.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from numba import cuda, float32, uint32
 
 from blconv.kernels.half_fragments import steps_of
 from blconv.kernels.transforms import Planes
+from blconv.kernels.warp import device
 from blconv.kernels.words import multiplier, packer, reader, writer
 
 SHARED_BYTES = 74 * 1024  # of a block, at most, so that three share a multiprocessor
@@ -59,12 +59,6 @@ class Halves(Planes):
 
     def _shared(self, tiles: int) -> int:
         return 4 * 16 * tiles * self.kept_columns * self.pairs
-
-
-def device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function for use inside a kernel, put in place."""
-    compiled: Callable[..., Any] = cuda.jit(function, device=True, inline=True)
-    return compiled
 
 
 @device

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from numba import cuda, float32, uint32
 
 from blconv.kernels.half_fragments import words_of
-from blconv.kernels.half_planes import Halves, channel_writer, device, multiplied, placed, table_reader
+from blconv.kernels.half_planes import Halves, channel_writer, multiplied, placed, table_reader
+from blconv.kernels.warp import device
 from blconv.kernels.words import adder, getter, lower, multiplier, packer, putter, reader, upper, writer
 
 ONE = {"bfloat16": 0x3F803F80, "float16": 0x3C003C00}  # both numbers of a word

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from numba import cuda, float32
 
 from blconv.kernels.low_pass_maps import Maps
-from blconv.kernels.transforms import _device, _multiplier, _rounder
-from blconv.kernels.warp import loader, store_pair, storer
+from blconv.kernels.transforms import _multiplier, _rounder
+from blconv.kernels.warp import device, loader, store_pair, storer
 
 
 def channels_last(maps: Maps) -> Callable[..., None]:
@@ -46,7 +46,7 @@ def channels_last(maps: Maps) -> Callable[..., None]:
         for s in range(2 * COLUMN_STEPS):
             b[at + s] = enter(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
 
-    read = _device(read_singly if TILES == 1 else read_vectors)
+    read = device(read_singly if TILES == 1 else read_vectors)
 
     def low_pass(x, y, columns, rows, images):
         T = cuda.shared.array(0, float32)
@@ -119,7 +119,7 @@ def _product(split: bool, table_tiles: int, steps: int, tiles: int, several: int
                     at = 2 * TILES * (r * STEPS + s) + tile
                     multiply(c, 4 * (r * TILES + tile), a, 0, 4, b[at], b[at + TILES])
 
-    return _device(product)
+    return device(product)
 
 
 def _channel_writer(maps: Maps) -> Callable[..., None]:
@@ -156,5 +156,5 @@ def _channel_writer(maps: Maps) -> Callable[..., None]:
                 store(y, line + channel, d[n + e])
 
     if C % (2 * TILES) and TILES < 4:
-        return _device(write2_apart if TILES == 2 else write1_apart)
-    return _device({1: write1, 2: write2, 4: write4}[TILES])
+        return device(write2_apart if TILES == 2 else write1_apart)
+    return device({1: write1, 2: write2, 4: write4}[TILES])

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from numba import cuda, float32
 
 from blconv.kernels.low_pass_maps import Maps
-from blconv.kernels.transforms import _device, _multiplier, _rounder
-from blconv.kernels.warp import loader, mma, storer, tf32
+from blconv.kernels.transforms import _multiplier, _rounder
+from blconv.kernels.warp import device, loader, mma, storer, tf32
 
 
 def pixels_last(maps: Maps) -> Callable[..., None]:
@@ -47,14 +47,14 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
             for half in range(2):
                 b[at + half * READ + tile] = enter(load(x, start + min(8 * s + 4 * half + t, H - 1) * W))
 
-    read = _device(read_singly if VECTOR == 1 else read_vectors)
+    read = device(read_singly if VECTOR == 1 else read_vectors)
 
     def once(d, at, a0, a1, a2, a3, b0, b1):
         d[at], d[at + 1], d[at + 2], d[at + 3] = mma(
             a0, a1, a2, a3, b0, b1, d[at], d[at + 1], d[at + 2], d[at + 3]
         )
 
-    once = _device(once)
+    once = device(once)
 
     # A row of operand A is a row of c's: its k = t is column 2t of a tile, k = t + 4 column 2t + 1.
     def plain(d, at, c, tile, T, b):
@@ -69,7 +69,7 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
         once(d, at, h0, h1, h2, h3, T[SHARED + b], T[SHARED + b + 32])
         once(d, at, h0, h1, h2, h3, b0, b1)
 
-    multiply_right = _device(thrice if SPLIT else plain)
+    multiply_right = device(thrice if SPLIT else plain)
 
     def low_pass(x, y, rows, columns, images):
         T = cuda.shared.array(0, float32)
@@ -129,7 +129,7 @@ def _pixel_writer(maps: Maps) -> Callable[..., None]:
     def place(plane, i, column):
         return ((plane + column // COLUMNS) * ROWS + i) * COLUMNS + column % COLUMNS
 
-    place = _device(place)
+    place = device(place)
 
     def write_four(y, plane, i, left, d, n, t):
         column = left + 4 * t
@@ -147,4 +147,4 @@ def _pixel_writer(maps: Maps) -> Callable[..., None]:
             if column < ALL:
                 store(y, place(plane, i, column), d[n + e])
 
-    return _device({1: write_singly, 2: write_pair, 4: write_four}[maps.written])
+    return device({1: write_singly, 2: write_pair, 4: write_four}[maps.written])

@@ -28,8 +28,7 @@ from numba import cuda, float32, int64
 from torch import Tensor
 
 from blconv.kernels.kernel import Kernel
-from blconv.kernels.transforms import _device
-from blconv.kernels.warp import loader, storer
+from blconv.kernels.warp import device, loader, storer
 from blconv.layout import is_channels_last
 
 THREADS = 256
@@ -264,7 +263,7 @@ def _reader(memory: str, width: int, *, written: bool) -> Any:
             values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7],
         ) = load(source, 8 * at)  # fmt: skip
 
-    return _device({1: one, 4: four, 8: eight}[width])
+    return device({1: one, 4: four, 8: eight}[width])
 
 
 def _held_reader(maps: Maps) -> Any:
@@ -282,7 +281,7 @@ def _held_reader(maps: Maps) -> Any:
             for e in range(VECTOR):
                 g[e] = float32(0) if (word >> (8 * e + place)) & 1 else g[e]
 
-    return _device(read_held)
+    return device(read_held)
 
 
 def _channels_reader(wide: int) -> Any:
@@ -299,7 +298,7 @@ def _channels_reader(wide: int) -> Any:
         values[0], values[1], values[2], values[3] = load(source, at)
         values[4], values[5], values[6], values[7] = load(source, at + 4)
 
-    return _device({1: one, 4: four, 8: eight}[wide])
+    return device({1: one, 4: four, 8: eight}[wide])
 
 
 def _writer(maps: Maps) -> Any:
@@ -315,7 +314,7 @@ def _writer(maps: Maps) -> Any:
     def eight(out, at, v):
         store(out, 8 * at, (v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]))
 
-    return _device({1: one, 4: four, 8: eight}[maps.vector])
+    return device({1: one, 4: four, 8: eight}[maps.vector])
 
 
 def _folder(rows: int, lanes: int, tile: int) -> Any:
@@ -331,7 +330,7 @@ def _folder(rows: int, lanes: int, tile: int) -> Any:
                     shared[s * THREADS + thread] += shared[s * THREADS + thread + half * tile]
             active = half
 
-    return _device(fold)
+    return device(fold)
 
 
 def _pointer(maps: Maps) -> str:

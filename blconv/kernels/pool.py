@@ -24,8 +24,7 @@ from numba import cuda, float32, int32, uint32
 from torch import Tensor
 
 from blconv.kernels.kernel import Kernel
-from blconv.kernels.transforms import _device
-from blconv.kernels.warp import loader, storer
+from blconv.kernels.warp import device, loader, storer
 from blconv.layout import is_channels_last
 from blconv.pool import Windows
 
@@ -172,7 +171,7 @@ def _reader(maps: Maps) -> Any:
     def four(values, source, at):
         values[0], values[1], values[2], values[3] = load(source, VECTOR * at)
 
-    return _device(one if maps.vector == 1 else four)
+    return device(one if maps.vector == 1 else four)
 
 
 def _writer(maps: Maps) -> Any:
@@ -185,7 +184,7 @@ def _writer(maps: Maps) -> Any:
     def four(out, at, values):
         store(out, VECTOR * at, (values[0], values[1], values[2], values[3]))
 
-    return _device(one if maps.vector == 1 else four)
+    return device(one if maps.vector == 1 else four)
 
 
 def _signature(maps: Maps) -> tuple[str, ...]:

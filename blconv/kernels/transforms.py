@@ -23,7 +23,7 @@ for one, and float32's accuracy.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from numba import cuda, float32
@@ -31,11 +31,12 @@ from torch import Tensor
 
 from blconv.kernels.fragments import AxisWaves, coefficients, on_device, parts_of, steps_of
 from blconv.kernels.kernel import Kernel
-from blconv.kernels.warp import loader, mma, store_pair, storer, tf32
+from blconv.kernels.warp import device, loader, mma, store_pair, storer, tf32
 
 Precision = Literal["tf32", "split"]
 Memory = Literal["float32", "bfloat16", "float16"]
 
+_device = device
 READ_AT_ONCE = 64  # numbers that a lane has in flight, at most
 SHARED_BYTES = 112 * 1024  # of a block, at most, so that two share a multiprocessor
 
@@ -157,12 +158,6 @@ def _pointer(planes: Planes) -> str:
     return "float32*" if planes.memory == "float32" else "uint16*"
 
 
-def _device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function for use inside a kernel, put in place."""
-    compiled: Callable[..., Any] = cuda.jit(function, device=True, inline=True)
-    return compiled
-
-
 def _multiplier(split: bool) -> Callable[..., None]:
     """The procedure c[at : at + 4] += A B: A at `a` of a table (its low half at a + low), B two numbers."""
 
@@ -178,8 +173,8 @@ def _multiplier(split: bool) -> Callable[..., None]:
         once(c, at, table, low + a, low, h0, h1)
         once(c, at, table, a, low, h0, h1)
 
-    once = _device(once)
-    return _device(thrice) if split else once
+    once = device(once)
+    return device(thrice) if split else once
 
 
 def _rounder(rounds: bool) -> Callable[..., float]:
@@ -191,7 +186,7 @@ def _rounder(rounds: bool) -> Callable[..., float]:
     def same(x):
         return x
 
-    return _device(rounded if rounds else same)
+    return device(rounded if rounds else same)
 
 
 def _table_reader(fragments: int) -> Callable[..., None]:
@@ -204,7 +199,7 @@ def _table_reader(fragments: int) -> Callable[..., None]:
                 source, 4 * (32 * n + lane)
             )
 
-    return _device(read)
+    return device(read)
 
 
 def _row_reader(planes: Planes, enter: Callable[..., float]) -> Callable[..., None]:
@@ -252,8 +247,8 @@ def _row_reader(planes: Planes, enter: Callable[..., float]) -> Callable[..., No
                 b[at + s * TILES + tile] = enter(load(x, line + min(4 * s + t, W - 1)))
 
     if planes.channels_last:
-        return _device(channels_one_by_one if TILES == 1 else channels_in_vectors)
-    return _device({1: pixels_one_by_one, 2: pixels_in_pairs, 4: pixels_in_fours}[planes.vector])
+        return device(channels_one_by_one if TILES == 1 else channels_in_vectors)
+    return device({1: pixels_one_by_one, 2: pixels_in_pairs, 4: pixels_in_fours}[planes.vector])
 
 
 def _writer(tiles: int, memory: Memory, leave: Callable[..., float]) -> Callable[..., None]:
@@ -275,7 +270,7 @@ def _writer(tiles: int, memory: Memory, leave: Callable[..., float]) -> Callable
     def write1(out, at, d, i, j, sign):
         store(out, at, leave(d[i] + sign * d[j]))
 
-    return _device({1: write1, 2: write2, 4: write4}[tiles])
+    return device({1: write1, 2: write2, 4: write4}[tiles])
 
 
 def _analysis(planes: Planes) -> Callable[..., None]:
@@ -390,7 +385,7 @@ def _coefficient_reader(planes: Planes) -> Callable[..., None]:
     def several(values, tile):
         return values[tile]
 
-    pick = _device(one if TILES == 1 else several)
+    pick = device(one if TILES == 1 else several)
 
     def real(z, e, image, images, u, v, channel):
         values = load(z, image * C + channel)
@@ -414,7 +409,7 @@ def _coefficient_reader(planes: Planes) -> Callable[..., None]:
             e[4 * tile + 2] = pick(im, tile) + keep * pick(partner_im, tile)
             e[4 * tile + 3] = pick(re, tile) - keep * pick(partner_re, tile)
 
-    return _device(real if PARTS == 1 else both)
+    return device(real if PARTS == 1 else both)
 
 
 def _synthesis(planes: Planes) -> Callable[..., None]:
@@ -510,7 +505,7 @@ def _last_rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
                                 n = 4 * TILES * m + 2 * below + e
                                 write(y, at, d, n, n, NOTHING)
 
-    return _device(finish), HELD, SUMS
+    return device(finish), HELD, SUMS
 
 
 def _rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
@@ -531,7 +526,7 @@ def _rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
             a0, a1, a2, a3, b0, b1, d[at], d[at + 1], d[at + 2], d[at + 3]
         )
 
-    once = _device(once)
+    once = device(once)
 
     def plain(d, at, a0, a1, a2, a3, table, b):
         once(d, at, a0, a1, a2, a3, table[b], table[b + 1])
@@ -542,7 +537,7 @@ def _rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
         once(d, at, h0, h1, h2, h3, table[TABLE + b], table[TABLE + b + 1])
         once(d, at, h0, h1, h2, h3, table[b], table[b + 1])
 
-    multiply = _device(thrice if SPLIT else plain)
+    multiply = device(thrice if SPLIT else plain)
 
     def write_fours(y, line, d, n, t):
         for m in range(COLUMN_TILES // 2):
@@ -563,7 +558,7 @@ def _rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
                 if j < W:
                     store(y, line + j, d[4 * m + n + e])
 
-    write = _device({1: write_singly, 2: write_pairs, 4: write_fours}[VECTOR])
+    write = device({1: write_singly, 2: write_pairs, 4: write_fours}[VECTOR])
 
     def finish(T, y, columns, table, d, image, first, warp, lane):
         g, t = lane >> 2, lane & 3
@@ -584,4 +579,4 @@ def _rows(planes: Planes) -> tuple[Callable[..., None], int, int]:
                 if PAIR > 0 and channel + 1 < C:
                     write(y, ((image * C + channel + 1) * H + i) * W, d, 2, t)
 
-    return _device(finish), HELD, SUMS
+    return device(finish), HELD, SUMS

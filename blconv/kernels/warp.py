@@ -14,13 +14,19 @@ holds; "bfloat16" and "float16" are read and written by their bits.
 from collections.abc import Callable
 from typing import Any
 
-from numba import config
+from numba import config, cuda
 
 MMA = (
     "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
     "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
 )
 WORDS = {1: "", 2: ".v2", 4: ".v4"}
+
+
+def device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for use inside a kernel, put in place."""
+    compiled: Callable[..., Any] = cuda.jit(function, device=True, inline=True)
+    return compiled
 
 
 def load_assembly(dtype: str, width: int) -> str:
