@@ -1,9 +1,10 @@
 """Which method computes a convolution: by name, or by a rule of costs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from functools import lru_cache
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from blconv import dense, lowpass, paper, spectral
 from blconv.estimate import microseconds
 from blconv.geometry import Geometry
-from blconv.kernels.limits import mixes_pixels, runs_kernels
+from blconv.kernels.limits import fits_kernels, fits_mixing, runs_operators
 
 Method = Literal["auto", "lowpass", "spectral", "dense", "paper"]
 
@@ -55,38 +56,64 @@ def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto
     "auto" compares multiply-adds on the CPU, times estimated from bytes and operations on CUDA
     (`blconv.estimate`), and is the general path elsewhere.
     """
+    kind = weight.device.type
+    arguments: Any = (
+        x.numel() == 0 or weight.numel() == 0, tuple(x.shape[1:]), tuple(weight.shape), x.dtype, weight.dtype,
+        torch.get_autocast_dtype(kind) if _is_autocast(kind) else None, kind, runs_operators(weight.device),
+        torch.backends.cuda.matmul.allow_tf32, geometry, method,
+    )  # fmt: skip
+    # A compiler follows the arithmetic, not the cache; eager code saves tens of microseconds.
+    return _choose(*arguments) if torch.compiler.is_compiling() else _kept(*arguments)
+
+
+def _choose(
+    empty: bool,
+    size: tuple[int, ...],
+    filters: tuple[int, ...],
+    dtype: torch.dtype,
+    weight_dtype: torch.dtype,
+    autocast: torch.dtype | None,
+    kind: str,
+    ours: bool,
+    allow_tf32: bool,
+    geometry: Geometry,
+    method: Method,
+) -> Choice:
+    """The method for x of `size` (C, [H,] W); `ours`: whether our operators run on this kind of device."""
     if not geometry.band.is_cut:
         return Choice("ordinary", "nothing is cut, so it is the ordinary convolution")
     if method == "lowpass":
         return Choice("lowpass", "asked for")
-    fits = x.shape[1] == weight.shape[1] * geometry.groups and min(geometry.out) >= 1
-    mixed = x.dtype != weight.dtype and not _is_autocast(weight.device.type)
-    if not fits or mixed or 0 in x.shape or 0 in weight.shape:
+    fits = size[0] == filters[1] * geometry.groups and min(geometry.out) >= 1
+    if empty or not fits or (dtype != weight_dtype and autocast is None):
         return Choice("lowpass", "the general path, whose errors are torch's")
-    if method == "dense" and x[0].numel() * weight.shape[0] * math.prod(geometry.out) > DENSE_NUMBERS:
+    if method == "dense" and math.prod(size) * filters[0] * math.prod(geometry.out) > DENSE_NUMBERS:
         return Choice("lowpass", "the matrix of dense would be larger than 64 MB")
     if geometry.groups > 1 and method in ("dense", "paper"):
         return Choice("lowpass", f"{method} has no groups")
-    if method == "paper" and (x.dtype not in FULL_PRECISION or _is_autocast(x.device.type)):
+    if method == "paper" and (dtype not in FULL_PRECISION or autocast is not None):
         return Choice("lowpass", "paper needs float32 or float64: there is no transform in half precision")
     if method != "auto":
         return Choice(method, "asked for")
-    if weight.device.type == "cpu":
-        return _cheapest(multiply_adds(weight, geometry), _members(geometry), "million multiply-adds", 1e6)
-    dtype = torch.get_autocast_dtype("cuda") if _is_autocast("cuda") else x.dtype
-    members = ["lowpass"]
-    if runs_kernels(weight.device, dtype, geometry):
+    if kind == "cpu":
+        return _cheapest(multiply_adds(filters, geometry), _members(geometry), "million multiply-adds", 1e6)
+    dtype, members = autocast or dtype, ["lowpass"]
+    if ours and fits_kernels(dtype, geometry):
         members.append("spectral")
-    if mixes_pixels(weight.device, dtype, geometry):
+    if ours and fits_mixing(dtype, geometry):
         members.append("dense")
     if len(members) == 1:
         return Choice("lowpass", "no other method has kernels for it")
-    return _cheapest(microseconds(weight, dtype, geometry), members, "estimated us", 1)
+    return _cheapest(microseconds(filters, dtype, geometry, allow_tf32), members, "estimated us", 1)
+
+
+_kept = lru_cache(maxsize=4096)(_choose)
 
 
 def _is_autocast(device: str) -> bool:
     """Whether `torch.autocast` is on for this kind of device; "meta" has none."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    # Not `is_autocast_available`: torch 2.11's Dynamo cannot trace it.
+    return device != "meta" and torch.is_autocast_enabled(device)
 
 
 def _members(geometry: Geometry) -> list[str]:
@@ -104,13 +131,14 @@ def _cheapest(costs: dict[str, float], members: list[str], unit: str, scale: flo
     return Choice(best, costs={name: costs[name] / scale for name in members}, unit=unit)
 
 
-def multiply_adds(weight: Tensor, geometry: Geometry) -> dict[str, float]:
+def multiply_adds(filters: Sequence[int], geometry: Geometry) -> dict[str, float]:
     """Multiply-adds of one image by method, and of the ordinary convolution ("ordinary").
 
+    `filters` are those of the weight's shape, (O, C / groups, [K_h,] K_w).
     The transform of the filters is shared by a batch of `BATCH`, whatever the batch is: the method,
     and so the last bits of an answer, must not depend on how many images are asked about at once.
     """
-    out_channels, group_channels, *_ = weight.shape
+    out_channels, group_channels, *_ = filters
     channels, pairs = group_channels * geometry.groups, out_channels * group_channels
     inputs, outputs = math.prod(geometry.input), math.prod(geometry.out)
     taps, coefficients = math.prod(geometry.kernel), 2 * geometry.coefficients

@@ -8,12 +8,10 @@ depend on how many images are asked about at once.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from blconv.geometry import Geometry
 
@@ -37,19 +35,16 @@ RATES = {
 }
 
 
-def microseconds(weight: Tensor, dtype: torch.dtype, geometry: Geometry) -> dict[str, float]:
-    """The cost of an image by method, and of the ordinary convolution ("ordinary"); one group."""
-    precision = "half" if dtype.itemsize == 2 else "tf32"
-    if dtype.itemsize > 2 and not torch.backends.cuda.matmul.allow_tf32:
-        precision = "strict"
-    arguments: Any = (*weight.shape[:2], dtype.itemsize, precision, geometry)
-    # A compiler follows the arithmetic, not the cache.
-    return _microseconds(*arguments) if torch.compiler.is_compiling() else _kept(*arguments)
-
-
-def _microseconds(
-    out_channels: int, group_channels: int, size: int, precision: str, geometry: Geometry
+def microseconds(
+    filters: Sequence[int], dtype: torch.dtype, geometry: Geometry, allow_tf32: bool
 ) -> dict[str, float]:
+    """The cost of an image by method, and of the ordinary convolution ("ordinary"); one group.
+
+    `filters` is the weight's shape (O, C, K_h, K_w).
+    """
+    precision = "half" if dtype.itemsize == 2 else "tf32" if allow_tf32 else "strict"
+    out_channels, group_channels, *_ = filters
+    size = dtype.itemsize
     rates, passes = RATES[precision], 3  # forward, and backward to the input and to the filters
     channels = group_channels * geometry.groups
     x = size * channels * math.prod(geometry.input)
@@ -72,6 +67,3 @@ def _microseconds(
         "dense": passes * (pairs * pixels / rates.product + (x + y) / rates.transform_bytes)
         + 6 * size * pixels * pairs / 2 / BATCH / rates.transform_bytes,
     }
-
-
-_kept = lru_cache(maxsize=4096)(_microseconds)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from blconv.band import Band
 
@@ -15,6 +16,13 @@ class Geometry:
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+
+    def __hash__(self) -> int:
+        return self._hash  # every call of a layer looks up several caches with it
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.band, self.kernel, self.stride, self.dilation, self.groups))
 
     @property
     def dims(self) -> int:

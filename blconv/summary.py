@@ -152,7 +152,7 @@ def _describe(name: str, layer: BandLimited, x: Tensor) -> LayerCompression:
     measured = isinstance(layer.compression, EnergyBand) or layer.kept is not None
     nominal = None if measured else cast(float, layer.compression)
     choice = _choice(layer, x, geometry)
-    cost = multiply_adds(layer.weight, geometry)
+    cost = multiply_adds(layer.weight.shape, geometry)
     coefficients = geometry.band.kept if layer.mask is None else int(layer.mask.sum())
     return LayerCompression(
         name, layer.in_channels, layer.out_channels, nominal, geometry, choice, cost, coefficients

@@ -11,7 +11,7 @@ def test_dense_arithmetic_of_two_by_two_maps():
     """layer.md of the paper's follow-up: 16 multiply-adds a pair of channels against 36."""
     weight = torch.empty(8, 8, 3, 3)
     geometry = geometry_of((2, 2), (3, 3), padding=1, compression=0.5, fft_size="paper")
-    costs = multiply_adds(weight, geometry)
+    costs = multiply_adds(weight.shape, geometry)
     assert costs["ordinary"] == 36 * 64
     assert costs["dense"] == pytest.approx(16 * 64, rel=0.2)
     assert choose(torch.empty(1, 8, 2, 2), weight, geometry).method == "dense"

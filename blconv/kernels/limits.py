@@ -23,13 +23,15 @@ MIXED_PIXELS = 16  # entries of the dense form's table a pair of channels: maps 
 
 def runs_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
     """Whether the spectral form of (batch, C, H, W) runs on our kernels."""
-    return _has_kernels(device, dtype, geometry) and fits(geometry)
+    if not runs_operators(device):
+        return False
+    # A compiler follows the arithmetic, not the cache.
+    return fits_kernels(dtype, geometry) if torch.compiler.is_compiling() else _kept(dtype, geometry)
 
 
 def mixes_pixels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
     """Whether our kernels make the dense form's matrix of the filters."""
-    pixels, taps = math.prod(geometry.input) * math.prod(geometry.out), math.prod(geometry.kernel)
-    return pixels <= MIXED_PIXELS and taps <= MIXED_TAPS and _has_kernels(device, dtype, geometry)
+    return runs_operators(device) and fits_mixing(dtype, geometry)
 
 
 def runs_low_pass(device: torch.device, dtype: torch.dtype, band: Band, *, channels_last: bool) -> bool:
@@ -63,14 +65,22 @@ def runs_operators(device: torch.device) -> bool:
     )
 
 
-def _has_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
-    return (
-        dtype in TYPES
-        and geometry.dims == 2
-        and geometry.groups == 1
-        and math.prod(geometry.kernel) <= MAX_TAPS
-        and runs_operators(device)
-    )
+def fits_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:
+    """Whether the kernels of the spectral form have this type and these sizes."""
+    return _has_type(dtype, geometry) and math.prod(geometry.kernel) <= MAX_TAPS and fits(geometry)
+
+
+_kept = lru_cache(maxsize=4096)(fits_kernels)
+
+
+def fits_mixing(dtype: torch.dtype, geometry: Geometry) -> bool:
+    """Whether the kernels of the dense form have this type and these sizes."""
+    pixels, taps = math.prod(geometry.input) * math.prod(geometry.out), math.prod(geometry.kernel)
+    return _has_type(dtype, geometry) and pixels <= MIXED_PIXELS and taps <= MIXED_TAPS
+
+
+def _has_type(dtype: torch.dtype, geometry: Geometry) -> bool:
+    return dtype in TYPES and geometry.dims == 2 and geometry.groups == 1
 
 
 def fits(geometry: Geometry) -> bool:
