@@ -62,5 +62,5 @@ def test_what_fits_can_be_launched(size, compression, stride, channels):
             assert planes.shared_bytes <= OPT_IN_SHARED_BYTES
             for length, axis, vector in ((height, rows, 1), (width, columns, planes.vector)):
                 waves = AxisWaves(length, 0, 1, axis.size, axis.kept)
-                for table in (from_pixels(waves, sign=1, vector=vector), to_pixels(waves, sign=1)):
+                for table in (from_pixels(waves, 1, vector, False), to_pixels(waves, 1, False)):
                     assert 2 * table.shape[0] * table.shape[1] <= limits.FRAGMENTS

@@ -7,6 +7,7 @@ lane), so that a lane reads its numbers of one `mma` as one vector.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -64,10 +65,10 @@ def order(positions: int, vector: int) -> Tensor:
     return 8 * s + 2 * t + half if vector == 2 else 8 * s + t + 4 * half
 
 
-def from_pixels(axis: AxisWaves, *, sign: int, vector: int) -> Tensor:
+def from_pixels(axis: AxisWaves, sign: int, vector: int, split: bool) -> Tensor:
     """Operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 is sign * sin.
 
-    Returns (tiles m, steps, 32, 4).
+    Returns (tiles m, steps, 32, 4), `rounded`.
     """
     cosine, sine = waves(axis)
     tiles = -(-axis.kept // 8)
@@ -75,12 +76,12 @@ def from_pixels(axis: AxisWaves, *, sign: int, vector: int) -> Tensor:
     rows = 8 * torch.arange(tiles)[:, None] + LANE_ROW[None, :]  # (tiles, 32)
     where = rows[:, None, :, None], k[:, LANE_STEP][None]  # against (1, steps, 32, half)
     even, odd = pick(cosine, *where), pick(sign * sine, *where)
-    return torch.stack([even[..., 0], odd[..., 0], even[..., 1], odd[..., 1]], -1)
+    return rounded(torch.stack([even[..., 0], odd[..., 0], even[..., 1], odd[..., 1]], -1), split=split)
 
 
-def to_pixels(axis: AxisWaves, *, sign: int) -> Tensor:
+def to_pixels(axis: AxisWaves, sign: int, split: bool) -> Tensor:
     """Operand A of frequencies -> pixels: rows are positions 16 m + g and + 8; k = t is cos of 4 s + t,
-    k = t + 4 sign * sin. Returns (tiles m, steps, 32, 4).
+    k = t + 4 sign * sin. Returns (tiles m, steps, 32, 4), `rounded`.
     """
     cosine, sine = (wave.T for wave in waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 4)
@@ -91,11 +92,11 @@ def to_pixels(axis: AxisWaves, *, sign: int) -> Tensor:
         for wave in (cosine, sign * sine)
         for below in (0, 8)
     ]
-    return torch.stack(parts, -1)
+    return rounded(torch.stack(parts, -1), split=split)
 
 
-def to_pixels_right(axis: AxisWaves, *, sign: int, vector: int) -> Tensor:
-    """The same as operand B, whose columns are positions: (tiles of 8 columns, steps, 32, 2).
+def to_pixels_right(axis: AxisWaves, sign: int, vector: int, split: bool) -> Tensor:
+    """The same as operand B, whose columns are positions: (tiles of 8 columns, steps, 32, 2), `rounded`.
 
     With vectors of 4 a pair of tiles gives a lane four neighbours: its columns 2t, 2t + 1 of both.
     """
@@ -110,7 +111,7 @@ def to_pixels_right(axis: AxisWaves, *, sign: int, vector: int) -> Tensor:
         pick(wave, k.expand(tiles, -1, -1), position[:, None, :].expand(-1, steps, -1))
         for wave in (cosine, sign * sine)
     ]
-    return torch.stack(parts, -1)
+    return rounded(torch.stack(parts, -1), split=split)
 
 
 def pick(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -132,15 +133,7 @@ def _tf32(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1024)
-def on_device(
-    kind: str, axis: AxisWaves, sign: int, vector: int, split: bool, device: torch.device
-) -> Tensor:
-    """The table `kind` ("from", "to" or "right"), rounded, on a device, kept."""
+def on_device(device: torch.device, table: Callable[..., Tensor], *arguments: object) -> Tensor:
+    """`table(*arguments)` on a device, made once and kept."""
     with torch.inference_mode(False), torch.no_grad():
-        if kind == "from":
-            table = from_pixels(axis, sign=sign, vector=vector)
-        elif kind == "to":
-            table = to_pixels(axis, sign=sign)
-        else:
-            table = to_pixels_right(axis, sign=sign, vector=vector)
-        return rounded(table, split=split).contiguous().to(device)
+        return table(*arguments).contiguous().to(device)

@@ -7,7 +7,6 @@ for every frequency alike. So the tables hold waves over a power of two, the mea
 """
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -39,58 +38,56 @@ def order(positions: int, vector: int) -> Tensor:
     return 4 * vector * (h // each) + vector * t + 2 * (h % each) + e
 
 
-def from_pixels(axis: AxisWaves, *, sign: int, vector: int) -> Tensor:
+def from_pixels(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
     """Operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 is sign * sin.
 
-    Returns (tiles m, steps, 32, 4 words, 2).
+    Returns int32 (tiles m, steps, 32, 4), words of dtype.
     """
-    cosine, sine = waves(axis)
+    cosine, sine = _waves(axis)
     rows = 8 * torch.arange(-(-axis.kept // 8))[:, None] + LANE_ROW  # (tiles, 32)
     positions = order(axis.positions, vector)[:, LANE_STEP]  # (h, 32, 2)
     where = rows[:, None, :, None], positions[None]
     parts = torch.stack([pick(cosine, *where), pick(sign * sine, *where)], 3)  # (tiles, h, 32, 2 rows, 2)
     tiles = len(parts)
-    return parts.view(tiles, -1, 2, 32, 2, 2).transpose(2, 3).reshape(tiles, -1, 32, 4, 2)
+    return _words(parts.view(tiles, -1, 2, 32, 2, 2).transpose(2, 3).reshape(tiles, -1, 32, 4, 2), dtype)
 
 
-def to_pixels(axis: AxisWaves, *, sign: int) -> Tensor:
+def to_pixels(axis: AxisWaves, sign: int, dtype: torch.dtype) -> Tensor:
     """Operand A of frequencies -> pixels: rows are positions 16 m + g and + 8, and word h of a lane is
-    cos and sign * sin of frequency 4 h + t. Returns (tiles m, steps, 32, 4 words, 2).
+    cos and sign * sin of frequency 4 h + t. Returns int32 (tiles m, steps, 32, 4), words of dtype.
     """
-    cosine, sine = (wave.T for wave in waves(axis))
+    cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 8)
     below = torch.tensor([0, 8])
     rows = 16 * torch.arange(tiles)[:, None, None, None] + LANE_ROW[:, None] + below  # (tiles, 1, 32, 2)
     frequency = (4 * torch.arange(2 * steps)[:, None] + LANE_STEP)[..., None]  # (h, 32, 1)
     parts = torch.stack([pick(cosine, rows, frequency), pick(sign * sine, rows, frequency)], -1)
-    return parts.view(tiles, steps, 2, 32, 2, 2).transpose(2, 3).reshape(tiles, steps, 32, 4, 2)
+    return _words(
+        parts.view(tiles, steps, 2, 32, 2, 2).transpose(2, 3).reshape(tiles, steps, 32, 4, 2), dtype
+    )
 
 
-def to_pixels_right(axis: AxisWaves, *, sign: int, vector: int) -> Tensor:
-    """The same as operand B, whose columns are positions: (tiles of 8 columns, steps, 32, 2 words, 2).
+def to_pixels_right(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
+    """The same as operand B, whose columns are positions: int32 (tiles of 8 columns, steps, 32, 2).
 
     The columns 2t, 2t + 1 of a vector's tiles are a lane's neighbouring positions.
     """
-    cosine, sine = (wave.T for wave in waves(axis))
+    cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = words_of(axis.positions, vector), -(-axis.kept // 8)
     each = vector // 2
     tile, column = torch.arange(tiles)[:, None, None], LANE_ROW
     rows = 4 * vector * (tile // each) + vector * (column // 2) + 2 * (tile % each) + column % 2
     frequency = 4 * torch.arange(2 * steps)[:, None] + LANE_STEP  # (h, 32)
     parts = torch.stack([pick(cosine, rows, frequency), pick(sign * sine, rows, frequency)], -1)
-    return parts.view(tiles, steps, 2, 32, 2).transpose(2, 3)
+    return _words(parts.view(tiles, steps, 2, 32, 2).transpose(2, 3), dtype)
 
 
-@lru_cache(maxsize=1024)
-def on_device(
-    kind: str, axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """The words of the table `kind` ("from", "to" or "right"), int32, rounded to dtype, on a device, kept."""
-    with torch.inference_mode(False), torch.no_grad():
-        if kind == "from":
-            table = from_pixels(axis, sign=sign, vector=vector)
-        elif kind == "to":
-            table = to_pixels(axis, sign=sign)
-        else:
-            table = to_pixels_right(axis, sign=sign, vector=vector)
-        return (table / scale_of(axis)).to(dtype).contiguous().view(torch.int32).flatten(-2).to(device)
+def _waves(axis: AxisWaves) -> tuple[Tensor, Tensor]:
+    """cos and sin by (frequency, position), over a power of two: float64 (kept, positions)."""
+    cosine, sine = waves(axis)
+    return cosine / scale_of(axis), sine / scale_of(axis)
+
+
+def _words(table: Tensor, dtype: torch.dtype) -> Tensor:
+    """A float64 table (..., 2), rounded to dtype, as int32 words."""
+    return table.to(dtype).contiguous().view(torch.int32).squeeze(-1)

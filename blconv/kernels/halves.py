@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from blconv.kernels import half_analysis, half_synthesis
-from blconv.kernels.fragments import AxisWaves
-from blconv.kernels.half_fragments import on_device, scale_of
+from blconv.kernels.fragments import AxisWaves, on_device
+from blconv.kernels.half_fragments import from_pixels, scale_of, to_pixels, to_pixels_right
 from blconv.kernels.half_planes import Halves
 from blconv.kernels.kernel import Kernel
 
@@ -37,8 +37,8 @@ def analysis_tables(
     """The constants of an analysis: tables of the columns and the rows, and what they leave to the sums."""
     dtype = getattr(torch, planes.memory)
     return (
-        on_device("from", columns, -1, planes.span, dtype, device),
-        on_device("from", rows, 1, 2, dtype, device),
+        on_device(device, from_pixels, columns, -1, planes.span, dtype),
+        on_device(device, from_pixels, rows, 1, 2, dtype),
         scale_of(rows) * scale_of(columns),
     )
 
@@ -48,8 +48,8 @@ def synthesis_tables(
 ) -> tuple[Tensor, Tensor, float]:
     """The constants of a synthesis: tables of the rows and the columns, and what they leave to the sums."""
     dtype = getattr(torch, planes.memory)
-    return (
-        on_device("to", rows, 1, 1, dtype, device),
-        on_device("to" if planes.channels_last else "right", columns, -1, planes.span, dtype, device),
-        scale_of(rows) * scale_of(columns),
-    )
+    if planes.channels_last:
+        last = on_device(device, to_pixels, columns, -1, dtype)
+    else:
+        last = on_device(device, to_pixels_right, columns, -1, planes.span, dtype)
+    return on_device(device, to_pixels, rows, 1, dtype), last, scale_of(rows) * scale_of(columns)

@@ -29,7 +29,16 @@ import torch
 from numba import cuda, float32
 from torch import Tensor
 
-from blconv.kernels.fragments import AxisWaves, coefficients, on_device, parts_of, steps_of
+from blconv.kernels.fragments import (
+    AxisWaves,
+    coefficients,
+    from_pixels,
+    on_device,
+    parts_of,
+    steps_of,
+    to_pixels,
+    to_pixels_right,
+)
 from blconv.kernels.kernel import Kernel
 from blconv.kernels.warp import device, loader, mma, store_pair, storer, tf32
 
@@ -137,8 +146,8 @@ def analysis_tables(
     """The constants of an analysis: tables of the columns and the rows."""
     split = planes.precision == "split"
     return (
-        on_device("from", columns, -1, planes.vector, split, device),
-        on_device("from", rows, 1, 1, split, device),
+        on_device(device, from_pixels, columns, -1, planes.vector, split),
+        on_device(device, from_pixels, rows, 1, 1, split),
     )
 
 
@@ -147,11 +156,11 @@ def synthesis_tables(
 ) -> tuple[Tensor, Tensor]:
     """The constants of a synthesis: tables of the rows and the columns."""
     split = planes.precision == "split"
-    last = ("to", 1) if planes.channels_last else ("right", planes.vector)
-    return (
-        on_device("to", rows, 1, 1, split, device),
-        on_device(last[0], columns, -1, last[1], split, device),
-    )
+    if planes.channels_last:
+        last = on_device(device, to_pixels, columns, -1, split)
+    else:
+        last = on_device(device, to_pixels_right, columns, -1, planes.vector, split)
+    return on_device(device, to_pixels, rows, 1, split), last
 
 
 def _pointer(planes: Planes) -> str:
