@@ -165,7 +165,7 @@ BUILDERS: dict[str, Callable[..., Tensor]] = {
 def table(kind: str, numbers: Numbers, like: Tensor) -> Tensor:
     """The table `kind` of `numbers`, in the dtype and on the device of `like`."""
     if type(like) in (Tensor, nn.Parameter):
-        found: Tensor = constant(kind, numbers, like.dtype, like.device)
+        found: Tensor = _constant(kind, numbers, like.dtype, like.device)[0]
         return found
     # A table made under torch.export or a fake mode is fake too: kept, it would spoil later calls.
     return _build(kind, numbers, like.dtype, like.device)
@@ -180,7 +180,12 @@ def _build(kind: str, numbers: Numbers, dtype: torch.dtype, device: torch.device
 _cached = lru_cache(maxsize=1024)(_build)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def constant(kind: str, numbers: Numbers, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The table `kind` of `numbers`, kept."""
     return _cached(kind, numbers, dtype, device)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _constant(kind: str, numbers: Numbers, dtype: torch.dtype, device: torch.device) -> tuple[Tensor]:
+    # Not the tensor itself: torch 2.11's compiler calls all that a function returns by the function's name.
+    return (constant(kind, numbers, dtype, device),)
