@@ -6,12 +6,14 @@ Layouts, for images of C channels and H x W pixels that become `rows` x `columns
     y  the same, rows x columns instead of H x W
 
 Device memory is read once and written once, H W + rows columns numbers a plane. Both products are on
-tensor cores: `low_pass_channels` and `low_pass_pixels` tell how, for either layout. "split" precision
-multiplies numbers as sums of two that the tensor cores read exactly.
+tensor cores: `low_pass_pixels` tells how where pixels are last, `low_pass_channels` where channels are,
+`half_low_pass` where these are 16-bit numbers. "split" precision multiplies float32 as sums of two
+numbers that the tensor cores read exactly.
 """
 
 from functools import lru_cache
 
+from blconv.kernels import half_low_pass
 from blconv.kernels.kernel import Kernel
 from blconv.kernels.low_pass_channels import channels_last
 from blconv.kernels.low_pass_maps import Maps
@@ -21,7 +23,10 @@ from blconv.kernels.low_pass_pixels import pixels_last
 @lru_cache(maxsize=256)
 def low_pass(maps: Maps) -> Kernel:
     """The kernel (x, y, first, second, images): the two `matrices`."""
-    function = (channels_last if maps.channels_last else pixels_last)(maps)
     pointer = "float32*" if maps.memory == "float32" else "uint16*"
-    signature = (pointer, pointer, "float32*", "float32*", "int64")
+    if maps.halves:
+        function, table = half_low_pass.function(maps.halves), "uint32*"
+    else:
+        function, table = (channels_last if maps.channels_last else pixels_last)(maps), "float32*"
+    signature = (pointer, pointer, table, table, "int64")
     return Kernel(function, signature, 32 * maps.warps, maps.shared_bytes, maps)

@@ -1,6 +1,6 @@
 """The sizes of the low-pass kernels, and their constant matrices in the order in which lanes read them."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 
 import torch
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blconv.kernels.fragments import LANE_ROW, LANE_STEP, order, rounded, steps_of
+from blconv.kernels.half_low_pass import HalfMaps, in_order
 from blconv.kernels.transforms import Memory, Precision
 
 READ_AT_ONCE = 64  # numbers that a lane has in flight, unless one row or group is more
@@ -28,6 +29,13 @@ class Maps:
     channels_last: bool
     memory: Memory
     precision: Precision
+
+    @cached_property
+    def halves(self) -> HalfMaps | None:
+        """The sizes of the kernel that multiplies 16-bit numbers, where that is the one."""
+        if self.memory == "float32" or not self.channels_last:
+            return None
+        return HalfMaps(*astuple(self))
 
     @property
     def split(self) -> bool:
@@ -81,6 +89,8 @@ class Maps:
     @cached_property
     def warps(self) -> int:
         """Warps of a block."""
+        if self.halves:
+            return self.halves.warps
         if not self.channels_last:
             return 4
         return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
@@ -105,6 +115,8 @@ class Maps:
     @cached_property
     def shared_bytes(self) -> int:
         """Bytes of T, or of the second matrix where pixels are last."""
+        if self.halves:
+            return self.halves.shared_bytes
         if self.channels_last:
             return self._shared(self.tiles)
         read, written = self.group_tiles
@@ -112,6 +124,8 @@ class Maps:
 
     def blocks(self, images: int) -> int:
         """Blocks of the grid."""
+        if self.halves:
+            return images * self.halves.chunks
         if self.channels_last:
             return images * -(-self.channels // (8 * self.tiles))
         return -(-images * self.channels // (self.group[0] * self.groups * self.warps))
@@ -124,6 +138,9 @@ def _row_stride(columns: int, tiles: int) -> int:
 
 def matrices(maps: Maps, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """The operands of the two stages from R (rows, H) and S (columns, W), float64, as lanes read them."""
+    if maps.halves:
+        dtype = getattr(torch, maps.memory)
+        return in_order(columns, dtype), in_order(rows, dtype)
     if maps.channels_last:
         first, second = _left(columns), _left(rows)
     else:

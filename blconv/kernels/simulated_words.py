@@ -87,7 +87,7 @@ def multiplier(memory: str) -> Callable[..., Any]:
     return multiply
 
 
-def reader(width: int) -> Callable[..., Any]:
+def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
     """A function (array, offset) -> tuple of `width` words."""
 
     def read(pointer: Any, offset: int) -> Any:

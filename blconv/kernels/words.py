@@ -134,17 +134,19 @@ else:
         result: Callable[..., Any] = multiply
         return result
 
-    def reader(width: int) -> Callable[..., Any]:
+    def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
         """A function (pointer, offset) -> tuple of `width` words of global memory, aligned to all of them.
 
-        The pointer is to 16- or 32-bit numbers, which the offset counts.
+        The pointer is to 16- or 32-bit numbers, which the offset counts. `again`: read where it is
+        called, every time, and not kept in registers for the next time.
         """
 
         @intrinsic
         def read(typingctx: Any, pointer: Any, offset: Any) -> Any:
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 bits = signature.args[0].dtype.bitwidth
-                asm = _assembly(read_assembly(width), "=r," * width + "l", _several(_word, width), [_long])
+                text, result = read_assembly(width), _several(_word, width)
+                asm = _assembly(text, "=r," * width + "l", result, [_long], effect=again)
                 value = builder.call(asm, [_address(builder, args[0], args[1], bits)])
                 return context.make_tuple(builder, signature.return_type, _parts(builder, value, width))
 
