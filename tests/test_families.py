@@ -84,7 +84,7 @@ def defined(model, names, compression, fft_size):
         spans = [(k - 1) * d + 1 for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
         size = [oracle.points(n, span, fft_size) for n, span in zip(x.shape[2:], spans, strict=True)]
         rows, columns = (oracle.keep(n, compression) for n in size)
-        mask = rows[:, None] & columns[None, : size[1] // 2 + 1]
+        mask = (rows[:, None] & columns[None, : size[1] // 2 + 1]).to(x.device)
         masks[conv].append(mask)
         filtered = torch.fft.irfft2(torch.fft.rfft2(x, s=size) * mask, s=size)
         filtered = filtered[..., : x.shape[2], : x.shape[3]]
