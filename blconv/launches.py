@@ -151,17 +151,19 @@ def _transform(
 ) -> Plan:
     from blconv.kernels import halves, transforms
     from blconv.kernels.half_planes import Halves
+    from blconv.kernels.planes import Singles
 
     rows, columns = AxisWaves(*axes[:5]), AxisWaves(*axes[5:])
-    half = dtype != torch.float32
-    planes = (Halves if half else transforms.Planes)(
-        channels, rows.positions, columns.positions, rows.kept, columns.kept, channels_last,
-        MEMORY[dtype], "split" if split else "tf32",
-    )  # fmt: skip
-    source = halves if half else transforms
+    sizes = channels, rows.positions, columns.positions, rows.kept, columns.kept, channels_last
+    planes: Singles | Halves
+    if dtype == torch.float32:
+        planes = Singles(*sizes, "split" if split else "tf32")
+    else:
+        planes = Halves(*sizes, MEMORY[dtype])
+    source = transforms if dtype == torch.float32 else halves
     kernel, constants = getattr(source, direction), getattr(source, f"{direction}_tables")
-    sizes = planes.coefficients, planes.parts * channels
-    return Plan(kernel(planes), constants(planes, rows, columns, device), planes.chunks, sizes)
+    made = planes.coefficients, planes.parts * channels
+    return Plan(kernel(planes), constants(planes, rows, columns, device), planes.chunks, made)
 
 
 @lru_cache(maxsize=4096)

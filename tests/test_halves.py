@@ -71,7 +71,7 @@ results = []
 for seed, (channels, rows, columns, channels_last, memory) in enumerate(json.loads(sys.argv[1])):
     torch.manual_seed(seed)
     axes = AxisWaves(*rows), AxisWaves(*columns)
-    planes = Halves(channels, rows[0], columns[0], rows[4], columns[4], channels_last, memory, "tf32")
+    planes = Halves(channels, rows[0], columns[0], rows[4], columns[4], channels_last, memory)
     dtype = getattr(torch, memory)
     x = torch.randn(IMAGES, channels, rows[0], columns[0]).relu().to(dtype)
     z = analysed(planes, axes, x)
@@ -86,7 +86,7 @@ for seed, (channels, rows, columns, channels_last, memory) in enumerate(json.loa
 
 axes = AxisWaves(5, 1, 1, 7, 3), AxisWaves(6, 1, 1, 8, 3)
 for channels_last in (False, True):
-    planes = Halves(8, 5, 6, 3, 3, channels_last, "float16", "tf32")
+    planes = Halves(8, 5, 6, 3, 3, channels_last, "float16")
     x = torch.randn(IMAGES, 8, 5, 6).half()
     z = analysed(planes, axes, x)
     y = synthesised(planes, axes, z)
@@ -136,7 +136,7 @@ def test_the_mean_is_exact(size):
     [(64, 32, 12, "bfloat16", (9, 0)), (256, 8, 4, "float16", (8, 0)), (3, 7, 3, "bfloat16", (8, 0))],
 )
 def test_machine_code(channels, side, kept, memory, capability, channels_last, kernel):
-    planes = Halves(channels, side, side, kept, kept, channels_last, memory, "tf32")
+    planes = Halves(channels, side, side, kept, kept, channels_last, memory)
     ptx = kernel(planes).ptx(capability)
     short = {"bfloat16": "bf16", "float16": "f16"}[memory]
     assert f"mma.sync.aligned.m16n8k16.row.col.f32.{short}.{short}.f32" in ptx

@@ -13,7 +13,8 @@ from blconv.kernels import filters, simulated, warp
 from blconv.kernels.filters import Filters, fold, pack
 from blconv.kernels.fragments import rounded
 from blconv.kernels.kernel import Kernel
-from blconv.kernels.transforms import Planes, analysis, synthesis
+from blconv.kernels.planes import Singles
+from blconv.kernels.transforms import analysis, synthesis
 
 OPT_IN_SHARED_BYTES = 163 * 1024  # of a block, in compute capability 8.0
 HALVES = {1: ("", "16"), 2: ("", "32"), 4: (".v2", "32")}  # how 1, 2 and 4 numbers of 16 bits are accessed
@@ -159,22 +160,22 @@ def test_in_the_simulator(call):
 
 # Of every kind: with vectors of 1, 2 and 4, blocks of 8, 16 and 32 channels, the oldest GPU and the newest.
 KERNELS = {
-    "analysis nhwc split": ((8, 0), lambda: analysis(Planes(16, 9, 9, 3, 4, True, "float32", "split"))),
-    "analysis nhwc": ((9, 0), lambda: analysis(Planes(64, 16, 16, 7, 7, True, "float32", "tf32"))),
-    "analysis nchw split": ((9, 0), lambda: analysis(Planes(8, 16, 16, 4, 4, False, "float32", "split"))),
-    "analysis nchw": ((8, 0), lambda: analysis(Planes(64, 7, 10, 3, 3, False, "float32", "tf32"))),
-    "analysis nhwc bf16": ((8, 0), lambda: analysis(Planes(3, 5, 5, 2, 2, True, "bfloat16", "tf32"))),
-    "analysis nchw fp16": ((9, 0), lambda: analysis(Planes(3, 5, 5, 1, 1, False, "float16", "tf32"))),
-    "synthesis nhwc split": ((9, 0), lambda: synthesis(Planes(16, 9, 9, 3, 4, True, "float32", "split"))),
-    "synthesis nhwc": ((8, 0), lambda: synthesis(Planes(64, 16, 16, 7, 7, True, "float32", "tf32"))),
-    "synthesis nchw split": ((8, 0), lambda: synthesis(Planes(8, 16, 16, 4, 4, False, "float32", "split"))),
-    "synthesis nchw": ((9, 0), lambda: synthesis(Planes(64, 7, 10, 3, 3, False, "float32", "tf32"))),
-    "synthesis nhwc bf16": ((9, 0), lambda: synthesis(Planes(3, 5, 5, 1, 1, True, "bfloat16", "tf32"))),
-    "synthesis nchw fp16": ((8, 0), lambda: synthesis(Planes(3, 5, 5, 2, 2, False, "float16", "tf32"))),
-    "pack": ((9, 0), lambda: pack(Filters(64, 64, 9, 265, (2, 2), False, "float32", rounds=True))),
-    "pack turned": ((8, 0), lambda: pack(Filters(5, 3, 9, 6, (2, 2), True, "bfloat16", transposed=True))),
-    "fold": ((8, 0), lambda: fold(Filters(64, 64, 9, 265, (2, 2), False, "float32"))),
-    "fold fp16": ((9, 0), lambda: fold(Filters(5, 3, 49, 1, (1, 1), True, "float16"))),
+    "analysis nhwc split": ((8, 0), lambda: analysis(Singles(16, 9, 9, 3, 4, True, "split"))),
+    "analysis nhwc": ((9, 0), lambda: analysis(Singles(64, 16, 16, 7, 7, True, "tf32"))),
+    "analysis nchw split": ((9, 0), lambda: analysis(Singles(8, 16, 16, 4, 4, False, "split"))),
+    "analysis nchw": ((8, 0), lambda: analysis(Singles(64, 7, 10, 3, 3, False, "tf32"))),
+    "analysis nhwc of 3": ((8, 0), lambda: analysis(Singles(3, 5, 5, 2, 2, True, "tf32"))),
+    "analysis nchw of 3": ((9, 0), lambda: analysis(Singles(3, 5, 5, 1, 1, False, "tf32"))),
+    "synthesis nhwc split": ((9, 0), lambda: synthesis(Singles(16, 9, 9, 3, 4, True, "split"))),
+    "synthesis nhwc": ((8, 0), lambda: synthesis(Singles(64, 16, 16, 7, 7, True, "tf32"))),
+    "synthesis nchw split": ((8, 0), lambda: synthesis(Singles(8, 16, 16, 4, 4, False, "split"))),
+    "synthesis nchw": ((9, 0), lambda: synthesis(Singles(64, 7, 10, 3, 3, False, "tf32"))),
+    "synthesis nhwc of 3": ((9, 0), lambda: synthesis(Singles(3, 5, 5, 1, 1, True, "tf32"))),
+    "synthesis nchw of 3": ((8, 0), lambda: synthesis(Singles(3, 5, 5, 2, 2, False, "tf32"))),
+    "pack": ((9, 0), lambda: pack(Filters(64, 64, 9, 265, (2, 2), True, False, "float32", rounds=True))),
+    "pack turned": ((8, 0), lambda: pack(Filters(5, 3, 9, 6, (2, 2), True, True, "bfloat16", transposed=True))),
+    "fold": ((8, 0), lambda: fold(Filters(64, 64, 9, 265, (2, 2), True, False, "float32"))),
+    "fold fp16": ((9, 0), lambda: fold(Filters(5, 3, 49, 1, (1, 1), False, True, "float16"))),
 }
 
 
@@ -204,7 +205,7 @@ def test_code(name, monkeypatch):
 @pytest.mark.parametrize("make", [analysis, synthesis])
 @pytest.mark.parametrize("last", [False, True], ids=["nchw", "nhwc"])
 def test_code_of_a_resnets_largest_tables(make, last, monkeypatch):
-    check_code(make(Planes(64, 32, 32, 12, 12, last, "float32", "split")), (9, 0), monkeypatch)
+    check_code(make(Singles(64, 32, 32, 12, 12, last, "split")), (9, 0), monkeypatch)
 
 
 def test_assembly_of_vectors():

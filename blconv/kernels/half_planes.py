@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from numba import cuda, float32, uint32
 
 from blconv.kernels.half_fragments import steps_of
-from blconv.kernels.transforms import Planes
-from blconv.kernels.warp import device
+from blconv.kernels.planes import Planes
+from blconv.kernels.warp import Memory, device
 from blconv.kernels.words import multiplier, packer, reader, writer
 
 SHARED_BYTES = 74 * 1024  # of a block, at most, so that three share a multiprocessor
@@ -27,7 +27,9 @@ WORDS_AHEAD = 32  # words of pixels that a lane has in flight, but for a pair of
 
 @dataclass(frozen=True)
 class Halves(Planes):
-    """What a 16-bit transform's kernel is compiled for; `precision` has no meaning here."""
+    """What a 16-bit transform's kernel is compiled for."""
+
+    memory: Memory
 
     @property
     def vector(self) -> int:

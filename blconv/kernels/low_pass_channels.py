@@ -9,7 +9,7 @@ from collections.abc import Callable
 from numba import cuda, float32
 
 from blconv.kernels.low_pass_maps import Maps
-from blconv.kernels.transforms import _multiplier, _rounder
+from blconv.kernels.products import multiplier, rounder
 from blconv.kernels.warp import device, loader, store_pair, storer
 
 
@@ -30,21 +30,20 @@ def channels_last(maps: Maps) -> Callable[..., None]:
     # A tile's place in T depends on its column, so that no two lanes share a bank.
     SHIFT, MASK = (1 if TILES == 2 else 0), TILES - 1
 
-    between = _rounder(not maps.split)
-    enter = _rounder(not maps.split and maps.memory == "float32")
+    rounded = rounder(not maps.split)
     multiply = _product(maps.split, COLUMN_TILES, COLUMN_STEPS, TILES, AT_ONCE)
     multiply_last = _product(maps.split, ROW_TILES, ROW_STEPS, TILES, LAST_AT_ONCE)
-    load, write = loader(maps.memory, TILES), _channel_writer(maps)
+    load, write = loader("float32", TILES), _channel_writer(maps)
 
     def read_vectors(x, b, at, line, channel, t):
         for s in range(2 * COLUMN_STEPS):
             values = load(x, (line + min(4 * s + t, W - 1)) * C + channel)
             for tile in range(TILES):
-                b[at + s * TILES + tile] = enter(values[tile])
+                b[at + s * TILES + tile] = rounded(values[tile])
 
     def read_singly(x, b, at, line, channel, t):
         for s in range(2 * COLUMN_STEPS):
-            b[at + s] = enter(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
+            b[at + s] = rounded(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
 
     read = device(read_singly if TILES == 1 else read_vectors)
 
@@ -71,7 +70,7 @@ def channels_last(maps: Maps) -> Callable[..., None]:
                             for tile in range(TILES):
                                 at = i * ROW + j * COLUMN + 8 * (tile ^ ((j >> SHIFT) & MASK)) + 2 * t
                                 n = 4 * (r * TILES + tile) + 2 * below
-                                store_pair(T, at, between(c[n]), between(c[n + 1]))
+                                store_pair(T, at, rounded(c[n]), rounded(c[n + 1]))
         cuda.syncthreads()
 
         e = cuda.local.array(LAST_HELD, float32)
@@ -103,7 +102,7 @@ def _product(split: bool, table_tiles: int, steps: int, tiles: int, several: int
     """
     TABLE, STEPS, TILES, SEVERAL = 4 * 32 * table_tiles * steps, steps, tiles, several
     FRAGMENT, SPLIT = 4 * (1 + split), split
-    multiply, load = _multiplier(split), loader("float32", 4, again=True)
+    multiply, load = multiplier(split), loader("float32", 4, again=True)
 
     def product(c, table, m, b, lane):
         a = cuda.local.array(FRAGMENT, float32)
@@ -125,7 +124,7 @@ def _product(split: bool, table_tiles: int, steps: int, tiles: int, several: int
 def _channel_writer(maps: Maps) -> Callable[..., None]:
     """The procedure that writes a lane's two columns of all tiles, d[n + 4 tile] and d[n + 4 tile + 1]."""
     C, TILES = maps.channels, maps.tiles
-    store, store_both = storer(maps.memory, TILES), storer(maps.memory, min(2 * TILES, 4))
+    store, store_both = storer("float32", TILES), storer("float32", min(2 * TILES, 4))
 
     def write4(y, line, first, d, n, t):
         for e in range(2):

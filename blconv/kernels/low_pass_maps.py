@@ -9,7 +9,8 @@ from torch import Tensor
 
 from blconv.kernels.fragments import LANE_ROW, LANE_STEP, order, rounded, steps_of
 from blconv.kernels.half_low_pass import HalfMaps, in_order
-from blconv.kernels.transforms import Memory, Precision
+from blconv.kernels.products import Precision
+from blconv.kernels.warp import Memory
 
 READ_AT_ONCE = 64  # numbers that a lane has in flight, unless one row or group is more
 MOST_HELD = 72  # of a group: a larger one is read in parts
@@ -35,7 +36,7 @@ class Maps:
         """The sizes of the kernel that multiplies 16-bit numbers, where that is the one."""
         if self.memory == "float32" or not self.channels_last:
             return None
-        return HalfMaps(*astuple(self))
+        return HalfMaps(*astuple(self)[:-1])
 
     @property
     def split(self) -> bool:

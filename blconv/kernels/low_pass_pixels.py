@@ -11,7 +11,7 @@ from collections.abc import Callable
 from numba import cuda, float32
 
 from blconv.kernels.low_pass_maps import Maps
-from blconv.kernels.transforms import _multiplier, _rounder
+from blconv.kernels.products import multiplier, rounder
 from blconv.kernels.warp import device, loader, mma, storer, tf32
 
 
@@ -27,7 +27,7 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
     PAIR = 2 if maps.written == 4 else 1  # tiles that give a lane its neighbours
     LAST_SUMS = 4 * PAIR
 
-    multiply, enter = _multiplier(SPLIT), _rounder(not SPLIT and maps.memory == "float32")
+    multiply, enter = multiplier(SPLIT), rounder(not SPLIT and maps.memory == "float32")
     load, write = loader(maps.memory, VECTOR, again=STREAMS), _pixel_writer(maps)
     load_fragment = loader("float32", 4, again=True)
 

@@ -12,9 +12,11 @@ holds; "bfloat16" and "float16" are read and written by their bits.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from numba import config, cuda
+
+Memory = Literal["float32", "bfloat16", "float16"]
 
 MMA = (
     "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
