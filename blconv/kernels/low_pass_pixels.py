@@ -11,8 +11,8 @@ from collections.abc import Callable
 from numba import cuda, float32
 
 from blconv.kernels.low_pass_maps import Maps
-from blconv.kernels.products import multiplier, rounder
-from blconv.kernels.warp import device, loader, mma, storer, tf32
+from blconv.kernels.products import multiplier, right_multiplier, rounder
+from blconv.kernels.warp import device, loader, storer
 
 
 def pixels_last(maps: Maps) -> Callable[..., None]:
@@ -27,7 +27,8 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
     PAIR = 2 if maps.written == 4 else 1  # tiles that give a lane its neighbours
     LAST_SUMS = 4 * PAIR
 
-    multiply, enter = multiplier(SPLIT), rounder(not SPLIT and maps.memory == "float32")
+    multiply, multiply_right = multiplier(SPLIT), right_multiplier(SPLIT, SHARED, 32)
+    enter, rounded = rounder(not SPLIT and maps.memory == "float32"), rounder(not SPLIT)
     load, write = loader(maps.memory, VECTOR, again=STREAMS), _pixel_writer(maps)
     load_fragment = loader("float32", 4, again=True)
 
@@ -48,28 +49,6 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
                 b[at + half * READ + tile] = enter(load(x, start + min(8 * s + 4 * half + t, H - 1) * W))
 
     read = device(read_singly if VECTOR == 1 else read_vectors)
-
-    def once(d, at, a0, a1, a2, a3, b0, b1):
-        d[at], d[at + 1], d[at + 2], d[at + 3] = mma(
-            a0, a1, a2, a3, b0, b1, d[at], d[at + 1], d[at + 2], d[at + 3]
-        )
-
-    once = device(once)
-
-    # A row of operand A is a row of c's: its k = t is column 2t of a tile, k = t + 4 column 2t + 1.
-    def plain(d, at, c, tile, T, b):
-        a0, a1, a2, a3 = tf32(c[tile]), tf32(c[tile + 2]), tf32(c[tile + 1]), tf32(c[tile + 3])
-        once(d, at, a0, a1, a2, a3, T[b], T[b + 32])
-
-    def thrice(d, at, c, tile, T, b):
-        a0, a1, a2, a3 = c[tile], c[tile + 2], c[tile + 1], c[tile + 3]
-        h0, h1, h2, h3 = tf32(a0), tf32(a1), tf32(a2), tf32(a3)
-        b0, b1 = T[b], T[b + 32]
-        once(d, at, tf32(a0 - h0), tf32(a1 - h1), tf32(a2 - h2), tf32(a3 - h3), b0, b1)
-        once(d, at, h0, h1, h2, h3, T[SHARED + b], T[SHARED + b + 32])
-        once(d, at, h0, h1, h2, h3, b0, b1)
-
-    multiply_right = device(thrice if SPLIT else plain)
 
     def low_pass(x, y, rows, columns, images):
         T = cuda.shared.array(0, float32)
@@ -110,9 +89,12 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
                     for k in range(LAST_SUMS):
                         d[k] = 0
                     for tile in range(READ):
+                        # A row of operand A is one of c's: its k = t is column 2t of a tile, t + 4 2t + 1.
+                        a0, a1 = rounded(c[4 * tile]), rounded(c[4 * tile + 2])
+                        a2, a3 = rounded(c[4 * tile + 1]), rounded(c[4 * tile + 3])
                         for k in range(PAIR):
                             at = 64 * (tile * WRITTEN + n + k) + lane
-                            multiply_right(d, 4 * k, c, 4 * tile, T, at)
+                            multiply_right(d, 4 * k, a0, a1, a2, a3, T, at)
                     for below in range(2):
                         i = 16 * m + 8 * below + g
                         if i < ROWS and plane < planes:

@@ -47,12 +47,12 @@ def right_multiplier(split: bool, low: int, step: int) -> Callable[..., None]:
 
     def thrice(c, at, a0, a1, a2, a3, table, b):
         h0, h1, h2, h3 = tf32(a0), tf32(a1), tf32(a2), tf32(a3)
-        once(c, at, tf32(a0 - h0), tf32(a1 - h1), tf32(a2 - h2), tf32(a3 - h3), table, b)
-        once(c, at, h0, h1, h2, h3, table, low + b)
-        once(c, at, h0, h1, h2, h3, table, b)
+        b0, b1 = table[b], table[b + step]
+        _multiply(c, at, tf32(a0 - h0), tf32(a1 - h1), tf32(a2 - h2), tf32(a3 - h3), b0, b1)
+        _multiply(c, at, h0, h1, h2, h3, table[low + b], table[low + b + step])
+        _multiply(c, at, h0, h1, h2, h3, b0, b1)
 
-    once = device(once)
-    return device(thrice) if split else once
+    return device(thrice if split else once)
 
 
 def rounder(rounds: bool) -> Callable[..., float]:
