@@ -16,6 +16,7 @@ from torch import Tensor
 
 from blconv import tables
 from blconv.band import AxisBand
+from blconv.kernels.branch import Branch
 from blconv.kernels.fragments import AxisWaves, coefficients, parts_of
 from blconv.layout import is_channels_last
 
@@ -79,23 +80,38 @@ def images(z: Tensor, axes: Sequence[int], channels: int, channels_last: bool) -
     return torch.empty(shape, dtype=z.dtype, device=z.device, memory_format=layout)
 
 
-def pack(w: Tensor, kind: str, numbers: Sequence[int], *, transposed: bool = False) -> Tensor:
-    """The matrices (Q, inputs C, outputs O) of filters w (O, C, K_h, K_w), or their transposes."""
+def pack(
+    w: Tensor, kind: str, numbers: Sequence[int], *, transposed: bool = False, branch: Branch | None = None
+) -> Tensor:
+    """The matrices (Q, inputs C, outputs O) of filters w (O, C, K_h, K_w), or their transposes.
+
+    With a `branch` the kernel runs there.
+    """
     channels_last = is_channels_last(w)
     rounds = w.dtype == torch.float32 and not _splits(w.dtype)
     sizes = tuple(w.shape), kind, tuple(numbers)
     plan = _filters("pack", w.dtype, *sizes, channels_last, transposed, rounds, w.device)
     v = w.new_empty(plan.sizes)
-    plan.kernel.launch(plan.blocks, w if channels_last else w.contiguous(), v, *plan.constants)
+    w = w if channels_last else w.contiguous()
+    plan.kernel.launch(plan.blocks, w, v, *plan.constants, stream=branch and branch.fork())
     return v
 
 
-def fold(v: Tensor, kind: str, numbers: Sequence[int], shape: Sequence[int], channels_last: bool) -> Tensor:
+def fold(
+    v: Tensor,
+    kind: str,
+    numbers: Sequence[int],
+    shape: Sequence[int],
+    channels_last: bool,
+    *,
+    branch: Branch | None = None,
+) -> Tensor:
     """The adjoint of `pack`, onto filters of `shape` and layout; sums are float32's until the end."""
     sizes = tuple(shape), kind, tuple(numbers)
     plan = _filters("fold", v.dtype, *sizes, channels_last, False, False, v.device)
     w = v.new_empty(plan.sizes)
-    plan.kernel.launch(plan.blocks, v.contiguous(), w, *plan.constants)
+    v = v.contiguous()
+    plan.kernel.launch(plan.blocks, v, w, *plan.constants, stream=branch and branch.fork())
     return w.movedim(-1, 1) if channels_last else w
 
 
@@ -183,8 +199,8 @@ def _filters(
     outputs, channels, *taps = shape
     count, inputs_of, outputs_of = matrices(kind, numbers)
     filters = kernels.Filters(
-        channels, outputs, math.prod(taps), count, (inputs_of, outputs_of), channels_last, MEMORY[dtype],
-        transposed, rounds,
+        channels, outputs, math.prod(taps), count, (inputs_of, outputs_of), inputs_of == 2 and kind == "mixes",
+        channels_last, MEMORY[dtype], transposed, rounds,
     )  # fmt: skip
     mixes: Tensor = tables.constant(kind, numbers, torch.float32, device)
     if direction == "fold":

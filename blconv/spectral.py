@@ -25,6 +25,7 @@ from torch.autograd import Function
 
 from blconv import launches, ops
 from blconv.geometry import Geometry
+from blconv.kernels.branch import Branch
 from blconv.kernels.fragments import parts_of
 from blconv.kernels.limits import runs_kernels
 from blconv.layout import is_channels_last
@@ -56,8 +57,11 @@ class _Convolution(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, last: bool) -> tuple[Tensor, Tensor]:
         inputs, outputs, filters = numbers_of(geometry)
-        z = launches.analyse(x, inputs)
-        coefficients = launches.contract(z, weight, "mixes", filters)
+        with Branch(x.device) as branch:
+            v = launches.pack(weight, "mixes", filters, transposed=True, branch=branch)
+            z = launches.analyse(x, inputs)
+        # Both operands with the summed index contiguous: what the tensor cores read fastest.
+        coefficients = torch.bmm(z, v.mT)
         ctx.geometry, ctx.last, ctx.channels, ctx.x_last = geometry, last, x.shape[1], is_channels_last(x)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(z, weight)
@@ -66,21 +70,49 @@ class _Convolution(Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dz: Tensor | None) -> tuple[Tensor | None, ...]:
         z, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable(ctx, z, weight, dy, dz)
         inputs, outputs, filters = numbers_of(ctx.geometry)
-        by: Any = ops if torch.is_grad_enabled() else launches
-        dx = dw = None
+        to_x, to_weight = ctx.needs_input_grad[:2]
+        dx = dw = v = g = None
         if dy is not None:
-            layout = torch.channels_last if ctx.last else torch.contiguous_format
-            g = by.analyse(dy.contiguous(memory_format=layout), outputs)
-            if ctx.needs_input_grad[0]:
-                back = torch.bmm(g, by.pack(weight, "mixes", filters).mT)
+            with Branch(z.device) as branch:
+                if to_x:
+                    v = launches.pack(weight, "mixes", filters, branch=branch)
+                g = launches.analyse(_laid_out(dy, ctx.last), outputs)
+        with Branch(z.device) as branch:
+            if g is not None and to_weight:
+                dv, last = torch.bmm(z.mT, g), is_channels_last(weight)
+                dw = launches.fold(dv, "mixes", filters, weight.shape, last, branch=branch)
+            if g is not None and v is not None:
+                back = torch.bmm(g, v.mT)
                 dz = back if dz is None else dz + back
-            if ctx.needs_input_grad[1]:
-                shape = list(weight.shape)
-                dw = by.fold(torch.bmm(z.mT, g), "mixes", filters, shape, is_channels_last(weight))
-        if dz is not None and ctx.needs_input_grad[0]:
-            dx = by.synthesise(dz, inputs, ctx.channels, ctx.x_last)
+            if dz is not None and to_x:
+                dx = launches.synthesise(dz, inputs, ctx.channels, ctx.x_last)
         return dx, dw, None, None
+
+
+def _differentiable(
+    ctx: Any, z: Tensor, weight: Tensor, dy: Tensor | None, dz: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The backward pass by way of the operators, which have derivatives."""
+    inputs, outputs, filters = numbers_of(ctx.geometry)
+    dx = dw = None
+    if dy is not None:
+        g = ops.analyse(_laid_out(dy, ctx.last), outputs)
+        if ctx.needs_input_grad[0]:
+            back = torch.bmm(g, ops.pack(weight, "mixes", filters).mT)
+            dz = back if dz is None else dz + back
+        if ctx.needs_input_grad[1]:
+            dv, shape = torch.bmm(z.mT, g), list(weight.shape)
+            dw = ops.fold(dv, "mixes", filters, shape, is_channels_last(weight))
+    if dz is not None and ctx.needs_input_grad[0]:
+        dx = ops.synthesise(dz, inputs, ctx.channels, ctx.x_last)
+    return dx, dw, None, None
+
+
+def _laid_out(y: Tensor, channels_last: bool) -> Tensor:
+    return y.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:

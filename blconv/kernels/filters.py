@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from numba import cuda, float32
+from numba import cuda, float32, uint32
 
 from blconv.kernels.kernel import Kernel
 from blconv.kernels.transforms import Memory
-from blconv.kernels.warp import loader, shared_four, storer, tf32
+from blconv.kernels.warp import device, loader, shared_four, storer, tf32
 
 LANES, WARPS = 32, 8
 BLOCKS = 1024  # wanted of packing: enough to fill a GPU of 132 multiprocessors several times
@@ -43,6 +43,7 @@ class Filters:
     taps: int
     matrices: int  # Q
     parts: tuple[int, int]  # inputs and outputs of `mixes`
+    complex: bool  # every matrix is [[re, im], [-im, re]]
     channels_last: bool  # of w in memory
     memory: Memory
     transposed: bool = False  # V, so that its rows are outputs
@@ -79,9 +80,15 @@ class Filters:
         return self.tiles * -(-self.matrices // self.run)
 
     @property
+    def row(self) -> int:
+        """Numbers of a block's filters between output channels; 1 modulo 32 for reads without conflict."""
+        dense = self.block[1] * self.taps
+        return dense + (1 - dense) % LANES
+
+    @property
     def packing_bytes(self) -> int:
-        """Bytes of a block's mixes and filters."""
-        return 4 * (self.run * self.mixes + self.block[0] * _row(self.block[1], self.taps))
+        """Bytes of a block's mixes and filters; transposed, every lane reads the filters that it needs."""
+        return 4 * (self.run * self.mixes + (0 if self.transposed else self.block[0] * self.row))
 
     @property
     def across(self) -> int:
@@ -108,11 +115,6 @@ class Filters:
         return 4 * self.shares * self.across * self.taps * (LANES + 1)
 
 
-def _row(channels: int, taps: int) -> int:
-    """Numbers of a block's filters that belong to one output channel; odd: no two lanes share a bank."""
-    return channels * taps | 1
-
-
 @lru_cache(maxsize=256)
 def pack(filters: Filters) -> Kernel:
     """The kernel (w, V, mixes), of `packing_blocks`."""
@@ -130,29 +132,20 @@ def fold(filters: Filters) -> Kernel:
     return Kernel(_fold(filters), signature, threads, filters.folding_bytes, filters)
 
 
-def _placer(filters: Filters, width: int) -> Callable[..., Any]:
-    """The function (output, c0, at) -> where number `at` of an output channel is: in w, and staged.
-
-    A block has `width` input channels from c0 on; `at` runs as w lies in memory.
-    """
+def _steps(filters: Filters) -> tuple[int, int, int]:
+    """Numbers of w in memory from one output channel, input channel and tap to the next."""
     C, TAPS = filters.channels, filters.taps
-
-    def taps_last(output, c0, at):
-        return (output * C + c0) * TAPS + at, at
-
-    def channels_last(output, c0, at):
-        tap, c = at // width, at % width
-        return (output * TAPS + tap) * C + c0 + c, c * TAPS + tap
-
-    place: Callable[..., Any] = cuda.jit(
-        channels_last if filters.channels_last else taps_last, device=True, inline=True
-    )
-    return place
+    return (TAPS * C, 1, C) if filters.channels_last else (C * TAPS, TAPS, 1)
 
 
-def _adder(entries: int) -> Callable[..., Any]:
+def _adder(entries: int, of_complex: bool) -> Callable[..., Any]:
     """A matrix's entries from one tap: totals[e] += mixes[at + e] tap, of mixes in shared memory."""
     fours = entries // 4
+
+    def add_complex(totals, staged, at, tap):
+        re, im, _, _ = shared_four(staged, at)
+        totals[0] += re * tap
+        totals[1] += im * tap
 
     def add_fours(totals, staged, at, tap):
         for n in range(fours):
@@ -166,48 +159,48 @@ def _adder(entries: int) -> Callable[..., Any]:
         for e in range(entries):
             totals[e] += staged[at + e] * tap
 
-    add: Callable[..., Any] = cuda.jit(add_singly if entries % 4 else add_fours, device=True, inline=True)
-    return add
+    return device(add_complex if of_complex else add_singly if entries % 4 else add_fours)
 
 
-def _gatherer(entries: int) -> Callable[..., Any]:
-    """A tap from a matrix's entries: the sum of mixes[at + e] values[n entries + e], of mixes in memory."""
+def _gatherer(entries: int, of_complex: bool) -> Callable[..., Any]:
+    """A tap from a matrix's entries: the sum of mixes[at + e] values[n + e], of mixes in memory."""
     fours = entries // 4
     load, load_four = loader("float32", 1), loader("float32", 4)
+
+    def gather_complex(values, n, mixes, at):
+        re, im, _, _ = load_four(mixes, at)
+        return re * (values[n] + values[n + 3]) + im * (values[n + 1] - values[n + 2])
 
     def gather_fours(values, n, mixes, at):
         total = float32(0)
         for m in range(fours):
             a, b, c, d = load_four(mixes, at + 4 * m)
-            e = n * entries + 4 * m
+            e = n + 4 * m
             total += a * values[e] + b * values[e + 1] + c * values[e + 2] + d * values[e + 3]
         return total
 
     def gather_singly(values, n, mixes, at):
         total = float32(0)
         for e in range(entries):
-            total += load(mixes, at + e) * values[n * entries + e]
+            total += load(mixes, at + e) * values[n + e]
         return total
 
-    gather: Callable[..., Any] = cuda.jit(
-        gather_singly if entries % 4 else gather_fours, device=True, inline=True
-    )
-    return gather
+    return device(gather_complex if of_complex else gather_singly if entries % 4 else gather_fours)
 
 
 def _pack(filters: Filters) -> Callable[..., None]:
     C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
     (INS, OUTS), (HIGH, WIDE) = filters.parts, filters.block
-    TILES, RUN, TRANSPOSED = filters.tiles, filters.run, filters.transposed
-    THREADS, ACROSS, NUMBERS = LANES * WARPS, -(-O // HIGH), WIDE * TAPS
+    TILES, RUN, ROW, TRANSPOSED = filters.tiles, filters.run, filters.row, filters.transposed
+    THREADS, ACROSS, SHIFT = LANES * WARPS, -(-O // HIGH), WIDE.bit_length() - 1
+    W_O, W_C, W_TAP = _steps(filters)
     # Steps in V from one input, output, input part and output part to the next.
     STEP_C, STEP_O = (1, INS * C) if TRANSPOSED else (OUTS * O, 1)
     STEP_IN, STEP_OUT, MATRIX = C * STEP_C, O * STEP_O, INS * C * OUTS * O
-    ENTRIES, MIXES_OF_Q, ROW = filters.entries, filters.mixes, _row(WIDE, TAPS)
-    STAGED = RUN * MIXES_OF_Q
-    PIECES = -(-STAGED // THREADS)
-    W_LAST, MIXES_LAST = O * C * TAPS - 1, Q * MIXES_OF_Q - 1
-    add, place = _adder(ENTRIES), _placer(filters, WIDE)
+    ENTRIES, MIXES_OF_Q, COMPLEX = filters.entries, filters.mixes, filters.complex
+    STAGED, MIXES_LAST = RUN * MIXES_OF_Q, Q * MIXES_OF_Q - 1
+    PIECES, SUMS = -(-STAGED // THREADS), 2 if COMPLEX else ENTRIES
+    add = _adder(ENTRIES, COMPLEX)
     load, load_mix, store = loader(filters.memory, 1), loader("float32", 1), storer(filters.memory, 1)
 
     def rounded(x):
@@ -216,48 +209,55 @@ def _pack(filters: Filters) -> Callable[..., None]:
     def same(x):
         return x
 
-    leave = cuda.jit(rounded if filters.rounds else same, device=True, inline=True)
+    leave = device(rounded if filters.rounds else same)
+
+    def store_complex(V, at, totals):
+        re, im = leave(totals[0]), leave(totals[1])
+        store(V, at, re)
+        store(V, at + STEP_OUT, im)
+        store(V, at + STEP_IN, -im)
+        store(V, at + STEP_IN + STEP_OUT, re)
+
+    def store_entries(V, at, totals):
+        for i in range(INS):
+            for j in range(OUTS):
+                store(V, at + i * STEP_IN + j * STEP_OUT, leave(totals[i * OUTS + j]))
+
+    store_matrix = device(store_complex if COMPLEX else store_entries)
 
     def pack(w, V, mixes):
         staged = cuda.shared.array(0, float32)
-        lane, warp = cuda.threadIdx.x % LANES, cuda.threadIdx.x // LANES
-        tile, first = cuda.blockIdx.x % TILES, RUN * (cuda.blockIdx.x // TILES)
+        thread, block = uint32(cuda.threadIdx.x), uint32(cuda.blockIdx.x)
+        tile, first = block % TILES, RUN * (block // TILES)
         o0, c0 = HIGH * (tile % ACROSS), WIDE * (tile // ACROSS)
         taps = cuda.local.array(TAPS, float32)
         mix = cuda.local.array(PIECES, float32)
-        for n in range(TAPS):  # beyond the last channel and the last q, other numbers that nobody uses
-            at = cuda.threadIdx.x + THREADS * n
-            source, _ = place(o0 + at // NUMBERS, c0, at % NUMBERS)
-            taps[n] = load(w, min(source, W_LAST))
-        for n in range(PIECES):
-            at = first * MIXES_OF_Q + cuda.threadIdx.x + THREADS * n
-            mix[n] = load_mix(mixes, min(at, MIXES_LAST))
-        for n in range(TAPS):
-            at = cuda.threadIdx.x + THREADS * n
-            _, target = place(o0, c0, at % NUMBERS)
-            staged[STAGED + at // NUMBERS * ROW + target] = taps[n]
-        for n in range(PIECES):
-            at = cuda.threadIdx.x + THREADS * n
-            if at < STAGED:
-                staged[at] = mix[n]
-        cuda.syncthreads()
-        o, c = lane, warp
-        if TRANSPOSED:
-            o, c = warp, lane
+        row, column = thread >> SHIFT, thread & (WIDE - 1)
+        at = min(o0 + row, O - 1) * W_O + min(c0 + column, C - 1) * W_C
         for k in range(TAPS):
-            taps[k] = staged[STAGED + o * ROW + c * TAPS + k]
-        totals = cuda.local.array(ENTRIES, float32)
-        o, c = o0 + o, c0 + c
+            taps[k] = load(w, at + k * W_TAP)
+        for n in range(PIECES):
+            mix[n] = load_mix(mixes, min(first * MIXES_OF_Q + thread + THREADS * n, MIXES_LAST))
+        for n in range(PIECES):
+            if thread + THREADS * n < STAGED:
+                staged[thread + THREADS * n] = mix[n]
+        if not TRANSPOSED:
+            for k in range(TAPS):
+                staged[STAGED + row * ROW + column * TAPS + k] = taps[k]
+        cuda.syncthreads()
+        if not TRANSPOSED:
+            row, column = thread & (LANES - 1), thread // LANES
+            for k in range(TAPS):
+                taps[k] = staged[STAGED + row * ROW + column * TAPS + k]
+        totals = cuda.local.array(SUMS, float32)
+        o, c = o0 + row, c0 + column
         if o < O and c < C:
-            for q in range(first, min(first + RUN, Q)):
-                for e in range(ENTRIES):
+            for n in range(min(RUN, Q - first)):
+                for e in range(SUMS):
                     totals[e] = 0
                 for k in range(TAPS):
-                    add(totals, staged, ((q - first) * TAPS + k) * ENTRIES, taps[k])
-                for i in range(INS):
-                    for j in range(OUTS):
-                        at = q * MATRIX + i * STEP_IN + j * STEP_OUT + c * STEP_C + o * STEP_O
-                        store(V, at, leave(totals[i * OUTS + j]))
+                    add(totals, staged, (n * TAPS + k) * ENTRIES, taps[k])
+                store_matrix(V, (first + n) * MATRIX + c * STEP_C + o * STEP_O, totals)
 
     return pack
 
@@ -266,19 +266,21 @@ def _fold(filters: Filters) -> Callable[..., None]:
     C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
     INS, OUTS = filters.parts
     WIDE, SHARES = filters.across, filters.shares
-    ACROSS, NUMBERS, THREADS = -(-O // LANES), WIDE * TAPS, LANES * WIDE * SHARES
+    ACROSS, SHIFT = -(-O // LANES), WIDE.bit_length() - 1
+    W_O, W_C, W_TAP = _steps(filters)
     ENTRIES, MATRIX, ROW = filters.entries, INS * C * OUTS * O, LANES + 1
+    SHARE = WIDE * TAPS * ROW
     # With many taps the compiler leaves loops as they are, and what they index in slow local memory.
     AT_ONCE = min(-(-Q // SHARES), max(1, AHEAD // ENTRIES)) if TAPS <= 9 else 1
     HELD, STEP = AT_ONCE * ENTRIES, AT_ONCE * SHARES
-    gather, place = _gatherer(ENTRIES), _placer(filters, WIDE)
+    gather = _gatherer(ENTRIES, filters.complex)
     load, store = loader(filters.memory, 1), storer(filters.memory, 1)
 
     def fold(V, w, mixes):
         sums = cuda.shared.array(0, float32)
-        lane, warp = cuda.threadIdx.x % LANES, cuda.threadIdx.x // LANES
-        c, share = warp % WIDE, warp // WIDE
-        o0, c0 = LANES * (cuda.blockIdx.x % ACROSS), WIDE * (cuda.blockIdx.x // ACROSS)
+        thread, block = uint32(cuda.threadIdx.x), uint32(cuda.blockIdx.x)
+        lane, c, share = thread & (LANES - 1), (thread // LANES) & (WIDE - 1), (thread // LANES) >> SHIFT
+        o0, c0 = LANES * (block % ACROSS), WIDE * (block // ACROSS)
         here = min(c0 + c, C - 1) * (OUTS * O) + min(o0 + lane, O - 1)
         taps = cuda.local.array(TAPS, float32)
         values = cuda.local.array(HELD, float32)
@@ -294,17 +296,17 @@ def _fold(filters: Filters) -> Callable[..., None]:
                 q = start + n * SHARES
                 if q < Q:
                     for k in range(TAPS):
-                        taps[k] += gather(values, n, mixes, (q * TAPS + k) * ENTRIES)
+                        taps[k] += gather(values, n * ENTRIES, mixes, (q * TAPS + k) * ENTRIES)
         for k in range(TAPS):
-            sums[((share * WIDE + c) * TAPS + k) * ROW + lane] = taps[k]
+            sums[share * SHARE + (c * TAPS + k) * ROW + lane] = taps[k]
         cuda.syncthreads()
-        for at in range(cuda.threadIdx.x, LANES * NUMBERS, THREADS):
-            row, place_of = at // NUMBERS, at % NUMBERS
-            target, source = place(o0 + row, c0, place_of)
-            if o0 + row < O and c0 + source // TAPS < C:
+        pair = c * LANES + lane
+        row, c = pair >> SHIFT, pair & (WIDE - 1)
+        if o0 + row < O and c0 + c < C:
+            for k in range(share, TAPS, SHARES):
                 total = float32(0)
                 for n in range(SHARES):
-                    total += sums[(n * NUMBERS + source) * ROW + row]
-                store(w, target, total)
+                    total += sums[n * SHARE + (c * TAPS + k) * ROW + row]
+                store(w, (o0 + row) * W_O + (c0 + c) * W_C + k * W_TAP, total)
 
     return fold

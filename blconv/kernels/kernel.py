@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from blconv.kernels import cache
 
 STATIC_SHARED_BYTES = 48 * 1024  # a kernel that wants more must say so to the driver
 _compiling = Lock()
+_thread = local()
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +65,8 @@ class Kernel:
         linker = Linker(ObjectCode.from_ptx(self.ptx(capability).encode()), options=options)
         return linker.link("cubin").code, linker.get_info_log()
 
-    def launch(self, blocks: int, *arguments: Tensor | int | float) -> None:
-        """Start `blocks` blocks on the current stream of the first tensor's device.
+    def launch(self, blocks: int, *arguments: Tensor | int | float, stream: Any = None) -> None:
+        """Start `blocks` blocks on `stream`, by default the current one of the first tensor's device.
 
         Tensors are passed as pointers to their first element: strides are the caller's business.
         """
@@ -77,29 +78,31 @@ class Kernel:
         index = first.device.index
         if torch.cuda.current_device() != index:
             with torch.cuda.device(index):
-                self.launch(blocks, *arguments)
+                self.launch(blocks, *arguments, stream=stream)
             return
+        enter(index)
         function = self._loaded.get(index) or self._load(index)
         values = tuple([a.data_ptr() if isinstance(a, Tensor) else a for a in arguments])
-        (status,) = _driver().cuLaunchKernel(
-            function, blocks, 1, 1, self.threads, 1, 1, self.shared_bytes,
-            torch._C._cuda_getCurrentRawStream(index), (values, self._c_types), 0,
+        stream = torch._C._cuda_getCurrentRawStream(index) if stream is None else stream
+        (status,) = driver().cuLaunchKernel(
+            function, blocks, 1, 1, self.threads, 1, 1, self.shared_bytes, stream,
+            (values, self._c_types), 0,
         )  # fmt: skip
         if status:
-            _check(status)
+            check(status)
 
     def _load(self, index: int) -> Any:
-        driver = _driver()
+        cuda = driver()
         with _compiling:
             if index not in self._loaded:
                 code = self.cubin(torch.cuda.get_device_capability(index))
-                status, module = driver.cuModuleLoadData(code)
-                _check(status)
-                status, (function,) = driver.cuModuleEnumerateFunctions(1, module)
-                _check(status)
+                status, module = cuda.cuModuleLoadData(code)
+                check(status)
+                status, (function,) = cuda.cuModuleEnumerateFunctions(1, module)
+                check(status)
                 if self.shared_bytes > STATIC_SHARED_BYTES:
-                    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-                    _check(*driver.cuFuncSetAttribute(function, attribute, self.shared_bytes))
+                    attribute = cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                    check(*cuda.cuFuncSetAttribute(function, attribute, self.shared_bytes))
                 self._loaded[index] = function
         return self._loaded[index]
 
@@ -136,13 +139,32 @@ C_TYPES = {"int64": "c_int64", "int32": "c_int32", "float32": "c_float"}
 
 
 @lru_cache(maxsize=1)
-def _driver() -> Any:
+def driver() -> Any:
+    """The CUDA driver's bindings."""
     from cuda.bindings import driver
 
     return driver
 
 
-def _check(status: Any) -> None:
+def enter(index: int) -> None:
+    """Make the context of torch's current device `index` this thread's.
+
+    Torch puts that off: a thread of autograd that takes all memory from what is free meets the driver
+    here for the first time.
+    """
+    if getattr(_thread, "index", None) != index:
+        check(*driver().cuCtxSetCurrent(_context(index)))
+        _thread.index = index
+
+
+@lru_cache(maxsize=64)
+def _context(index: int) -> Any:
+    status, context = driver().cuDevicePrimaryCtxRetain(index)
+    check(status)
+    return context
+
+
+def check(status: Any) -> None:
     """Raise `RuntimeError` for a status of the driver other than success."""
     if int(status) != 0:
         raise RuntimeError(f"the CUDA driver answered {status.name}")
