@@ -29,6 +29,14 @@ class Network(nn.Module):
         return nn.functional.conv2d(pixels, self.weight).mean((2, 3)) * 50
 
 
+def batch_norm(channels: int, *, bias: bool = True, **options: Any) -> nn.BatchNorm2d:
+    """torch's layer; the constructor of torch 2.11 has no `bias` yet."""
+    norm = nn.BatchNorm2d(channels, **options)
+    if not bias:
+        norm.register_parameter("bias", None)
+    return norm
+
+
 @dataclass
 class Model:
     label: str
