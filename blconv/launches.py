@@ -199,8 +199,8 @@ def _filters(
     outputs, channels, *taps = shape
     count, inputs_of, outputs_of = matrices(kind, numbers)
     filters = kernels.Filters(
-        channels, outputs, math.prod(taps), count, (inputs_of, outputs_of), inputs_of == 2 and kind == "mixes",
-        channels_last, MEMORY[dtype], transposed, rounds,
+        channels, outputs, math.prod(taps), count, (inputs_of, outputs_of),
+        kind == "mixes" and inputs_of == 2, channels_last, MEMORY[dtype], transposed, rounds,
     )  # fmt: skip
     mixes: Tensor = tables.constant(kind, numbers, torch.float32, device)
     if direction == "fold":
