@@ -21,7 +21,8 @@ def channels_last(maps: Maps) -> Callable[..., None]:
     COLUMN_TILES, COLUMN_STEPS = -(-COLUMNS // 16), -(-W // 8)
     ROW_TILES, ROW_STEPS = -(-ROWS // 16), -(-H // 8)
     LOADED, LOADED_LAST = 2 * COLUMN_STEPS * TILES, 2 * ROW_STEPS * TILES
-    AT_ONCE, LAST_AT_ONCE = maps.at_once(H, LOADED), maps.at_once(COLUMNS, LOADED_LAST)
+    HOLDS, HOLDS_LAST = maps.holds(COLUMN_TILES * COLUMN_STEPS), maps.holds(ROW_TILES * ROW_STEPS)
+    AT_ONCE, LAST_AT_ONCE = maps.at_once(H, LOADED, HOLDS), maps.at_once(COLUMNS, LOADED_LAST, HOLDS_LAST)
     HELD, SUMS = LOADED * AT_ONCE, 4 * TILES * AT_ONCE
     LAST_HELD, LAST_SUMS = LOADED_LAST * LAST_AT_ONCE, 4 * TILES * LAST_AT_ONCE
     # Channel of column n of tile `tile`: TILES n + tile, so that a lane's columns 2t and 2t + 1 are one
@@ -31,37 +32,59 @@ def channels_last(maps: Maps) -> Callable[..., None]:
     SHIFT, MASK = (1 if TILES == 2 else 0), TILES - 1
 
     rounded = rounder(not maps.split)
-    multiply = _product(maps.split, COLUMN_TILES, COLUMN_STEPS, TILES, AT_ONCE)
-    multiply_last = _product(maps.split, ROW_TILES, ROW_STEPS, TILES, LAST_AT_ONCE)
+    COLUMN_TABLE, fill_columns, multiply = _product(maps, COLUMN_TILES, COLUMN_STEPS, AT_ONCE, HOLDS)
+    ROW_TABLE, fill_rows, multiply_last = _product(maps, ROW_TILES, ROW_STEPS, LAST_AT_ONCE, HOLDS_LAST)
     load, write = loader("float32", TILES), _channel_writer(maps)
+
+    def pixel(line, s, t):
+        """The pixel 4 s + t of a line, or its last: a constant after line + t where all are inside."""
+        if 4 * s + 4 <= W:
+            return (line + t) + 4 * s
+        return line + min(4 * s + t, W - 1)
+
+    pixel = device(pixel)
+
+    def above(s, t):
+        """Where T's row 4 s + t begins, or its last."""
+        if 4 * s + 4 <= H:
+            return t * ROW + 4 * s * ROW
+        return min(4 * s + t, H - 1) * ROW
+
+    above = device(above)
 
     def read_vectors(x, b, at, line, channel, t):
         for s in range(2 * COLUMN_STEPS):
-            values = load(x, (line + min(4 * s + t, W - 1)) * C + channel)
+            values = load(x, pixel(line, s, t) * C + channel)
             for tile in range(TILES):
-                b[at + s * TILES + tile] = rounded(values[tile])
+                b[at + s * TILES + tile] = values[tile]
 
     def read_singly(x, b, at, line, channel, t):
         for s in range(2 * COLUMN_STEPS):
-            b[at + s] = rounded(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
+            b[at + s] = load(x, pixel(line, s, t) * C + channel)
 
     read = device(read_singly if TILES == 1 else read_vectors)
 
     def low_pass(x, y, columns, rows, images):
         T = cuda.shared.array(0, float32)
-        lane, warp = cuda.threadIdx.x % 32, cuda.threadIdx.x // 32
-        g, t = lane // 4, lane % 4
-        image, first = cuda.blockIdx.x // CHUNKS, 8 * TILES * (cuda.blockIdx.x % CHUNKS)
-        place = 4 * (g % 2) + g // 2 if APART else g
+        # Masks tell the compiler what is not negative: no index is then counted from an array's end.
+        lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5 & WARPS - 1
+        g, t = lane >> 2, lane & 3
+        block = cuda.blockIdx.x & 0x7FFFFFFF
+        image, first = block // CHUNKS, 8 * TILES * (block % CHUNKS)
+        place = 4 * (g & 1) + (g >> 1) if APART else g
         channel = min(first + TILES * place, C - TILES)
 
+        table = cuda.local.array(COLUMN_TABLE, float32)
+        fill_columns(table, columns, lane)
         b = cuda.local.array(HELD, float32)
         c = cuda.local.array(SUMS, float32)
         for top in range(warp, H, WARPS * AT_ONCE):
             for r in range(AT_ONCE):  # all reads before the first product: more bytes in flight
                 read(x, b, r * LOADED, (image * H + min(top + r * WARPS, H - 1)) * W, channel, t)
+            for n in range(HELD):
+                b[n] = rounded(b[n])
             for m in range(COLUMN_TILES):
-                multiply(c, columns, m, b, lane)
+                multiply(c, table, columns, m, b, lane)
                 for r in range(AT_ONCE):
                     i = top + r * WARPS
                     for below in range(2):
@@ -71,54 +94,75 @@ def channels_last(maps: Maps) -> Callable[..., None]:
                                 at = i * ROW + j * COLUMN + 8 * (tile ^ ((j >> SHIFT) & MASK)) + 2 * t
                                 n = 4 * (r * TILES + tile) + 2 * below
                                 store_pair(T, at, rounded(c[n]), rounded(c[n + 1]))
-        cuda.syncthreads()
 
+        row_table = cuda.local.array(ROW_TABLE, float32)
+        fill_rows(row_table, rows, lane)
+        cuda.syncthreads()
         e = cuda.local.array(LAST_HELD, float32)
         d = cuda.local.array(LAST_SUMS, float32)
+        corner = (image * (ROWS * COLUMNS) + g * COLUMNS) * C
         for left in range(warp, COLUMNS, WARPS * LAST_AT_ONCE):
             for r in range(LAST_AT_ONCE):
-                j = min(left + r * WARPS, COLUMNS - 1)
-                for s in range(2 * ROW_STEPS):
-                    at = min(4 * s + t, H - 1) * ROW + j * COLUMN + g
-                    for tile in range(TILES):
-                        e[r * LOADED_LAST + s * TILES + tile] = T[at + 8 * (tile ^ ((j >> SHIFT) & MASK))]
+                j = min(left + r * WARPS, COLUMNS - 1) & 0xFFFF
+                for tile in range(TILES):
+                    column = j * COLUMN + g + 8 * (tile ^ ((j >> SHIFT) & MASK))
+                    for s in range(2 * ROW_STEPS):
+                        e[r * LOADED_LAST + s * TILES + tile] = T[column + above(s, t)]
             for m in range(ROW_TILES):
-                multiply_last(d, rows, m, e, lane)
+                multiply_last(d, row_table, rows, m, e, lane)
                 for r in range(LAST_AT_ONCE):
                     j = left + r * WARPS
                     for below in range(2):
-                        i = 16 * m + 8 * below + g
-                        if i < ROWS and j < COLUMNS:
-                            line = ((image * ROWS + i) * COLUMNS + j) * C
+                        i = 16 * m + 8 * below
+                        if i + g < ROWS and j < COLUMNS:
+                            line = corner + j * C + i * (COLUMNS * C)
                             write(y, line, first, d, 4 * r * TILES + 2 * below, t)
 
     return low_pass
 
 
-def _product(split: bool, table_tiles: int, steps: int, tiles: int, several: int) -> Callable[..., None]:
-    """The procedure c = A B: A 16 rows of a constant matrix, B `several` times `tiles` tiles of 8 columns.
+def _product(
+    maps: Maps, table_tiles: int, steps: int, several: int, holds: bool
+) -> tuple[int, Callable[..., None], Callable[..., None]]:
+    """How many numbers a lane holds of a constant matrix A, the procedure that reads them, and the one of
+    c = A B: 16 rows of A, B `several` times `tiles` tiles of 8 columns.
 
-    A is read here, every time: held in registers it would leave none to read ahead into.
+    A matrix too large to be held is read for every product.
     """
-    TABLE, STEPS, TILES, SEVERAL = 4 * 32 * table_tiles * steps, steps, tiles, several
-    FRAGMENT, SPLIT = 4 * (1 + split), split
-    multiply, load = multiplier(split), loader("float32", 4, again=True)
+    FRAGMENTS, STEPS, TILES, SEVERAL = table_tiles * steps, steps, maps.tiles, several
+    PARTS = 2 if maps.split else 1
+    HELD = FRAGMENTS if holds else 1
+    multiply, load = multiplier(maps.split), loader("float32", 4, again=True)
 
-    def product(c, table, m, b, lane):
-        a = cuda.local.array(FRAGMENT, float32)
+    def read(table, source, n, at, lane):
+        for part in range(PARTS):
+            k = 4 * (part * HELD + at)
+            table[k], table[k + 1], table[k + 2], table[k + 3] = load(
+                source, 4 * (32 * (part * FRAGMENTS + n) + lane)
+            )
+
+    read = device(read)
+
+    def fill(table, source, lane):
+        for n in range(FRAGMENTS):
+            read(table, source, n, n, lane)
+
+    def later(table, source, lane):
+        pass
+
+    def product(c, table, source, m, b, lane):
         for n in range(4 * TILES * SEVERAL):
             c[n] = 0
         for s in range(STEPS):
-            at = 4 * (32 * (m * STEPS + s) + lane)
-            a[0], a[1], a[2], a[3] = load(table, at)
-            if SPLIT:
-                a[4], a[5], a[6], a[7] = load(table, TABLE + at)
+            n = m * STEPS + s if holds else 0
+            if not holds:
+                read(table, source, m * STEPS + s, 0, lane)
             for r in range(SEVERAL):
                 for tile in range(TILES):
                     at = 2 * TILES * (r * STEPS + s) + tile
-                    multiply(c, 4 * (r * TILES + tile), a, 0, 4, b[at], b[at + TILES])
+                    multiply(c, 4 * (r * TILES + tile), table, 4 * n, 4 * HELD, b[at], b[at + TILES])
 
-    return device(product)
+    return 4 * HELD * PARTS, device(fill if holds else later), device(product)
 
 
 def _channel_writer(maps: Maps) -> Callable[..., None]:

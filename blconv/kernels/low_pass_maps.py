@@ -13,6 +13,8 @@ from blconv.kernels.products import Precision
 from blconv.kernels.warp import Memory
 
 READ_AT_ONCE = 64  # numbers that a lane has in flight, unless one row or group is more
+READ_BESIDE_TABLE = 40  # the same where it holds a constant matrix too, of at most
+TABLE_HELD = 48  # numbers
 MOST_HELD = 72  # of a group: a larger one is read in parts
 SHARED_BYTES = 75 * 1024  # of a block, so that three share a multiprocessor
 GROUP_COLUMNS = 48  # of the planes that a warp multiplies as one, at most
@@ -107,10 +109,14 @@ class Maps:
         loaded = 2 * self.group_tiles[0] * -(-self.height // 8)
         return 1 if self.streams else min(4, max(1, READ_AT_ONCE // loaded))
 
-    def at_once(self, items: int, loaded: int) -> int:
+    def holds(self, fragments: int) -> bool:
+        """Whether a lane holds its vectors of 4 of a constant matrix, channels last."""
+        return 4 * fragments * (1 + self.split) <= TABLE_HELD
+
+    def at_once(self, items: int, loaded: int, holds: bool) -> int:
         """Rows or columns of `loaded` numbers that a warp multiplies at once, of a block's `items`."""
         each = -(-items // self.warps)
-        most = max(1, READ_AT_ONCE // (1 + self.split) // loaded)
+        most = max(1, (READ_BESIDE_TABLE if holds else READ_AT_ONCE) // (1 + self.split) // loaded)
         return -(-each // -(-each // most))
 
     @cached_property
