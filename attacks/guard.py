@@ -197,7 +197,12 @@ def seeded(*key: object, device: torch.device) -> Iterator[None]:
     seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4])
     state = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed: it seeds every device there is, and only this one's state is put back.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.default_generators[device.index].manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         try:
             yield
