@@ -28,7 +28,8 @@ from numba import cuda, float32, int64
 from torch import Tensor
 
 from blconv.kernels.kernel import Kernel
-from blconv.kernels.warp import device, loader, storer
+from blconv.kernels.vectors import pointer, vector_reader, vector_writer
+from blconv.kernels.warp import device, loader
 from blconv.layout import is_channels_last
 
 THREADS = 256
@@ -136,7 +137,7 @@ def reducer(maps: Maps) -> Kernel:
     TILE, TILES, LANES, CHANNELS = maps.tile, maps.tiles, maps.lanes, maps.channels
     BOTH = 2 * WIDE
     SUMS = THREADS * BOTH
-    read, read_held = _reader(maps.memory, VECTOR, written=False), _held_reader(maps)
+    read, read_held = vector_reader(maps.memory, VECTOR), _held_reader(maps)
     read_channels, fold = _channels_reader(WIDE), _folder(BOTH, LANES, TILE)
 
     def reduce(
@@ -171,8 +172,8 @@ def reducer(maps: Maps) -> Kernel:
                 partial[2 * part * CHANNELS + group * WIDE + s] = shared[s * THREADS + thread]
                 partial[(2 * part + 1) * CHANNELS + group * WIDE + s] = shared[(WIDE + s) * THREADS + thread]
 
-    pointer = _pointer(maps)
-    signature = (pointer, pointer, _words(maps), "float32*", "float32*", "int64", "int64", "int64")
+    numbers = pointer(maps.memory)
+    signature = (numbers, numbers, _words(maps), "float32*", "float32*", "int64", "int64", "int64")
     return Kernel(reduce, signature, THREADS, constants=(maps, THREADS))
 
 
@@ -219,7 +220,7 @@ def writer(maps: Maps) -> Kernel:
     """The kernel that turns y into dx (grad, y, words, factors, count, vectors)."""
     GROUPS, STEPS, VECTOR, WIDE = maps.groups, maps.steps, maps.vector, maps.wide
     CHANNELS = maps.channels
-    read, write = _reader(maps.memory, VECTOR, written=True), _writer(maps)
+    read, write = vector_reader(maps.memory, VECTOR, written=True), vector_writer(maps.memory, VECTOR)
     read_held, read_channels = _held_reader(maps), _channels_reader(WIDE)
 
     def differentiate(grad: Any, y: Any, words: Any, factors: Any, count: int, vectors: int) -> None:
@@ -243,33 +244,15 @@ def writer(maps: Maps) -> Kernel:
                 values[e] = a[c] * g[e] + (b[c] * (values[e] - centre[c]) + k[c])
             write(y, at, values)
 
-    pointer = _pointer(maps)
-    signature = (pointer, pointer, _words(maps), "float32*", "int64", "int64")
+    numbers = pointer(maps.memory)
+    signature = (numbers, numbers, _words(maps), "float32*", "int64", "int64")
     return Kernel(differentiate, signature, THREADS, constants=(maps, THREADS))
-
-
-def _reader(memory: str, width: int, *, written: bool) -> Any:
-    """The procedure that fills a local array with a memory's vector of this number."""
-    load = loader(memory, width, written=written)
-
-    def one(values, source, at):
-        values[0] = load(source, at)
-
-    def four(values, source, at):
-        values[0], values[1], values[2], values[3] = load(source, 4 * at)
-
-    def eight(values, source, at):
-        (
-            values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7],
-        ) = load(source, 8 * at)  # fmt: skip
-
-    return device({1: one, 4: four, 8: eight}[width])
 
 
 def _held_reader(maps: Maps) -> Any:
     """The procedure that reads a vector of the gradient, 0 where the bit is set."""
     VECTOR, HELD = maps.vector, maps.held
-    read = _reader(maps.memory, VECTOR, written=False)
+    read = vector_reader(maps.memory, VECTOR)
 
     def read_held(g, grad, words, at, count):
         read(g, grad, at)
@@ -301,22 +284,6 @@ def _channels_reader(wide: int) -> Any:
     return device({1: one, 4: four, 8: eight}[wide])
 
 
-def _writer(maps: Maps) -> Any:
-    """The procedure that writes a local array as a memory's vector of this number."""
-    store = storer(maps.memory, maps.vector)
-
-    def one(out, at, v):
-        store(out, at, v[0])
-
-    def four(out, at, v):
-        store(out, 4 * at, (v[0], v[1], v[2], v[3]))
-
-    def eight(out, at, v):
-        store(out, 8 * at, (v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]))
-
-    return device({1: one, 4: four, 8: eight}[maps.vector])
-
-
 def _folder(rows: int, lanes: int, tile: int) -> Any:
     """The procedure that adds `rows` shared rows over the lanes, `tile` threads apart, onto lane 0's."""
 
@@ -331,10 +298,6 @@ def _folder(rows: int, lanes: int, tile: int) -> Any:
             active = half
 
     return device(fold)
-
-
-def _pointer(maps: Maps) -> str:
-    return "float32*" if maps.memory == "float32" else "uint16*"
 
 
 def _words(maps: Maps) -> str:

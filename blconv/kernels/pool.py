@@ -24,7 +24,7 @@ from numba import cuda, float32, int32, uint32
 from torch import Tensor
 
 from blconv.kernels.kernel import Kernel
-from blconv.kernels.warp import device, loader, storer
+from blconv.kernels.vectors import pointer, vector_reader, vector_writer
 from blconv.layout import is_channels_last
 from blconv.pool import Windows
 
@@ -86,7 +86,7 @@ def maximum(maps: Maps) -> Kernel:
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = maps.windows.stride, maps.windows.padding
     STEP_H, STEP_W = maps.windows.dilation
     LANES, GROUPS = maps.vector, maps.channels // maps.vector
-    read, write = _reader(maps), _writer(maps)
+    read, write = vector_reader(maps.memory, LANES), vector_writer(maps.memory, LANES)
 
     def maximum(x: Any, offsets: Any, y: Any, count: int) -> None:
         values = cuda.local.array(LANES, float32)
@@ -129,7 +129,7 @@ def spreader(maps: Maps) -> Kernel:
     STEP_H, STEP_W = maps.windows.dilation
     EARLIER_H, EARLIER_W = (ROWS - 1) * STEP_H // STRIDE_H, (COLUMNS - 1) * STEP_W // STRIDE_W
     LANES, GROUPS = maps.vector, maps.channels // maps.vector
-    read, write = _reader(maps), _writer(maps)
+    read, write = vector_reader(maps.memory, LANES), vector_writer(maps.memory, LANES)
 
     def spread(grad: Any, offsets: Any, out: Any, count: int) -> None:
         values = cuda.local.array(LANES, float32)
@@ -161,32 +161,6 @@ def spreader(maps: Maps) -> Kernel:
     return Kernel(spread, _signature(maps), THREADS, constants=maps)
 
 
-def _reader(maps: Maps) -> Any:
-    """The procedure that fills a local array with a memory's vector of this number."""
-    load = loader(maps.memory, maps.vector)
-
-    def one(values, source, at):
-        values[0] = load(source, at)
-
-    def four(values, source, at):
-        values[0], values[1], values[2], values[3] = load(source, VECTOR * at)
-
-    return device(one if maps.vector == 1 else four)
-
-
-def _writer(maps: Maps) -> Any:
-    """The procedure that writes a local array as a memory's vector of this number."""
-    store = storer(maps.memory, maps.vector)
-
-    def one(out, at, values):
-        store(out, at, values[0])
-
-    def four(out, at, values):
-        store(out, VECTOR * at, (values[0], values[1], values[2], values[3]))
-
-    return device(one if maps.vector == 1 else four)
-
-
 def _signature(maps: Maps) -> tuple[str, ...]:
-    pointer = "float32*" if maps.memory == "float32" else "uint16*"
-    return (pointer, "uint32*" if maps.vector == VECTOR else "uint8*", pointer, "int64")
+    numbers = pointer(maps.memory)
+    return (numbers, "uint32*" if maps.vector == VECTOR else "uint8*", numbers, "int64")
