@@ -1,5 +1,7 @@
 """What only a GPU has: reduced precisions, graphs, streams and generated kernels."""
 
+import threading
+
 import pytest
 import torch
 
@@ -115,6 +117,19 @@ def test_it_works_on_the_current_stream(method):
         found = results(layer, late, cotangent)
     stream.synchronize()
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))
+
+
+def test_a_thread_that_starts_with_our_launch():
+    """Its memory is there already, so the driver hears of the thread from nobody before."""
+    layer, x = layer_and_input(16, 8, 0.6, "spectral")
+    with torch.no_grad():
+        wanted = layer(x)
+        layer(x)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(layer(x)))
+    thread.start()
+    thread.join()
+    assert torch.equal(found[0], wanted)
 
 
 # Inductor's own words: full precision is meant, and a first graph of its own has nothing in it.
