@@ -18,15 +18,16 @@ from blconv.kernels.kernel import Kernel
 from blconv.kernels.low_pass_channels import channels_last
 from blconv.kernels.low_pass_maps import Maps
 from blconv.kernels.low_pass_pixels import pixels_last
+from blconv.kernels.vectors import pointer
 
 
 @lru_cache(maxsize=256)
 def low_pass(maps: Maps) -> Kernel:
     """The kernel (x, y, first, second, images): the two `matrices`."""
-    pointer = "float32*" if maps.memory == "float32" else "uint16*"
+    numbers = pointer(maps.memory)
     if maps.halves:
         function, table = half_low_pass.function(maps.halves), "uint32*"
     else:
         function, table = (channels_last if maps.channels_last else pixels_last)(maps), "float32*"
-    signature = (pointer, pointer, table, table, "int64")
+    signature = (numbers, numbers, table, table, "int64")
     return Kernel(function, signature, 32 * maps.warps, maps.shared_bytes, maps)
