@@ -173,7 +173,10 @@ KERNELS = {
     "synthesis nhwc of 3": ((9, 0), lambda: synthesis(Singles(3, 5, 5, 1, 1, True, "tf32"))),
     "synthesis nchw of 3": ((8, 0), lambda: synthesis(Singles(3, 5, 5, 2, 2, False, "tf32"))),
     "pack": ((9, 0), lambda: pack(Filters(64, 64, 9, 265, (2, 2), True, False, "float32", rounds=True))),
-    "pack turned": ((8, 0), lambda: pack(Filters(5, 3, 9, 6, (2, 2), True, True, "bfloat16", transposed=True))),
+    "pack turned": (
+        (8, 0),
+        lambda: pack(Filters(5, 3, 9, 6, (2, 2), True, True, "bfloat16", transposed=True)),
+    ),
     "fold": ((8, 0), lambda: fold(Filters(64, 64, 9, 265, (2, 2), True, False, "float32"))),
     "fold fp16": ((9, 0), lambda: fold(Filters(5, 3, 49, 1, (1, 1), False, True, "float16"))),
 }
