@@ -1,10 +1,9 @@
 """What a method costs on a GPU, from the bytes it must move and the operations it must do.
 
 Forward and backward pass of one image, in microseconds. The rates are round numbers fitted to an H200 on
-the layers of a ResNet-18, cuDNN's and cuBLAS's own inefficiency included; those of "strict" are a guess
-and those of "half" older than its kernels. Other GPUs have others, but it is the ratios that decide.
-What the filters cost is shared by a batch of `BATCH`, whatever the batch is, because a method must not
-depend on how many images are asked about at once.
+the layers of a ResNet-18, cuDNN's and cuBLAS's own inefficiency included. Other GPUs have others, but it
+is the ratios that decide. What the filters and the kernels' starts cost is shared by a batch of `BATCH`,
+whatever the batch is, because a method must not depend on how many images are asked about at once.
 """
 
 import math
@@ -16,22 +15,26 @@ import torch
 from blconv.geometry import Geometry
 
 BATCH = 256
+# Microseconds a call that starting and ending all kernels takes.
+STARTS = {"ordinary": 30, "lowpass": 40, "spectral": 30, "dense": 15}
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Operations a microsecond (two a multiply-add) and bytes a microsecond."""
+    """Operations a microsecond (two a multiply-add), and bytes a microsecond."""
 
     convolution: float
     product: float
     convolution_bytes: float
     transform_bytes: float
+    low_pass_bytes: float
+    filter_bytes: float
 
 
 RATES = {
-    "strict": Rates(45e6, 45e6, 2.7e6, 2.6e6),
-    "tf32": Rates(260e6, 240e6, 2.7e6, 2.9e6),
-    "half": Rates(850e6, 480e6, 2.7e6, 2.5e6),
+    "strict": Rates(45e6, 45e6, 2.5e6, 2.0e6, 2.0e6, 2e6),
+    "tf32": Rates(320e6, 600e6, 2.5e6, 3.5e6, 2.6e6, 2e6),
+    "half": Rates(900e6, 900e6, 3.5e6, 3.7e6, 2.6e6, 3e6),
 }
 
 
@@ -54,16 +57,17 @@ def microseconds(
     z, out = size * channels * kept, size * out_channels * kept
     matrices = size * 2 * kept * out_channels * group_channels
     pairs = 2 * out_channels * group_channels
-    direct = passes * (
-        pairs * math.prod(geometry.out) * math.prod(geometry.kernel) / rates.convolution
-        + (x + y) / rates.convolution_bytes
-    )
+    operations = passes * pairs * math.prod(geometry.out) * math.prod(geometry.kernel) / rates.convolution
     pixels = math.prod(geometry.input) * math.prod(geometry.out)
-    return {
-        "ordinary": direct,
-        "lowpass": direct + 2 * (x + padded) / rates.transform_bytes,
-        "spectral": (2 * (x + z + out + y) + 3 * (z + out) + 6 * matrices / BATCH) / rates.transform_bytes
-        + passes * pairs * 2 * kept / rates.product,
+    costs = {
+        "ordinary": operations + passes * (x + y) / rates.convolution_bytes,
+        "lowpass": operations
+        + passes * (padded + y) / rates.convolution_bytes
+        + 2 * (x + padded) / rates.low_pass_bytes,
+        "spectral": (2 * (x + z + out + y) + 3 * (z + out)) / rates.transform_bytes
+        + passes * pairs * 2 * geometry.coefficients / rates.product
+        + 6 * matrices / BATCH / rates.filter_bytes,
         "dense": passes * (pairs * pixels / rates.product + (x + y) / rates.transform_bytes)
-        + 6 * size * pixels * pairs / 2 / BATCH / rates.transform_bytes,
+        + 6 * size * pixels * pairs / 2 / BATCH / rates.filter_bytes,
     }
+    return {method: cost + STARTS[method] / BATCH for method, cost in costs.items()}
