@@ -27,7 +27,6 @@ from blconv.kernels import synthesis as synthesising
 from blconv.kernels.fragments import AxisWaves, from_pixels, on_device, to_pixels, to_pixels_right
 from blconv.kernels.kernel import Kernel
 from blconv.kernels.planes import Singles
-from blconv.kernels.warp import Memory as Memory
 
 SIGNATURE = ("float32*", "float32*", "float32*", "float32*", "int64")
 
