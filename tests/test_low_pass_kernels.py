@@ -137,7 +137,8 @@ def test_what_fits_is_what_the_kernels_hold(last):
     for side in (1, 2, 7, 32, 56, 57, 64, 70, 71, 200):
         axis = AxisBand(side, 1, 1, side + 2, 1)
         there, back = ((side, side, side + 2, side + 2), (side + 2, side + 2, side, side))
-        held = [Maps(3, *sizes, last, "float32", "split").shared_bytes for sizes in (there, back)]
+        kinds = product((there, back), PRECISIONS)
+        held = [Maps(3, *sizes, last, *kind[:2]).shared_bytes for sizes, kind in kinds]
         if low_pass_fits(Band((axis, axis)), channels_last=last):
             assert max(held) <= 112 * 1024
         else:
