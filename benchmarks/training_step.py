@@ -144,15 +144,15 @@ def main() -> None:
     def add(row: Row) -> None:
         rows.append(row)
         path.write_text(json.dumps({"where": where, "rows": [asdict(r) for r in rows]}, indent=1) + "\n")
+        lines = [report.headline(where), "", *table(rows)]
+        path.with_suffix(".md").write_text("\n".join(lines) + "\n")
+        if arguments.doc:
+            report.fill(arguments.doc, f"training_step-{arguments.device}", lines)
         print(row, flush=True)
 
     for precision in arguments.precisions:
         measure(precision, arguments, add)
-    lines = [report.headline(where), "", *table(rows)]
-    path.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print("\n".join(table(rows)))
-    if arguments.doc:
-        report.fill(arguments.doc, f"training_step-{arguments.device}", lines)
 
 
 if __name__ == "__main__":
