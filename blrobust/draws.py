@@ -14,6 +14,17 @@ from torch import Tensor
 GAUSSIAN = 0
 UNIFORM = 1
 PIXEL = 2
+SINGLE_PIXEL = 3
+LOCAL_SEARCH = 4
+SQUARE = 5
+SIMBA = 6
+NES = 7
+APGD = 8
+BAND_PGD = 9
+GENETIC = 10
+SPATIAL = 11
+POINTWISE = 12
+BASIS = 13
 
 CACHE_BYTES = 2**30  # one draw of 10,000 CIFAR-10 images takes 123 MB
 
@@ -40,6 +51,19 @@ def uniform(shape: tuple[int, ...], *, seed: int, draw: int, samples: range) -> 
         source = generator(stream=UNIFORM, seed=seed, draw=draw, sample=sample)
         source.random(dtype=np.float32, out=row)
     return torch.from_numpy(noise).mul_(2).sub_(1)
+
+
+def uniforms(
+    count: int, *, stream: int, seed: int, draw: int, samples: range, device: torch.device
+) -> Tensor:
+    """Return numbers uniform in [0, 1), float32 ``(len(samples), count)``: an attack's random choices.
+
+    Sample by sample, so that what an attack does to one does not depend on its batch.
+    """
+    numbers = np.empty((len(samples), count), np.float32)
+    for row, sample in zip(numbers, samples, strict=True):
+        generator(stream=stream, seed=seed, draw=draw, sample=sample).random(dtype=np.float32, out=row)
+    return torch.from_numpy(numbers).to(device)
 
 
 class Cache:
