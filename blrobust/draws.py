@@ -4,7 +4,7 @@ So the same sample gets the same noise under every model, level, batch size, dev
 work, and curves are paired across models and levels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ GENETIC = 10
 SPATIAL = 11
 POINTWISE = 12
 BASIS = 13
+VAT = 14
 
 CACHE_BYTES = 2**30  # one draw of 10,000 CIFAR-10 images takes 123 MB
 
@@ -54,7 +55,7 @@ def uniform(shape: tuple[int, ...], *, seed: int, draw: int, samples: range) -> 
 
 
 def uniforms(
-    count: int, *, stream: int, seed: int, draw: int, samples: range, device: torch.device
+    count: int, *, stream: int, seed: int, draw: int, samples: Sequence[int], device: torch.device
 ) -> Tensor:
     """Return numbers uniform in [0, 1), float32 ``(len(samples), count)``: an attack's random choices.
 
