@@ -1,0 +1,63 @@
+"""What gradient attacks raise: losses (m,) of logits (m, classes), larger where the sample is more wrong."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy as torch_cross_entropy
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax(z)_y: its gradient vanishes where the network is sure."""
+    return torch_cross_entropy(logits, labels, reduction="none")
+
+
+def logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
+    """DLR: -(z_y - max_{i != y} z_i) / (z_1st - z_3rd), blind to shift and scale of the logits.
+
+    Croce & Hein 2020, equation 6. Raises ``ValueError`` below three classes.
+    """
+    _check_classes(logits, 3, "the difference of logits ratio")
+    first, _, third = logits.topk(3, dim=1).values.unbind(dim=1)
+    return -margin(logits, labels) / _positive(first - third)
+
+
+def targeted_logits_ratio(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Targeted DLR: -(z_y - z_t) / (z_1st - (z_3rd + z_4th) / 2).
+
+    Croce & Hein 2020, equation 7. Raises ``ValueError`` below four classes.
+    """
+    _check_classes(logits, 4, "the targeted difference of logits ratio")
+    first, _, third, fourth = logits.topk(4, dim=1).values.unbind(dim=1)
+    return (_of(logits, targets) - _of(logits, labels)) / _positive(first - (third + fourth) / 2)
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """z_y - max_{i != y} z_i: positive where the prediction is right."""
+    return _of(logits, labels) - others(logits, labels).amax(dim=1)
+
+
+def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """log(p_y / (1 - p_y)) of the softmax p, without cancellation however sure the network is."""
+    return _of(logits, labels) - others(logits, labels).logsumexp(dim=1)
+
+
+def others(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits with minus infinity in place of each sample's label."""
+    return logits.scatter(1, labels[:, None], -torch.inf)
+
+
+def likely_wrong(logits: Tensor, labels: Tensor, count: int) -> Tensor:
+    """The ``count`` most likely classes but the label, or all there are, int64 (m, count)."""
+    return others(logits, labels).topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def _of(logits: Tensor, classes: Tensor) -> Tensor:
+    return logits.gather(1, classes[:, None])[:, 0]
+
+
+def _positive(difference: Tensor) -> Tensor:
+    return difference.clamp(min=1e-12)
+
+
+def _check_classes(logits: Tensor, least: int, name: str) -> None:
+    if logits.shape[1] < least:
+        raise ValueError(f"{name} needs at least {least} classes, the model has {logits.shape[1]}")
