@@ -40,7 +40,7 @@ class SpectralBand:
             _below(height, edge, device)[:, None] & _below(width, edge, device)[: width // 2 + 1]
             for edge in (self.low, self.high)
         ]
-        mask: Tensor = below[1] & ~below[0]
+        mask = below[1] & ~below[0]
         if not mask.any():
             raise ValueError(
                 f"images of {height} x {width} have no frequency between {self.low:g} and {self.high:g} "
@@ -51,7 +51,8 @@ class SpectralBand:
 
 def project(images: Tensor, mask: Tensor) -> Tensor:
     """The nearest images (m, C, H, W) whose spectrum is 0 where ``mask`` (H, W // 2 + 1) is false."""
-    return torch.fft.irfft2(torch.fft.rfft2(images) * mask, s=images.shape[-2:])
+    projected: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * mask, s=images.shape[-2:])
+    return projected
 
 
 def _below(length: int, edge: float, device: torch.device) -> Tensor:
