@@ -3,15 +3,16 @@
 import hashlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import torch
 from foolbox.attacks.base import FixedEpsilonAttack
-from foolbox.criteria import Misclassification
+from foolbox.criteria import Misclassification, TargetedMisclassification
 from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
@@ -35,7 +36,23 @@ class Reason(IntEnum):
     NOT_FINITE = 3  # NaN or infinity returned
     OUT_OF_BOUNDS = 4  # returned beyond the bounds of the inputs
     BEYOND_EPSILON = 5  # returned further away than the strength allows
-    RAISED = 6  # the attack raised an error for the block
+    RAISED = 6  # the attack raised an error for the sample
+    TOO_FAR = 7  # misclassified, but at a larger distance than the strength
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The samples of a block that are attacked: (m, C, H, W), (m,), (m,), and their places."""
+
+    inputs: Tensor
+    labels: Tensor
+    targets: Tensor
+    places: tuple[int, ...]
+
+    def part(self, rows: Tensor) -> "_Block":
+        """Some of the samples, int64 (k,)."""
+        places = tuple(self.places[row] for row in rows.tolist())
+        return _Block(self.inputs[rows], self.labels[rows], self.targets[rows], places)
 
 
 class Guard:
@@ -43,17 +60,34 @@ class Guard:
 
     A sample whose returned input fails a check is evaluated as it was: it counts as robust, and
     the reason says why. Every sample is evaluated once, after the checks; that is its prediction.
+    With a ``source`` the attack sees that model, and what it returns is tried on another.
     """
 
-    def __init__(self, kind: str, entry: Entry, *, seed: int, space: Space = PIXELS) -> None:
+    def __init__(
+        self,
+        kind: str,
+        entry: Entry,
+        *,
+        seed: int,
+        space: Space = PIXELS,
+        parameters: Mapping[str, Any] | None = None,
+        target: int | None = None,
+        source: nn.Module | None = None,
+    ) -> None:
         self.kind = kind
         self.space = space.name
+        self.at_once = entry.searches and entry.minimal
         self._space = space
         self._entry = entry
         self._seed = seed
-        self._attack: Any = entry.build(seed=seed)
+        self._parameters = dict(entry.budget() if parameters is None else parameters)
+        self._restarts = int(self._parameters.get("restarts", 1))
+        self._target = target
+        self._source = source
+        self._attacks: dict[float, Any] = {}
+        self._answered: tuple[nn.Module | None, dict[range, Tensor]] = (None, {})
+        self._attack(0.0)  # what is wrong with a parameter is said at once
 
-    @torch.no_grad()
     def __call__(
         self,
         model: nn.Module,
@@ -64,42 +98,61 @@ class Guard:
         draw: int,
         samples: range,
     ) -> dict[str, Tensor]:
-        """Attack pixels (m, C, H, W) in [0, 1], labels int64 (m,), at strength ``level``.
+        """``measure`` at one strength."""
+        return self.measure(model, pixels, labels, levels=[level], draw=draw, samples=samples)[0]
 
-        Returns tensors (m,): prediction int16, success bool, distance float32 (of the evaluated
-        input, in the attack's norm), reason uint8 (``Reason``), rounded bool (the success survives
-        rounding to 8 bits), forwards and backwards int32 (the question about rounding left out).
+    @torch.no_grad()
+    def measure(
+        self,
+        model: nn.Module,
+        pixels: Tensor,
+        labels: Tensor,
+        *,
+        levels: Sequence[float],
+        draw: int,
+        samples: range,
+        keep: bool = False,
+    ) -> list[dict[str, Tensor]]:
+        """Attack pixels (m, C, H, W) in [0, 1], labels int64 (m,), at several strengths.
+
+        An attack that searches for the smallest perturbation runs once for all of them. Returns for
+        each strength tensors (m,): prediction int16, success bool, distance float32 (of the
+        evaluated input, in the attack's norm), reason uint8 (``Reason``), rounded bool (the success
+        survives rounding to 8 bits), forwards and backwards int32 (the guard's own questions, about
+        the clean input and about rounding, left out), of smallest perturbations minimal float32
+        (their distance, infinity where none was found), with ``keep`` also pixels (m, C, H, W).
         """
-        counted = Counted(model, self._space)
-        target = PyTorchModel(counted, self._space.bounds, device=pixels.device)
         inputs = self._space.enter(pixels)
-        rows = self._rows(counted, inputs, labels, level)
-        forwards = torch.full_like(labels, counted.forwards // len(labels), dtype=torch.int32)
-        backwards = torch.zeros_like(forwards)
-        evaluated = inputs.clone()
-        reason = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
-        if len(rows) > 0:
-            counted.forwards = 0
-            places = tuple(samples[i] for i in rows.tolist()) if self._entry.searches else samples
-            keys = {"draw": draw, "samples": places} if self._entry.keyed else {}
-            with seeded(self.kind, self._seed, level, draw, samples.start, device=pixels.device):
-                evaluated[rows], reason[rows] = self._run(target, inputs[rows], labels[rows], level, keys)
-            forwards[rows] += _shares(counted.forwards, rows)
-            backwards[rows] += _shares(counted.backwards, rows)
-        prediction = predict(counted, evaluated)
-        forwards += 1
-        wrong = prediction != labels
-        reason.masked_fill_((reason == Reason.ADVERSARIAL) & ~wrong, Reason.NOT_ADVERSARIAL)
-        success = reason == Reason.ADVERSARIAL
-        return {
-            "prediction": prediction,
-            "success": success,
-            "distance": self._distance(inputs, evaluated),
-            "reason": reason,
-            "rounded": success & self._wrong_rounded(model, evaluated, labels, wrong),
-            "forwards": forwards,
-            "backwards": backwards,
-        }
+        # A random perturbation asks nothing about the clean input.
+        needed = self._entry.searches or min(levels) == 0
+        clean = self._clean(model, inputs, samples) if needed else torch.full_like(labels, -1).short()
+        block, rows = self._attacked(model, inputs, labels, clean, samples)
+        counted = Counted(self._source or model, self._space)
+        results: list[dict[str, Tensor]] = []
+        found: tuple[Tensor, Tensor] | None = None
+        for level in levels:
+            evaluated, reason = (
+                inputs.clone(),
+                torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8),
+            )
+            if level > 0 and len(rows) > 0:
+                if found is None or not self.at_once:
+                    counted.forwards = counted.backwards = 0
+                    found = self._search(counted, block, level, draw, samples)
+                evaluated[rows], reason[rows] = found
+            result = self._outcome(model, inputs, labels, clean, evaluated, reason)
+            if self.at_once:
+                result = _within(result, level, labels, clean, self._limit(level))
+            passed = torch.zeros_like(labels, dtype=torch.int32)
+            result["forwards"], result["backwards"] = passed + 1, passed.clone()
+            if level > 0 and len(rows) > 0:
+                result["forwards"][rows] += _shares(counted.forwards, rows)
+                result["backwards"][rows] += _shares(counted.backwards, rows)
+            if keep:
+                kept = result["success"].view(-1, 1, 1, 1)
+                result["pixels"] = self._space.leave(torch.where(kept, evaluated, inputs))
+            results.append(result)
+        return results
 
     def picture(
         self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range
@@ -107,53 +160,116 @@ class Guard:
         """What ``__call__`` evaluates, as pixels to look at; None where that takes a model."""
         if self._entry.searches:
             return None
+        inputs = self._space.enter(pixels)
         target = PyTorchModel(nn.Identity().eval(), self._space.bounds, device=pixels.device)
-        keys = {"draw": draw, "samples": samples} if self._entry.keyed else {}
+        block = _Block(inputs, labels, labels, tuple(samples))
         with seeded(self.kind, self._seed, level, draw, samples.start, device=pixels.device):
-            shown, _ = self._run(target, self._space.enter(pixels), labels, level, keys)
+            shown, _ = self._run(target, block, level, draw)
         return self._space.leave(shown).clamp(0, 1)
 
-    def _rows(self, target: nn.Module, inputs: Tensor, labels: Tensor, level: float) -> Tensor:
-        """The samples of the block to attack, int64 (at most m,)."""
-        if level == 0:
-            return labels.new_empty(0)
-        if not self._entry.searches:
-            return torch.arange(len(labels), device=labels.device)
-        return (predict(target, inputs) == labels).nonzero()[:, 0]
+    def _clean(self, model: nn.Module, inputs: Tensor, samples: range) -> Tensor:
+        """The answers to a block as it is, kept for the next strength of the same model."""
+        if self._answered[0] is not model:
+            self._answered = (model, {})
+        kept = self._answered[1]
+        if samples not in kept:
+            kept[samples] = predict(Counted(model, self._space), inputs)
+        return kept[samples]
 
-    def _run(
-        self,
-        target: PyTorchModel,
-        inputs: Tensor,
-        labels: Tensor,
-        level: float,
-        keys: dict[str, Any],
+    def _attacked(
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, clean: Tensor, samples: range
+    ) -> tuple[_Block, Tensor]:
+        """The samples of the block to attack, and where they are in it, int64 (k,)."""
+        chosen = torch.ones_like(labels, dtype=torch.bool)
+        targets = labels
+        if self._entry.searches:
+            seen = clean if self._source is None else predict(Counted(self._source, self._space), inputs)
+            chosen = seen == labels
+        if self._entry.targeted:
+            logits = Counted(self._source or model, self._space)(inputs)
+            # The second most likely class; of a wrong answer, which is not attacked, any.
+            second = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
+            targets = second if self._target is None else torch.full_like(labels, self._target)
+            chosen = chosen & (targets != labels)
+        rows = chosen.nonzero()[:, 0]
+        places = tuple(samples[row] for row in rows.tolist())
+        return _Block(inputs[rows], labels[rows], targets[rows], places), rows
+
+    def _search(
+        self, counted: Counted, block: _Block, level: float, draw: int, samples: range
     ) -> tuple[Tensor, Tensor]:
-        """The inputs to evaluate and the reasons so far: what fails a check stays as it was."""
-        epsilon = level if isinstance(self._attack, FixedEpsilonAttack) else math.inf
-        if epsilon < math.inf:
-            keys = {**keys, "epsilon": epsilon}
+        """The inputs to evaluate and the reasons so far: the best of the restarts."""
+        target = PyTorchModel(counted, self._space.bounds, device=block.inputs.device)
+        key = (self.kind, self._seed, "all" if self.at_once else level, draw, samples.start)
+        best, reason = block.inputs.clone(), torch.full_like(block.labels, Reason.NOT_ADVERSARIAL).byte()
+        shortest = torch.full_like(best[:, 0, 0, 0], math.inf)
+        rows = torch.arange(len(reason), device=reason.device)
+        for restart in range(self._restarts):
+            part = block.part(rows) if restart else block
+            # The first run draws what it would without any restarts.
+            with seeded(*key, *([restart] if restart else []), device=best.device):
+                found, why = self._run(target, part, level, draw + restart * (1 << 20))
+            if self._restarts == 1:
+                return found, why
+            wrong = predict(counted, found) != part.labels
+            why.masked_fill_((why == Reason.ADVERSARIAL) & ~wrong, Reason.NOT_ADVERSARIAL)
+            distance = self._distance(part.inputs, found).nan_to_num(0)
+            better = (why == Reason.ADVERSARIAL) & (distance < shortest[rows])
+            shortest[rows[better]], best[rows[better]] = distance[better], found[better]
+            reason[rows] = torch.where(better | (reason[rows] != Reason.ADVERSARIAL), why, reason[rows])
+            if not self.at_once:
+                rows = (reason != Reason.ADVERSARIAL).nonzero()[:, 0]
+            if len(rows) == 0:
+                break
+        return best, reason
+
+    def _run(self, target: PyTorchModel, block: _Block, level: float, draw: int) -> tuple[Tensor, Tensor]:
+        """One run of the attack: what to evaluate, and the reasons: what fails a check stays as it was.
+
+        Where the attack raises, or memory ends, the halves of the block are tried by themselves: one
+        sample that an attack cannot start from does not cost the others theirs.
+        """
+        attack = self._attack(level)
+        keys: dict[str, Any] = {"draw": draw, "samples": block.places} if self._entry.keyed else {}
+        if isinstance(attack, FixedEpsilonAttack):
+            keys["epsilon"] = level
+        criterion: Any = Misclassification(block.labels)
+        if self._entry.targeted:
+            criterion = TargetedMisclassification(block.targets)
         try:
             # Foolbox's own __call__ would clip to epsilon and ask the model once more.
             with torch.enable_grad():
-                found = self._attack.run(target, inputs.clone(), Misclassification(labels), **keys)
-            if found.shape != inputs.shape:
-                raise ValueError(f"shape {tuple(found.shape)} for {tuple(inputs.shape)}")
-        except (UserError, torch.OutOfMemoryError):
+                found = attack.run(target, block.inputs.clone(), criterion, **keys)
+            if found.shape != block.inputs.shape:
+                raise ValueError(f"shape {tuple(found.shape)} for {tuple(block.inputs.shape)}")
+        except UserError:
             raise
         except Exception as error:
+            out_of_memory = isinstance(error, torch.OutOfMemoryError)
+            if len(block.labels) > 1:
+                if out_of_memory and block.inputs.is_cuda:
+                    torch.cuda.empty_cache()
+                halves = torch.arange(len(block.labels), device=block.labels.device).chunk(2)
+                parts = [self._run(target, block.part(half), level, draw) for half in halves]
+                inputs, reasons = zip(*parts, strict=True)
+                return torch.cat(inputs), torch.cat(reasons)
+            if out_of_memory:
+                raise
             logger.warning(
-                "%s: %r at strength %g for a block of %d samples, which count as robust",
+                "%s: %r at strength %g for sample %d, which counts as robust",
                 self.kind,
                 error,
                 level,
-                len(labels),
+                block.places[0],
             )
-            return inputs, torch.full_like(labels, Reason.RAISED, dtype=torch.uint8)
-        found = found.detach().to(inputs)
+            return block.inputs, torch.full_like(block.labels, Reason.RAISED, dtype=torch.uint8)
+        limit = self._limit(level) if isinstance(attack, FixedEpsilonAttack) else math.inf
+        return self._checked(block.inputs, found.detach().to(block.inputs), limit)
+
+    def _checked(self, inputs: Tensor, found: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+        """What to evaluate of what an attack returned, and why not."""
         lower, upper = self._space.bounds
-        reason = torch.full_like(labels, Reason.ADVERSARIAL, dtype=torch.uint8)
-        limit = epsilon * (1 + TOLERANCE) + SPACING * max(1, upper)
+        reason = torch.full_like(inputs[:, 0, 0, 0], Reason.ADVERSARIAL, dtype=torch.uint8)
         reason.masked_fill_(self._distance(inputs, found) > limit, Reason.BEYOND_EPSILON)
         outside = (found < lower) | (found > upper)
         reason.masked_fill_(outside.flatten(1).any(dim=1), Reason.OUT_OF_BOUNDS)
@@ -161,9 +277,44 @@ class Guard:
         passed = (reason == Reason.ADVERSARIAL).view(-1, 1, 1, 1)
         return torch.where(passed, found, inputs), reason
 
+    def _outcome(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        labels: Tensor,
+        clean: Tensor,
+        evaluated: Tensor,
+        reason: Tensor,
+    ) -> dict[str, Tensor]:
+        """Evaluate a block after the checks."""
+        attacked = reason != Reason.NOT_ATTACKED
+        prediction = predict(Counted(model, self._space), evaluated) if attacked.any() else clean.clone()
+        wrong = prediction != labels
+        reason = reason.masked_fill((reason == Reason.ADVERSARIAL) & ~wrong, Reason.NOT_ADVERSARIAL)
+        success = reason == Reason.ADVERSARIAL
+        return {
+            "prediction": prediction,
+            "success": success,
+            "distance": self._distance(inputs, evaluated),
+            "reason": reason,
+            "rounded": success & self._wrong_rounded(model, evaluated, labels, wrong),
+        }
+
+    def _attack(self, level: float) -> Any:
+        """The Foolbox attack; one for all strengths where the strength is no parameter of the class."""
+        at = 0.0 if self._entry.strength_parameter is None else level
+        if at not in self._attacks:
+            build = self._entry.build(seed=self._seed, parameters=self._parameters, strength=at)
+            self._attacks[at] = build
+        return self._attacks[at]
+
+    def _limit(self, level: float) -> float:
+        """The largest distance at a strength, with what rounding may add."""
+        return level * (1 + TOLERANCE) + SPACING * max(1, self._space.bounds[1])
+
     def _distance(self, inputs: Tensor, perturbed: Tensor) -> Tensor:
         """Float32 (m,) in the attack's norm; NaN where the attack has none (rotations)."""
-        distance = getattr(self._attack, "distance", None)
+        distance = getattr(self._attack(0.0), "distance", None)
         if distance is None:
             return torch.full_like(inputs[:, 0, 0, 0], math.nan)
         result: Tensor = distance(inputs, perturbed)
@@ -176,6 +327,22 @@ class Guard:
         if torch.allclose(rounded, pixels, rtol=0, atol=1e-6):
             return wrong  # they are such images: the model need not be asked again
         return predict(model, rounded) != labels
+
+
+def _within(
+    result: dict[str, Tensor], level: float, labels: Tensor, clean: Tensor, limit: float
+) -> dict[str, Tensor]:
+    """The outcome at one strength of a search for the smallest perturbation."""
+    far = result["success"] & (result["distance"] > limit)
+    minimal = torch.where(result["success"], result["distance"], math.inf)
+    return {
+        "prediction": torch.where(far, clean, result["prediction"]),
+        "success": result["success"] & ~far,
+        "distance": result["distance"].masked_fill(far, 0),
+        "reason": result["reason"].masked_fill(far, Reason.TOO_FAR),
+        "rounded": result["rounded"] & ~far,
+        "minimal": minimal if level > 0 else torch.full_like(minimal, math.inf),
+    }
 
 
 def _shares(total: int, rows: Tensor) -> Tensor:

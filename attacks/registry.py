@@ -1,5 +1,8 @@
-"""Every attack in one table. A new attack is one row, and a small Foolbox class where Foolbox has none."""
+"""A row of the table of attacks: what an attack is, and how it is built."""
 
+from __future__ import annotations
+
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
@@ -10,44 +13,104 @@ from blrobust.errors import UserError
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack
 
+Family = Literal["noise", "decision", "score", "gradient", "transfer"]
+Preset = Literal["default", "paper"]
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One row of the table: what an attack is and how it is built."""
 
-    attack: str
-    """``module:class`` of a Foolbox 3 attack, imported only when it runs."""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    """What the class is built with."""
-    keyed: bool = False
-    """Its randomness belongs to the sample: it is built with ``seed`` too, and its ``run`` takes
-    ``draw`` and ``samples`` (places in the data set)."""
-    family: Literal["decision", "score", "gradient", "transfer", "noise"]
-    """What the attack sees of the model."""
-    searches: bool
-    """It looks for a failure, so samples that are wrong without it are left alone and count as
-    wrong; otherwise it is a random perturbation of every sample."""
+@dataclass(frozen=True)
+class Strength:
+    """What a strength counts, and which are measured where none is asked for."""
+
     norm: str
-    """What its distance measures."""
+    """What the attack's distance measures."""
     axis: str
-    """What its strength counts."""
+    """The strength in words."""
     grid: str
     """The default strengths, as ``blrobust.levels.parse`` reads them."""
     check: str | None = None
     """``module:function`` (strength, image shape) that raises ``UserError`` for a strength the
     images cannot take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row of the table."""
+
+    attack: str
+    """``module:class`` of a Foolbox 3 attack, imported only when it runs."""
+    strength: Strength
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """What the class is built with: a budget for a look, seconds on a laptop."""
+    paper: Mapping[str, Any] = field(default_factory=dict)
+    """What differs under ``--preset paper``, the budget of the literature."""
+    strength_parameter: str | None = None
+    """The parameter of the class that is the strength, where it is no epsilon."""
+    keyed: bool = False
+    """Its randomness belongs to the sample: it is built with ``seed`` too, and its ``run`` takes
+    ``draw`` and ``samples`` (places in the data set)."""
+    family: Family
+    """What the attack sees of the model."""
+    searches: bool = True
+    """It looks for a failure, so samples that are wrong without it are left alone and count as
+    wrong; otherwise it is a random perturbation of every sample."""
+    targeted: bool = False
+    """It aims at one wrong class: the second most likely one, or ``--target``."""
     queries: str
-    """Model evaluations per sample and strength."""
-    gradients: bool
-    """It needs the model's gradients."""
+    """Model evaluations per sample and strength, with the default budget."""
     source: str
     """The paper that proposed it."""
 
-    def build(self, *, seed: int) -> "Attack":
-        """The Foolbox attack."""
-        keys = {"seed": seed} if self.keyed else {}
-        attack: Attack = resolve_name(self.attack)(**self.parameters, **keys)
+    @property
+    def norm(self) -> str:
+        """What its distance measures."""
+        return self.strength.norm
+
+    @property
+    def grid(self) -> str:
+        """The default strengths."""
+        return self.strength.grid
+
+    @property
+    def gradients(self) -> bool:
+        """It needs the model's gradients."""
+        return self.family == "gradient"
+
+    @property
+    def minimal(self) -> bool:
+        """One run finds the smallest perturbation it can, and so serves every strength."""
+        from foolbox.attacks.base import FixedEpsilonAttack
+
+        return self.strength_parameter is None and not issubclass(self._class, FixedEpsilonAttack)
+
+    def budget(self, preset: Preset = "default") -> dict[str, Any]:
+        """The parameters of a preset."""
+        return {**self.parameters, **(self.paper if preset == "paper" else {})}
+
+    def settable(self) -> dict[str, Any]:
+        """The parameters that a user can set, and their defaults."""
+        taken = {"self", "seed", self.strength_parameter}
+        found = {
+            name: self.parameters.get(name, parameter.default)
+            for name, parameter in inspect.signature(self._class).parameters.items()
+            if name not in taken
+        }
+        found = {name: value for name, value in found.items() if isinstance(value, bool | int | float | str)}
+        return {"restarts": self.parameters.get("restarts", 1), **found} if self.searches else found
+
+    def build(self, *, seed: int, parameters: Mapping[str, Any], strength: float | None = None) -> Attack:
+        """The Foolbox attack; ``strength`` where that is a parameter of the class."""
+        given = {name: value for name, value in parameters.items() if name != "restarts"}
+        if self.keyed:
+            given["seed"] = seed
+        if self.strength_parameter is not None:
+            given[self.strength_parameter] = strength
+        attack: Attack = self._class(**given)
         return attack
+
+    @property
+    def _class(self) -> type[Attack]:
+        found: type[Attack] = resolve_name(self.attack)
+        return found
 
     def feasible(self, strengths: Sequence[float], shape: tuple[int, ...]) -> tuple[float, ...]:
         """The strengths that images of ``shape`` (C, H, W) can take."""
@@ -63,24 +126,7 @@ class Entry:
 
     def check_strengths(self, strengths: Sequence[float], shape: tuple[int, ...]) -> None:
         """Raise ``UserError`` at the first strength that images of ``shape`` (C, H, W) cannot take."""
-        if self.check is not None:
-            check = resolve_name(self.check)
+        if self.strength.check is not None:
+            check = resolve_name(self.strength.check)
             for strength in strengths:
                 check(strength, shape)
-
-
-ATTACKS: dict[str, Entry] = {
-    "pixel": Entry(
-        attack="blrobust.attacks.pixel:PixelAttack",
-        keyed=True,
-        family="decision",
-        searches=False,
-        norm="L0 (pixels)",
-        axis="number of pixels set to the minimum or maximum",
-        grid="0:1000:50",
-        check="blrobust.attacks.pixel:check_count",
-        queries="1",
-        gradients=False,
-        source="Dziedzic et al. 2019",
-    ),
-}

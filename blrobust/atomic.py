@@ -10,14 +10,19 @@ def temporary(path: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to a hidden neighbour, flush it to the disk, rename it to ``path``.
+    """Write ``text`` as UTF-8, whole or not at all.
 
     Bytes of file names that are no text come out as ``\\udcff``: a path must not cost the results.
     """
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to a hidden neighbour, flush it to the disk, rename it to ``path``."""
     neighbour = temporary(path)
     try:
-        with neighbour.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.write(text)
+        with neighbour.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         neighbour.replace(path)

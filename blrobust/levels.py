@@ -7,7 +7,9 @@ from blrobust.errors import UserError
 COUNT = 21  # levels of "a:b": the published grids have 21 points
 MOST = 1001  # a typing slip in the step must not ask for a million levels
 LARGEST = 1e9  # far beyond any image, far below what single precision can hold
-LEGAL = "legal: a:b (21 levels), a:b:step, or a list a,b,c; numbers from 0 to 1e9, a < b, step > 0"
+LEGAL = (
+    "legal: a:b (21 levels), a:b:step, or a list a,b,c; numbers from 0 to 1e9, also as 8/255, a < b, step > 0"
+)
 
 
 def parse(text: str) -> tuple[float, ...]:
@@ -43,9 +45,10 @@ def _ends(parts: list[str], text: str) -> tuple[float, float]:
 
 
 def _number(part: str, text: str) -> float:
+    top, _, bottom = part.partition("/")
     try:
-        value = float(part)
-    except ValueError:
+        value = float(top) / float(bottom) if bottom else float(part)
+    except (ValueError, ZeroDivisionError):
         raise _illegal(text, f"{part.strip()!r} is not a number") from None
     if not 0 <= value <= LARGEST:  # also true for NaN
         raise _illegal(text, f"{part.strip()} is not from 0 to 1e9")

@@ -1,5 +1,7 @@
 """Gaussian and uniform noise, in three spaces."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,8 @@ class Noise:
     and for "legacy" on other data than CIFAR-10.
     """
 
+    at_once = False
+
     def __init__(self, kind: str, *, space: str, dataset: Dataset, seed: int, device: torch.device) -> None:
         if kind not in KINDS:
             raise UserError(f"noise {kind!r} does not exist; legal: {', '.join(KINDS)}")
@@ -44,18 +48,20 @@ class Noise:
         self._noise = draws.Cache(unit_noise)
 
     @torch.inference_mode()
-    def __call__(
+    def measure(
         self,
         model: nn.Module,
         pixels: Tensor,
         labels: Tensor,
         *,
-        level: float,
+        levels: Sequence[float],
         draw: int,
         samples: range,
-    ) -> dict[str, Tensor]:
-        """Return the predictions (int16) on the noisy block."""
-        return {"prediction": predict(model, self.perturb(pixels, level, draw, samples))}
+        keep: bool = False,
+    ) -> list[dict[str, Tensor]]:
+        """Return the predictions (int16) on the noisy block, level by level."""
+        noisy = (self.perturb(pixels, level, draw, samples) for level in levels)
+        return [{"prediction": predict(model, block)} for block in noisy]
 
     @torch.inference_mode()
     def picture(self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range) -> Tensor:

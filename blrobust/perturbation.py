@@ -1,6 +1,6 @@
 """What the sweep measures: something that perturbs a block of samples and asks a model about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -24,23 +24,29 @@ class Perturbation(Protocol):
     def space(self) -> str:
         """The space of its levels: "normalized", "pixel" or "legacy"."""
 
-    def __call__(
+    @property
+    def at_once(self) -> bool:
+        """Whether one search serves all levels, so that they should be measured together."""
+
+    def measure(
         self,
         model: nn.Module,
         pixels: Tensor,
         labels: Tensor,
         *,
-        level: float,
+        levels: Sequence[float],
         draw: int,
         samples: range,
-    ) -> dict[str, Tensor]:
-        """Perturb a block and return per-sample arrays ``(len(samples),)``, on any device.
+        keep: bool = False,
+    ) -> list[dict[str, Tensor]]:
+        """Perturb a block and return, level by level, arrays ``(len(samples),)``, on any device.
 
         ``pixels`` is float32 ``(b, C, H, W)`` in [0, 1], ``labels`` int64 ``(b,)``; both are shared
         between calls and must not be written into. ``prediction`` (int16) is the class of the input
         that counts: the perturbed one, or the clean one where an attack failed or was rejected.
         ``forwards`` and ``backwards`` (int32), where given, are passes per sample; one forward and
-        no backward pass otherwise. Attacks add what else they know (success, distance, reason).
+        no backward pass otherwise. Attacks add what else they know (success, distance, reason),
+        and with ``keep`` the inputs evaluated, ``pixels``.
         """
 
     def picture(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from blrobust.datasets import Dataset
 
 FILE = "run.json"
-FORMAT = 1  # of a run folder; another number is for another blrobust to read
+FORMAT = 2  # of a run folder; another number is for another blrobust to read
 PACKAGES = (
     *("blrobust", "torch", "torchvision", "foolbox", "numba", "numba-cuda"),
     *("numpy", "scipy", "pandas", "statsmodels", "seaborn", "safetensors"),

@@ -22,9 +22,10 @@ Cell = tuple[str, str, float, int]  # model, kind, level, draw
 
 RESULTS = "results.csv"
 REPORT = "report.html"
+ADVERSARIALS = "adversarials"  # a folder of the inputs that succeeded, where they were asked for
 WRITTEN_WHOLE = (RECORD, RESULTS, REPORT)
 OURS = {
-    *("lock", *WRITTEN_WHOLE, *database.FILES),
+    *("lock", ADVERSARIALS, *WRITTEN_WHOLE, *database.FILES),
     *(atomic.temporary(Path(name)).name for name in WRITTEN_WHOLE),
 }
 
@@ -134,13 +135,13 @@ class Run:
     @property
     def kinds(self) -> list[str]:
         """Kinds of perturbation."""
-        return [self.config["kind"]]
+        return list(self.config["kinds"])
 
     def levels(self, kind: str) -> list[float]:
         """Levels asked for, ascending, with level 0."""
         if kind not in self.kinds:
             raise UserError(f"kind {kind!r} is not in {self.path}; legal: {', '.join(self.kinds)}")
-        return list(self.config["levels"])
+        return list(self.config["kinds"][kind]["levels"])
 
     @property
     def draws(self) -> int:

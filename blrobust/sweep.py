@@ -1,15 +1,18 @@
 """A sweep: every model at every level and draw, into a run folder, to a table and a report."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
+from safetensors.numpy import save
 from torch import Tensor
 
-from blrobust import __version__, pictures, terminal
+from blrobust import __version__, atomic, pictures, terminal
 from blrobust.database import Outcomes
 from blrobust.datasets import Dataset
 from blrobust.device import describe, full_precision
@@ -17,20 +20,28 @@ from blrobust.draws import Cache
 from blrobust.errors import UserError
 from blrobust.perturbation import BLOCK, Perturbation, blocks
 from blrobust.provenance import digest, new_record, now
-from blrobust.store import REPORT, Run
+from blrobust.store import ADVERSARIALS, REPORT, Cell, Run
 from blrobust.zoo import Model
 
 BATCH_SIZE = 200  # samples in flight
 RUNS = Path("runs")
 
 
+@dataclass(frozen=True)
+class Part:
+    """One kind of a sweep: the perturbation, its levels, and what else its configuration says."""
+
+    perturbation: Perturbation
+    levels: Sequence[float]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
 def execute(
-    perturbation: Perturbation,
+    parts: Sequence[Part],
     *,
     command: str,
     models: Sequence[Model],
     dataset: Dataset,
-    levels: Sequence[float],
     draws: int,
     seed: int,
     arch: str,
@@ -38,27 +49,32 @@ def execute(
     batch_size: int = BATCH_SIZE,
     out: Path | None = None,
     open_report: bool = False,
+    settings: dict[str, Any] | None = None,
+    save_adversarials: bool = False,
+    flags: Callable[[], dict[str, list[str]]] | None = None,
+    show: Callable[[Run], None] | None = None,
 ) -> Path:
     """Do what is not done yet of a sweep, write results.csv and report.html, print the table.
 
-    The models are on ``device``. ``out`` is the run folder, ``runs/<hash>`` by default; a finished
-    run there is left as it is and only printed. Returns the folder. Raises ``UserError`` for
-    one that cannot hold this run.
+    The models are on ``device``. ``settings`` is what else makes the configuration, ``flags`` tells
+    of each model what casts doubt on its results, ``show`` prints the table. ``out`` is the run
+    folder, ``runs/<hash>`` by default; a finished run there is left as it is and only printed.
+    Returns the folder. Raises ``UserError`` for one that cannot hold this run.
     """
     from blrobust import results
 
     config = {
         "version": __version__,
         "command": command,
-        "kind": perturbation.kind,
-        "space": perturbation.space,
-        "levels": list(levels),
+        "kinds": {part.perturbation.kind: {"levels": list(part.levels), **part.settings} for part in parts},
+        "space": parts[0].perturbation.space,
         "draws": draws,
         "seed": seed,
         "arch": arch,
         "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
         "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
         "device": device.type,
+        **(settings or {}),
     }
     record = new_record(
         config,
@@ -72,15 +88,25 @@ def execute(
     with Run.create_or_resume(path, record, labels) as run:
         if not run.finished:
             with full_precision():
-                run_cells(run, perturbation, models, dataset, device=device, batch_size=batch_size)
-            run.add_pictures(pictures.take(run, perturbation, dataset, device))
+                if flags is not None:
+                    run.provenance["flags"] = flags()
+                for part in parts:
+                    run_cells(
+                        run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
+                        adversarials=path / ADVERSARIALS if save_adversarials else None,
+                    )  # fmt: skip
+            taken = [pictures.take(run, part.perturbation, dataset, device) for part in parts]
+            run.add_pictures([picture for strip in taken for picture in strip])
             run.provenance["finished"] = now()  # the report shows it; the disk gets it last
             from blrobust.reports import page  # seaborn takes a second to import
 
             results.write_csv(run)
             page.render([run], path / REPORT)
             run.finish()
-        terminal.print_summary(run, results.summary(run))
+        if show is None:
+            terminal.print_summary(run, results.summary(run))
+        else:
+            show(run)
     click.echo(f"report: {path / REPORT}")
     if open_report and click.launch(str(path / REPORT)):
         click.echo("no program was found that opens it", err=True)
@@ -95,43 +121,84 @@ def run_cells(
     *,
     device: torch.device,
     batch_size: int,
+    adversarials: Path | None = None,
 ) -> None:
-    """Measure the cells that are not done yet, draw by draw, and commit each as it finishes.
+    """Measure the cells of a kind that are not done yet, and commit each as it finishes.
 
-    Draws are the outer loop, so that all models and levels share one draw in memory. Raises
-    ``UserError`` where the device runs out of memory.
+    Draws are the outer loop, so that all models and levels share one draw in memory. What serves
+    all levels at once is measured for all levels that a model lacks. ``adversarials`` is where
+    successful inputs go. Raises ``UserError`` where the device runs out of memory.
     """
     kind, done = perturbation.kind, run.done()
-    cells = [
-        (model, level, draw) for draw in range(run.draws) for model in models for level in run.levels(kind)
-    ]
-    todo = [cell for cell in cells if (cell[0].label, kind, *cell[1:]) not in done]
-    measure = _Measure(perturbation, dataset, device=device, batch_size=batch_size)
-    images = len(cells) * len(dataset)
-    with terminal.Meter(images=images, done=images - len(todo) * len(dataset)) as meter:
-        for model, level, draw in todo:
-            meter.begin(model.label if run.draws == 1 else f"{model.label}, draw {draw}")
+    wanted = run.levels(kind)
+    groups = []
+    for draw in range(run.draws):
+        for model in models:
+            todo = [level for level in wanted if (model.label, kind, level, draw) not in done]
+            if perturbation.at_once and todo:
+                groups.append((model, tuple(todo), draw))
+            else:
+                groups += [(model, (level,), draw) for level in todo]
+    measure = _Measure(
+        perturbation, dataset, device=device, batch_size=batch_size, keep=adversarials is not None
+    )
+    images = run.draws * len(models) * len(wanted) * len(dataset)
+    missing = sum(len(levels) for _, levels, _ in groups) * len(dataset)
+    with terminal.Meter(images=images, done=images - missing) as meter:
+        for model, levels, draw in groups:
+            name = model.label if len(run.kinds) == 1 else f"{kind} {model.label}"
+            meter.begin(name if run.draws == 1 else f"{name}, draw {draw}")
             start = time.perf_counter()
             try:
-                outcomes = measure(model, level=level, draw=draw, meter=meter)
+                found = measure(model, levels=levels, draw=draw, meter=meter)
             except torch.OutOfMemoryError as error:
                 raise UserError(f"{device} has too little free memory: {error}") from error
             except UserError as error:
-                raise UserError(f"model {model.label!r} at {kind} {level:g}: {error}") from error
-            run.add(
-                (model.label, kind, level, draw),
-                outcomes,
-                forwards=int(outcomes["forwards"].sum()) if "forwards" in outcomes else len(dataset),
-                backwards=int(outcomes["backwards"].sum()) if "backwards" in outcomes else 0,
-                seconds=time.perf_counter() - start,
-            )
+                strengths = ", ".join(f"{level:g}" for level in levels)
+                raise UserError(f"model {model.label!r} at {kind} {strengths}: {error}") from error
+            seconds = (time.perf_counter() - start) / len(levels)
+            for level, outcomes in zip(levels, found, strict=True):
+                cell = (model.label, kind, level, draw)
+                if adversarials is not None:
+                    _save(adversarials, cell, outcomes)
+                # One search for several levels is shared between them, so that sums over levels are right.
+                shared = len(levels) if perturbation.at_once else 1
+                run.add(
+                    cell,
+                    outcomes,
+                    forwards=_passes(outcomes, "forwards", len(dataset)) // shared,
+                    backwards=_passes(outcomes, "backwards", 0) // shared,
+                    seconds=seconds,
+                )
+
+
+def _passes(outcomes: Outcomes, name: str, otherwise: int) -> int:
+    return int(outcomes[name].sum()) if name in outcomes else otherwise
+
+
+def _save(folder: Path, cell: Cell, outcomes: Outcomes) -> None:
+    """Write the successful inputs of a cell, float32 (k, C, H, W) in [0, 1], and their places, int64 (k,)."""
+    model, kind, level, draw = cell
+    pixels = outcomes.pop("pixels")
+    rows = np.flatnonzero(outcomes["success"])
+    if len(rows):
+        path = folder / kind / model.replace("/", "_") / f"{level:g}-{draw}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"pixels": np.ascontiguousarray(pixels[rows]), "indices": rows.astype(np.int64)}
+        atomic.write_bytes(path, save(arrays))
 
 
 class _Measure:
-    """Measures one cell: all blocks of the data set, ``batch_size`` samples in flight."""
+    """Measures cells of one model and draw: all blocks of the data, ``batch_size`` samples in flight."""
 
     def __init__(
-        self, perturbation: Perturbation, dataset: Dataset, *, device: torch.device, batch_size: int
+        self,
+        perturbation: Perturbation,
+        dataset: Dataset,
+        *,
+        device: torch.device,
+        batch_size: int,
+        keep: bool,
     ) -> None:
         def pixels(_: int, samples: range) -> Tensor:
             return dataset.pixels(slice(samples.start, samples.stop), device)
@@ -141,22 +208,28 @@ class _Measure:
         self._labels = dataset.labels.to(device)
         self._blocks = list(blocks(len(dataset)))
         self._flight = -(-batch_size // BLOCK)  # blocks
+        self._keep = keep
 
-    def __call__(self, model: Model, *, level: float, draw: int, meter: terminal.Meter) -> Outcomes:
-        fetched = []
+    def __call__(
+        self, model: Model, *, levels: Sequence[float], draw: int, meter: terminal.Meter
+    ) -> list[Outcomes]:
+        fetched: list[list[Outcomes]] = [[] for _ in levels]
         for first in range(0, len(self._blocks), self._flight):
-            answers = []
+            answers: list[list[dict[str, Tensor]]] = [[] for _ in levels]
             for samples, skip in self._blocks[first : first + self._flight]:
-                answer = self._perturbation(
+                found = self._perturbation.measure(
                     model.module,
                     self._pixels.block(0, samples),
                     self._labels[samples.start : samples.stop],
-                    level=level,
+                    levels=levels,
                     draw=draw,
                     samples=samples,
+                    keep=self._keep,
                 )
-                answers.append({key: values[skip:] for key, values in answer.items()})
+                for place, answer in zip(answers, found, strict=True):
+                    place.append({key: values[skip:] for key, values in answer.items()})
             # The copy to the CPU waits for the device: once per flight, not once per block.
-            fetched.append({key: torch.cat([a[key] for a in answers]).cpu().numpy() for key in answers[0]})
-            meter.advance(len(fetched[-1]["prediction"]))
-        return {key: np.concatenate([f[key] for f in fetched]) for key in fetched[0]}
+            for done, group in zip(fetched, answers, strict=True):
+                done.append({key: torch.cat([a[key] for a in group]).cpu().numpy() for key in group[0]})
+            meter.advance(len(fetched[0][-1]["prediction"]) * len(levels))
+        return [{key: np.concatenate([f[key] for f in done]) for key in done[0]} for done in fetched]

@@ -118,6 +118,43 @@ def print_summary(run: "Run", summary: "DataFrame") -> None:
     print_table(table)
 
 
+SHOWN = 6  # strengths in a row of the table
+
+
+def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
+    """Print a table per kind of attack on stdout, and the worst cases over all of them."""
+    data = run.provenance["dataset"]
+    for kind in run.kinds:
+        rows = models[models.kind == kind].to_dict("records")
+        levels = run.levels(kind)
+        at = [round(i * (len(levels) - 1) / (SHOWN - 1)) for i in range(SHOWN)]
+        shown = [levels[i] for i in at] if len(levels) > SHOWN else levels
+        table = Table(
+            title=Text(f"{kind}, {run.config['space']} space: {data['name']}, n = {len(run.labels)}"),
+            title_style="",
+            title_justify="left",
+        )
+        table.add_column("model")
+        for level in shown:
+            table.add_column("clean" if level == 0 else f"{level:.4g}", justify="right")
+        for header in ("median", "success", "queries", "flags"):
+            table.add_column(header, justify="right" if header != "flags" else "left")
+        for row in rows:
+            table.add_row(
+                Text(row["model"]),
+                *(f"{row['accuracy'][level]:.1%}" for level in shown),
+                _text("{:.3g}", row["median"]),
+                _text("{:.1%}", row["success"]),
+                _text("{:.4g}", row["queries"]),
+                Text(", ".join(row["flags"]) or "-"),
+            )
+        print_table(table)
+    overall = worst[worst.norm == "any"].to_dict("records")
+    if overall:
+        said = ", ".join(f"{row['model']} {row['accuracy']:.1%}" for row in overall)
+        click.echo(f"worst case of the {overall[0]['attacks']} attacks, each at its last strength: {said}")
+
+
 def _compression(nominal: float | None, effective: float | None) -> str:
     return f"{nominal or 0.0:.2f}\neff. {effective:.3f}" if effective else "none"
 

@@ -35,9 +35,8 @@ def record(curves, levels, *, n, draws, kind, space, dataset, note):
     config = {
         "version": "0.1.0",
         "command": "noise",
-        "kind": kind,
+        "kinds": {kind: {"levels": [float(level) for level in levels]}},
         "space": space,
-        "levels": [float(level) for level in levels],
         "draws": draws,
         "seed": 0,
         "arch": "resnet20",

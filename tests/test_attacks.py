@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blrobust import levels
 from blrobust.attacks.pixel import PixelAttack, PixelDistance, check_count
-from blrobust.attacks.registry import ATTACKS
+from blrobust.attacks.table import ATTACKS
 from blrobust.errors import UserError
 
 BOUNDS = (0.0, 1.0)
@@ -52,7 +52,9 @@ def positions(images: Tensor, perturbed: Tensor) -> np.ndarray:
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_every_row_builds_and_has_a_grid(kind: str) -> None:
     entry = ATTACKS[kind]
-    assert isinstance(entry.build(seed=0), Attack)
+    assert isinstance(entry.build(seed=0, parameters=entry.budget(), strength=1.0), Attack)
+    assert isinstance(entry.build(seed=0, parameters=entry.budget("paper"), strength=1.0), Attack)
+    assert set(entry.parameters) | set(entry.paper) <= set(entry.settable())
     grid = levels.parse(entry.grid)
     assert grid[0] == 0
     entry.check_strengths(grid, (3, 32, 32))

@@ -124,8 +124,8 @@ def test_the_published_space_is_cifar10s(
 def test_an_unknown_kind_names_the_legal_ones(capsys: pytest.CaptureFixture[str]) -> None:
     message = failure(capsys, "--kind", "nonsense")
     assert "'nonsense'" in message
-    assert "'pixel'" in message
-    assert "pixel" in failure(capsys)
+    assert " pixel," in message
+    assert "--kind" in failure(capsys)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_options_reach_the_run(capsys):
 def test_kinds_and_spaces(arguments, kind, space, last):
     assert call("--models", "fp32", "--limit", "5", *arguments.split()) == 0
     with only_run() as run:
-        assert run.config["kind"] == kind
+        assert run.kinds == [kind]
         assert run.config["space"] == space
         assert run.levels(kind)[-1] == last
 

@@ -18,9 +18,8 @@ def call(*arguments):
 def make(path, *, finish, label="mine [red]"):
     config = {
         "command": "noise",
-        "kind": "gaussian",
+        "kinds": {"gaussian": {"levels": [0.0, 1.0]}},
         "space": "pixel",
-        "levels": [0.0, 1.0],
         "draws": 1,
     }
     record = provenance.new_record(

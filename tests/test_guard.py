@@ -13,7 +13,8 @@ from foolbox.distances import l2, linf
 from torch import Tensor, nn
 
 from blrobust.attacks.guard import Guard, Reason, seeded
-from blrobust.attacks.registry import ATTACKS, Entry
+from blrobust.attacks.registry import Entry, Strength
+from blrobust.attacks.table import ATTACKS
 from blrobust.attacks.target import legacy_space
 from blrobust.datasets import Dataset
 from blrobust.errors import UserError
@@ -59,7 +60,12 @@ class Unbounded(MinimizationAttack):
 
 def entry(attack: str = f"{__name__}:Planted", *, searches: bool = True, **parameters: Any) -> Entry:
     return replace(
-        ATTACKS["pixel"], attack=attack, parameters=parameters, keyed=False, check=None, searches=searches
+        ATTACKS["pixel"],
+        attack=attack,
+        parameters=parameters,
+        keyed=False,
+        strength=Strength("Linf", "largest change", "0:1"),
+        searches=searches,
     )
 
 
@@ -147,13 +153,29 @@ def test_float32_rounding_is_no_violation(epsilon: float) -> None:
     assert set(outcome["reason"].tolist()) <= {Reason.ADVERSARIAL, Reason.NOT_ADVERSARIAL}
 
 
-def test_minimal_norm_attacks_have_no_epsilon() -> None:
-    outcome = run(Guard("planted", entry(f"{__name__}:Unbounded"), seed=0), level=0.01)
-    assert outcome["success"].tolist() == [True, True, True, False]
-    assert outcome["distance"].tolist()[:3] == pytest.approx([np.sqrt(48) * (1 - 96 / 255)] * 3)
+def test_one_search_for_the_smallest_serves_every_strength() -> None:
+    model = Brightness()
+    guard = Guard("planted", entry(f"{__name__}:Unbounded"), seed=0)
+    images, labels = torch.full((4, 3, 4, 4), 96 / 255), torch.tensor([0, 0, 0, 1])
+    length = np.sqrt(48) * (1 - 96 / 255)
+    strengths = [0, 0.99 * length, length, 100.0]
+    outcomes = guard.measure(model, images, labels, levels=strengths, draw=0, samples=range(4))
+    assert [outcome["success"].tolist() for outcome in outcomes] == [
+        [False] * 4,
+        [False] * 4,
+        [True, True, True, False],
+        [True, True, True, False],
+    ]
+    assert outcomes[1]["prediction"].tolist() == [0, 0, 0, 0]
+    assert outcomes[1]["reason"].tolist() == [Reason.TOO_FAR] * 3 + [Reason.NOT_ATTACKED]
+    for outcome in outcomes[1:]:
+        assert outcome["minimal"].tolist() == pytest.approx([length] * 3 + [np.inf])
+    assert outcomes[2]["distance"].tolist() == pytest.approx([length] * 3 + [0])
+    alone = guard(model, images, labels, level=100.0, draw=0, samples=range(4))
+    assert all(torch.equal(alone[name], outcomes[3][name]) for name in alone)
 
 
-@pytest.mark.parametrize("act", [lambda model, x, epsilon: x[:1], lambda model, x, epsilon: [][0]])
+@pytest.mark.parametrize("act", [lambda model, x, epsilon: x[:, :1], lambda model, x, epsilon: [][0]])
 def test_an_attack_that_raises_leaves_its_reason(
     act: Callable[[Any, Tensor, float], Tensor], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,7 +183,86 @@ def test_an_attack_that_raises_leaves_its_reason(
         outcome = run(planted(act))
     assert outcome["reason"].tolist() == [Reason.RAISED] * 3 + [Reason.NOT_ATTACKED]
     assert outcome["prediction"].tolist() == [0, 0, 0, 0]
-    assert "3 samples, which count as robust" in caplog.text
+    assert [f"sample {n}, which counts as robust" in caplog.text for n in range(4)] == [True] * 3 + [False]
+
+
+def test_a_sample_that_the_attack_cannot_take_leaves_the_others() -> None:
+    sizes: list[int] = []
+
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        sizes.append(len(inputs))
+        if (inputs == 0).flatten(1).all(1).any():
+            raise RuntimeError("no start for one of them")
+        return inputs + epsilon
+
+    images = torch.full((5, 3, 4, 4), 96 / 255)
+    images[1] = 0
+    outcome = planted(act)(Brightness(), images, torch.zeros(5).long(), level=0.25, draw=0, samples=range(5))
+    assert outcome["reason"].tolist() == [Reason.ADVERSARIAL, Reason.RAISED] + [Reason.ADVERSARIAL] * 3
+    assert sizes == [5, 3, 2, 1, 1, 1, 2]
+
+
+def test_a_device_that_is_full_gets_halves() -> None:
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        if len(inputs) > 2:
+            raise torch.OutOfMemoryError("full")
+        return inputs + epsilon
+
+    outcome = run(planted(act))
+    assert outcome["success"].tolist() == [True, True, True, False]
+
+
+def test_restarts_go_on_with_those_that_resist() -> None:
+    sizes: list[int] = []
+
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        sizes.append(len(inputs))
+        found = inputs.clone()
+        found[:1] += epsilon  # one sample a run falls
+        return found
+
+    guard = Guard("planted", entry(act=act, restarts=2), seed=0)
+    outcome = run(guard)
+    assert sizes == [3, 2]
+    assert outcome["success"].tolist() == [True, True, False, False]
+
+
+def test_a_targeted_attack_aims_at_the_second_class_or_the_one_given() -> None:
+    aims: list[list[int]] = []
+
+    class Three(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return torch.tensor([[3.0, 1.0, 2.0]]).expand(len(pixels), 3)
+
+    class Aimed(Planted):
+        def run(self, model: Any, inputs: Any, criterion: Any, *, epsilon: float, **kwargs: Any) -> Any:
+            aims.append(criterion.target_classes.raw.tolist())
+            return inputs
+
+    globals()["Aimed"] = Aimed
+    targeted = replace(entry(f"{__name__}:Aimed", act=brighter), targeted=True)
+    images, labels = torch.full((3, 3, 4, 4), 0.5), torch.tensor([0, 0, 1])
+    for target in (None, 1, 0):
+        guard = Guard("planted", targeted, seed=0, target=target)
+        guard(Three().eval(), images, labels, level=0.1, draw=0, samples=range(3))
+    assert aims == [[2, 2], [1, 1]]
+
+
+def test_what_one_model_gives_away_is_tried_on_another() -> None:
+    class Inverse(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return -model(pixels)
+
+    model, asked = Brightness(), []
+
+    def act(target: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        asked.append(target(inputs).argmax(1).tolist())
+        return inputs + epsilon
+
+    guard = Guard("planted", entry(act=act), seed=0, source=model)
+    outcome = run(guard, model=Inverse().eval())
+    assert asked == [[0, 0, 0]]  # the source's answers
+    assert outcome["prediction"].tolist() == [0, 0, 0, 1]  # the other model's, of what was found
 
 
 @pytest.mark.parametrize("error", [UserError("no"), torch.OutOfMemoryError("full")])
@@ -208,7 +309,7 @@ def test_nothing_is_attacked_where_all_is_wrong() -> None:
     images = torch.zeros(2, 3, 4, 4)
     outcome = guard(Brightness(), images, torch.ones(2).long(), level=0.1, draw=0, samples=range(2))
     assert outcome["reason"].tolist() == [Reason.NOT_ATTACKED] * 2
-    assert outcome["forwards"].tolist() == [2, 2]
+    assert outcome["forwards"].tolist() == [1, 1]
 
 
 # Rounding to 8 bits
@@ -233,7 +334,7 @@ def test_rounding_is_a_column_of_its_own() -> None:
     outcome = guard(Threshold(), images, torch.zeros(2).long(), level=0.1, draw=0, samples=range(2))
     assert outcome["success"].tolist() == [True, True]
     assert outcome["rounded"].tolist() == [False, True]
-    assert outcome["forwards"].tolist() == [2, 2]
+    assert outcome["forwards"].tolist() == [1, 1]
 
 
 # Passes
@@ -254,7 +355,7 @@ def test_passes_of_a_gradient_attack_are_counted() -> None:
     outcome = run(guard)
     assert outcome["success"].tolist() == [True, True, True, False]
     assert outcome["backwards"].tolist() == [7, 7, 7, 0]
-    assert outcome["forwards"].tolist() == [9, 9, 9, 2]  # and one before, one after
+    assert outcome["forwards"].tolist() == [8, 8, 8, 1]  # and one before, one after
 
 
 def test_passes_of_a_part_of_the_block_add_up() -> None:
@@ -264,7 +365,7 @@ def test_passes_of_a_part_of_the_block_add_up() -> None:
         return inputs
 
     outcome = run(planted(act))
-    assert outcome["forwards"].tolist() == [4, 4, 3, 2]
+    assert outcome["forwards"].tolist() == [3, 3, 2, 1]
 
 
 # Precision

@@ -38,7 +38,7 @@ def fed(kind, space, *, level, channels=2, samples=range(30, 42)):
     before = pixels.clone()
     keep = Keep()
     labels = data.labels[list(samples)]
-    answer = noise(keep, pixels, labels, level=level, draw=3, samples=samples)
+    (answer,) = noise.measure(keep, pixels, labels, levels=[level], draw=3, samples=samples)
     assert torch.equal(pixels, before), "the shared block was written into"
     assert set(answer) == {"prediction"}
     assert answer["prediction"].dtype == torch.int16

@@ -46,7 +46,7 @@ def test_png_is_lossless_at_8_bits(channels):
 def test_the_strip_shows_the_first_image_that_all_get_right(tmp_path, right, sample):
     data = stand_in.dataset(4, channels=3)
     labels = data.labels.numpy().astype(np.int16)
-    config = {"kind": "gaussian", "levels": LEVELS, "draws": 1}
+    config = {"kinds": {"gaussian": {"levels": LEVELS}}, "draws": 1}
     cards = [{"label": "a"}, {"label": "b"}]
     record = provenance.new_record(config, dataset=data, cards=cards, device="cpu", batch_size=1)
     noise = Noise("gaussian", space="pixel", dataset=data, seed=0, device=CPU)

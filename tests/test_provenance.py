@@ -129,6 +129,7 @@ def test_a_record_that_was_edited_is_corrupt(record, key):
 
 
 def test_a_record_of_another_format_says_so(record, monkeypatch):
-    monkeypatch.setattr(provenance, "FORMAT", 2)
-    with pytest.raises(UserError, match=r"has format 1, and blrobust .* reads format 2"):
+    now = provenance.FORMAT
+    monkeypatch.setattr(provenance, "FORMAT", now + 1)
+    with pytest.raises(UserError, match=rf"has format {now}, and blrobust .* reads format {now + 1}"):
         provenance.read_record(record.parent)

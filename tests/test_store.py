@@ -14,7 +14,7 @@ from blrobust.errors import UserError
 from blrobust.store import Picture, Run
 
 LABELS = np.array([0, 1, 2, 1], np.int16)
-CONFIG = {"command": "noise", "kind": "gaussian", "levels": [0.0, 0.5], "draws": 2, "seed": 0}
+CONFIG = {"command": "noise", "kinds": {"gaussian": {"levels": [0.0, 0.5]}}, "draws": 2, "seed": 0}
 
 
 def record(**changes):
@@ -40,7 +40,7 @@ def finished(path):
     with start(path) as run:
         for draw in range(2):
             for model in "ab":
-                for level in CONFIG["levels"]:
+                for level in (0.0, 0.5):
                     add(run, model, level, draw)
         run.provenance["finished"] = provenance.now()
         run.finish()
@@ -143,8 +143,8 @@ def test_another_configuration_is_refused_and_named(tmp_path):
     with start(tmp_path) as run:
         add(run)
     before = (tmp_path / "run.json").read_bytes()
-    with pytest.raises(UserError, match=r"different: levels, seed\)"):
-        start(tmp_path, seed=1, levels=[0.0])
+    with pytest.raises(UserError, match=r"different: kinds, seed\)"):
+        start(tmp_path, seed=1, kinds={"gaussian": {"levels": [0.0]}})
     assert (tmp_path / "run.json").read_bytes() == before
 
 

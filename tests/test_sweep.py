@@ -45,11 +45,10 @@ def run(path, *, subjects=None, data=None, levels=LEVELS, draws=2, perturbation=
     data = data or stand_in.dataset()
     noise = perturbation or Noise("gaussian", space="normalized", dataset=data, seed=0, device=CPU)
     return sweep.execute(
-        noise,
+        [sweep.Part(noise, levels)],
         command="noise",
         models=subjects or models(),
         dataset=data,
-        levels=levels,
         draws=draws,
         seed=0,
         arch="tiny",
@@ -125,7 +124,7 @@ def test_the_run_is_finished_and_complete(tmp_path, capsys):
     assert names == {"run.json", "run.sqlite", "lock", "results.csv", "report.html"}
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["started"] <= record["finished"] == (tmp_path / "report.html").read_text()
-    assert record["config"]["levels"] == list(LEVELS)
+    assert record["config"]["kinds"] == {"gaussian": {"levels": list(LEVELS)}}
     assert record["config"]["models"][1] == {"label": "b", "sha256": f"{1:064d}"}
     assert "batch_size" not in record["config"]
     shown = capsys.readouterr()
@@ -249,15 +248,17 @@ class Passes:
 
     kind = "stand-in"
     space = "pixel"
+    at_once = False
 
-    def __call__(self, model, pixels, labels, *, level, draw, samples):
+    def measure(self, model, pixels, labels, *, levels, draw, samples, keep):
         numbers = torch.arange(samples.start, samples.stop, dtype=torch.int32)
-        return {
+        answer = {
             "prediction": labels.to(torch.int16),
             "forwards": numbers,
             "backwards": 2 * numbers,
             "success": numbers % 2 == 0,
         }
+        return [answer for _ in levels]
 
     def picture(self, pixels, labels, *, level, draw, samples):
         return None
@@ -277,7 +278,7 @@ def test_passes_and_further_outcomes_are_kept_per_sample(tmp_path):
 
 def test_a_device_without_memory_is_one_line(tmp_path):
     class Full(Passes):
-        def __call__(self, *args, **kwargs):
+        def measure(self, *args, **kwargs):
             raise torch.OutOfMemoryError("tried to allocate")
 
     with pytest.raises(UserError, match="too little free memory"):

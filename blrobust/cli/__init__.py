@@ -15,6 +15,9 @@ from blrobust.errors import UserError
 COMMANDS = {
     "noise": ("blrobust.cli.noise", "Accuracy under Gaussian or uniform noise, level by level."),
     "attack": ("blrobust.cli.attack", "Accuracy under attack, strength by strength."),
+    "attacks": ("blrobust.cli.attacks", "List the attacks."),
+    "heatmap": ("blrobust.cli.heatmap", "Error under every single frequency, as a heat map."),
+    "recover": ("blrobust.cli.recover", "Labels won back from adversarial inputs by a low-pass and its kin."),
     "report": ("blrobust.cli.report", "Render one run, or compare several, as one HTML file."),
     "runs": ("blrobust.cli.runs", "List the runs of a folder."),
     "models": ("blrobust.cli.models", "List the models and the grammar of their names."),

@@ -1,20 +1,53 @@
 """``blrobust attack``: accuracy under attack."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from blrobust import levels
-from blrobust.attacks.registry import ATTACKS
 from blrobust.cli import options
+from blrobust.errors import UserError
+
+if TYPE_CHECKING:
+    from blrobust.cli.options import Subjects
+    from blrobust.store import Run
+    from blrobust.zoo import Model
 
 
 @click.command("attack")
-@click.option("--kind", type=click.Choice(list(ATTACKS)), required=True, help="Kind of attack.")
+@click.option(
+    "--kind",
+    required=True,
+    help="Attacks, comma-separated: names, patterns such as 'pgd*', suite:quick, suite:paper, "
+    "suite:standard; 'blrobust attacks' lists them.",
+)
 @click.option(
     "--strength",
-    help="Strengths, as a:b (21 of them), a:b:step or a,b,c; 0 is always measured. pixel: how many pixels "
-    "are set to black or white.  [default: pixel 0:1000:50]",
+    help="Strengths, as a:b (21 of them), a:b:step or a,b,c, also 8/255; 0 is always measured. Their "
+    "units are the attack's: 'blrobust attacks'.  [default: the attack's own]",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE,...",
+    help="Change parameters, as steps=100,restarts=5 or pgd-linf.steps=100; 'blrobust attacks "
+    "--parameters' lists them.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "paper"]),
+    default="default",
+    show_default=True,
+    help="Budgets for a look, or those of the literature.",
+)
+@click.option("--target", type=click.IntRange(min=0), help="Class that targeted attacks aim at.")
+@click.option("--source", help="Model that the attacks see; what they find is tried on all --models.")
+@click.option(
+    "--save-adversarials",
+    is_flag=True,
+    help="Keep the inputs that succeed, in the run's folder (safetensors).",
 )
 @click.option(
     "--legacy",
@@ -25,6 +58,10 @@ from blrobust.cli import options
 def command(
     kind: str,
     strength: str | None,
+    changes: tuple[str, ...],
+    preset: Literal["default", "paper"],
+    target: int | None,
+    source: str | None,
     legacy: bool,
     models: str,
     arch: str,
@@ -37,33 +74,60 @@ def command(
     batch_size: int,
     out: Path | None,
     open_report: bool,
+    *,
+    save_adversarials: bool,
 ) -> None:
     """Measure accuracy under attack, strength by strength, and write a report.
 
-    Every input that the attack returns is checked; one that fails counts as robust, with a reason.
+    Every input that an attack returns is checked; one that fails counts as robust, with a reason.
     The run goes to a folder; the same command resumes it and never repeats what is done.
     """
-    entry = ATTACKS[kind]
-    strengths = levels.parse(entry.grid if strength is None else strength)
+    from blrobust.attacks import selection
+    from blrobust.attacks.table import ATTACKS
 
-    from blrobust import sweep
+    chosen = selection.kinds(kind)
+    settings = selection.parameters(list(chosen), changes, preset)
+    if strength is not None and len({ATTACKS[name].strength.axis for name in chosen}) > 1:
+        raise UserError(
+            f"--strength {strength!r} does not go with attacks whose strengths count different things: "
+            f"{', '.join(chosen)}"
+        )
+    grids = {name: levels.parse(strength or grid or ATTACKS[name].grid) for name, grid in chosen.items()}
+    if target is not None and not any(ATTACKS[name].targeted for name in chosen):
+        raise UserError(f"--target {target} needs a targeted attack, and none of {', '.join(chosen)} is one")
+
+    from blrobust import sweep, zoo
     from blrobust.attacks.guard import Guard
     from blrobust.attacks.target import PIXELS, legacy_space
 
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
     )
-    if strength is None:  # the default grid, as far as these images have pixels for it
-        feasible = entry.feasible(strengths, tuple(subjects.dataset.images.shape[1:]))
-        strengths = feasible if len(feasible) > 1 else strengths
-    entry.check_strengths(strengths, tuple(subjects.dataset.images.shape[1:]))
-    guard = Guard(kind, entry, seed=seed, space=legacy_space(subjects.dataset) if legacy else PIXELS)
+    if target is not None and target >= len(subjects.dataset.classes):
+        raise UserError(f"--target {target}: legal: 0 to {len(subjects.dataset.classes) - 1}")
+    shape = tuple(subjects.dataset.images.shape[1:])
+    space = legacy_space(subjects.dataset) if legacy else PIXELS
+    seen = None
+    if source is not None:
+        seen = zoo.load(_one(source), arch=arch, dataset=subjects.dataset, device=subjects.device)
+    parts = []
+    for name, grid in grids.items():
+        entry = ATTACKS[name]
+        if strength is None:  # the default grid, as far as these images have pixels for it
+            feasible = entry.feasible(grid, shape)
+            grid = feasible if len(feasible) > 1 else grid
+        entry.check_strengths(grid, shape)
+        guard = Guard(
+            name, entry, seed=seed, space=space, parameters=settings[name], target=target,
+            source=None if seen is None else seen.module,
+        )  # fmt: skip
+        parts.append(sweep.Part(guard, grid, {"parameters": settings[name]}))
+    asked: dict[str, Any] = {"source": None if seen is None else _identity(seen), "target": target}
     sweep.execute(
-        guard,
+        parts,
         command="attack",
         models=subjects.models,
         dataset=subjects.dataset,
-        levels=strengths,
         draws=draws,
         seed=seed,
         arch=arch,
@@ -71,4 +135,37 @@ def command(
         batch_size=batch_size,
         out=out,
         open_report=open_report,
+        settings=asked,
+        save_adversarials=save_adversarials,
+        flags=lambda: _flags(subjects),
+        show=_show,
     )
+
+
+def _one(name: str) -> Any:
+    from blrobust import model_names
+
+    names = model_names.parse_names(name)
+    if len(names) != 1:
+        raise UserError(f"--source {name!r}: legal: one model")
+    return names[0]
+
+
+def _identity(model: "Model") -> dict[str, str]:
+    return {"label": model.label, "sha256": model.card["sha256"]}
+
+
+def _flags(subjects: "Subjects") -> dict[str, list[str]]:
+    """What casts doubt on each model, asked on the first images."""
+    from blrobust.attacks.flags import IMAGES, flags
+
+    count = min(IMAGES, len(subjects.dataset))
+    pixels = subjects.dataset.pixels(slice(0, count), subjects.device)
+    labels = subjects.dataset.labels[:count].to(subjects.device)
+    return {model.label: flags(model.module, pixels, labels) for model in subjects.models}
+
+
+def _show(run: "Run") -> None:
+    from blrobust import attack_results, terminal
+
+    terminal.print_attacks(run, attack_results.models(run), attack_results.worst_case(run))

@@ -90,11 +90,10 @@ def command(
         device=subjects.device,
     )
     sweep.execute(
-        noise,
+        [sweep.Part(noise, strengths)],
         command="noise",
         models=subjects.models,
         dataset=subjects.dataset,
-        levels=strengths,
         draws=draws,
         seed=seed,
         arch=arch,

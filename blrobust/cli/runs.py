@@ -42,7 +42,7 @@ def _row(path: Path) -> list[str]:
             return [
                 path.name,
                 config["command"],
-                f"{config['kind']} ({config['space']})",
+                f"{', '.join(run.kinds)} ({config['space']})",
                 ", ".join(run.models),
                 record["dataset"]["name"],
                 str(record["dataset"]["n"]),

@@ -1,0 +1,129 @@
+"""What a run under attack found beyond accuracy: success, smallest perturbations, worst cases, flags."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from blrobust import results, statistics
+from blrobust.attacks.table import ATTACKS
+from blrobust.store import Run
+
+MODELS = ("kind", "model", "clean", "accuracy", "median", "success", "queries", "flags")
+BLACK_BOX = "black-box beats white-box"
+SIGNIFICANT = 0.05
+
+
+def models(run: Run) -> pd.DataFrame:
+    """One row per (kind, model) that has all its levels.
+
+    ``clean`` and ``accuracy`` (by level) are over all images; ``median`` is the smallest strength
+    that breaks half of the images classified correctly without it (the distance found by attacks
+    that minimise it, else a level of the grid), ``inf`` where fewer are ever broken; ``success`` is
+    the share of them broken at the last level, ``queries`` the forward and backward passes an image
+    of a run at the last level, ``flags`` what casts doubt on all this.
+    """
+    doubts = flags(run)
+    records = []
+    for kind in run.kinds:
+        levels = run.levels(kind)
+        for model in run.models:
+            correct = results.outcomes(run, model, kind)
+            if len(correct) < len(levels):
+                continue
+            clean = correct[levels[0]][0]
+            last = run.outcome(model, kind, levels[-1], 0)
+            passes = [last[name].sum() for name in ("forwards", "backwards") if name in last]
+            broken = clean & ~correct[levels[-1]][0]
+            records.append(
+                {
+                    "kind": kind,
+                    "model": model,
+                    "clean": float(clean.mean()),
+                    "accuracy": {level: float(right.mean()) for level, right in correct.items()},
+                    "median": float(np.median(_smallest(run, model, kind)[clean])) if clean.any() else np.nan,
+                    "success": float(broken.sum() / clean.sum()) if clean.any() else np.nan,
+                    "queries": float(sum(passes) / len(clean)),
+                    "flags": doubts[model],
+                }
+            )
+    return pd.DataFrame.from_records(records).reindex(columns=list(MODELS))
+
+
+def worst_case(run: Run) -> pd.DataFrame:
+    """Accuracy over the worst of all attacks of a norm at the levels that they share, and of them all.
+
+    One row per (norm, level, model) with two attacks or more: an image counts as right where every
+    attack leaves it so. The norm "any" takes each attack at its last level.
+    """
+    groups: dict[tuple[str, float], list[tuple[str, float]]] = {}
+    for kind in run.kinds:
+        norm = ATTACKS[kind].norm if kind in ATTACKS else kind
+        for level in run.levels(kind)[1:]:
+            groups.setdefault((norm, level), []).append((kind, level))
+        groups.setdefault(("any", np.nan), []).append((kind, run.levels(kind)[-1]))
+    records = []
+    for (norm, level), cells in groups.items():
+        for model in run.models if len(cells) > 1 else []:
+            answers = [run.correct(model, kind, at) for kind, at in cells]
+            if all(len(answer) for answer in answers):
+                worst = np.logical_and.reduce([answer.all(0) for answer in answers])
+                estimate = statistics.accuracy(worst[None])
+                records.append(
+                    {
+                        "norm": norm,
+                        "level": level,
+                        "model": model,
+                        "attacks": len(cells),
+                        "accuracy": estimate.value,
+                        "ci_low": estimate.low,
+                        "ci_high": estimate.high,
+                    }
+                )
+    columns = ["norm", "level", "model", "attacks", "accuracy", "ci_low", "ci_high"]
+    return pd.DataFrame.from_records(records).reindex(columns=columns)
+
+
+def flags(run: Run) -> dict[str, list[str]]:
+    """What casts doubt on each model: asked of it before the run, and what the attacks show together."""
+    found = {model: list(run.provenance.get("flags", {}).get(model, [])) for model in run.models}
+    for model, doubts in found.items():
+        if _black_box_wins(run, model):
+            doubts.append(BLACK_BOX)
+    return found
+
+
+def _black_box_wins(run: Run, model: str) -> bool:
+    """Whether attacks without gradients break more images than all with them, at one norm and level.
+
+    Exact McNemar test: more than chance would give where the two are alike.
+    """
+    right: dict[tuple[str, float], dict[bool, NDArray[np.bool_]]] = {}
+    for kind in run.kinds:
+        entry = ATTACKS.get(kind)
+        if entry is None or not entry.searches:
+            continue
+        for level in run.levels(kind)[1:]:
+            for correct in run.correct(model, kind, level)[:1]:
+                sides: dict[bool, Any] = right.setdefault((entry.norm, level), {})
+                side = entry.gradients
+                sides[side] = sides[side] & correct if side in sides else correct
+    return any(
+        len(sides) == 2
+        and sides[False].sum() < sides[True].sum()
+        and float(statistics.mcnemar(sides[False], sides[True])) < SIGNIFICANT
+        for sides in right.values()
+    )
+
+
+def _smallest(run: Run, model: str, kind: str) -> NDArray[np.float64]:
+    """The smallest strength found to break each image, float64 (n,); infinity where none does."""
+    levels = run.levels(kind)
+    smallest = np.full(len(run.labels), np.inf)
+    for level in reversed(levels[1:]):
+        outcome = run.outcome(model, kind, level, 0)
+        smallest[outcome["success"]] = level
+        if "minimal" in outcome:
+            return outcome["minimal"].astype(np.float64)
+    return smallest
