@@ -49,7 +49,7 @@ def axis(kind: str, space: str, std: list[float]) -> Axis:
         case "pixel", _:
             return _pixel(legacy=space == "legacy")
         case _:
-            return Axis(f"{kind}, {space} space", "", "strength", "strength {}", f"strength ({space} space)")
+            return _attack(kind, space)
     if space == "pixel":
         return Axis(
             title=title,
@@ -90,6 +90,32 @@ def _uniform_legacy(scale: float) -> Axis:
         # Odd functions: matplotlib also converts the margin left of zero.
         other=lambda level: level * np.abs(level) * LEGACY_WIDTH * scale,
         back=lambda width: np.sign(width) * np.sqrt(np.abs(width) / (LEGACY_WIDTH * scale)),
+    )
+
+
+def _attack(kind: str, space: str) -> Axis:
+    """The axis of a row of the table of attacks, whatever it is."""
+    from blrobust.attacks.table import ATTACKS
+
+    entry = ATTACKS.get(kind)
+    if entry is None:
+        return Axis(f"{kind}, {space} space", "", "strength", "strength {}", f"strength ({space} space)")
+    legacy = space == "legacy"
+    units = ", in normalised units within the published bounds" if legacy else ""
+    sees = {
+        "noise": "It is random and sees nothing of the model.",
+        "decision": "It sees the model's answers alone.",
+        "score": "It sees the model's logits.",
+        "gradient": "It follows the model's gradient.",
+        "transfer": "It sees another model.",
+    }[entry.family]
+    return Axis(
+        title=f"the {kind} attack{', legacy space' if legacy else ''}",
+        question=f"{kind} is the attack of {entry.source}. {sees} Its strength is the "
+        f"{entry.strength.axis}{units}.",
+        name="strength",
+        phrase="strength {}",
+        label=f"{entry.strength.axis} ({entry.norm}){units}",
     )
 
 

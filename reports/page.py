@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blrobust import __version__, atomic, results
-from blrobust.reports import figures, published, tables
+from blrobust.reports import attacks, figures, published, tables
 from blrobust.reports.axes import Axis, axis
 from blrobust.reports.figures import Curve
 from blrobust.reports.finding import finding
@@ -46,6 +46,7 @@ class Entry:
     levels: Table
     strip: Strip | None
     rejected: str | None
+    attacked: Table | None
     curves: dict[str, Curve]  # by model
 
 
@@ -79,6 +80,7 @@ def render(runs: Sequence["Run"], destination: Path) -> None:
     named = _named(runs)
     html = environment.get_template("page.html").render(
         sections=_sections(named),
+        worst={name: table for name, run in named.items() if (table := attacks.worst(run))},
         provenance={name: _provenance(run) for name, run in named.items()},
         published_label=published.LABEL,
         version=__version__,
@@ -171,12 +173,13 @@ def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve])
         note=data["note"],
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record["command_line"],
-        finding=finding(run, on, kind),
+        finding=finding(run, on, kind) + [said for said in (attacks.sign(run, kind),) if said],
         tests=tables.tests(run, on, kind),
         draws=run.draws,
         levels=tables.levels(run, on, kind),
         strip=_strip(run, kind, on),
         rejected=tables.rejected(run, kind),
+        attacked=attacks.attacked(run, kind, on),
         curves=curves,
     )
 

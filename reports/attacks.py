@@ -1,0 +1,92 @@
+"""What a report adds for attacks: success, smallest strengths, passes, flags, worst cases, the sign."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blrobust import results
+from blrobust.reports.axes import Axis
+from blrobust.reports.tables import NONE, Cell, Table, level_at, percent, points, span
+
+if TYPE_CHECKING:
+    from blrobust.store import Run
+
+
+def attacked(run: "Run", kind: str, axis: Axis) -> Table | None:
+    """Return a row per model of what the attack took: None for noise."""
+    from blrobust import attack_results
+    from blrobust.attacks.table import ATTACKS
+
+    if kind not in ATTACKS:
+        return None
+    rounded = _by_model(run, kind)
+    table = Table(["model", f"median {axis.name}", "success", "passes an image", "survive 8 bits", "flags"])
+    for row in attack_results.models(run).to_dict("records"):
+        if row["kind"] == kind:
+            cells = [
+                Cell(level_at(row["median"], run.levels(kind))),
+                Cell(percent(row["success"])),
+                Cell(f"{row['queries']:,.4g}"),
+                Cell(percent(rounded[row["model"]])),
+                Cell(", ".join(row["flags"]) or NONE),
+            ]
+            table.rows.append((row["model"], cells))
+    return table
+
+
+def worst(run: "Run") -> Table | None:
+    """Return the accuracy over the worst of the run's attacks, None where it has but one."""
+    if len(run.kinds) < 2:
+        return None
+    from blrobust import attack_results
+
+    frame = attack_results.worst_case(run)
+    table = Table(["attacks", *run.models])
+    for (norm, level), rows in frame.groupby(["norm", "level"], sort=False, dropna=False):
+        first = rows.iloc[0]
+        what = "all, each at its last strength" if norm == "any" else f"{norm} at {level:.4g}"
+        by_model = {row["model"]: row for row in rows.to_dict("records")}
+        cells = [
+            Cell(percent(row["accuracy"]), span(row["ci_low"], row["ci_high"]))
+            if (row := by_model.get(model))
+            else Cell(NONE)
+            for model in run.models
+        ]
+        table.rows.append((f"{what} ({first['attacks']})", cells))
+    return table if table.rows else None
+
+
+def sign(run: "Run", kind: str) -> str | None:
+    """Return what an attack by gradients says of the most compressed model, against what was published.
+
+    Band-limited convolutions return true gradients, and the published ones do not help against such
+    attacks (paper section 4.3): fft85 minus fp32 is negative there.
+    """
+    from blrobust.attacks.table import ATTACKS
+
+    cards = results.cards(run)
+    limited = [model for model in run.models if cards[model]["effective_compression"] > 0]
+    entry = ATTACKS.get(kind)
+    baseline = results.BASELINE
+    if entry is None or not entry.gradients or baseline not in run.models or not limited:
+        return None
+    most = max(limited, key=lambda model: float(cards[model]["effective_compression"]))
+    ours, theirs = (results.outcomes(run, model, kind) for model in (most, baseline))
+    levels = [level for level in ours if level > 0 and level in theirs]
+    if not levels:
+        return None
+    difference = float(np.mean([ours[level].mean() - theirs[level].mean() for level in levels]))
+    said = f"Under this attack by gradients {most} minus {baseline} is {points(difference)} points on average"
+    if round(difference, 3) <= 0:
+        return f"{said}: as published, band limits do not help against gradients."
+    return (
+        f"{said}, where the published difference is negative: a surprise. Before it is believed, gradients "
+        "that hide, too few steps and chance on so few images must be ruled out."
+    )
+
+
+def _by_model(run: "Run", kind: str) -> dict[str, float]:
+    """The share of the last level's adversarial inputs that survive rounding, by model."""
+    frame = results.table(run)
+    last = frame[(frame.kind == kind) & (frame.level == run.levels(kind)[-1])]
+    return dict(zip(last.model, last.survives_rounding, strict=True))
