@@ -30,7 +30,7 @@ class Ball(ABC):
 
     @abstractmethod
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """The perturbation scaled down, where it is too large, to the ball's edge."""
+        """A perturbation of the ball, projected onto a linear subspace, scaled down into the ball again."""
 
 
 class LinfBall(Ball):
@@ -77,8 +77,8 @@ class L2Ball(Ball):
         return delta * (epsilon / _norm(delta)).clamp(max=1)
 
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """The projection, which scales."""
-        return self.project(delta, epsilon)
+        """As it is: such a projection lengthens no perturbation."""
+        return delta
 
 
 def _norm(delta: Tensor) -> Tensor:

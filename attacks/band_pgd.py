@@ -8,11 +8,11 @@ from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
 from foolbox.distances import Distance
 from foolbox.models.base import Model
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from blrobust import draws
 from blrobust.attacks import band
 from blrobust.attacks.ball import BALLS, check_norm
-from blrobust.attacks.losses import cross_entropy
 from blrobust.attacks.problem import Problem, check_counts
 
 T = TypeVar("T")
@@ -98,7 +98,8 @@ class BandPGD(FixedEpsilonAttack):
                 samples=places,
                 device=origin.device,
             )
-            x = project(origin + ball.start(numbers.view_as(origin), epsilon))
+            start = within(ball.start(numbers.view_as(origin), epsilon))
+            x = problem.clip(origin + ball.shrink(start, epsilon))
         stepsize = self.rel_stepsize * epsilon * (-1 if problem.targeted else 1)
         for _ in range(self.steps):
             x = project(x + stepsize * ball.steepest(within(_gradient(problem, x))))
@@ -116,6 +117,6 @@ class BandPGD(FixedEpsilonAttack):
 def _gradient(problem: Problem, x: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        loss = cross_entropy(problem.model(x), problem.classes).sum()
+        loss = cross_entropy(problem.model(x), problem.classes, reduction="none").sum()
         (gradient,) = torch.autograd.grad(loss, x)
     return gradient

@@ -2,12 +2,16 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy as torch_cross_entropy
+from torch.nn.functional import softplus
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log softmax(z)_y: its gradient vanishes where the network is sure."""
-    return torch_cross_entropy(logits, labels, reduction="none")
+    """-log softmax(z)_y, as log(1 + exp(-log-odds)).
+
+    Written with the softmax, where the network is sure the loss rounds to 0 and the label's part of
+    the gradient, softmax(z)_y - 1, too, and the rest points elsewhere.
+    """
+    return softplus(-log_odds(logits, labels))
 
 
 def logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
