@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blrobust.attacks.target import PIXELS, Counted
 from blrobust.perturbation import predict
 
 IMAGES = 64  # asked about, at most
@@ -59,10 +60,10 @@ def flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
 
 
 def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """The largest entry of the loss's gradient on each image, float32 (m,); 0 where there is no gradient."""
+    """The largest entry of the loss's gradient on each image, float32 (m,), as attacks see it; 0 for none."""
     with torch.enable_grad():
         inputs = images.clone().requires_grad_()
-        logits = model(inputs).float()
+        logits = Counted(model, PIXELS)(inputs)
         if not logits.requires_grad:
             return torch.zeros_like(images[:, 0, 0, 0])
         (gradient,) = torch.autograd.grad(

@@ -1,0 +1,88 @@
+"""Each flag fires on a model planted to deserve it, and none on plain ones."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from blrobust import datasets, zoo
+from blrobust.attacks import flags as module
+from blrobust.attacks.flags import flags
+from blrobust.device import resolve
+
+
+class Linear(nn.Module):
+    """Logits of two fixed weights; ``change`` is done to them."""
+
+    def __init__(self, change=lambda logits: logits, scale=1.0):
+        super().__init__()
+        source = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(scale * torch.randn(3, 3 * 4 * 4, generator=source))
+        self.change = change
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.change((pixels - 0.5).flatten(1) @ self.weight.T)
+
+
+class Random(Linear):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return super().forward(pixels) + 1e-4 * torch.rand(len(pixels), 3)
+
+
+class Descends(Linear):
+    """Takes a step down before it answers."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        with torch.enable_grad():
+            moved = pixels.detach().clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(super().forward(moved).square().sum(), moved)
+        return super().forward(pixels - 1e-3 * gradient)
+
+
+class Hidden(Linear):
+    """Rounds its input to black and white: right gradients are zero."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return super().forward(pixels.round().detach() + 0 * pixels)
+
+
+PLANTED = {
+    module.RANDOM: Random(),
+    module.OPTIMISES: Descends(),
+    module.SOFTMAX: Linear(lambda logits: logits.softmax(1)),
+    module.ZERO: Hidden(),
+    module.VANISHING: Linear(scale=1e4),
+}
+
+
+def ask(model: nn.Module) -> list[str]:
+    images = torch.rand(40, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    return flags(model, images, labels)
+
+
+@pytest.mark.parametrize("flag", PLANTED)
+def test_a_flag_fires_where_it_is_deserved(flag: str) -> None:
+    assert ask(PLANTED[flag]) == [flag]
+
+
+def test_a_plain_model_has_none() -> None:
+    assert ask(Linear()) == []
+    assert ask(Linear(lambda logits: -logits)) == []
+
+
+def test_a_model_that_is_always_wrong_is_not_asked() -> None:
+    images = torch.rand(4, 3, 4, 4)
+    assert flags(Hidden(), images, torch.full((4,), 9)) == []
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16", "bf16", "fft85"])
+def test_the_bundled_models_have_none(name: str) -> None:
+    from blrobust import model_names
+
+    data = datasets.load("cifar10-sample").take(16)
+    (parsed,) = model_names.parse_names(name)
+    model = zoo.load(parsed, arch="resnet20", dataset=data, device=resolve("cpu"))
+    pixels = data.pixels(slice(0, 16), torch.device("cpu"))
+    assert flags(model.module, pixels, data.labels) == []
