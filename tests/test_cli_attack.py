@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import stand_in
 import torch
+from safetensors.torch import load_file
 
+from blrobust import attack_results, zoo
 from blrobust.attacks.guard import Reason
 from blrobust.cli import main, options
 from blrobust.store import Run
@@ -145,3 +147,110 @@ def test_too_many_pixels_name_those_there_are(
     message = failure(capsys, "--kind", "pixel")  # the default grid is for larger images
     assert "strength 50" in message
     assert "36" in message
+
+
+# Several attacks in one run
+
+
+def several(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["attack", *arguments])
+    assert exit_.value.code == 0
+
+
+def test_several_attacks_share_a_run_and_a_worst_case(
+    loaded: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = "fgsm,pgd-linf,deepfool-linf"
+    several("--kind", kinds, "--limit", "12", "--set", "steps=3", "--out", "run")
+    told = capsys.readouterr().out
+    assert all(f"{kind}, pixel space" in told for kind in kinds.split(","))
+    assert "worst case of the 3 attacks" in told
+    with Run.open(tmp_path / "run") as run:
+        assert run.kinds == kinds.split(",")
+        assert run.config["kinds"]["pgd-linf"]["parameters"]["steps"] == 3
+        frame = attack_results.worst_case(run)
+        for model in run.models:
+            right = [run.correct(model, kind, run.levels(kind)[-1])[0] for kind in run.kinds]
+            everything = frame[(frame.norm == "any") & (frame.model == model)].accuracy.item()
+            assert everything == np.logical_and.reduce(right).mean()
+            level = run.levels("fgsm")[-1]  # 8/255
+            at = [run.correct(model, kind, level)[0] for kind in run.kinds]
+            shared = frame[(frame.norm == "Linf") & (frame.model == model) & (frame.level == level)]
+            assert shared.accuracy.item() == np.logical_and.reduce(at).mean()
+            assert shared.attacks.item() == 3
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Accuracy under 3 attacks" in page
+    assert "Worst case" in page
+
+
+def test_one_search_is_the_same_at_any_grid(loaded: dict[str, Any], tmp_path: Path) -> None:
+    found = {}
+    for grid in ("0,0.01,1", "1"):
+        several("--kind", "deepfool-l2", "--strength", grid, "--limit", "8", "--out", grid)
+        with Run.open(tmp_path / grid) as run:
+            found[grid] = {model: run.outcome(model, "deepfool-l2", 1.0, 0) for model in run.models}
+    for model, outcome in found["1"].items():
+        np.testing.assert_array_equal(outcome["minimal"], found["0,0.01,1"][model]["minimal"])
+
+
+def test_adversarials_are_kept_with_their_places(loaded: dict[str, Any], tmp_path: Path) -> None:
+    several("--kind", "pixel", "--strength", "18", "--limit", "20", "--save-adversarials", "--out", "run")
+    data = stand_in.dataset(250, channels=3).take(20)
+    clean = data.pixels(slice(0, 20), torch.device("cpu"))
+    with Run.open(tmp_path / "run") as run:
+        for model in run.models:
+            kept = load_file(tmp_path / "run" / "adversarials" / "pixel" / model / "18-0.safetensors")
+            success = run.outcome(model, "pixel", 18, 0)["success"]
+            assert kept["indices"].tolist() == np.flatnonzero(success).tolist()
+            changed = (kept["pixels"] != clean[kept["indices"]]).any(1).flatten(1).sum(1)
+            assert (changed > 0).all()
+            assert (changed <= 18).all()
+
+
+def test_what_a_source_gives_away_is_tried_on_all(
+    loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, other = (stand_in.model(name, seed=seed, channels=3) for name, seed in (("a", 1), ("b", 2)))
+    monkeypatch.setattr(zoo, "load", lambda name, **_: source)
+    several("--kind", "fgsm", "--strength", "0.02", "--limit", "40", "--source", "fp32", "--out", "run")
+    data = stand_in.dataset(250, channels=3).take(40)
+    pixels = data.pixels(slice(0, 40), torch.device("cpu")).requires_grad_()
+    logits = source.module(pixels)
+    torch.nn.functional.cross_entropy(logits, data.labels, reduction="sum").backward()
+    moved = (pixels + 0.02 * pixels.grad.sign()).clamp(0, 1).detach()
+    attacked = logits.argmax(1) == data.labels
+    moved = torch.where(attacked.view(-1, 1, 1, 1), moved, pixels.detach())
+    with Run.open(tmp_path / "run") as run:
+        assert run.config["source"]["label"] == "a"
+        for model in (source, other):
+            wanted = model.module(moved).argmax(1).numpy()
+            np.testing.assert_array_equal(run.outcome(model.label, "fgsm", 0.02, 0)["prediction"], wanted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("--kind fgsm,pgd-l2 --strength 0:1", "'0:1'"),
+        ("--kind fgsm --target 1", "targeted"),
+        ("--kind suite:nothing", "suite:quick"),
+        ("--kind fgsm --set speed=3", "speed"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(
+    arguments: str, named: str, loaded: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert named in failure(capsys, *arguments.split())
+
+
+def test_the_table_of_attacks(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["attacks", "pgd*"])
+    assert exit_.value.code == 0
+    told = capsys.readouterr().out
+    assert "pgd-linf" in told
+    assert "Madry et al. 2018" in told
+    assert "pixel " not in told
+    with pytest.raises(SystemExit) as exit_:
+        main(["attacks", "none*"])
+    assert exit_.value.code == 2
