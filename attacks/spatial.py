@@ -17,7 +17,7 @@ from blrobust.errors import UserError
 
 T = TypeVar("T")
 
-ROTATION, TRANSLATION = 30.0, 3.0  # degrees and pixels of Engstrom et al. 2019, for images of 32 pixels
+LIMITS = 30.0, 3.0  # degrees and pixels of Engstrom et al. 2019, for images of 32 pixels
 
 
 def check_limit(strength: float, shape: tuple[int, ...]) -> None:
@@ -50,21 +50,21 @@ class _Moves(FixedEpsilonAttack, ABC):
     """Tries moves in order; what comes in from outside is 0, or the bound nearest to it."""
 
     distance = Unmeasured()
+    limits: tuple[float, float]
+    """Degrees and pixels at strength 1."""
 
-    def _search(
-        self, model: Model, inputs: T, criterion: Any, moves: Tensor, limits: tuple[float, float]
-    ) -> T:
+    def _search(self, model: Model, inputs: T, criterion: Any, moves: Tensor, *, epsilon: float) -> T:
         """Images moved by the first of ``moves`` that fools the model, or as they were.
 
-        ``moves`` (m or 1, k, 3) are degrees, right and down as shares of the ``limits`` in degrees
-        and in pixels.
+        ``moves`` (m or 1, k, 3) are degrees, right and down as shares of their limits.
         """
         images, restore = opened(inputs, model)
-        check_limit(max(limits, key=abs), images.shape[1:])
+        check_limit(epsilon, images.shape[1:])
         lower, upper = model.bounds
         fill = min(max(0.0, lower), upper)
-        scale = images.new_tensor([limits[0], limits[1], limits[1]])
-        scaled = (moves.to(images.device) * scale).to(images.dtype).expand(len(images), -1, -1)
+        degrees, pixels = self.limits
+        scale = torch.tensor([degrees, pixels, pixels], dtype=torch.float64) * epsilon
+        scaled = (moves * scale).to(images).expand(len(images), -1, -1)
 
         def make(rows: Tensor, places: Tensor) -> Tensor:
             chosen = scaled[rows][:, places].flatten(0, 1)  # (n * k, 3)
@@ -83,10 +83,6 @@ class _GridMoves(_Moves):
     def _grid(self) -> tuple[int, int]:
         """Numbers of angles and of shifts along each axis."""
 
-    @abstractmethod
-    def _limits(self, epsilon: float) -> tuple[float, float]:
-        """Limits in degrees and in pixels."""
-
     def run(self, model: Model, inputs: T, criterion: Any, *, epsilon: float, **kwargs: Any) -> T:
         """Images (batch, C, H, W), moved by the first of the grid that fools the model, or as they were.
 
@@ -96,7 +92,7 @@ class _GridMoves(_Moves):
         raise_if_kwargs(kwargs)
         angles, shifts = (_line(count) for count in self._grid())
         moves = torch.cartesian_prod(angles, shifts, shifts).unsqueeze(0)
-        return self._search(model, inputs, criterion, moves, self._limits(epsilon))
+        return self._search(model, inputs, criterion, moves, epsilon=epsilon)
 
 
 def _line(count: int) -> Tensor:
@@ -116,6 +112,8 @@ class RotationAttack(_GridMoves):
     Engstrom et al. 2019, section 3.
     """
 
+    limits = (1.0, 0.0)
+
     def __init__(self, *, angles: int = 31) -> None:
         self.angles = _counted("angles", angles)
 
@@ -125,15 +123,14 @@ class RotationAttack(_GridMoves):
     def _grid(self) -> tuple[int, int]:
         return self.angles, 1
 
-    def _limits(self, epsilon: float) -> tuple[float, float]:
-        return epsilon, 0.0
-
 
 class TranslationAttack(_GridMoves):
     """Shift along both axes by ``shifts`` even steps from -``epsilon`` to ``epsilon`` pixels.
 
     Engstrom et al. 2019, section 3.
     """
+
+    limits = (0.0, 1.0)
 
     def __init__(self, *, shifts: int = 5) -> None:
         self.shifts = _counted("shifts", shifts)
@@ -144,9 +141,6 @@ class TranslationAttack(_GridMoves):
     def _grid(self) -> tuple[int, int]:
         return 1, self.shifts
 
-    def _limits(self, epsilon: float) -> tuple[float, float]:
-        return 0.0, epsilon
-
 
 class SpatialAttack(_GridMoves):
     """Turn and shift at once, over a grid (Engstrom et al. 2019, section 3, "grid search").
@@ -155,6 +149,8 @@ class SpatialAttack(_GridMoves):
     pixels by half the side instead of half the distance between the outermost pixels: its shifts
     by whole pixels blur.
     """
+
+    limits = LIMITS
 
     def __init__(self, *, angles: int = 5, shifts: int = 5) -> None:
         self.angles = _counted("angles", angles)
@@ -166,9 +162,6 @@ class SpatialAttack(_GridMoves):
     def _grid(self) -> tuple[int, int]:
         return self.angles, self.shifts
 
-    def _limits(self, epsilon: float) -> tuple[float, float]:
-        return ROTATION * epsilon, TRANSLATION * epsilon
-
 
 class RandomSpatialAttack(_Moves):
     """Turn and shift by ``tries`` random moves (Engstrom et al. 2019, section 3, "worst-of-k").
@@ -176,6 +169,8 @@ class RandomSpatialAttack(_Moves):
     ``epsilon`` is the share of the paper's limits, 30 degrees and 3 pixels; the moves are uniform
     within, belong to the sample, and scale with the limits.
     """
+
+    limits = LIMITS
 
     def __init__(self, *, tries: int = 10, seed: int = 0) -> None:
         self.tries = _counted("tries", tries)
@@ -211,4 +206,4 @@ class RandomSpatialAttack(_Moves):
             device=torch.device("cpu"),
         )
         moves = numbers.view(-1, self.tries, 3).double() * 2 - 1
-        return self._search(model, inputs, criterion, moves, (ROTATION * epsilon, TRANSLATION * epsilon))
+        return self._search(model, inputs, criterion, moves, epsilon=epsilon)

@@ -79,6 +79,9 @@ class BlendedUniformAttack(MinimizationAttack):
     distance = l2
 
     def __init__(self, *, directions: int = DIRECTIONS, steps: int = 1000, seed: int = 0) -> None:
+        for name, value in (("directions", directions), ("steps", steps)):
+            if value < 1:
+                raise ValueError(f"{name} = {value}; legal: at least 1")
         self.directions = directions
         self.steps = steps
         self.seed = seed
