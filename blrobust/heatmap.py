@@ -1,0 +1,242 @@
+"""The Fourier heat map: how often is a network wrong when one frequency is added to its images?
+
+Yin et al. 2019, "A Fourier perspective on model robustness in computer vision", section 2.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from blrobust import __version__, atomic, draws, terminal
+from blrobust.datasets import Dataset
+from blrobust.device import describe, full_precision
+from blrobust.errors import UserError
+from blrobust.ledger import Ledger
+from blrobust.perturbation import predict
+from blrobust.provenance import new_record
+from blrobust.statistics import wilson
+from blrobust.zoo import Model
+
+RESULTS, REPORT = "heatmap.csv", "heatmap.html"
+
+Frequency = tuple[int, int]
+
+
+def axis_frequencies(size: int) -> range:
+    """The signed frequencies of a centred map of ``size``: -15..15 for 31, -16..15 for 32."""
+    return range(-(size // 2), size - size // 2)
+
+
+def canonical(row: int, column: int, *, height: int, width: int) -> Frequency:
+    """The one of (row, column) and (-row, -column), modulo the image, that stands for both."""
+    return min((row % height, column % width), (-row % height, -column % width))
+
+
+def distinct(size: int, *, height: int, width: int) -> list[Frequency]:
+    """The basis vectors of a map, each once: 481 for 31 x 31 of 32 x 32 pixels, 514 for all."""
+    axis = axis_frequencies(size)
+    return sorted({canonical(k, l_, height=height, width=width) for k in axis for l_ in axis})
+
+
+def check_size(size: int | None, *, height: int, width: int) -> int:
+    """``size``, by default the largest odd one; raises ``UserError`` beyond the images."""
+    most = min(height, width)
+    if size is None:
+        return most - 1 + most % 2
+    if not 1 <= size <= most:
+        raise UserError(f"--size {size}: images of {height} x {width} have maps of size 1 to {most}")
+    return size
+
+
+def basis(frequencies: Sequence[Frequency], *, height: int, width: int) -> Tensor:
+    """U_kl = cos(2 pi (k y / H + l x / W)), scaled to L2 norm 1: float32 (len(frequencies), H, W).
+
+    Its transform is zero but at (k, l) and (-k, -l), as the paper asks; which phase is not said there.
+    """
+    y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
+    steps = torch.stack([(k * y * width + l_ * x * height) % (height * width) for k, l_ in frequencies])
+    waves = torch.cos(steps.double() * (2 * math.pi / (height * width)))
+    return (waves / waves.square().sum((1, 2), keepdim=True).sqrt()).float()
+
+
+def signs(
+    frequencies: Sequence[Frequency], *, shape: tuple[int, int, int], seed: int, samples: range
+) -> Tensor:
+    """Fair coins for each sample, frequency and channel: int8 (len(samples), len(frequencies), C).
+
+    A frequency keeps its coins whichever others are measured; ``shape`` is (C, H, W).
+    """
+    channels, height, width = shape
+    places = torch.tensor([k * width + l_ for k, l_ in frequencies])
+    coins = []
+    for sample in samples:
+        numbers = draws.uniforms(
+            channels * height * width,
+            stream=draws.BASIS,
+            seed=seed,
+            draw=0,
+            samples=range(sample, sample + 1),
+            device=torch.device("cpu"),
+        )
+        heads = numbers.view(height * width, channels)[places] < 0.5
+        coins.append(heads.to(torch.int8) * 2 - 1)
+    return torch.stack(coins)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The images to perturb: pixels (n, C, H, W), labels (n,), coins (n, frequencies, C), on a device."""
+
+    pixels: Tensor
+    labels: Tensor
+    coins: Tensor
+    waves: Tensor  # (frequencies, H, W)
+    norm: float
+
+
+@torch.inference_mode()
+def errors(model: nn.Module, subject: Subject, places: range, *, batch_size: int) -> list[int]:
+    """How many images the model gets wrong under each of the frequencies at ``places``.
+
+    x + r v U_kl in every channel with its own sign r, clipped to [0, 1], v = ``norm``. At most
+    ``batch_size`` images at once, one at least.
+    """
+    waves = subject.norm * subject.waves[places.start : places.stop, None, None]  # (f, 1, 1, H, W)
+    wrong = torch.zeros(len(places), dtype=torch.int64, device=subject.labels.device)
+    step = max(1, batch_size // len(places))
+    for first in range(0, len(subject.labels), step):
+        rows = slice(first, first + step)
+        labels = subject.labels[rows]
+        coins = subject.coins[rows, places.start : places.stop].float()  # (m, f, C)
+        added = coins.transpose(0, 1)[..., None, None] * waves  # (f, m, C, H, W)
+        perturbed = added.add_(subject.pixels[rows]).clamp_(0, 1).flatten(0, 1)
+        wrong += (predict(model, perturbed).view(len(places), -1) != labels).sum(1)
+    result: list[int] = wrong.tolist()
+    return result
+
+
+@torch.inference_mode()
+def clean_errors(model: nn.Module, subject: Subject, *, batch_size: int) -> int:
+    """How many images the model gets wrong as they are."""
+    pieces = zip(*(torch.split(t, batch_size) for t in (subject.pixels, subject.labels)), strict=True)
+    return sum(int((predict(model, pixels) != labels).sum()) for pixels, labels in pieces)
+
+
+def execute(
+    *,
+    models: Sequence[Model],
+    dataset: Dataset,
+    size: int | None,
+    norm: float,
+    seed: int,
+    arch: str,
+    device: torch.device,
+    batch_size: int,
+    out: Path | None = None,
+) -> tuple[Path, pd.DataFrame]:
+    """Measure what is not done yet, write heatmap.csv and heatmap.html; returns the folder and `table`.
+
+    Every piece that is done is on the disk, so a stopped measurement goes on where it stopped.
+    Raises ``UserError`` for a size beyond the images and where the device has too little memory.
+    """
+    channels, height, width = dataset.images.shape[1:]
+    size = check_size(size, height=height, width=width)
+    config = {
+        "version": __version__,
+        "command": "heatmap",
+        "size": size,
+        "norm": norm,
+        "seed": seed,
+        "arch": arch,
+        "batch_size": batch_size,  # the last bits of a network's sums depend on it
+        "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
+        "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
+        "device": device.type,
+    }
+    cards = [model.card for model in models]
+    record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=batch_size)
+    record["dataset"]["shape"] = [channels, height, width]
+    ledger = Ledger(out, record)
+    frequencies = distinct(size, height=height, width=width)
+    if ledger.record["finished"] is None:
+        coins = signs(frequencies, shape=(channels, height, width), seed=seed, samples=range(len(dataset)))
+        subject = Subject(
+            pixels=dataset.pixels(slice(None), device),
+            labels=dataset.labels.to(device),
+            coins=coins.to(device),
+            waves=basis(frequencies, height=height, width=width).to(device),
+            norm=norm,
+        )
+        try:
+            with full_precision():
+                _measure(ledger, models, subject, batch_size=batch_size)
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"{device} has too little memory, lower --batch-size: {error}") from error
+    frame = table(ledger)
+    atomic.write_text(ledger.folder / RESULTS, frame.to_csv(index=False, lineterminator="\n"))
+    ledger.finish()
+    from blrobust.reports import heatmap as report  # seaborn takes a second to import
+
+    report.render(ledger, frame, ledger.folder / REPORT)
+    return ledger.folder, frame
+
+
+def _measure(ledger: Ledger, models: Sequence[Model], subject: Subject, *, batch_size: int) -> None:
+    """Go through the models and the frequencies, as many at once as fill ``batch_size``."""
+    n, count = len(subject.labels), len(subject.waves)
+    at_once = min(count, max(1, batch_size // n))
+    pieces = [range(first, min(first + at_once, count)) for first in range(0, count, at_once)]
+    done = sum(len(ledger.done.get(model.label, {"wrong": []})["wrong"]) for model in models)
+    with terminal.Meter(images=len(models) * count * n, done=done * n) as meter:
+        for model in models:
+            meter.begin(model.label)
+            state = ledger.done.get(model.label)
+            if state is None:
+                state = {"clean": clean_errors(model.module, subject, batch_size=batch_size), "wrong": []}
+            for places in pieces[-(-len(state["wrong"]) // at_once) :]:
+                state["wrong"] += errors(model.module, subject, places, batch_size=batch_size)
+                ledger.put(model.label, state)
+                meter.advance(len(places) * n)
+
+
+def table(ledger: Ledger) -> pd.DataFrame:
+    """One row per model and frequency of the map, both of a pair: what heatmap.csv holds.
+
+    Columns: model, dataset, row, column (signed frequencies), norm, n, errors, error, ci_low, ci_high
+    (Wilson, 95 %), clean_error.
+    """
+    config, data = ledger.record["config"], ledger.record["dataset"]
+    height, width = data["shape"][-2:]
+    axis, n = axis_frequencies(config["size"]), data["n"]
+    place = {f: i for i, f in enumerate(distinct(config["size"], height=height, width=width))}
+    rows = []
+    for model in ledger.record["models"]:
+        state = ledger.done[model["label"]]
+        intervals = {wrong: wilson(wrong / n, n) for wrong in set(state["wrong"])}
+        for k in axis:
+            for l_ in axis:
+                wrong = state["wrong"][place[canonical(k, l_, height=height, width=width)]]
+                cell = (k, l_, config["norm"], n, wrong, *intervals[wrong], state["clean"] / n)
+                rows.append((model["label"], data["name"], *cell))
+    names = ("model", "dataset", "row", "column", "norm", "n", "errors", "error")
+    return pd.DataFrame(rows, columns=[*names, "ci_low", "ci_high", "clean_error"])
+
+
+def rings(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean error of each model over low, middle and high frequencies: thirds of the highest one.
+
+    The frequency of (k, l) is max(|k|, |l|), as a band-limited layer cuts it; (0, 0) is left out.
+    """
+    radius = frame[["row", "column"]].abs().max(axis=1)
+    third = radius.max() / 3
+    ring = (radius > third).astype(int) + (radius > 2 * third).astype(int)
+    waves = frame.assign(ring=ring.map({0: "low", 1: "middle", 2: "high"}))[radius > 0]
+    means = waves.pivot_table(index="model", columns="ring", values="error", sort=False)
+    facts = frame.groupby("model", sort=False).agg(clean=("clean_error", "first"), worst=("error", "max"))
+    mean = waves.groupby("model", sort=False)["error"].mean().rename("mean")
+    return facts.join(mean).join(means.reindex(columns=["low", "middle", "high"]))

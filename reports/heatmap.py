@@ -1,0 +1,79 @@
+"""The page of Fourier heat maps: one map a model, one colour scale."""
+
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib import style
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from blrobust.heatmap import rings
+from blrobust.ledger import Ledger
+from blrobust.reports import sheet, svg
+from blrobust.reports.figures import STYLE
+from blrobust.reports.tables import Cell, Table, percent
+
+COLOURS = "rocket_r"  # seaborn's, light to dark: more error is darker
+SCALE = Normalize(0, 100)
+
+
+def render(ledger: Ledger, frame: pd.DataFrame, destination: Path) -> None:
+    """Write the page of the maps in ``frame`` (``blrobust.heatmap.table``)."""
+    groups = dict(list(frame.groupby("model", sort=False)))
+    maps = {
+        label: _map(group, str(label), prefix=f"map{i}") for i, (label, group) in enumerate(groups.items())
+    }
+    sheet.render("heatmap.html", ledger, destination, maps=maps, scale=_scale(), summary=_summary(frame))
+
+
+def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
+    import seaborn
+
+    grid = 100 * frame.pivot(index="row", columns="column", values="error")
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize=(4.2, 4.0), layout="constrained")
+        axes = figure.subplots()
+        seaborn.heatmap(grid, ax=axes, cmap=COLOURS, norm=SCALE, cbar=False, square=True)
+        axes.collections[0].set_gid("cells")
+        ticks = [f for f in grid.index if f % max(1, 5 * (len(grid) // 20)) == 0]
+        places = [list(grid.index).index(f) + 0.5 for f in ticks]
+        axes.set_xticks(places, [str(f) for f in ticks], rotation=0)
+        axes.set_yticks(places, [str(f) for f in ticks], rotation=0)
+        axes.tick_params(length=2)
+        axes.set(xlabel="waves across the image", ylabel="waves down the image")
+        tips = [
+            f"{row['row']} down, {row['column']} across: {100 * row['error']:.1f} % wrong "
+            f"({100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f})"
+            for row in frame.to_dict("records")
+        ]
+        return svg.element(
+            figure, prefix=prefix, label=f"Heat map of the errors of {label}", tips={"cells": tips}
+        )
+
+
+def _scale() -> Markup:
+    import seaborn  # noqa: F401  registers its colours
+
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize=(4.2, 0.7), layout="constrained")
+        axes = figure.subplots()
+        bar = figure.colorbar(
+            ScalarMappable(SCALE, COLOURS), cax=axes, orientation="horizontal", drawedges=False
+        )
+        bar.set_label("wrong answers in per cent")
+        bar.outline.set_visible(False)
+        return svg.element(figure, prefix="scale", label="Colour scale from 0 to 100 per cent")
+
+
+def _summary(frame: pd.DataFrame) -> Table:
+    result = Table(["model", "clean", "mean", "low", "middle", "high", "worst frequency"])
+    worst = frame.loc[frame.groupby("model", sort=False)["error"].idxmax()].set_index("model")
+    for label, row in rings(frame).iterrows():
+        cells = [Cell(percent(row[name])) for name in ("clean", "mean", "low", "middle", "high")]
+        at = worst.loc[str(label)]
+        result.rows.append(
+            (str(label), [*cells, Cell(percent(row["worst"]), f"({at['row']}, {at['column']})")])
+        )
+    return result

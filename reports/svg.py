@@ -1,0 +1,49 @@
+"""A matplotlib figure as an element of a page: ids of its own, no global style, tool tips as text."""
+
+import io
+from collections.abc import Mapping, Sequence
+from xml.etree import ElementTree
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+SVG = "http://www.w3.org/2000/svg"
+XLINK = "http://www.w3.org/1999/xlink"
+SHAPES = (f"{{{SVG}}}path", f"{{{SVG}}}use")
+
+
+def element(
+    figure: Figure, *, prefix: str, label: str, tips: Mapping[str, Sequence[str]] | None = None
+) -> Markup:
+    """The figure as SVG text. ``prefix`` makes its ids unique in the page, ``label`` is read aloud.
+
+    ``tips`` are texts for the shapes drawn under a gid, in their order; they may hold anything.
+    """
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    root = ElementTree.fromstring(file.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag == f"{{{SVG}}}style" or child.tag.endswith("metadata"):
+                parent.remove(child)  # the style is "*": it would reach into the whole page
+    for node in root.iter():
+        texts = (tips or {}).get(node.get("id", ""), ())
+        shapes = [shape for shape in node.iter() if shape.tag in SHAPES] if texts else []
+        for text, shape in zip(texts, shapes, strict=False):
+            ElementTree.SubElement(shape, f"{{{SVG}}}title").text = text
+        for key, value in list(node.attrib.items()):
+            if key == "id" and node.tag == f"{{{SVG}}}g":
+                del node.attrib[key]
+            elif key == "id":
+                node.set(key, f"{prefix}-{value}")
+            elif value.startswith("url(#"):
+                node.set(key, value.replace("url(#", f"url(#{prefix}-"))
+            elif key == f"{{{XLINK}}}href" and value.startswith("#"):
+                node.set(key, f"#{prefix}-{value[1:]}")
+    for key in ("width", "height"):
+        del root.attrib[key]
+    root.set("role", "img")
+    root.set("aria-label", label)
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
