@@ -1,0 +1,224 @@
+"""How many labels come back when adversarial inputs pass a channel that their maker did not know?
+
+Dziedzic et al. 2019, section 6.2.12: inputs crafted on one network, then low-passed, or given to a
+band-limited network. And the control: the same when the adversary knows of the channel.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from blrobust import __version__, atomic, levels, terminal
+from blrobust.attacks.guard import Guard
+from blrobust.attacks.registry import Entry
+from blrobust.attacks.table import ATTACKS
+from blrobust.channels import Channel
+from blrobust.datasets import Dataset
+from blrobust.device import describe, full_precision
+from blrobust.errors import UserError
+from blrobust.ledger import Ledger
+from blrobust.perturbation import predict
+from blrobust.provenance import new_record
+from blrobust.statistics import wilson
+from blrobust.zoo import Model
+
+RESULTS, REPORT = "recovery.csv", "recovery.html"
+BLOCK = 100  # images attacked at once
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raise ``UserError`` unless every kind is an attack of the table that searches for a failure."""
+    legal = [name for name, entry in ATTACKS.items() if entry.searches]
+    for kind in kinds:
+        if kind not in legal:
+            raise UserError(f"attack {kind!r} cannot be recovered from; legal: {', '.join(legal)}")
+
+
+def strength_of(entry: Entry, given: float | None) -> float:
+    """The strength of an attack: without bound for one that searches for the smallest perturbation.
+
+    Otherwise ``given``, or the third of the table's default strengths: 2/255 in Linf, 0.25 in L2.
+    """
+    if entry.minimal:
+        return math.inf
+    return levels.parse(entry.grid)[2] if given is None else given
+
+
+def craft(
+    guard: Guard, network: torch.nn.Module, pixels: Tensor, labels: Tensor, *, strength: float
+) -> tuple[Tensor, Tensor]:
+    """Adversarial pixels (n, C, H, W), the images themselves where none was found, and bool (n,): found."""
+    crafted, found = [], []
+    for first in range(0, len(labels), BLOCK):
+        rows = slice(first, min(first + BLOCK, len(labels)))
+        (result,) = guard.measure(
+            network,
+            pixels[rows],
+            labels[rows],
+            levels=[strength],
+            draw=0,
+            samples=range(rows.start, rows.stop),
+            keep=True,
+        )
+        crafted.append(result["pixels"])
+        found.append(result["success"])
+    return torch.cat(crafted), torch.cat(found)
+
+
+def lengths(difference: Tensor) -> Tensor:
+    """L2 length (n,) over all pixels and channels, in pixel units of [0, 1]."""
+    result: Tensor = torch.linalg.vector_norm(difference.flatten(1), dim=1)
+    return result
+
+
+@torch.inference_mode()
+def answers(network: torch.nn.Module, pixels: Tensor) -> Tensor:
+    """Predicted classes (n,), block by block."""
+    return torch.cat([predict(network, block) for block in torch.split(pixels, BLOCK)])
+
+
+def recover(
+    channel: Channel,
+    guard: Guard,
+    pixels: Tensor,
+    labels: Tensor,
+    crafted: Tensor,
+    fooled: Tensor,
+    *,
+    strength: float,
+) -> dict[str, Any]:
+    """What one channel wins back, as counts among the ``fooled`` images (n,).
+
+    ``recovered``: right on the crafted input through the channel; ``clean``: right on the image
+    itself through the channel, the most that could come back; ``adaptive``: still right when the
+    attack runs through channel and network. ``distortion`` is the mean L2 distance of what the
+    network sees to the image, ``adaptive_l2`` that of the inputs which such an attack finds.
+    """
+    whole = channel.whole
+    right = answers(whole, crafted) == labels
+    clean = answers(whole, pixels) == labels
+    known, beaten = craft(guard, whole, pixels, labels, strength=strength)
+    with torch.inference_mode():
+        seen = torch.cat([channel.transform(block) for block in torch.split(crafted, BLOCK)])
+    hit = beaten & fooled
+    return {
+        "recovered": int((right & fooled).sum()),
+        "clean": int((clean & fooled).sum()),
+        "adaptive": int((clean & fooled & ~beaten).sum()),
+        "distortion": _mean(lengths(seen - pixels)[fooled]),
+        "adaptive_l2": _mean(lengths(known - pixels)[hit]),
+    }
+
+
+def _mean(values: Tensor) -> float | None:
+    """None where there is nothing to average: JSON has no NaN."""
+    return float(values.mean()) if len(values) > 0 else None
+
+
+def execute(
+    *,
+    source: Model,
+    networks: Sequence[Model],
+    channels: Sequence[Channel],
+    kinds: Sequence[str],
+    strength: float | None,
+    dataset: Dataset,
+    seed: int,
+    arch: str,
+    device: torch.device,
+    out: Path | None = None,
+) -> tuple[Path, pd.DataFrame]:
+    """Measure what is not done yet, write recovery.csv and recovery.html; returns the folder and `table`.
+
+    ``channels`` are the transforms before ``source`` and the ``networks`` that take its place. Every
+    attack and channel that is done is on the disk. Raises ``UserError`` for an unknown attack,
+    two channels of one name and where the device has too little memory.
+    """
+    check_kinds(kinds)
+    names = [channel.name for channel in channels]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two channels are called {name!r}: give other values or another label")
+    strengths = {kind: strength_of(ATTACKS[kind], strength) for kind in kinds}
+    models = list({model.label: model for model in (source, *networks)}.values())
+    config = {
+        "version": __version__,
+        "command": "recover",
+        "source": source.label,
+        "kinds": {kind: None if math.isinf(at) else at for kind, at in strengths.items()},
+        "channels": [[c.kind, c.name, c.effective_compression] for c in channels],
+        "seed": seed,
+        "arch": arch,
+        "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
+        "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
+        "device": device.type,
+    }
+    cards = [model.card for model in models]
+    ledger = Ledger(
+        out, new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=BLOCK)
+    )
+    pixels, labels = dataset.pixels(slice(None), device), dataset.labels.to(device)
+    todo = {k: [c for c in channels if f"{k}/{c.name}" not in ledger.done] for k in kinds}
+    steps = len(kinds) * len(channels) * len(labels)
+    done = steps - sum(map(len, todo.values())) * len(labels)
+    try:
+        with full_precision(), terminal.Meter(images=steps, done=done) as meter:
+            for kind in kinds:
+                if not todo[kind]:
+                    continue
+                meter.begin(kind)
+                guard = Guard(kind, ATTACKS[kind], seed=seed)
+                crafted, fooled = craft(guard, source.module, pixels, labels, strength=strengths[kind])
+                right = answers(source.module, pixels) == labels
+                ledger.put(kind, {"right": int(right.sum()), "fooled": int(fooled.sum())})
+                for channel in todo[kind]:
+                    meter.begin(f"{kind}, {channel.name}")
+                    found = recover(channel, guard, pixels, labels, crafted, fooled, strength=strengths[kind])
+                    ledger.put(f"{kind}/{channel.name}", found)
+                    meter.advance(len(labels))
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{device} has too little memory: {error}") from error
+    frame = table(ledger)
+    atomic.write_text(ledger.folder / RESULTS, frame.to_csv(index=False, lineterminator="\n"))
+    ledger.finish()
+    from blrobust.reports import recovery as report  # seaborn takes a second to import
+
+    report.render(ledger, frame, ledger.folder / REPORT)
+    return ledger.folder, frame
+
+
+def table(ledger: Ledger) -> pd.DataFrame:
+    """One row per attack and channel: what recovery.csv holds.
+
+    Columns: attack, strength, source, kind and channel, effective_compression, n, right (source, clean),
+    fooled, then of the fooled: recovered, clean, adaptive (counts), recovered_share with ci_low and
+    ci_high (Wilson, 95 %), and distortion, adaptive_l2.
+    """
+    config, rows = ledger.record["config"], []
+    for attack, strength in config["kinds"].items():
+        for kind, channel, compression in config["channels"]:
+            found, base = ledger.done[f"{attack}/{channel}"], ledger.done[attack]
+            n = base["fooled"]
+            share = wilson(found["recovered"] / n, n) if n else (math.nan,) * 3
+            rows.append(
+                {
+                    "attack": attack,
+                    "strength": strength,
+                    "source": config["source"],
+                    "kind": kind,
+                    "channel": channel,
+                    "effective_compression": compression,
+                    "n": ledger.record["dataset"]["n"],
+                    **base,
+                    **{name: found[name] for name in ("recovered", "clean", "adaptive")},
+                    **dict(zip(("recovered_share", "ci_low", "ci_high"), share, strict=True)),
+                    "distortion": found["distortion"],
+                    "adaptive_l2": found["adaptive_l2"],
+                }
+            )
+    return pd.DataFrame(rows).astype({"distortion": float, "adaptive_l2": float, "strength": float})

@@ -1,0 +1,150 @@
+"""The page of recovered labels: one figure and one table an attack."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib import style
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from blrobust.ledger import Ledger
+from blrobust.reports import published, sheet, svg
+from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
+from blrobust.reports.tables import NONE, Cell, Table, percent, span
+
+SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
+CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> published channel
+
+
+def render(ledger: Ledger, frame: pd.DataFrame, destination: Path) -> None:
+    """Write the page of the rows in ``frame`` (``blrobust.recovery.table``)."""
+    data = ledger.record["dataset"]["name"]
+    sections = [
+        _section(str(attack), rows, dataset=data, prefix=f"figure{number}")
+        for number, (attack, rows) in enumerate(frame.groupby("attack", sort=False))
+    ]
+    sheet.render("recovery.html", ledger, destination, sections=sections, published_label=published.LABEL)
+
+
+def facts(rows: pd.DataFrame) -> str:
+    """One line about an attack: how strong, how many were right, how many were fooled."""
+    row = rows.iloc[0]
+    at = "smallest perturbation" if np.isnan(row.strength) else f"strength {row.strength:.4g}"
+    return (
+        f"{row.attack}, {at}: {row.source} gets {row.right} of {row.n} images right, "
+        f"and the attack fools it on {row.fooled}"
+    )
+
+
+def share(count: int, of: int) -> str:
+    """A count and its share, a dash where there is nothing to share."""
+    return f"{count} ({count / of:.0%})" if of else "-"
+
+
+def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:
+    """The published L2_distortion and recovered_acc (per cent); empty where the settings differ."""
+    source = files("blrobust.reports") / "reference" / "label_recovery.csv"
+    with source.open() as file:
+        frame = pd.read_csv(file)
+    if dataset not in published.DATASETS:
+        return frame.iloc[:0]
+    wanted = (frame.setting == SETTINGS.get(attack)) & (frame.channel == CHANNELS.get(kind))
+    return frame[wanted & (frame.L2_distortion > 0)].sort_values("L2_distortion")
+
+
+def _section(attack: str, rows: pd.DataFrame, *, dataset: str, prefix: str) -> dict[str, Any]:
+    dashed = {kind: points(attack, kind, dataset=dataset) for kind in rows.kind.unique()}
+    colours = dict(zip(rows.kind.unique(), COLOURS[1:], strict=False))
+    legend = [(kind, colours[kind], False) for kind in colours]
+    legend += [(f"{kind}, {published.LABEL}", colours[kind], True) for kind in colours if len(dashed[kind])]
+    return {
+        "attack": attack,
+        "facts": f"{facts(rows)}.",
+        "figure": _figure(attack, rows, dashed, colours, prefix=prefix),
+        "legend": legend,
+        "published": any(len(found) for found in dashed.values()),
+        "table": _table(rows),
+    }
+
+
+def _figure(
+    attack: str,
+    rows: pd.DataFrame,
+    dashed: dict[str, pd.DataFrame],
+    colours: dict[str, str],
+    *,
+    prefix: str,
+) -> Markup:
+    import seaborn
+
+    with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
+        figure = Figure(figsize=(7.4, 4.2), layout="constrained")
+        axes = figure.subplots()
+        tips: dict[str, list[str]] = {}
+        for (kind, group), marker in zip(rows.groupby("kind", sort=False), MARKERS, strict=False):
+            group = group.sort_values("distortion")
+            old = dashed[str(kind)]
+            axes.plot(
+                old.L2_distortion,
+                old.recovered_acc,
+                color=colours[str(kind)],
+                linestyle=(0, PUBLISHED),
+                linewidth=PUBLISHED_LINE,
+            )
+            y = 100 * group.recovered_share
+            axes.vlines(
+                group.distortion, 100 * group.ci_low, 100 * group.ci_high, color=colours[str(kind)], alpha=0.4
+            )
+            (line,) = axes.plot(
+                group.distortion,
+                y,
+                color=colours[str(kind)],
+                marker=marker,
+                linewidth=0 if kind == "network" else LINE,
+                markersize=6.5,
+                markeredgecolor="white",
+                markeredgewidth=0.8,
+                clip_on=False,
+            )
+            line.set_gid(f"points-{len(tips)}")
+            tips[f"points-{len(tips)}"] = [
+                f"{row['channel']}: {row['recovered']} of {row['fooled']} back, L2 {row['distortion']:.2f}"
+                for row in group.to_dict("records")
+            ]
+        axes.set_xscale("log")
+        axes.set(xlabel="mean L2 distance between image and what the network sees (log scale)", ylim=(0, 100))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_formatter("{x:.0f} %")
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        return svg.element(
+            figure,
+            prefix=prefix,
+            label=f"Labels recovered from {attack}; numbers are in the table",
+            tips=tips,
+        )
+
+
+def _table(rows: pd.DataFrame) -> Table:
+    result = Table(
+        ["channel", "dropped in fact", "distortion", "labels back", "clean", "adaptive", "adaptive distance"]
+    )
+    for row in rows.to_dict("records"):
+        of = max(1, row["fooled"])
+        dropped = row["effective_compression"]
+        cells = [
+            Cell(NONE if pd.isna(dropped) else percent(dropped)),
+            Cell(NONE if pd.isna(row["distortion"]) else f"{row['distortion']:.2f}"),
+            Cell(percent(row["recovered_share"]), span(row["ci_low"], row["ci_high"])),
+            Cell(percent(row["clean"] / of)),
+            Cell(percent(row["adaptive"] / of)),
+            Cell(NONE if pd.isna(row["adaptive_l2"]) else f"{row['adaptive_l2']:.2f}"),
+        ]
+        result.rows.append((row["channel"], cells))
+    return result
