@@ -120,7 +120,7 @@ class LocalSearchAttack(FixedEpsilonAttack):
         if goal.targeted:
             raise ValueError("local search leaves a class and takes no target")
         count = check_pixels(epsilon, images.shape[1:])
-        batch, _, height, width = images.shape
+        batch, channels, height, width = images.shape
         sources = [
             draws.generator(stream=draws.LOCAL_SEARCH, seed=self.seed, draw=draw, sample=sample)
             for sample in (range(batch) if samples is None else samples)
@@ -137,16 +137,18 @@ class LocalSearchAttack(FixedEpsilonAttack):
             limit = min(self.candidates, least if turn == 0 else height * width)
             pixels = keys.argsort(dim=1, stable=True)[:, :limit]  # (n, limit), candidates first
             valid = near[rows].gather(1, pixels)
-            centred = (best[rows] - middle) / span
             row, column = valid.nonzero(as_tuple=True)
-            probes = self._probes(centred, row, pixels[row, column]) * span + middle
+            pixel = pixels[row, column].view(-1, 1, 1).expand(-1, channels, 1)
+            probes = best[rows[row]].flatten(2)
+            outside = middle + self.p * span * (probes.gather(2, pixel) - middle).sign()
+            probes = probes.scatter_(2, pixel, outside).view(-1, channels, height, width)
             loss = goal[rows[row]].log_odds(ask(model, probes))
             scores = loss.new_full(pixels.shape, torch.inf)
             scores[row, column] = loss
             order = scores.argsort(dim=1, stable=True)[:, :count]
             chosen = torch.zeros_like(near[rows]).scatter_(1, pixels.gather(1, order), valid.gather(1, order))
             grid = chosen.view(-1, 1, height, width)
-            moved = (self._wrapped(centred) * span + middle).clamp(lower, upper)
+            moved = (middle + span * self._wrapped((best[rows] - middle) / span)).clamp(lower, upper)
             best[rows] = torch.where(grid, moved, best[rows])
             square = functional.max_pool2d(grid.float(), 2 * self.d + 1, stride=1, padding=self.d)
             near[rows] = square.flatten(1) > 0
@@ -154,13 +156,6 @@ class LocalSearchAttack(FixedEpsilonAttack):
             if len(rows) == 0:
                 break
         return restore_type(astensor(best))  # type: ignore[no-any-return]
-
-    def _probes(self, centred: Tensor, row: Tensor, pixel: Tensor) -> Tensor:
-        """Image ``row[i]`` (n, C, H, W) with its pixel ``pixel[i]`` set far outside; (len(row), C, H, W)."""
-        probes = centred[row].flatten(2)
-        place = pixel.view(-1, 1, 1).expand(-1, probes.shape[1], 1)
-        probes.scatter_(2, place, self.p * probes.gather(2, place).sign())
-        return probes.view(-1, *centred.shape[1:])
 
     def _wrapped(self, centred: Tensor) -> Tensor:
         """``r`` v, plus or minus 1 where it leaves [-1/2, 1/2]."""

@@ -32,10 +32,10 @@ class SquareAttack(FixedEpsilonAttack):
     p H W pixels: p starts at ``share`` and halves on the schedule, which is scaled to N.
 
     ``queries`` N counts every model call of a sample, the start included; a sample that has reached
-    its goal is left alone. ``share`` lies in (0, 1].
+    its goal is left alone. ``share`` lies in (0, 1]; 0.8 is AutoAttack's, for both norms.
     """
 
-    def __init__(self, *, queries: int = 100, share: float = 0.3, seed: int = 0) -> None:
+    def __init__(self, *, queries: int = 100, share: float = 0.8, seed: int = 0) -> None:
         if queries < 1:
             raise ValueError(f"queries {queries}; legal: 1 or more")
         if not 0 < share <= 1:
@@ -146,9 +146,6 @@ class SquareL2Attack(SquareAttack):
     """
 
     distance = l2
-
-    def __init__(self, *, queries: int = 100, share: float = 0.1, seed: int = 0) -> None:
-        super().__init__(queries=queries, share=share, seed=seed)
 
     def __repr__(self) -> str:
         return f"SquareL2Attack(queries={self.queries}, share={self.share:g}, seed={self.seed})"
