@@ -120,10 +120,10 @@ def _black_box_wins(run: Run, model: str) -> bool:
 def _smallest(run: Run, model: str, kind: str) -> NDArray[np.float64]:
     """The smallest strength found to break each image, float64 (n,); infinity where none does."""
     levels = run.levels(kind)
+    last = run.outcome(model, kind, levels[-1], 0)
+    if "minimal" in last:
+        return last["minimal"].astype(np.float64)
     smallest = np.full(len(run.labels), np.inf)
     for level in reversed(levels[1:]):
-        outcome = run.outcome(model, kind, level, 0)
-        smallest[outcome["success"]] = level
-        if "minimal" in outcome:
-            return outcome["minimal"].astype(np.float64)
+        smallest[~run.correct(model, kind, level)[0]] = level
     return smallest

@@ -156,12 +156,12 @@ noise {GOOD} --out done --limit 3                 | another configuration (diffe
 noise {GOOD} --out done --seed 1                  | another configuration (different: seed)
 noise {GOOD} --out json                           | json/run.json is corrupt
 noise {GOOD} --out edited                         | edited/run.json is corrupt: its checksum is another
-noise {GOOD} --out newer                          | newer/run.json has format 2, and blrobust
+noise {GOOD} --out newer                          | newer/run.json has format 3, and blrobust
 noise {GOOD} --out sqlite                         | sqlite/run.sqlite cannot be used
 noise --nonsense                                  | No such option '--nonsense'
 noise extra                                       | unexpected extra argument (extra)
 attack                                            | Missing option '--kind'
-attack --kind nonsense                            | 'nonsense' is not 'pixel'
+attack --kind nonsense                            | attack 'nonsense' does not exist; legal: 
 attack --kind pixel --strength 0.5                | strength 0.5: the pixel attack takes a whole number
 attack --kind pixel --strength 5000               | whole number of pixels from 0 to 1024
 attack --kind pixel --strength 0:1                | strength 0.05
@@ -171,7 +171,7 @@ report                                            | Missing argument 'RUN...'
 report missing                                    | missing is no run folder
 report foreign                                    | foreign is no run folder: it has no run.json
 report json                                       | json/run.json is corrupt
-report newer                                      | newer/run.json has format 2
+report newer                                      | newer/run.json has format 3
 report sqlite                                     | sqlite/run.sqlite cannot be used
 report blob                                       | blob/run.sqlite cannot be used
 report begun                                      | begun/run.sqlite cannot be used
@@ -286,7 +286,7 @@ def make_runs():
     edited.write_text(edited.read_text().replace('"seed": 0', '"seed": 1'))
     record = provenance.read_record(Path("done"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(provenance, "FORMAT", 2)
+        patch.setattr(provenance, "FORMAT", 3)
         provenance.write_record(Path("newer"), record)
     Path("sqlite/run.sqlite").write_bytes(b"not a database" * 999)
     provenance.write_record(Path("begun"), {**record, "finished": None})

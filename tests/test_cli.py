@@ -62,7 +62,7 @@ def test_no_help_imports_what_is_heavy():
 
 @pytest.mark.parametrize(
     ("typed", "wanted"),
-    [("at", ["attack"]), ("noise --si", ["--sigma"]), ("noise --kind ", ["gaussian", "uniform"])],
+    [("at", ["attack", "attacks"]), ("noise --si", ["--sigma"]), ("noise --kind ", ["gaussian", "uniform"])],
 )
 def test_completion(typed, wanted):
     words = ["blrobust", *typed.split(" ")]
