@@ -37,7 +37,9 @@ class Space:
 def legacy_space(dataset: Dataset) -> Space:
     """The published space of CIFAR-10; raises ``UserError`` for another data set."""
     Legacy(dataset, torch.device("cpu"))  # it knows which data sets it is for
-    return Space(SPACE, BOUNDS, MEAN, STD)
+    # Foolbox compares float32 inputs with the bounds in float64, where the rounded bound lies beyond it.
+    lower, upper = torch.tensor(BOUNDS).tolist()
+    return Space(SPACE, (lower, upper), MEAN, STD)
 
 
 PIXELS = Space("pixel", (0.0, 1.0), (0.0,), (1.0,))  # changes no bit of the pixels

@@ -614,6 +614,12 @@ def test_illegal_parameters_are_named(make: Callable[[], Any], message: str) -> 
         make()
 
 
+def test_inputs_at_the_bounds_are_legal_where_float32_rounds_them() -> None:
+    images = torch.tensor(LEGACY).view(2, 1, 1, 1).expand(2, 3, SIZE, SIZE)
+    found = InversionAttack().run(target(Weights(), LEGACY), images, None)
+    torch.testing.assert_close(found, images.flip(0))
+
+
 def test_the_first_candidate_is_found_beyond_many_passes() -> None:
     """Image i is fooled by every candidate from i * 30 on."""
     images = torch.arange(8.0).view(8, 1, 1, 1) * 30
