@@ -37,7 +37,7 @@ def generator(*, stream: int, seed: int, draw: int, sample: int) -> np.random.Ge
     return np.random.Generator(np.random.Philox(entropy))
 
 
-def standard_normal(shape: tuple[int, ...], *, seed: int, draw: int, samples: range) -> Tensor:
+def standard_normal(shape: Sequence[int], *, seed: int, draw: int, samples: Sequence[int]) -> Tensor:
     """Return N(0, 1) noise for the samples, float32 ``(len(samples), *shape)`` on the CPU."""
     noise = np.empty((len(samples), *shape), np.float32)
     for row, sample in zip(noise, samples, strict=True):
@@ -46,7 +46,7 @@ def standard_normal(shape: tuple[int, ...], *, seed: int, draw: int, samples: ra
     return torch.from_numpy(noise)
 
 
-def uniform(shape: tuple[int, ...], *, seed: int, draw: int, samples: range) -> Tensor:
+def uniform(shape: Sequence[int], *, seed: int, draw: int, samples: Sequence[int]) -> Tensor:
     """Return noise uniform in [-1, 1), float32 ``(len(samples), *shape)`` on the CPU."""
     noise = np.empty((len(samples), *shape), np.float32)
     for row, sample in zip(noise, samples, strict=True):

@@ -161,7 +161,7 @@ noise {GOOD} --out sqlite                         | sqlite/run.sqlite cannot be 
 noise --nonsense                                  | No such option '--nonsense'
 noise extra                                       | unexpected extra argument (extra)
 attack                                            | Missing option '--kind'
-attack --kind nonsense                            | attack 'nonsense' does not exist; legal: 
+attack --kind nonsense                            | attack 'nonsense' does not exist; legal:
 attack --kind pixel --strength 0.5                | strength 0.5: the pixel attack takes a whole number
 attack --kind pixel --strength 5000               | whole number of pixels from 0 to 1024
 attack --kind pixel --strength 0:1                | strength 0.05

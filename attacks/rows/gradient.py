@@ -45,8 +45,8 @@ ROWS: dict[str, Entry] = {
     "pgd-linf": Entry(
         attack="foolbox.attacks:LinfPGD",
         strength=LINF,
-        parameters={"steps": 20},
-        paper={"steps": 40, "restarts": 10},
+        parameters={"steps": 20, "rel_stepsize": 0.1},
+        paper={"steps": 40, "rel_stepsize": 1 / 30, "restarts": 10},
         family="gradient",
         queries="20",
         source="Madry et al. 2018",
@@ -54,8 +54,8 @@ ROWS: dict[str, Entry] = {
     "pgd-l2": Entry(
         attack="foolbox.attacks:L2PGD",
         strength=L2,
-        parameters={"steps": 20},
-        paper={"steps": 50, "restarts": 10},
+        parameters={"steps": 20, "rel_stepsize": 0.1},
+        paper={"steps": 50, "rel_stepsize": 0.025, "restarts": 10},
         family="gradient",
         queries="20",
         source="Madry et al. 2018",
@@ -63,8 +63,8 @@ ROWS: dict[str, Entry] = {
     "pgd-l1": Entry(
         attack="foolbox.attacks:L1PGD",
         strength=L1,
-        parameters={"steps": 20},
-        paper={"steps": 50, "restarts": 10},
+        parameters={"steps": 20, "rel_stepsize": 0.1},
+        paper={"steps": 50, "rel_stepsize": 0.025, "restarts": 10},
         family="gradient",
         queries="20",
         source="Madry et al. 2018",
@@ -94,16 +94,16 @@ ROWS: dict[str, Entry] = {
         source="Moosavi-Dezfooli et al. 2016",
     ),
     "cw-l2": Entry(
-        attack="foolbox.attacks:L2CarliniWagnerAttack",
+        attack="blrobust.attacks.elastic:CarliniWagner",
         strength=L2,
-        parameters={"binary_search_steps": 4, "steps": 40, "stepsize": 0.05, "initial_const": 0.1},
+        parameters={"binary_search_steps": 4, "steps": 40, "stepsize": 0.01, "initial_const": 0.1},
         paper={"binary_search_steps": 9, "steps": 10000, "stepsize": 0.01, "initial_const": 0.001},
         family="gradient",
         queries="160",
         source="Carlini & Wagner 2017",
     ),
     "ead": Entry(
-        attack="foolbox.attacks:EADAttack",
+        attack="blrobust.attacks.elastic:EAD",
         strength=L1,
         parameters={"binary_search_steps": 4, "steps": 40, "initial_stepsize": 0.05, "initial_const": 0.1},
         paper={"binary_search_steps": 9, "steps": 10000, "initial_stepsize": 0.01, "initial_const": 0.001},
@@ -114,15 +114,15 @@ ROWS: dict[str, Entry] = {
     "ddn": Entry(
         attack="foolbox.attacks:DDNAttack",
         strength=L2,
-        parameters={"steps": 50},
+        parameters={"steps": 100},
         paper={"steps": 1000},
         family="gradient",
-        queries="50",
+        queries="100",
         source="Rony et al. 2019",
     ),
     **{
         f"fmn-{norm}": Entry(
-            attack=f"foolbox.attacks:{name}FMNAttack",
+            attack=f"blrobust.attacks.fmn:{name}FMN",
             strength=strength,
             parameters={"steps": 50},
             paper={"steps": 1000},
@@ -134,7 +134,64 @@ ROWS: dict[str, Entry] = {
             ("l0", "L0", L0),
             ("l1", "L1", L1),
             ("l2", "L2", L2),
-            ("linf", "LInf", LINF),
+            ("linf", "Linf", LINF),
         )
+    },
+    "newtonfool": Entry(
+        attack="blrobust.attacks.newton:NewtonFool",
+        strength=L2,
+        parameters={"steps": 100},
+        family="gradient",
+        queries="up to 101, one search",
+        source="Jang et al. 2017",
+    ),
+    "vat": Entry(
+        attack="blrobust.attacks.vat:VAT",
+        strength=L2,
+        parameters={"steps": 5},
+        paper={"steps": 1},
+        keyed=True,
+        family="gradient",
+        queries="6",
+        source="Miyato et al. 2016",
+    ),
+    **{
+        f"apgd-{loss}{suffix}": Entry(
+            attack="blrobust.attacks.apgd:APGD",
+            strength=strength,
+            parameters={"loss": loss, "norm": norm, "steps": 50},
+            paper={"steps": 100, "restarts": 5},
+            keyed=True,
+            family="gradient",
+            queries="up to 51",
+            source="Croce & Hein 2020",
+        )
+        for loss in ("ce", "dlr")
+        for suffix, norm, strength in (("", "linf", LINF), ("-l2", "l2", L2))
+    },
+    **{
+        f"apgd-targeted{suffix}": Entry(
+            attack="blrobust.attacks.apgd:TargetedAPGD",
+            strength=strength,
+            parameters={"norm": norm, "targets": 3, "steps": 30},
+            paper={"targets": 9, "steps": 100},
+            keyed=True,
+            family="gradient",
+            queries="up to 94",
+            source="Croce & Hein 2020",
+        )
+        for suffix, norm, strength in (("", "linf", LINF), ("-l2", "l2", L2))
+    },
+    **{
+        f"brendel-bethge-{suffix}": Entry(
+            attack=f"blrobust.attacks.starts:{name}BrendelBethgeAttack",
+            strength=strength,
+            parameters={"steps": 100},
+            paper={"steps": 1000},
+            family="gradient",
+            queries="about 130, one search",
+            source="Brendel et al. 2019",
+        )
+        for suffix, name, strength in (("l2", "L2", L2), ("linf", "Linf", LINF))
     },
 }
