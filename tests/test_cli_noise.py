@@ -185,7 +185,8 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130():
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "Interrupted. The same noise or attack command goes on where it stopped."
+    said = "The same noise, attack, heatmap or recover command goes on where it stopped."
+    assert err.splitlines()[-1] == f"Interrupted. {said}"
     assert "Traceback" not in err
     with Run.open(Path("here")) as run:
         assert 0 < len(run.done()) < 21

@@ -56,7 +56,8 @@ def cli() -> None:
     Start with:  blrobust noise --sigma 0:2 --models fp32,fft50,fft85
 
     Exit codes: 0 done, 2 bad input or a place that cannot be read or written, 130 interrupted
-    (the same noise or attack command goes on where it stopped).
+    (the same noise, attack, heatmap or recover command goes on
+    where it stopped).
     """
 
 
@@ -70,7 +71,7 @@ def main(args: list[str] | None = None) -> None:
     except click.ClickException as error:
         _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. The same noise or attack command goes on where it stopped.", err=True)
+        click.echo("Interrupted. The same noise, attack, heatmap or recover command goes on where it stopped.", err=True)
         sys.exit(INTERRUPTED)
     except UserError as error:
         _fail(str(error))
