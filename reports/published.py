@@ -5,6 +5,8 @@ from importlib.resources import files
 
 import pandas as pd
 
+from blrobust.reports.axes import LEGACY_WIDTH
+
 LABEL = "published (P100, 2019, one seed)"
 DATASETS = ("cifar10", "cifar10-sample")  # the published numbers are CIFAR-10 test images
 MODELS = {  # label -> column
@@ -14,13 +16,29 @@ MODELS = {  # label -> column
     "fft50": "fft50",
     "fft85": "fft85",
 }
-# (kind, space) -> file: the axes on which the series were measured, and no others.
-FILES = {
-    ("gaussian", "normalized"): "gaussian_noise.csv",
-    ("uniform", "legacy"): "uniform_noise.csv",
-    ("pixel", "legacy"): "pixel.csv",
-}
 SMALL = 1000  # images of the smaller published pixel series
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file, what its columns' names have before a model's, and what its levels are multiplied by."""
+
+    file: str
+    before: str = ""
+    scale: float = 1
+
+
+# (kind, space): the axes on which the series were measured, and no others.
+SOURCES = {
+    ("gaussian", "normalized"): _Source("gaussian_noise.csv"),
+    ("uniform", "legacy"): _Source("uniform_noise.csv"),
+    ("pixel", "legacy"): _Source("pixel.csv"),
+    ("fgsm", "legacy"): _Source("fgsm.csv", scale=LEGACY_WIDTH),  # of the bounds, in Foolbox 1
+    ("contrast", "legacy"): _Source("contrast.csv"),
+    ("gaussian-blur", "legacy"): _Source("gaussian_blur.csv"),
+    ("rotation", "legacy"): _Source("spatial.csv", before="rot_"),
+    ("translation", "legacy"): _Source("spatial.csv", before="trans_"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,17 +55,17 @@ def series(*, kind: str, space: str, dataset: str, n: int, models: list[str], la
 
     The pixel attack was published on 1,000 and on all images: the series nearer to ``n`` is taken.
     """
-    if (kind, space) not in FILES or dataset not in DATASETS:
+    if (kind, space) not in SOURCES or dataset not in DATASETS:
         return []
-    source = files("blrobust.reports") / "reference" / FILES[kind, space]
-    with source.open() as file:
+    source = SOURCES[kind, space]
+    with (files("blrobust.reports") / "reference" / source.file).open() as file:
         frame = pd.read_csv(file)
-    level = frame.columns[0]
-    frame = frame[frame[level] <= last]
-    ending = ("_1k" if n <= SMALL else "_10k") if kind == "pixel" else ""
-    columns = {m: MODELS[m] + ending for m in models if m in MODELS}
+    levels = frame.pop(frame.columns[0]) * source.scale
+    frame, levels = frame[levels <= last], levels[levels <= last]
+    after = ("_1k" if n <= SMALL else "_10k") if kind == "pixel" else ""
+    columns = {m: f"{source.before}{MODELS[m]}{after}" for m in models if m in MODELS}
     return [
-        Series(model, frame[level].tolist(), (frame[column] / 100).tolist())
+        Series(model, levels.tolist(), (frame[column] / 100).tolist())
         for model, column in columns.items()
         if column in frame
     ]

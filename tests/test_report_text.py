@@ -177,3 +177,25 @@ def test_the_summary_counts_levels_above_and_below(tmp_path):
     assert rows["fp32"][-1].text == "–"
     assert (rows["fft85"][-1].text, rows["fft85"][-1].detail) == ("2 of 4", "below at 1")
     assert rows["fft85"][-1].sign == "better"
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "fp32", "fft85"),
+    [
+        # Foolbox 1 multiplied FGSM's epsilon by the width of the bounds.
+        ("fgsm", 0.001 * 5.1828, 0.877, 0.775),
+        ("contrast", 0.1, 0.929, 0.839),
+        ("gaussian-blur", 0.05, 0.26, 0.64),
+        ("rotation", 2, 0.85, 0.745),
+        ("translation", 2, 0.82, 0.625),
+    ],
+)
+def test_published_attacks_are_on_our_axes(kind, level, fp32, fft85):
+    found = published.series(
+        kind=kind, space="legacy", dataset="cifar10", n=1000, models=["fp32", "fft50", "fft85"], last=1e9
+    )
+    assert [series.model for series in found] == ["fp32", "fft85"]
+    for series, accuracy in zip(found, (fp32, fft85), strict=True):
+        place = min(range(len(series.levels)), key=lambda i: abs(series.levels[i] - level))
+        assert series.levels[place] == pytest.approx(level)
+        assert series.accuracy[place] == pytest.approx(accuracy)
