@@ -203,6 +203,7 @@ class Guard:
         key = (self.kind, self._seed, "all" if self.at_once else level, draw, samples.start)
         best, reason = block.inputs.clone(), torch.full_like(block.labels, Reason.NOT_ADVERSARIAL).byte()
         shortest = torch.full_like(best[:, 0, 0, 0], math.inf)
+        fooled = torch.zeros_like(block.labels, dtype=torch.bool)
         rows = torch.arange(len(reason), device=reason.device)
         for restart in range(self._restarts):
             part = block.part(rows) if restart else block
@@ -211,14 +212,16 @@ class Guard:
                 found, why = self._run(target, part, level, draw + restart * (1 << 20))
             if self._restarts == 1:
                 return found, why
-            wrong = predict(counted, found) != part.labels
-            why.masked_fill_((why == Reason.ADVERSARIAL) & ~wrong, Reason.NOT_ADVERSARIAL)
+            fools = (why == Reason.ADVERSARIAL) & (predict(counted, found) != part.labels)
             distance = self._distance(part.inputs, found).nan_to_num(0)
-            better = (why == Reason.ADVERSARIAL) & (distance < shortest[rows])
-            shortest[rows[better]], best[rows[better]] = distance[better], found[better]
-            reason[rows] = torch.where(better | (reason[rows] != Reason.ADVERSARIAL), why, reason[rows])
+            better = fools & (distance < shortest[rows])
+            shortest[rows[better]] = distance[better]
+            # What does not fool the model attacked may fool the one that it is tried on.
+            changed = better | ~fooled[rows]
+            best[rows[changed]], reason[rows[changed]] = found[changed], why[changed]
+            fooled[rows] |= fools
             if not self.at_once:
-                rows = (reason != Reason.ADVERSARIAL).nonzero()[:, 0]
+                rows = (~fooled).nonzero()[:, 0]
             if len(rows) == 0:
                 break
         return best, reason
@@ -236,6 +239,7 @@ class Guard:
         criterion: Any = Misclassification(block.labels)
         if self._entry.targeted:
             criterion = TargetedMisclassification(block.targets)
+        found = None
         try:
             # Foolbox's own __call__ would clip to epsilon and ask the model once more.
             with torch.enable_grad():
@@ -245,24 +249,27 @@ class Guard:
         except UserError:
             raise
         except Exception as error:
+            found = None
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
-            if len(block.labels) > 1:
-                if out_of_memory and block.inputs.is_cuda:
-                    torch.cuda.empty_cache()
-                halves = torch.arange(len(block.labels), device=block.labels.device).chunk(2)
-                parts = [self._run(target, block.part(half), level, draw) for half in halves]
-                inputs, reasons = zip(*parts, strict=True)
-                return torch.cat(inputs), torch.cat(reasons)
-            if out_of_memory:
+            if out_of_memory and len(block.labels) == 1:
                 raise
-            logger.warning(
-                "%s: %r at strength %g for sample %d, which counts as robust",
-                self.kind,
-                error,
-                level,
-                block.places[0],
-            )
-            return block.inputs, torch.full_like(block.labels, Reason.RAISED, dtype=torch.uint8)
+            if len(block.labels) == 1:
+                logger.warning(
+                    "%s: %r at strength %g for sample %d, which counts as robust",
+                    self.kind,
+                    error,
+                    level,
+                    block.places[0],
+                )
+                return block.inputs, torch.full_like(block.labels, Reason.RAISED, dtype=torch.uint8)
+        if found is None:
+            # Only out here is the error gone, and with it the tensors of the frames that it came through.
+            if out_of_memory and block.inputs.is_cuda:
+                torch.cuda.empty_cache()
+            halves = torch.arange(len(block.labels), device=block.labels.device).chunk(2)
+            parts = [self._run(target, block.part(half), level, draw) for half in halves]
+            inputs, reasons = zip(*parts, strict=True)
+            return torch.cat(inputs), torch.cat(reasons)
         limit = self._limit(level) if isinstance(attack, FixedEpsilonAttack) else math.inf
         return self._checked(block.inputs, found.detach().to(block.inputs), limit)
 
@@ -304,8 +311,11 @@ class Guard:
         """The Foolbox attack; one for all strengths where the strength is no parameter of the class."""
         at = 0.0 if self._entry.strength_parameter is None else level
         if at not in self._attacks:
-            build = self._entry.build(seed=self._seed, parameters=self._parameters, strength=at)
-            self._attacks[at] = build
+            try:
+                attack = self._entry.build(seed=self._seed, parameters=self._parameters, strength=at)
+            except ValueError as error:
+                raise UserError(f"attack {self.kind!r}: {error}") from error
+            self._attacks[at] = attack
         return self._attacks[at]
 
     def _limit(self, level: float) -> float:
@@ -333,13 +343,13 @@ def _within(
     result: dict[str, Tensor], level: float, labels: Tensor, clean: Tensor, limit: float
 ) -> dict[str, Tensor]:
     """The outcome at one strength of a search for the smallest perturbation."""
-    far = result["success"] & (result["distance"] > limit)
+    far = result["distance"] > limit  # also what fools nobody: with a source it may put a wrong sample right
     minimal = torch.where(result["success"], result["distance"], math.inf)
     return {
         "prediction": torch.where(far, clean, result["prediction"]),
         "success": result["success"] & ~far,
         "distance": result["distance"].masked_fill(far, 0),
-        "reason": result["reason"].masked_fill(far, Reason.TOO_FAR),
+        "reason": result["reason"].masked_fill(far & result["success"], Reason.TOO_FAR),
         "rounded": result["rounded"] & ~far,
         "minimal": minimal if level > 0 else torch.full_like(minimal, math.inf),
     }

@@ -1,6 +1,7 @@
 """The guard, on planted attacks that misbehave in one way each."""
 
 import logging
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -210,6 +211,53 @@ def test_a_device_that_is_full_gets_halves() -> None:
 
     outcome = run(planted(act))
     assert outcome["success"].tolist() == [True, True, True, False]
+
+
+def test_memory_of_a_failed_try_is_free_before_the_halves() -> None:
+    kept: list[weakref.ref[Tensor]] = []
+
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        assert all(tensor() is None for tensor in kept), "the halves get no more room than the whole had"
+        found = inputs + epsilon
+        kept.append(weakref.ref(found))
+        if len(found) > 1:
+            raise torch.OutOfMemoryError("full")
+        return found.clone()
+
+    assert run(planted(act))["success"].tolist() == [True, True, True, False]
+
+
+def test_restarts_try_on_another_model_what_fooled_nobody() -> None:
+    """One run of an attack hands on what it found, whether or not its source falls; so must several."""
+
+    class Easy(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            mean = pixels.flatten(1).mean(dim=1)
+            return torch.stack([0.4 - mean, mean - 0.4], dim=1)
+
+    for restarts in (1, 2):
+        guard = Guard("planted", entry(act=brighter, restarts=restarts), seed=0, source=Brightness())
+        outcome = run(guard, model=Easy().eval(), level=0.1)  # 96/255 + 0.1 is between the two thresholds
+        assert outcome["prediction"].tolist() == [1, 1, 1, 0], restarts
+        assert outcome["success"].tolist() == [True, True, True, False]
+
+
+def test_what_is_too_far_puts_no_wrong_sample_right() -> None:
+    class Inverse(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return -Brightness()(pixels)
+
+    guard = Guard("planted", entry(f"{__name__}:Unbounded"), seed=0, source=Brightness())
+    outcome = run(guard, model=Inverse().eval(), level=0.25)  # wrong at once, right on white images
+    assert outcome["prediction"].tolist() == [1, 1, 1, 1]
+    assert outcome["distance"].tolist() == [0] * 4
+    far = run(guard, model=Inverse().eval(), level=100.0)
+    assert far["prediction"].tolist() == [0, 0, 0, 1]
+
+
+def test_a_wrong_parameter_is_the_users() -> None:
+    with pytest.raises(UserError, match="'square-linf': share 2"):
+        Guard("square-linf", ATTACKS["square-linf"], seed=0, parameters={"share": 2.0})
 
 
 def test_restarts_go_on_with_those_that_resist() -> None:
