@@ -10,6 +10,8 @@ from foolbox.distances import linf
 from foolbox.models.base import Model
 from torch import Tensor
 
+from blrobust.errors import UserError
+
 T = TypeVar("T")
 
 CHECK = 8  # frequencies between two looks at which samples are still open: each look waits for the device
@@ -67,7 +69,7 @@ class SingleFourierAttack(FixedEpsilonAttack):
         images = _images(x.raw, model, epsilon)
         height, width = images.shape[-2:]
         if abs(self.row) > height // 2 or abs(self.column) > width // 2:
-            raise ValueError(
+            raise UserError(
                 f"frequency ({self.row}, {self.column}): images of {height} x {width} hold "
                 f"rows up to {height // 2} and columns up to {width // 2}, of either sign"
             )

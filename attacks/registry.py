@@ -88,7 +88,8 @@ class Entry:
 
     def settable(self) -> dict[str, Any]:
         """The parameters that a user can set, and their defaults."""
-        taken = {"self", "seed", self.strength_parameter}
+        # The norm is a part of the attack's name: another one would be measured under a wrong label.
+        taken = {"self", "seed", "norm", "constraint", "tensorboard", self.strength_parameter}
         found = {
             name: self.parameters.get(name, parameter.default)
             for name, parameter in inspect.signature(self._class).parameters.items()

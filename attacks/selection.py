@@ -9,6 +9,7 @@ from blrobust.attacks.table import ATTACKS, SUITES
 from blrobust.errors import UserError
 
 SUITE = "suite:"
+SIGNED = ("row", "column")  # of a frequency, which may be 0 or negative
 
 
 def kinds(text: str) -> dict[str, str | None]:
@@ -65,6 +66,8 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
             )
         for kind in having:
             found[kind][name] = _typed(change, value.strip(), settable[kind][name])
+            if name not in SIGNED:
+                _check_least(change, found[kind][name], settable[kind][name])
     return found
 
 
@@ -83,6 +86,16 @@ def _typed(change: str, text: str, default: Any) -> Any:
     if isinstance(value, int | float) and not abs(value) < 1e9:  # also false for NaN
         raise UserError(f"--set {change!r}: {text} is not a number below 1e9")
     return value
+
+
+def _check_least(change: str, value: Any, default: Any) -> None:
+    """Raise ``UserError`` for a count below 1 or a negative number, where the default is none.
+
+    Most classes take it without a word, do nothing, and the model looks robust.
+    """
+    least = min(default, 1) if isinstance(default, int) else 0
+    if isinstance(value, int | float) and default >= 0 and value < least:
+        raise UserError(f"--set {change!r}: legal: numbers from {least}")
 
 
 def summary(kind: str, entry: Entry) -> dict[str, str]:

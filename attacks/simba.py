@@ -14,6 +14,7 @@ from torch import Tensor
 
 from blrobust import draws
 from blrobust.attacks.score import EVERY, Goal, check_inputs
+from blrobust.errors import UserError
 
 T = TypeVar("T")
 
@@ -149,7 +150,7 @@ class SimBADCTAttack(WalkAttack):
 
     def _count(self, shape: tuple[int, ...]) -> int:
         if self.frequencies > min(shape[-2:]):
-            raise ValueError(
+            raise UserError(
                 f"frequencies {self.frequencies}: images of {shape[-2]} x {shape[-1]} have fewer; "
                 f"legal: 1 to {min(shape[-2:])}"
             )

@@ -44,6 +44,12 @@ def test_the_preset_of_the_literature_can_be_changed_too() -> None:
     assert paper == {**ATTACKS[kind].parameters, **ATTACKS[kind].paper, "rel_stepsize": 0.1}
 
 
+def test_frequencies_have_signs_and_norms_are_part_of_the_name() -> None:
+    assert selection.parameters(["fourier"], ["row=-3,column=0"], "default")["fourier"]["row"] == -3
+    for kind, entry in ATTACKS.items():
+        assert not {"norm", "constraint"} & set(entry.settable()), kind
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -55,6 +61,9 @@ def test_the_preset_of_the_literature_can_be_changed_too() -> None:
         ("random_start=maybe", "true, false"),
         ("fgsm.steps=3", "'fgsm' is not among"),
         ("epsilon=1", "epsilon"),
+        ("steps=0", "numbers from 1"),
+        ("restarts=0", "numbers from 1"),
+        ("rel_stepsize=-1", "numbers from 0"),
     ],
 )
 def test_a_wrong_change_names_itself_and_what_is_legal(change: str, said: str) -> None:
