@@ -59,7 +59,8 @@ def execute(
     The models are on ``device``. ``settings`` is what else makes the configuration, ``flags`` tells
     of each model what casts doubt on its results, ``show`` prints the table. ``out`` is the run
     folder, ``runs/<hash>`` by default; a finished run there is left as it is and only printed.
-    Returns the folder. Raises ``UserError`` for one that cannot hold this run.
+    Returns the folder. Raises ``UserError`` for one that cannot hold this run, or has cells without
+    the inputs that ``save_adversarials`` asks for.
     """
     from blrobust import results
 
@@ -86,6 +87,8 @@ def execute(
     path = RUNS / digest(config)[:12] if out is None else out
     labels = dataset.labels.numpy().astype(np.int16)
     with Run.create_or_resume(path, record, labels) as run:
+        if save_adversarials:
+            _check_kept(run)
         if not run.finished:
             with full_precision():
                 if flags is not None:
@@ -132,6 +135,7 @@ def run_cells(
     kind, done = perturbation.kind, run.done()
     wanted = run.levels(kind)
     groups = []
+    searched = [level for level in wanted if level > 0]
     for draw in range(run.draws):
         for model in models:
             todo = [level for level in wanted if (model.label, kind, level, draw) not in done]
@@ -161,13 +165,14 @@ def run_cells(
                 cell = (model.label, kind, level, draw)
                 if adversarials is not None:
                     _save(adversarials, cell, outcomes)
-                # One search for several levels is shared between them, so that sums over levels are right.
-                shared = len(levels) if perturbation.at_once else 1
+                # One search serves all levels but 0: shared between them, done or to do, it adds up.
+                shared = perturbation.at_once and level > 0
+                place, count = (searched.index(level), len(searched)) if shared else (0, 1)
                 run.add(
                     cell,
                     outcomes,
-                    forwards=_passes(outcomes, "forwards", len(dataset)) // shared,
-                    backwards=_passes(outcomes, "backwards", 0) // shared,
+                    forwards=_share(_passes(outcomes, "forwards", len(dataset)), place, count),
+                    backwards=_share(_passes(outcomes, "backwards", 0), place, count),
                     seconds=seconds,
                 )
 
@@ -176,16 +181,35 @@ def _passes(outcomes: Outcomes, name: str, otherwise: int) -> int:
     return int(outcomes[name].sum()) if name in outcomes else otherwise
 
 
+def _share(total: int, place: int, count: int) -> int:
+    """What falls to ``place`` where ``total`` is divided by ``count``; all places add up to it."""
+    return total * (place + 1) // count - total * place // count
+
+
+def _kept_at(folder: Path, cell: Cell) -> Path:
+    model, kind, level, draw = cell
+    # As many digits as a level has, so that no two share a file.
+    return folder / kind / model.replace("/", "_") / f"{level:.12g}-{draw}.safetensors"
+
+
 def _save(folder: Path, cell: Cell, outcomes: Outcomes) -> None:
     """Write the successful inputs of a cell, float32 (k, C, H, W) in [0, 1], and their places, int64 (k,)."""
-    model, kind, level, draw = cell
     pixels = outcomes.pop("pixels")
     rows = np.flatnonzero(outcomes["success"])
-    if len(rows):
-        path = folder / kind / model.replace("/", "_") / f"{level:g}-{draw}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {"pixels": np.ascontiguousarray(pixels[rows]), "indices": rows.astype(np.int64)}
-        atomic.write_bytes(path, save(arrays))
+    path = _kept_at(folder, cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"pixels": np.ascontiguousarray(pixels[rows]), "indices": rows.astype(np.int64)}
+    atomic.write_bytes(path, save(arrays))
+
+
+def _check_kept(run: Run) -> None:
+    """Raise ``UserError`` where a cell was measured without its inputs kept: it is never done again."""
+    for cell in sorted(run.done()):
+        if not _kept_at(run.path / ADVERSARIALS, cell).exists():
+            raise UserError(
+                f"{run.path} has results from before --save-adversarials ({cell[0]!r} at {cell[1]} "
+                f"{cell[2]:g}), whose inputs are gone; choose another --out"
+            )
 
 
 class _Measure:

@@ -208,6 +208,34 @@ def test_adversarials_are_kept_with_their_places(loaded: dict[str, Any], tmp_pat
             assert (changed <= 18).all()
 
 
+def test_adversarials_that_cannot_be_kept_any_more_are_one_line(
+    loaded: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--kind", "pixel", "--strength", "0,18", "--limit", "4", "--out"]
+    several(*arguments, "without")
+    capsys.readouterr()
+    assert "--save-adversarials" in failure(capsys, *arguments, "without", "--save-adversarials")
+    several(*arguments, "with", "--save-adversarials")
+    several(*arguments, "with", "--save-adversarials")  # a finished run that has them is printed
+
+
+def test_levels_that_print_alike_keep_a_file_each(loaded: dict[str, Any], tmp_path: Path) -> None:
+    grid = "0.1234567,0.12345678"
+    several("--kind", "fgsm", "--strength", grid, "--limit", "4", "--save-adversarials", "--out", "run")
+    names = {path.name for path in (tmp_path / "run" / "adversarials" / "fgsm" / "a").iterdir()}
+    assert names == {"0-0.safetensors", "0.1234567-0.safetensors", "0.12345678-0.safetensors"}
+
+
+def test_passes_of_one_search_add_up(loaded: dict[str, Any], tmp_path: Path) -> None:
+    several("--kind", "deepfool-l2", "--strength", "0.01,0.1,1", "--limit", "8", "--out", "run")
+    with Run.open(tmp_path / "run") as run:
+        for model in run.models:
+            first, *levels = run.levels("deepfool-l2")
+            assert run.forwards(model, "deepfool-l2", first) == 8, "clean images, once each"
+            spent = run.outcome(model, "deepfool-l2", 1.0, 0)["forwards"].sum()
+            assert sum(run.forwards(model, "deepfool-l2", level) for level in levels) == spent
+
+
 def test_what_a_source_gives_away_is_tried_on_all(
     loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +263,9 @@ def test_what_a_source_gives_away_is_tried_on_all(
         ("--kind fgsm --target 1", "targeted"),
         ("--kind suite:nothing", "suite:quick"),
         ("--kind fgsm --set speed=3", "speed"),
+        ("--kind square-linf --set share=2", "share 2"),
+        ("--kind fourier --set row=40 --strength 0.1", "row"),
+        ("--kind simba-dct --set frequencies=40 --strength 1 --limit 20", "frequencies 40"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(
