@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -234,6 +234,61 @@ def test_passes_of_one_search_add_up(loaded: dict[str, Any], tmp_path: Path) -> 
             assert run.forwards(model, "deepfool-l2", first) == 8, "clean images, once each"
             spent = run.outcome(model, "deepfool-l2", 1.0, 0)["forwards"].sum()
             assert sum(run.forwards(model, "deepfool-l2", level) for level in levels) == spent
+
+
+def test_strengths_that_count_different_things_share_no_worst_case(
+    loaded: dict[str, Any], tmp_path: Path
+) -> None:
+    several("--kind", "rotation,translation,spatial,spatial-random", "--limit", "4", "--out", "run")
+    with Run.open(tmp_path / "run") as run:
+        frame = attack_results.worst_case(run)
+    spatial = frame[frame.norm != "any"]
+    assert set(spatial.norm) == {"share of 30 degrees and 3 pixels"}
+    assert set(spatial.attacks) == {2}
+
+
+@pytest.mark.parametrize("source", [None, {"label": "fp32"}])
+def test_a_source_leaves_no_white_box_to_beat(source: dict[str, str] | None) -> None:
+    class Told:
+        kinds, models = ["pgd-linf", "square-linf"], ["a"]
+        provenance: ClassVar[dict[str, Any]] = {}
+        config: ClassVar[dict[str, Any]] = {"source": source}
+
+        def levels(self, kind: str) -> list[float]:
+            return [0.0, 0.1]
+
+        def correct(self, model: str, kind: str, level: float) -> Any:
+            return np.full((1, 50), kind == "pgd-linf")  # one breaks all, the other none
+
+    run: Any = Told()
+    assert attack_results.flags(run) == {"a": [attack_results.BLACK_BOX] if source is None else []}
+
+
+@pytest.mark.parametrize(
+    ("minimal", "wanted"),
+    [([0.1, 0.4], 0.1), ([0.1, 0.4, 0.5], 0.4), ([0.1, np.inf], 0.1), ([0.1, np.inf, np.inf], np.inf)],
+)
+def test_the_median_breaks_half_and_is_a_strength(minimal: list[float], wanted: float) -> None:
+    class Told:
+        kinds, models, labels = ["fmn-l2"], ["a"], np.zeros(len(minimal))
+        provenance: ClassVar[dict[str, Any]] = {}
+        config: ClassVar[dict[str, Any]] = {"source": None}
+        draws = 1
+
+        def levels(self, kind: str) -> list[float]:
+            return [0.0, 1.0]
+
+        def done(self) -> set[Any]:
+            return {("a", "fmn-l2", level, 0) for level in (0.0, 1.0)}
+
+        def correct(self, model: str, kind: str, level: float) -> Any:
+            return (np.array(minimal) > level)[None]
+
+        def outcome(self, model: str, kind: str, level: float, draw: int) -> Any:
+            return {"minimal": np.array(minimal), "forwards": np.ones(len(minimal))}
+
+    run: Any = Told()
+    assert attack_results.models(run)["median"].item() == wanted
 
 
 def test_what_a_source_gives_away_is_tried_on_all(
