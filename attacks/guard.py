@@ -142,7 +142,7 @@ class Guard:
                 evaluated[rows], reason[rows] = found
             result = self._outcome(model, inputs, labels, clean, evaluated, reason)
             if self.at_once:
-                result = _within(result, level, labels, clean, self._limit(level))
+                result = _within(result, level, labels, clean, self._limit(level, inputs))
             passed = torch.zeros_like(labels, dtype=torch.int32)
             result["forwards"], result["backwards"] = passed + 1, passed.clone()
             if level > 0 and len(rows) > 0:
@@ -270,7 +270,7 @@ class Guard:
             parts = [self._run(target, block.part(half), level, draw) for half in halves]
             inputs, reasons = zip(*parts, strict=True)
             return torch.cat(inputs), torch.cat(reasons)
-        limit = self._limit(level) if isinstance(attack, FixedEpsilonAttack) else math.inf
+        limit = self._limit(level, block.inputs) if isinstance(attack, FixedEpsilonAttack) else math.inf
         return self._checked(block.inputs, found.detach().to(block.inputs), limit)
 
     def _checked(self, inputs: Tensor, found: Tensor, limit: float) -> tuple[Tensor, Tensor]:
@@ -318,9 +318,14 @@ class Guard:
             self._attacks[at] = attack
         return self._attacks[at]
 
-    def _limit(self, level: float) -> float:
-        """The largest distance at a strength, with what rounding may add."""
-        return level * (1 + TOLERANCE) + SPACING * max(1, self._space.bounds[1])
+    def _limit(self, level: float, inputs: Tensor) -> float:
+        """The largest distance of inputs (m, C, H, W) at a strength, with what rounding may add."""
+        rounding = SPACING * max(1, self._space.bounds[1])
+        if (
+            self._entry.norm == "L1"
+        ):  # a sum, whose roundings of either sign grow with the root of their number
+            rounding *= math.sqrt(inputs[0].numel())
+        return level * (1 + TOLERANCE) + rounding
 
     def _distance(self, inputs: Tensor, perturbed: Tensor) -> Tensor:
         """Float32 (m,) in the attack's norm; NaN where the attack has none (rotations)."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from foolbox.attacks.base import FixedEpsilonAttack, MinimizationAttack
-from foolbox.distances import l2, linf
+from foolbox.distances import l1, l2, linf
 from torch import Tensor, nn
 
 from blrobust.attacks.guard import Guard, Reason, seeded
@@ -152,6 +152,24 @@ def test_float32_rounding_is_no_violation(epsilon: float) -> None:
     guard = planted(lambda model, x, epsilon: (x + epsilon).clamp(0, 1), searches=False)
     outcome = guard(Brightness(), images, torch.zeros(50).long(), level=epsilon, draw=0, samples=range(50))
     assert set(outcome["reason"].tolist()) <= {Reason.ADVERSARIAL, Reason.NOT_ADVERSARIAL}
+
+
+def test_float32_rounding_of_a_sum_is_no_violation() -> None:
+    """A change of L1 norm 2 exactly, in the published space, where numbers reach 2.75."""
+    images = torch.rand(50, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    change = torch.randn(50, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    change *= 2 / change.abs().sum((1, 2, 3), keepdim=True)
+
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        return (inputs.double() + change[: len(inputs)]).float()
+
+    planted_l1 = replace(entry(act=act), strength=ATTACKS["pgd-l1"].strength)
+    guard = Guard("planted", planted_l1, seed=0, space=legacy_space(cifar()))
+    guard._attack(0.0).distance = l1
+    images = images * 0.5 + 0.25
+    labels = Brightness()(images).argmax(1)
+    outcome = guard(Brightness(), images, labels, level=2.0, draw=0, samples=range(50))
+    assert (outcome["reason"] != Reason.BEYOND_EPSILON).all()
 
 
 def test_one_search_for_the_smallest_serves_every_strength() -> None:
