@@ -71,7 +71,8 @@ def main(args: list[str] | None = None) -> None:
     except click.ClickException as error:
         _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. The same noise, attack, heatmap or recover command goes on where it stopped.", err=True)
+        resumable = "noise, attack, heatmap or recover"
+        click.echo(f"Interrupted. The same {resumable} command goes on where it stopped.", err=True)
         sys.exit(INTERRUPTED)
     except UserError as error:
         _fail(str(error))
