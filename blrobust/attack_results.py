@@ -22,7 +22,8 @@ def models(run: Run) -> pd.DataFrame:
     that breaks half of the images classified correctly without it (the distance found by attacks
     that minimise it, else a level of the grid), ``inf`` where fewer are ever broken; ``success`` is
     the share of them broken at the last level, ``queries`` the forward and backward passes an image
-    of a run at the last level, ``flags`` what casts doubt on all this.
+    of a run at the last level, ``flags`` what casts doubt on all this, with the inputs
+    of the last level that failed a check, or for which the attack failed.
     """
     doubts = flags(run)
     records = []
@@ -37,6 +38,8 @@ def models(run: Run) -> pd.DataFrame:
             passes = [last[name].sum() for name in ("forwards", "backwards") if name in last]
             broken = clean & ~correct[levels[-1]][0]
             smallest = np.sort(_smallest(run, model, kind)[clean])
+            why = results.reasons(run, model, kind, levels[-1])
+            rejected = sum(map(why.__getitem__, results.REJECTED))
             records.append(
                 {
                     "kind": kind,
@@ -47,7 +50,7 @@ def models(run: Run) -> pd.DataFrame:
                     "median": float(smallest[(len(smallest) - 1) // 2]) if clean.any() else np.nan,
                     "success": float(broken.sum() / clean.sum()) if clean.any() else np.nan,
                     "queries": float(sum(passes) / len(clean)),
-                    "flags": doubts[model],
+                    "flags": doubts[model] + ([f"{rejected:,} rejected"] if rejected else []),
                 }
             )
     return pd.DataFrame.from_records(records).reindex(columns=list(MODELS))

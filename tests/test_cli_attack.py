@@ -340,3 +340,13 @@ def test_the_table_of_attacks(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["attacks", "none*"])
     assert exit_.value.code == 2
+
+
+def test_an_attack_that_fails_on_every_image_is_not_robustness(
+    loaded: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    several("--kind", "deepfool-l2", "--set", "loss=nonsense", "--limit", "8", "--out", "run")
+    told = capsys.readouterr().out
+    with Run.open(tmp_path / "run") as run:
+        right = {model: int(run.correct(model, "deepfool-l2", 0)[0].sum()) for model in run.models}
+    assert all(f"{count} rejected" in told for count in right.values())
