@@ -78,13 +78,14 @@ def test_a_run_holds_every_outcome(loaded: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_rows_do_not_depend_on_the_batch_size(loaded: dict[str, Any], tmp_path: Path) -> None:
-    for size in ("1", "1000"):
+    for size in ("1", "1000", "auto"):
         attack("--strength", "5,20", "--draws", "2", "--batch-size", size, "--out", size)
-    small, large = rows(tmp_path / "1"), rows(tmp_path / "1000")
-    assert small.keys() == large.keys()
-    for key, outcome in small.items():
-        for name, values in outcome.items():
-            np.testing.assert_array_equal(values, large[key][name])
+    small = rows(tmp_path / "1")
+    for other in (rows(tmp_path / "1000"), rows(tmp_path / "auto")):
+        assert small.keys() == other.keys()
+        for key, outcome in small.items():
+            for name, values in outcome.items():
+                np.testing.assert_array_equal(values, other[key][name])
 
 
 def test_draws_and_seeds_differ(loaded: dict[str, Any], tmp_path: Path) -> None:

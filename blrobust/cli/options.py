@@ -28,6 +28,17 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class BatchSize(click.IntRange):
+    """A positive whole number, or "auto"."""
+
+    AUTO = 200  # two blocks
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; fails as click does for anything else."""
+        size: int = self.AUTO if value == "auto" else super().convert(value, param, ctx)
+        return size
+
+
 POSITIVE = click.IntRange(min=1)
 MOST_DRAWS = 10_000  # a typing slip must not fill the memory with a list of cells
 
@@ -54,10 +65,11 @@ DEVICE = click.option(
 )
 BATCH_SIZE = click.option(
     "--batch-size",
-    type=POSITIVE,
-    default=200,
+    type=BatchSize(min=1),
+    default="auto",
     show_default=True,
-    help="Images in flight on the device; results do not depend on it.",
+    help="Images in flight on the device, or auto; results do not depend on it. Attacks halve what does "
+    "not fit.",
 )
 ARCH = click.option(
     "--arch", default="resnet20", show_default=True, help="Network of the model names: resnet20, resnet18."
