@@ -125,7 +125,7 @@ noise --draws 0                                   | '--draws': 0 is not in the r
 noise --draws 99999999999                         | '--draws': 99999999999 is not in the range
 noise --limit 0                                   | '--limit': 0 is not in the range
 noise --limit many                                | '--limit': 'many' is not a valid integer
-noise --batch-size 0                              | '--batch-size': 0 is not in the range
+noise --batch-size 0                              | '--batch-size': 0 is not a whole number
 noise --seed -1                                   | '--seed': -1 is not in the range
 noise --device tpu                                | device 'tpu' is not available; choose auto
 noise --device cuda:99                            | device 'cuda:99' is not available; choose auto

@@ -34,8 +34,13 @@ class BatchSize(click.IntRange):
     AUTO = 200  # two blocks
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number; fails as click does for anything else."""
-        size: int = self.AUTO if value == "auto" else super().convert(value, param, ctx)
+        """The number; fails for anything else."""
+        if value == "auto":
+            return self.AUTO
+        try:
+            size: int = super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value} is not a whole number from 1 on, or auto.", param, ctx)
         return size
 
 
