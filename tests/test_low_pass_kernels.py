@@ -1,13 +1,11 @@
 """The low-pass form's kernel and operator: R x S^T, its adjoint, and where it runs."""
 
-import os
 import re
-import subprocess
-import sys
 from itertools import product
 
 import pytest
 import torch
+from simulator import simulate
 
 from blconv import launches, ops, tables
 from blconv.band import AxisBand, Band
@@ -110,11 +108,7 @@ def check_in_the_simulator():
 
 
 def test_in_the_simulator():
-    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.path.dirname(__file__)}
-    script = "import test_low_pass_kernels; test_low_pass_kernels.check_in_the_simulator()"
-    command = [sys.executable, "-W", "error", "-c", script]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
-    assert run.returncode == 0, run.stderr
+    simulate("test_low_pass_kernels.check_in_the_simulator()")
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
