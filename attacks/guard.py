@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from blrobust.attacks.registry import Entry
 from blrobust.attacks.target import PIXELS, Counted, Space
+from blrobust.draws import CACHE_BYTES
 from blrobust.errors import UserError
 from blrobust.perturbation import predict
 
@@ -55,6 +56,16 @@ class _Block:
         return _Block(self.inputs[rows], self.labels[rows], self.targets[rows], places)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What an attack returned, checked, with its reasons and all its passes."""
+
+    inputs: Tensor
+    reason: Tensor
+    forwards: int
+    backwards: int
+
+
 class Guard:
     """An attack as a perturbation that a sweep can run: seeded, checked, counted.
 
@@ -84,9 +95,13 @@ class Guard:
         self._restarts = int(self._parameters.get("restarts", 1))
         self._target = target
         self._source = source
-        self._attacks: dict[float, Any] = {}
         self._answered: tuple[nn.Module | None, dict[range, Tensor]] = (None, {})
-        self._attack(0.0)  # what is wrong with a parameter is said at once
+        self._crafted: dict[tuple[float, int, range], _Found] = {}
+        self._room = CACHE_BYTES
+        try:
+            self._attack: Any = entry.build(seed=seed, parameters=self._parameters)
+        except ValueError as error:  # what is wrong with a parameter is said at once
+            raise UserError(f"attack {kind!r}: {error}") from error
 
     def __call__(
         self,
@@ -127,30 +142,30 @@ class Guard:
         needed = self._entry.searches or min(levels) == 0
         clean = self._clean(model, inputs, samples) if needed else torch.full_like(labels, -1).short()
         block, rows = self._attacked(model, inputs, labels, clean, samples)
-        counted = Counted(self._source or model, self._space)
+        nobody = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
+        passes = torch.zeros_like(labels, dtype=torch.int32)
         results: list[dict[str, Tensor]] = []
-        found: tuple[Tensor, Tensor] | None = None
+        found: tuple[Tensor, dict[str, Tensor]] | None = None
         for level in levels:
-            evaluated, reason = (
-                inputs.clone(),
-                torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8),
-            )
-            if level > 0 and len(rows) > 0:
+            if level == 0 or len(rows) == 0:
+                evaluated, result = inputs, self._outcome(model, inputs, labels, clean, inputs, nobody)
+                result |= {"forwards": passes + 1, "backwards": passes.clone()}
+            else:
                 if found is None or not self.at_once:
-                    counted.forwards = counted.backwards = 0
-                    found = self._search(counted, block, level, draw, samples)
-                evaluated[rows], reason[rows] = found
-            result = self._outcome(model, inputs, labels, clean, evaluated, reason)
+                    crafted = self._craft(model, block, level, draw, samples)
+                    evaluated, reason = inputs.clone(), nobody.clone()
+                    evaluated[rows], reason[rows] = crafted.inputs, crafted.reason
+                    result = self._outcome(model, inputs, labels, clean, evaluated, reason)
+                    result |= {"forwards": passes + 1, "backwards": passes.clone()}
+                    result["forwards"][rows] += _shares(crafted.forwards, rows)
+                    result["backwards"][rows] += _shares(crafted.backwards, rows)
+                    found = evaluated, result
+                evaluated, result = found
             if self.at_once:
-                result = _within(result, level, labels, clean, self._limit(level, inputs))
-            passed = torch.zeros_like(labels, dtype=torch.int32)
-            result["forwards"], result["backwards"] = passed + 1, passed.clone()
-            if level > 0 and len(rows) > 0:
-                result["forwards"][rows] += _shares(counted.forwards, rows)
-                result["backwards"][rows] += _shares(counted.backwards, rows)
+                result = result | _within(result, level, labels, clean, self._limit(level, inputs))
             if keep:
                 kept = result["success"].view(-1, 1, 1, 1)
-                result["pixels"] = self._space.leave(torch.where(kept, evaluated, inputs))
+                result = result | {"pixels": self._space.leave(torch.where(kept, evaluated, inputs))}
             results.append(result)
         return results
 
@@ -195,6 +210,19 @@ class Guard:
         places = tuple(samples[row] for row in rows.tolist())
         return _Block(inputs[rows], labels[rows], targets[rows], places), rows
 
+    def _craft(self, model: nn.Module, block: _Block, level: float, draw: int, samples: range) -> "_Found":
+        """What the attack finds; of a source it is kept for the other models that it is tried on."""
+        key = (math.inf if self.at_once else level, draw, samples)
+        if key in self._crafted:
+            return self._crafted[key]
+        counted = Counted(self._source or model, self._space)
+        inputs, reason = self._search(counted, block, level, draw, samples)
+        found = _Found(inputs, reason, counted.forwards, counted.backwards)
+        if self._source is not None and inputs.nbytes <= self._room:
+            self._crafted[key] = found
+            self._room -= inputs.nbytes
+        return found
+
     def _search(
         self, counted: Counted, block: _Block, level: float, draw: int, samples: range
     ) -> tuple[Tensor, Tensor]:
@@ -232,7 +260,7 @@ class Guard:
         Where the attack raises, or memory ends, the halves of the block are tried by themselves: one
         sample that an attack cannot start from does not cost the others theirs.
         """
-        attack = self._attack(level)
+        attack = self._attack
         keys: dict[str, Any] = {"draw": draw, "samples": block.places} if self._entry.keyed else {}
         if isinstance(attack, FixedEpsilonAttack):
             keys["epsilon"] = level
@@ -307,29 +335,16 @@ class Guard:
             "rounded": success & self._wrong_rounded(model, evaluated, labels, wrong),
         }
 
-    def _attack(self, level: float) -> Any:
-        """The Foolbox attack; one for all strengths where the strength is no parameter of the class."""
-        at = 0.0 if self._entry.strength_parameter is None else level
-        if at not in self._attacks:
-            try:
-                attack = self._entry.build(seed=self._seed, parameters=self._parameters, strength=at)
-            except ValueError as error:
-                raise UserError(f"attack {self.kind!r}: {error}") from error
-            self._attacks[at] = attack
-        return self._attacks[at]
-
     def _limit(self, level: float, inputs: Tensor) -> float:
         """The largest distance of inputs (m, C, H, W) at a strength, with what rounding may add."""
         rounding = SPACING * max(1, self._space.bounds[1])
-        if (
-            self._entry.norm == "L1"
-        ):  # a sum, whose roundings of either sign grow with the root of their number
+        if self._entry.norm == "L1":  # a sum: roundings of either sign grow with the root of their number
             rounding *= math.sqrt(inputs[0].numel())
         return level * (1 + TOLERANCE) + rounding
 
     def _distance(self, inputs: Tensor, perturbed: Tensor) -> Tensor:
         """Float32 (m,) in the attack's norm; NaN where the attack has none (rotations)."""
-        distance = getattr(self._attack(0.0), "distance", None)
+        distance = getattr(self._attack, "distance", None)
         if distance is None:
             return torch.full_like(inputs[:, 0, 0, 0], math.nan)
         result: Tensor = distance(inputs, perturbed)

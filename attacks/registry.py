@@ -43,8 +43,6 @@ class Entry:
     """What the class is built with: a budget for a look, seconds on a laptop."""
     paper: Mapping[str, Any] = field(default_factory=dict)
     """What differs under ``--preset paper``, the budget of the literature."""
-    strength_parameter: str | None = None
-    """The parameter of the class that is the strength, where it is no epsilon."""
     keyed: bool = False
     """Its randomness belongs to the sample: it is built with ``seed`` too, and its ``run`` takes
     ``draw`` and ``samples`` (places in the data set)."""
@@ -80,7 +78,7 @@ class Entry:
         """One run finds the smallest perturbation it can, and so serves every strength."""
         from foolbox.attacks.base import FixedEpsilonAttack
 
-        return self.strength_parameter is None and not issubclass(self._class, FixedEpsilonAttack)
+        return not issubclass(self._class, FixedEpsilonAttack)
 
     def budget(self, preset: Preset = "default") -> dict[str, Any]:
         """The parameters of a preset."""
@@ -89,7 +87,7 @@ class Entry:
     def settable(self) -> dict[str, Any]:
         """The parameters that a user can set, and their defaults."""
         # The norm is a part of the attack's name: another one would be measured under a wrong label.
-        taken = {"self", "seed", "norm", "constraint", "tensorboard", self.strength_parameter}
+        taken = {"self", "seed", "norm", "constraint", "tensorboard"}
         found = {
             name: self.parameters.get(name, parameter.default)
             for name, parameter in inspect.signature(self._class).parameters.items()
@@ -98,13 +96,11 @@ class Entry:
         found = {name: value for name, value in found.items() if isinstance(value, bool | int | float | str)}
         return {"restarts": self.parameters.get("restarts", 1), **found} if self.searches else found
 
-    def build(self, *, seed: int, parameters: Mapping[str, Any], strength: float | None = None) -> Attack:
-        """The Foolbox attack; ``strength`` where that is a parameter of the class."""
+    def build(self, *, seed: int, parameters: Mapping[str, Any]) -> Attack:
+        """The Foolbox attack."""
         given = {name: value for name, value in parameters.items() if name != "restarts"}
         if self.keyed:
             given["seed"] = seed
-        if self.strength_parameter is not None:
-            given[self.strength_parameter] = strength
         attack: Attack = self._class(**given)
         return attack
 

@@ -165,7 +165,7 @@ def test_float32_rounding_of_a_sum_is_no_violation() -> None:
 
     planted_l1 = replace(entry(act=act), strength=ATTACKS["pgd-l1"].strength)
     guard = Guard("planted", planted_l1, seed=0, space=legacy_space(cifar()))
-    guard._attack(0.0).distance = l1
+    guard._attack.distance = l1
     images = images * 0.5 + 0.25
     labels = Brightness()(images).argmax(1)
     outcome = guard(Brightness(), images, labels, level=2.0, draw=0, samples=range(50))
@@ -328,6 +328,11 @@ def test_what_one_model_gives_away_is_tried_on_another() -> None:
     guard = Guard("planted", entry(act=act), seed=0, source=model)
     outcome = run(guard, model=Inverse().eval())
     assert asked == [[0, 0, 0]]  # the source's answers
+    seen = model.seen
+    again = run(guard, model=Brightness())
+    assert asked == [[0, 0, 0]]  # it is not attacked again for another model
+    assert model.seen == seen + 4
+    assert again["forwards"].tolist() == outcome["forwards"].tolist()
     assert outcome["prediction"].tolist() == [0, 0, 0, 1]  # the other model's, of what was found
 
 
