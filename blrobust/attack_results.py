@@ -15,8 +15,8 @@ BLACK_BOX = "black-box beats white-box"
 SIGNIFICANT = 0.05
 
 
-def models(run: Run) -> pd.DataFrame:
-    """One row per (kind, model) that has all its levels.
+def models(run: Run, only: str | None = None) -> pd.DataFrame:
+    """One row per (kind, model) that has all its levels; of one kind, or of all.
 
     ``clean`` and ``accuracy`` (by level) are over all images; ``median`` is the smallest strength
     that breaks half of the images classified correctly without it (the distance found by attacks
@@ -27,7 +27,7 @@ def models(run: Run) -> pd.DataFrame:
     """
     doubts = flags(run)
     records = []
-    for kind in run.kinds:
+    for kind in run.kinds if only is None else [only]:
         levels = run.levels(kind)
         for model in run.models:
             correct = results.outcomes(run, model, kind)

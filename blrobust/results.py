@@ -1,8 +1,8 @@
 """What a run found: one row per cell, one per model, and the tests between models.
 
-Everything here reads a ``Run`` and computes; nothing is measured again. Of an unfinished run the
-draws that every cell has are used, at least the first, and levels not reached are left out; a model
-without all its levels has no summary numbers.
+Everything here reads a ``Run`` and computes, of all its kinds or of ``only`` one; nothing is measured
+again. Of an unfinished run the draws that every cell has are used, at least the first, and levels not
+reached are left out; a model without all its levels has no summary numbers.
 """
 
 from collections import Counter
@@ -35,10 +35,10 @@ REJECTED = ("NOT_FINITE", "OUT_OF_BOUNDS", "BEYOND_EPSILON", "RAISED")  # failed
 PAIRED = ("kind", "model", "baseline", "level", "draws", "difference", "p", "p_holm")
 
 
-def table(run: Run) -> pd.DataFrame:
+def table(run: Run, only: str | None = None) -> pd.DataFrame:
     """One row per (model, kind, level), as docs/results.md documents; shares are fractions."""
     records = []
-    for kind in run.kinds:
+    for kind in _kinds(run, only):
         for model in run.models:
             card = cards(run)[model]
             for level, correct in outcomes(run, model, kind).items():
@@ -69,17 +69,17 @@ def table(run: Run) -> pd.DataFrame:
     return pd.DataFrame.from_records(records).reindex(columns=list(COLUMNS))
 
 
-def summary(run: Run) -> pd.DataFrame:
+def summary(run: Run, only: str | None = None) -> pd.DataFrame:
     """One row per (kind, model): clean and mean accuracy, level at 50 %, levels above the baseline.
 
     ``half_level`` is ``inf`` where accuracy never falls to 50 %. ``better`` and ``worse`` are the
     shares of levels at which the model differs from ``fp32`` significantly (Holm over levels).
     Ends of 95 % intervals are in ``_low`` and ``_high``: Wilson for one level, else bootstrap.
     """
-    tests = paired(run)
+    tests = paired(run, only)
     draws = measured_draws(run)
     records = []
-    for kind in run.kinds:
+    for kind in _kinds(run, only):
         levels = np.asarray(run.levels(kind), dtype=np.float64)
         cells = {model: outcomes(run, model, kind) for model in run.models}
         # Right draws (levels, n) of the models that have all their levels.
@@ -117,7 +117,7 @@ def summary(run: Run) -> pd.DataFrame:
     return pd.DataFrame.from_records(records).reindex(columns=list(SUMMARY))
 
 
-def paired(run: Run) -> pd.DataFrame:
+def paired(run: Run, only: str | None = None) -> pd.DataFrame:
     """Each model against ``fp32`` (else the first model) on the same images, level by level.
 
     McNemar's test for one draw, the sign-flip test over images for several; ``p_holm`` is adjusted
@@ -125,7 +125,7 @@ def paired(run: Run) -> pd.DataFrame:
     """
     against = baseline(run)
     frames = []
-    for kind in run.kinds:
+    for kind in _kinds(run, only):
         theirs = outcomes(run, against, kind)
         for model in run.models:
             ours = outcomes(run, model, kind) if model != against else {}
@@ -139,13 +139,13 @@ def paired(run: Run) -> pd.DataFrame:
     return whole.reindex(columns=list(PAIRED))
 
 
-def across_models(run: Run) -> pd.DataFrame:
+def across_models(run: Run, only: str | None = None) -> pd.DataFrame:
     """Cochran's Q per level over more than two models, Holm over the levels.
 
     It takes one yes or no per image and model, so it looks at the first draw.
     """
     frames = []
-    for kind in run.kinds:
+    for kind in _kinds(run, only):
         cells = [outcomes(run, model, kind) for model in run.models]
         shared = [level for level in run.levels(kind) if all(level in cell for cell in cells)]
         if len(cells) > 2 and shared:
@@ -155,6 +155,11 @@ def across_models(run: Run) -> pd.DataFrame:
             frames.append(frame.assign(kind=kind))
     whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     return whole.reindex(columns=["kind", "level", "p", "p_holm"])
+
+
+def _kinds(run: Run, only: str | None) -> list[str]:
+    """The kinds asked about: one, or all of the run."""
+    return run.kinds if only is None else [only]
 
 
 def write_csv(run: Run) -> Path:

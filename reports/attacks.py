@@ -21,16 +21,15 @@ def attacked(run: "Run", kind: str, axis: Axis) -> Table | None:
         return None
     rounded = _by_model(run, kind)
     table = Table(["model", f"median {axis.name}", "success", "passes an image", "survive 8 bits", "flags"])
-    for row in attack_results.models(run).to_dict("records"):
-        if row["kind"] == kind:
-            cells = [
-                Cell(level_at(row["median"], run.levels(kind))),
-                Cell(percent(row["success"])),
-                Cell(f"{row['queries']:,.4g}"),
-                Cell(percent(rounded[row["model"]])),
-                Cell(", ".join(row["flags"]) or NONE),
-            ]
-            table.rows.append((row["model"], cells))
+    for row in attack_results.models(run, kind).to_dict("records"):
+        cells = [
+            Cell(level_at(row["median"], run.levels(kind))),
+            Cell(percent(row["success"])),
+            Cell(f"{row['queries']:,.4g}"),
+            Cell(percent(rounded[row["model"]])),
+            Cell(", ".join(row["flags"]) or NONE),
+        ]
+        table.rows.append((row["model"], cells))
     return table
 
 
@@ -87,6 +86,6 @@ def sign(run: "Run", kind: str) -> str | None:
 
 def _by_model(run: "Run", kind: str) -> dict[str, float]:
     """The share of the last level's adversarial inputs that survive rounding, by model."""
-    frame = results.table(run)
-    last = frame[(frame.kind == kind) & (frame.level == run.levels(kind)[-1])]
+    frame = results.table(run, kind)
+    last = frame[frame.level == run.levels(kind)[-1]]
     return dict(zip(last.model, last.survives_rounding, strict=True))

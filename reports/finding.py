@@ -24,10 +24,10 @@ def finding(run: "Run", axis: Axis, kind: str) -> list[str]:
     "Beats" here means that the two 95 % intervals are disjoint, stricter than a paired test.
     """
     curves: dict[str, Curve] = {model: {} for model in run.models}
-    for row in results.table(run).to_dict("records"):
+    for row in results.table(run, kind).to_dict("records"):
         if row["kind"] == kind:
             curves[row["model"]][row["level"]] = row
-    rows = results.summary(run).to_dict("records")
+    rows = results.summary(run, kind).to_dict("records")
     summary = {r["model"]: r for r in rows if r["kind"] == kind and not isnan(r["mean"])}
     if not summary:
         return ["No model has all its levels yet."]

@@ -112,11 +112,11 @@ def _section(runs: "dict[str, Run]", kind: str, on: Axis, number: int) -> Sectio
     models = list(dict.fromkeys(model for run in runs.values() for model in run.models))
     entries = []
     for place, (name, run) in enumerate(runs.items()):
-        frame = results.table(run)
+        frame = results.table(run, kind)
         curves = {
             model: Curve(
                 name=tables.row_name(model, name, runs),
-                frame=frame[(frame.kind == kind) & (frame.model == model)],
+                frame=frame[frame.model == model],
                 model=models.index(model),
                 run=place,
             )

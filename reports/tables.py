@@ -45,7 +45,7 @@ def summary(runs: "dict[str, Run]", axis: Axis, kind: str) -> Table:
 
     ``runs`` are by name; several stand below each other, model by model.
     """
-    frames = [results.summary(run).assign(run=name) for name, run in runs.items()]
+    frames = [results.summary(run, kind).assign(run=name) for name, run in runs.items()]
     frame = pd.concat([frame[frame.kind == kind] for frame in frames], ignore_index=True)
     order = {model: place for place, model in enumerate(dict.fromkeys(frame.model))}
     frame = frame.sort_values("model", key=lambda models: models.map(order), kind="stable")
@@ -78,7 +78,7 @@ def row_name(model: str, run: str, runs: "dict[str, Run]") -> str:
 
 def levels(run: "Run", axis: Axis, kind: str) -> Table:
     """Return accuracy with its interval, a row per level and a column per model."""
-    rows = _by_cell(results.table(run), kind)
+    rows = _by_cell(results.table(run, kind), kind)
     other = [] if axis.other is None else [axis.other_name]
     table = Table([axis.name, *other, *run.models])
     for level in run.levels(kind):
@@ -94,10 +94,10 @@ def levels(run: "Run", axis: Axis, kind: str) -> Table:
 
 def tests(run: "Run", axis: Axis, kind: str) -> Table:
     """Return differences to the baseline in points with adjusted p-values, and Cochran's Q."""
-    rows = _by_cell(results.paired(run), kind)
+    rows = _by_cell(results.paired(run, kind), kind)
     across = {
         row["level"]: p_value(row["p_holm"])
-        for row in results.across_models(run).to_dict("records")
+        for row in results.across_models(run, kind).to_dict("records")
         if row["kind"] == kind
     }
     compared = [model for model in run.models if any(model == other for _, other in rows)]
