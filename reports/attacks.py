@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
 
 def attacked(run: "Run", kind: str, axis: Axis) -> Table | None:
-    """Return a row per model of what the attack took: None for noise."""
-    from blrobust import attack_results
-    from blrobust.attacks.table import ATTACKS
-
-    if kind not in ATTACKS:
+    """Return a row per model of what the attack took; None for a sweep of noise, which is no attack."""
+    if run.config["command"] != "attack":
         return None
+    from blrobust import attack_results
+
     rounded = _by_model(run, kind)
     table = Table(["model", f"median {axis.name}", "success", "passes an image", "survive 8 bits", "flags"])
     for row in attack_results.models(run, kind).to_dict("records"):

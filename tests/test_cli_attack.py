@@ -183,6 +183,7 @@ def test_several_attacks_share_a_run_and_a_worst_case(
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Accuracy under 3 attacks" in page
     assert "Worst case" in page
+    assert page.count("<h3>The attack</h3>") == 3
 
 
 def test_one_search_is_the_same_at_any_grid(loaded: dict[str, Any], tmp_path: Path) -> None:

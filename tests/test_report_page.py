@@ -212,6 +212,7 @@ def test_published_curves_only_where_the_axes_match(kind, space, dataset, dashed
     html = render(tmp_path, made)
     assert ("published (P100, 2019, one seed)" in html) is dashed
     assert html.count('class="dashed"') == dashed
+    assert "The attack" not in html  # these are sweeps of noise
     assert html.count("stroke-dasharray: 4.8,3.6") == (4 if dashed else 0)  # two models, two figures
 
 
