@@ -16,7 +16,6 @@ SUITES: dict[str, dict[str, str | None]] = {
     # The attacks of the paper, at its strengths where their units are ours.
     "paper": {
         "gaussian": None,
-        "uniform": None,
         "pixel": None,
         "local-search": None,
         "fgsm": "0,0.001,0.002,0.004,0.008,0.016,0.032",

@@ -318,6 +318,7 @@ def test_what_a_source_gives_away_is_tried_on_all(
     [
         ("--kind fgsm,pgd-l2 --strength 0:1", "'0:1'"),
         ("--kind fgsm --target 1", "targeted"),
+        ("--kind uniform --legacy", "blrobust noise --kind uniform --legacy"),
         ("--kind suite:nothing", "suite:quick"),
         ("--kind fgsm --set speed=3", "speed"),
         ("--kind square-linf --set share=2", "share 2"),

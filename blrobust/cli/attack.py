@@ -96,6 +96,12 @@ def command(
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
         raise UserError(f"--target {target} needs a targeted attack, and none of {', '.join(chosen)} is one")
 
+    if legacy and "uniform" in chosen:
+        raise UserError(
+            "--legacy: the published uniform noise has an axis of its own, that of "
+            "'blrobust noise --kind uniform --legacy'"
+        )
+
     from blrobust import sweep, zoo
     from blrobust.attacks.guard import Guard
     from blrobust.attacks.target import PIXELS, legacy_space
