@@ -88,6 +88,7 @@ class _AutoPGD(FixedEpsilonAttack):
     steps: int
     restarts: int
     seed: int
+    _numbers: draws.Numbers
 
     @property
     def distance(self) -> Distance:
@@ -121,13 +122,8 @@ class _AutoPGD(FixedEpsilonAttack):
         found = problem.images.clone()
         objectives = self._objectives(problem)
         places = range(len(found)) if samples is None else samples
-        numbers = draws.uniforms(
-            len(objectives) * found[0].numel(),
-            stream=draws.APGD,
-            seed=self.seed,
-            draw=draw,
-            samples=places,
-            device=found.device,
+        numbers = self._numbers(
+            len(objectives) * found[0].numel(), seed=self.seed, draw=draw, samples=places, device=found.device
         ).view(len(found), len(objectives), *found.shape[1:])
         rows = torch.arange(len(found), device=found.device)
         for trial, objective in enumerate(objectives):
@@ -238,6 +234,7 @@ class APGD(_AutoPGD):
         self.steps = steps
         self.restarts = restarts
         self.seed = seed
+        self._numbers = draws.Numbers(draws.APGD)
 
     def _objectives(self, problem: Problem) -> list[Objective]:
         classes = problem.classes
@@ -273,6 +270,7 @@ class TargetedAPGD(_AutoPGD):
         self.steps = steps
         self.restarts = restarts
         self.seed = seed
+        self._numbers = draws.Numbers(draws.APGD)
 
     def _objectives(self, problem: Problem) -> list[Objective]:
         logits = problem.logits(problem.images)

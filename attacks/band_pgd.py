@@ -54,6 +54,7 @@ class BandPGD(FixedEpsilonAttack):
         self.steps = steps
         self.random_start = random_start
         self.seed = seed
+        self._numbers = draws.Numbers(draws.BAND_PGD)
 
     @property
     def distance(self) -> Distance:
@@ -90,13 +91,8 @@ class BandPGD(FixedEpsilonAttack):
         x = origin
         if self.random_start:
             places = range(len(origin)) if samples is None else samples
-            numbers = draws.uniforms(
-                origin[0].numel(),
-                stream=draws.BAND_PGD,
-                seed=self.seed,
-                draw=draw,
-                samples=places,
-                device=origin.device,
+            numbers = self._numbers(
+                origin[0].numel(), seed=self.seed, draw=draw, samples=places, device=origin.device
             )
             start = within(ball.start(numbers.view_as(origin), epsilon))
             x = problem.clip(origin + ball.shrink(start, epsilon))

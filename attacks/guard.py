@@ -142,23 +142,26 @@ class Guard:
         needed = self._entry.searches or min(levels) == 0
         clean = self._clean(model, inputs, samples) if needed else torch.full_like(labels, -1).short()
         block, rows = self._attacked(model, inputs, labels, clean, samples)
-        nobody = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
         passes = torch.zeros_like(labels, dtype=torch.int32)
         results: list[dict[str, Tensor]] = []
         found: tuple[Tensor, dict[str, Tensor]] | None = None
         for level in levels:
-            if level == 0 or len(rows) == 0:
-                evaluated, result = inputs, self._outcome(model, inputs, labels, clean, inputs, nobody)
+            if level == 0 or len(block.labels) == 0:
+                evaluated, result = inputs, self._untouched(inputs, clean)
                 result |= {"forwards": passes + 1, "backwards": passes.clone()}
             else:
                 if found is None or not self.at_once:
                     crafted = self._craft(model, block, level, draw, samples)
-                    evaluated, reason = inputs.clone(), nobody.clone()
-                    evaluated[rows], reason[rows] = crafted.inputs, crafted.reason
-                    result = self._outcome(model, inputs, labels, clean, evaluated, reason)
-                    result |= {"forwards": passes + 1, "backwards": passes.clone()}
-                    result["forwards"][rows] += _shares(crafted.forwards, rows)
-                    result["backwards"][rows] += _shares(crafted.backwards, rows)
+                    evaluated, reason = crafted.inputs, crafted.reason
+                    forwards, backwards = (_shares(n, reason) for n in (crafted.forwards, crafted.backwards))
+                    if rows is not None:
+                        nobody = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
+                        evaluated = inputs.index_put((rows,), evaluated)
+                        reason = nobody.index_put((rows,), reason)
+                        forwards = passes.index_put((rows,), forwards)
+                        backwards = passes.index_put((rows,), backwards)
+                    result = self._outcome(model, inputs, labels, evaluated, reason)
+                    result |= {"forwards": forwards + 1, "backwards": backwards}
                     found = evaluated, result
                 evaluated, result = found
             if self.at_once:
@@ -193,13 +196,13 @@ class Guard:
 
     def _attacked(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, clean: Tensor, samples: range
-    ) -> tuple[_Block, Tensor]:
-        """The samples of the block to attack, and where they are in it, int64 (k,)."""
-        chosen = torch.ones_like(labels, dtype=torch.bool)
+    ) -> tuple[_Block, Tensor | None]:
+        """The samples of the block to attack, and where they are in it, int64 (k,); None for all."""
         targets = labels
-        if self._entry.searches:
-            seen = clean if self._source is None else predict(Counted(self._source, self._space), inputs)
-            chosen = seen == labels
+        if not self._entry.searches:
+            return _Block(inputs, labels, targets, tuple(samples)), None
+        seen = clean if self._source is None else predict(Counted(self._source, self._space), inputs)
+        chosen = seen == labels
         if self._entry.targeted:
             logits = Counted(self._source or model, self._space)(inputs)
             # The second most likely class; of a wrong answer, which is not attacked, any.
@@ -312,18 +315,25 @@ class Guard:
         passed = (reason == Reason.ADVERSARIAL).view(-1, 1, 1, 1)
         return torch.where(passed, found, inputs), reason
 
+    def _untouched(self, inputs: Tensor, clean: Tensor) -> dict[str, Tensor]:
+        """The outcome where nobody is attacked."""
+        return {
+            "prediction": clean.clone(),
+            "success": torch.zeros_like(clean, dtype=torch.bool),
+            "distance": self._distance(inputs, inputs),
+            "reason": torch.full_like(clean, Reason.NOT_ATTACKED, dtype=torch.uint8),
+            "rounded": torch.zeros_like(clean, dtype=torch.bool),
+        }
+
     def _outcome(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        clean: Tensor,
-        evaluated: Tensor,
-        reason: Tensor,
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, evaluated: Tensor, reason: Tensor
     ) -> dict[str, Tensor]:
         """Evaluate a block after the checks."""
-        attacked = reason != Reason.NOT_ATTACKED
-        prediction = predict(Counted(model, self._space), evaluated) if attacked.any() else clean.clone()
+        pixels = self._space.leave(evaluated)
+        stored = (pixels.clamp(0, 1) * 255).round() / 255  # as an image of 8 bits
+        # Asked before the model is, so that a GPU has that to do while it is waited for.
+        same = torch.allclose(stored, pixels, rtol=0, atol=1e-6)
+        prediction = predict(Counted(model, self._space), evaluated)
         wrong = prediction != labels
         reason = reason.masked_fill((reason == Reason.ADVERSARIAL) & ~wrong, Reason.NOT_ADVERSARIAL)
         success = reason == Reason.ADVERSARIAL
@@ -332,7 +342,7 @@ class Guard:
             "success": success,
             "distance": self._distance(inputs, evaluated),
             "reason": reason,
-            "rounded": success & self._wrong_rounded(model, evaluated, labels, wrong),
+            "rounded": success if same else success & (predict(model, stored) != labels),
         }
 
     def _limit(self, level: float, inputs: Tensor) -> float:
@@ -349,14 +359,6 @@ class Guard:
             return torch.full_like(inputs[:, 0, 0, 0], math.nan)
         result: Tensor = distance(inputs, perturbed)
         return result.float()
-
-    def _wrong_rounded(self, model: nn.Module, evaluated: Tensor, labels: Tensor, wrong: Tensor) -> Tensor:
-        """Which samples (m,) are misclassified when stored as images of 8 bits?"""
-        pixels = self._space.leave(evaluated)
-        rounded = (pixels.clamp(0, 1) * 255).round() / 255
-        if torch.allclose(rounded, pixels, rtol=0, atol=1e-6):
-            return wrong  # they are such images: the model need not be asked again
-        return predict(model, rounded) != labels
 
 
 def _within(
@@ -375,13 +377,13 @@ def _within(
     }
 
 
-def _shares(total: int, rows: Tensor) -> Tensor:
-    """``total`` passes spread evenly over ``rows``, int32, adding up exactly.
+def _shares(total: int, like: Tensor) -> Tensor:
+    """``total`` passes spread evenly over as many samples as ``like`` has, int32, adding up exactly.
 
     An attack may pass a part of the block, or copies of it, so a pass has no sample of its own.
     """
-    shares = torch.full_like(rows, total // len(rows), dtype=torch.int32)
-    shares[: total % len(rows)] += 1
+    shares = torch.full_like(like, total // len(like), dtype=torch.int32)
+    shares[: total % len(like)] += 1
     return shares
 
 

@@ -175,6 +175,7 @@ class RandomSpatialAttack(_Moves):
     def __init__(self, *, tries: int = 10, seed: int = 0) -> None:
         self.tries = _counted("tries", tries)
         self.seed = seed
+        self._numbers = draws.Numbers(draws.SPATIAL)
 
     def __repr__(self) -> str:
         return f"RandomSpatialAttack(tries={self.tries}, seed={self.seed})"
@@ -197,9 +198,8 @@ class RandomSpatialAttack(_Moves):
         inputs beyond the bounds and other criteria.
         """
         raise_if_kwargs(kwargs)
-        numbers = draws.uniforms(
+        numbers = self._numbers(
             3 * self.tries,
-            stream=draws.SPATIAL,
             seed=self.seed,
             draw=draw,
             samples=range(len(astensor(inputs))) if samples is None else samples,

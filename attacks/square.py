@@ -43,6 +43,7 @@ class SquareAttack(FixedEpsilonAttack):
         self.queries = queries
         self.share = share
         self.seed = seed
+        self._numbers = draws.Numbers(draws.SQUARE)
 
     @torch.no_grad()
     def run(
@@ -65,9 +66,8 @@ class SquareAttack(FixedEpsilonAttack):
         images, restore_type = check_inputs(inputs, model)
         goal = Goal.of(criterion, images)
         start_numbers, step_numbers = self._counts(images.shape)
-        numbers = draws.uniforms(
+        numbers = self._numbers(
             start_numbers + (self.queries - 1) * step_numbers,
-            stream=draws.SQUARE,
             seed=self.seed,
             draw=draw,
             samples=range(len(images)) if samples is None else samples,

@@ -1,6 +1,7 @@
 """The model as an attack sees it: its space, its bounds, and what it was asked."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +21,25 @@ class Space:
     std: tuple[float, ...]
 
     def enter(self, pixels: Tensor) -> Tensor:
-        """Inputs (m, C, H, W) of the attack."""
-        mean, std = self._moments(pixels)
+        """Inputs (m, C, H, W) of the attack, in a new tensor."""
+        if self == PIXELS:
+            return pixels.clamp(*self.bounds)
+        mean, std = _moments(self, pixels.device)
         return ((pixels - mean) / std).clamp(*self.bounds)
 
     def leave(self, inputs: Tensor) -> Tensor:
         """Pixels (m, C, H, W) of the model."""
-        mean, std = self._moments(inputs)
+        if self == PIXELS:
+            return inputs
+        mean, std = _moments(self, inputs.device)
         return inputs * std + mean
 
-    def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        moments = like.new_tensor([self.mean, self.std]).view(2, -1, 1, 1)
-        return moments[0], moments[1]
+
+@lru_cache
+def _moments(space: Space, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C, 1, 1); made once: a copy to a GPU waits for all its work."""
+    mean, std = (torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (space.mean, space.std))
+    return mean, std
 
 
 def legacy_space(dataset: Dataset) -> Space:
@@ -42,7 +50,7 @@ def legacy_space(dataset: Dataset) -> Space:
     return Space(SPACE, (lower, upper), MEAN, STD)
 
 
-PIXELS = Space("pixel", (0.0, 1.0), (0.0,), (1.0,))  # changes no bit of the pixels
+PIXELS = Space("pixel", (0.0, 1.0), (0.0,), (1.0,))
 
 
 class Counted(nn.Module):

@@ -39,6 +39,7 @@ class VAT(FixedEpsilonAttack):
         self.steps = steps
         self.xi = xi
         self.seed = seed
+        self._numbers = draws.Numbers(draws.VAT)
 
     def run(
         self,
@@ -61,13 +62,8 @@ class VAT(FixedEpsilonAttack):
         problem = Problem.of(self, model, inputs, criterion, targeted=False)
         images, ball = problem.images, BALLS["l2"]
         places = range(len(images)) if samples is None else samples
-        numbers = draws.uniforms(
-            images[0].numel(),
-            stream=draws.VAT,
-            seed=self.seed,
-            draw=draw,
-            samples=places,
-            device=images.device,
+        numbers = self._numbers(
+            images[0].numel(), seed=self.seed, draw=draw, samples=places, device=images.device
         )
         direction = ball.start(numbers.view_as(images), 1)
         clean = problem.logits(images)

@@ -1,49 +1,275 @@
-"""Attacks beside a bare loop of as many passes, and beside other packages: speed and what is left.
+"""Attacks beside a bare loop of their passes, and beside other packages: speed and what is left.
 
     python benchmarks/attacks.py [--device cuda] [--model fp32] [--images 1000] [--steps 100]
 
-"of a bare loop": the time that the same number of forward and backward passes takes without an attack,
-in blocks of the same size, over the time of the guarded attack. Other packages (`pip install
-pyautoattack adv-lib visdom`) run where they are installed, on the same images in the same blocks, and their
-inputs are checked in the same way. Writes attacks-DEVICE.json and prints a table in markdown.
+"of the calls": the time that the very calls of the network take, forwards and backwards in batches of the
+same sizes, without an attack, over the time of the guarded attack. "of full blocks": the same for as many
+passes in full blocks, which an attack that leaves fooled samples alone cannot have. Other packages (`pip
+install pyautoattack adv-lib visdom`) run where they are installed, at the same number of steps, on the same
+images in the same blocks, and their inputs are checked in the same way. Writes attacks-DEVICE.json and .md;
+`--doc` fills the tables of a document.
 """
 
 import argparse
 import importlib
 import json
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import report
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blrobust import datasets, model_names, zoo
+from blrobust import datasets, levels, model_names, zoo
 from blrobust.attacks.guard import Guard
+from blrobust.attacks.selection import kinds
 from blrobust.attacks.table import ATTACKS
-from blrobust.device import describe, full_precision, resolve
-from blrobust.perturbation import BLOCK, predict
+from blrobust.device import full_precision, resolve
+from blrobust.perturbation import block_size, predict
 
-EPSILON = 8 / 255
+EPSILON = 1 / 255  # of the comparison: at 8/255 nothing is left of a network that was not trained for it
+ROUNDS = 3  # of which the median counts; one for what takes longer than SLOW seconds
+SLOW = 4.0
 Block = tuple[Tensor, Tensor, range]
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Call = tuple[int, int]
+"""Samples that went through the network, and how often backwards."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A figure of the table; `accuracy` at 8/255, `of_bare` where it is ours."""
+    """A figure of a table; the shares and the passes are of our attacks alone."""
 
     attack: str
     by: str
-    seconds: float
-    images_per_second: float
-    accuracy: float
-    of_bare: float | None = None
+    strength: float
+    images_per_second: float | None = None
+    accuracy: float | None = None
+    of_calls: float | None = None
+    of_full: float | None = None
+    forwards: float | None = None
+    backwards: float | None = None
     note: str = ""
+
+
+class Recorder(nn.Module):
+    """A network that remembers how it was called."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.calls: list[list[int]] = []
+        self.eval()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The logits."""
+        call = [len(inputs), 0]
+        self.calls.append(call)
+        logits: Tensor = self.model(inputs)
+        if logits.requires_grad:
+
+            def backwards(_: Tensor) -> None:
+                call[1] += 1
+
+            logits.register_hook(backwards)  # type: ignore[no-untyped-call]
+        return logits
+
+
+def bare(model: nn.Module, images: Tensor, calls: Sequence[Call]) -> None:
+    """Call the network, and nothing else; ``images`` (n, C, H, W) as often as a call needs."""
+    for size, backwards in calls:
+        inputs = (
+            images[:size] if size <= len(images) else images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
+        )
+        if backwards == 0:
+            with torch.no_grad():
+                model(inputs)
+            continue
+        inputs = inputs.detach().requires_grad_()
+        total = model(inputs).sum()
+        for left in reversed(range(backwards)):
+            torch.autograd.grad(total, inputs, retain_graph=left > 0)
+
+
+def full(calls: Sequence[Call], size: int) -> list[Call]:
+    """As many passes as in ``calls``, in blocks of ``size``."""
+    forwards = sum(count for count, _ in calls)
+    backwards = sum(count * times for count, times in calls)
+    # A forward that is followed by several backwards is rare: here each has one of its own at most.
+    blocks = -(-max(forwards, backwards) // size)
+    both = -(-backwards // size)
+    return [(size, 1)] * both + [(size, 0)] * (blocks - both)
+
+
+def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iterator[Row]:
+    """What a guarded attack costs beside its calls of the network: a row for each of ``names``."""
+    for kind in names:
+        entry = ATTACKS[kind]
+        strengths = [level for level in levels.parse(entry.grid) if level > 0]
+        level = strengths[len(strengths) // 2]
+        guard = Guard(kind, entry, seed=0)
+        recorder = Recorder(model)
+        try:
+            for _ in range(2):  # what is asked once for all strengths is asked in the first
+                recorder.calls.clear()
+                _ours(guard, recorder, blocks, level)
+        except Exception as error:  # costs its row
+            yield Row(kind, "blrobust", level, note=f"{type(error).__name__}: {error}"[:80])
+            continue
+        calls = [(size, backwards) for size, backwards in recorder.calls]
+        images = blocks[0][0]
+        seconds, alone, whole = _in_turns(
+            images.device,
+            [
+                partial(_ours, guard, recorder, blocks, level),
+                partial(bare, model, images, calls),
+                partial(bare, model, images, full(calls, len(images))),
+            ],
+        )
+        count = sum(len(labels) for _, labels, _ in blocks)
+        right = _ours(guard, recorder, blocks, level)
+        yield Row(
+            kind, "blrobust", level, count / seconds, right / count, alone / seconds, whole / seconds,
+            sum(size for size, _ in calls) / count, sum(size * times for size, times in calls) / count,
+        )  # fmt: skip
+
+
+def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
+    """Our attacks and other packages' at the same number of steps."""
+    count = sum(len(labels) for _, labels, _ in blocks)
+    for kind, peers in PEERS.items():
+        entry = ATTACKS[kind]
+        epsilon = EPSILON if entry.norm == "Linf" else 0.1
+        guard = Guard(kind, entry, seed=0, parameters={**entry.budget(), "steps": steps})
+        runs = {"blrobust": partial(_ours, guard, model, blocks, epsilon)}
+        for by, peer in peers.items():
+            try:
+                attack = peer(steps, epsilon)
+            except ImportError as error:
+                yield Row(kind, by, epsilon, note=f"not installed: {error.name}")
+                continue
+            runs[by] = partial(_theirs, attack, model, blocks, entry.norm, epsilon)
+        left = [run() for run in runs.values()]  # the warm-up too
+        for by, right, seconds in zip(
+            runs, left, _in_turns(blocks[0][0].device, list(runs.values())), strict=True
+        ):
+            yield Row(kind, by, epsilon, count / seconds, right / count)
+
+
+def _in_turns(device: torch.device, runs: list[Callable[[], Any]]) -> list[float]:
+    """Median seconds of each, measured in turns."""
+    found: list[list[float]] = [[] for _ in runs]
+    for _ in range(ROUNDS):
+        for seconds, run in zip(found, runs, strict=True):
+            _wait(device)
+            start = time.perf_counter()
+            run()
+            _wait(device)
+            seconds.append(time.perf_counter() - start)
+        if sum(seconds[0] for seconds in found) > SLOW:
+            break
+    return [statistics.median(seconds) for seconds in found]
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _ours(guard: Guard, model: nn.Module, blocks: list[Block], level: float) -> int:
+    """How many images are right under the attack."""
+    right = [
+        (guard(model, pixels, labels, level=level, draw=0, samples=samples)["prediction"] == labels).sum()
+        for pixels, labels, samples in blocks
+    ]
+    return int(torch.stack(right).sum())
+
+
+def _theirs(attack: Attack, model: nn.Module, blocks: list[Block], norm: str, epsilon: float) -> int:
+    """The same of another package's, checked in the same way."""
+    right = 0
+    for pixels, labels, _ in blocks:
+        clean = predict(model, pixels) == labels
+        found = attack(model, pixels, labels).detach()
+        order = torch.inf if norm == "Linf" else 2
+        near = torch.linalg.vector_norm((found - pixels).flatten(1), order, dim=1) <= epsilon * (1 + 1e-5)
+        close = near & (found == found.clamp(0, 1)).flatten(1).all(1)
+        kept = torch.where(close.view(-1, 1, 1, 1), found, pixels)
+        right += int((clean & (predict(model, kept) == labels)).sum())
+    return right
+
+
+def _adversarial_library(
+    module: str, name: str, count: str, **settings: Any
+) -> Callable[[int, float], Attack]:
+    """``count`` is its name of the number of steps."""
+
+    def build(steps: int, epsilon: float) -> Attack:
+        function = getattr(importlib.import_module(f"adv_lib.attacks.{module}"), name)
+        size = {"apgd": {"eps": epsilon}, "pgd_linf": {"ε": epsilon}, "fmn": {}}[name]
+        return lambda model, pixels, labels: function(
+            model, pixels, labels, **{count: steps}, **size, **settings
+        )
+
+    return build
+
+
+def _auto_attack(steps: int, epsilon: float) -> Attack:
+    base = importlib.import_module("pyautoattack.autopgd_base")
+
+    def attack(model: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
+        settings = {"n_iter": steps, "norm": "Linf", "eps": epsilon, "loss": "ce", "device": pixels.device}
+        found: Tensor = base.APGDAttack(model, **settings).perturb(pixels, labels)
+        return found
+
+    return attack
+
+
+INFINITE = {"norm": float("inf")}
+PEERS: dict[str, dict[str, Callable[[int, float], Attack]]] = {
+    "pgd-linf": {
+        "adv-lib": _adversarial_library(
+            "projected_gradient_descent", "pgd_linf", "steps", relative_step_size=0.1
+        )
+    },
+    "apgd-ce": {
+        "pyautoattack": _auto_attack,
+        "adv-lib": _adversarial_library("auto_pgd", "apgd", "n_iter", loss_function="ce", **INFINITE),
+    },
+    "fmn-linf": {"adv-lib": _adversarial_library("fast_minimum_norm", "fmn", "steps", **INFINITE)},
+    "fmn-l2": {"adv-lib": _adversarial_library("fast_minimum_norm", "fmn", "steps", norm=2.0)},
+}
+
+
+def overhead_table(rows: list[Row]) -> list[str]:
+    """In markdown."""
+    lines = ["| attack | strength | images/s | of the calls | of full blocks | forwards | backwards | left |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        cells = [row.attack, f"{row.strength:.3g}", _shown(row.images_per_second, ".0f")]
+        cells += [f"**{_shown(row.of_calls, '.2f')}**", _shown(row.of_full, ".2f")]
+        cells += [_shown(row.forwards, ".1f"), _shown(row.backwards, ".1f"), _shown(row.accuracy, ".1%")]
+        lines.append("| " + " | ".join(cells) + f" | {row.note}" * bool(row.note) + " |")
+    return lines
+
+
+def peers_table(rows: list[Row]) -> list[str]:
+    """In markdown."""
+    lines = ["| attack | by | strength | images/s | accuracy left |", "|---|---|---|---|---|"]
+    for row in rows:
+        left = row.note or _shown(row.accuracy, ".1%")
+        cells = [row.attack, row.by, f"{row.strength:.4f}", _shown(row.images_per_second, ".0f"), left]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _shown(figure: float | None, form: str) -> str:
+    return "-" if figure is None else format(figure, form)
 
 
 def main() -> None:
@@ -51,150 +277,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--model", default="fp32")
+    parser.add_argument("--dataset", help="as the command line takes it  [default: cifar10 or its sample]")
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--kinds", default=",".join(k for k in ATTACKS if "brendel" not in k))
+    parser.add_argument("--steps", type=int, default=100, help="of the comparison with other packages")
+    parser.add_argument("--skip-peers", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--doc", type=Path, help="fill the tables of this document")
     options = parser.parse_args()
     device = resolve(options.device)
-    data = datasets.load_default(data_dir=None).take(options.images)
+    data = datasets.load(options.dataset) if options.dataset else datasets.load_default()
+    data = data.take(options.images)
     (name,) = model_names.parse_names(options.model)
     model = zoo.load(name, arch="resnet20", dataset=data, device=device).module
     labels = data.labels.to(device)
+    size = min(block_size(data.images.shape[1:], device), len(data))
     blocks = [
-        (data.pixels(slice(i, i + BLOCK), device), labels[i : i + BLOCK], range(i, min(i + BLOCK, len(data))))
-        for i in range(0, len(data), BLOCK)
+        (data.pixels(slice(i, i + size), device), labels[i : i + size], range(i, min(i + size, len(data))))
+        for i in range(0, len(data), size)
     ]
-    rows = []
+    where = report.facts(device) | {"network": options.model, "images": str(len(data)), "block": str(size)}
+    path = options.out / f"attacks-{device.type}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found: dict[str, list[Row]] = {"overhead": [], "peers": []}
+    tables = {"overhead": overhead_table, "peers": peers_table}
     with full_precision():
-        for row in measure(model, blocks, options.steps):
-            rows.append(row)
-            bare = "" if row.of_bare is None else f"{row.of_bare:.2f}"
-            cells = [
-                row.attack,
-                row.by,
-                f"{row.images_per_second:.0f}",
-                bare,
-                f"{row.accuracy:.1%}",
-                row.note,
-            ]
-            print("| " + " | ".join(cells) + " |", flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    where = {"device": describe(device), "torch": torch.__version__, "model": options.model}
-    text = json.dumps({"where": where, "rows": [asdict(row) for row in rows]}, indent=1)
-    (options.out / f"attacks-{device.type}.json").write_text(text + "\n")
+        work = {"overhead": measure(model, blocks, list(kinds(options.kinds)))}
+        if not options.skip_peers:
+            work["peers"] = compare(model, blocks, options.steps)
+        for part, rows in work.items():
+            for row in rows:
+                found[part].append(row)
+                print(tables[part]([row])[-1], flush=True)
+                text = {"where": where} | {key: [asdict(row) for row in done] for key, done in found.items()}
+                path.write_text(json.dumps(text, indent=1) + "\n")
+    for part, rows in found.items():
+        if rows and options.doc:
+            lines = [report.headline(where), "", *tables[part](rows)]
+            report.fill(options.doc, f"attacks-{part}-{device.type}", lines)
 
-
-def measure(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
-    """A row for each of our attacks, and for each of its peers at the same number of steps."""
-    for kind, parameters in {
-        "fgsm": {},
-        "pgd-linf": {"steps": steps},
-        "apgd-ce": {"steps": steps},
-        "fmn-linf": {"steps": steps},
-        "square-linf": {"queries": steps},
-        "pixel": {},
-    }.items():
-        entry = ATTACKS[kind]
-        guard = Guard(kind, entry, seed=0, parameters={**entry.budget(), **parameters})
-        level = 100.0 if kind == "pixel" else EPSILON
-        _ours(guard, model, blocks[:1], level)  # warm-up
-        seconds, (right, forwards, backwards) = _timed(blocks, partial(_ours, guard, model, blocks, level))
-        bare, _ = _timed(blocks, partial(_bare, model, blocks, forwards, backwards))
-        yield _row(kind, "blrobust", seconds, blocks, right, of_bare=bare / seconds)
-        for by, peer in PEERS.get(kind, {}).items():
-            try:
-                attack = peer(steps)
-                attack(model, *blocks[0][:2])
-                seconds, right = _timed(blocks, partial(_theirs, attack, model, blocks))
-            except ImportError as error:
-                yield Row(kind, by, 0, 0, 0, note=f"not installed: {error.name}")
-                continue
-            yield _row(kind, by, seconds, blocks, right)
-
-
-def _row(kind: str, by: str, seconds: float, blocks: list[Block], right: int, **more: Any) -> Row:
-    images = sum(len(labels) for _, labels, _ in blocks)
-    return Row(kind, by, seconds, images / seconds, right / images, **more)
-
-
-def _timed(blocks: list[Block], run: Callable[[], Any]) -> tuple[float, Any]:
-    cuda = blocks[0][0].is_cuda
-    if cuda:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    found = run()
-    if cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start, found
-
-
-def _ours(guard: Guard, model: nn.Module, blocks: list[Block], level: float) -> tuple[int, int, int]:
-    """Images right under the attack, and passes."""
-    outcomes = []
-    for pixels, labels, samples in blocks:
-        outcome = guard(model, pixels, labels, level=level, draw=0, samples=samples)
-        right = (outcome["prediction"] == labels).sum()
-        outcomes.append(torch.stack([right, outcome["forwards"].sum(), outcome["backwards"].sum()]))
-    right, forwards, backwards = torch.stack(outcomes).sum(0).tolist()
-    return right, forwards, backwards
-
-
-def _bare(model: nn.Module, blocks: list[Block], forwards: int, backwards: int) -> None:
-    """As many passes over the blocks, and nothing else."""
-    while forwards > 0:
-        for pixels, labels, _ in blocks:
-            if forwards <= 0:
-                return
-            if backwards > 0:
-                inputs = pixels.clone().requires_grad_()
-                F.cross_entropy(model(inputs), labels).backward()
-                backwards -= len(labels)
-            else:
-                with torch.no_grad():
-                    model(pixels)
-            forwards -= len(labels)
-
-
-def _theirs(attack: Attack, model: nn.Module, blocks: list[Block]) -> int:
-    right = 0
-    for pixels, labels, _ in blocks:
-        clean = predict(model, pixels) == labels
-        found = attack(model, pixels, labels).detach()
-        near = (found - pixels).abs().flatten(1).amax(1) <= EPSILON * (1 + 1e-5)
-        close = near & (found == found.clamp(0, 1)).flatten(1).all(1)
-        kept = torch.where(close.view(-1, 1, 1, 1), found, pixels)
-        right += int((clean & (predict(model, kept) == labels)).sum())
-    return right
-
-
-def _adversarial_library(name: str, **settings: Any) -> Callable[[int], Attack]:
-    def build(steps: int) -> Attack:
-        module = {"apgd": "auto_pgd", "fmn": "fast_minimum_norm"}[name]
-        function = getattr(importlib.import_module(f"adv_lib.attacks.{module}"), name)
-        count = {"apgd": {"n_iter": steps}, "fmn": {"steps": steps}}[name]
-        return lambda model, pixels, labels: function(model, pixels, labels, **count, **settings)
-
-    return build
-
-
-def _auto_attack(steps: int) -> Attack:
-    base = importlib.import_module("pyautoattack.autopgd_base")
-
-    def attack(model: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
-        settings = {"n_iter": steps, "norm": "Linf", "eps": EPSILON, "loss": "ce", "device": pixels.device}
-        found: Tensor = base.APGDAttack(model, **settings).perturb(pixels, labels)
-        return found
-
-    return attack
-
-
-PEERS: dict[str, dict[str, Callable[[int], Attack]]] = {
-    "apgd-ce": {
-        "pyautoattack": _auto_attack,
-        "adv-lib": _adversarial_library("apgd", eps=EPSILON, norm=float("inf"), loss_function="ce"),
-    },
-    "fmn-linf": {"adv-lib": _adversarial_library("fmn", norm=float("inf"))},
-}
 
 if __name__ == "__main__":
     main()

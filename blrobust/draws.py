@@ -68,6 +68,39 @@ def uniforms(
     return torch.from_numpy(numbers).to(device)
 
 
+class Numbers:
+    """The ``uniforms`` of one stream, each sample's kept on the device once it is drawn.
+
+    So all models and strengths share them. Up to ``CACHE_BYTES``, for one seed, draw and count at a time.
+    """
+
+    def __init__(self, stream: int) -> None:
+        self._stream = stream
+        self._key: tuple[object, ...] = ()
+        self._places: dict[int, int] = {}
+        self._rows = torch.empty(0)
+
+    def __call__(
+        self, count: int, *, seed: int, draw: int, samples: Sequence[int], device: torch.device
+    ) -> Tensor:
+        """Float32 (len(samples), count) in [0, 1), a copy; read it or write into it."""
+
+        def drawn(samples: Sequence[int]) -> Tensor:
+            return uniforms(count, stream=self._stream, seed=seed, draw=draw, samples=samples, device=device)
+
+        if (count, seed, draw, device) != self._key:
+            self._key, self._places = (count, seed, draw, device), {}
+            self._rows = torch.empty(0, count, device=device)
+        missing = [sample for sample in samples if sample not in self._places]
+        if (len(self._places) + len(missing)) * count * 4 > CACHE_BYTES:
+            return drawn(samples)
+        if missing:
+            self._rows = torch.cat([self._rows, drawn(missing)])
+            self._places |= {sample: len(self._places) + i for i, sample in enumerate(missing)}
+        places = [self._places[sample] for sample in samples]
+        return self._rows[torch.tensor(places, dtype=torch.int64, device=device)]
+
+
 class Cache:
     """Keeps the blocks of one draw, so that every model and level of the draw reuses them.
 

@@ -1,5 +1,6 @@
 """What the sweep measures: something that perturbs a block of samples and asks a model about it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -8,9 +9,13 @@ from torch import Tensor, nn
 
 from blrobust.errors import UserError, reason
 
-# The network always sees blocks of this size, because its sums, and so the last bits of its
+# The network always sees blocks of one size, because its sums, and so the last bits of its
 # answers, depend on the size of the batch.
 BLOCK = 100
+# A GPU has done a block of 100 small images before the next one is launched. It takes as many
+# numbers at once as 2,500 images of CIFAR-10 have.
+GPU_BLOCK = 2500
+GPU_NUMBERS = GPU_BLOCK * 3 * 32 * 32
 
 
 class Perturbation(Protocol):
@@ -76,13 +81,20 @@ def predict(model: nn.Module, pixels: Tensor) -> Tensor:
     return torch.where(finite, logits.argmax(1), -1).to(torch.int16)
 
 
-def blocks(n: int) -> Iterator[tuple[range, int]]:
-    """Yield (samples, skip) over ``n`` samples: blocks of exactly ``min(BLOCK, n)`` samples.
+def block_size(shape: Sequence[int], device: torch.device) -> int:
+    """How many images of ``shape`` (C, H, W) a block has: 100, or up to 2,500 small ones on a GPU."""
+    if device.type != "cuda":
+        return BLOCK
+    return min(max(GPU_NUMBERS // math.prod(shape), BLOCK), GPU_BLOCK)
+
+
+def blocks(n: int, size: int) -> Iterator[tuple[range, int]]:
+    """Yield (samples, skip) over ``n`` samples: blocks of exactly ``min(size, n)`` samples.
 
     The last block is filled up with samples before it; its first ``skip`` samples belong to the
     block before, and their answers are dropped.
     """
-    size = min(BLOCK, n)
+    size = min(size, n)
     for start in range(0, n, size):
         first = min(start, n - size)
         yield range(first, first + size), start - first

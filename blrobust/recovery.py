@@ -22,13 +22,12 @@ from blrobust.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
 from blrobust.ledger import Ledger
-from blrobust.perturbation import predict
+from blrobust.perturbation import block_size, predict
 from blrobust.provenance import new_record
 from blrobust.statistics import wilson
 from blrobust.zoo import Model
 
 RESULTS, REPORT = "recovery.csv", "recovery.html"
-BLOCK = 100  # images attacked at once
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
@@ -54,8 +53,9 @@ def craft(
 ) -> tuple[Tensor, Tensor]:
     """Adversarial pixels (n, C, H, W), the images themselves where none was found, and bool (n,): found."""
     crafted, found = [], []
-    for first in range(0, len(labels), BLOCK):
-        rows = slice(first, min(first + BLOCK, len(labels)))
+    size = block_size(pixels.shape[1:], pixels.device)
+    for first in range(0, len(labels), size):
+        rows = slice(first, min(first + size, len(labels)))
         (result,) = guard.measure(
             network,
             pixels[rows],
@@ -79,7 +79,11 @@ def lengths(difference: Tensor) -> Tensor:
 @torch.inference_mode()
 def answers(network: torch.nn.Module, pixels: Tensor) -> Tensor:
     """Predicted classes (n,), block by block."""
-    return torch.cat([predict(network, block) for block in torch.split(pixels, BLOCK)])
+    return torch.cat([predict(network, block) for block in _blocks(pixels)])
+
+
+def _blocks(pixels: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(pixels, block_size(pixels.shape[1:], pixels.device))
 
 
 def recover(
@@ -104,7 +108,7 @@ def recover(
     clean = answers(whole, pixels) == labels
     known, beaten = craft(guard, whole, pixels, labels, strength=strength)
     with torch.inference_mode():
-        seen = torch.cat([channel.transform(block) for block in torch.split(crafted, BLOCK)])
+        seen = torch.cat([channel.transform(block) for block in _blocks(crafted)])
     hit = beaten & fooled
     return {
         "recovered": int((right & fooled).sum()),
@@ -159,8 +163,9 @@ def execute(
         "device": device.type,
     }
     cards = [model.card for model in models]
+    size = block_size(dataset.images.shape[1:], device)
     ledger = Ledger(
-        out, new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=BLOCK)
+        out, new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=size)
     )
     pixels, labels = dataset.pixels(slice(None), device), dataset.labels.to(device)
     todo = {k: [c for c in channels if f"{k}/{c.name}" not in ledger.done] for k in kinds}

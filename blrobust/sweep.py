@@ -18,12 +18,12 @@ from blrobust.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.draws import Cache
 from blrobust.errors import UserError
-from blrobust.perturbation import BLOCK, Perturbation, blocks
+from blrobust.perturbation import Perturbation, block_size, blocks
 from blrobust.provenance import digest, new_record, now
 from blrobust.store import ADVERSARIALS, REPORT, Cell, Run
 from blrobust.zoo import Model
 
-BATCH_SIZE = 200  # samples in flight
+IN_FLIGHT = {"cpu": 2, "cuda": 4}  # blocks; each look at the answers waits for the device
 RUNS = Path("runs")
 
 
@@ -46,7 +46,7 @@ def execute(
     seed: int,
     arch: str,
     device: torch.device,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     out: Path | None = None,
     open_report: bool = False,
     settings: dict[str, Any] | None = None,
@@ -56,14 +56,16 @@ def execute(
 ) -> Path:
     """Do what is not done yet of a sweep, write results.csv and report.html, print the table.
 
-    The models are on ``device``. ``settings`` is what else makes the configuration, ``flags`` tells
-    of each model what casts doubt on its results, ``show`` prints the table. ``out`` is the run
-    folder, ``runs/<hash>`` by default; a finished run there is left as it is and only printed.
-    Returns the folder. Raises ``UserError`` for one that cannot hold this run, or has cells without
-    the inputs that ``save_adversarials`` asks for.
+    The models are on ``device``; ``batch_size`` samples are in flight there, by default a few blocks.
+    ``settings`` is what else makes the configuration, ``flags`` tells of each model what casts doubt
+    on its results, ``show`` prints the table. ``out`` is the run folder, ``runs/<hash>`` by default; a
+    finished run there is left as it is and only printed. Returns the folder. Raises ``UserError`` for
+    one that cannot hold this run, or has cells without the inputs that ``save_adversarials`` asks for.
     """
     from blrobust import results
 
+    block = block_size(dataset.images.shape[1:], device)
+    batch_size = batch_size or block * IN_FLIGHT.get(device.type, 2)
     config = {
         "version": __version__,
         "command": command,
@@ -75,6 +77,7 @@ def execute(
         "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
         "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
         "device": device.type,
+        "block": block,
         **(settings or {}),
     }
     record = new_record(
@@ -230,8 +233,9 @@ class _Measure:
         self._perturbation = perturbation
         self._pixels = Cache(pixels)
         self._labels = dataset.labels.to(device)
-        self._blocks = list(blocks(len(dataset)))
-        self._flight = -(-batch_size // BLOCK)  # blocks
+        size = block_size(dataset.images.shape[1:], device)
+        self._blocks = list(blocks(len(dataset), size))
+        self._flight = -(-batch_size // size)  # blocks
         self._keep = keep
 
     def __call__(

@@ -78,3 +78,24 @@ class TestCache:
             cache.block(0, range(5))  # 80 bytes
             cache.block(0, range(5, 10))
         assert made == [(0, range(5)), (0, range(5, 10)), (0, range(5, 10))]
+
+
+def test_numbers_are_drawn_once_and_stay_what_they_are(monkeypatch):
+    cpu = torch.device("cpu")
+    numbers = draws.Numbers(draws.APGD)
+
+    def drawn(samples, seed=3, draw=1, count=5):
+        return draws.uniforms(count, stream=draws.APGD, seed=seed, draw=draw, samples=samples, device=cpu)
+
+    def kept(samples, seed=3, draw=1, count=5):
+        return numbers(count, seed=seed, draw=draw, samples=samples, device=cpu)
+
+    for samples in (range(4), (2, 9, 0), range(0), (9, 9)):
+        assert torch.equal(kept(samples), drawn(samples))
+    kept(range(4)).zero_()
+    assert torch.equal(kept(range(4)), drawn(range(4)))
+    for key in ({"seed": 4}, {"draw": 0}, {"count": 6}):
+        assert torch.equal(kept(range(3), **key), drawn(range(3), **key))
+    monkeypatch.setattr(draws, "CACHE_BYTES", 3 * 5 * 4)
+    assert torch.equal(kept(range(7)), drawn(range(7)))
+    assert torch.equal(kept(range(3)), drawn(range(3)))

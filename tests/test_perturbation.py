@@ -3,17 +3,33 @@ import torch
 from torch import nn
 
 from blrobust.errors import UserError
-from blrobust.perturbation import BLOCK, blocks, predict
+from blrobust.perturbation import block_size, blocks, predict
 
 
 @pytest.mark.parametrize("n", [1, 2, 99, 100, 101, 199, 200, 250, 1000])
-def test_blocks_are_of_one_size_and_cover_each_sample_once(n):
+@pytest.mark.parametrize("size", [100, 1000])
+def test_blocks_are_of_one_size_and_cover_each_sample_once(n, size):
     kept = []
-    for samples, skip in blocks(n):
-        assert len(samples) == min(BLOCK, n)
+    for samples, skip in blocks(n, size):
+        assert len(samples) == min(size, n)
         assert samples.stop <= n
         kept += samples[skip:]
     assert kept == list(range(n))
+
+
+@pytest.mark.parametrize(
+    ("device", "shape", "size"),
+    [
+        ("cpu", (3, 32, 32), 100),
+        ("cpu", (3, 224, 224), 100),
+        ("cuda", (1, 1, 8), 2500),
+        ("cuda", (3, 32, 32), 2500),
+        ("cuda", (3, 64, 64), 625),
+        ("cuda", (3, 224, 224), 100),
+    ],
+)
+def test_a_gpu_takes_larger_blocks_of_small_images(device, shape, size):
+    assert block_size(shape, torch.device(device)) == size
 
 
 def test_the_prediction_is_the_largest_logit():

@@ -71,7 +71,7 @@ def command(
     draws: int,
     seed: int,
     device: str,
-    batch_size: int,
+    batch_size: int | None,
     out: Path | None,
     open_report: bool,
     *,

@@ -29,14 +29,14 @@ class FiniteRange(click.FloatRange):
 
 
 class BatchSize(click.IntRange):
-    """A positive whole number, or "auto"."""
+    """A positive whole number, or "auto", which is ``None``."""
 
-    AUTO = 200  # two blocks
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
         """The number; fails for anything else."""
         if value == "auto":
-            return self.AUTO
+            return None
         try:
             size: int = super().convert(value, param, ctx)
         except click.BadParameter:
