@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FILE = "run.json"
 FORMAT = 2  # of a run folder; another number is for another blrobust to read
 PACKAGES = (
-    *("blrobust", "torch", "torchvision", "foolbox", "numba", "numba-cuda"),
+    *("blrobust", "torch", "torchvision", "foolbox", "pyautoattack", "numba", "numba-cuda"),
     *("numpy", "scipy", "pandas", "statsmodels", "seaborn", "safetensors"),
 )
 

@@ -183,6 +183,18 @@ ROWS: dict[str, Entry] = {
         for suffix, norm, strength in (("", "linf", LINF), ("-l2", "l2", L2))
     },
     **{
+        f"autoattack-{norm}": Entry(
+            attack="blrobust.attacks.autoattack:AutoAttack",
+            strength=strength,
+            parameters={"norm": norm, "steps": 50, "targets": 3, "queries": 100},
+            paper={"steps": 100, "targets": 9, "queries": 5000},
+            family="gradient",
+            queries="up to 640",
+            source="Croce & Hein 2020, the package pyautoattack",
+        )
+        for norm, strength in (("linf", LINF), ("l2", L2))
+    },
+    **{
         f"brendel-bethge-{suffix}": Entry(
             attack=f"blrobust.attacks.starts:{name}BrendelBethgeAttack",
             strength=strength,
