@@ -92,7 +92,7 @@ def command(
             f"--strength {strength!r} does not go with attacks whose strengths count different things: "
             f"{', '.join(chosen)}"
         )
-    grids = {name: levels.parse(strength or grid or ATTACKS[name].grid) for name, grid in chosen.items()}
+    grids = chosen if strength is None else dict.fromkeys(chosen, levels.parse(strength))
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
         raise UserError(f"--target {target} needs a targeted attack, and none of {', '.join(chosen)} is one")
 
