@@ -105,8 +105,9 @@ def flags(run: Run) -> dict[str, list[str]]:
 def _black_box_wins(run: Run, model: str) -> bool:
     """Whether attacks without gradients break more images than all with them, at one norm and level.
 
-    Exact McNemar test: more than chance would give where the two are alike. With a source no attack
-    saw the model's own gradients, so there is no white box to beat.
+    Exact McNemar tests, Holm over all norms and levels where the two meet: more than chance would
+    give where they are alike. With a source no attack saw the model's own gradients, so there is no
+    white box to beat.
     """
     if run.config.get("source") is not None:
         return False
@@ -120,11 +121,10 @@ def _black_box_wins(run: Run, model: str) -> bool:
                 sides: dict[bool, Any] = right.setdefault((entry.norm, level), {})
                 side = entry.gradients
                 sides[side] = sides[side] & correct if side in sides else correct
+    met = [(sides[False], sides[True]) for sides in right.values() if len(sides) == 2]
+    adjusted = statistics.holm(np.array([float(statistics.mcnemar(*pair)) for pair in met]))
     return any(
-        len(sides) == 2
-        and sides[False].sum() < sides[True].sum()
-        and float(statistics.mcnemar(sides[False], sides[True])) < SIGNIFICANT
-        for sides in right.values()
+        black.sum() < white.sum() and p < SIGNIFICANT for (black, white), p in zip(met, adjusted, strict=True)
     )
 
 

@@ -267,6 +267,30 @@ def test_a_source_leaves_no_white_box_to_beat(source: dict[str, str] | None) -> 
 
 
 @pytest.mark.parametrize(
+    ("strengths", "lost", "flagged"),
+    # Exact McNemar of k images that only the black box breaks: 2 / 2^k, by Holm times the strengths.
+    [(1, 6, True), (1, 5, False), (2, 6, False), (2, 7, True), (4, 7, False), (4, 8, True)],
+)
+def test_more_strengths_ask_for_a_clearer_win_of_the_black_box(
+    strengths: int, lost: int, flagged: bool
+) -> None:
+    class Told:
+        kinds, models = ["pgd-linf", "square-linf"], ["a"]
+        provenance: ClassVar[dict[str, Any]] = {}
+        config: ClassVar[dict[str, Any]] = {"source": None}
+
+        def levels(self, kind: str) -> list[float]:
+            return [float(level) for level in range(strengths + 1)]
+
+        def correct(self, model: str, kind: str, level: float) -> Any:
+            wins = kind == "square-linf" and level == 1
+            return (np.arange(50) >= lost * wins)[None]
+
+    run: Any = Told()
+    assert attack_results.flags(run) == {"a": [attack_results.BLACK_BOX] * flagged}
+
+
+@pytest.mark.parametrize(
     ("minimal", "wanted"),
     [([0.1, 0.4], 0.1), ([0.1, 0.4, 0.5], 0.4), ([0.1, np.inf], 0.1), ([0.1, np.inf, np.inf], np.inf)],
 )
