@@ -134,7 +134,7 @@ def run_cells(
     """
     kind, done = perturbation.kind, run.done()
     wanted = run.levels(kind)
-    groups = []
+    groups: list[tuple[Model, tuple[float, ...], int]] = []
     searched = [level for level in wanted if level > 0]
     for draw in range(run.draws):
         for model in models:
@@ -142,7 +142,8 @@ def run_cells(
             # Level 0 is no part of the search that serves the others: a clean pass, with its own time.
             together = tuple(level for level in todo if perturbation.at_once and level > 0)
             groups += [(model, (level,), draw) for level in todo if level not in together]
-            groups += [(model, together, draw)] if together else []
+            if together:
+                groups.append((model, together, draw))
     measure = _Measure(
         perturbation, dataset, device=device, batch_size=batch_size, keep=adversarials is not None
     )
