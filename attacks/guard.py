@@ -278,9 +278,9 @@ class Guard:
             raise
         except Exception as error:
             found = None
-            out_of_memory = isinstance(error, torch.OutOfMemoryError)
+            out_of_memory = _is_out_of_memory(error)
             if out_of_memory and len(block.labels) == 1:
-                raise
+                raise torch.OutOfMemoryError(str(error)) from error
             if len(block.labels) == 1:
                 logger.warning(
                     "%s: %r at strength %g for sample %d, which counts as robust",
@@ -373,6 +373,12 @@ def _within(
         "rounded": result["rounded"] & ~far,
         "minimal": minimal if level > 0 else torch.full_like(minimal, math.inf),
     }
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a GPU or the CPU is full; torch has a class of its own for CUDA alone."""
+    said = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in said)
 
 
 def _shares(total: int, rows: Tensor) -> Tensor:

@@ -231,6 +231,27 @@ def test_a_device_that_is_full_gets_halves() -> None:
     assert outcome["success"].tolist() == [True, True, True, False]
 
 
+def full_mps() -> None:
+    raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")
+
+
+# Of a CPU: more than it can address.
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 46), lambda: np.empty(1 << 46), full_mps])
+def test_other_memory_that_is_full_is_no_robustness(allocate: Callable[[], Any]) -> None:
+    room = 2
+
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        if len(inputs) > room:
+            allocate()
+        return inputs + epsilon
+
+    guard = planted(act)
+    assert run(guard)["success"].tolist() == [True, True, True, False]
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError, match="allocate"):
+        run(guard)
+
+
 def test_memory_of_a_failed_try_is_free_before_the_halves() -> None:
     kept: list[weakref.ref[Tensor]] = []
 
