@@ -337,6 +337,54 @@ def test_what_a_source_gives_away_is_tried_on_all(
             np.testing.assert_array_equal(run.outcome(model.label, "fgsm", 0.02, 0)["prediction"], wanted)
 
 
+def test_a_sample_that_does_not_fit_into_memory_ends_the_run(
+    loaded: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foolbox.attacks.LinfPGD.run", lambda *_, **__: torch.empty(1 << 46))
+    arguments = "--kind pgd-linf --strength 1 --limit 20 --out run"
+    with pytest.raises(SystemExit) as exit_:
+        main(["attack", *arguments.split()])
+    assert exit_.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
+    assert len(errors) == 1
+    assert "cpu has too little free memory" in errors[0]
+
+
+class Linear(torch.nn.Module):
+    """Three classes of about as many images each."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        weight = torch.randn(3 * 6 * 6, 3, generator=torch.Generator().manual_seed(0))
+        return (pixels - 0.5).flatten(1) @ weight
+
+
+def test_images_of_the_target_are_no_failures_of_the_attack(
+    loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their label is the class to aim at; they stay in the accuracy and leave the share of successes."""
+    images = stand_in.dataset(40, channels=3)
+    labels = Linear()(images.pixels(slice(None))).argmax(1)
+    labels[:6] = (labels[:6] + 1) % 3  # wrong without an attack
+    images = dataclasses.replace(images, labels=labels)
+    model = stand_in.model("a", channels=3)
+    model.module = Linear().eval()
+    subjects: Any = options.Subjects([model], images, torch.device("cpu"))
+    monkeypatch.setattr(options, "load", lambda **_: subjects)
+    several("--kind", "gen", "--target", "1", "--strength", "0.1,0.3", "--out", "run")
+    with Run.open(tmp_path / "run") as run:
+        (found,) = attack_results.models(run).to_dict("records")
+        first, last = (run.outcome("a", "gen", level, 0) for level in (0.1, 0.3))
+    right = np.arange(40) >= 6
+    own = labels.numpy() == 1
+    assert ((last["reason"] == Reason.IS_TARGET) == own).all()
+    assert found["accuracy"][0.3] == np.mean(right & ~last["success"])
+    sought = right & ~own
+    assert 0 < last["success"][sought].mean() == found["success"]
+    broken = np.sort(np.where(first["success"], 0.1, np.where(last["success"], 0.3, np.inf))[sought])
+    assert found["median"] == broken[(len(broken) - 1) // 2]
+    assert found["success"] > last["success"][right].mean()
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

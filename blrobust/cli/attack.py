@@ -42,7 +42,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Budgets for a look, or those of the literature.",
 )
-@click.option("--target", type=click.IntRange(min=0), help="Class that targeted attacks aim at.")
+@click.option(
+    "--target",
+    type=click.IntRange(min=0),
+    help="Class that targeted attacks aim at. Images of that class are left alone: they stay in the "
+    "accuracy, and out of median and success.  [default: the second most likely one]",
+)
 @click.option("--source", help="Model that the attacks see; what they find is tried on all --models.")
 @click.option(
     "--save-adversarials",
