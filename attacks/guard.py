@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ class Reason(IntEnum):
     BEYOND_EPSILON = 5  # returned further away than the strength allows
     RAISED = 6  # the attack raised an error for the sample
     TOO_FAR = 7  # misclassified, but at a larger distance than the strength
+    IS_TARGET = 8  # its own label is the class to aim at: there is nothing to attack
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Guard:
         self._restarts = int(self._parameters.get("restarts", 1))
         self._target = target
         self._source = source
-        self._answered: tuple[nn.Module | None, dict[range, Tensor]] = (None, {})
+        self._answered: WeakKeyDictionary[nn.Module, dict[range, Tensor]] = WeakKeyDictionary()
+        self._second: WeakKeyDictionary[nn.Module, dict[range, Tensor]] = WeakKeyDictionary()
         self._crafted: dict[tuple[float, int, range], _Found] = {}
         self._room = CACHE_BYTES
         try:
@@ -141,13 +144,15 @@ class Guard:
         # A random perturbation asks nothing about the clean input.
         needed = self._entry.searches or min(levels) == 0
         clean = self._clean(model, inputs, samples) if needed else torch.full_like(labels, -1).short()
-        block, rows = self._attacked(model, inputs, labels, clean, samples)
+        block, rows, spared = self._attacked(model, inputs, labels, clean, samples)
+        nobody = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
         passes = torch.zeros_like(labels, dtype=torch.int32)
         results: list[dict[str, Tensor]] = []
         found: tuple[Tensor, dict[str, Tensor]] | None = None
         for level in levels:
             if level == 0 or len(block.labels) == 0:
-                evaluated, result = inputs, self._untouched(inputs, clean)
+                reason = spared if level > 0 else nobody
+                evaluated, result = inputs, self._untouched(inputs, clean, reason)
                 result |= {"forwards": passes + 1, "backwards": passes.clone()}
             else:
                 if found is None or not self.at_once:
@@ -155,9 +160,8 @@ class Guard:
                     evaluated, reason = crafted.inputs, crafted.reason
                     forwards, backwards = (_shares(n, reason) for n in (crafted.forwards, crafted.backwards))
                     if rows is not None:
-                        nobody = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
                         evaluated = inputs.index_put((rows,), evaluated)
-                        reason = nobody.index_put((rows,), reason)
+                        reason = spared.index_put((rows,), reason)
                         forwards = passes.index_put((rows,), forwards)
                         backwards = passes.index_put((rows,), backwards)
                     result = self._outcome(model, inputs, labels, evaluated, reason)
@@ -186,32 +190,42 @@ class Guard:
         return self._space.leave(shown).clamp(0, 1)
 
     def _clean(self, model: nn.Module, inputs: Tensor, samples: range) -> Tensor:
-        """The answers to a block as it is, kept for the next strength of the same model."""
-        if self._answered[0] is not model:
-            self._answered = (model, {})
-        kept = self._answered[1]
+        """The answers to a block as it is, kept for the next strength."""
+        kept = self._answered.setdefault(model, {})
         if samples not in kept:
             kept[samples] = predict(Counted(model, self._space), inputs)
         return kept[samples]
 
+    def _targets(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> Tensor:
+        """The classes to aim at, int64 (m,): the one given, or the most likely wrong one, which is kept."""
+        if self._target is not None:
+            return torch.full_like(labels, self._target)
+        kept = self._second.setdefault(model, {})
+        if samples not in kept:
+            logits = Counted(model, self._space)(inputs)
+            kept[samples] = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
+        return kept[samples]
+
     def _attacked(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, clean: Tensor, samples: range
-    ) -> tuple[_Block, Tensor | None]:
-        """The samples of the block to attack, and where they are in it, int64 (k,); None for all."""
+    ) -> tuple[_Block, Tensor | None, Tensor]:
+        """The samples of the block to attack, where they are in it, int64 (k,) or None for all, and why
+        others are not, uint8 (m,).
+        """
         targets = labels
+        reason = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
         if not self._entry.searches:
-            return _Block(inputs, labels, targets, tuple(samples)), None
-        seen = clean if self._source is None else predict(Counted(self._source, self._space), inputs)
+            return _Block(inputs, labels, targets, tuple(samples)), None, reason
+        seen = clean if self._source is None else self._clean(self._source, inputs, samples)
         chosen = seen == labels
         if self._entry.targeted:
-            logits = Counted(self._source or model, self._space)(inputs)
-            # The second most likely class; of a wrong answer, which is not attacked, any.
-            second = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
-            targets = second if self._target is None else torch.full_like(labels, self._target)
-            chosen = chosen & (targets != labels)
+            targets = self._targets(self._source or model, inputs, labels, samples)
+            aimed = targets != labels
+            reason.masked_fill_(~aimed, Reason.IS_TARGET)
+            chosen = chosen & aimed
         rows = chosen.nonzero()[:, 0]
         places = tuple(samples[row] for row in rows.tolist())
-        return _Block(inputs[rows], labels[rows], targets[rows], places), rows
+        return _Block(inputs[rows], labels[rows], targets[rows], places), rows, reason
 
     def _craft(self, model: nn.Module, block: _Block, level: float, draw: int, samples: range) -> "_Found":
         """What the attack finds; of a source it is kept for the other models that it is tried on."""
@@ -281,9 +295,9 @@ class Guard:
             raise
         except Exception as error:
             found = None
-            out_of_memory = isinstance(error, torch.OutOfMemoryError)
+            out_of_memory = _is_out_of_memory(error)
             if out_of_memory and len(block.labels) == 1:
-                raise
+                raise torch.OutOfMemoryError(str(error)) from error
             if len(block.labels) == 1:
                 logger.warning(
                     "%s: %r at strength %g for sample %d, which counts as robust",
@@ -315,13 +329,13 @@ class Guard:
         passed = (reason == Reason.ADVERSARIAL).view(-1, 1, 1, 1)
         return torch.where(passed, found, inputs), reason
 
-    def _untouched(self, inputs: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        """The outcome where nobody is attacked."""
+    def _untouched(self, inputs: Tensor, clean: Tensor, reason: Tensor) -> dict[str, Tensor]:
+        """The outcome where nobody is attacked, for this ``reason``, uint8 (m,)."""
         return {
             "prediction": clean.clone(),
             "success": torch.zeros_like(clean, dtype=torch.bool),
             "distance": self._distance(inputs, inputs),
-            "reason": torch.full_like(clean, Reason.NOT_ATTACKED, dtype=torch.uint8),
+            "reason": reason,
             "rounded": torch.zeros_like(clean, dtype=torch.bool),
         }
 
@@ -375,6 +389,12 @@ def _within(
         "rounded": result["rounded"] & ~far,
         "minimal": minimal if level > 0 else torch.full_like(minimal, math.inf),
     }
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a GPU or the CPU is full; torch has a class of its own for CUDA alone."""
+    said = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in said)
 
 
 def _shares(total: int, like: Tensor) -> Tensor:

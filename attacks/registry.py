@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from blrobust.errors import UserError
 
@@ -86,15 +87,20 @@ class Entry:
 
     def settable(self) -> dict[str, Any]:
         """The parameters that a user can set, and their defaults."""
-        # The norm is a part of the attack's name: another one would be measured under a wrong label.
-        taken = {"self", "seed", "norm", "constraint", "tensorboard"}
-        found = {
-            name: self.parameters.get(name, parameter.default)
-            for name, parameter in inspect.signature(self._class).parameters.items()
-            if name not in taken
-        }
-        found = {name: value for name, value in found.items() if isinstance(value, bool | int | float | str)}
+        # A word that the row gives (a norm, a loss) is part of the attack's name, and so is HopSkipJump's
+        # norm: another one would be measured under a wrong label.
+        taken = {"self", "seed", "constraint", "tensorboard"}
+        taken |= {name for name, value in self.parameters.items() if isinstance(value, str)}
+        found = {}
+        for name, parameter in self._signature.items():
+            value = self.parameters.get(name, parameter.default)
+            if name not in taken and isinstance(value, bool | int | float | str):
+                found[name] = float(value) if parameter.annotation is float else value  # Foolbox has a 0
         return {"restarts": self.parameters.get("restarts", 1), **found} if self.searches else found
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """The legal values of a parameter that is a word."""
+        return _literals(self._signature[name].annotation)
 
     def build(self, *, seed: int, parameters: Mapping[str, Any]) -> Attack:
         """The Foolbox attack."""
@@ -103,6 +109,10 @@ class Entry:
             given["seed"] = seed
         attack: Attack = self._class(**given)
         return attack
+
+    @property
+    def _signature(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self._class, eval_str=True).parameters
 
     @property
     def _class(self) -> type[Attack]:
@@ -127,3 +137,9 @@ class Entry:
             check = resolve_name(self.strength.check)
             for strength in strengths:
                 check(strength, shape)
+
+
+def _literals(annotation: Any) -> tuple[str, ...]:
+    """The values of a ``Literal``, or of a union of them."""
+    parts = get_args(annotation)
+    return parts if get_origin(annotation) is Literal else tuple(chain.from_iterable(map(_literals, parts)))

@@ -1,51 +1,57 @@
 """What the user asks for: kinds of attack by name, pattern or suite, and the parameters to change."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from blrobust import levels
+from blrobust.attacks import rules
 from blrobust.attacks.registry import Entry, Preset
 from blrobust.attacks.table import ATTACKS, SUITES
 from blrobust.errors import UserError
 
 SUITE = "suite:"
-SIGNED = ("row", "column")  # of a frequency, which may be 0 or negative
 
 
-def kinds(text: str) -> dict[str, str | None]:
-    """The kinds that ``text`` names, in its order, with the grid that a suite gives them or None.
+def kinds(text: str) -> dict[str, tuple[float, ...]]:
+    """The kinds that ``text`` names, in its order, with their strengths: a suite's or the default ones.
 
     ``text`` is a comma-separated list of names, patterns such as ``pgd*`` and suites such as
-    ``suite:quick``. Raises ``UserError`` for what names nothing.
+    ``suite:quick``; a kind named twice has the strengths of both. Raises ``UserError`` for what names
+    nothing.
     """
-    found: dict[str, str | None] = {}
+    found: dict[str, tuple[float, ...]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
-        if part.startswith(SUITE):
-            name = part.removeprefix(SUITE)
-            if name not in SUITES:
-                legal = ", ".join(SUITE + suite for suite in SUITES)
-                raise UserError(f"attack {part!r} does not exist; legal suites: {legal}")
-            found |= SUITES[name]
-            continue
-        matching = [kind for kind in ATTACKS if fnmatchcase(kind, part)]
-        if not matching:
-            raise UserError(
-                f"attack {part!r} does not exist; legal: {', '.join(ATTACKS)}, patterns such as 'pgd*', "
-                f"and {', '.join(SUITE + suite for suite in SUITES)}"
-            )
-        for kind in matching:
-            found.setdefault(kind, None)
+        for kind, grid in _members(part).items():
+            strengths = levels.parse(grid or ATTACKS[kind].grid)
+            found[kind] = tuple(sorted({*found.get(kind, ()), *strengths}))
     if not found:
         raise UserError(f"--kind {text!r} names no attack; 'blrobust attacks' lists them")
     return found
+
+
+def _members(part: str) -> Mapping[str, str | None]:
+    """The kinds of a name, a pattern or a suite, with their grids, None for the default one."""
+    suites = {SUITE + name: members for name, members in SUITES.items()}
+    if part.startswith(SUITE):
+        if part not in suites:
+            raise UserError(f"attack {part!r} does not exist; legal suites: {', '.join(suites)}")
+        return suites[part]
+    matching = [kind for kind in ATTACKS if fnmatchcase(kind, part)]
+    if not matching:
+        raise UserError(
+            f"attack {part!r} does not exist; legal: {', '.join(ATTACKS)}, patterns such as 'pgd*', "
+            f"and {', '.join(suites)}"
+        )
+    return dict.fromkeys(matching)
 
 
 def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) -> dict[str, dict[str, Any]]:
     """The parameters of each chosen kind: the preset's, changed as ``changes`` says.
 
     ``changes`` are texts such as ``steps=100,restarts=5`` or ``pgd-linf.steps=100``; each must be a
-    parameter of one of the kinds at least. Raises ``UserError`` for one that none has, or a value of
-    another type.
+    parameter of one of the kinds at least. Raises ``UserError`` for one that none has, a value of
+    another type, or one that the attack cannot do anything with.
     """
     found = {kind: ATTACKS[kind].budget(preset) for kind in chosen}
     for change in (part.strip() for text in changes for part in text.split(",") if part.strip()):
@@ -66,8 +72,10 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
             )
         for kind in having:
             found[kind][name] = _typed(change, value.strip(), settable[kind][name])
-            if name not in SIGNED:
-                _check_least(change, found[kind][name], settable[kind][name])
+            if isinstance(found[kind][name], str):
+                _check_word(change, found[kind][name], ATTACKS[kind].words(name))
+            elif not isinstance(found[kind][name], bool):
+                rules.check(change, kind, name, found[kind][name])
     return found
 
 
@@ -88,14 +96,9 @@ def _typed(change: str, text: str, default: Any) -> Any:
     return value
 
 
-def _check_least(change: str, value: Any, default: Any) -> None:
-    """Raise ``UserError`` for a count below 1 or a negative number, where the default is none.
-
-    Most classes take it without a word, do nothing, and the model looks robust.
-    """
-    least = min(default, 1) if isinstance(default, int) else 0
-    if isinstance(value, int | float) and default >= 0 and value < least:
-        raise UserError(f"--set {change!r}: legal: numbers from {least}")
+def _check_word(change: str, word: str, legal: Sequence[str]) -> None:
+    if legal and word not in legal:  # a text that is no word is the attack's own to check
+        raise UserError(f"--set {change!r}: legal: {', '.join(legal)}")
 
 
 def summary(kind: str, entry: Entry) -> dict[str, str]:

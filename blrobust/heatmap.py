@@ -141,7 +141,8 @@ def execute(
 ) -> tuple[Path, pd.DataFrame]:
     """Measure what is not done yet, write heatmap.csv and heatmap.html; returns the folder and `table`.
 
-    Every piece that is done is on the disk, so a stopped measurement goes on where it stopped.
+    Every piece that is done is on the disk, so a stopped measurement goes on where it stopped, also
+    with another ``batch_size``: only an image whose two top logits differ by a rounding may notice it.
     Raises ``UserError`` for a size beyond the images and where the device has too little memory.
     """
     channels, height, width = dataset.images.shape[1:]
@@ -153,7 +154,6 @@ def execute(
         "norm": norm,
         "seed": seed,
         "arch": arch,
-        "batch_size": batch_size,  # the last bits of a network's sums depend on it
         "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
         "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
         "device": device.type,
@@ -189,8 +189,7 @@ def execute(
 def _measure(ledger: Ledger, models: Sequence[Model], subject: Subject, *, batch_size: int) -> None:
     """Go through the models and the frequencies, as many at once as fill ``batch_size``."""
     n, count = len(subject.labels), len(subject.waves)
-    at_once = min(count, max(1, batch_size // n))
-    pieces = [range(first, min(first + at_once, count)) for first in range(0, count, at_once)]
+    at_once = max(1, batch_size // n)
     done = sum(len(ledger.done.get(model.label, {"wrong": []})["wrong"]) for model in models)
     with terminal.Meter(images=len(models) * count * n, done=done * n) as meter:
         for model in models:
@@ -198,7 +197,8 @@ def _measure(ledger: Ledger, models: Sequence[Model], subject: Subject, *, batch
             state = ledger.done.get(model.label)
             if state is None:
                 state = {"clean": clean_errors(model.module, subject, batch_size=batch_size), "wrong": []}
-            for places in pieces[-(-len(state["wrong"]) // at_once) :]:
+            for first in range(len(state["wrong"]), count, at_once):
+                places = range(first, min(first + at_once, count))
                 state["wrong"] += errors(model.module, subject, places, batch_size=batch_size)
                 ledger.put(model.label, state)
                 meter.advance(len(places) * n)

@@ -137,15 +137,16 @@ def run_cells(
     """
     kind, done = perturbation.kind, run.done()
     wanted = run.levels(kind)
-    groups = []
+    groups: list[tuple[Model, tuple[float, ...], int]] = []
     searched = [level for level in wanted if level > 0]
     for draw in range(run.draws):
         for model in models:
             todo = [level for level in wanted if (model.label, kind, level, draw) not in done]
-            if perturbation.at_once and todo:
-                groups.append((model, tuple(todo), draw))
-            else:
-                groups += [(model, (level,), draw) for level in todo]
+            # Level 0 is no part of the search that serves the others: a clean pass, with its own time.
+            together = tuple(level for level in todo if perturbation.at_once and level > 0)
+            groups += [(model, (level,), draw) for level in todo if level not in together]
+            if together:
+                groups.append((model, together, draw))
     measure = _Measure(
         perturbation, dataset, device=device, batch_size=batch_size, keep=adversarials is not None
     )
@@ -168,7 +169,7 @@ def run_cells(
                 cell = (model.label, kind, level, draw)
                 if adversarials is not None:
                     _save(adversarials, cell, outcomes)
-                # One search serves all levels but 0: shared between them, done or to do, it adds up.
+                # Shared between all levels of a search, done or to do, its passes add up.
                 shared = perturbation.at_once and level > 0
                 place, count = (searched.index(level), len(searched)) if shared else (0, 1)
                 run.add(

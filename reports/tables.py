@@ -148,8 +148,9 @@ def rejected(run: "Run", kind: str) -> str | None:
     if not why:
         return None
     reasons = ", ".join(f"{number:,} {name}" for name, number in why.items())
+    attacked = count.total() - count["NOT_ATTACKED"] - count["IS_TARGET"]
     return (
-        f"{sum(why.values()):,} of {count.total() - count['NOT_ATTACKED']:,} attacked inputs were rejected "
+        f"{sum(why.values()):,} of {attacked:,} attacked inputs were rejected "
         f"by the checks and count as robust: {reasons}."
     )
 

@@ -56,8 +56,8 @@ def test_every_row_builds_and_has_a_grid(kind: str) -> None:
         pytest.importorskip("pyautoattack")
     assert isinstance(entry.build(seed=0, parameters=entry.budget()), Attack)
     assert isinstance(entry.build(seed=0, parameters=entry.budget("paper")), Attack)
-    # The norm is the row's: another one would be measured under its name.
-    assert set(entry.parameters) | set(entry.paper) <= {*entry.settable(), "norm"}
+    # The norm and the loss are the row's: others would be measured under its name.
+    assert set(entry.parameters) | set(entry.paper) <= {*entry.settable(), "norm", "loss"}
     grid = levels.parse(entry.grid)
     assert grid[0] == 0
     entry.check_strengths(grid, (3, 32, 32))

@@ -267,6 +267,30 @@ def test_a_source_leaves_no_white_box_to_beat(source: dict[str, str] | None) -> 
 
 
 @pytest.mark.parametrize(
+    ("strengths", "lost", "flagged"),
+    # Exact McNemar of k images that only the black box breaks: 2 / 2^k, by Holm times the strengths.
+    [(1, 6, True), (1, 5, False), (2, 6, False), (2, 7, True), (4, 7, False), (4, 8, True)],
+)
+def test_more_strengths_ask_for_a_clearer_win_of_the_black_box(
+    strengths: int, lost: int, flagged: bool
+) -> None:
+    class Told:
+        kinds, models = ["pgd-linf", "square-linf"], ["a"]
+        provenance: ClassVar[dict[str, Any]] = {}
+        config: ClassVar[dict[str, Any]] = {"source": None}
+
+        def levels(self, kind: str) -> list[float]:
+            return [float(level) for level in range(strengths + 1)]
+
+        def correct(self, model: str, kind: str, level: float) -> Any:
+            wins = kind == "square-linf" and level == 1
+            return (np.arange(50) >= lost * wins)[None]
+
+    run: Any = Told()
+    assert attack_results.flags(run) == {"a": [attack_results.BLACK_BOX] * flagged}
+
+
+@pytest.mark.parametrize(
     ("minimal", "wanted"),
     [([0.1, 0.4], 0.1), ([0.1, 0.4, 0.5], 0.4), ([0.1, np.inf], 0.1), ([0.1, np.inf, np.inf], np.inf)],
 )
@@ -313,6 +337,54 @@ def test_what_a_source_gives_away_is_tried_on_all(
             np.testing.assert_array_equal(run.outcome(model.label, "fgsm", 0.02, 0)["prediction"], wanted)
 
 
+def test_a_sample_that_does_not_fit_into_memory_ends_the_run(
+    loaded: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foolbox.attacks.LinfPGD.run", lambda *_, **__: torch.empty(1 << 46))
+    arguments = "--kind pgd-linf --strength 1 --limit 20 --out run"
+    with pytest.raises(SystemExit) as exit_:
+        main(["attack", *arguments.split()])
+    assert exit_.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
+    assert len(errors) == 1
+    assert "cpu has too little free memory" in errors[0]
+
+
+class Linear(torch.nn.Module):
+    """Three classes of about as many images each."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        weight = torch.randn(3 * 6 * 6, 3, generator=torch.Generator().manual_seed(0))
+        return (pixels - 0.5).flatten(1) @ weight
+
+
+def test_images_of_the_target_are_no_failures_of_the_attack(
+    loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their label is the class to aim at; they stay in the accuracy and leave the share of successes."""
+    images = stand_in.dataset(40, channels=3)
+    labels = Linear()(images.pixels(slice(None))).argmax(1)
+    labels[:6] = (labels[:6] + 1) % 3  # wrong without an attack
+    images = dataclasses.replace(images, labels=labels)
+    model = stand_in.model("a", channels=3)
+    model.module = Linear().eval()
+    subjects: Any = options.Subjects([model], images, torch.device("cpu"))
+    monkeypatch.setattr(options, "load", lambda **_: subjects)
+    several("--kind", "gen", "--target", "1", "--strength", "0.1,0.3", "--out", "run")
+    with Run.open(tmp_path / "run") as run:
+        (found,) = attack_results.models(run).to_dict("records")
+        first, last = (run.outcome("a", "gen", level, 0) for level in (0.1, 0.3))
+    right = np.arange(40) >= 6
+    own = labels.numpy() == 1
+    assert ((last["reason"] == Reason.IS_TARGET) == own).all()
+    assert found["accuracy"][0.3] == np.mean(right & ~last["success"])
+    sought = right & ~own
+    assert 0 < last["success"][sought].mean() == found["success"]
+    broken = np.sort(np.where(first["success"], 0.1, np.where(last["success"], 0.3, np.inf))[sought])
+    assert found["median"] == broken[(len(broken) - 1) // 2]
+    assert found["success"] > last["success"][right].mean()
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -322,6 +394,8 @@ def test_what_a_source_gives_away_is_tried_on_all(
         ("--kind suite:nothing", "suite:quick"),
         ("--kind fgsm --set speed=3", "speed"),
         ("--kind square-linf --set share=2", "share 2"),
+        ("--kind hopskipjump --set stepsize_search=foo", "geometric_progression, grid_search"),
+        ("--kind deepfool-l2 --set loss=nonsense", "logits, crossentropy"),
         ("--kind fourier --set row=40 --strength 0.1", "row"),
         ("--kind simba-dct --set frequencies=40 --strength 1 --limit 20", "frequencies 40"),
     ],
@@ -346,9 +420,13 @@ def test_the_table_of_attacks(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_attack_that_fails_on_every_image_is_not_robustness(
-    loaded: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    loaded: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    several("--kind", "deepfool-l2", "--set", "loss=nonsense", "--limit", "8", "--out", "run")
+    monkeypatch.setattr("foolbox.attacks.L2DeepFoolAttack.run", lambda *_: [][0])
+    several("--kind", "deepfool-l2", "--limit", "8", "--out", "run")
     told = capsys.readouterr().out
     with Run.open(tmp_path / "run") as run:
         right = {model: int(run.correct(model, "deepfool-l2", 0)[0].sum()) for model in run.models}

@@ -231,6 +231,27 @@ def test_a_device_that_is_full_gets_halves() -> None:
     assert outcome["success"].tolist() == [True, True, True, False]
 
 
+def full_mps() -> None:
+    raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")
+
+
+# Of a CPU: more than it can address.
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 46), lambda: np.empty(1 << 46), full_mps])
+def test_other_memory_that_is_full_is_no_robustness(allocate: Callable[[], Any]) -> None:
+    room = 2
+
+    def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
+        if len(inputs) > room:
+            allocate()
+        return inputs + epsilon
+
+    guard = planted(act)
+    assert run(guard)["success"].tolist() == [True, True, True, False]
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError, match="allocate"):
+        run(guard)
+
+
 def test_memory_of_a_failed_try_is_free_before_the_halves() -> None:
     kept: list[weakref.ref[Tensor]] = []
 
@@ -308,10 +329,28 @@ def test_a_targeted_attack_aims_at_the_second_class_or_the_one_given() -> None:
     globals()["Aimed"] = Aimed
     targeted = replace(entry(f"{__name__}:Aimed", act=brighter), targeted=True)
     images, labels = torch.full((3, 3, 4, 4), 0.5), torch.tensor([0, 0, 1])
+    reasons = []
     for target in (None, 1, 0):
         guard = Guard("planted", targeted, seed=0, target=target)
-        guard(Three().eval(), images, labels, level=0.1, draw=0, samples=range(3))
+        outcome = guard.measure(Three().eval(), images, labels, levels=[0, 0.1], draw=0, samples=range(3))
+        assert outcome[0]["reason"].tolist() == [Reason.NOT_ATTACKED] * 3
+        assert [o["prediction"].tolist() for o in outcome] == [[0, 0, 0]] * 2
+        reasons.append(outcome[1]["reason"].tolist())
     assert aims == [[2, 2], [1, 1]]
+    tried, wrong, own = Reason.NOT_ADVERSARIAL, Reason.NOT_ATTACKED, Reason.IS_TARGET
+    assert reasons == [[tried, tried, wrong], [tried, tried, own], [own, own, wrong]]
+
+
+@pytest.mark.parametrize("source", [False, True])
+def test_the_clean_images_are_asked_about_once_for_all_strengths(*, source: bool) -> None:
+    model, other = Brightness(), Brightness()
+    targeted = replace(entry(act=lambda model, x, epsilon: x), targeted=True)
+    guard = Guard("planted", targeted, seed=0, source=other if source else None)
+    for level in (0, 0.1, 0.2, 0.3):
+        run(guard, model=model, level=level)
+    # Clean and, of the model attacked, the second class; at each strength what was found, but not at 0.
+    seen = (model.seen, other.seen)
+    assert seen == ((4 + 3 * 4, 4 + 4) if source else (4 + 4 + 3 * 4, 0))
 
 
 def test_what_one_model_gives_away_is_tried_on_another() -> None:
@@ -331,7 +370,7 @@ def test_what_one_model_gives_away_is_tried_on_another() -> None:
     seen = model.seen
     again = run(guard, model=Brightness())
     assert asked == [[0, 0, 0]]  # it is not attacked again for another model
-    assert model.seen == seen + 4
+    assert model.seen == seen  # nor asked about the clean images
     assert again["forwards"].tolist() == outcome["forwards"].tolist()
     assert outcome["prediction"].tolist() == [0, 0, 0, 1]  # the other model's, of what was found
 

@@ -168,6 +168,29 @@ def test_an_interrupted_map_goes_on_where_it_stopped(
     assert not passes
 
 
+@pytest.mark.parametrize(("before", "after"), [("60", "210"), ("210", "60"), ("60", "7")])
+def test_another_batch_size_goes_on_with_the_same_map(
+    loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    arguments = ("low2,low4", "--norm", "3")
+    assert call(*arguments, "--out", "whole") == 0
+    measure, places = heatmap.errors, []
+
+    def stop(*given: Any, **named: Any) -> list[int]:
+        if len(places) >= 5:
+            raise KeyboardInterrupt
+        places.extend(given[2])
+        return measure(*given, **named)
+
+    monkeypatch.setattr(heatmap, "errors", stop)
+    assert call(*arguments, "--batch-size", before) == 130
+    monkeypatch.setattr(heatmap, "errors", lambda *a, **k: places.extend(a[2]) or measure(*a, **k))
+    assert call(*arguments, "--batch-size", after) == 0
+    assert places == [*range(25)] * 2  # every frequency of both models, once
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "heatmap.csv").read_bytes() == (tmp_path / "whole" / "heatmap.csv").read_bytes()
+
+
 def test_the_page_is_complete_and_escapes_names(
     loaded: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

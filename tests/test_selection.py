@@ -15,7 +15,18 @@ def test_names_patterns_and_suites_keep_the_users_order() -> None:
     assert list(selection.kinds("fmn-*")) == [kind for kind in ATTACKS if kind.startswith("fmn-")]
     assert next(iter(selection.kinds("pixel,p*"))) == "pixel"
     for suite, members in SUITES.items():
-        assert selection.kinds(f"suite:{suite}") == members
+        chosen = selection.kinds(f"suite:{suite}")
+        assert chosen == {kind: levels.parse(grid or ATTACKS[kind].grid) for kind, grid in members.items()}
+
+
+def test_a_kind_named_twice_has_the_strengths_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    suites = {"a": {"fgsm": "0,0.1,0.3", "pgd-linf": None}, "b": {"fgsm": "0.2,0.3"}}
+    monkeypatch.setattr(selection, "SUITES", suites)
+    for text in ("suite:a,suite:b", "suite:b,suite:a", "suite:a,suite:b,suite:a"):
+        assert selection.kinds(text)["fgsm"] == (0, 0.1, 0.2, 0.3)
+    own = levels.parse(ATTACKS["fgsm"].grid)
+    for text in ("suite:b,fg*", "fgsm,suite:b"):
+        assert selection.kinds(text)["fgsm"] == tuple(sorted({*own, 0.2, 0.3}))
 
 
 @pytest.mark.parametrize("text", ["pgd", "suite:none", "", ",", "x*"])
@@ -50,6 +61,19 @@ def test_frequencies_have_signs_and_norms_are_part_of_the_name() -> None:
         assert not {"norm", "constraint"} & set(entry.settable()), kind
 
 
+@pytest.mark.parametrize("kind", [kind for kind in ATTACKS if kind.startswith("apgd-")])
+def test_what_makes_the_name_cannot_be_set(kind: str) -> None:
+    for change in ("loss=dlr", "norm=l2"):
+        with pytest.raises(UserError, match="no chosen attack has a parameter"):
+            selection.parameters([kind], [change], "default")
+
+
+def test_a_number_that_foolbox_writes_without_a_point_is_one() -> None:
+    assert selection.parameters(["cw-l2"], ["confidence=0.5"], "default")["cw-l2"]["confidence"] == 0.5
+    with pytest.raises(UserError, match="whole number"):
+        selection.parameters(["cw-l2"], ["steps=0.5"], "default")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -63,9 +87,63 @@ def test_frequencies_have_signs_and_norms_are_part_of_the_name() -> None:
         ("epsilon=1", "epsilon"),
         ("steps=0", "numbers from 1"),
         ("restarts=0", "numbers from 1"),
-        ("rel_stepsize=-1", "numbers from 0"),
+        ("rel_stepsize=-1", "numbers above 0"),
     ],
 )
 def test_a_wrong_change_names_itself_and_what_is_legal(change: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         selection.parameters(["pgd-linf"], [change], "default")
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_the_default_and_the_literature_are_legal(kind: str) -> None:
+    entry = ATTACKS[kind]
+    for name, value in {**entry.settable(), **{n: v for n, v in entry.paper.items() if n != "norm"}}.items():
+        assert selection.parameters([kind], [f"{name}={value}"], "default")[kind][name] == value
+
+
+# What a class of Foolbox's or our own does anything with; 0 and -1 are refused for all else.
+FROM_0 = {
+    *("confidence", "regularization", "source_step_convergance", "d", "r", "low", "probability"),
+    *("deepfool-l2.overshoot", "deepfool-linf.overshoot", "mifgsm.momentum"),
+    *("brendel-bethge-l2.momentum", "brendel-bethge-linf.momentum"),
+}
+SETTABLE = [(kind, name) for kind, entry in ATTACKS.items() for name in entry.settable()]
+
+
+@pytest.mark.parametrize(("kind", "name"), SETTABLE, ids=[".".join(pair) for pair in SETTABLE])
+def test_nonsense_is_refused_before_anything_runs(kind: str, name: str) -> None:
+    """Each parameter of each attack: 0, -1, and a word that means nothing."""
+    nonsense = {"0", "-1", "nan", "x" * 50}
+    if {name, f"{kind}.{name}"} & FROM_0:
+        nonsense -= {"0"}
+    if kind == "fourier":
+        nonsense -= {"0", "-1"}
+    for value in nonsense:
+        if kind.startswith("autoattack-") and name == "attacks":  # several words: the class knows them
+            chosen = selection.parameters([kind], [f"{name}={value}"], "default")[kind]
+            with pytest.raises(ValueError, match=f"attacks '{value}'; legal"):
+                ATTACKS[kind].build(seed=0, parameters=chosen)
+            continue
+        with pytest.raises(UserError, match=re.escape(f"--set '{name}={value}'")) as error:
+            selection.parameters([kind], [f"{name}={value}"], "default")
+        assert "legal: " in str(error.value) or "is not a " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "legal"),
+    [
+        ("hopskipjump.stepsize_search=foo", "geometric_progression, grid_search"),
+        ("deepfool-l2.loss=hinge", "logits, crossentropy"),
+        ("ead.decision_rule=L2", "EN, L1"),
+        ("contrast.towards=black", "middle, mean"),
+        ("deepfool-linf.candidates=1", "numbers from 2"),
+        ("ddn.gamma=1", "numbers above 0, below 1"),
+        ("fmn-l1.gamma=1.5", "numbers above 0, below 1"),
+        ("boundary.step_adaptation=0.5", "numbers from 1"),
+        ("brendel-bethge-l2.lr_decay=2", "numbers above 0, up to 1"),
+    ],
+)
+def test_what_is_legal_is_said(change: str, legal: str) -> None:
+    with pytest.raises(UserError, match=f"legal: {legal}$"):
+        selection.parameters([change.partition(".")[0]], [change], "default")

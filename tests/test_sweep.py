@@ -276,6 +276,22 @@ def test_passes_and_further_outcomes_are_kept_per_sample(tmp_path):
         assert stored.pictures() == []
 
 
+def test_the_time_of_a_search_is_shared_by_the_levels_that_it_serves(tmp_path, monkeypatch):
+    now = [0.0]
+
+    class Slow(Passes):
+        at_once = True
+
+        def measure(self, model, pixels, labels, *, levels, **options):
+            now[0] += 1.0 * (0.0 in levels) + 60.0 * (max(levels) > 0)
+            return super().measure(model, pixels, labels, levels=levels, **options)
+
+    monkeypatch.setattr(sweep, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    run(tmp_path, perturbation=Slow(), draws=1, levels=(0.0, 0.5, 1.0, 2.0))
+    with Run.open(tmp_path) as stored:  # three blocks
+        assert [stored.seconds("a", "stand-in", level) for level in (0.0, 0.5, 1.0, 2.0)] == [3, 60, 60, 60]
+
+
 def test_a_device_without_memory_is_one_line(tmp_path):
     class Full(Passes):
         def measure(self, *args, **kwargs):

@@ -42,7 +42,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Budgets for a look, or those of the literature.",
 )
-@click.option("--target", type=click.IntRange(min=0), help="Class that targeted attacks aim at.")
+@click.option(
+    "--target",
+    type=click.IntRange(min=0),
+    help="Class that targeted attacks aim at. Images of that class are left alone: they stay in the "
+    "accuracy, and out of median and success.  [default: the second most likely one]",
+)
 @click.option("--source", help="Model that the attacks see; what they find is tried on all --models.")
 @click.option(
     "--save-adversarials",
@@ -92,7 +97,7 @@ def command(
             f"--strength {strength!r} does not go with attacks whose strengths count different things: "
             f"{', '.join(chosen)}"
         )
-    grids = {name: levels.parse(strength or grid or ATTACKS[name].grid) for name, grid in chosen.items()}
+    grids = chosen if strength is None else dict.fromkeys(chosen, levels.parse(strength))
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
         raise UserError(f"--target {target} needs a targeted attack, and none of {', '.join(chosen)} is one")
 
