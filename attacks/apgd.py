@@ -57,7 +57,7 @@ class _Ascent:
     halved: Tensor  # at the last checkpoint
 
     def part(self, keep: Tensor) -> "_Ascent":
-        """Some of the samples, bool (k,)."""
+        """Some of the samples, int64 (k,)."""
         return _Ascent(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
 
     def keep_best(self, gradient: Tensor) -> None:
@@ -179,7 +179,7 @@ class _AutoPGD(FixedEpsilonAttack):
                 checked = count
             if count % LOOK == 0:
                 found[at.rows] = at.best
-                left = at.best_value < torch.inf
+                left = (at.best_value < torch.inf).nonzero()[:, 0]
                 at, gradient = at.part(left), gradient[left]
                 if len(at.rows) == 0:
                     return at.rows
@@ -188,7 +188,7 @@ class _AutoPGD(FixedEpsilonAttack):
                 x = project(at.x + MOMENTUM * (x - at.x) + (1 - MOMENTUM) * (at.x - at.previous), at.origin)
             at.previous, at.x = at.x, x
         logits = problem.logits(at.x)
-        at.value = _value(problem, objective, at, logits)
+        at.value = _value(problem, at, objective(logits, at.rows), logits)
         at.keep_best(at.best_gradient)
         found[at.rows] = at.best
         return at.rows[at.best_value < torch.inf]
@@ -199,14 +199,14 @@ def _ask(problem: Problem, objective: Objective, at: _Ascent) -> tuple[Tensor, T
     with torch.enable_grad():
         x = at.x.detach().requires_grad_()
         logits: Tensor = problem.model(x)
-        (gradient,) = torch.autograd.grad(objective(logits, at.rows).sum(), x)
-    return _value(problem, objective, at, logits.detach()), gradient
+        loss = objective(logits, at.rows)
+        (gradient,) = torch.autograd.grad(loss.sum(), x)
+    return _value(problem, at, loss.detach(), logits.detach()), gradient
 
 
-def _value(problem: Problem, objective: Objective, at: _Ascent, logits: Tensor) -> Tensor:
+def _value(problem: Problem, at: _Ascent, loss: Tensor, logits: Tensor) -> Tensor:
     """The loss, infinite where the model is fooled."""
-    fooled = problem.fooled(logits, problem.classes[at.rows])
-    return objective(logits, at.rows).masked_fill(fooled, torch.inf)
+    return loss.masked_fill(problem.fooled(logits, problem.classes[at.rows]), torch.inf)
 
 
 class APGD(_AutoPGD):

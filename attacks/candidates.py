@@ -95,17 +95,15 @@ def first_fooling(
         candidates = make(rows, torch.arange(first, last, device=images.device))
         hits = oracle(candidates, rows)
         done = hits.any(dim=1)
-        places = hits[done].int().argmax(dim=1)  # the first of several
-        found[rows[done]] = True
-        result[rows[done]] = candidates[done].gather(1, _like(places, candidates)).squeeze(1)
-        rows = rows[~done]
+        order = done.int().argsort(stable=True)  # those that are done last
+        left = len(rows) - int(done.sum())  # the one time that this pass waits for the device
+        ended, rows = order[left:], rows[order]
+        places = hits[ended].int().argmax(dim=1)  # the first of several
+        found[rows[left:]] = True
+        result[rows[left:]] = candidates[ended, places]
+        rows = rows[:left]
         first, most = last, 2 * most
     return result, found
-
-
-def _like(places: Tensor, candidates: Tensor) -> Tensor:
-    """Places (n,) as an index of candidates (·, k, C, H, W)."""
-    return places.view(-1, 1, 1, 1, 1).expand(-1, 1, *candidates.shape[2:])
 
 
 class Unmeasured(Distance):

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from blrobust import draws
 from blrobust.attacks.pixel import PixelDistance
-from blrobust.attacks.score import Goal, ask, check_inputs
+from blrobust.attacks.score import ASKED, Goal, check_inputs
 from blrobust.errors import UserError
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class LocalSearchAttack(FixedEpsilonAttack):
         if goal.targeted:
             raise ValueError("local search leaves a class and takes no target")
         count = check_pixels(epsilon, images.shape[1:])
-        batch, channels, height, width = images.shape
+        batch, _, height, width = images.shape
         sources = [
             draws.generator(stream=draws.LOCAL_SEARCH, seed=self.seed, draw=draw, sample=sample)
             for sample in (range(batch) if samples is None else samples)
@@ -138,11 +138,13 @@ class LocalSearchAttack(FixedEpsilonAttack):
             pixels = keys.argsort(dim=1, stable=True)[:, :limit]  # (n, limit), candidates first
             valid = near[rows].gather(1, pixels)
             row, column = valid.nonzero(as_tuple=True)
-            pixel = pixels[row, column].view(-1, 1, 1).expand(-1, channels, 1)
-            probes = best[rows[row]].flatten(2)
-            outside = middle + self.p * span * (probes.gather(2, pixel) - middle).sign()
-            probes = probes.scatter_(2, pixel, outside).view(-1, channels, height, width)
-            loss = goal[rows[row]].log_odds(ask(model, probes))
+            # Not all probes at once: they are as many images as the batch has candidates.
+            loss = torch.cat(
+                [
+                    goal[rows[r]].log_odds(model(self._probes(best[rows[r]], pixels[r, c], middle, span)))
+                    for r, c in zip(torch.split(row, ASKED), torch.split(column, ASKED), strict=True)
+                ]
+            )
             scores = loss.new_full(pixels.shape, torch.inf)
             scores[row, column] = loss
             order = scores.argsort(dim=1, stable=True)[:, :count]
@@ -156,6 +158,13 @@ class LocalSearchAttack(FixedEpsilonAttack):
             if len(rows) == 0:
                 break
         return restore_type(astensor(best))  # type: ignore[no-any-return]
+
+    def _probes(self, images: Tensor, pixels: Tensor, middle: float, span: float) -> Tensor:
+        """Images (n, C, H, W) with one pixel (n,) each set to ``p`` sign(v)."""
+        flat = images.flatten(2)
+        place = pixels.view(-1, 1, 1).expand(-1, flat.shape[1], 1)
+        outside = middle + self.p * span * (flat.gather(2, place) - middle).sign()
+        return flat.scatter(2, place, outside).view_as(images)
 
     def _wrapped(self, centred: Tensor) -> Tensor:
         """``r`` v, plus or minus 1 where it leaves [-1/2, 1/2]."""

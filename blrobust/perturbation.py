@@ -13,8 +13,8 @@ from blrobust.errors import UserError, reason
 # answers, depend on the size of the batch.
 BLOCK = 100
 # A GPU has done a block of 100 small images before the next one is launched. It takes as many
-# numbers at once as 2,500 images of CIFAR-10 have.
-GPU_BLOCK = 2500
+# numbers at once as 5,000 images of CIFAR-10 have.
+GPU_BLOCK = 5000
 GPU_NUMBERS = GPU_BLOCK * 3 * 32 * 32
 
 
@@ -82,7 +82,7 @@ def predict(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def block_size(shape: Sequence[int], device: torch.device) -> int:
-    """How many images of ``shape`` (C, H, W) a block has: 100, or up to 2,500 small ones on a GPU."""
+    """How many images of ``shape`` (C, H, W) a block has: 100, or up to 5,000 small ones on a GPU."""
     if device.type != "cuda":
         return BLOCK
     return min(max(GPU_NUMBERS // math.prod(shape), BLOCK), GPU_BLOCK)

@@ -22,10 +22,10 @@ def test_blocks_are_of_one_size_and_cover_each_sample_once(n, size):
     [
         ("cpu", (3, 32, 32), 100),
         ("cpu", (3, 224, 224), 100),
-        ("cuda", (1, 1, 8), 2500),
-        ("cuda", (3, 32, 32), 2500),
-        ("cuda", (3, 64, 64), 625),
-        ("cuda", (3, 224, 224), 100),
+        ("cuda", (1, 1, 8), 5000),
+        ("cuda", (3, 32, 32), 5000),
+        ("cuda", (3, 64, 64), 1250),
+        ("cuda", (3, 224, 224), 102),
     ],
 )
 def test_a_gpu_takes_larger_blocks_of_small_images(device, shape, size):
