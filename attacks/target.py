@@ -54,6 +54,8 @@ class Counted(nn.Module):
     which 16 bits round to 0, and the network would look robust because no attack could see it.
     """
 
+    passed = 0  # samples through all of them together, to be looked at while an attack runs
+
     def __init__(self, model: nn.Module, space: Space) -> None:
         super().__init__()
         self.model = model
@@ -65,6 +67,7 @@ class Counted(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits float32 (m, classes) of inputs (m, C, H, W)."""
         self.forwards += len(inputs)
+        Counted.passed += len(inputs)
         scaling = _Scaling(self)
         if inputs.requires_grad:
             inputs = inputs.view_as(inputs)  # whose gradient is this pass's alone
