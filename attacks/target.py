@@ -1,48 +1,10 @@
-"""The model as an attack sees it: its space, its bounds, and what it was asked."""
-
-from dataclasses import dataclass
+"""The model as an attack sees it: from its space, and what it was asked."""
 
 import torch
 from torch import Tensor, nn
 
 from blrobust.attacks.scaling import power_of_two
-from blrobust.datasets import Dataset
-from blrobust.legacy import BOUNDS, MEAN, SPACE, STD, Legacy
-
-
-@dataclass(frozen=True)
-class Space:
-    """Where the attack works: inputs (pixels - mean) / std per channel, within ``bounds``."""
-
-    name: str
-    bounds: tuple[float, float]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def enter(self, pixels: Tensor) -> Tensor:
-        """Inputs (m, C, H, W) of the attack."""
-        mean, std = self._moments(pixels)
-        return ((pixels - mean) / std).clamp(*self.bounds)
-
-    def leave(self, inputs: Tensor) -> Tensor:
-        """Pixels (m, C, H, W) of the model."""
-        mean, std = self._moments(inputs)
-        return inputs * std + mean
-
-    def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        moments = like.new_tensor([self.mean, self.std]).view(2, -1, 1, 1)
-        return moments[0], moments[1]
-
-
-def legacy_space(dataset: Dataset) -> Space:
-    """The published space of CIFAR-10; raises ``UserError`` for another data set."""
-    Legacy(dataset, torch.device("cpu"))  # it knows which data sets it is for
-    # Foolbox compares float32 inputs with the bounds in float64, where the rounded bound lies beyond it.
-    lower, upper = torch.tensor(BOUNDS).tolist()
-    return Space(SPACE, (lower, upper), MEAN, STD)
-
-
-PIXELS = Space("pixel", (0.0, 1.0), (0.0,), (1.0,))  # changes no bit of the pixels
+from blrobust.space import Space
 
 
 class Counted(nn.Module):

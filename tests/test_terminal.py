@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from blrobust import terminal
-from blrobust.attacks.target import PIXELS, Counted
+from blrobust.attacks.target import Counted
+from blrobust.space import PIXELS
 
 
 def row(model, **changes):
