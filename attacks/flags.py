@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blrobust.attacks.target import PIXELS, Counted
+from blrobust.attacks.target import Counted
 from blrobust.perturbation import predict
+from blrobust.space import PIXELS
 
 IMAGES = 64  # asked about, at most
 SHARE = 0.25  # of them that must show a symptom

@@ -18,10 +18,11 @@ from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
 from blrobust.attacks.registry import Entry
-from blrobust.attacks.target import PIXELS, Counted, Space
+from blrobust.attacks.target import Counted
 from blrobust.draws import CACHE_BYTES
 from blrobust.errors import UserError
 from blrobust.perturbation import predict
+from blrobust.space import PIXELS, Space
 
 TOLERANCE = 1e-6  # relative to epsilon
 SPACING = 2.0**-24  # what rounding x + delta to float32 can add to |delta|, for inputs up to 1

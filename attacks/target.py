@@ -1,56 +1,10 @@
-"""The model as an attack sees it: its space, its bounds, and what it was asked."""
-
-from dataclasses import dataclass
-from functools import lru_cache
+"""The model as an attack sees it: from its space, and what it was asked."""
 
 import torch
 from torch import Tensor, nn
 
 from blrobust.attacks.scaling import power_of_two
-from blrobust.datasets import Dataset
-from blrobust.legacy import BOUNDS, MEAN, SPACE, STD, Legacy
-
-
-@dataclass(frozen=True)
-class Space:
-    """Where the attack works: inputs (pixels - mean) / std per channel, within ``bounds``."""
-
-    name: str
-    bounds: tuple[float, float]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def enter(self, pixels: Tensor) -> Tensor:
-        """Inputs (m, C, H, W) of the attack, in a new tensor."""
-        if self == PIXELS:
-            return pixels.clamp(*self.bounds)
-        mean, std = _moments(self, pixels.device)
-        return ((pixels - mean) / std).clamp(*self.bounds)
-
-    def leave(self, inputs: Tensor) -> Tensor:
-        """Pixels (m, C, H, W) of the model."""
-        if self == PIXELS:
-            return inputs
-        mean, std = _moments(self, inputs.device)
-        return inputs * std + mean
-
-
-@lru_cache
-def _moments(space: Space, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C, 1, 1); made once: a copy to a GPU waits for all its work."""
-    mean, std = (torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (space.mean, space.std))
-    return mean, std
-
-
-def legacy_space(dataset: Dataset) -> Space:
-    """The published space of CIFAR-10; raises ``UserError`` for another data set."""
-    Legacy(dataset, torch.device("cpu"))  # it knows which data sets it is for
-    # Foolbox compares float32 inputs with the bounds in float64, where the rounded bound lies beyond it.
-    lower, upper = torch.tensor(BOUNDS).tolist()
-    return Space(SPACE, (lower, upper), MEAN, STD)
-
-
-PIXELS = Space("pixel", (0.0, 1.0), (0.0,), (1.0,))
+from blrobust.space import Space
 
 
 class Counted(nn.Module):
@@ -61,6 +15,8 @@ class Counted(nn.Module):
     a power of two that brings the logits' to about 1: those of a sure network are 1e-9 and less,
     which 16 bits round to 0, and the network would look robust because no attack could see it.
     """
+
+    passed = 0  # samples through all of them together, to be looked at while an attack runs
 
     def __init__(self, model: nn.Module, space: Space) -> None:
         super().__init__()
@@ -73,6 +29,7 @@ class Counted(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits float32 (m, classes) of inputs (m, C, H, W)."""
         self.forwards += len(inputs)
+        Counted.passed += len(inputs)
         scaling = _Scaling(self)
         if inputs.requires_grad:
             inputs = inputs.view_as(inputs)  # whose gradient is this pass's alone

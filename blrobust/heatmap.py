@@ -193,8 +193,9 @@ def _measure(ledger: Ledger, models: Sequence[Model], subject: Subject, *, batch
     done = sum(len(ledger.done.get(model.label, {"wrong": []})["wrong"]) for model in models)
     with terminal.Meter(images=len(models) * count * n, done=done * n) as meter:
         for model in models:
-            meter.begin(model.label)
             state = ledger.done.get(model.label)
+            measured = 0 if state is None else len(state["wrong"])
+            meter.begin(model.label, images=count * n, done=measured * n)
             if state is None:
                 state = {"clean": clean_errors(model.module, subject, batch_size=batch_size), "wrong": []}
             for first in range(len(state["wrong"]), count, at_once):

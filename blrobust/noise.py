@@ -36,7 +36,7 @@ class Noise:
             raise UserError(f"space {space!r} does not exist; legal: {', '.join(SPACES)}")
         self.kind = kind
         self.space = space
-        self._legacy = legacy.Legacy(dataset, device) if space == legacy.SPACE else None
+        self._legacy = legacy.space(dataset) if space == legacy.SPACE else None
         shape = tuple(dataset.images.shape[1:])
         unit = torch.tensor(dataset.std if space == "normalized" else [1.0] * shape[0])
 
@@ -73,6 +73,7 @@ class Noise:
         noise = self._noise.block(draw, samples)
         if self._legacy is not None:
             width = level if self.kind == "gaussian" else level**2 * legacy.WIDTH
-            return self._legacy.pixels(self._legacy.normalise(pixels).add_(noise, alpha=width))
+            inputs = self._legacy.enter(pixels).add_(noise, alpha=width)
+            return self._legacy.leave(inputs.clamp_(*self._legacy.bounds))
         noisy = torch.add(pixels, noise, alpha=level)
         return noisy.clamp_(0, 1) if self.space == "pixel" else noisy

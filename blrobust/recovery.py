@@ -172,17 +172,17 @@ def execute(
     steps = len(kinds) * len(channels) * len(labels)
     done = steps - sum(map(len, todo.values())) * len(labels)
     try:
-        with full_precision(), terminal.Meter(images=steps, done=done) as meter:
+        with full_precision(), terminal.Meter(images=steps, done=done, kinds=kinds) as meter:
             for kind in kinds:
                 if not todo[kind]:
                     continue
-                meter.begin(kind)
+                meter.begin(f"inputs of {source.label}", images=len(labels), kind=kind)
                 guard = Guard(kind, ATTACKS[kind], seed=seed)
                 crafted, fooled = craft(guard, source.module, pixels, labels, strength=strengths[kind])
                 right = answers(source.module, pixels) == labels
                 ledger.put(kind, {"right": int(right.sum()), "fooled": int(fooled.sum())})
                 for channel in todo[kind]:
-                    meter.begin(f"{kind}, {channel.name}")
+                    meter.begin(channel.name, images=len(labels), kind=kind)
                     found = recover(channel, guard, pixels, labels, crafted, fooled, strength=strengths[kind])
                     ledger.put(f"{kind}/{channel.name}", found)
                     meter.advance(len(labels))

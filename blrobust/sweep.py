@@ -150,12 +150,10 @@ def run_cells(
     measure = _Measure(
         perturbation, dataset, device=device, batch_size=batch_size, keep=adversarials is not None
     )
-    images = run.draws * len(models) * len(wanted) * len(dataset)
-    missing = sum(len(levels) for _, levels, _ in groups) * len(dataset)
-    with terminal.Meter(images=images, done=images - missing) as meter:
+    with _meter(run) as meter:
         for model, levels, draw in groups:
-            name = model.label if len(run.kinds) == 1 else f"{kind} {model.label}"
-            meter.begin(name if run.draws == 1 else f"{name}, draw {draw}")
+            name = model.label if run.draws == 1 else f"{model.label}, draw {draw}"
+            meter.begin(name, images=len(dataset), kind=kind, levels=levels)
             start = time.perf_counter()
             try:
                 found = measure(model, levels=levels, draw=draw, meter=meter)
@@ -179,6 +177,13 @@ def run_cells(
                     backwards=_share(_passes(outcomes, "backwards", 0), place, count),
                     seconds=seconds,
                 )
+
+
+def _meter(run: Run) -> terminal.Meter:
+    """Progress over the cells of all kinds, though its pace is that of the kind it was made for."""
+    cells = run.draws * len(run.models) * sum(len(run.levels(kind)) for kind in run.kinds)
+    n = len(run.labels)
+    return terminal.Meter(images=cells * n, done=len(run.done()) * n, kinds=run.kinds)
 
 
 def _passes(outcomes: Outcomes, name: str, otherwise: int) -> int:

@@ -4,23 +4,21 @@ No name that the user chose is ever given to matplotlib, which would read ``$`` 
 drop a leading ``_``: legends are HTML, and tool tips are added to the finished SVG as text nodes.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from blrobust.reports import svg
 from blrobust.reports.axes import Axis
 from blrobust.reports.published import Series
 
-SVG = "http://www.w3.org/2000/svg"
-XLINK = "http://www.w3.org/1999/xlink"
 INK = "#222222"
 FAINT = "#8a8a8a"
 # Okabe and Ito's colours without the two that vanish on white; the baseline comes first, in ink.
@@ -104,7 +102,7 @@ def accuracy(
     chance: float,
     size: tuple[float, float] = WIDE,
     prefix: str,
-) -> str:
+) -> Markup:
     """Return an SVG element: accuracy over level, one line and one 95 % band per curve.
 
     ``published`` are dashed series with their colours; ``prefix`` makes ids unique in the page.
@@ -128,10 +126,12 @@ def accuracy(
             _draw(axes, curve, gid=f"curve{number}")
         axes.axhline(100 * chance, color=FAINT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
         _finish(axes, axis, chance=chance, narrow=size == NARROW)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    tips = {f"curve{i}": _tips(curve, axis) for i, curve in enumerate(curves)}
-    return _inline(file.getvalue(), prefix=prefix, label=axis.label, tips=tips)
+        return svg.element(
+            figure,
+            prefix=prefix,
+            label=f"Accuracy over {axis.label}, one curve per model; the numbers are in the tables",
+            tips={f"curve{i}": _tips(curve, axis) for i, curve in enumerate(curves)},
+        )
 
 
 def _draw(axes: Axes, curve: Curve, *, gid: str) -> None:
@@ -198,32 +198,3 @@ def _tips(curve: Curve, axis: Axis) -> list[str]:
         f"({100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f})"
         for row in curve.frame.to_dict("records")
     ]
-
-
-def _inline(svg: bytes, *, prefix: str, label: str, tips: dict[str, list[str]]) -> str:
-    """Turn matplotlib's file into an element of a page: no ids but our own, no global style."""
-    ElementTree.register_namespace("", SVG)
-    ElementTree.register_namespace("xlink", XLINK)
-    root = ElementTree.fromstring(svg)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag == f"{{{SVG}}}style" or child.tag.endswith("metadata"):
-                parent.remove(child)  # the style is "*": it would reach into the whole page
-    for element in root.iter():
-        points = element.iter(f"{{{SVG}}}use")
-        for text, point in zip(tips.get(element.get("id", ""), []), points, strict=False):
-            ElementTree.SubElement(point, f"{{{SVG}}}title").text = text
-        if "id" in element.attrib and element.tag == f"{{{SVG}}}g":
-            del element.attrib["id"]
-        for key, value in element.attrib.items():
-            if key == "id":
-                element.set(key, f"{prefix}-{value}")
-            elif value.startswith("url(#"):
-                element.set(key, value.replace("url(#", f"url(#{prefix}-"))
-            elif key == f"{{{XLINK}}}href":
-                element.set(key, f"#{prefix}-{value.removeprefix('#')}")
-    for key in ("width", "height"):
-        del root.attrib[key]
-    root.set("role", "img")
-    root.set("aria-label", f"Accuracy over {label}, one curve per model; the numbers are in the tables")
-    return ElementTree.tostring(root, encoding="unicode")

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
-SHAPES = (f"{{{SVG}}}path", f"{{{SVG}}}use")
 
 
 def element(
@@ -17,7 +16,8 @@ def element(
 ) -> Markup:
     """The figure as SVG text. ``prefix`` makes its ids unique in the page, ``label`` is read aloud.
 
-    ``tips`` are texts for the shapes drawn under a gid, in their order; they may hold anything.
+    ``tips`` are texts for the shapes drawn under a gid, in their order: for the markers where there
+    are any, and not for the line through them. They may hold anything.
     """
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
@@ -30,8 +30,8 @@ def element(
                 parent.remove(child)  # the style is "*": it would reach into the whole page
     for node in root.iter():
         texts = (tips or {}).get(node.get("id", ""), ())
-        shapes = [shape for shape in node.iter() if shape.tag in SHAPES] if texts else []
-        for text, shape in zip(texts, shapes, strict=False):
+        markers = list(node.iter(f"{{{SVG}}}use"))
+        for text, shape in zip(texts, markers or node.iter(f"{{{SVG}}}path"), strict=False):
             ElementTree.SubElement(shape, f"{{{SVG}}}title").text = text
         for key, value in list(node.attrib.items()):
             if key == "id" and node.tag == f"{{{SVG}}}g":

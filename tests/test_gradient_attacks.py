@@ -28,8 +28,9 @@ from blrobust.attacks.losses import log_odds, logits_ratio, targeted_logits_rati
 from blrobust.attacks.newton import NewtonFool
 from blrobust.attacks.problem import Problem
 from blrobust.attacks.scaling import power_of_two
-from blrobust.attacks.target import PIXELS, Counted
+from blrobust.attacks.target import Counted
 from blrobust.attacks.vat import VAT, change
+from blrobust.space import PIXELS
 
 CPU = torch.device("cpu")
 SHAPE = (2, 8, 8)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from blrobust.attacks.guard import Guard, Reason, seeded
 from blrobust.attacks.registry import Entry, Strength
 from blrobust.attacks.table import ATTACKS
-from blrobust.attacks.target import legacy_space
 from blrobust.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.legacy import BOUNDS, MEAN, STD
+from blrobust.legacy import space as legacy_space
 
 CPU = torch.device("cpu")
 

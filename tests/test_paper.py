@@ -1,19 +1,17 @@
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from functools import partial
 
 import oracle
 import pytest
 import torch
+from simulator import simulate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blconv import BandLimitedConv1d, BandLimitedConv2d, paper, summary
 from blconv.band import AxisBand
 from blconv.functional import band_limited_conv1d, band_limited_conv2d, geometry_of
-from blconv.kernels.hadamard import kernel
+from blconv.kernels import hadamard
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -232,12 +230,12 @@ def test_what_it_cannot_do_falls_to_the_low_pass():
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("threads", [1, 45, 1024])
 def test_the_kernel_compiles_without_double_arithmetic_and_local_memory(capability, threads):
-    ptx = kernel(threads).ptx(capability)
+    ptx = hadamard.kernel(threads).ptx(capability)
     body = ptx[ptx.index("{") :]
     assert ".local" not in ptx
     assert not re.search(r"\.f64\b", body)
     assert "fma.rn.f32" in body
-    _, resources = kernel(threads).compiled(capability)
+    _, resources = hadamard.kernel(threads).compiled(capability)
     assert "0 bytes spill stores, 0 bytes spill loads" in resources
     assert int(re.search(r"Used (\d+) registers", resources).group(1)) <= 65536 // 1024
 
@@ -254,36 +252,25 @@ def test_the_kernels_shapes_without_running_it():
         assert paper.hadamard(a, b, True).shape == (2, 5, 7)
 
 
-SIMULATED = """
-import torch
-import test_paper
-from blconv import paper
-from blconv.kernels import hadamard
-
-torch.use_deterministic_algorithms(True)  # fills new memory with NaN: an element left out is seen
-hadamard.MOST_THREADS = 8
-draw = test_paper.draw
-for rows, terms, columns, count in [(2, 3, 2, 5), (1, 1, 1, 1), (1, 2, 3, 8), (2, 5, 1, 19)]:
-    a, b = (draw(*s, dtype=torch.complex64) for s in ((rows, terms, count), (columns, terms, count)))
-    transposed = a.transpose(0, 1).contiguous().transpose(0, 1)
-    strided = torch.stack([a, a], -1)[..., 0]
-    for conjugate in (False, True):
-        wanted = test_paper.product(*(t.to(torch.complex128) for t in (a, b.transpose(0, 1))), conjugate)
-        for left in (a, transposed, strided):
-            found = paper.hadamard(left, b.transpose(0, 1), conjugate)
-            test_paper.agree([found], [wanted], 1e-6)
-options = {"padding": 1, "stride": (1, 2), "compression": 0.8, "fft_size": "compact"}
-parts = [draw(*shape, dtype=torch.float32) for shape in ((2, 2, 5, 4), (3, 2, 3, 3))]
-test_paper.agree(*test_paper.both(*parts, options, "hadamard"), 1e-5)
-"""
+def check_in_the_simulator():
+    """Values of tiny products and of a layer both ways; more coefficients than threads too."""
+    torch.use_deterministic_algorithms(True)  # fills new memory with NaN: an element left out is seen
+    hadamard.MOST_THREADS = 8
+    for rows, terms, columns, count in [(2, 3, 2, 5), (1, 1, 1, 1), (1, 2, 3, 8), (2, 5, 1, 19)]:
+        a, b = (draw(*s, dtype=torch.complex64) for s in ((rows, terms, count), (columns, terms, count)))
+        transposed = a.transpose(0, 1).contiguous().transpose(0, 1)
+        strided = torch.stack([a, a], -1)[..., 0]
+        for conjugate in (False, True):
+            wanted = product(*(t.to(torch.complex128) for t in (a, b.transpose(0, 1))), conjugate)
+            for left in (a, transposed, strided):
+                agree([paper.hadamard(left, b.transpose(0, 1), conjugate)], [wanted], 1e-6)
+    options = {"padding": 1, "stride": (1, 2), "compression": 0.8, "fft_size": "compact"}
+    parts = [draw(*shape, dtype=torch.float32) for shape in ((2, 2, 5, 4), (3, 2, 3, 3))]
+    agree(*both(*parts, options, "hadamard"), 1e-5)
 
 
 def test_the_kernel_in_the_simulator():
-    """Values of tiny products and of a layer both ways; more coefficients than threads too."""
-    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.path.dirname(__file__)}
-    command = [sys.executable, "-W", "error", "-c", SIMULATED]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
+    simulate("test_paper.check_in_the_simulator()", barriers=False)
 
 
 @pytest.mark.gpu

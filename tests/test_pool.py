@@ -1,13 +1,11 @@
 import copy
-import os
 import pickle
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
+from simulator import simulate
 from torch import nn
 
 from blconv import band_limit
@@ -289,15 +287,14 @@ def check_kernels(device, dtypes, cases):
     torch.use_deterministic_algorithms(False)
 
 
+def check_in_the_simulator(dtype):
+    kernels.THREADS = 16
+    check_kernels("cpu", [getattr(torch, dtype)], CASES if dtype == "float32" else CASES[:2])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_kernels_in_the_simulator(dtype):
-    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.path.dirname(__file__)}
-    cases = "test_pool.CASES" if dtype == "float32" else "test_pool.CASES[:2]"
-    script = "import torch, test_pool; test_pool.kernels.THREADS = 16; "
-    script += f"test_pool.check_kernels('cpu', [torch.{dtype}], {cases})"
-    command = [sys.executable, "-W", "error", "-c", script]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
+    simulate(f"test_pool.check_in_the_simulator('{dtype}')", barriers=False)
 
 
 @pytest.mark.gpu

@@ -1,11 +1,9 @@
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
+from simulator import simulate
 
 from blconv.block import BlockReLU
 from blconv.kernels import signs as kernels
@@ -75,12 +73,13 @@ def check_kernels(device):
             same(x, y)
 
 
+def check_in_the_simulator():
+    kernels.THREADS = 2
+    check_kernels("cpu")
+
+
 def test_the_kernels_in_the_simulator():
-    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.path.dirname(__file__)}
-    script = "import test_signs; test_signs.kernels.THREADS = 2; test_signs.check_kernels('cpu')"
-    command = [sys.executable, "-W", "error", "-c", script]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
+    simulate("test_signs.check_in_the_simulator()", barriers=False)
 
 
 @pytest.mark.gpu

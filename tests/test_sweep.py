@@ -292,6 +292,22 @@ def test_the_time_of_a_search_is_shared_by_the_levels_that_it_serves(tmp_path, m
         assert [stored.seconds("a", "stand-in", level) for level in (0.0, 0.5, 1.0, 2.0)] == [3, 60, 60, 60]
 
 
+def test_progress_counts_the_cells_of_all_kinds(tmp_path, monkeypatch):
+    meters, meter = [], sweep.terminal.Meter
+    monkeypatch.setattr(sweep.terminal, "Meter", lambda **given: meters.append(given) or meter(**given))
+    data = stand_in.dataset()
+    noises = [
+        Noise(kind, space="pixel", dataset=data, seed=0, device=CPU) for kind in ("gaussian", "uniform")
+    ]
+    parts = [sweep.Part(noises[0], LEVELS), sweep.Part(noises[1], (0.0, 0.5))]
+    sweep.execute(
+        parts, command="noise", models=models(), dataset=data, draws=1, seed=0, arch="tiny", device=CPU,
+        out=tmp_path,
+    )  # fmt: skip
+    images = {"images": (3 + 2) * 2 * 250, "kinds": ["gaussian", "uniform"]}
+    assert meters == [{**images, "done": 0}, {**images, "done": 3 * 2 * 250}]
+
+
 def test_a_device_without_memory_is_one_line(tmp_path):
     class Full(Passes):
         def measure(self, *args, **kwargs):

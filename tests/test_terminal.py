@@ -5,8 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from blrobust import terminal
+from blrobust.attacks.target import Counted
+from blrobust.space import PIXELS
 
 
 def row(model, **changes):
@@ -53,41 +56,104 @@ def test_a_calibrated_model_shows_its_effective_compression(capsys):
     assert shown.count("none") == 1
 
 
-def test_without_a_terminal_progress_is_a_line_per_model(capsys):
-    with terminal.Meter(images=30) as meter:
+@pytest.mark.parametrize(
+    ("kinds", "lines"), [(["pixel"], ["fp32", "[b]x"]), (["pixel", "fgsm"], ["pixel fp32", "pixel [b]x"])]
+)
+def test_without_a_terminal_progress_is_a_line_per_model(capsys, kinds, lines):
+    with terminal.Meter(images=30, kinds=kinds) as meter:
         for name in ("fp32", "fp32", "[b]x"):
-            meter.begin(name)
+            meter.begin(name, images=10, kind="pixel", levels=[0.1])
             meter.advance(10)
     shown = capsys.readouterr()
-    assert [line.split(":")[0] for line in shown.err.splitlines()] == ["fp32", "[b]x"]
+    assert [line.split(":")[0] for line in shown.err.splitlines()] == lines
     assert shown.out == ""
 
 
-def test_progress_on_a_terminal_is_cleaned_up_by_ctrl_c(capsys, monkeypatch):
+@pytest.fixture
+def last_lines(capsys, monkeypatch):
+    """What `act` leaves on a terminal of so many columns, where its clock stands still but for it."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
+    clock = SimpleNamespace(now=1000.0)
 
-    def interrupted():
-        with terminal.Meter(images=30) as meter:
-            meter.begin("fp32")
-            meter.advance(10)
+    def show(act, *, columns, **run):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(terminal.time, "perf_counter", lambda: clock.now)
+        with contextlib.suppress(KeyboardInterrupt), terminal.Meter(**run) as meter:
+            act(meter, clock)
             raise KeyboardInterrupt
+        written = capsys.readouterr().err
+        end = written.rpartition("\n")[2]
+        assert (end.count("\x1b[?25h"), end.count("\x1b[2K")) == (1, 3), "cursor shown, lines erased"
+        lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written).replace("\r", "").splitlines()
+        lines = [line for line in lines if line][-3:]
+        assert [len(line) for line in lines] == [columns] * 3
+        return [re.sub(r"\s*[━╸╺]+\s*| {2,}", " | ", line) for line in lines]
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    shown = capsys.readouterr().err
-    assert "fp32" in shown
-    assert shown.rstrip("\n").endswith(("\x1b[?25h", "\x1b[2K")), "cursor shown, bar erased"
+    return show
 
 
-def test_the_numbers_of_the_bar_fit_into_60_columns_and_go_on_after_a_stop(capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "60")
-    with contextlib.suppress(KeyboardInterrupt), terminal.Meter(images=99_000, done=12_000) as meter:
-        meter.begin("a label of many words that fits into no terminal")
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_terminal_shows_the_run_and_its_cell_and_both_times_to_go(last_lines, columns):
+    def act(meter, clock):
+        meter.begin("fp32", images=1000, kind="pixel", levels=[0.0])
+        clock.now += 100
+        meter.advance(1000)
+        meter.begin("fft85, draw 1", images=1000, kind="square-linf", levels=[8 / 255])
+        clock.now += 50
+        meter.advance(200)
+        clock.now += 20  # counted down since
+
+    # 1200 images took 150 s, so 84,800 take 10,600; 200 took 50 s, so 800 take 200.
+    assert last_lines(act, columns=columns, images=98_000, done=12_000, kinds=["pixel", "square-linf"]) == [
+        "run, kind 2 of 2 | 13200/98000 images, 2:56:20 to go",
+        "fft85, draw 1 | 200/1000 images, 0:03:00 to go",
+        "square-linf at 0.03137 | 0:01:10",
+    ]
+
+
+def test_a_search_for_all_strengths_counts_its_images_once(last_lines):
+    def act(meter, clock):
+        meter.begin("fp32", images=300, kind="deepfool-l2", levels=[0.0, 0.1, 0.25])
+        clock.now += 1
+        meter.advance(3 * 100)
+
+    assert last_lines(act, columns=80, images=900, kinds=["deepfool-l2"]) == [
+        "run | 300/900 images, 0:00:02 to go",
+        "fp32 | 100/300 images, 0:00:02 to go",
+        "deepfool-l2 at 0, 0.1, 0.25 | 0:00:01",
+    ]
+
+
+def test_passes_move_while_a_block_is_under_way(last_lines):
+    counted = Counted(torch.nn.Flatten(), PIXELS)
+
+    def act(meter, clock):
+        counted(torch.zeros(5, 1, 2, 2))  # of the cell before
+        meter.begin("fp32", images=100, kind="nes", levels=[0.1])
+        for _ in range(13):
+            counted(torch.zeros(100, 1, 2, 2))
+        clock.now += 3700
+
+    assert last_lines(act, columns=60, images=400) == [
+        "run | 0/400 images, -:--:-- to go",
+        "fp32 | 0/100 images, -:--:-- to go",
+        "nes at 0.1 | 1,300 passes, 1:01:40",
+    ]
+
+
+def test_the_numbers_fit_into_60_columns_and_go_on_after_a_stop(last_lines):
+    def act(meter, clock):
+        meter.begin("a label of many words that fits into no terminal", images=99_000, done=12_000)
         meter.advance(345)
-        raise KeyboardInterrupt
-    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
-    assert "a label of many wor…" in shown
-    assert "12345/99000 images, -:--:-- to go" in shown
+
+    lines = last_lines(act, columns=60, images=99_000, done=12_000)
+    assert lines[0] == "run | 12345/99000 images, 0:00:00 to go"
+    assert lines[1] == "a label of many wor… | 12345/99000 images, 0:00:00 to go"
+
+
+def test_many_strengths_are_cut_short(last_lines):
+    def act(meter, clock):
+        meter.begin("fp32", images=5, kind="boundary", levels=[0.1 * i for i in range(30)])
+
+    assert last_lines(act, columns=60, images=5)[2].endswith("… 0:00:00")

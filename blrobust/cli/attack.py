@@ -109,7 +109,8 @@ def command(
 
     from blrobust import sweep, zoo
     from blrobust.attacks.guard import Guard
-    from blrobust.attacks.target import PIXELS, legacy_space
+    from blrobust.legacy import space as legacy_space
+    from blrobust.space import PIXELS
 
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device

@@ -1,0 +1,41 @@
+"""Where a perturbation works: the affine map from pixels, and the bounds there."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Space:
+    """Inputs (pixels - mean) / std per channel, within ``bounds``."""
+
+    name: str
+    bounds: tuple[float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def enter(self, pixels: Tensor) -> Tensor:
+        """Inputs (m, C, H, W) of the perturbation, in a new tensor."""
+        if self == PIXELS:
+            return pixels.clamp(*self.bounds)
+        mean, std = _moments(self, pixels.device)
+        return ((pixels - mean) / std).clamp(*self.bounds)
+
+    def leave(self, inputs: Tensor) -> Tensor:
+        """Pixels (m, C, H, W) of the model; ``inputs`` themselves where they are that."""
+        if self == PIXELS:
+            return inputs
+        mean, std = _moments(self, inputs.device)
+        return inputs * std + mean
+
+
+@lru_cache
+def _moments(space: Space, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C, 1, 1); made once: a copy to a GPU waits for all its work."""
+    mean, std = (torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (space.mean, space.std))
+    return mean, std
+
+
+PIXELS = Space("pixel", (0.0, 1.0), (0.0,), (1.0,))
