@@ -185,7 +185,8 @@ class _AutoPGD(FixedEpsilonAttack):
                     return at.rows
             x = project(at.x + at.step.view(LEAD) * ball.steepest(gradient), at.origin)
             if count > 0:
-                x = project(at.x + MOMENTUM * (x - at.x) + (1 - MOMENTUM) * (at.x - at.previous), at.origin)
+                moved = torch.add(at.x.lerp(x, MOMENTUM), at.x - at.previous, alpha=1 - MOMENTUM)
+                x = project(moved, at.origin)
             at.previous, at.x = at.x, x
         logits = problem.logits(at.x)
         at.value = _value(problem, at, objective(logits, at.rows), logits)

@@ -1,6 +1,7 @@
 """Gaussian blur of a stated width."""
 
 import math
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -38,6 +39,12 @@ def gaussian_matrix(size: int, sigma: float) -> Tensor:
     )
 
 
+@lru_cache(maxsize=64)
+def _matrix(size: int, sigma: float, device: torch.device) -> Tensor:
+    """``gaussian_matrix`` in float32, kept for the next block."""
+    return gaussian_matrix(size, sigma).float().to(device)
+
+
 class GaussianBlurAttack(FixedEpsilonAttack):
     """Blur with a Gaussian of standard deviation ``epsilon`` * max(H, W) pixels, as Foolbox 1 does.
 
@@ -61,7 +68,6 @@ class GaussianBlurAttack(FixedEpsilonAttack):
         sigma = epsilon * max(height, width)
         if math.isclose(sigma, 0, abs_tol=1e-15):
             return restore(astensor(images))
-        rows = gaussian_matrix(height, sigma).to(images)
-        columns = gaussian_matrix(width, sigma).to(images)
-        blurred = rows @ images @ columns.T
+        rows, columns = (_matrix(size, sigma, images.device) for size in (height, width))
+        blurred = ((images @ columns.T).mT @ rows.T).mT
         return restore(astensor(blurred.clamp(*model.bounds)))

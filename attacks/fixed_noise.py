@@ -1,8 +1,9 @@
 """Gaussian and uniform noise of a fixed width, the same draws as ``blrobust noise``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from eagerpy.astensor import astensor, astensor_
 from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
 from foolbox.models.base import Model
@@ -22,6 +23,7 @@ class _FixedNoiseAttack(FixedEpsilonAttack):
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
+        self._caches: dict[tuple[torch.Size, torch.device], draws.Cache] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(seed={self.seed})"
@@ -34,7 +36,7 @@ class _FixedNoiseAttack(FixedEpsilonAttack):
         *,
         epsilon: float,
         draw: int = 0,
-        samples: Sequence[int] | None = None,
+        samples: range | None = None,
         **kwargs: Any,
     ) -> T:
         """Images (batch, C, H, W) with noise; the model is asked for its bounds only.
@@ -44,10 +46,17 @@ class _FixedNoiseAttack(FixedEpsilonAttack):
         raise_if_kwargs(kwargs)
         x, restore_type = astensor_(inputs)
         images: Tensor = x.raw
-        places = range(len(images)) if samples is None else samples
-        noise = type(self)._draw(images.shape[1:], seed=self.seed, draw=draw, samples=places)
-        noisy = images + epsilon * noise.to(images)
-        return restore_type(astensor(noisy.clamp(*model.bounds)))
+        noise = self._cache(images).block(draw, range(len(images)) if samples is None else samples)
+        return restore_type(astensor((images + epsilon * noise).clamp(*model.bounds)))
+
+    def _cache(self, like: Tensor) -> draws.Cache:
+        """The noise of images such as ``like``, on its device."""
+        shape, device = like.shape[1:], like.device
+
+        def make(draw: int, samples: range) -> Tensor:
+            return type(self)._draw(shape, seed=self.seed, draw=draw, samples=samples).to(device)
+
+        return self._caches.setdefault((shape, device), draws.Cache(make))
 
 
 class GaussianNoiseAttack(_FixedNoiseAttack):

@@ -60,6 +60,19 @@ class _Block:
 
 
 @dataclass(frozen=True)
+class _Chosen:
+    """Whom to attack, kept for the next strength: rows of the block int64 (k,) and their places.
+
+    Of the whole block (m,): the classes to aim at, int64, and why the others are spared, uint8.
+    """
+
+    rows: Tensor
+    places: tuple[int, ...]
+    targets: Tensor
+    reason: Tensor
+
+
+@dataclass(frozen=True)
 class _Found:
     """What an attack returned, checked, with its reasons and all its passes."""
 
@@ -99,7 +112,7 @@ class Guard:
         self._target = target
         self._source = source
         self._answered: WeakKeyDictionary[nn.Module, dict[range, Tensor]] = WeakKeyDictionary()
-        self._second: WeakKeyDictionary[nn.Module, dict[range, Tensor]] = WeakKeyDictionary()
+        self._chosen: WeakKeyDictionary[nn.Module, dict[range, _Chosen]] = WeakKeyDictionary()
         self._crafted: dict[tuple[float, int, range], _Found] = {}
         self._room = CACHE_BYTES
         try:
@@ -145,7 +158,7 @@ class Guard:
         # A random perturbation asks nothing about the clean input.
         needed = self._entry.searches or min(levels) == 0
         clean = self._clean(model, inputs, samples) if needed else torch.full_like(labels, -1).short()
-        block, rows, spared = self._attacked(model, inputs, labels, clean, samples)
+        block, rows, spared = self._attacked(model, inputs, labels, samples)
         nobody = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
         passes = torch.zeros_like(labels, dtype=torch.int32)
         results: list[dict[str, Tensor]] = []
@@ -197,36 +210,42 @@ class Guard:
             kept[samples] = predict(Counted(model, self._space), inputs)
         return kept[samples]
 
-    def _targets(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> Tensor:
-        """The classes to aim at, int64 (m,): the one given, or the most likely wrong one, which is kept."""
-        if self._target is not None:
-            return torch.full_like(labels, self._target)
-        kept = self._second.setdefault(model, {})
-        if samples not in kept:
-            logits = Counted(model, self._space)(inputs)
-            kept[samples] = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
-        return kept[samples]
-
     def _attacked(
-        self, model: nn.Module, inputs: Tensor, labels: Tensor, clean: Tensor, samples: range
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range
     ) -> tuple[_Block, Tensor | None, Tensor]:
         """The samples of the block to attack, where they are in it, int64 (k,) or None for all, and why
         others are not, uint8 (m,).
         """
+        if not self._entry.searches:
+            nobody = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
+            return _Block(inputs, labels, labels, tuple(samples)), None, nobody
+        seen = self._source or model
+        kept = self._chosen.setdefault(seen, {})
+        if samples not in kept:
+            kept[samples] = self._choose(seen, inputs, labels, samples)
+        chosen = kept[samples]
+        rows = chosen.rows
+        block = _Block(inputs[rows], labels[rows], chosen.targets[rows], chosen.places)
+        return block, rows, chosen.reason
+
+    def _choose(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> _Chosen:
+        """Those that ``model`` gets right and whose label is not the class to aim at.
+
+        That class is the one given, or the most likely wrong one.
+        """
+        right = self._clean(model, inputs, samples) == labels
         targets = labels
         reason = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
-        if not self._entry.searches:
-            return _Block(inputs, labels, targets, tuple(samples)), None, reason
-        seen = clean if self._source is None else self._clean(self._source, inputs, samples)
-        chosen = seen == labels
         if self._entry.targeted:
-            targets = self._targets(self._source or model, inputs, labels, samples)
-            aimed = targets != labels
-            reason.masked_fill_(~aimed, Reason.IS_TARGET)
-            chosen = chosen & aimed
-        rows = chosen.nonzero()[:, 0]
-        places = tuple(samples[row] for row in rows.tolist())
-        return _Block(inputs[rows], labels[rows], targets[rows], places), rows, reason
+            if self._target is None:
+                logits = Counted(model, self._space)(inputs)
+                targets = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
+            else:
+                targets = torch.full_like(labels, self._target)
+            reason.masked_fill_(targets == labels, Reason.IS_TARGET)
+            right = right & (targets != labels)
+        rows = right.nonzero()[:, 0]
+        return _Chosen(rows, tuple(samples[row] for row in rows.tolist()), targets, reason)
 
     def _craft(self, model: nn.Module, block: _Block, level: float, draw: int, samples: range) -> "_Found":
         """What the attack finds; of a source it is kept for the other models that it is tried on."""
@@ -247,6 +266,9 @@ class Guard:
         """The inputs to evaluate and the reasons so far: the best of the restarts."""
         target = PyTorchModel(counted, self._space.bounds, device=block.inputs.device)
         key = (self.kind, self._seed, "all" if self.at_once else level, draw, samples.start)
+        if self._restarts == 1:
+            with seeded(*key, device=block.inputs.device):
+                return self._run(target, block, level, draw)
         best, reason = block.inputs.clone(), torch.full_like(block.labels, Reason.NOT_ADVERSARIAL).byte()
         shortest = torch.full_like(best[:, 0, 0, 0], math.inf)
         fooled = torch.zeros_like(block.labels, dtype=torch.bool)
@@ -256,8 +278,6 @@ class Guard:
             # The first run draws what it would without any restarts.
             with seeded(*key, *([restart] if restart else []), device=best.device):
                 found, why = self._run(target, part, level, draw + restart * (1 << 20))
-            if self._restarts == 1:
-                return found, why
             fools = (why == Reason.ADVERSARIAL) & (predict(counted, found) != part.labels)
             distance = self._distance(part.inputs, found).nan_to_num(0)
             better = fools & (distance < shortest[rows])
@@ -344,11 +364,12 @@ class Guard:
         self, model: nn.Module, inputs: Tensor, labels: Tensor, evaluated: Tensor, reason: Tensor
     ) -> dict[str, Tensor]:
         """Evaluate a block after the checks."""
+        counted = Counted(model, self._space)
         pixels = self._space.leave(evaluated)
         stored = (pixels.clamp(0, 1) * 255).round() / 255  # as an image of 8 bits
         # Asked before the model is, so that a GPU has that to do while it is waited for.
         same = torch.allclose(stored, pixels, rtol=0, atol=1e-6)
-        prediction = predict(Counted(model, self._space), evaluated)
+        prediction = predict(counted, evaluated)
         wrong = prediction != labels
         reason = reason.masked_fill((reason == Reason.ADVERSARIAL) & ~wrong, Reason.NOT_ADVERSARIAL)
         success = reason == Reason.ADVERSARIAL

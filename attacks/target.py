@@ -24,7 +24,9 @@ class Counted(nn.Module):
         self.space = space
         self.forwards = 0
         self.backwards = 0
-        self.eval()
+        if any(module.training for module in model.modules()):
+            model.eval()
+        self.training = False
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits float32 (m, classes) of inputs (m, C, H, W)."""

@@ -33,8 +33,8 @@ from blrobust.device import full_precision, resolve
 from blrobust.perturbation import block_size, predict
 
 EPSILON = 1 / 255  # of the comparison: at 8/255 nothing is left of a network that was not trained for it
-ROUNDS = 3  # of which the median counts; one for what takes longer than SLOW seconds
-SLOW = 4.0
+ROUNDS = 3  # of which the median counts; no further one after SLOW seconds
+SLOW, SHORT = 4.0, 0.5
 Block = tuple[Tensor, Tensor, range]
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Call = tuple[int, int]
@@ -117,7 +117,7 @@ def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iter
         try:
             for _ in range(2):  # what is asked once for all strengths is asked in the first
                 recorder.calls.clear()
-                _ours(guard, recorder, blocks, level)
+                right = int(_ours(guard, recorder, blocks, level))
         except Exception as error:  # costs its row
             yield Row(kind, "blrobust", level, note=f"{type(error).__name__}: {error}"[:80])
             continue
@@ -132,7 +132,6 @@ def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iter
             ],
         )
         count = sum(len(labels) for _, labels, _ in blocks)
-        right = _ours(guard, recorder, blocks, level)
         yield Row(
             kind, "blrobust", level, count / seconds, right / count, alone / seconds, whole / seconds,
             sum(size for size, _ in calls) / count, sum(size * times for size, times in calls) / count,
@@ -154,7 +153,7 @@ def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
                 yield Row(kind, by, epsilon, note=f"not installed: {error.name}")
                 continue
             runs[by] = partial(_theirs, attack, model, blocks, entry.norm, epsilon)
-        left = [run() for run in runs.values()]  # the warm-up too
+        left = [int(run()) for run in runs.values()]  # the warm-up too
         for by, right, seconds in zip(
             runs, left, _in_turns(blocks[0][0].device, list(runs.values())), strict=True
         ):
@@ -162,18 +161,21 @@ def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
 
 
 def _in_turns(device: torch.device, runs: list[Callable[[], Any]]) -> list[float]:
-    """Median seconds of each, measured in turns."""
-    found: list[list[float]] = [[] for _ in runs]
-    for _ in range(ROUNDS):
-        for seconds, run in zip(found, runs, strict=True):
-            _wait(device)
-            start = time.perf_counter()
-            run()
-            _wait(device)
-            seconds.append(time.perf_counter() - start)
-        if sum(seconds[0] for seconds in found) > SLOW:
-            break
-    return [statistics.median(seconds) for seconds in found]
+    """Median seconds of each, measured in turns, short ones several times without a wait between."""
+    times = max(1, round(SHORT / _seconds(device, runs[0], 1)))
+    found: list[list[float]] = []
+    while len(found) < ROUNDS and sum(map(sum, found)) * times < SLOW:
+        found.append([_seconds(device, run, times) for run in runs])
+    return [statistics.median(seconds) for seconds in zip(*found, strict=True)]
+
+
+def _seconds(device: torch.device, run: Callable[[], Any], times: int) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(times):
+        run()
+    _wait(device)
+    return (time.perf_counter() - start) / times
 
 
 def _wait(device: torch.device) -> None:
@@ -181,13 +183,13 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _ours(guard: Guard, model: nn.Module, blocks: list[Block], level: float) -> int:
+def _ours(guard: Guard, model: nn.Module, blocks: list[Block], level: float) -> Tensor:
     """How many images are right under the attack."""
     right = [
         (guard(model, pixels, labels, level=level, draw=0, samples=samples)["prediction"] == labels).sum()
         for pixels, labels, samples in blocks
     ]
-    return int(torch.stack(right).sum())
+    return torch.stack(right).sum()
 
 
 def _theirs(attack: Attack, model: nn.Module, blocks: list[Block], norm: str, epsilon: float) -> int:
