@@ -14,7 +14,7 @@ from torch import Tensor
 from blrobust import draws
 from blrobust.attacks.ball import BALLS, check_norm
 from blrobust.attacks.losses import cross_entropy, likely_wrong, logits_ratio, targeted_logits_ratio
-from blrobust.attacks.problem import Problem, check_counts
+from blrobust.attacks.problem import Problem, call, check_counts
 
 T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -90,6 +90,9 @@ class _AutoPGD(FixedEpsilonAttack):
     seed: int
     _numbers: draws.Numbers
 
+    def __repr__(self) -> str:
+        return call(self)
+
     @property
     def distance(self) -> Distance:
         """The norm's."""
@@ -131,7 +134,7 @@ class _AutoPGD(FixedEpsilonAttack):
             rows = self._ascend(problem, objective, found, rows, start, epsilon)
             if len(rows) == 0:
                 break
-        return found  # type: ignore[return-value]
+        return BALLS[self.norm].settle(found, problem.images, epsilon)  # type: ignore[return-value]
 
     def _ascend(
         self,

@@ -99,8 +99,10 @@ class AutoAttack(FixedEpsilonAttack):
         finally:
             sys.settrace(trace)
         # What rounding has added on the way to [0, 1] and back is taken off again.
-        change = BALLS[self.norm].project(lower + width * found - problem.images, epsilon)
-        return problem.clip(problem.images + change)  # type: ignore[return-value]
+        ball = BALLS[self.norm]
+        change = ball.project(lower + width * found - problem.images, epsilon)
+        near = problem.clip(problem.images + change)
+        return ball.settle(near, problem.images, epsilon)  # type: ignore[return-value]
 
     def _adversary(self, model: Any, epsilon: float, *, device: torch.device, targets: int, seed: int) -> Any:
         """The package's own object, set and silent."""

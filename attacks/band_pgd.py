@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from blrobust import draws
 from blrobust.attacks import band
 from blrobust.attacks.ball import BALLS, check_norm
-from blrobust.attacks.problem import Problem, check_counts
+from blrobust.attacks.problem import Problem, call, check_counts
 
 T = TypeVar("T")
 
@@ -55,6 +55,9 @@ class BandPGD(FixedEpsilonAttack):
         self.random_start = random_start
         self.seed = seed
         self._numbers = draws.Numbers(draws.BAND_PGD)
+
+    def __repr__(self) -> str:
+        return call(self)
 
     @property
     def distance(self) -> Distance:
@@ -99,7 +102,7 @@ class BandPGD(FixedEpsilonAttack):
         stepsize = self.rel_stepsize * epsilon * (-1 if problem.targeted else 1)
         for _ in range(self.steps):
             x = project(x + stepsize * ball.steepest(within(_gradient(problem, x))))
-        return x  # type: ignore[return-value]
+        return ball.settle(x, origin, epsilon)  # type: ignore[return-value]
 
     def _projection(self, images: Tensor) -> Any:
         """The projection onto the band: nothing at all where it is full."""

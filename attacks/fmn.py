@@ -1,52 +1,192 @@
-"""Fast minimum norm (Pintor et al. 2021): Foolbox's attacks with the projections that its paper has."""
+"""Fast minimum norm: a step along the gradient, then back into a ball that grows and shrinks.
 
-from typing import Any
+Pintor et al. 2021. Foolbox's classes divide the L2 norm by itself, keep one number too many in L0, and
+wait for the device several times a step.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, TypeVar
 
 import torch
 from eagerpy.astensor import astensor
-from foolbox.attacks.fast_minimum_norm import L0FMNAttack, L1FMNAttack, L2FMNAttack, LInfFMNAttack
+from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs
+from foolbox.attacks.fast_minimum_norm import project_onto_l1_ball
+from foolbox.distances import l0, l1, l2, linf
+from foolbox.models.base import Model
 from torch import Tensor
+
+from blrobust.attacks.ball import TINY
+from blrobust.attacks.losses import margin
+from blrobust.attacks.problem import Problem, call, check_counts
+
+T = TypeVar("T")
 
 # The first distances tried end at the boundary of the linearised model. Of a network that is linear
 # there, not beyond: without this hair more no such sample would ever be found adversarial.
 BEYOND = 1 + 1e-4
+LAST = 0.01  # the last step and the last gamma, as shares of the first step and of 0.1
+LEAD = (-1, 1, 1, 1)
 
 
-class LinfFMN(LInfFMNAttack):
-    """Foolbox's, which reaches beyond the boundary of a linear model too."""
+class _FMN(MinimizationAttack, ABC):
+    """Algorithm 1: epsilon shrinks by ``gamma`` while the sample fools the model and grows while not.
 
-    def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
-        """The nearest images within the distances ``epsilon`` (m,) of ``x0``."""
-        return super().project(x, x0, epsilon * BEYOND)
+    Until a sample fools it for the first time, its epsilon is the distance to the boundary of the
+    linearised model (equation 5). Step size and gamma fall along half a cosine, from ``max_stepsize`` to a
+    hundredth of it and from ``gamma`` to 0.001. Raises ``ValueError`` for a parameter that is not legal.
+    """
+
+    order: float
+    """Of the norm."""
+
+    def __init__(self, *, steps: int = 100, max_stepsize: float = 1.0, gamma: float = 0.05) -> None:
+        check_counts(steps=steps)
+        if not (max_stepsize > 0 and 0 < gamma < 1):
+            raise ValueError(
+                f"max_stepsize must be above 0 and gamma within (0, 1), got {max_stepsize}, {gamma}"
+            )
+        self.steps = steps
+        self.max_stepsize = max_stepsize
+        self.gamma = gamma
+
+    def __repr__(self) -> str:
+        return call(self)
+
+    def run(
+        self, model: Model, inputs: T, criterion: Any, *, early_stop: float | None = None, **kwargs: Any
+    ) -> T:
+        """The nearest images (m, C, H, W) found that fool the model; a sample without one stays as it was.
+
+        ``early_stop`` changes nothing: one search serves all strengths. Raises ``ValueError`` for another
+        criterion than (targeted) misclassification and images beyond the bounds.
+        """
+        raise_if_kwargs(kwargs)
+        problem = Problem.of(self, model, inputs, criterion, targeted=True)
+        x = problem.images
+        lower, upper = model.bounds
+        farthest = self._length(torch.maximum(x - lower, upper - x))
+        delta = best = torch.zeros_like(x)
+        shortest = farthest
+        ever = torch.zeros_like(problem.classes, dtype=torch.bool)
+        epsilon = self._first(farthest)
+        for step in range(self.steps):
+            share = (1 + math.cos(math.pi * step / self.steps)) / 2
+            gamma = 0.1 * LAST + (self.gamma - 0.1 * LAST) * share
+            excess, fooled, gradient = _ask(problem, x + delta)
+            length = self._length(delta)
+            ever = ever | fooled
+            shorter = fooled & (length <= shortest)
+            shortest = torch.where(shorter, length, shortest)
+            best = torch.where(shorter.view(LEAD), delta, best)
+            boundary = length + excess.abs() / self._dual(gradient).clamp(min=TINY)
+            smaller = torch.minimum(self._shrunk(epsilon, gamma), shortest)
+            larger = torch.where(ever, self._grown(epsilon, gamma), self._untouched(epsilon, boundary, gamma))
+            epsilon = torch.minimum(torch.where(fooled, smaller, larger), farthest)
+            stepsize = self.max_stepsize * (LAST + (1 - LAST) * share)
+            unit = gradient / _norm(gradient, 2).clamp(min=TINY).view(LEAD)
+            delta = problem.clip(x + self.project(delta + stepsize * unit, epsilon)) - x
+        return x + best  # type: ignore[return-value]
+
+    @abstractmethod
+    def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
+        """The nearest perturbations (m, C, H, W) of the lengths ``epsilon`` (m,) or less."""
+
+    def _length(self, delta: Tensor) -> Tensor:
+        """Of perturbations (m, C, H, W), in the norm."""
+        return _norm(delta, self.order)
+
+    def _dual(self, gradient: Tensor) -> Tensor:
+        """The rate at which the loss changes along the steepest step of length 1 (m,)."""
+        dual = 1.0 if self.order == math.inf else math.inf if self.order == 1 else 2.0
+        return _norm(gradient, dual)
+
+    def _first(self, farthest: Tensor) -> Tensor:
+        return torch.full_like(farthest, math.inf)
+
+    def _shrunk(self, epsilon: Tensor, gamma: float) -> Tensor:
+        return epsilon * (1 - gamma)
+
+    def _grown(self, epsilon: Tensor, gamma: float) -> Tensor:
+        return epsilon * (1 + gamma)
+
+    def _untouched(self, epsilon: Tensor, boundary: Tensor, gamma: float) -> Tensor:
+        """Epsilon of what has never fooled the model."""
+        return boundary
 
 
-class L1FMN(L1FMNAttack):
-    """Foolbox's, which reaches beyond the boundary of a linear model too."""
+class LinfFMN(_FMN):
+    """The largest change of a number."""
 
-    def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
-        """The nearest images within the distances ``epsilon`` (m,) of ``x0``."""
-        return super().project(x, x0, epsilon * BEYOND)
+    distance = linf
+    order = math.inf
 
-
-class L2FMN(L2FMNAttack):
-    """Foolbox divides the norm by itself, so its perturbation is never brought back to the ball."""
-
-    def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
-        """The nearest images within the distances ``epsilon`` (m,) of ``x0``."""
-        delta: Tensor = x.raw - x0.raw
-        norm = delta.flatten(1).norm(dim=1).clamp(min=1e-12)
-        return x0 + astensor(delta * (BEYOND * epsilon.raw / norm).clamp(max=1).view(-1, 1, 1, 1))
+    def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
+        """Every number clipped."""
+        most = (BEYOND * epsilon).view(LEAD)
+        return delta.clamp(-most, most)
 
 
-class L0FMN(L0FMNAttack):
-    """Foolbox keeps one number too many, and raises where all of an image's numbers may change."""
+class L2FMN(_FMN):
+    """The Euclidean norm over all channels and pixels."""
 
-    def project(self, x: Any, x0: Any, epsilon: Any) -> Any:
-        """The nearest images that differ from ``x0`` in ``epsilon`` (m,) numbers."""
-        delta: Tensor = (x.raw - x0.raw).flatten(1)
-        order = delta.abs().argsort(dim=1, descending=True, stable=True)
-        place = torch.empty_like(order).scatter_(
-            1, order, torch.arange(delta.shape[1]).to(order).expand_as(order)
-        )
-        kept = torch.where(place < epsilon.raw[:, None], delta, 0)
-        return x0 + astensor(kept.view_as(x0.raw))
+    distance = l2
+    order = 2.0
+
+    def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
+        """Scaled by min(1, epsilon / norm)."""
+        return delta * (BEYOND * epsilon / self._length(delta).clamp(min=TINY)).clamp(max=1).view(LEAD)
+
+
+class L1FMN(_FMN):
+    """The sum of the changes of all numbers."""
+
+    distance = l1
+    order = 1.0
+
+    def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
+        """Soft-thresholded."""
+        projected: Tensor = project_onto_l1_ball(astensor(delta), astensor(BEYOND * epsilon)).raw
+        return projected
+
+
+class L0FMN(_FMN):
+    """The count of numbers that change: epsilon moves by 1 at least."""
+
+    distance = l0
+    order = 0.0
+
+    def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
+        """The largest ``epsilon`` changes of an image kept."""
+        flat = delta.flatten(1)
+        order = flat.abs().argsort(dim=1, descending=True, stable=True)
+        places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+        place = torch.empty_like(order).scatter_(1, order, places)
+        return torch.where(place < epsilon[:, None], flat, 0).view_as(delta)
+
+    def _first(self, farthest: Tensor) -> Tensor:
+        return torch.ones_like(farthest)
+
+    def _shrunk(self, epsilon: Tensor, gamma: float) -> Tensor:
+        return torch.minimum(epsilon - 1, super()._shrunk(epsilon, gamma).floor()).clamp(min=1)
+
+    def _grown(self, epsilon: Tensor, gamma: float) -> Tensor:
+        return torch.maximum(epsilon + 1, super()._grown(epsilon, gamma).floor())
+
+    def _untouched(self, epsilon: Tensor, boundary: Tensor, gamma: float) -> Tensor:
+        return self._grown(epsilon, gamma)
+
+
+def _norm(images: Tensor, order: float) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(images.flatten(1), order, dim=1)
+    return norm
+
+
+def _ask(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How far from fooled (m,), in logits, whether it is (m,), and the direction of the steepest descent."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits: Tensor = problem.model(x)
+        excess = margin(logits, problem.classes) * (-1 if problem.targeted else 1)
+        (gradient,) = torch.autograd.grad(excess.sum(), x)
+    return excess.detach(), problem.fooled(logits.detach(), problem.classes), -gradient

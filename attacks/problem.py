@@ -68,3 +68,9 @@ def check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
+
+
+def call(attack: object) -> str:
+    """The call that builds an attack whose public attributes are its parameters: its ``repr``."""
+    given = {name: value for name, value in vars(attack).items() if not name.startswith("_")}
+    return f"{type(attack).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"

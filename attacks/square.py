@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import torch
 from eagerpy.astensor import astensor
 from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
-from foolbox.distances import l2, linf
+from foolbox.distances import Distance
 from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust import draws
+from blrobust.attacks.ball import BALLS, Ball
 from blrobust.attacks.score import EVERY, Goal, check_inputs, coins, pick
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class SquareAttack(FixedEpsilonAttack):
     ``queries`` N counts every model call of a sample, the start included; a sample that has reached
     its goal is left alone. ``share`` lies in (0, 1]; 0.8 is AutoAttack's, for both norms.
     """
+
+    _ball: Ball
 
     def __init__(self, *, queries: int = 100, share: float = 0.8, seed: int = 0) -> None:
         if queries < 1:
@@ -92,7 +95,13 @@ class SquareAttack(FixedEpsilonAttack):
             best[rows] = torch.where(better.view(-1, 1, 1, 1), proposed, best[rows])
             loss[rows] = torch.where(better, proposed_loss, loss[rows])
             looking[rows] &= ~goal[rows].reached(logits)
-        return restore_type(astensor(best))  # type: ignore[no-any-return]
+        settled = self._ball.settle(best, images, epsilon)
+        return restore_type(astensor(settled))  # type: ignore[no-any-return]
+
+    @property
+    def distance(self) -> Distance:
+        """The norm's."""
+        return self._ball.distance
 
     def side(self, query: int, shape: tuple[int, ...]) -> int:
         """The side in pixels of the square of ``query`` (from 1) in images (..., H, W)."""
@@ -119,7 +128,7 @@ class SquareAttack(FixedEpsilonAttack):
 class SquareLinfAttack(SquareAttack):
     """The linf attack: vertical stripes of +-epsilon, then squares of +-epsilon in each channel."""
 
-    distance = linf
+    _ball = BALLS["linf"]
 
     def __repr__(self) -> str:
         return f"SquareLinfAttack(queries={self.queries}, share={self.share:g}, seed={self.seed})"
@@ -145,7 +154,7 @@ class SquareL2Attack(SquareAttack):
     that falls from its centre, on one half, and minus a bump on the other.
     """
 
-    distance = l2
+    _ball = BALLS["l2"]
 
     def __repr__(self) -> str:
         return f"SquareL2Attack(queries={self.queries}, share={self.share:g}, seed={self.seed})"

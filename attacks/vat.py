@@ -12,7 +12,7 @@ from torch import Tensor
 from blrobust import draws
 from blrobust.attacks.ball import BALLS
 from blrobust.attacks.losses import others
-from blrobust.attacks.problem import Problem, check_counts
+from blrobust.attacks.problem import Problem, call, check_counts
 
 T = TypeVar("T")
 
@@ -40,6 +40,9 @@ class VAT(FixedEpsilonAttack):
         self.xi = xi
         self.seed = seed
         self._numbers = draws.Numbers(draws.VAT)
+
+    def __repr__(self) -> str:
+        return call(self)
 
     def run(
         self,
@@ -71,7 +74,8 @@ class VAT(FixedEpsilonAttack):
             steeper = ball.steepest(self._gradient(problem, clean, direction))
             none = steeper.flatten(1).count_nonzero(dim=1) == 0
             direction = torch.where(none.view(-1, 1, 1, 1), direction, steeper)
-        return problem.clip(images + epsilon * direction)  # type: ignore[return-value]
+        found = problem.clip(images + epsilon * direction)
+        return ball.settle(found, images, epsilon)  # type: ignore[return-value]
 
     def _gradient(self, problem: Problem, clean: Tensor, direction: Tensor) -> Tensor:
         """The divergence's gradient at ``xi`` times the direction, up to a positive factor per sample."""

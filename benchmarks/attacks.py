@@ -34,7 +34,7 @@ from blrobust.perturbation import block_size, predict
 
 EPSILON = 1 / 255  # of the comparison: at 8/255 nothing is left of a network that was not trained for it
 ROUNDS = 3  # of which the median counts; no further one after SLOW seconds
-SLOW, SHORT = 4.0, 0.5
+SLOW, SHORT = 4.0, 0.3
 Block = tuple[Tensor, Tensor, range]
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Call = tuple[int, int]

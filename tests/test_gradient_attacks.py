@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from eagerpy.astensor import astensor
 from foolbox.attacks import FGSM, L2PGD, DDNAttack, L2DeepFoolAttack, LinfPGD
+from foolbox.attacks.fast_minimum_norm import L1FMNAttack, LInfFMNAttack
 from foolbox.criteria import Misclassification, TargetedMisclassification
 from foolbox.distances import l1, linf
 from foolbox.models.pytorch import PyTorchModel
@@ -429,11 +429,24 @@ def test_least_norms_are_near_the_distance_to_the_hyperplane(attack: Any, factor
 
 
 def test_l0_keeps_the_largest_changes_and_no_more() -> None:
-    x = torch.zeros(3, 1, 2, 2)
     delta = torch.tensor([[4.0, -3.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 5.0]]).view(3, 1, 2, 2)
     epsilon = torch.tensor([2.0, 4.0, 1.0])
-    kept = L0FMN().project(astensor(x + delta), astensor(x), astensor(epsilon)).raw.flatten(1)
+    kept = L0FMN().project(delta, epsilon).flatten(1)
     assert kept.tolist() == [[4, -3, 0, 0], [1, 1, 1, 1], [0, 0, 0, 5]]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(LinfFMN(steps=60), LInfFMNAttack(steps=60)), (L1FMN(steps=60), L1FMNAttack(steps=60))],
+)
+def test_fast_minimum_norm_goes_the_way_of_foolbox_where_that_is_right(ours: Any, theirs: Any) -> None:
+    model, x = Linear(bias=5), images(12)
+    labels = model(x).argmax(1)
+    found = [attack.run(target(model), x.clone(), Misclassification(labels)) for attack in (ours, theirs)]
+    lengths = [ours.distance(x, each) for each in found]
+    both = [fooled(model, each, labels) for each in found]
+    assert both[0].all()
+    assert (lengths[0] <= lengths[1] * 1.001)[both[1]].all()
 
 
 def test_l0_finds_few_numbers() -> None:
@@ -576,3 +589,29 @@ def test_illegal_parameters_name_themselves(make: Callable[[], Any], message: st
 def test_a_band_without_a_frequency_raises() -> None:
     with pytest.raises(ValueError, match=r"images of 4 x 4 have no frequency between 0\.1 and 0\.2"):
         SpectralBand(0.1, 0.2).mask(4, 4, device=CPU)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7, 0.97])
+def test_what_rounding_adds_on_a_flat_image_is_taken_off(value):
+    """Every number of x + delta is rounded alike, so the norm is off by the root of their count."""
+    origin = torch.full((200, 3, 32, 32), value)
+    radii = torch.linspace(0.05, 0.3, 200, dtype=torch.float64)
+    for norm, order in (("l2", 2), ("linf", torch.inf)):
+        ball = BALLS[norm]
+        steps = radii / math.sqrt(3072) if norm == "l2" else radii
+        beyond = 0
+        for row, (radius, step) in enumerate(zip(radii.tolist(), steps.tolist(), strict=True)):
+            x = origin[row : row + 1]
+            found = ball.settle((x + step).clamp(0, 1), x, radius)
+            before = float(((x + step).clamp(0, 1).double() - x.double()).flatten().norm(p=order))
+            after = float((found.double() - x.double()).flatten().norm(p=order))
+            beyond += before > radius * (1 + 1e-6) + 2**-24
+            assert after <= radius * (1 + 1e-6) + 2**-24
+            assert after >= before - 4 * 2**-24 * math.sqrt(3072) * value
+        assert (beyond > 0) == (norm == "l2")
+
+
+@pytest.mark.parametrize("attack", [APGD(steps=7), TargetedAPGD(targets=2), BandPGD(low=0.1), VAT(steps=3)])
+def test_repr_is_the_call_that_builds_it(attack):
+    assert repr(eval(repr(attack))) == repr(attack)
+    assert "=7" in repr(APGD(steps=7))
