@@ -6,7 +6,7 @@
 same sizes, without an attack, over the time of the guarded attack. "of full blocks": the same for as many
 passes in full blocks, which an attack that leaves fooled samples alone cannot have. Other packages (`pip
 install pyautoattack adv-lib visdom`) run where they are installed, at the same number of steps, on the same
-images in the same blocks, and their inputs are checked in the same way. Writes attacks-DEVICE.json and .md;
+images in the same blocks, and their inputs are checked in the same way. Writes attacks-DEVICE.json;
 `--doc` fills the tables of a document.
 """
 
@@ -281,7 +281,9 @@ def main() -> None:
     parser.add_argument("--model", default="fp32")
     parser.add_argument("--dataset", help="as the command line takes it  [default: cifar10 or its sample]")
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--kinds", default=",".join(k for k in ATTACKS if "brendel" not in k))
+    parser.add_argument(
+        "--kinds", default=",".join(k for k in ATTACKS if "brendel" not in k), help="empty for none"
+    )
     parser.add_argument("--steps", type=int, default=100, help="of the comparison with other packages")
     parser.add_argument("--skip-peers", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -299,24 +301,27 @@ def main() -> None:
         for i in range(0, len(data), size)
     ]
     where = report.facts(device) | {"network": options.model, "images": str(len(data)), "block": str(size)}
+    steps = {"steps": str(options.steps)}
     path = options.out / f"attacks-{device.type}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    found: dict[str, list[Row]] = {"overhead": [], "peers": []}
+    # What this run does not measure stays as it was.
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     tables = {"overhead": overhead_table, "peers": peers_table}
+    work: dict[str, Iterator[Row]] = {}
+    if options.kinds:
+        work["overhead"] = measure(model, blocks, list(kinds(options.kinds)))
+    if not options.skip_peers:
+        work["peers"] = compare(model, blocks, options.steps)
     with full_precision():
-        work = {"overhead": measure(model, blocks, list(kinds(options.kinds)))}
-        if not options.skip_peers:
-            work["peers"] = compare(model, blocks, options.steps)
         for part, rows in work.items():
+            results[part] = {"where": where | (steps if part == "peers" else {}), "rows": []}
             for row in rows:
-                found[part].append(row)
                 print(tables[part]([row])[-1], flush=True)
-                text = {"where": where} | {key: [asdict(row) for row in done] for key, done in found.items()}
-                path.write_text(json.dumps(text, indent=1) + "\n")
-    for part, rows in found.items():
-        if rows and options.doc:
-            lines = [report.headline(where), "", *tables[part](rows)]
-            report.fill(options.doc, f"attacks-{part}-{device.type}", lines)
+                results[part]["rows"].append(asdict(row))
+                path.write_text(json.dumps(results, indent=1) + "\n")
+    for part, result in results.items() if options.doc else ():
+        lines = [report.headline(result["where"]), "", *tables[part]([Row(**row) for row in result["rows"]])]
+        report.fill(options.doc, f"attacks-{part}-{device.type}", lines)
 
 
 if __name__ == "__main__":
