@@ -17,7 +17,7 @@ from blrobust.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
 from blrobust.ledger import Ledger
-from blrobust.perturbation import predict
+from blrobust.perturbation import block_size, predict
 from blrobust.provenance import new_record
 from blrobust.statistics import wilson
 from blrobust.zoo import Model
@@ -136,7 +136,7 @@ def execute(
     seed: int,
     arch: str,
     device: torch.device,
-    batch_size: int,
+    batch_size: int | None = None,
     out: Path | None = None,
 ) -> tuple[Path, pd.DataFrame]:
     """Measure what is not done yet, write heatmap.csv and heatmap.html; returns the folder and `table`.
@@ -147,6 +147,7 @@ def execute(
     """
     channels, height, width = dataset.images.shape[1:]
     size = check_size(size, height=height, width=width)
+    batch_size = batch_size or max(500, block_size(dataset.images.shape[1:], device))
     config = {
         "version": __version__,
         "command": "heatmap",

@@ -170,7 +170,7 @@ def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve])
             f"{data['n']:,} images of {data['name']} ({data['split']} split), {len(levels)} levels from "
             f"{on.say(levels[0])} to {levels[-1]:,g}, {draws} per image and level"
         ),
-        note=data["note"],
+        note=data["note"] if kind == run.kinds[0] else None,  # once a run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record["command_line"],
         finding=finding(run, on, kind) + [said for said in (attacks.sign(run, kind),) if said],

@@ -30,10 +30,10 @@ from blrobust.cli import options
 @options.DEVICE
 @click.option(
     "--batch-size",
-    type=options.POSITIVE,
-    default=500,
+    type=options.BatchSize(min=1),
+    default="auto",
     show_default=True,
-    help="Perturbed images that go through the network at once.",
+    help="Perturbed images that go through the network at once; auto is 500, and 5,000 small ones on a GPU.",
 )
 @options.OUT
 @options.OPEN
@@ -47,7 +47,7 @@ def command(
     limit: int | None,
     seed: int,
     device: str,
-    batch_size: int,
+    batch_size: int | None,
     out: Path | None,
     open_report: bool,
 ) -> None:
