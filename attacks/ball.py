@@ -93,7 +93,8 @@ class L2Ball(Ball):
         """Shorter by all that rounding can add: on a flat image every number may be rounded alike."""
         delta = found - origin
         norm = _norm(delta)
-        rounding = 2**-24 * math.sqrt(origin[0].numel()) * origin.abs().amax()
+        brightest = origin.flatten(1).abs().amax(dim=1).view(-1, 1, 1, 1)
+        rounding = 2**-24 * math.sqrt(origin[0].numel()) * brightest
         nearer = origin + delta * ((epsilon - rounding).clamp(min=0) / norm)
         return torch.where(norm > epsilon * (1 + 5e-7), nearer, found)  # the guard grants twice as much
 

@@ -42,7 +42,8 @@ def gaussian_matrix(size: int, sigma: float) -> Tensor:
 @lru_cache(maxsize=64)
 def _matrix(size: int, sigma: float, device: torch.device) -> Tensor:
     """``gaussian_matrix`` in float32, kept for the next block."""
-    return gaussian_matrix(size, sigma).float().to(device)
+    with torch.inference_mode(False):
+        return gaussian_matrix(size, sigma).float().to(device)
 
 
 class GaussianBlurAttack(FixedEpsilonAttack):

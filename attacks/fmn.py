@@ -22,10 +22,11 @@ from blrobust.attacks.problem import Problem, call, check_counts
 
 T = TypeVar("T")
 
-# The first distances tried end at the boundary of the linearised model. Of a network that is linear
-# there, not beyond: without this hair more no such sample would ever be found adversarial.
+# The first distance tried ends at the boundary of the linearised model. Where the network is linear it
+# ends on it, and the sample does not quite fool it: so a hair more.
 BEYOND = 1 + 1e-4
-LAST = 0.01  # the last step and the last gamma, as shares of the first step and of 0.1
+LAST_STEP = 0.01  # of the first one
+LAST_GAMMA = 0.001
 LEAD = (-1, 1, 1, 1)
 
 
@@ -33,8 +34,10 @@ class _FMN(MinimizationAttack, ABC):
     """Algorithm 1: epsilon shrinks by ``gamma`` while the sample fools the model and grows while not.
 
     Until a sample fools it for the first time, its epsilon is the distance to the boundary of the
-    linearised model (equation 5). Step size and gamma fall along half a cosine, from ``max_stepsize`` to a
-    hundredth of it and from ``gamma`` to 0.001. Raises ``ValueError`` for a parameter that is not legal.
+    linearised model (equation 5), but grows too: where many pixels lie at a bound and cannot move, that
+    boundary is farther than the gradient says, and the search would never arrive. Step size and gamma
+    go along half a cosine, from ``max_stepsize`` to a hundredth of it and from ``gamma`` to 0.001.
+    Raises ``ValueError`` for a parameter that is not legal.
     """
 
     order: float
@@ -72,8 +75,8 @@ class _FMN(MinimizationAttack, ABC):
         epsilon = self._first(farthest)
         for step in range(self.steps):
             share = (1 + math.cos(math.pi * step / self.steps)) / 2
-            gamma = 0.1 * LAST + (self.gamma - 0.1 * LAST) * share
-            excess, fooled, gradient = _ask(problem, x + delta)
+            gamma = LAST_GAMMA + (self.gamma - LAST_GAMMA) * share
+            excess, fooled, gradient = _ask(problem, problem.clip(x + delta))
             length = self._length(delta)
             ever = ever | fooled
             shorter = fooled & (length <= shortest)
@@ -83,10 +86,10 @@ class _FMN(MinimizationAttack, ABC):
             smaller = torch.minimum(self._shrunk(epsilon, gamma), shortest)
             larger = torch.where(ever, self._grown(epsilon, gamma), self._untouched(epsilon, boundary, gamma))
             epsilon = torch.minimum(torch.where(fooled, smaller, larger), farthest)
-            stepsize = self.max_stepsize * (LAST + (1 - LAST) * share)
+            stepsize = self.max_stepsize * (LAST_STEP + (1 - LAST_STEP) * share)
             unit = gradient / _norm(gradient, 2).clamp(min=TINY).view(LEAD)
             delta = problem.clip(x + self.project(delta + stepsize * unit, epsilon)) - x
-        return x + best  # type: ignore[return-value]
+        return problem.clip(x + best)  # type: ignore[return-value]
 
     @abstractmethod
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
@@ -112,7 +115,8 @@ class _FMN(MinimizationAttack, ABC):
 
     def _untouched(self, epsilon: Tensor, boundary: Tensor, gamma: float) -> Tensor:
         """Epsilon of what has never fooled the model."""
-        return boundary
+        grown = torch.where(epsilon.isfinite(), self._grown(epsilon, gamma), 0)
+        return torch.maximum(boundary, grown)
 
 
 class LinfFMN(_FMN):
@@ -189,4 +193,5 @@ def _ask(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits: Tensor = problem.model(x)
         excess = margin(logits, problem.classes) * (-1 if problem.targeted else 1)
         (gradient,) = torch.autograd.grad(excess.sum(), x)
-    return excess.detach(), problem.fooled(logits.detach(), problem.classes), -gradient
+    descent = -gradient.nan_to_num(0, 0, 0)
+    return excess.detach(), problem.fooled(logits.detach(), problem.classes), descent

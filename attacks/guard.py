@@ -87,7 +87,8 @@ class Guard:
 
     A sample whose returned input fails a check is evaluated as it was: it counts as robust, and
     the reason says why. Every sample is evaluated once, after the checks; that is its prediction.
-    With a ``source`` the attack sees that model, and what it returns is tried on another.
+    With a ``source`` the attack sees that model, and what it returns is tried on another. A guard is for
+    one data set and for models that do not change: what a model answers to clean samples is kept.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ ANY: Rule = ("numbers", lambda _: True)
 RULES: dict[str, Rule] = {
     "fourier.*": ANY,  # the row and column of a frequency have signs
     "*.d": FROM_0,  # half a side: 0 is the pixel itself
-    "*.r": FROM_0,
+    "local-search.r": ("numbers above 1, up to 2", lambda value: 1 < value <= 2),  # 1 moves nothing
     "*.low": SHARE,
     "*.high": UP_TO_1,
     "*.probability": SHARE,

@@ -4,7 +4,8 @@
 
 "of the calls": the time that the very calls of the network take, forwards and backwards in batches of the
 same sizes, without an attack, over the time of the guarded attack. "of full blocks": the same for as many
-passes in full blocks, which an attack that leaves fooled samples alone cannot have. Other packages (`pip
+passes in full blocks, which an attack that leaves fooled samples alone cannot have. Figures are those of
+any strength but the first, for which the clean images are asked about too. Other packages (`pip
 install pyautoattack adv-lib visdom`) run where they are installed, at the same number of steps, on the same
 images in the same blocks, and their inputs are checked in the same way. Writes attacks-DEVICE.json;
 `--doc` fills the tables of a document.
@@ -139,25 +140,32 @@ def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iter
 
 
 def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
-    """Our attacks and other packages' at the same number of steps."""
-    count = sum(len(labels) for _, labels, _ in blocks)
+    """Our attacks and other packages' at the same number of steps, on the images that are right without.
+
+    So all attack the same images. What ours asks once for all strengths is asked before, as theirs is.
+    """
+    chosen = []
+    for pixels, labels, samples in blocks:
+        rows = (predict(model, pixels) == labels).nonzero()[:, 0]
+        chosen.append((pixels[rows], labels[rows], range(samples.start, samples.start + len(rows))))
+    wrong = sum(len(labels) for _, labels, _ in blocks) - sum(len(labels) for _, labels, _ in chosen)
     for kind, peers in PEERS.items():
         entry = ATTACKS[kind]
         epsilon = EPSILON if entry.norm == "Linf" else 0.1
         guard = Guard(kind, entry, seed=0, parameters={**entry.budget(), "steps": steps})
-        runs = {"blrobust": partial(_ours, guard, model, blocks, epsilon)}
+        runs = {"blrobust": partial(_ours, guard, model, chosen, epsilon)}
         for by, peer in peers.items():
             try:
                 attack = peer(steps, epsilon)
             except ImportError as error:
                 yield Row(kind, by, epsilon, note=f"not installed: {error.name}")
                 continue
-            runs[by] = partial(_theirs, attack, model, blocks, entry.norm, epsilon)
+            runs[by] = partial(_theirs, attack, model, chosen, entry.norm, epsilon)
         left = [int(run()) for run in runs.values()]  # the warm-up too
-        for by, right, seconds in zip(
-            runs, left, _in_turns(blocks[0][0].device, list(runs.values())), strict=True
-        ):
-            yield Row(kind, by, epsilon, count / seconds, right / count)
+        timed = _in_turns(blocks[0][0].device, list(runs.values()))
+        count = sum(len(labels) for _, labels, _ in chosen)
+        for by, right, seconds in zip(runs, left, timed, strict=True):
+            yield Row(kind, by, epsilon, count / seconds, right / (count + wrong))
 
 
 def _in_turns(device: torch.device, runs: list[Callable[[], Any]]) -> list[float]:
@@ -192,18 +200,17 @@ def _ours(guard: Guard, model: nn.Module, blocks: list[Block], level: float) -> 
     return torch.stack(right).sum()
 
 
-def _theirs(attack: Attack, model: nn.Module, blocks: list[Block], norm: str, epsilon: float) -> int:
+def _theirs(attack: Attack, model: nn.Module, blocks: list[Block], norm: str, epsilon: float) -> Tensor:
     """The same of another package's, checked in the same way."""
-    right = 0
+    order = torch.inf if norm == "Linf" else 2
+    right = []
     for pixels, labels, _ in blocks:
-        clean = predict(model, pixels) == labels
         found = attack(model, pixels, labels).detach()
-        order = torch.inf if norm == "Linf" else 2
         near = torch.linalg.vector_norm((found - pixels).flatten(1), order, dim=1) <= epsilon * (1 + 1e-5)
         close = near & (found == found.clamp(0, 1)).flatten(1).all(1)
         kept = torch.where(close.view(-1, 1, 1, 1), found, pixels)
-        right += int((clean & (predict(model, kept) == labels)).sum())
-    return right
+        right.append((predict(model, kept) == labels).sum())
+    return torch.stack(right).sum()
 
 
 def _adversarial_library(

@@ -17,7 +17,8 @@ Facts = dict[str, str]
 
 def facts(device: torch.device) -> Facts:
     """Where figures were taken: the device and the versions that matter."""
-    packages = ("torch", "numba", "numba-cuda", "fft-conv-pytorch", "neuraloperator")
+    packages = ("torch", "numba", "numba-cuda", "foolbox", "fft-conv-pytorch", "neuraloperator")
+    packages += ("pyautoattack", "adv-lib")
     found = {name: _version(name) for name in packages}
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)

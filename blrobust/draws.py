@@ -28,6 +28,7 @@ BASIS = 13
 VAT = 14
 BLENDED_UNIFORM = 15
 
+NUMBERS_BYTES = 2**29
 CACHE_BYTES = 2**30  # one draw of 10,000 CIFAR-10 images takes 123 MB
 
 
@@ -71,13 +72,14 @@ def uniforms(
 class Numbers:
     """The ``uniforms`` of one stream, each sample's kept on the device once it is drawn.
 
-    So all models and strengths share them. Up to ``CACHE_BYTES``, for one seed, draw and count at a time.
+    So all models and strengths share them. Beyond ``NUMBERS_BYTES``, and for another seed or count, what
+    is kept is forgotten.
     """
 
     def __init__(self, stream: int) -> None:
         self._stream = stream
         self._key: tuple[object, ...] = ()
-        self._places: dict[int, int] = {}
+        self._places: dict[tuple[int, int], int] = {}  # of draw and sample
         self._rows = torch.empty(0)
 
     def __call__(
@@ -88,16 +90,19 @@ class Numbers:
         def drawn(samples: Sequence[int]) -> Tensor:
             return uniforms(count, stream=self._stream, seed=seed, draw=draw, samples=samples, device=device)
 
-        if (count, seed, draw, device) != self._key:
-            self._key, self._places = (count, seed, draw, device), {}
+        rows = [(draw, sample) for sample in samples]
+        missing = [sample for sample in samples if (draw, sample) not in self._places]
+        room = NUMBERS_BYTES // (4 * count)
+        if (count, seed, device) != self._key or len(self._places) + len(missing) > room:
+            if len(rows) > room:
+                return drawn(samples)
+            self._key, self._places, missing = (count, seed, device), {}, list(samples)
             self._rows = torch.empty(0, count, device=device)
-        missing = [sample for sample in samples if sample not in self._places]
-        if (len(self._places) + len(missing)) * count * 4 > CACHE_BYTES:
-            return drawn(samples)
         if missing:
+            start = len(self._rows)
             self._rows = torch.cat([self._rows, drawn(missing)])
-            self._places |= {sample: len(self._places) + i for i, sample in enumerate(missing)}
-        places = [self._places[sample] for sample in samples]
+            self._places |= {(draw, sample): start + i for i, sample in enumerate(missing)}
+        places = [self._places[row] for row in rows]
         return self._rows[torch.tensor(places, dtype=torch.int64, device=device)]
 
 

@@ -34,7 +34,8 @@ class Space:
 @lru_cache
 def _moments(space: Space, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (C, 1, 1); made once: a copy to a GPU waits for all its work."""
-    mean, std = (torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (space.mean, space.std))
+    with torch.inference_mode(False):  # noise is measured in it, but gradients may follow
+        mean, std = (torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (space.mean, space.std))
     return mean, std
 
 

@@ -180,7 +180,7 @@ def run_cells(
 
 
 def _meter(run: Run) -> terminal.Meter:
-    """Progress over the cells of all kinds, though its pace is that of the kind it was made for."""
+    """Progress over the cells of all kinds."""
     cells = run.draws * len(run.models) * sum(len(run.levels(kind)) for kind in run.kinds)
     n = len(run.labels)
     return terminal.Meter(images=cells * n, done=len(run.done()) * n, kinds=run.kinds)

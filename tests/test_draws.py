@@ -96,6 +96,14 @@ def test_numbers_are_drawn_once_and_stay_what_they_are(monkeypatch):
     assert torch.equal(kept(range(4)), drawn(range(4)))
     for key in ({"seed": 4}, {"draw": 0}, {"count": 6}):
         assert torch.equal(kept(range(3), **key), drawn(range(3), **key))
-    monkeypatch.setattr(draws, "CACHE_BYTES", 3 * 5 * 4)
-    assert torch.equal(kept(range(7)), drawn(range(7)))
-    assert torch.equal(kept(range(3)), drawn(range(3)))
+    made, uniforms = [], draws.uniforms
+    monkeypatch.setattr(
+        draws, "uniforms", lambda *given, **more: made.append(more["samples"]) or uniforms(*given, **more)
+    )
+    for draw in (5, 6, 5, 6):  # as restarts ask
+        kept(range(3), draw=draw)
+    assert made == [[0, 1, 2], [0, 1, 2]]
+    monkeypatch.undo()
+    monkeypatch.setattr(draws, "NUMBERS_BYTES", 4 * 5 * 4)
+    for samples in (range(7), range(3), range(2, 5), (8, 8), (8, 1)):
+        assert torch.equal(kept(samples), drawn(samples))

@@ -615,3 +615,28 @@ def test_what_rounding_adds_on_a_flat_image_is_taken_off(value):
 def test_repr_is_the_call_that_builds_it(attack):
     assert repr(eval(repr(attack))) == repr(attack)
     assert "=7" in repr(APGD(steps=7))
+
+
+@pytest.mark.parametrize(
+    ("attack", "order", "dual"), [(L2FMN(steps=60), 2, 2), (L1FMN(steps=60), 1, math.inf)]
+)
+def test_fast_minimum_norm_arrives_where_most_pixels_lie_at_a_bound(attack, order, dual):
+    model = Linear(bias=5)
+    x = (images(40) > 0.5).float()
+    labels = model(x).argmax(1)
+    found = attack.run(target(model), x.clone(), Misclassification(labels))
+    got = fooled(model, found, labels)
+    assert got.float().mean() >= 0.9
+    # No nearer than if no pixel were at a bound.
+    length = (found - x).flatten(1).norm(p=order, dim=1)
+    assert (length >= nearest(model, x, labels, dual=dual) * (1 - 1e-3))[got].all()
+
+
+def test_what_settles_does_not_depend_on_the_other_images():
+    dark, white = torch.full((1, 3, 32, 32), 0.1), torch.ones(1, 3, 32, 32)
+    both = torch.cat([dark, white])
+    found = (both + 0.3 * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)).clamp(0, 1)
+    epsilon = 0.3 * math.sqrt(3072) * (1 - 2e-6)
+    alone = BALLS["l2"].settle(found[:1], dark, epsilon)
+    assert not torch.equal(alone, found[:1])
+    assert torch.equal(BALLS["l2"].settle(found, both, epsilon)[:1], alone)

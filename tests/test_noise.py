@@ -4,6 +4,7 @@ import stand_in
 import torch
 from torch import nn
 
+from blrobust import legacy, space
 from blrobust.errors import UserError
 from blrobust.noise import Noise
 
@@ -97,3 +98,12 @@ def test_the_legacy_space_is_of_cifar10_alone():
 def test_unknown_kinds_and_spaces_name_the_legal_ones(kind, space):
     with pytest.raises(UserError, match="legal: "):
         Noise(kind, space=space, dataset=stand_in.dataset(), seed=0, device=CPU)
+
+
+def test_noise_in_the_published_space_leaves_gradients_there_alone():
+    space._moments.cache_clear()
+    fed("gaussian", "legacy", level=0.1, channels=3)
+    published = legacy.space(stand_in.dataset(4, channels=3))
+    inputs = torch.zeros(4, 3, 6, 6, requires_grad=True)
+    published.leave(inputs).sum().backward()
+    assert np.allclose(inputs.grad, channelwise(stand_in.CIFAR_STD) + np.zeros((4, 3, 6, 6)))

@@ -1,3 +1,5 @@
+import types
+
 import pytest
 import torch
 from torch import nn
@@ -18,18 +20,23 @@ def test_blocks_are_of_one_size_and_cover_each_sample_once(n, size):
 
 
 @pytest.mark.parametrize(
-    ("device", "shape", "size"),
+    ("gigabytes", "shape", "size"),
     [
-        ("cpu", (3, 32, 32), 100),
-        ("cpu", (3, 224, 224), 100),
-        ("cuda", (1, 1, 8), 5000),
-        ("cuda", (3, 32, 32), 5000),
-        ("cuda", (3, 64, 64), 1250),
-        ("cuda", (3, 224, 224), 102),
+        (0, (3, 32, 32), 100),
+        (0, (3, 224, 224), 100),
+        (80, (1, 1, 8), 5000),
+        (80, (3, 32, 32), 5000),
+        (80, (3, 64, 64), 1200),
+        (80, (3, 224, 224), 100),
+        (24, (3, 32, 32), 1500),
+        (8, (3, 32, 32), 500),
+        (1, (3, 32, 32), 100),
     ],
 )
-def test_a_gpu_takes_larger_blocks_of_small_images(device, shape, size):
-    assert block_size(shape, torch.device(device)) == size
+def test_a_gpu_takes_larger_blocks_of_small_images(gigabytes, shape, size, monkeypatch):
+    properties = types.SimpleNamespace(total_memory=gigabytes * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    assert block_size(shape, torch.device("cuda" if gigabytes else "cpu")) == size
 
 
 def test_the_prediction_is_the_largest_logit():

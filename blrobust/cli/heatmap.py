@@ -33,7 +33,7 @@ from blrobust.cli import options
     type=options.BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Perturbed images that go through the network at once; auto is 500, and 5,000 small ones on a GPU.",
+    help="Perturbed images that go through the network at once; auto is 500, and up to 5,000 on a GPU.",
 )
 @options.OUT
 @options.OPEN

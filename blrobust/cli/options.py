@@ -73,8 +73,8 @@ BATCH_SIZE = click.option(
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Images in flight on the device, or auto; results do not depend on it. Attacks halve what does "
-    "not fit.",
+    help="Images in flight on the device, at least a block (100; up to 5,000 on a GPU), or auto; results do "
+    "not depend on it. Attacks halve a block that does not fit.",
 )
 ARCH = click.option(
     "--arch", default="resnet20", show_default=True, help="Network of the model names: resnet20, resnet18."
