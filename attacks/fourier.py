@@ -97,16 +97,26 @@ class WorstFourierAttack(FixedEpsilonAttack):
         return f"WorstFourierAttack(step={self.step})"
 
     def run(self, model: Model, inputs: T, criterion: Any, *, epsilon: float, **kwargs: Any) -> T:
-        """Images (batch, C, H, W); raises ``ValueError`` for another criterion than a class."""
+        """Images (batch, C, H, W); raises ``ValueError`` for another criterion than a class.
+
+        And ``UserError`` where the images are too small for ``step``.
+        """
         raise_if_kwargs(kwargs)
         x, restore_type = astensor_(inputs)
         images = _images(x.raw, model, epsilon)
         wanted = get_criterion(criterion)
         height, width = images.shape[-2:]
+        frequencies = self._frequencies(height, width)
+        if not frequencies:
+            most = max(height, width) - 1
+            raise UserError(
+                f"step {self.step}: images of {height} x {width} have no frequency that is a multiple; "
+                f"legal: 1 to {most}"
+            )
         found = images.clone()
         with torch.no_grad():
             done = _adversarial(wanted, model(images), torch.arange(len(images), device=images.device))
-            for place, (row, column) in enumerate(self._frequencies(height, width)):
+            for place, (row, column) in enumerate(frequencies):
                 if place % CHECK == 0:
                     rows = (~done).nonzero()[:, 0]
                     if len(rows) == 0:

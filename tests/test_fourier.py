@@ -8,6 +8,7 @@ from foolbox.criteria import Misclassification, TargetedMisclassification
 from torch import Tensor, nn
 
 from blrobust.attacks.fourier import SingleFourierAttack, WorstFourierAttack, wave_signs
+from blrobust.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -78,8 +79,8 @@ def test_worst_finds_the_one_wave_that_fools() -> None:
     assert module.asked <= 3 * 16
     weaker = attack.run(wrap(module), grey(3), Misclassification(labels), epsilon=0.09)
     assert torch.equal(weaker, grey(3))
-    # (2, 4) is no multiple of 8: only (0, 0) is on the grid, and that is left out
-    missed = WorstFourierAttack(step=8).run(wrap(module), grey(3), Misclassification(labels), epsilon=0.1)
+    # (2, 4) is no multiple of 4
+    missed = WorstFourierAttack(step=4).run(wrap(module), grey(3), Misclassification(labels), epsilon=0.1)
     assert torch.equal(missed, grey(3))
 
 
@@ -141,3 +142,12 @@ def test_parameters_are_checked_and_shown() -> None:
         SingleFourierAttack(row=5, column=1).run(
             wrap(Detector(torch.zeros(3, 8, 8), 1.0)), grey(1), criterion, epsilon=0.1
         )
+
+
+def test_a_step_without_a_frequency_is_one_line() -> None:
+    module = Detector(torch.zeros(1, 8, 8), 1.0)
+    with pytest.raises(UserError, match=r"step 8: .* 8 x 8 .*legal: 1 to 7"):
+        WorstFourierAttack(step=8).run(
+            wrap(module), torch.full((2, 1, 8, 8), 0.5), Misclassification(torch.zeros(2).long()), epsilon=0.1
+        )
+    assert module.asked == 0
