@@ -1,6 +1,7 @@
 """What the user asks for: kinds of attack by name, pattern or suite, and the parameters to change."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -39,9 +40,10 @@ def _members(part: str) -> Mapping[str, str | None]:
         return suites[part]
     matching = [kind for kind in ATTACKS if fnmatchcase(kind, part)]
     if not matching:
+        near = get_close_matches(part, [*ATTACKS, *suites], n=1)
         raise UserError(
-            f"attack {part!r} does not exist; legal: {', '.join(ATTACKS)}, patterns such as 'pgd*', "
-            f"and {', '.join(suites)}"
+            f"attack {part!r} does not exist{f', did you mean {near[0]!r}?' if near else ''}; legal: "
+            f"{', '.join(ATTACKS)}, patterns such as 'pgd*', and {', '.join(suites)}"
         )
     return dict.fromkeys(matching)
 

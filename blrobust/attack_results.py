@@ -61,23 +61,30 @@ def models(run: Run, only: str | None = None) -> pd.DataFrame:
 
 
 def worst_case(run: Run) -> pd.DataFrame:
-    """Accuracy over the worst of all attacks of a norm at the levels that they share, and of them all.
+    """Accuracy over the worst of all attacks of a norm, level by level, and of them all.
 
     One row per (norm, level, model) with two attacks or more: an image counts as right where every
-    attack leaves it so. The norm "any" takes each attack at its last level.
+    attack leaves it so, at this level or a lower one, whose inputs lie within this one too. Without a
+    norm only attacks whose levels count the same are together, at the levels that they share. The norm
+    "any" takes each attack at its last level.
     """
-    groups: dict[tuple[str, float], list[tuple[str, float]]] = {}
+    cells_of: dict[str, list[tuple[str, float]]] = {}
     for kind in run.kinds:
         norm = kind
-        if kind in ATTACKS:  # without a norm, strengths are alike only where they count the same
+        if kind in ATTACKS:
             strength = ATTACKS[kind].strength
             norm = strength.axis if strength.norm == "none" else strength.norm
-        for level in run.levels(kind)[1:]:
-            groups.setdefault((norm, level), []).append((kind, level))
-        groups.setdefault(("any", np.nan), []).append((kind, run.levels(kind)[-1]))
+        cells_of.setdefault(norm, []).extend((kind, level) for level in run.levels(kind)[1:])
+    groups: dict[tuple[str, float], list[tuple[str, float]]] = {}
+    for norm, cells in cells_of.items():
+        nested = any(kind in ATTACKS and ATTACKS[kind].norm == norm for kind, _ in cells)
+        for level in sorted({level for _, level in cells}):
+            groups[norm, level] = [(k, at) for k, at in cells if at == level or (nested and at < level)]
+    groups["any", np.nan] = [(kind, run.levels(kind)[-1]) for kind in run.kinds]
     records = []
     for (norm, level), cells in groups.items():
-        for model in run.models if len(cells) > 1 else []:
+        count = len({kind for kind, _ in cells})
+        for model in run.models if count > 1 else []:
             answers = [run.correct(model, kind, at) for kind, at in cells]
             if all(len(answer) for answer in answers):
                 worst = np.logical_and.reduce([answer.all(0) for answer in answers])
@@ -87,7 +94,7 @@ def worst_case(run: Run) -> pd.DataFrame:
                         "norm": norm,
                         "level": level,
                         "model": model,
-                        "attacks": len(cells),
+                        "attacks": count,
                         "accuracy": estimate.value,
                         "ci_low": estimate.low,
                         "ci_high": estimate.high,

@@ -44,11 +44,15 @@ class _Bar:
         self.last = time.perf_counter()
 
     def to_go(self) -> str:
-        """At the mean pace so far, counting down between two advances, which may be minutes apart."""
+        """At the mean pace so far, counting down between two advances, which may be minutes apart.
+
+        Unknown again once that has run out: what follows a level 0 takes longer than it.
+        """
         if self.done == self.before:
             return "-:--:--"
         whole = (self.last - self.since) / (self.done - self.before) * (self.total - self.done)
-        return _clock(max(0.0, whole - (time.perf_counter() - self.last)))
+        left = whole - (time.perf_counter() - self.last)
+        return _clock(left) if left > 0 or self.done == self.total else "-:--:--"
 
 
 class Meter:
@@ -176,25 +180,32 @@ def print_summary(run: "Run", summary: "DataFrame") -> None:
     print_table(table)
 
 
-SHOWN = 6  # strengths in a row of the table
+SHOWN = 6  # strengths in a row of the table, fewer in a narrow terminal
+STRENGTH, REST = 10, 50  # columns of the terminal for a strength, and for all else
 
 
 def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
     """Print a table per kind of attack on stdout, and the worst cases over all of them."""
-    data = run.provenance["dataset"]
+    data, source = run.provenance["dataset"], run.config.get("source")
+    console = Console()
+    width = console.width if console.is_terminal else WIDE
+    most = max(2, min(SHOWN, (width - REST) // STRENGTH))
     for kind in run.kinds:
         rows = models[models.kind == kind].to_dict("records")
         levels = run.levels(kind)
-        at = [round(i * (len(levels) - 1) / (SHOWN - 1)) for i in range(SHOWN)]
-        shown = [levels[i] for i in at] if len(levels) > SHOWN else levels
+        at = [round(i * (len(levels) - 1) / (most - 1)) for i in range(most)]
+        shown = [levels[i] for i in at] if len(levels) > most else levels
         table = Table(
-            title=Text(f"{kind}, {run.config['space']} space: {data['name']}, n = {len(run.labels)}"),
+            title=Text(
+                f"{kind}, {run.config['space']} space: {data['name']}, n = {len(run.labels)}"
+                + (f", found on {source['label']}" if source else "")
+            ),
             title_style="",
             title_justify="left",
         )
         table.add_column("model")
         for level in shown:
-            table.add_column("clean" if level == 0 else f"{level:.4g}", justify="right")
+            table.add_column("clean" if level == 0 else _strength(kind, level), justify="right", no_wrap=True)
         for header in ("median", "success", "queries", "flags"):
             table.add_column(header, justify="right" if header != "flags" else "left")
         for row in rows:
@@ -211,6 +222,17 @@ def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
     if overall:
         said = ", ".join(f"{row['model']} {row['accuracy']:.1%}" for row in overall)
         click.echo(f"worst case of the {overall[0]['attacks']} attacks, each at its last strength: {said}")
+
+
+def _strength(kind: str, level: float) -> str:
+    """A strength as one writes it: 8/255 for the largest change of a number."""
+    from blrobust.attacks.table import ATTACKS
+
+    steps = round(level * 255)
+    entry = ATTACKS.get(kind)
+    if entry is not None and entry.norm == "Linf" and 1 <= steps <= 64 and abs(level * 255 - steps) < 1e-6:
+        return f"{steps}/255"
+    return f"{level:.4g}"
 
 
 def _clock(seconds: float) -> str:

@@ -58,8 +58,11 @@ def sign(run: "Run", kind: str) -> str | None:
     """Return what an attack by gradients says of the most compressed model, against what was published.
 
     Band-limited convolutions return true gradients, and the published ones do not help against such
-    attacks (paper section 4.3): fft85 minus fp32 is negative there.
+    attacks (paper section 4.3): fft85 minus fp32 is negative there. With a source no attack saw the
+    model's own gradients, and there is nothing to say.
     """
+    if run.config.get("source") is not None:
+        return None
     from blrobust.attacks.table import ATTACKS
 
     cards = results.cards(run)

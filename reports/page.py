@@ -162,6 +162,7 @@ def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve])
     record = run.provenance
     data = record["dataset"]
     levels = run.levels(kind)
+    source = run.config.get("source")
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     cells = len(run.models) * len(levels) * run.draws
     return Entry(
@@ -169,6 +170,11 @@ def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve])
         facts=(
             f"{data['n']:,} images of {data['name']} ({data['split']} split), {len(levels)} levels from "
             f"{on.say(levels[0])} to {levels[-1]:,g}, {draws} per image and level"
+            + (
+                f"; the inputs were found on {source['label']} and tried on every model (transfer)"
+                if source
+                else ""
+            )
         ),
         note=data["note"] if kind == run.kinds[0] else None,  # once a run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",

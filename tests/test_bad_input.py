@@ -162,6 +162,10 @@ noise --nonsense                                  | No such option '--nonsense'
 noise extra                                       | unexpected extra argument (extra)
 attack                                            | Missing option '--kind'
 attack --kind nonsense                            | attack 'nonsense' does not exist; legal:
+attack --kind pgd_linf                            | did you mean 'pgd-linf'?
+attack --kind fgsm --strength 8                   | write 8/255
+attack --kind apgd-targeted --target 3            | is for targeted attacks: gen; not for apgd-targeted
+recover --strength 2/0                            | 2/0 is not a number such as 0.01 or 2/255
 attack --kind pixel --strength 0.5                | strength 0.5: the pixel attack takes a whole number
 attack --kind pixel --strength 5000               | whole number of pixels from 0 to 1024
 attack --kind pixel --strength 0:1                | strength 0.05

@@ -176,10 +176,18 @@ def test_several_attacks_share_a_run_and_a_worst_case(
             everything = frame[(frame.norm == "any") & (frame.model == model)].accuracy.item()
             assert everything == np.logical_and.reduce(right).mean()
             level = run.levels("fgsm")[-1]  # 8/255
-            at = [run.correct(model, kind, level)[0] for kind in run.kinds]
+            at = [  # what breaks within less counts too
+                run.correct(model, kind, lower)[0]
+                for kind in run.kinds
+                for lower in run.levels(kind)
+                if 0 < lower <= level
+            ]
             shared = frame[(frame.norm == "Linf") & (frame.model == model) & (frame.level == level)]
             assert shared.accuracy.item() == np.logical_and.reduce(at).mean()
             assert shared.attacks.item() == 3
+            of_norm = frame[(frame.norm == "Linf") & (frame.model == model)]
+            assert of_norm.level.is_monotonic_increasing
+            assert of_norm.accuracy.is_monotonic_decreasing
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Accuracy under 3 attacks" in page
     assert "Worst case" in page
@@ -431,3 +439,37 @@ def test_an_attack_that_fails_on_every_image_is_not_robustness(
     with Run.open(tmp_path / "run") as run:
         right = {model: int(run.correct(model, "deepfool-l2", 0)[0].sum()) for model in run.models}
     assert all(f"{count} rejected" in told for count in right.values())
+
+
+def test_a_transfer_says_so_and_nothing_of_the_published_sign(
+    loaded: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("blrobust.zoo.load", lambda *_, **__: stand_in.model("a", seed=1, channels=3))
+    several("--kind", "fgsm", "--strength", "0.1", "--limit", "8", "--source", "fp32", "--out", "run")
+    assert "n = 8, found on a" in capsys.readouterr().out
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "the inputs were found on a and tried on every model (transfer)" in page
+    assert "minus fp32 is" not in page
+
+
+@pytest.mark.parametrize(("columns", "strengths"), [("60", 2), ("80", 3), ("200", 6)])
+def test_a_narrow_terminal_has_fewer_strengths_and_no_cut_numbers(
+    columns: str,
+    strengths: int,
+    loaded: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    several("--kind", "pgd-linf", "--strength", "0,1/255,2/255,3/255,4/255,8/255,16/255", "--limit", "4")
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    several("--kind", "pgd-linf", "--strength", "0,1/255,2/255,3/255,4/255,8/255,16/255", "--limit", "4")
+    header = next(line for line in capsys.readouterr().out.splitlines() if "clean" in line)
+    assert header.count("/255") == strengths - 1
+    if columns != "60":
+        assert "…" not in header

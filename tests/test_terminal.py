@@ -145,11 +145,22 @@ def test_passes_move_while_a_block_is_under_way(last_lines):
 def test_the_numbers_fit_into_60_columns_and_go_on_after_a_stop(last_lines):
     def act(meter, clock):
         meter.begin("a label of many words that fits into no terminal", images=99_000, done=12_000)
+        clock.now += 1
         meter.advance(345)
 
     lines = last_lines(act, columns=60, images=99_000, done=12_000)
-    assert lines[0] == "run | 12345/99000 images, 0:00:00 to go"
-    assert lines[1] == "a label of many wor… | 12345/99000 images, 0:00:00 to go"
+    assert lines[0] == "run | 12345/99000 images, 0:04:11 to go"
+    assert lines[1] == "a label of many wor… | 12345/99000 images, 0:04:11 to go"
+
+
+def test_a_time_that_has_run_out_is_not_shown_as_none_to_go(last_lines):
+    def act(meter, clock):
+        meter.begin("fp32", images=400)
+        clock.now += 1
+        meter.advance(100)  # three seconds to go
+        clock.now += 10
+
+    assert last_lines(act, columns=60, images=400)[0] == "run | 100/400 images, -:--:-- to go"
 
 
 def test_many_strengths_are_cut_short(last_lines):

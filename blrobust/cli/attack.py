@@ -99,7 +99,14 @@ def command(
         )
     grids = chosen if strength is None else dict.fromkeys(chosen, levels.parse(strength))
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
-        raise UserError(f"--target {target} needs a targeted attack, and none of {', '.join(chosen)} is one")
+        legal = ", ".join(name for name, entry in ATTACKS.items() if entry.targeted)
+        raise UserError(f"--target {target} is for targeted attacks: {legal}; not for {', '.join(chosen)}")
+    for name, grid in grids.items():
+        if not legacy and ATTACKS[name].norm == "Linf" and grid[-1] > 1:
+            raise UserError(
+                f"strength {grid[-1]:g} of {name}: no pixel can change by more than 1; for steps of 8 bits "
+                f"write {grid[-1]:g}/255"
+            )
 
     if legacy and "uniform" in chosen:
         raise UserError(

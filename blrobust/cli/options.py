@@ -28,6 +28,19 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class Strength(FiniteRange):
+    """A number from a range, which may be written as a fraction such as 2/255."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; fails for anything else."""
+        top, _, bottom = str(value).partition("/")
+        try:
+            number = float(top) / float(bottom) if bottom else float(top)
+        except (ValueError, ZeroDivisionError):
+            self.fail(f"{value} is not a number such as 0.01 or 2/255.", param, ctx)
+        return super().convert(number, param, ctx)
+
+
 class BatchSize(click.IntRange):
     """A positive whole number, or "auto", which is ``None``."""
 

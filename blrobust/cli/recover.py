@@ -22,11 +22,11 @@ N = TypeVar("N", int, float)
     "kinds",
     default="pgd-linf,deepfool-l2",
     show_default=True,
-    help="Comma-separated attacks of the table.",
+    help="Comma-separated names of 'blrobust attacks'.",
 )
 @click.option(
     "--strength",
-    type=options.FiniteRange(0, 1e9, min_open=True),
+    type=options.Strength(0, 1e9, min_open=True),
     help="Strength of attacks that have one; the others search for the smallest perturbation.  "
     "[default: the third of the table's, 2/255 in Linf]",
 )
