@@ -1,16 +1,15 @@
 """The multiple-pixel attack: k random pixels of an image go to the darkest or the brightest value."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from eagerpy.astensor import astensor, astensor_, astensors_
-from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
+from eagerpy.astensor import astensor, astensors_
 from foolbox.distances import Distance
-from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust import draws
+from blrobust.attacks.drawn import DrawnAttack
 from blrobust.errors import UserError
 
 T = TypeVar("T")
@@ -50,61 +49,27 @@ class PixelDistance(Distance):
         return perturbed
 
 
-class PixelAttack(FixedEpsilonAttack):
+class PixelAttack(DrawnAttack):
     """Set k = ``epsilon`` random pixels, in all channels, to the minimum or maximum of the bounds.
 
     The pixels are drawn without replacement, the value of each by an independent fair coin; one
     trial. Both belong to the sample: its first k pixels of one random order, its coins. So the
-    pixels of a larger k contain those of a smaller one, and the batch does not matter.
+    pixels of a larger k contain those of a smaller one. ``run`` raises ``UserError`` where k is no
+    whole number of pixels from 0 to H * W.
     """
 
     distance = PixelDistance()
 
-    def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
-        self._caches: dict[tuple[int, torch.device], draws.Cache] = {}
+    def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
+        """Codes int32 (len(samples), H * W): place in the order, from 1; negative for tails."""
+        size = shape[-2] * shape[-1]
+        codes = np.empty((len(samples), size), np.int32)
+        for row, sample in zip(codes, samples, strict=True):
+            source = draws.generator(stream=draws.PIXEL, seed=self.seed, draw=draw, sample=sample)
+            row[:] = (source.permutation(size) + 1) * (2 * source.integers(2, size=size) - 1)
+        return torch.from_numpy(codes)
 
-    def __repr__(self) -> str:
-        return f"PixelAttack(seed={self.seed})"
-
-    def run(
-        self,
-        model: Model,
-        inputs: T,
-        criterion: Any,
-        *,
-        epsilon: float,
-        draw: int = 0,
-        samples: range | None = None,
-        **kwargs: Any,
-    ) -> T:
-        """Images (batch, C, H, W) with ``epsilon`` pixels set; the model is asked for its bounds only.
-
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
-        choose the randomness. Raises ``UserError`` where ``epsilon`` is no whole number of pixels
-        from 0 to H * W.
-        """
-        raise_if_kwargs(kwargs)
-        x, restore_type = astensor_(inputs)
-        images: Tensor = x.raw
-        batch, _, height, width = images.shape
-        count = check_count(epsilon, images.shape[1:])
-        cache = self._cache(height * width, images.device)
-        codes = cache.block(draw, range(batch) if samples is None else samples)
-        lower, upper = model.bounds
-        values = torch.where(codes < 0, lower, upper).to(images.dtype)
-        grid = (batch, 1, height, width)
-        chosen = (codes.abs() <= count).view(grid)
-        return restore_type(astensor(torch.where(chosen, values.view(grid), images)))
-
-    def _cache(self, size: int, device: torch.device) -> draws.Cache:
-        """The codes of images of ``size`` pixels: place in the order, from 1; negative for tails."""
-
-        def make(draw: int, samples: range) -> Tensor:  # int32 (len(samples), size)
-            codes = np.empty((len(samples), size), np.int32)
-            for row, sample in zip(codes, samples, strict=True):
-                source = draws.generator(stream=draws.PIXEL, seed=self.seed, draw=draw, sample=sample)
-                row[:] = (source.permutation(size) + 1) * (2 * source.integers(2, size=size) - 1)
-            return torch.from_numpy(codes).to(device)
-
-        return self._caches.setdefault((size, device), draws.Cache(make))
+    def _perturb(self, images: Tensor, drawn: Tensor, epsilon: float, bounds: tuple[float, float]) -> Tensor:
+        codes = drawn.view(len(images), 1, *images.shape[2:])
+        values = torch.where(codes < 0, *bounds).to(images.dtype)
+        return torch.where(codes.abs() <= check_count(epsilon, images.shape[1:]), values, images)
