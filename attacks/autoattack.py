@@ -11,7 +11,7 @@ from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust.attacks.ball import BALLS, check_norm
-from blrobust.attacks.problem import Problem, check_counts
+from blrobust.attacks.problem import Problem, call, check_counts
 from blrobust.errors import UserError
 
 T = TypeVar("T")
@@ -43,8 +43,9 @@ class AutoAttack(FixedEpsilonAttack):
         check_norm(norm)
         check_counts(steps=steps, targets=targets, queries=queries)
         self.norm = norm
-        self.attacks = attacks.split("+")  # a comma would end the value in --set
-        if not set(self.attacks) <= set(MEMBERS):
+        self.attacks = attacks
+        self._members = attacks.split("+")  # a comma would end the value in --set
+        if not set(self._members) <= set(MEMBERS):
             raise ValueError(f"attacks {attacks!r}; legal, joined by '+': {', '.join(MEMBERS)}")
         self.steps = steps
         self.targets = targets
@@ -56,6 +57,9 @@ class AutoAttack(FixedEpsilonAttack):
                 "the package pyautoattack is not installed; pip install 'blrobust[autoattack]'"
             ) from error
         self._package: Any = pyautoattack
+
+    def __repr__(self) -> str:
+        return call(self)
 
     @property
     def distance(self) -> Distance:
@@ -79,7 +83,7 @@ class AutoAttack(FixedEpsilonAttack):
             return answer
 
         classes = problem.logits(problem.images[:1]).shape[1]
-        for name in self.attacks:
+        for name in self._members:
             least = LEAST_CLASSES.get(name, 2)
             if classes < least:
                 raise UserError(f"{name} needs at least {least} classes, the model has {classes}")
@@ -109,7 +113,7 @@ class AutoAttack(FixedEpsilonAttack):
         silent = logging.Logger("pyautoattack")
         silent.disabled = True
         shared = {"norm": NORMS[self.norm], "eps": epsilon, "device": device, "seed": seed}
-        adversary = self._package.AutoAttack(model, attacks=self.attacks, version="custom", **shared)
+        adversary = self._package.AutoAttack(model, attacks=self._members, version="custom", **shared)
         adversary.logger = silent
         # Their constructors compute from the steps when the step size may be halved.
         shared |= {"n_iter": self.steps, "logger": silent}

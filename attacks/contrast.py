@@ -10,6 +10,7 @@ from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust.attacks.candidates import Unmeasured, opened
+from blrobust.attacks.problem import call
 from blrobust.errors import UserError
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class ContrastReductionAttack(FixedEpsilonAttack):
         self.towards = towards
 
     def __repr__(self) -> str:
-        return f"ContrastReductionAttack(towards={self.towards!r})"
+        return call(self)
 
     def run(self, model: Model, inputs: T, criterion: Any, *, epsilon: float, **kwargs: Any) -> T:
         """Images (batch, C, H, W); the model is asked for its bounds only.
@@ -65,7 +66,7 @@ class InversionAttack(MinimizationAttack):
     distance = linf
 
     def __repr__(self) -> str:
-        return "InversionAttack()"
+        return call(self)
 
     def run(
         self, model: Model, inputs: T, criterion: Any, *, early_stop: float | None = None, **kwargs: Any

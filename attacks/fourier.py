@@ -10,6 +10,7 @@ from foolbox.distances import linf
 from foolbox.models.base import Model
 from torch import Tensor
 
+from blrobust.attacks.problem import call
 from blrobust.errors import UserError
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class SingleFourierAttack(FixedEpsilonAttack):
         self.column = column
 
     def __repr__(self) -> str:
-        return f"SingleFourierAttack(row={self.row}, column={self.column})"
+        return call(self)
 
     def run(self, model: Model, inputs: T, criterion: Any, *, epsilon: float, **kwargs: Any) -> T:
         """Images (batch, C, H, W); raises ``ValueError`` for a frequency that they cannot hold."""
@@ -94,7 +95,7 @@ class WorstFourierAttack(FixedEpsilonAttack):
         self.step = step
 
     def __repr__(self) -> str:
-        return f"WorstFourierAttack(step={self.step})"
+        return call(self)
 
     def run(self, model: Model, inputs: T, criterion: Any, *, epsilon: float, **kwargs: Any) -> T:
         """Images (batch, C, H, W); raises ``ValueError`` for another criterion than a class.

@@ -11,6 +11,7 @@ from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust import draws
+from blrobust.attacks.problem import call
 from blrobust.attacks.score import EVERY, Goal, ask, check_inputs
 
 T = TypeVar("T")
@@ -61,11 +62,7 @@ class GeneticAttack(FixedEpsilonAttack):
         self.seed = seed
 
     def __repr__(self) -> str:
-        return (
-            f"GeneticAttack(generations={self.generations}, population={self.population}, "
-            f"probability={self.probability:g}, size={self.size:g}, temperature={self.temperature:g}, "
-            f"seed={self.seed})"
-        )
+        return call(self)
 
     @torch.no_grad()
     def run(

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from blrobust import draws
 from blrobust.attacks.pixel import PixelDistance
+from blrobust.attacks.problem import call
 from blrobust.attacks.score import ASKED, Goal, check_inputs
 from blrobust.errors import UserError
 
@@ -91,10 +92,7 @@ class LocalSearchAttack(FixedEpsilonAttack):
         return RoundDistance(self.rounds)
 
     def __repr__(self) -> str:
-        return (
-            f"LocalSearchAttack(rounds={self.rounds}, candidates={self.candidates}, r={self.r:g}, "
-            f"p={self.p:g}, d={self.d}, seed={self.seed})"
-        )
+        return call(self)
 
     @torch.no_grad()
     def run(

@@ -10,6 +10,7 @@ from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust import draws
+from blrobust.attacks.problem import call
 from blrobust.attacks.score import Goal, ask, check_inputs, coins
 
 T = TypeVar("T")
@@ -54,10 +55,7 @@ class NESAttack(FixedEpsilonAttack):
         self.seed = seed
 
     def __repr__(self) -> str:
-        return (
-            f"NESAttack(steps={self.steps}, directions={self.directions}, sigma={self.sigma:g}, "
-            f"stepsize={self.stepsize:g}, seed={self.seed})"
-        )
+        return call(self)
 
     @torch.no_grad()
     def run(

@@ -11,6 +11,7 @@ from torch import Tensor
 from blrobust import draws
 from blrobust.attacks.candidates import Oracle, first_fooling, opened
 from blrobust.attacks.pixel import PixelDistance
+from blrobust.attacks.problem import call
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class PointwiseAttack(MinimizationAttack):
         self.seed = seed
 
     def __repr__(self) -> str:
-        return f"PointwiseAttack(starts={self.starts}, steps={self.steps}, seed={self.seed})"
+        return call(self)
 
     def run(
         self,

@@ -13,6 +13,7 @@ from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust import draws
+from blrobust.attacks.problem import call
 from blrobust.attacks.score import EVERY, Goal, check_inputs
 from blrobust.errors import UserError
 
@@ -42,6 +43,9 @@ class WalkAttack(MinimizationAttack):
         self.step = step
         self.queries = queries
         self.seed = seed
+
+    def __repr__(self) -> str:
+        return call(self)
 
     @torch.no_grad()
     def run(
@@ -118,9 +122,6 @@ class WalkAttack(MinimizationAttack):
 class SimBAAttack(WalkAttack):
     """SimBA over single values: each direction is one channel of one pixel (Section 3.2)."""
 
-    def __repr__(self) -> str:
-        return f"SimBAAttack(step={self.step:g}, queries={self.queries}, seed={self.seed})"
-
     def _count(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape[1:])
 
@@ -141,12 +142,6 @@ class SimBADCTAttack(WalkAttack):
         if frequencies < 1:
             raise ValueError(f"frequencies {frequencies}; legal: 1 or more")
         self.frequencies = frequencies
-
-    def __repr__(self) -> str:
-        return (
-            f"SimBADCTAttack(step={self.step:g}, queries={self.queries}, "
-            f"frequencies={self.frequencies}, seed={self.seed})"
-        )
 
     def _count(self, shape: tuple[int, ...]) -> int:
         if self.frequencies > min(shape[-2:]):

@@ -10,6 +10,7 @@ from torch import Tensor
 from blrobust import draws
 from blrobust.attacks.candidates import Oracle, first_fooling, opened
 from blrobust.attacks.pixel import PixelDistance
+from blrobust.attacks.problem import call
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class SinglePixelAttack(MinimizationAttack):
         self.seed = seed
 
     def __repr__(self) -> str:
-        return f"SinglePixelAttack(pixels={self.pixels}, seed={self.seed})"
+        return call(self)
 
     def run(
         self,

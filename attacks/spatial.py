@@ -13,6 +13,7 @@ from torch import Tensor
 
 from blrobust import draws
 from blrobust.attacks.candidates import Oracle, Unmeasured, first_fooling, opened
+from blrobust.attacks.problem import call
 from blrobust.errors import UserError
 
 T = TypeVar("T")
@@ -52,6 +53,9 @@ class _Moves(FixedEpsilonAttack, ABC):
     distance = Unmeasured()
     limits: tuple[float, float]
     """Degrees and pixels at strength 1."""
+
+    def __repr__(self) -> str:
+        return call(self)
 
     def _search(self, model: Model, inputs: T, criterion: Any, moves: Tensor, *, epsilon: float) -> T:
         """Images moved by the first of ``moves`` that fools the model, or as they were.
@@ -117,9 +121,6 @@ class RotationAttack(_GridMoves):
     def __init__(self, *, angles: int = 31) -> None:
         self.angles = _counted("angles", angles)
 
-    def __repr__(self) -> str:
-        return f"RotationAttack(angles={self.angles})"
-
     def _grid(self) -> tuple[int, int]:
         return self.angles, 1
 
@@ -134,9 +135,6 @@ class TranslationAttack(_GridMoves):
 
     def __init__(self, *, shifts: int = 5) -> None:
         self.shifts = _counted("shifts", shifts)
-
-    def __repr__(self) -> str:
-        return f"TranslationAttack(shifts={self.shifts})"
 
     def _grid(self) -> tuple[int, int]:
         return 1, self.shifts
@@ -156,9 +154,6 @@ class SpatialAttack(_GridMoves):
         self.angles = _counted("angles", angles)
         self.shifts = _counted("shifts", shifts)
 
-    def __repr__(self) -> str:
-        return f"SpatialAttack(angles={self.angles}, shifts={self.shifts})"
-
     def _grid(self) -> tuple[int, int]:
         return self.angles, self.shifts
 
@@ -176,9 +171,6 @@ class RandomSpatialAttack(_Moves):
         self.tries = _counted("tries", tries)
         self.seed = seed
         self._numbers = draws.Numbers(draws.SPATIAL)
-
-    def __repr__(self) -> str:
-        return f"RandomSpatialAttack(tries={self.tries}, seed={self.seed})"
 
     def run(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from blrobust import draws
 from blrobust.attacks.ball import BALLS, Ball
+from blrobust.attacks.problem import call
 from blrobust.attacks.score import EVERY, Goal, check_inputs, coins, pick
 
 T = TypeVar("T")
@@ -47,6 +48,9 @@ class SquareAttack(FixedEpsilonAttack):
         self.share = share
         self.seed = seed
         self._numbers = draws.Numbers(draws.SQUARE)
+
+    def __repr__(self) -> str:
+        return call(self)
 
     @torch.no_grad()
     def run(
@@ -130,9 +134,6 @@ class SquareLinfAttack(SquareAttack):
 
     _ball = BALLS["linf"]
 
-    def __repr__(self) -> str:
-        return f"SquareLinfAttack(queries={self.queries}, share={self.share:g}, seed={self.seed})"
-
     def _counts(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return shape[1] * shape[3], 2 + shape[1]
 
@@ -155,9 +156,6 @@ class SquareL2Attack(SquareAttack):
     """
 
     _ball = BALLS["l2"]
-
-    def __repr__(self) -> str:
-        return f"SquareL2Attack(queries={self.queries}, share={self.share:g}, seed={self.seed})"
 
     def side(self, query: int, shape: tuple[int, ...]) -> int:
         """Odd, and 3 or more where the images (..., H, W) are as large."""

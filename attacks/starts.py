@@ -20,6 +20,7 @@ from torch import Tensor
 
 from blrobust import draws
 from blrobust.attacks.candidates import Oracle, first_fooling, opened
+from blrobust.attacks.problem import call
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ class BlendedUniformAttack(MinimizationAttack):
         self.seed = seed
 
     def __repr__(self) -> str:
-        return f"BlendedUniformAttack(directions={self.directions}, steps={self.steps}, seed={self.seed})"
+        return call(self)
 
     def run(
         self,
