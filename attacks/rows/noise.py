@@ -1,10 +1,20 @@
 """Random perturbations, which see nothing of the model; repeated ones keep what fools it."""
 
+from typing import Any
+
 from blrobust.attacks.registry import Entry, Strength
 from blrobust.attacks.rows import L2, LINF
 
 FAR = Strength("L2", L2.axis, "0,1,2,4,8")
 WIDE = Strength("Linf", LINF.axis, "0,8/255,16/255,32/255,64/255")
+
+FOOLBOX, OURS = "foolbox.attacks:", "blrobust.attacks.additive_noise:"
+ONCE: dict[str, Any] = {"searches": False, "queries": "1"}
+REPEATS: dict[str, Any] = {
+    "parameters": {"repeats": 50},
+    "paper": {"repeats": 100},
+    "queries": "up to 51",
+}
 
 ROWS: dict[str, Entry] = {
     **{
@@ -22,89 +32,27 @@ ROWS: dict[str, Entry] = {
             ("uniform", "Uniform", "half-width"),
         )
     },
-    "gaussian-l2": Entry(
-        attack="foolbox.attacks:L2AdditiveGaussianNoiseAttack",
-        strength=FAR,
-        family="noise",
-        searches=False,
-        queries="1",
-        source="Foolbox",
-    ),
-    "gaussian-l2-clipping": Entry(
-        attack="blrobust.attacks.additive_noise:L2ClippingAwareAdditiveGaussianNoiseAttack",
-        strength=FAR,
-        family="noise",
-        searches=False,
-        queries="1",
-        source="Rauber & Bethge 2020",
-    ),
-    "gaussian-l2-repeated": Entry(
-        attack="foolbox.attacks:L2RepeatedAdditiveGaussianNoiseAttack",
-        strength=FAR,
-        parameters={"repeats": 50},
-        paper={"repeats": 100},
-        family="noise",
-        queries="up to 51",
-        source="Foolbox",
-    ),
-    "gaussian-l2-clipping-repeated": Entry(
-        attack="blrobust.attacks.additive_noise:L2ClippingAwareRepeatedAdditiveGaussianNoiseAttack",
-        strength=FAR,
-        parameters={"repeats": 50},
-        paper={"repeats": 100},
-        family="noise",
-        queries="up to 51",
-        source="Rauber & Bethge 2020",
-    ),
-    "uniform-l2": Entry(
-        attack="foolbox.attacks:L2AdditiveUniformNoiseAttack",
-        strength=FAR,
-        family="noise",
-        searches=False,
-        queries="1",
-        source="Foolbox",
-    ),
-    "uniform-l2-clipping": Entry(
-        attack="blrobust.attacks.additive_noise:L2ClippingAwareAdditiveUniformNoiseAttack",
-        strength=FAR,
-        family="noise",
-        searches=False,
-        queries="1",
-        source="Rauber & Bethge 2020",
-    ),
-    "uniform-l2-repeated": Entry(
-        attack="foolbox.attacks:L2RepeatedAdditiveUniformNoiseAttack",
-        strength=FAR,
-        parameters={"repeats": 50},
-        paper={"repeats": 100},
-        family="noise",
-        queries="up to 51",
-        source="Foolbox",
-    ),
-    "uniform-l2-clipping-repeated": Entry(
-        attack="blrobust.attacks.additive_noise:L2ClippingAwareRepeatedAdditiveUniformNoiseAttack",
-        strength=FAR,
-        parameters={"repeats": 50},
-        paper={"repeats": 100},
-        family="noise",
-        queries="up to 51",
-        source="Rauber & Bethge 2020",
-    ),
-    "uniform-linf": Entry(
-        attack="blrobust.attacks.additive_noise:LinfAdditiveUniformNoiseAttack",
-        strength=WIDE,
-        family="noise",
-        searches=False,
-        queries="1",
-        source="Foolbox",
-    ),
-    "uniform-linf-repeated": Entry(
-        attack="blrobust.attacks.additive_noise:LinfRepeatedAdditiveUniformNoiseAttack",
-        strength=WIDE,
-        parameters={"repeats": 50},
-        paper={"repeats": 100},
-        family="noise",
-        queries="up to 51",
-        source="Foolbox",
-    ),
+    **{
+        f"{kind}-l2{'-clipping' * clipping}{'-repeated' * repeated}": Entry(
+            attack=(OURS if clipping else FOOLBOX)
+            + f"L2{'ClippingAware' * clipping}{'Repeated' * repeated}Additive{name}NoiseAttack",
+            strength=FAR,
+            **(REPEATS if repeated else ONCE),
+            family="noise",
+            source="Rauber & Bethge 2020" if clipping else "Foolbox",
+        )
+        for kind, name in (("gaussian", "Gaussian"), ("uniform", "Uniform"))
+        for repeated in (False, True)
+        for clipping in (False, True)
+    },
+    **{
+        f"uniform-linf{'-repeated' * repeated}": Entry(
+            attack=f"{OURS}Linf{'Repeated' * repeated}AdditiveUniformNoiseAttack",
+            strength=WIDE,
+            **(REPEATS if repeated else ONCE),
+            family="noise",
+            source="Foolbox",
+        )
+        for repeated in (False, True)
+    },
 }
