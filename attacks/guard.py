@@ -248,7 +248,7 @@ class Guard:
         rows = right.nonzero()[:, 0]
         return _Chosen(rows, tuple(samples[row] for row in rows.tolist()), targets, reason)
 
-    def _craft(self, model: nn.Module, block: _Block, level: float, draw: int, samples: range) -> "_Found":
+    def _craft(self, model: nn.Module, block: _Block, level: float, draw: int, samples: range) -> _Found:
         """What the attack finds; of a source it is kept for the other models that it is tried on."""
         key = (math.inf if self.at_once else level, draw, samples)
         if key in self._crafted:

@@ -30,7 +30,7 @@ def models(run: Run, only: str | None = None) -> pd.DataFrame:
 
     doubts = flags(run)
     records = []
-    for kind in run.kinds if only is None else [only]:
+    for kind in results.asked_kinds(run, only):
         levels = run.levels(kind)
         for model in run.models:
             correct = results.outcomes(run, model, kind)

@@ -37,6 +37,12 @@ def parse(text: str) -> tuple[float, ...]:
     return tuple(sorted({0.0, *(float(f"{value:.12g}") for value in values)}))
 
 
+def number(text: str) -> float:
+    """A number such as 0.01 or 8/255; raises ``ValueError`` or ``ZeroDivisionError`` for anything else."""
+    top, _, bottom = text.partition("/")
+    return float(top) / float(bottom) if bottom else float(text)
+
+
 def _ends(parts: list[str], text: str) -> tuple[float, float]:
     low, high = _number(parts[0], text), _number(parts[1], text)
     if low >= high:
@@ -45,9 +51,8 @@ def _ends(parts: list[str], text: str) -> tuple[float, float]:
 
 
 def _number(part: str, text: str) -> float:
-    top, _, bottom = part.partition("/")
     try:
-        value = float(top) / float(bottom) if bottom else float(part)
+        value = number(part)
     except (ValueError, ZeroDivisionError):
         raise _illegal(text, f"{part.strip()!r} is not a number") from None
     if not 0 <= value <= LARGEST:  # also true for NaN

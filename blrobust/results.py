@@ -38,7 +38,7 @@ PAIRED = ("kind", "model", "baseline", "level", "draws", "difference", "p", "p_h
 def table(run: Run, only: str | None = None) -> pd.DataFrame:
     """One row per (model, kind, level), as docs/results.md documents; shares are fractions."""
     records = []
-    for kind in _kinds(run, only):
+    for kind in asked_kinds(run, only):
         for model in run.models:
             card = cards(run)[model]
             for level, correct in outcomes(run, model, kind).items():
@@ -79,7 +79,7 @@ def summary(run: Run, only: str | None = None) -> pd.DataFrame:
     tests = paired(run, only)
     draws = measured_draws(run)
     records = []
-    for kind in _kinds(run, only):
+    for kind in asked_kinds(run, only):
         levels = np.asarray(run.levels(kind), dtype=np.float64)
         cells = {model: outcomes(run, model, kind) for model in run.models}
         # Right draws (levels, n) of the models that have all their levels.
@@ -125,7 +125,7 @@ def paired(run: Run, only: str | None = None) -> pd.DataFrame:
     """
     against = baseline(run)
     frames = []
-    for kind in _kinds(run, only):
+    for kind in asked_kinds(run, only):
         theirs = outcomes(run, against, kind)
         for model in run.models:
             ours = outcomes(run, model, kind) if model != against else {}
@@ -145,7 +145,7 @@ def across_models(run: Run, only: str | None = None) -> pd.DataFrame:
     It takes one yes or no per image and model, so it looks at the first draw.
     """
     frames = []
-    for kind in _kinds(run, only):
+    for kind in asked_kinds(run, only):
         cells = [outcomes(run, model, kind) for model in run.models]
         shared = [level for level in run.levels(kind) if all(level in cell for cell in cells)]
         if len(cells) > 2 and shared:
@@ -157,7 +157,7 @@ def across_models(run: Run, only: str | None = None) -> pd.DataFrame:
     return whole.reindex(columns=["kind", "level", "p", "p_holm"])
 
 
-def _kinds(run: Run, only: str | None) -> list[str]:
+def asked_kinds(run: Run, only: str | None) -> list[str]:
     """The kinds asked about: one, or all of the run."""
     return run.kinds if only is None else [only]
 

@@ -23,7 +23,7 @@ from blrobust.provenance import digest, new_record, now
 from blrobust.store import ADVERSARIALS, REPORT, Cell, Run
 from blrobust.zoo import Model
 
-IN_FLIGHT = {"cpu": 2, "cuda": 4}  # blocks; each look at the answers waits for the device
+IN_FLIGHT = 4  # blocks on a GPU, where each look at the answers waits for it; half as many elsewhere
 RUNS = Path("runs")
 
 
@@ -65,7 +65,7 @@ def execute(
     from blrobust import results
 
     block = block_size(dataset.images.shape[1:], device)
-    batch_size = batch_size or block * IN_FLIGHT.get(device.type, 2)
+    batch_size = batch_size or block * IN_FLIGHT // (1 if device.type == "cuda" else 2)
     config = {
         "version": __version__,
         "command": command,

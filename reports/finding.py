@@ -25,10 +25,9 @@ def finding(run: "Run", axis: Axis, kind: str) -> list[str]:
     """
     curves: dict[str, Curve] = {model: {} for model in run.models}
     for row in results.table(run, kind).to_dict("records"):
-        if row["kind"] == kind:
-            curves[row["model"]][row["level"]] = row
+        curves[row["model"]][row["level"]] = row
     rows = results.summary(run, kind).to_dict("records")
-    summary = {r["model"]: r for r in rows if r["kind"] == kind and not isnan(r["mean"])}
+    summary = {r["model"]: r for r in rows if not isnan(r["mean"])}
     if not summary:
         return ["No model has all its levels yet."]
     baseline = results.BASELINE if results.BASELINE in summary else next(iter(summary))

@@ -46,7 +46,7 @@ def summary(runs: "dict[str, Run]", axis: Axis, kind: str) -> Table:
     ``runs`` are by name; several stand below each other, model by model.
     """
     frames = [results.summary(run, kind).assign(run=name) for name, run in runs.items()]
-    frame = pd.concat([frame[frame.kind == kind] for frame in frames], ignore_index=True)
+    frame = pd.concat(frames, ignore_index=True)
     order = {model: place for place, model in enumerate(dict.fromkeys(frame.model))}
     frame = frame.sort_values("model", key=lambda models: models.map(order), kind="stable")
     header = [
@@ -78,7 +78,7 @@ def row_name(model: str, run: str, runs: "dict[str, Run]") -> str:
 
 def levels(run: "Run", axis: Axis, kind: str) -> Table:
     """Return accuracy with its interval, a row per level and a column per model."""
-    rows = _by_cell(results.table(run, kind), kind)
+    rows = _by_cell(results.table(run, kind))
     other = [] if axis.other is None else [axis.other_name]
     table = Table([axis.name, *other, *run.models])
     for level in run.levels(kind):
@@ -94,11 +94,9 @@ def levels(run: "Run", axis: Axis, kind: str) -> Table:
 
 def tests(run: "Run", axis: Axis, kind: str) -> Table:
     """Return differences to the baseline in points with adjusted p-values, and Cochran's Q."""
-    rows = _by_cell(results.paired(run, kind), kind)
+    rows = _by_cell(results.paired(run, kind))
     across = {
-        row["level"]: p_value(row["p_holm"])
-        for row in results.across_models(run, kind).to_dict("records")
-        if row["kind"] == kind
+        row["level"]: p_value(row["p_holm"]) for row in results.across_models(run, kind).to_dict("records")
     }
     compared = [model for model in run.models if any(model == other for _, other in rows)]
     names = [f"{model} minus {results.baseline(run)}" for model in compared]
@@ -208,9 +206,8 @@ def _difference(row: Row | None) -> Cell:
     return Cell(points(row["difference"]), p_value(row["p_holm"]), sign)
 
 
-def _by_cell(frame: pd.DataFrame, kind: str) -> dict[tuple[float, str], Row]:
-    rows = frame.to_dict("records")
-    return {(row["level"], row["model"]): row for row in rows if row["kind"] == kind}
+def _by_cell(frame: pd.DataFrame) -> dict[tuple[float, str], Row]:
+    return {(row["level"], row["model"]): row for row in frame.to_dict("records")}
 
 
 def _plain(key: str, value: object) -> str:

@@ -56,8 +56,7 @@ def cli() -> None:
     Start with:  blrobust noise --sigma 0:2 --models fp32,fft50,fft85
 
     Exit codes: 0 done, 2 bad input or a place that cannot be read or written, 130 interrupted
-    (the same noise, attack, heatmap or recover command goes on
-    where it stopped).
+    (the same noise, attack, heatmap or recover command goes on where it stopped).
     """
 
 

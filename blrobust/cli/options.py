@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blrobust import levels
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,9 +35,8 @@ class Strength(FiniteRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number; fails for anything else."""
-        top, _, bottom = str(value).partition("/")
         try:
-            number = float(top) / float(bottom) if bottom else float(top)
+            number = levels.number(str(value))
         except (ValueError, ZeroDivisionError):
             self.fail(f"{value} is not a number such as 0.01 or 2/255.", param, ctx)
         return super().convert(number, param, ctx)
