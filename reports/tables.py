@@ -195,7 +195,7 @@ def _levels_above(better: float, worse: float, count: int) -> Cell:
         return Cell(NONE)
     above, below = round(better * count), round(worse * count)
     sign = "better" if above > below else "worse" if below > above else ""
-    return Cell(f"{above} of {count}", f"below at {below}", sign)
+    return Cell(f"{above} of {count}", f"below: {below} of {count}", sign)
 
 
 def _difference(row: Row | None) -> Cell:

@@ -175,7 +175,7 @@ def test_the_summary_counts_levels_above_and_below(tmp_path):
     rows = dict(table.rows)
     assert table.header[-1] == "levels above fp32"
     assert rows["fp32"][-1].text == "–"
-    assert (rows["fft85"][-1].text, rows["fft85"][-1].detail) == ("2 of 4", "below at 1")
+    assert (rows["fft85"][-1].text, rows["fft85"][-1].detail) == ("2 of 4", "below: 1 of 4")
     assert rows["fft85"][-1].sign == "better"
 
 

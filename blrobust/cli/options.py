@@ -33,6 +33,8 @@ class FiniteRange(click.FloatRange):
 class Strength(FiniteRange):
     """A number from a range, which may be written as a fraction such as 2/255."""
 
+    name = "number or fraction"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number; fails for anything else."""
         try:
