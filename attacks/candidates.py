@@ -17,7 +17,8 @@ from torch import Tensor
 T = TypeVar("T")
 
 FIRST = 8  # candidates of a sample in the first pass; each pass doubles them, so few are asked in vain
-VALUES = 2**22  # numbers in a pass, at least one candidate of each sample: 1,365 images of CIFAR-10
+VALUES = 2**22  # numbers in a pass of few images: 1,365 of CIFAR-10
+ROUND = 2  # candidates of each image in a pass of many: each pass waits for the device once
 
 
 def opened(inputs: T, model: Model) -> tuple[Tensor, Callable[[Any], T]]:
@@ -90,7 +91,7 @@ def first_fooling(
     rows = rows if among is None else rows[among]
     first, most = 0, FIRST
     while first < count and len(rows) > 0:
-        room = max(1, VALUES // (images[0].numel() * len(rows)))
+        room = max(ROUND * len(images), VALUES // images[0].numel()) // len(rows)
         last = min(count, first + most, first + room)
         candidates = make(rows, torch.arange(first, last, device=images.device))
         hits = oracle(candidates, rows)

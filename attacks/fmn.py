@@ -17,7 +17,7 @@ from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust.attacks.ball import TINY
-from blrobust.attacks.losses import margin
+from blrobust.attacks.losses import others
 from blrobust.attacks.problem import Problem, call, check_counts
 
 T = TypeVar("T")
@@ -69,27 +69,30 @@ class _FMN(MinimizationAttack, ABC):
         x = problem.images
         lower, upper = model.bounds
         farthest = self._length(torch.maximum(x - lower, upper - x))
-        delta = best = torch.zeros_like(x)
+        point = best = x
+        delta = torch.zeros_like(x)
         shortest = farthest
         ever = torch.zeros_like(problem.classes, dtype=torch.bool)
         epsilon = self._first(farthest)
         for step in range(self.steps):
             share = (1 + math.cos(math.pi * step / self.steps)) / 2
             gamma = LAST_GAMMA + (self.gamma - LAST_GAMMA) * share
-            excess, fooled, gradient = _ask(problem, problem.clip(x + delta))
+            stepsize = self.max_stepsize * (LAST_STEP + (1 - LAST_STEP) * share)
+            excess, fooled, descent = _ask(problem, point)
             length = self._length(delta)
-            ever = ever | fooled
+            ever |= fooled
             shorter = fooled & (length <= shortest)
             shortest = torch.where(shorter, length, shortest)
-            best = torch.where(shorter.view(LEAD), delta, best)
-            boundary = length + excess.abs() / self._dual(gradient).clamp(min=TINY)
+            best = torch.where(shorter.view(LEAD), point, best)
+            boundary = length + excess.abs() / self._dual(descent).clamp(min=TINY)
+            grown = self._grown(epsilon, gamma)
+            larger = torch.where(ever, grown, self._untouched(grown, boundary))
             smaller = torch.minimum(self._shrunk(epsilon, gamma), shortest)
-            larger = torch.where(ever, self._grown(epsilon, gamma), self._untouched(epsilon, boundary, gamma))
             epsilon = torch.minimum(torch.where(fooled, smaller, larger), farthest)
-            stepsize = self.max_stepsize * (LAST_STEP + (1 - LAST_STEP) * share)
-            unit = gradient / _norm(gradient, 2).clamp(min=TINY).view(LEAD)
-            delta = problem.clip(x + self.project(delta + stepsize * unit, epsilon)) - x
-        return problem.clip(x + best)  # type: ignore[return-value]
+            rate = stepsize / _norm(descent, 2).clamp(min=TINY)
+            point = problem.clip(x + self.project(delta.addcmul_(descent, rate.view(LEAD)), epsilon))
+            delta = point - x
+        return best  # type: ignore[return-value]
 
     @abstractmethod
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
@@ -105,7 +108,7 @@ class _FMN(MinimizationAttack, ABC):
         return _norm(gradient, dual)
 
     def _first(self, farthest: Tensor) -> Tensor:
-        return torch.full_like(farthest, math.inf)
+        return torch.zeros_like(farthest)
 
     def _shrunk(self, epsilon: Tensor, gamma: float) -> Tensor:
         return epsilon * (1 - gamma)
@@ -113,9 +116,8 @@ class _FMN(MinimizationAttack, ABC):
     def _grown(self, epsilon: Tensor, gamma: float) -> Tensor:
         return epsilon * (1 + gamma)
 
-    def _untouched(self, epsilon: Tensor, boundary: Tensor, gamma: float) -> Tensor:
+    def _untouched(self, grown: Tensor, boundary: Tensor) -> Tensor:
         """Epsilon of what has never fooled the model."""
-        grown = torch.where(epsilon.isfinite(), self._grown(epsilon, gamma), 0)
         return torch.maximum(boundary, grown)
 
 
@@ -177,8 +179,8 @@ class L0FMN(_FMN):
     def _grown(self, epsilon: Tensor, gamma: float) -> Tensor:
         return torch.maximum(epsilon + 1, super()._grown(epsilon, gamma).floor())
 
-    def _untouched(self, epsilon: Tensor, boundary: Tensor, gamma: float) -> Tensor:
-        return self._grown(epsilon, gamma)
+    def _untouched(self, grown: Tensor, boundary: Tensor) -> Tensor:
+        return grown
 
 
 def _norm(images: Tensor, order: float) -> Tensor:
@@ -191,7 +193,11 @@ def _ask(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         logits: Tensor = problem.model(x)
-        excess = margin(logits, problem.classes) * (-1 if problem.targeted else 1)
-        (gradient,) = torch.autograd.grad(excess.sum(), x)
-    descent = -gradient.nan_to_num(0, 0, 0)
-    return excess.detach(), problem.fooled(logits.detach(), problem.classes), descent
+        scores = logits.detach()
+        own = problem.classes[:, None]
+        other = others(scores, problem.classes).argmax(dim=1, keepdim=True)
+        sign = -1.0 if problem.targeted else 1.0
+        weights = torch.zeros_like(scores).scatter_(1, own, -sign).scatter_(1, other, sign)
+        (descent,) = torch.autograd.grad(logits, x, weights)
+    excess = sign * (scores.gather(1, own) - scores.gather(1, other))[:, 0]
+    return excess, problem.fooled(scores, problem.classes), descent

@@ -1,6 +1,5 @@
 """GenAttack: a population of perturbations that is selected, crossed and mutated towards a class."""
 
-import math
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +16,6 @@ from blrobust.attacks.score import EVERY, Goal, ask, check_inputs
 T = TypeVar("T")
 
 PATIENCE = 100  # generations without a better elite before mutation becomes rarer and smaller
-GENERATIONS = 2**32  # generators beyond any sample's own: one for each generation
 
 
 class GeneticAttack(FixedEpsilonAttack):
@@ -60,6 +58,7 @@ class GeneticAttack(FixedEpsilonAttack):
         self.size = size
         self.temperature = temperature
         self.seed = seed
+        self._numbers = draws.Numbers(draws.GENETIC)
 
     def __repr__(self) -> str:
         return call(self)
@@ -88,20 +87,25 @@ class GeneticAttack(FixedEpsilonAttack):
         if not goal.targeted:
             raise ValueError("the genetic attack needs a target: legal is TargetedMisclassification")
         places = range(len(images)) if samples is None else samples
-        members, children = self.population, self.population - 1
-        values = images[0].numel()
-        # Of a sample's numbers the first make its first generation; the others are added, modulo 1,
-        # to the numbers that all samples share in a generation: uniform, and independent pairwise.
-        own = draws.uniforms(
-            members * values + children * (2 + 3 * values),
-            stream=draws.GENETIC,
-            seed=self.seed,
-            draw=draw,
-            samples=places,
-            device=images.device,
-        )
-        start, offsets = torch.split(own, [members * values, children * (2 + 3 * values)], dim=1)
-        pool = (2 * start - 1).view(len(images), members, *images.shape[1:]) * epsilon
+        members, values = self.population, images[0].numel()
+        # A sample's own numbers, one for each of its values, and one that chooses parents.
+        own = self._numbers(
+            values + 1, seed=self.seed, draw=draw, samples=places, device=images.device
+        ).unsqueeze(1)
+
+        def shared(count: int, generation: int) -> Tensor:
+            numbers = draws.common(
+                count * (values + 1),
+                stream=draws.GENETIC,
+                seed=self.seed,
+                draw=draw,
+                step=generation,
+                device=images.device,
+            )
+            return numbers.view(count, values + 1)
+
+        start = draws.mixed(own[:, :, :values], shared(members, 0)[:, :values])
+        pool = ((2 * start - 1) * epsilon).view(len(images), members, *images.shape[1:])
         rows = torch.arange(len(images), device=images.device)
         fitness, elite = self._judged(model, images, goal, pool)
         evolving = ~elite.isposinf()
@@ -112,18 +116,16 @@ class GeneticAttack(FixedEpsilonAttack):
                 rows = evolving.nonzero()[:, 0]
                 if len(rows) == 0:
                     break
-            numbers = self._numbers(draw, generation, offsets.shape[1]).to(images.device)
-            numbers = (offsets[rows] + numbers).frac_()
-            young = self._children(pool[rows], fitness[rows], numbers, plateaus[rows], epsilon)
+            old, fit, live = pool[rows], fitness[rows], evolving[rows]
+            numbers = shared(3 * (members - 1), generation)
+            young = self._children(old, fit, own[rows], numbers, plateaus[rows], epsilon)
             judged, best = self._judged(model, images[rows], goal[rows], young)
             # The fittest moves to the front; the children take the other places.
-            first = fitness[rows].argmax(dim=1)
-            row = torch.arange(len(rows), device=images.device)
-            grown = torch.cat([pool[rows][row, first][:, None], young], dim=1)
-            scores = torch.cat([fitness[rows][row, first][:, None], judged], dim=1)
-            live = evolving[rows]
-            pool[rows] = torch.where(live.view(-1, 1, 1, 1, 1), grown, pool[rows])
-            fitness[rows] = torch.where(live[:, None], scores, fitness[rows])
+            row, first = torch.arange(len(rows), device=images.device), fit.argmax(dim=1)
+            grown = torch.cat([old[row, first][:, None], young], dim=1)
+            scores = torch.cat([fit[row, first][:, None], judged], dim=1)
+            pool[rows] = torch.where(live.view(-1, 1, 1, 1, 1), grown, old)
+            fitness[rows] = torch.where(live[:, None], scores, fit)
             better = best > elite[rows]
             waited = torch.where(better, 0, stalled[rows] + 1)
             plateaus[rows] += (waited >= PATIENCE).float()
@@ -145,14 +147,17 @@ class GeneticAttack(FixedEpsilonAttack):
         return fitness, fitness.amax(dim=1)
 
     def _children(
-        self, pool: Tensor, fitness: Tensor, numbers: Tensor, plateaus: Tensor, epsilon: float
+        self, pool: Tensor, fitness: Tensor, own: Tensor, shared: Tensor, plateaus: Tensor, epsilon: float
     ) -> Tensor:
-        """The next generation without its elite (n, children, C, H, W), from uniform numbers."""
+        """The next generation without its elite (n, children, C, H, W).
+
+        From uniform numbers of the samples ``own`` (n, 1, C H W + 1) and ``shared`` (3 children, C H W + 1).
+        """
         children = self.population - 1
         shape = (len(pool), children, *pool.shape[2:])
-        values = math.prod(shape[1:])
         chances = (fitness / self.temperature).softmax(dim=1)
-        drawn, crossed, mutated, change = torch.split(numbers, [2 * children, values, values, values], dim=1)
+        values = own[:, :, :-1]
+        drawn = draws.mixed(own[:, :, -1], shared[: 2 * children, -1])  # (n, 2 children)
         parents = (drawn[:, :, None] >= chances.cumsum(dim=1)[:, None]).sum(dim=2)
         parents = parents.clamp(max=self.population - 1)  # a sum of chances may round to less than 1
         weight = chances.gather(1, parents)
@@ -160,16 +165,10 @@ class GeneticAttack(FixedEpsilonAttack):
         row = torch.arange(len(pool), device=pool.device)[:, None]
         mother, father = pool[row, parents[:, :children]], pool[row, parents[:, children:]]
         share = (first / (first + second)).view(-1, children, 1, 1, 1)
-        child = torch.where(crossed.view(shape) < share, mother, father)
+        crossed, mutated, change = (draws.mixed(values, part).view(shape) for part in shared[:, :-1].chunk(3))
+        child = torch.where(crossed < share, mother, father)
         fading = (0.9**plateaus).view(-1, 1, 1, 1, 1)
         rate = (0.5 * fading).clamp(min=self.probability)
         size = (0.4 * fading).clamp(min=self.size) * epsilon
-        mutant = child + (2 * change.view(shape) - 1) * size
-        return torch.where(mutated.view(shape) < rate, mutant, child).clamp(-epsilon, epsilon)
-
-    def _numbers(self, draw: int, generation: int, count: int) -> Tensor:
-        """The numbers that all samples share in a generation, uniform in [0, 1), float32 (count,)."""
-        source = draws.generator(
-            stream=draws.GENETIC, seed=self.seed, draw=draw, sample=GENERATIONS + generation
-        )
-        return torch.from_numpy(source.random(count, dtype="float32"))
+        mutant = child.addcmul(change.mul_(2).sub_(1), size)
+        return torch.where(mutated < rate, mutant, child).clamp_(-epsilon, epsilon)

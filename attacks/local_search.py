@@ -2,7 +2,6 @@
 
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from eagerpy.astensor import astensor, astensor_
 from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
@@ -85,6 +84,7 @@ class LocalSearchAttack(FixedEpsilonAttack):
         self.p = p
         self.d = d
         self.seed = seed
+        self._numbers = draws.Numbers(draws.LOCAL_SEARCH)
 
     @property
     def distance(self) -> RoundDistance:
@@ -119,10 +119,13 @@ class LocalSearchAttack(FixedEpsilonAttack):
             raise ValueError("local search leaves a class and takes no target")
         count = check_pixels(epsilon, images.shape[1:])
         batch, _, height, width = images.shape
-        sources = [
-            draws.generator(stream=draws.LOCAL_SEARCH, seed=self.seed, draw=draw, sample=sample)
-            for sample in (range(batch) if samples is None else samples)
-        ]
+        own = self._numbers(
+            height * width,
+            seed=self.seed,
+            draw=draw,
+            samples=range(batch) if samples is None else samples,
+            device=images.device,
+        )
         lower, upper = model.bounds
         middle, span = (lower + upper) / 2, upper - lower
         best = images.clone()
@@ -130,8 +133,15 @@ class LocalSearchAttack(FixedEpsilonAttack):
         least = max(int(START * height * width), 1)
         rows = torch.arange(batch, device=images.device)
         for turn in range(self.rounds):
-            drawn = [sources[row].random(height * width, dtype=np.float32) for row in rows.tolist()]
-            keys = torch.from_numpy(np.stack(drawn)).to(images.device).masked_fill_(~near[rows], torch.inf)
+            shared = draws.common(
+                height * width,
+                stream=draws.LOCAL_SEARCH,
+                seed=self.seed,
+                draw=draw,
+                step=turn,
+                device=images.device,
+            )
+            keys = draws.mixed(own[rows], shared).masked_fill_(~near[rows], torch.inf)
             limit = min(self.candidates, least if turn == 0 else height * width)
             pixels = keys.argsort(dim=1, stable=True)[:, :limit]  # (n, limit), candidates first
             valid = near[rows].gather(1, pixels)

@@ -15,8 +15,6 @@ from blrobust.attacks.score import Goal, ask, check_inputs, coins
 
 T = TypeVar("T")
 
-STEPS = 2**32  # generators beyond any sample's own: one for each step
-
 
 class NESAttack(FixedEpsilonAttack):
     """x <- x - ``stepsize`` epsilon sign(g), clipped to ball and bounds (Ilyas et al. 2018, Section 2).
@@ -53,6 +51,7 @@ class NESAttack(FixedEpsilonAttack):
         self.sigma = sigma
         self.stepsize = stepsize
         self.seed = seed
+        self._numbers = draws.Numbers(draws.NES)
 
     def __repr__(self) -> str:
         return call(self)
@@ -83,9 +82,8 @@ class NESAttack(FixedEpsilonAttack):
         # A sample's directions are those of the step, with signs of its own: Gaussian as before, not
         # correlated between samples, and no batch of them waits for the CPU.
         signs = coins(
-            draws.uniforms(
+            self._numbers(
                 shape.numel(),
-                stream=draws.NES,
                 seed=self.seed,
                 draw=draw,
                 samples=range(len(images)) if samples is None else samples,
@@ -114,5 +112,5 @@ class NESAttack(FixedEpsilonAttack):
 
     def _directions(self, draw: int, step: int, shape: torch.Size) -> Tensor:
         """The step's half of the directions, N(0, 1), (directions / 2, C, H, W)."""
-        source = draws.generator(stream=draws.NES, seed=self.seed, draw=draw, sample=STEPS + step)
+        source = draws.generator(stream=draws.NES, seed=self.seed, draw=draw, sample=draws.STEPS + step)
         return torch.from_numpy(source.standard_normal((self.directions // 2, *shape), dtype="float32"))

@@ -39,6 +39,7 @@ class PointwiseAttack(MinimizationAttack):
         self.starts = starts
         self.steps = steps
         self.seed = seed
+        self._numbers = draws.Numbers(draws.POINTWISE)
 
     def __repr__(self) -> str:
         return call(self)
@@ -62,9 +63,8 @@ class PointwiseAttack(MinimizationAttack):
         raise_if_kwargs(kwargs)
         images, restore = opened(inputs, model)
         size = images[0, 0].numel()
-        numbers = draws.uniforms(
+        numbers = self._numbers(
             (2 * self.starts + 1) * size,
-            stream=draws.POINTWISE,
             seed=self.seed,
             draw=draw,
             samples=range(len(images)) if samples is None else samples,
@@ -84,14 +84,15 @@ class PointwiseAttack(MinimizationAttack):
         """
         size = noise.shape[2]
         ranks = noise.argsort(dim=2, stable=True).argsort(dim=2)  # of each pixel in the order
-        values = torch.where(coins < 0.5, *(images.new_tensor(bound) for bound in bounds))
+        lower, upper = (images.new_tensor(bound) for bound in bounds)
+        values = torch.where(coins < 0.5, lower, upper)
 
         def make(rows: Tensor, places: Tensor) -> Tensor:
             start, step = places // self.steps, places % self.steps + 1
             count = (step * size + self.steps - 1) // self.steps  # even numbers, rounded up: at least 1
-            chosen = ranks[rows][:, start] < count.view(1, -1, 1)  # (n, k, H * W)
+            chosen = ranks[rows[:, None], start] < count.view(1, -1, 1)  # (n, k, H * W)
             flat = images[rows].flatten(2).unsqueeze(1)
-            set_ = torch.where(chosen.unsqueeze(2), values[rows][:, start].unsqueeze(2), flat)
+            set_ = torch.where(chosen.unsqueeze(2), values[rows[:, None], start].unsqueeze(2), flat)
             return set_.view(len(rows), -1, *images.shape[1:])
 
         return first_fooling(oracle, images, make, self.starts * self.steps)

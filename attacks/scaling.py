@@ -7,9 +7,12 @@ from torch import Tensor
 def power_of_two(values: Tensor) -> Tensor:
     """The factor (m, 1, ...) that brings the largest magnitude of each sample into [1/2, 1).
 
-    Multiplying by it loses no bit. 1 where all values of a sample are 0 or one is not finite.
+    Multiplying by it loses no bit. It is positive and finite whatever the values are, and at most 2^126,
+    which brings subnormal magnitudes not as far.
     """
-    largest = values.detach().float().flatten(1).abs().amax(dim=1).nan_to_num(0, 0, 0)
-    exponent = torch.frexp(largest).exponent.neg().clamp(-126, 126)
-    factor = torch.ldexp(torch.ones_like(largest), exponent)
+    flat = values.detach().flatten(1)
+    largest: Tensor = torch.linalg.vector_norm(flat, torch.inf, dim=1, dtype=torch.float32)
+    # A float32 of exponent byte e lies in [2^(e - 127), 2^(e - 126)); the factor's byte is 126 - e + 127.
+    exponent = largest.view(torch.int32) >> 23
+    factor = ((253 - exponent).clamp_(min=1) << 23).view(torch.float32)
     return factor.view(-1, *[1] * (values.ndim - 1))

@@ -43,6 +43,7 @@ class WalkAttack(MinimizationAttack):
         self.step = step
         self.queries = queries
         self.seed = seed
+        self._numbers = draws.Numbers(draws.SIMBA)
 
     def __repr__(self) -> str:
         return call(self)
@@ -71,15 +72,14 @@ class WalkAttack(MinimizationAttack):
         lower, upper = model.bounds
         step = self.step * (upper - lower)
         count = self._count(images.shape)
-        order = draws.uniforms(
+        order = self._numbers(
             count,
-            stream=draws.SIMBA,
             seed=self.seed,
             draw=draw,
             samples=range(len(images)) if samples is None else samples,
             device=images.device,
         ).argsort(dim=1, stable=True)
-        best = images.clone()
+        best = images.clone(memory_format=torch.contiguous_format)
         logits = model(best)
         loss = goal.log_odds(logits)
         found = goal.reached(logits)
@@ -92,21 +92,25 @@ class WalkAttack(MinimizationAttack):
                 rows = walking.nonzero()[:, 0]
                 if len(rows) == 0:
                     break
-            now, signs, places = best[rows], sign[rows], place[rows]
-            direction = self._directions(order[rows, places.clamp(max=count - 1)], images)
-            proposed = (now + step * signs.view(-1, 1, 1, 1) * direction).clamp(lower, upper)
-            logits = model(proposed)
-            proposed_loss = goal[rows].log_odds(logits)
-            reached = goal[rows].reached(logits)
-            live = walking[rows]
-            kept = live & (reached | (proposed_loss < loss[rows]))
-            best[rows] = torch.where(kept.view(-1, 1, 1, 1), proposed, now)
-            loss[rows] = torch.where(kept, proposed_loss, loss[rows])
-            found[rows] |= live & reached
+                row = torch.arange(len(rows), device=rows.device)
+                parts, wanted = self._parts(best), goal[rows]
+            signs, places = sign[rows], place[rows]
+            part, direction = self._direction(order[rows, places.clamp(max=count - 1)], images.shape)
+            # A direction changes one part of the image; the others go to the model as they are.
+            asked, now = parts[rows], parts[rows, part]
+            moved = torch.addcmul(now, direction, step * signs[:, None]).clamp_(lower, upper)
+            asked[row, part] = moved
+            logits = model(asked.view(-1, *images.shape[1:]))
+            proposed_loss, reached = wanted.log_odds(logits), wanted.reached(logits)
+            live, least = walking[rows], loss[rows]
+            kept = live & (reached | (proposed_loss < least))
+            parts[rows, part] = torch.where(kept[:, None], moved, now)
+            loss[rows] = torch.where(kept, proposed_loss, least)
             onward = kept | (signs < 0)
             sign[rows] = torch.where(onward, 1.0, -1.0)
-            place[rows] = places + onward
-            walking[rows] = live & ~reached & (place[rows] < count)
+            place[rows] = places = places + onward
+            found[rows] |= live & reached
+            walking[rows] = live & ~reached & (places < count)
         best = torch.where(found.view(-1, 1, 1, 1), best, images)
         return restore_type(astensor(best))  # type: ignore[no-any-return]
 
@@ -115,8 +119,12 @@ class WalkAttack(MinimizationAttack):
         """How many directions images of ``shape`` (m, C, H, W) have."""
 
     @abstractmethod
-    def _directions(self, numbers: Tensor, images: Tensor) -> Tensor:
-        """The directions of the ``numbers`` int64 (n,), of l2 norm 1, (n, C, H, W)."""
+    def _parts(self, images: Tensor) -> Tensor:
+        """The images (m, C, H, W) as parts of which a direction changes one: a view (m, parts, values)."""
+
+    @abstractmethod
+    def _direction(self, numbers: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The parts (n,) that directions ``numbers`` int64 (n,) change, and how, of l2 norm 1 (n, values)."""
 
 
 class SimBAAttack(WalkAttack):
@@ -125,9 +133,11 @@ class SimBAAttack(WalkAttack):
     def _count(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape[1:])
 
-    def _directions(self, numbers: Tensor, images: Tensor) -> Tensor:
-        flat = images.new_zeros(len(numbers), math.prod(images.shape[1:]))
-        return flat.scatter_(1, numbers[:, None], 1.0).view(-1, *images.shape[1:])
+    def _parts(self, images: Tensor) -> Tensor:
+        return images.view(len(images), -1, 1)
+
+    def _direction(self, numbers: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        return numbers, torch.ones_like(numbers, dtype=torch.float32)[:, None]
 
 
 class SimBADCTAttack(WalkAttack):
@@ -151,14 +161,14 @@ class SimBADCTAttack(WalkAttack):
             )
         return shape[1] * self.frequencies**2
 
-    def _directions(self, numbers: Tensor, images: Tensor) -> Tensor:
-        channels, height, width = images.shape[1:]
-        channel = numbers // self.frequencies**2
-        down = cosines(height, images.device)[numbers // self.frequencies % self.frequencies]
-        across = cosines(width, images.device)[numbers % self.frequencies]
-        waves = (down[:, :, None] * across[:, None, :])[:, None]  # (n, 1, H, W)
-        mask = torch.arange(channels, device=images.device) == channel[:, None]  # (n, C)
-        return waves * mask[:, :, None, None]
+    def _parts(self, images: Tensor) -> Tensor:
+        return images.flatten(2)
+
+    def _direction(self, numbers: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        height, width = shape[-2:]
+        down = cosines(height, numbers.device)[numbers // self.frequencies % self.frequencies]
+        across = cosines(width, numbers.device)[numbers % self.frequencies]
+        return numbers // self.frequencies**2, (down[:, :, None] * across[:, None, :]).flatten(1)
 
 
 @lru_cache(maxsize=8)

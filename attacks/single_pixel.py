@@ -31,6 +31,7 @@ class SinglePixelAttack(MinimizationAttack):
             raise ValueError(f"pixels = {pixels}: the single-pixel attack tries at least 1")
         self.pixels = pixels
         self.seed = seed
+        self._numbers = draws.Numbers(draws.SINGLE_PIXEL)
 
     def __repr__(self) -> str:
         return call(self)
@@ -54,9 +55,8 @@ class SinglePixelAttack(MinimizationAttack):
         raise_if_kwargs(kwargs)
         images, restore = opened(inputs, model)
         size = images[0, 0].numel()
-        order = draws.uniforms(
+        order = self._numbers(
             size,
-            stream=draws.SINGLE_PIXEL,
             seed=self.seed,
             draw=draw,
             samples=range(len(images)) if samples is None else samples,
@@ -65,10 +65,10 @@ class SinglePixelAttack(MinimizationAttack):
         bounds = images.new_tensor(tuple(model.bounds))
 
         def make(rows: Tensor, places: Tensor) -> Tensor:
-            flat = images[rows].flatten(2).unsqueeze(1).repeat(1, len(places), 1, 1)  # (n, k, C, H * W)
-            index = order[rows][:, places // 2].view(len(rows), -1, 1, 1).expand(-1, -1, flat.shape[2], 1)
+            flat = images[rows].flatten(2).unsqueeze(1).expand(-1, len(places), -1, -1)  # (n, k, C, H * W)
+            index = order[rows[:, None], places // 2].view(len(rows), -1, 1, 1).expand(*flat.shape[:3], 1)
             values = bounds[places % 2].view(1, -1, 1, 1).expand(index.shape)
-            return flat.scatter_(3, index, values).view(len(rows), -1, *images.shape[1:])
+            return flat.scatter(3, index, values).view(len(rows), -1, *images.shape[1:])
 
         tries = 2 * min(self.pixels, size)
         found, _ = first_fooling(Oracle(model, criterion), images, make, tries)

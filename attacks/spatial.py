@@ -36,7 +36,9 @@ def move(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor, *, fill: 
     height, width = images.shape[2:]
     # On a canvas whose sides are powers of 2 the grid's units, shares of the side, are exact.
     sides = [1 << (side - 1).bit_length() for side in (width, height)]
-    canvas = F.pad(images - fill, (0, sides[0] - width, 0, sides[1] - height))
+    canvas = images - fill if fill else images
+    if sides != [width, height]:
+        canvas = F.pad(canvas, (0, sides[0] - width, 0, sides[1] - height))
     angle = torch.deg2rad(degrees).view(-1, 1, 1)
     across = torch.arange(width, device=images.device) - (width - 1) / 2 - right.view(-1, 1, 1)
     along = torch.arange(height, device=images.device).view(-1, 1) - (height - 1) / 2 - down.view(-1, 1, 1)
@@ -44,7 +46,7 @@ def move(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor, *, fill: 
     y = angle.sin() * across + angle.cos() * along + (height - 1) / 2
     grid = torch.stack([(2 * x + 1) / sides[0] - 1, (2 * y + 1) / sides[1] - 1], dim=-1)
     moved = F.grid_sample(canvas, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return moved + fill
+    return moved + fill if fill else moved
 
 
 class _Moves(FixedEpsilonAttack, ABC):

@@ -19,7 +19,7 @@ from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust import draws
-from blrobust.attacks.candidates import Oracle, first_fooling, opened
+from blrobust.attacks.candidates import Make, Oracle, first_fooling, opened
 from blrobust.attacks.problem import call
 
 T = TypeVar("T")
@@ -28,18 +28,20 @@ DIRECTIONS = 50  # noise images tried; where they all look like the sample's own
 STEPS = 50  # blends tried between the sample and what fools the model
 
 
-def noise_images(oracle: Oracle, images: Tensor, numbers: Tensor, bounds: Any) -> tuple[Tensor, Tensor]:
+def noise_images(
+    oracle: Oracle, images: Tensor, uniform: Make, count: int, bounds: Any
+) -> tuple[Tensor, Tensor]:
     """Return uniform noise that fools the model in place of images (m, C, H, W), and bool (m,): is it?
 
-    ``numbers`` (m, k, C, H, W) in [0, 1) are the noise images to try, before they span the bounds.
+    ``uniform`` makes the ``count`` noise images to try, in [0, 1), before they span the bounds.
     """
     lower, upper = bounds
 
     def make(rows: Tensor, places: Tensor) -> Tensor:
-        noise: Tensor = lower + (upper - lower) * numbers[rows][:, places]
+        noise: Tensor = lower + (upper - lower) * uniform(rows, places)
         return noise
 
-    return first_fooling(oracle, images, make, numbers.shape[1])
+    return first_fooling(oracle, images, make, count)
 
 
 def other_images(oracle: Oracle, images: Tensor, *, among: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,6 +88,7 @@ class BlendedUniformAttack(MinimizationAttack):
         self.directions = directions
         self.steps = steps
         self.seed = seed
+        self._numbers = draws.Numbers(draws.BLENDED_UNIFORM)
 
     def __repr__(self) -> str:
         return call(self)
@@ -108,16 +111,27 @@ class BlendedUniformAttack(MinimizationAttack):
         """
         raise_if_kwargs(kwargs)
         images, restore = opened(inputs, model)
-        numbers = draws.uniforms(
-            self.directions * images[0].numel(),
-            stream=draws.BLENDED_UNIFORM,
+        own = self._numbers(
+            images[0].numel(),
             seed=self.seed,
             draw=draw,
             samples=range(len(images)) if samples is None else samples,
             device=images.device,
-        ).view(len(images), self.directions, *images.shape[1:])
+        ).view_as(images)
+        shared = draws.common(
+            self.directions * images[0].numel(),
+            stream=draws.BLENDED_UNIFORM,
+            seed=self.seed,
+            draw=draw,
+            step=0,
+            device=images.device,
+        ).view(self.directions, *images.shape[1:])
+
+        def uniform(rows: Tensor, places: Tensor) -> Tensor:
+            return draws.mixed(own[rows].unsqueeze(1), shared[places])
+
         oracle = Oracle(model, criterion)
-        points, fooling = noise_images(oracle, images, numbers, model.bounds)
+        points, fooling = noise_images(oracle, images, uniform, self.directions, model.bounds)
         found, _ = blended(oracle, images, points, model.bounds, steps=self.steps, among=fooling)
         return restore(astensor(found))
 
@@ -128,9 +142,12 @@ def starting_points(oracle: Oracle, images: Tensor, bounds: Any) -> tuple[Tensor
     Uniform noise, or another of the images; then blended with the image. The noise comes from
     torch's global generator, as the rest of these attacks' randomness does.
     """
-    shape = (1, DIRECTIONS, *images.shape[1:])
-    numbers = torch.rand(shape, device=images.device).expand(len(images), -1, -1, -1, -1)
-    points, found = noise_images(oracle, images, numbers, bounds)
+    numbers = torch.rand((DIRECTIONS, *images.shape[1:]), device=images.device)
+
+    def uniform(rows: Tensor, places: Tensor) -> Tensor:
+        return numbers[places].expand(len(rows), -1, -1, -1, -1)
+
+    points, found = noise_images(oracle, images, uniform, DIRECTIONS, bounds)
     others, also = other_images(oracle, images, among=~found)
     points = torch.where(also.view(-1, 1, 1, 1), others, points)
     return blended(oracle, images, points, bounds, steps=STEPS, among=found | also)

@@ -14,6 +14,7 @@ images in the same blocks, and their inputs are checked in the same way. Writes 
 import argparse
 import importlib
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,7 @@ from blrobust.perturbation import block_size, predict
 
 EPSILON = 1 / 255  # of the comparison: at 8/255 nothing is left of a network that was not trained for it
 ROUNDS = 3  # of which the median counts; no further one after SLOW seconds
+COMPARED = 5  # rounds beside other packages, however slow
 SLOW, SHORT = 4.0, 0.3
 Block = tuple[Tensor, Tensor, range]
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -118,6 +120,7 @@ def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iter
         try:
             for _ in range(2):  # what is asked once for all strengths is asked in the first
                 recorder.calls.clear()
+                start = time.perf_counter()
                 right = int(_ours(guard, recorder, blocks, level))
         except Exception as error:  # costs its row
             yield Row(kind, "blrobust", level, note=f"{type(error).__name__}: {error}"[:80])
@@ -131,6 +134,7 @@ def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iter
                 partial(bare, model, images, calls),
                 partial(bare, model, images, full(calls, len(images))),
             ],
+            time.perf_counter() - start,
         )
         count = sum(len(labels) for _, labels, _ in blocks)
         yield Row(
@@ -162,17 +166,26 @@ def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
                 continue
             runs[by] = partial(_theirs, attack, model, chosen, entry.norm, epsilon)
         left = [int(run()) for run in runs.values()]  # the warm-up too
-        timed = _in_turns(blocks[0][0].device, list(runs.values()))
+        start = time.perf_counter()
+        runs["blrobust"]()
+        expected = time.perf_counter() - start
+        timed = _in_turns(blocks[0][0].device, list(runs.values()), expected, COMPARED, slow=math.inf)
         count = sum(len(labels) for _, labels, _ in chosen)
         for by, right, seconds in zip(runs, left, timed, strict=True):
             yield Row(kind, by, epsilon, count / seconds, right / (count + wrong))
 
 
-def _in_turns(device: torch.device, runs: list[Callable[[], Any]]) -> list[float]:
+def _in_turns(
+    device: torch.device,
+    runs: list[Callable[[], Any]],
+    expected: float,
+    rounds: int = ROUNDS,
+    slow: float = SLOW,
+) -> list[float]:
     """Median seconds of each, measured in turns, short ones several times without a wait between."""
-    times = max(1, round(SHORT / _seconds(device, runs[0], 1)))
+    times = max(1, round(SHORT / expected))
     found: list[list[float]] = []
-    while len(found) < ROUNDS and sum(map(sum, found)) * times < SLOW:
+    while len(found) < rounds and sum(map(sum, found)) * times < slow:
         found.append([_seconds(device, run, times) for run in runs])
     return [statistics.median(seconds) for seconds in zip(*found, strict=True)]
 

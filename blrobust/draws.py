@@ -28,6 +28,7 @@ BASIS = 13
 VAT = 14
 BLENDED_UNIFORM = 15
 
+STEPS = 2**32  # generators beyond any sample's own, one for each step of an attack
 NUMBERS_BYTES = 2**29
 CACHE_BYTES = 2**30  # one draw of 10,000 CIFAR-10 images takes 123 MB
 
@@ -67,6 +68,21 @@ def uniforms(
     for row, sample in zip(numbers, samples, strict=True):
         generator(stream=stream, seed=seed, draw=draw, sample=sample).random(dtype=np.float32, out=row)
     return torch.from_numpy(numbers).to(device)
+
+
+def common(count: int, *, stream: int, seed: int, draw: int, step: int, device: torch.device) -> Tensor:
+    """Return the numbers that all samples share in a step, uniform in [0, 1), float32 ``(count,)``."""
+    source = generator(stream=stream, seed=seed, draw=draw, sample=STEPS + step)
+    return torch.from_numpy(source.random(count, dtype=np.float32)).to(device)
+
+
+def mixed(own: Tensor, shared: Tensor) -> Tensor:
+    """Return the sum modulo 1 of what each sample has ``own`` and what all have ``shared``.
+
+    Uniform in [0, 1), and of two samples independent as their own numbers are: so an attack draws a
+    sample's numbers once and has new ones in each step, without waiting for the CPU to draw them.
+    """
+    return (own + shared).frac_()
 
 
 class Numbers:

@@ -633,18 +633,20 @@ def test_mutation_fades_with_plateaus_down_to_its_least() -> None:
     attack.run(target(model), images, TargetedMisclassification(torch.tensor([1])), epsilon=0.2)
     asked = torch.cat(model.asked)
     # Both parents of a child are the elite, as the fitness never differs and the first is kept, or
-    # its last child; count what differs from both.
+    # its last child; count what differs from both, of values that no two mutations bring to an end of
+    # the ball, where they would be equal.
     elite = asked[0]
+    inside = (elite - 0.5).abs() < 0.04
 
     def rate(first: int) -> float:
         shares = [
-            ((asked[g + 2] != elite) & (asked[g + 2] != asked[g + 1])).float().mean()
+            ((asked[g + 2] != elite) & (asked[g + 2] != asked[g + 1]))[inside].float().mean()
             for g in range(first, first + 90)
         ]
         return float(torch.stack(shares).mean())
 
-    assert rate(5) == pytest.approx(0.5, abs=0.02)
-    assert rate(305) == pytest.approx(0.45, abs=0.02)
+    assert rate(5) == pytest.approx(0.5, abs=0.03)
+    assert rate(305) == pytest.approx(0.45, abs=0.03)
 
 
 def test_the_genetic_attack_needs_a_target() -> None:

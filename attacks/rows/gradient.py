@@ -78,7 +78,7 @@ ROWS: dict[str, Entry] = {
         source="Dong et al. 2018",
     ),
     "deepfool-l2": Entry(
-        attack="foolbox.attacks:L2DeepFoolAttack",
+        attack="blrobust.attacks.deepfool:L2DeepFool",
         strength=L2,
         parameters={"steps": 50},
         family="gradient",
@@ -86,7 +86,7 @@ ROWS: dict[str, Entry] = {
         source="Moosavi-Dezfooli et al. 2016",
     ),
     "deepfool-linf": Entry(
-        attack="foolbox.attacks:LinfDeepFoolAttack",
+        attack="blrobust.attacks.deepfool:LinfDeepFool",
         strength=LINF,
         parameters={"steps": 50},
         family="gradient",

@@ -1,0 +1,79 @@
+"""DeepFool: to the nearest boundary of the linearised model, again and again."""
+
+from abc import ABC
+from typing import Any, TypeVar
+
+import torch
+from eagerpy.astensor import astensor
+from foolbox.attacks import deepfool
+from foolbox.attacks.base import raise_if_kwargs
+from foolbox.models.base import Model
+from torch import Tensor
+
+from blrobust.attacks.problem import Problem
+
+T = TypeVar("T")
+LEAD = (-1, 1, 1, 1)
+
+
+class _DeepFool(deepfool.DeepFoolAttack, ABC):
+    """Goes before a class of Foolbox that runs the model forwards for every class.
+
+    And goes on with a batch until the last of its samples is fooled. Here a step is one forward pass and
+    as many backward passes as there are other classes, of the samples that are left.
+    """
+
+    def run(
+        self, model: Model, inputs: T, criterion: Any, *, early_stop: float | None = None, **kwargs: Any
+    ) -> T:
+        """Images (m, C, H, W) where they first fool the model, or after the last step.
+
+        Raises ``ValueError`` for a criterion other than ``Misclassification`` or images beyond the bounds.
+        """
+        raise_if_kwargs(kwargs)
+        problem = Problem.of(self, model, inputs, criterion, targeted=False)
+        found = problem.images.clone()
+        rows = torch.arange(len(found), device=found.device)
+        logits = problem.logits(found)
+        count = min(self.candidates or logits.shape[1], logits.shape[1])
+        classes = logits.topk(count, dim=1).indices
+        total = torch.zeros_like(found)
+        for _ in range(self.steps):
+            left = (~problem.fooled(logits, problem.classes[rows])).nonzero()[:, 0]
+            rows, total = rows[left], total[left]
+            if len(rows) == 0:
+                break
+            total = total + self._step(problem, found[rows], classes[rows])
+            found[rows] = problem.clip(problem.images[rows] + (1 + self.overshoot) * total)
+            logits = problem.logits(found[rows])
+        return found  # type: ignore[return-value]
+
+    def _step(self, problem: Problem, x: Tensor, classes: Tensor) -> Tensor:
+        """From images (n, C, H, W) to the nearest boundary between the first of ``classes`` and another."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            logits: Tensor = problem.model(x)
+            scores = logits if self.loss == "logits" else logits.log_softmax(dim=1)
+            margins = scores.gather(1, classes[:, 1:]) - scores.gather(1, classes[:, :1])
+        shortest = direction = torch.empty(0)
+        for other in range(margins.shape[1]):
+            last = other == margins.shape[1] - 1
+            (gradient,) = torch.autograd.grad(margins[:, other].sum(), x, retain_graph=not last)
+            loss = margins.detach()[:, other, None]
+            distance: Tensor = self.get_distances(astensor(loss), astensor(gradient[:, None])).raw[:, 0]
+            if other == 0:
+                shortest, direction = distance, gradient
+            else:
+                nearer = distance < shortest
+                shortest = torch.where(nearer, distance, shortest)
+                direction = torch.where(nearer.view(LEAD), gradient, direction)
+        away: Tensor = self.get_perturbations(astensor(shortest + 1e-4), astensor(direction)).raw
+        return away
+
+
+class L2DeepFool(_DeepFool, deepfool.L2DeepFoolAttack):
+    """Moosavi-Dezfooli et al. 2016, section 3, for the Euclidean norm."""
+
+
+class LinfDeepFool(_DeepFool, deepfool.LinfDeepFoolAttack):
+    """Moosavi-Dezfooli et al. 2016, section 3, for the largest change of a number."""
