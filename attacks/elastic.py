@@ -23,9 +23,9 @@ ENOUGH = 10  # searches from which on the last one takes the largest constant th
 class CarliniWagner(L2CarliniWagnerAttack):
     """Carlini & Wagner 2017 in L2: Adam on |x' - x|^2 + c max(margin + ``confidence``, 0).
 
-    And a search for the smallest c that works. x' = tanh(w) spans the bounds. Foolbox's class waits for the device three times a step, returns a black
-    image where it finds nothing, and stops all samples of a batch together where their sum stands still:
-    here, with ``abort_early``, each stops for itself.
+    And a search for the smallest c that works. x' = tanh(w) spans the bounds. Foolbox's class waits for the
+    device three times a step, returns a black image where it finds nothing, and stops all samples of a
+    batch together where their sum stands still: here, with ``abort_early``, each stops for itself.
     """
 
     def run(

@@ -84,13 +84,14 @@ class _FMN(MinimizationAttack, ABC):
             shorter = fooled & (length <= shortest)
             shortest = torch.where(shorter, length, shortest)
             best = torch.where(shorter.view(LEAD), point, best)
-            boundary = length + excess.abs() / self._dual(descent).clamp(min=TINY)
+            steepness = _norm(descent, 2).clamp(min=TINY)
+            boundary = length + excess.abs() / self._dual(descent, steepness).clamp(min=TINY)
             grown = self._grown(epsilon, gamma)
             larger = torch.where(ever, grown, self._untouched(grown, boundary))
             smaller = torch.minimum(self._shrunk(epsilon, gamma), shortest)
             epsilon = torch.minimum(torch.where(fooled, smaller, larger), farthest)
-            rate = stepsize / _norm(descent, 2).clamp(min=TINY)
-            point = problem.clip(x + self.project(delta.addcmul_(descent, rate.view(LEAD)), epsilon))
+            delta.addcmul_(descent, (stepsize / steepness).view(LEAD))
+            point = problem.clip(x + self.project(delta, epsilon))
             delta = point - x
         return best  # type: ignore[return-value]
 
@@ -102,10 +103,13 @@ class _FMN(MinimizationAttack, ABC):
         """Of perturbations (m, C, H, W), in the norm."""
         return _norm(delta, self.order)
 
-    def _dual(self, gradient: Tensor) -> Tensor:
-        """The rate at which the loss changes along the steepest step of length 1 (m,)."""
-        dual = 1.0 if self.order == math.inf else math.inf if self.order == 1 else 2.0
-        return _norm(gradient, dual)
+    def _dual(self, gradient: Tensor, steepness: Tensor) -> Tensor:
+        """The rate at which the loss changes along the steepest step of length 1 (m,).
+
+        ``steepness`` (m,) is that of the Euclidean norm.
+        """
+        dual = {math.inf: 1.0, 1.0: math.inf}.get(self.order)
+        return steepness if dual is None else _norm(gradient, dual)
 
     def _first(self, farthest: Tensor) -> Tensor:
         return torch.zeros_like(farthest)

@@ -502,6 +502,35 @@ def test_clipping_aware_noise_has_its_size(repeated: str, name: str, epsilon: fl
         assert sizes.numpy() == pytest.approx(epsilon, rel=2e-5)
 
 
+def test_clipping_aware_factors_against_bisection() -> None:
+    """Numbers at a bound, without noise, of one value; and lengths that nothing reaches."""
+    images = (random_images(30, size=5) * 1.5 - 0.25).clamp(0, 1)
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    noise[:5, :, 0] = 0
+    noise[5:10] = 0.25
+    noise[10:15, :, 1] *= 1e-9
+    images[15] = 0.5
+    for epsilon in (1e-4, 0.3, 2.0, 5.0, 50.0):
+        found = additive_noise.clipping_aware_factors(images, noise, epsilon, (0, 1))
+
+        def length(factor: Tensor) -> Tensor:
+            moved = (images.double() + factor.view(-1, 1, 1, 1) * noise.double()).clamp(0, 1)
+            return (moved - images.double()).flatten(1).norm(dim=1)
+
+        low, high = torch.zeros(30).double(), torch.full((30,), 1e15).double()
+        longest = length(high)
+        for _ in range(200):
+            middle = (low + high) / 2
+            short = length(middle) < epsilon
+            low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+        assert found.isfinite().all()
+        reached = length(found.double())
+        wanted = longest.clamp(max=epsilon)
+        assert reached.numpy() == pytest.approx(wanted.numpy(), rel=1e-6)
+        within = longest > epsilon * (1 + 1e-9)
+        assert found.flatten()[within].numpy() == pytest.approx(high[within].numpy(), rel=1e-4)
+
+
 @pytest.mark.parametrize("epsilon", [1 / 255, 0.1])
 def test_linf_noise_has_its_size(epsilon: float) -> None:
     images = random_images(50) * 0.5 + 0.25
