@@ -13,6 +13,7 @@ from torch import Tensor
 
 from blrobust import draws
 from blrobust.attacks.ball import BALLS, check_norm
+from blrobust.attacks.looks import due
 from blrobust.attacks.losses import cross_entropy, likely_wrong, logits_ratio, targeted_logits_ratio
 from blrobust.attacks.problem import Problem, call, check_counts
 
@@ -23,7 +24,6 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 MOMENTUM = 0.75  # alpha of section 3.1: the share of the new step, the rest is the last move
 RISES = 0.75  # rho of section 3.2: the share of steps that must raise the loss
 LEAD = (-1, 1, 1, 1)  # one number a sample, ready to meet the images
-LOOK = 10  # steps between two looks at who is left: each waits for the device
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:
@@ -180,12 +180,13 @@ class _AutoPGD(FixedEpsilonAttack):
             elif count in halvings:
                 gradient = at.halve(gradient, steps=count - checked)
                 checked = count
-            if count % LOOK == 0:
-                found[at.rows] = at.best
+            if due(count, at.rows):
                 left = (at.best_value < torch.inf).nonzero()[:, 0]
-                at, gradient = at.part(left), gradient[left]
-                if len(at.rows) == 0:
-                    return at.rows
+                if len(left) < len(at.rows):
+                    found[at.rows] = at.best
+                    at, gradient = at.part(left), gradient[left]
+                if len(left) == 0:
+                    return left
             x = project(at.x + at.step.view(LEAD) * ball.steepest(gradient), at.origin)
             if count > 0:
                 moved = torch.add(at.x.lerp(x, MOMENTUM), at.x - at.previous, alpha=1 - MOMENTUM)

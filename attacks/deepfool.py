@@ -13,7 +13,6 @@ from torch import Tensor
 from blrobust.attacks.problem import Problem
 
 T = TypeVar("T")
-LEAD = (-1, 1, 1, 1)
 
 
 class _DeepFool(deepfool.DeepFoolAttack, ABC):
@@ -55,18 +54,13 @@ class _DeepFool(deepfool.DeepFoolAttack, ABC):
             logits: Tensor = problem.model(x)
             scores = logits if self.loss == "logits" else logits.log_softmax(dim=1)
             margins = scores.gather(1, classes[:, 1:]) - scores.gather(1, classes[:, :1])
-        shortest = direction = torch.empty(0)
-        for other in range(margins.shape[1]):
-            last = other == margins.shape[1] - 1
-            (gradient,) = torch.autograd.grad(margins[:, other].sum(), x, retain_graph=not last)
-            loss = margins.detach()[:, other, None]
-            distance: Tensor = self.get_distances(astensor(loss), astensor(gradient[:, None])).raw[:, 0]
-            if other == 0:
-                shortest, direction = distance, gradient
-            else:
-                nearer = distance < shortest
-                shortest = torch.where(nearer, distance, shortest)
-                direction = torch.where(nearer.view(LEAD), gradient, direction)
+            totals = margins.sum(dim=0).unbind()
+        slopes = [torch.autograd.grad(total, x, retain_graph=True)[0] for total in totals]
+        gradients = torch.stack(slopes, dim=1)  # (n, classes - 1, C, H, W)
+        distances: Tensor = self.get_distances(astensor(margins.detach()), astensor(gradients)).raw
+        shortest, nearest = distances.min(dim=1)
+        direction = gradients[torch.arange(len(x), device=x.device), nearest]
+        # A little further, as Foolbox goes: for numerical stability.
         away: Tensor = self.get_perturbations(astensor(shortest + 1e-4), astensor(direction)).raw
         return away
 

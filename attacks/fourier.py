@@ -10,12 +10,11 @@ from foolbox.distances import linf
 from foolbox.models.base import Model
 from torch import Tensor
 
+from blrobust.attacks.looks import due
 from blrobust.attacks.problem import call
 from blrobust.errors import UserError
 
 T = TypeVar("T")
-
-CHECK = 8  # frequencies between two looks at which samples are still open: each look waits for the device
 
 
 def wave_signs(height: int, width: int, *, row: int, column: int, device: torch.device) -> Tensor:
@@ -116,9 +115,10 @@ class WorstFourierAttack(FixedEpsilonAttack):
             )
         found = images.clone()
         with torch.no_grad():
-            done = _adversarial(wanted, model(images), torch.arange(len(images), device=images.device))
+            rows = torch.arange(len(images), device=images.device)
+            done = _adversarial(wanted, model(images), rows)
             for place, (row, column) in enumerate(frequencies):
-                if place % CHECK == 0:
+                if due(place, rows):
                     rows = (~done).nonzero()[:, 0]
                     if len(rows) == 0:
                         break

@@ -10,8 +10,9 @@ from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust import draws
+from blrobust.attacks.looks import due
 from blrobust.attacks.problem import call
-from blrobust.attacks.score import EVERY, Goal, ask, check_inputs
+from blrobust.attacks.score import Goal, ask, check_inputs
 
 T = TypeVar("T")
 
@@ -112,7 +113,7 @@ class GeneticAttack(FixedEpsilonAttack):
         stalled = torch.zeros_like(elite)
         plateaus = torch.zeros_like(elite)
         for generation in range(1, self.generations):
-            if generation % EVERY == 1:
+            if due(generation - 1, rows):
                 rows = evolving.nonzero()[:, 0]
                 if len(rows) == 0:
                     break

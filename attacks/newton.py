@@ -8,12 +8,12 @@ from foolbox.distances import l2
 from foolbox.models.base import Model
 from torch import Tensor
 
+from blrobust.attacks.looks import due
 from blrobust.attacks.losses import log_odds
 from blrobust.attacks.problem import Problem, check_counts
 from blrobust.attacks.scaling import power_of_two
 
 T = TypeVar("T")
-LOOK = 10  # steps between two looks at who is left: each waits for the device
 
 
 class NewtonFool(MinimizationAttack):
@@ -55,7 +55,7 @@ class NewtonFool(MinimizationAttack):
             labels = problem.classes[rows]
             step, fooled = self._step(problem, x, labels, limit[rows])
             done = done | fooled
-            if count == self.steps or count % LOOK == 0:
+            if count == self.steps or due(count, rows):
                 found[rows[done]] = x[done]
                 x, step, rows, done = x[~done], step[~done], rows[~done], done[~done]
                 if len(rows) == 0:

@@ -11,7 +11,6 @@ from foolbox.criteria import Misclassification, TargetedMisclassification
 from foolbox.models.base import Model
 from torch import Tensor
 
-EVERY = 10  # steps between two looks at which samples are done: each look waits for the device
 ASKED = 4096  # most images per call of the model: their activations must fit the memory
 
 

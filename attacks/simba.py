@@ -13,8 +13,9 @@ from foolbox.models.base import Model
 from torch import Tensor
 
 from blrobust import draws
+from blrobust.attacks.looks import due
 from blrobust.attacks.problem import call
-from blrobust.attacks.score import EVERY, Goal, check_inputs
+from blrobust.attacks.score import Goal, check_inputs
 from blrobust.errors import UserError
 
 T = TypeVar("T")
@@ -86,9 +87,10 @@ class WalkAttack(MinimizationAttack):
         walking = ~found
         place = torch.zeros_like(goal.classes)  # in the order
         sign = torch.ones_like(loss)
+        rows = torch.arange(len(images), device=images.device)
         # Each sample walks at its own pace, so every query asks one question for each of them.
         for query in range(1, self.queries):
-            if query % EVERY == 1:
+            if due(query - 1, rows):
                 rows = walking.nonzero()[:, 0]
                 if len(rows) == 0:
                     break

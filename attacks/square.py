@@ -15,8 +15,9 @@ from torch import Tensor
 
 from blrobust import draws
 from blrobust.attacks.ball import BALLS, Ball
+from blrobust.attacks.looks import due
 from blrobust.attacks.problem import call
-from blrobust.attacks.score import EVERY, Goal, check_inputs, coins, pick
+from blrobust.attacks.score import Goal, check_inputs, coins, pick
 
 T = TypeVar("T")
 
@@ -84,8 +85,9 @@ class SquareAttack(FixedEpsilonAttack):
         logits = model(best)
         loss = self._loss(goal, logits)
         looking = ~goal.reached(logits)
+        rows = torch.arange(len(images), device=images.device)
         for query in range(1, self.queries):
-            if query % EVERY == 1:
+            if due(query - 1, rows):
                 rows = looking.nonzero()[:, 0]
                 if len(rows) == 0:
                     break

@@ -1,0 +1,14 @@
+"""When to look at which samples are done: it spares their passes, but a GPU waits for the CPU meanwhile."""
+
+from torch import Tensor
+
+EVERY = 10  # steps
+FEW = 256  # samples that a GPU has done before the next step is launched
+
+
+def due(step: int, rows: Tensor) -> bool:
+    """Whether to look in ``step`` (from 0) at which of the samples ``rows`` (n,) are done.
+
+    Always on a CPU, and where few samples are left; else in one step of ``EVERY``.
+    """
+    return step % EVERY == 0 or len(rows) < FEW or rows.device.type == "cpu"
