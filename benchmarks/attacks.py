@@ -7,8 +7,8 @@ same sizes, without an attack, over the time of the guarded attack. "of full blo
 passes in full blocks, which an attack that leaves fooled samples alone cannot have. Figures are those of
 any strength but the first, for which the clean images are asked about too. Other packages (`pip
 install pyautoattack adv-lib visdom`) run where they are installed, at the same number of steps, on the same
-images in the same blocks, and their inputs are checked in the same way. Writes attacks-DEVICE.json;
-`--doc` fills the tables of a document.
+images in the same blocks, and their inputs are checked in the same way. Writes attacks-DEVICE.json, where
+attacks that are not measured again stay; `--doc` fills the tables of a document.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from blrobust.perturbation import block_size, predict
 
 EPSILON = 1 / 255  # of the comparison: at 8/255 nothing is left of a network that was not trained for it
 ROUNDS = 3  # of which the median counts; no further one after SLOW seconds
-COMPARED = 5  # rounds beside other packages, however slow
+COMPARED = 3  # rounds beside other packages, however slow
 SLOW, SHORT = 4.0, 0.3
 Block = tuple[Tensor, Tensor, range]
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -58,6 +58,7 @@ class Row:
     forwards: float | None = None
     backwards: float | None = None
     note: str = ""
+    images: int = 0
 
 
 class Recorder(nn.Module):
@@ -111,6 +112,7 @@ def full(calls: Sequence[Call], size: int) -> list[Call]:
 
 def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iterator[Row]:
     """What a guarded attack costs beside its calls of the network: a row for each of ``names``."""
+    count = sum(len(labels) for _, labels, _ in blocks)
     for kind in names:
         entry = ATTACKS[kind]
         strengths = [level for level in levels.parse(entry.grid) if level > 0]
@@ -127,7 +129,7 @@ def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iter
                 right = int(_ours(guard, recorder, blocks, level))
                 taken = time.perf_counter() - start
         except Exception as error:  # costs its row
-            yield Row(kind, "blrobust", level, note=f"{type(error).__name__}: {error}"[:80])
+            yield Row(kind, "blrobust", level, note=f"{type(error).__name__}: {error}"[:80], images=count)
             continue
         calls = [(size, backwards) for size, backwards in recorder.calls]
         images = blocks[0][0]
@@ -137,10 +139,10 @@ def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iter
         else:
             ours = partial(_ours, guard, recorder, blocks, level)
             seconds, alone, whole = _in_turns(images.device, [ours, *runs], taken)
-        count = sum(len(labels) for _, labels, _ in blocks)
         yield Row(
             kind, "blrobust", level, count / seconds, right / count, alone / seconds, whole / seconds,
             sum(size for size, _ in calls) / count, sum(size * times for size, times in calls) / count,
+            images=count,
         )  # fmt: skip
 
 
@@ -224,6 +226,7 @@ def _theirs(attack: Attack, model: nn.Module, blocks: list[Block], norm: str, ep
         close = near & (found == found.clamp(0, 1)).flatten(1).all(1)
         kept = torch.where(close.view(-1, 1, 1, 1), found, pixels)
         right.append((predict(model, kept) == labels).sum())
+        predict(model, (kept * 255).round() / 255)  # ours are asked about again as images of 8 bits
     return torch.stack(right).sum()
 
 
@@ -271,10 +274,19 @@ PEERS: dict[str, dict[str, Callable[[int, float], Attack]]] = {
 
 def overhead_table(rows: list[Row]) -> list[str]:
     """In markdown."""
-    lines = ["| attack | strength | images/s | of the calls | of full blocks | forwards | backwards | left |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    names = (
+        "attack",
+        "strength",
+        "images",
+        "images/s",
+        "of the calls",
+        "of full blocks",
+        "forwards",
+        "backwards",
+    )
+    lines = ["| " + " | ".join(names) + " | left |", "|---" * (len(names) + 1) + "|"]
     for row in rows:
-        cells = [row.attack, f"{row.strength:.3g}", _shown(row.images_per_second, ".0f")]
+        cells = [row.attack, f"{row.strength:.3g}", str(row.images), _shown(row.images_per_second, ".0f")]
         cells += [f"**{_shown(row.of_calls, '.2f')}**", _shown(row.of_full, ".2f")]
         cells += [_shown(row.forwards, ".1f"), _shown(row.backwards, ".1f"), _shown(row.accuracy, ".1%")]
         lines.append("| " + " | ".join(cells) + f" | {row.note}" * bool(row.note) + " |")
@@ -321,8 +333,8 @@ def main() -> None:
         (data.pixels(slice(i, i + size), device), labels[i : i + size], range(i, min(i + size, len(data))))
         for i in range(0, len(data), size)
     ]
-    where = report.facts(device) | {"network": options.model, "images": str(len(data)), "block": str(size)}
-    steps = {"steps": str(options.steps)}
+    where = report.facts(device) | {"network": options.model}
+    compared = {"images": str(len(data)), "block": str(size), "steps": str(options.steps)}
     path = options.out / f"attacks-{device.type}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     # What this run does not measure stays as it was.
@@ -335,10 +347,13 @@ def main() -> None:
         work["peers"] = compare(model, blocks, options.steps)
     with full_precision():
         for part, rows in work.items():
-            results[part] = {"where": where | (steps if part == "peers" else {}), "rows": []}
-            for row in rows:
+            old = results.get(part, {"rows": []})["rows"] if part == "overhead" else []
+            kept = {row["attack"]: row for row in old}
+            for number, row in enumerate(rows):
                 print(tables[part]([row])[-1], flush=True)
-                results[part]["rows"].append(asdict(row))
+                kept[row.attack if part == "overhead" else str(number)] = asdict(row)
+                facts = where | (compared if part == "peers" else {})
+                results[part] = {"where": facts, "rows": list(kept.values())}
                 path.write_text(json.dumps(results, indent=1) + "\n")
     for part, result in results.items() if options.doc else ():
         lines = [report.headline(result["where"]), "", *tables[part]([Row(**row) for row in result["rows"]])]

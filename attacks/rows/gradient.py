@@ -96,7 +96,7 @@ ROWS: dict[str, Entry] = {
     "cw-l2": Entry(
         attack="blrobust.attacks.elastic:CarliniWagner",
         strength=L2,
-        parameters={"binary_search_steps": 4, "steps": 40, "stepsize": 0.01, "initial_const": 0.1},
+        parameters={"binary_search_steps": 5, "steps": 32, "stepsize": 0.005, "initial_const": 0.05},
         paper={"binary_search_steps": 9, "steps": 10000, "stepsize": 0.01, "initial_const": 0.001},
         family="gradient",
         queries="160",
@@ -105,7 +105,13 @@ ROWS: dict[str, Entry] = {
     "ead": Entry(
         attack="blrobust.attacks.elastic:EAD",
         strength=L1,
-        parameters={"binary_search_steps": 4, "steps": 40, "initial_stepsize": 0.05, "initial_const": 0.1},
+        parameters={
+            "binary_search_steps": 4,
+            "steps": 40,
+            "initial_stepsize": 0.03,
+            "initial_const": 0.1,
+            "abort_early": False,  # Foolbox stops a batch as one
+        },
         paper={"binary_search_steps": 9, "steps": 10000, "initial_stepsize": 0.01, "initial_const": 0.001},
         family="gradient",
         queries="160",
