@@ -39,11 +39,11 @@ def clipping_aware_factors(
     lower, upper = bounds
     flat = noise.flatten(1)
     room = torch.where(noise >= 0, upper - images, images - lower).flatten(1)
-    clipped, order = (room / flat.abs().clamp(min=1e-20)).sort(dim=1)
-    squares = flat.gather(1, order).double().square_()
-    reach = clipped.double().square_()
-    moved = functional.pad((reach * squares).cumsum(dim=1)[:, :-1], (1, 0))  # by those before
-    others = squares.flip(1).cumsum(dim=1).flip(1)  # not the sum less those before: no cancellation
+    clipped, order = (room / flat.abs().clamp(min=1e-18)).sort(dim=1)
+    squares, reach = flat.gather(1, order).square_(), clipped.square()
+    moved = (reach * squares).cumsum(dim=1, dtype=torch.float64)
+    moved = functional.pad(moved[:, :-1], (1, 0))  # by those before
+    others = squares.flip(1).cumsum(dim=1, dtype=torch.float64).flip(1)  # a difference would cancel
     short = (moved + reach * others < epsilon**2).sum(dim=1, keepdim=True)
     place = short.clamp(max=flat.shape[1] - 1)
     missing = (epsilon**2 - moved.gather(1, place)).clamp(min=0)

@@ -274,17 +274,9 @@ PEERS: dict[str, dict[str, Callable[[int, float], Attack]]] = {
 
 def overhead_table(rows: list[Row]) -> list[str]:
     """In markdown."""
-    names = (
-        "attack",
-        "strength",
-        "images",
-        "images/s",
-        "of the calls",
-        "of full blocks",
-        "forwards",
-        "backwards",
-    )
-    lines = ["| " + " | ".join(names) + " | left |", "|---" * (len(names) + 1) + "|"]
+    shares = ["of the calls", "of full blocks"]
+    names = ["attack", "strength", "images", "images/s", *shares, "forwards", "backwards", "left"]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for row in rows:
         cells = [row.attack, f"{row.strength:.3g}", str(row.images), _shown(row.images_per_second, ".0f")]
         cells += [f"**{_shown(row.of_calls, '.2f')}**", _shown(row.of_full, ".2f")]
