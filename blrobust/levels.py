@@ -43,6 +43,14 @@ def number(text: str) -> float:
     return float(top) / float(bottom) if bottom else float(text)
 
 
+def written(level: float, norm: str | None = None, *, digits: int = 6) -> str:
+    """A level as one writes it: 8/255 for the largest change of a number (``norm`` Linf), else a decimal."""
+    steps = round(level * 255)
+    if norm == "Linf" and 1 <= steps <= 64 and abs(level * 255 - steps) < 1e-6:
+        return f"{steps}/255"
+    return f"{level:,.{digits}g}"
+
+
 def _ends(parts: list[str], text: str) -> tuple[float, float]:
     low, high = _number(parts[0], text), _number(parts[1], text)
     if low >= high:

@@ -15,6 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from blrobust import levels
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -192,9 +194,9 @@ def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
     most = max(2, min(SHOWN, (width - REST) // STRENGTH))
     for kind in run.kinds:
         rows = models[models.kind == kind].to_dict("records")
-        levels = run.levels(kind)
-        at = [round(i * (len(levels) - 1) / (most - 1)) for i in range(most)]
-        shown = [levels[i] for i in at] if len(levels) > most else levels
+        grid, norm = run.levels(kind), _norm(run, kind)
+        at = [round(i * (len(grid) - 1) / (most - 1)) for i in range(most)]
+        shown = [grid[i] for i in at] if len(grid) > most else grid
         table = Table(
             title=Text(
                 f"{kind}, {run.config['space']} space: {data['name']}, n = {len(run.labels)}"
@@ -205,14 +207,15 @@ def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
         )
         table.add_column("model")
         for level in shown:
-            table.add_column("clean" if level == 0 else _strength(kind, level), justify="right", no_wrap=True)
+            name = "clean" if level == 0 else _strength(level, norm, digits=4)
+            table.add_column(name, justify="right", no_wrap=True)
         for header in ("median", "success", "queries", "flags"):
             table.add_column(header, justify="right" if header != "flags" else "left")
         for row in rows:
             table.add_row(
                 Text(row["model"]),
                 *(f"{row['accuracy'][level]:.1%}" for level in shown),
-                _text("{:.3g}", row["median"]),
+                _strength(row["median"], norm, digits=3),
                 _text("{:.1%}", row["success"]),
                 _text("{:.4g}", row["queries"]),
                 Text(", ".join(row["flags"]) or "-"),
@@ -224,15 +227,15 @@ def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
         click.echo(f"worst case of the {overall[0]['attacks']} attacks, each at its last strength: {said}")
 
 
-def _strength(kind: str, level: float) -> str:
-    """A strength as one writes it: 8/255 for the largest change of a number."""
+def _norm(run: "Run", kind: str) -> str | None:
+    """The norm of an attack's strengths, None where they are not in units of pixels."""
     from blrobust.attacks.table import ATTACKS
 
-    steps = round(level * 255)
-    entry = ATTACKS.get(kind)
-    if entry is not None and entry.norm == "Linf" and 1 <= steps <= 64 and abs(level * 255 - steps) < 1e-6:
-        return f"{steps}/255"
-    return f"{level:.4g}"
+    return ATTACKS[kind].norm if run.config["space"] == "pixel" and kind in ATTACKS else None
+
+
+def _strength(level: float, norm: str | None, *, digits: int) -> str:
+    return levels.written(level, norm, digits=digits) if math.isfinite(level) else _text("", level)
 
 
 def _clock(seconds: float) -> str:

@@ -1,12 +1,14 @@
 """What a report adds for attacks: success, smallest strengths, passes, flags, worst cases, the sign."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blrobust import results
+from blrobust.levels import written
 from blrobust.reports.axes import Axis
-from blrobust.reports.tables import NONE, Cell, Table, level_at, percent, points, span
+from blrobust.reports.tables import NBSP, NONE, Cell, Table, percent, points, span
 
 if TYPE_CHECKING:
     from blrobust.store import Run
@@ -22,7 +24,7 @@ def attacked(run: "Run", kind: str, axis: Axis) -> Table | None:
     table = Table(["model", f"median {axis.name}", "success", "passes an image", "survive 8 bits", "flags"])
     for row in attack_results.models(run, kind).to_dict("records"):
         cells = [
-            Cell(level_at(row["median"], run.levels(kind))),
+            Cell(_median(row["median"], axis, run.levels(kind)[-1])),
             Cell(percent(row["success"])),
             Cell(f"{row['queries']:,.4g}"),
             Cell(percent(rounded[row["model"]])),
@@ -30,6 +32,12 @@ def attacked(run: "Run", kind: str, axis: Axis) -> Table | None:
         ]
         table.rows.append((row["model"], cells))
     return table
+
+
+def _median(level: float, axis: Axis, last: float) -> str:
+    if math.isinf(level):
+        return f">{NBSP}{axis.write(last)}"
+    return NONE if math.isnan(level) else axis.write(level, digits=3)
 
 
 def worst(run: "Run") -> Table | None:
@@ -40,9 +48,10 @@ def worst(run: "Run") -> Table | None:
 
     frame = attack_results.worst_case(run)
     table = Table(["attacks", *run.models])
-    for (norm, level), rows in frame.groupby(["norm", "level"], sort=False, dropna=False):
+    for _, rows in frame.groupby(["norm", "level"], sort=False, dropna=False):
         first = rows.iloc[0]
-        what = "all, each at its last strength" if norm == "any" else f"{norm} at {level:.4g}"
+        norm, level = first["norm"], first["level"]
+        what = "all, each at its last strength" if norm == "any" else f"{norm} at {written(level, norm)}"
         by_model = {row["model"]: row for row in rows.to_dict("records")}
         cells = [
             Cell(percent(row["accuracy"]), span(row["ci_low"], row["ci_high"]))

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from blrobust import levels
+
 LEGACY_WIDTH = 5.1828  # of the published bounds, in normalised units
 SAME = "Every model sees the same perturbed images."
 
@@ -25,10 +27,15 @@ class Axis:
     other_label: str = ""
     other: Conversion | None = None
     back: Conversion | None = None
+    norm: str | None = None  # of an attack: the largest change of a number is written as 8/255
 
     def say(self, level: float) -> str:
         """Return a level as it reads in a sentence."""
-        return self.phrase.format(f"{level:,.4g}")
+        return self.phrase.format(self.write(level, digits=4))
+
+    def write(self, level: float, *, digits: int = 6) -> str:
+        """Return a level by itself."""
+        return levels.written(level, self.norm, digits=digits)
 
 
 def axis(kind: str, space: str, std: list[float]) -> Axis:
@@ -116,6 +123,7 @@ def _attack(kind: str, space: str) -> Axis:
         name="strength",
         phrase="strength {}",
         label=f"{entry.strength.axis} ({entry.norm}){units}",
+        norm=None if legacy else entry.norm,
     )
 
 

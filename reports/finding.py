@@ -123,9 +123,10 @@ def _where(holds: dict[float, bool], axis: Axis) -> str:
     starts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(places)) if b != a + 1), len(places)]
     groups = [(levels[places[a]], levels[places[b - 1]]) for a, b in pairwise(starts)]
     if len(groups) > MOST_GROUPS:
-        names = f"from {levels[places[0]]:g} on, with gaps"
+        names = f"from {axis.write(levels[places[0]])} on, with gaps"
     else:
-        names = ", ".join(f"{a:g}" if a == b else f"{a:g} to {b:g}" for a, b in groups)
+        ends = [(axis.write(a), axis.write(b)) for a, b in groups]
+        names = ", ".join(a if a == b else f"{a} to {b}" for a, b in ends)
     return f"{len(places)} of {len(levels)} levels ({axis.phrase.format(names)})"
 
 

@@ -169,7 +169,7 @@ def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve])
         name=name,
         facts=(
             f"{data['n']:,} images of {data['name']} ({data['split']} split), {len(levels)} levels from "
-            f"{on.say(levels[0])} to {levels[-1]:,g}, {draws} per image and level"
+            f"{on.say(levels[0])} to {on.write(levels[-1])}, {draws} per image and level"
             + (
                 f"; the inputs were found on {source['label']} and tried on every model (transfer)"
                 if source

@@ -88,7 +88,7 @@ def levels(run: "Run", axis: Axis, kind: str) -> Table:
             cells.append(
                 Cell(percent(row["accuracy"]), span(row["ci_low"], row["ci_high"])) if row else Cell(NONE)
             )
-        table.rows.append((f"{level:,g}", cells))
+        table.rows.append((axis.write(level), cells))
     return table
 
 
@@ -105,7 +105,7 @@ def tests(run: "Run", axis: Axis, kind: str) -> Table:
         cells = [_difference(rows.get((level, model))) for model in compared]
         if across:
             cells.append(Cell(across.get(level, NONE)))
-        table.rows.append((f"{level:,g}", cells))
+        table.rows.append((axis.write(level), cells))
     return table
 
 

@@ -433,7 +433,7 @@ def test_an_attack_that_fails_on_every_image_is_not_robustness(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("foolbox.attacks.L2DeepFoolAttack.run", lambda *_: [][0])
+    monkeypatch.setattr("blrobust.attacks.deepfool.L2DeepFool.run", lambda *_: [][0])
     several("--kind", "deepfool-l2", "--limit", "8", "--out", "run")
     told = capsys.readouterr().out
     with Run.open(tmp_path / "run") as run:

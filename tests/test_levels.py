@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blrobust.errors import UserError
-from blrobust.levels import parse
+from blrobust.levels import parse, written
 
 
 def test_a_range_has_21_levels_as_printed():
@@ -77,3 +77,20 @@ def test_any_text_gives_levels_or_a_user_error(text):
         return
     assert levels[0] == 0
     assert all(0 <= level < math.inf for level in levels)
+
+
+@pytest.mark.parametrize(
+    ("level", "norm", "text"),
+    [
+        (8 / 255, "Linf", "8/255"),
+        (0.0313725490196, "Linf", "8/255"),
+        (8 / 255, "L2", "0.0313725"),
+        (8.01 / 255, "Linf", "0.0314118"),
+        (0.5, "Linf", "0.5"),
+        (1.0, "Linf", "1"),
+        (1000.0, "L0 (pixels)", "1,000"),
+        (0.3, None, "0.3"),
+    ],
+)
+def test_levels_are_written_as_they_are_asked_for(level: float, norm: str | None, text: str) -> None:
+    assert written(level, norm) == text
