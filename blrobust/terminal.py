@@ -148,10 +148,13 @@ class Meter:
 
 def print_table(table: Table) -> None:
     """Print a table on stdout, in full width where that is a file or a pipe."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDE)
-    console.print(table)
+    Console(highlight=False, width=width()).print(table)
+
+
+def width() -> int:
+    """The columns of the terminal, many where stdout is a file or a pipe."""
+    console = Console()
+    return console.width if console.is_terminal else WIDE
 
 
 def print_summary(run: "Run", summary: "DataFrame") -> None:
@@ -189,9 +192,7 @@ STRENGTH, REST = 10, 50  # columns of the terminal for a strength, and for all e
 def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
     """Print a table per kind of attack on stdout, and the worst cases over all of them."""
     data, source = run.provenance["dataset"], run.config.get("source")
-    console = Console()
-    width = console.width if console.is_terminal else WIDE
-    most = max(2, min(SHOWN, (width - REST) // STRENGTH))
+    most = max(2, min(SHOWN, (width() - REST) // STRENGTH))
     for kind in run.kinds:
         rows = models[models.kind == kind].to_dict("records")
         grid, norm = run.levels(kind), _norm(run, kind)

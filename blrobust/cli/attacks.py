@@ -6,6 +6,9 @@ import click
 
 from blrobust.errors import UserError
 
+ROOM = 100  # columns of a terminal that all columns of the table need
+NARROW = ["name", "norm", "default grid", "queries"]
+
 
 @click.command("attacks")
 @click.argument("patterns", nargs=-1)
@@ -29,14 +32,18 @@ def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     ]
     if not rows:
         raise UserError(f"no attack is called {', '.join(patterns)}; legal: {', '.join(ATTACKS)}")
-    columns = ("name", "parameters") if parameters else tuple(rows[0])
+    everything = [name for name in rows[0] if name != "parameters"]
+    narrow = terminal.width() < ROOM
+    columns = ["name", "parameters"] if parameters else NARROW if narrow else everything
     table = Table()
     for column in columns:
-        if parameters or column != "parameters":
-            table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
     for row in rows:
-        table.add_row(*(Text(row[name]) for name in columns if parameters or name != "parameters"))
+        table.add_row(*(Text(row[name]) for name in columns))
     terminal.print_table(table)
+    if narrow and not parameters:
+        left = ", ".join(name for name in everything if name not in NARROW)
+        click.echo(f"A terminal of {ROOM} columns also shows {left}.")
     if not patterns:
         for suite, members in SUITES.items():
             click.echo(f"suite:{suite}: {', '.join(members)}")
