@@ -13,13 +13,14 @@ from torch import Tensor
 from blrobust.attacks.problem import Problem
 
 T = TypeVar("T")
+LOSSES = ("logits", "crossentropy")
 
 
 class _DeepFool(deepfool.DeepFoolAttack, ABC):
     """Goes before a class of Foolbox that runs the model forwards for every class.
 
     And goes on with a batch until the last of its samples is fooled. Here a step is one forward pass and
-    as many backward passes as there are other classes, of the samples that are left.
+    as many backward passes as there are other classes, and a forward pass to see who is left.
     """
 
     def run(
@@ -27,7 +28,8 @@ class _DeepFool(deepfool.DeepFoolAttack, ABC):
     ) -> T:
         """Images (m, C, H, W) where they first fool the model, or after the last step.
 
-        Raises ``ValueError`` for a criterion other than ``Misclassification`` or images beyond the bounds.
+        Raises ``ValueError`` for a criterion other than ``Misclassification``, images beyond the bounds, an
+        unknown loss or fewer than two classes.
         """
         raise_if_kwargs(kwargs)
         problem = Problem.of(self, model, inputs, criterion, targeted=False)
@@ -35,6 +37,9 @@ class _DeepFool(deepfool.DeepFoolAttack, ABC):
         rows = torch.arange(len(found), device=found.device)
         logits = problem.logits(found)
         count = min(self.candidates or logits.shape[1], logits.shape[1])
+        if self.loss not in LOSSES or count < 2:
+            legal = f"legal: {', '.join(LOSSES)}, and 2 classes or more"
+            raise ValueError(f"DeepFool with the loss {self.loss!r} and {count} classes; {legal}")
         classes = logits.topk(count, dim=1).indices
         total = torch.zeros_like(found)
         for _ in range(self.steps):
@@ -55,8 +60,10 @@ class _DeepFool(deepfool.DeepFoolAttack, ABC):
             scores = logits if self.loss == "logits" else logits.log_softmax(dim=1)
             margins = scores.gather(1, classes[:, 1:]) - scores.gather(1, classes[:, :1])
             totals = margins.sum(dim=0).unbind()
-        slopes = [torch.autograd.grad(total, x, retain_graph=True)[0] for total in totals]
-        gradients = torch.stack(slopes, dim=1)  # (n, classes - 1, C, H, W)
+        gradients = x.new_empty(*margins.shape, *x.shape[1:])  # (n, classes - 1, C, H, W)
+        for place, total in enumerate(totals):
+            again = place < len(totals) - 1
+            gradients[:, place] = torch.autograd.grad(total, x, retain_graph=again)[0]
         distances: Tensor = self.get_distances(astensor(margins.detach()), astensor(gradients)).raw
         shortest, nearest = distances.min(dim=1)
         direction = gradients[torch.arange(len(x), device=x.device), nearest]

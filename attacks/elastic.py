@@ -41,7 +41,7 @@ class CarliniWagner(L2CarliniWagnerAttack):
         x = best = problem.images
         lower, upper = model.bounds
         middle, half = (lower + upper) / 2, (upper - lower) / 2
-        start = ((x - middle) / half * INNER).atanh()
+        start = ((x - middle) / half * INNER).atanh().contiguous()
         origin = middle + half * start.tanh()
         shortest = torch.full_like(x[:, 0, 0, 0], math.inf)
         const = torch.full_like(shortest, self.initial_const)
@@ -59,7 +59,8 @@ class CarliniWagner(L2CarliniWagnerAttack):
                     logits: Tensor = problem.model(point)
                     excess = (self._excess(problem, logits) + self.confidence).clamp(min=0)
                     loss = const * excess + (point - origin).flatten(1).square().sum(dim=1)
-                    (change.grad,) = torch.autograd.grad(loss.sum(), change)
+                    (gradient,) = torch.autograd.grad(loss.sum(), change)
+                change.grad = gradient.contiguous()  # the fused step takes no other layout than its own
                 point, logits, loss = point.detach(), logits.detach(), loss.detach()
                 if self.abort_early and step % math.ceil(self.steps / 10) == 0:
                     moving, before = moving & (loss <= PROGRESS * before), loss

@@ -204,4 +204,4 @@ def _ask(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         weights = torch.zeros_like(scores).scatter_(1, own, -sign).scatter_(1, other, sign)
         (descent,) = torch.autograd.grad(logits, x, weights)
     excess = sign * (scores.gather(1, own) - scores.gather(1, other))[:, 0]
-    return excess, problem.fooled(scores, problem.classes), descent
+    return excess, problem.fooled(scores, problem.classes), descent.nan_to_num_(0, 0, 0)

@@ -89,23 +89,24 @@ class GeneticAttack(FixedEpsilonAttack):
             raise ValueError("the genetic attack needs a target: legal is TargetedMisclassification")
         places = range(len(images)) if samples is None else samples
         members, values = self.population, images[0].numel()
-        # A sample's own numbers, one for each of its values, and one that chooses parents.
+        # A sample's own numbers: the parents of each child, and for each value whose it is, whether it
+        # mutates, and by how much.
+        parents = 2 * (members - 1)
         own = self._numbers(
-            values + 1, seed=self.seed, draw=draw, samples=places, device=images.device
-        ).unsqueeze(1)
+            parents + 3 * values, seed=self.seed, draw=draw, samples=places, device=images.device
+        )
 
         def shared(count: int, generation: int) -> Tensor:
-            numbers = draws.common(
-                count * (values + 1),
+            return draws.common(
+                count,
                 stream=draws.GENETIC,
                 seed=self.seed,
                 draw=draw,
                 step=generation,
                 device=images.device,
             )
-            return numbers.view(count, values + 1)
 
-        start = draws.mixed(own[:, :, :values], shared(members, 0)[:, :values])
+        start = draws.mixed(own[:, None, -values:], shared(members * values, 0).view(members, values))
         pool = ((2 * start - 1) * epsilon).view(len(images), members, *images.shape[1:])
         rows = torch.arange(len(images), device=images.device)
         fitness, elite = self._judged(model, images, goal, pool)
@@ -118,7 +119,7 @@ class GeneticAttack(FixedEpsilonAttack):
                 if len(rows) == 0:
                     break
             old, fit, live = pool[rows], fitness[rows], evolving[rows]
-            numbers = shared(3 * (members - 1), generation)
+            numbers = shared(parents + 3 * (members - 1) * values, generation)
             young = self._children(old, fit, own[rows], numbers, plateaus[rows], epsilon)
             judged, best = self._judged(model, images[rows], goal[rows], young)
             # The fittest moves to the front; the children take the other places.
@@ -152,13 +153,13 @@ class GeneticAttack(FixedEpsilonAttack):
     ) -> Tensor:
         """The next generation without its elite (n, children, C, H, W).
 
-        From uniform numbers of the samples ``own`` (n, 1, C H W + 1) and ``shared`` (3 children, C H W + 1).
+        From uniform numbers of the samples ``own`` (n, 2 children + 3 C H W) and ``shared``
+        (2 children + 3 children C H W,).
         """
         children = self.population - 1
         shape = (len(pool), children, *pool.shape[2:])
         chances = (fitness / self.temperature).softmax(dim=1)
-        values = own[:, :, :-1]
-        drawn = draws.mixed(own[:, :, -1], shared[: 2 * children, -1])  # (n, 2 children)
+        drawn = draws.mixed(own[:, : 2 * children], shared[: 2 * children])
         parents = (drawn[:, :, None] >= chances.cumsum(dim=1)[:, None]).sum(dim=2)
         parents = parents.clamp(max=self.population - 1)  # a sum of chances may round to less than 1
         weight = chances.gather(1, parents)
@@ -166,7 +167,12 @@ class GeneticAttack(FixedEpsilonAttack):
         row = torch.arange(len(pool), device=pool.device)[:, None]
         mother, father = pool[row, parents[:, :children]], pool[row, parents[:, children:]]
         share = (first / (first + second)).view(-1, children, 1, 1, 1)
-        crossed, mutated, change = (draws.mixed(values, part).view(shape) for part in shared[:, :-1].chunk(3))
+        crossed, mutated, change = (
+            draws.mixed(each[:, None], part.view(children, -1)).view(shape)
+            for each, part in zip(
+                own[:, 2 * children :].chunk(3, dim=1), shared[2 * children :].chunk(3), strict=True
+            )
+        )
         child = torch.where(crossed < share, mother, father)
         fading = (0.9**plateaus).view(-1, 1, 1, 1, 1)
         rate = (0.5 * fading).clamp(min=self.probability)

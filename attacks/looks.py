@@ -3,7 +3,7 @@
 from torch import Tensor
 
 EVERY = 10  # steps
-FEW = 256  # samples that a GPU has done before the next step is launched
+FEW = 256  # a pass of fewer samples takes a GPU less time than launching the next one
 
 
 def due(step: int, rows: Tensor) -> bool:

@@ -7,11 +7,11 @@ from torch import Tensor
 def power_of_two(values: Tensor) -> Tensor:
     """The factor (m, 1, ...) that brings the largest magnitude of each sample into [1/2, 1).
 
-    Multiplying by it loses no bit. It is positive and finite whatever the values are, and at most 2^126,
-    which brings subnormal magnitudes not as far.
+    Multiplying by it loses no bit. It is positive and finite whatever the values are, from 2^-126 to
+    2^126: subnormal magnitudes, and those from 2^126 on, do not come as far.
     """
-    flat = values.detach().flatten(1)
-    largest: Tensor = torch.linalg.vector_norm(flat, torch.inf, dim=1, dtype=torch.float32)
+    flat = values.detach().float().flatten(1)
+    largest: Tensor = torch.linalg.vector_norm(flat, torch.inf, dim=1)
     # A float32 of exponent byte e lies in [2^(e - 127), 2^(e - 126)); the factor's byte is 126 - e + 127.
     exponent = largest.view(torch.int32) >> 23
     factor = ((253 - exponent).clamp_(min=1) << 23).view(torch.float32)

@@ -109,7 +109,7 @@ class WalkAttack(MinimizationAttack):
             parts[rows, part] = torch.where(kept[:, None], moved, now)
             loss[rows] = torch.where(kept, proposed_loss, least)
             onward = kept | (signs < 0)
-            sign[rows] = torch.where(onward, 1.0, -1.0)
+            sign[rows] = torch.where(onward, 1.0, -1.0).to(sign)
             place[rows] = places = places + onward
             found[rows] |= live & reached
             walking[rows] = live & ~reached & (places < count)

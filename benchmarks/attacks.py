@@ -4,8 +4,9 @@
 
 "of the calls": the time that the very calls of the network take, forwards and backwards in batches of the
 same sizes, without an attack, over the time of the guarded attack. "of full blocks": the same for as many
-passes in full blocks, which an attack that leaves fooled samples alone cannot have. Figures are those of
-any strength but the first, for which the clean images are asked about too. Other packages (`pip
+passes in full blocks, rounded up, which an attack that leaves fooled samples alone cannot have. Figures are
+those of any strength but the first, for which the clean images are asked about too, and of the first for
+attacks that take more than SLOW seconds. Other packages (`pip
 install pyautoattack adv-lib visdom`) run where they are installed, at the same number of steps, on the same
 images in the same blocks, and their inputs are checked in the same way. Writes attacks-DEVICE.json, where
 attacks that are not measured again stay; `--doc` fills the tables of a document.
@@ -170,12 +171,12 @@ def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
             runs[by] = partial(_theirs, attack, model, chosen, entry.norm, epsilon)
         left = [int(run()) for run in runs.values()]  # the warm-up too
         start = time.perf_counter()
-        runs["blrobust"]()
+        int(runs["blrobust"]())
         expected = time.perf_counter() - start
         timed = _in_turns(blocks[0][0].device, list(runs.values()), expected, COMPARED, slow=math.inf)
         count = sum(len(labels) for _, labels, _ in chosen)
         for by, right, seconds in zip(runs, left, timed, strict=True):
-            yield Row(kind, by, epsilon, count / seconds, right / (count + wrong))
+            yield Row(kind, by, epsilon, count / seconds, right / (count + wrong), images=count)
 
 
 def _in_turns(
@@ -275,13 +276,13 @@ PEERS: dict[str, dict[str, Callable[[int, float], Attack]]] = {
 def overhead_table(rows: list[Row]) -> list[str]:
     """In markdown."""
     shares = ["of the calls", "of full blocks"]
-    names = ["attack", "strength", "images", "images/s", *shares, "forwards", "backwards", "left"]
+    names = ["attack", "strength", "images", "images/s", *shares, "forwards", "backwards", "left", "note"]
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for row in rows:
         cells = [row.attack, f"{row.strength:.3g}", str(row.images), _shown(row.images_per_second, ".0f")]
         cells += [f"**{_shown(row.of_calls, '.2f')}**", _shown(row.of_full, ".2f")]
         cells += [_shown(row.forwards, ".1f"), _shown(row.backwards, ".1f"), _shown(row.accuracy, ".1%")]
-        lines.append("| " + " | ".join(cells) + f" | {row.note}" * bool(row.note) + " |")
+        lines.append("| " + " | ".join([*cells, row.note]) + " |")
     return lines
 
 

@@ -79,8 +79,9 @@ def common(count: int, *, stream: int, seed: int, draw: int, step: int, device: 
 def mixed(own: Tensor, shared: Tensor) -> Tensor:
     """Return the sum modulo 1 of what each sample has ``own`` and what all have ``shared``.
 
-    Uniform in [0, 1), and of two samples independent as their own numbers are: so an attack draws a
-    sample's numbers once and has new ones in each step, without waiting for the CPU to draw them.
+    Uniform in [0, 1), and new in every step, without waiting for the CPU to draw them. Two samples are
+    independent within a step, but keep their difference from step to step: what an attack uses together
+    in one step needs own numbers each.
     """
     return (own + shared).frac_()
 

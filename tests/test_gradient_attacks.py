@@ -42,6 +42,7 @@ from blrobust.attacks.vat import VAT, change
 from blrobust.space import PIXELS
 
 CPU = torch.device("cpu")
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 SHAPE = (2, 8, 8)
 CLASSES = 5
 
@@ -470,6 +471,22 @@ def test_fast_minimum_norm_goes_the_way_of_foolbox_where_that_is_right(ours: Any
     assert (lengths[0] <= lengths[1] * 1.001)[both[1]].all()
 
 
+@pytest.mark.parametrize("attack", [L0FMN(steps=50), L1FMN(steps=50), L2FMN(steps=50), LinfFMN(steps=50)])
+def test_one_number_without_a_gradient_does_not_stop_the_search(attack: Any) -> None:
+    class Cornered(Linear):
+        """The root's slope at 0 is infinite, times that of the square, which is 0: NaN."""
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            first = pixels.flatten(1)[:, :1]
+            return super().forward(pixels) + (first - first.detach()).square().sqrt()
+
+    model, x = Cornered(bias=5), images(20)
+    labels = model(x).argmax(1)
+    found = attack.run(target(model), x.clone(), Misclassification(labels))
+    assert found.isfinite().all()
+    assert fooled(model, found, labels).float().mean() >= 0.8
+
+
 def test_l0_finds_few_numbers() -> None:
     model, x = Linear(), images(6)
     labels = model(x).argmax(1)
@@ -535,6 +552,42 @@ def test_deepfool_leaves_alone_what_is_fooled() -> None:
     assert model.backwards == steps * (CLASSES - 1)
     assert model.forwards == 7 + 2 * steps  # at first, and in each step once for the slopes and once to look
     assert steps < 7 * 20
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_carlini_and_wagner_take_gradients_in_any_layout(device: str) -> None:
+    class Last(Linear):
+        def forward(self, pixels: Tensor) -> Tensor:
+            w, b = self.w.to(pixels), self.b.to(pixels)
+            seen = pixels.contiguous(memory_format=torch.channels_last)
+            return (seen.flatten(1) - 0.5) @ w.T + b
+
+    at = PyTorchModel(Last(), bounds=(0, 1), device=torch.device(device))
+    x = images(4).to(device)
+    labels = Last()(x).argmax(1)
+    for given in (x, x.contiguous(memory_format=torch.channels_last), x.mT.contiguous().mT):
+        found = CarliniWagner(binary_search_steps=4, steps=40).run(at, given, Misclassification(labels))
+        assert (Last()(found).argmax(1) != labels).all()
+
+
+def test_deepfool_refuses_what_foolbox_refuses() -> None:
+    x, labels = images(2), torch.zeros(2, dtype=torch.int64)
+    unknown: Any = "nonsense"
+    for attack in (L2DeepFool(loss=unknown), LinfDeepFool(candidates=1)):
+        with pytest.raises(ValueError, match="legal: logits, crossentropy, and 2 classes or more"):
+            attack.run(target(Linear()), x, Misclassification(labels))
+
+
+@pytest.mark.parametrize("attack", [APGD(steps=5, norm="l2"), NewtonFool(steps=5), VAT(), L2FMN(steps=9)])
+def test_float64_is_taken_as_it_is(attack: Any) -> None:
+    class Double(Linear):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return ((pixels.flatten(1) - 0.5)[:, None] * self.w.double()).sum(2)
+
+    x = images(3).double()
+    keys = {"epsilon": 0.1} if not isinstance(attack, NewtonFool | L2FMN) else {}
+    found = attack.run(target(Double()), x, Misclassification(Double()(x).argmax(1)), **keys)
+    assert found.dtype == torch.float64
 
 
 @pytest.mark.parametrize("attack", [CarliniWagner, EAD])

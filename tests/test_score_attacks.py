@@ -649,6 +649,22 @@ def test_mutation_fades_with_plateaus_down_to_its_least() -> None:
     assert rate(305) == pytest.approx(0.45, abs=0.03)
 
 
+def test_mutations_of_one_sample_say_nothing_of_another() -> None:
+    """Where two samples change the same value, they change it independently."""
+    images = torch.full((40, 3, 16, 16), 0.5)
+    model = Scored(stubborn, 1.0)
+    attack = GeneticAttack(generations=2, population=2, probability=0.5, size=0.4)
+    attack.run(target(model), images, TargetedMisclassification(torch.ones(40).long()), epsilon=0.2)
+    parents, children = (asked.view(40, -1, 768) for asked in model.asked)  # two, and one
+    differences = children - parents
+    mutated = (differences != 0).all(dim=1)
+    moves = differences.gather(1, differences.abs().argmin(dim=1, keepdim=True))[:, 0]  # from the nearer
+    both = mutated[0::2] & mutated[1::2]
+    assert both.sum() > 2000
+    pairs = torch.stack([moves[0::2][both], moves[1::2][both]])
+    assert abs(float(torch.corrcoef(pairs)[0, 1])) < 0.08
+
+
 def test_the_genetic_attack_needs_a_target() -> None:
     with pytest.raises(ValueError, match="needs a target"):
         GeneticAttack().run(target(Scored(stubborn, 1.0)), dim(1), torch.tensor([0]), epsilon=0.1)
