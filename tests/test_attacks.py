@@ -8,6 +8,7 @@ from foolbox.attacks.base import Attack
 from torch import Tensor, nn
 
 from blrobust import levels
+from blrobust.attacks.looks import FEW, due
 from blrobust.attacks.pixel import PixelAttack, PixelDistance, check_count
 from blrobust.attacks.table import ATTACKS
 from blrobust.errors import UserError
@@ -187,3 +188,10 @@ def test_the_default_grid_ends_where_small_images_do():
     entry = ATTACKS["pixel"]
     assert entry.feasible(levels.parse(entry.grid), (1, 28, 28)) == tuple(range(0, 751, 50))
     assert entry.feasible([0, 0.5, 3], (3, 2, 2)) == (0, 3)
+
+
+def test_a_look_is_due_where_it_costs_nothing_and_now_and_then_elsewhere() -> None:
+    many, few = (torch.empty(count, device="meta") for count in (FEW, FEW - 1))  # not on the CPU
+    assert [step for step in range(25) if due(step, many)] == [0, 10, 20]
+    assert all(due(step, few) for step in range(25))
+    assert all(due(step, torch.zeros(FEW)) for step in range(25))
