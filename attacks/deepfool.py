@@ -57,8 +57,8 @@ class _DeepFool(deepfool.DeepFoolAttack, ABC):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             logits: Tensor = problem.model(x)
-            scores = logits if self.loss == "logits" else logits.log_softmax(dim=1)
-            margins = scores.gather(1, classes[:, 1:]) - scores.gather(1, classes[:, :1])
+            # Of cross-entropies the difference is the same.
+            margins = logits.gather(1, classes[:, 1:]) - logits.gather(1, classes[:, :1])
             totals = margins.sum(dim=0).unbind()
         gradients = x.new_empty(*margins.shape, *x.shape[1:])  # (n, classes - 1, C, H, W)
         for place, total in enumerate(totals):

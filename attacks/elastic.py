@@ -45,6 +45,7 @@ class CarliniWagner(L2CarliniWagnerAttack):
         origin = middle + half * start.tanh()
         shortest = torch.full_like(x[:, 0, 0, 0], math.inf)
         const = torch.full_like(shortest, self.initial_const)
+        sign = -1 if problem.targeted else 1
         fails, works = torch.zeros_like(shortest), shortest  # the constants next to the smallest that works
         for search in range(self.binary_search_steps):
             if search == self.binary_search_steps - 1 and search >= ENOUGH - 1:
@@ -57,8 +58,8 @@ class CarliniWagner(L2CarliniWagnerAttack):
                 with torch.enable_grad():
                     point = middle + half * (start + change).tanh()
                     logits: Tensor = problem.model(point)
-                    excess = (self._excess(problem, logits) + self.confidence).clamp(min=0)
-                    loss = const * excess + (point - origin).flatten(1).square().sum(dim=1)
+                    excess = sign * margin(logits, problem.classes) + self.confidence
+                    loss = const * excess.clamp(min=0) + (point - origin).flatten(1).square().sum(dim=1)
                     (gradient,) = torch.autograd.grad(loss.sum(), change)
                 change.grad = gradient.contiguous()  # the fused step takes no other layout than its own
                 point, logits, loss = point.detach(), logits.detach(), loss.detach()
@@ -66,7 +67,7 @@ class CarliniWagner(L2CarliniWagnerAttack):
                     moving, before = moving & (loss <= PROGRESS * before), loss
                     if not moving.any():
                         break
-                fooled = moving & self._surely(problem, logits)
+                fooled = moving & problem.fooled(logits, problem.classes) & ~(excess.detach() > 0)
                 found |= fooled
                 length = torch.linalg.vector_norm((point - x).flatten(1), dim=1)
                 nearer = fooled & (length < shortest)
@@ -76,15 +77,6 @@ class CarliniWagner(L2CarliniWagnerAttack):
             works, fails = torch.where(found, const, works), torch.where(found, fails, const)
             const = torch.where(works.isinf(), 10 * const, (fails + works) / 2)
         return best  # type: ignore[return-value]
-
-    def _excess(self, problem: Problem, logits: Tensor) -> Tensor:
-        """How far from fooled (m,), in logits."""
-        return margin(logits, problem.classes) * (-1 if problem.targeted else 1)
-
-    def _surely(self, problem: Problem, logits: Tensor) -> Tensor:
-        """Bool (m,): is the model fooled by ``confidence`` at least?"""
-        sure = problem.fooled(logits, problem.classes)
-        return sure if self.confidence == 0 else sure & (self._excess(problem, logits) <= -self.confidence)
 
 
 class EAD(EADAttack):

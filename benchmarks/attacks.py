@@ -37,7 +37,6 @@ from blrobust.perturbation import block_size, predict
 
 EPSILON = 1 / 255  # of the comparison: at 8/255 nothing is left of a network that was not trained for it
 ROUNDS = 3  # of which the median counts; no further one after SLOW seconds
-COMPARED = 3  # rounds beside other packages, however slow
 SLOW, SHORT = 4.0, 0.3
 Block = tuple[Tensor, Tensor, range]
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -173,23 +172,19 @@ def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
         start = time.perf_counter()
         int(runs["blrobust"]())
         expected = time.perf_counter() - start
-        timed = _in_turns(blocks[0][0].device, list(runs.values()), expected, COMPARED, slow=math.inf)
+        timed = _in_turns(blocks[0][0].device, list(runs.values()), expected, slow=math.inf)
         count = sum(len(labels) for _, labels, _ in chosen)
         for by, right, seconds in zip(runs, left, timed, strict=True):
             yield Row(kind, by, epsilon, count / seconds, right / (count + wrong), images=count)
 
 
 def _in_turns(
-    device: torch.device,
-    runs: list[Callable[[], Any]],
-    expected: float,
-    rounds: int = ROUNDS,
-    slow: float = SLOW,
+    device: torch.device, runs: list[Callable[[], Any]], expected: float, slow: float = SLOW
 ) -> list[float]:
     """Median seconds of each, measured in turns, short ones several times without a wait between."""
     times = max(1, round(SHORT / expected))
     found: list[list[float]] = []
-    while len(found) < rounds and sum(map(sum, found)) * times < slow:
+    while len(found) < ROUNDS and sum(map(sum, found)) * times < slow:
         found.append([_seconds(device, run, times) for run in runs])
     return [statistics.median(seconds) for seconds in zip(*found, strict=True)]
 
@@ -340,12 +335,11 @@ def main() -> None:
         work["peers"] = compare(model, blocks, options.steps)
     with full_precision():
         for part, rows in work.items():
-            old = results.get(part, {"rows": []})["rows"] if part == "overhead" else []
-            kept = {row["attack"]: row for row in old}
-            for number, row in enumerate(rows):
+            facts = where | (compared if part == "peers" else {})
+            kept = {(row["attack"], row["by"]): row for row in results.get(part, {"rows": []})["rows"]}
+            for row in rows:
                 print(tables[part]([row])[-1], flush=True)
-                kept[row.attack if part == "overhead" else str(number)] = asdict(row)
-                facts = where | (compared if part == "peers" else {})
+                kept[row.attack, row.by] = asdict(row)
                 results[part] = {"where": facts, "rows": list(kept.values())}
                 path.write_text(json.dumps(results, indent=1) + "\n")
     for part, result in results.items() if options.doc else ():

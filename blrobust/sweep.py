@@ -23,7 +23,7 @@ from blrobust.provenance import digest, new_record, now
 from blrobust.store import ADVERSARIALS, REPORT, Cell, Run
 from blrobust.zoo import Model
 
-IN_FLIGHT = 4  # blocks on a GPU, where each look at the answers waits for it; half as many elsewhere
+IN_FLIGHT = 2  # blocks; twice as many on a GPU, where each look at the answers waits for it
 RUNS = Path("runs")
 
 
@@ -65,7 +65,7 @@ def execute(
     from blrobust import results
 
     block = block_size(dataset.images.shape[1:], device)
-    batch_size = batch_size or block * IN_FLIGHT // (1 if device.type == "cuda" else 2)
+    batch_size = batch_size or block * IN_FLIGHT * (2 if device.type == "cuda" else 1)
     config = {
         "version": __version__,
         "command": command,

@@ -1,6 +1,5 @@
 """What a report adds for attacks: success, smallest strengths, passes, flags, worst cases, the sign."""
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from blrobust import results
 from blrobust.levels import written
 from blrobust.reports.axes import Axis
-from blrobust.reports.tables import NBSP, NONE, Cell, Table, percent, points, span
+from blrobust.reports.tables import NONE, Cell, Table, level_at, percent, points, span
 
 if TYPE_CHECKING:
     from blrobust.store import Run
@@ -24,7 +23,7 @@ def attacked(run: "Run", kind: str, axis: Axis) -> Table | None:
     table = Table(["model", f"median {axis.name}", "success", "passes an image", "survive 8 bits", "flags"])
     for row in attack_results.models(run, kind).to_dict("records"):
         cells = [
-            Cell(_median(row["median"], axis, run.levels(kind)[-1])),
+            Cell(level_at(row["median"], run.levels(kind), axis)),
             Cell(percent(row["success"])),
             Cell(f"{row['queries']:,.4g}"),
             Cell(percent(rounded[row["model"]])),
@@ -32,12 +31,6 @@ def attacked(run: "Run", kind: str, axis: Axis) -> Table | None:
         ]
         table.rows.append((row["model"], cells))
     return table
-
-
-def _median(level: float, axis: Axis, last: float) -> str:
-    if math.isinf(level):
-        return f">{NBSP}{axis.write(last)}"
-    return NONE if math.isnan(level) else axis.write(level, digits=3)
 
 
 def worst(run: "Run") -> Table | None:

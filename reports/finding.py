@@ -96,7 +96,7 @@ def _over_controls(
 
 def _alone(row: Row, axis: Axis, levels: list[float]) -> str:
     """What there is to say of a single model."""
-    half = axis.phrase.format(level_at(row["half_level"], levels))
+    half = axis.phrase.format(level_at(row["half_level"], levels, axis))
     end = "stays above 50 % on the whole grid" if isinf(row["half_level"]) else f"falls to 50 % at {half}"
     return (
         f"{row['model']} gets {percent(row['clean'])} ({span(row['clean_low'], row['clean_high'])}) of the "

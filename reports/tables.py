@@ -57,7 +57,7 @@ def summary(runs: "dict[str, Run]", axis: Axis, kind: str) -> Table:
     table = Table([*header, f"levels above {results.BASELINE}"] if against else header)
     for row in frame.to_dict("records"):
         grid = runs[row["run"]].levels(kind)
-        half = [level_at(row[f"half_level{end}"], grid) for end in ("", "_low", "_high")]
+        half = [level_at(row[f"half_level{end}"], grid, axis) for end in ("", "_low", "_high")]
         cells = [
             Cell(nominal(row["nominal_compression"])),
             Cell(percent(row["effective_compression"])),
@@ -179,13 +179,15 @@ def p_value(p: float) -> str:
     return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.2g}"
 
 
-def level_at(level: float, levels: list[float]) -> str:
+def level_at(level: float, levels: list[float], axis: Axis) -> str:
     """Return a crossing level to 1/1000 of the grid or so, ``> last`` where the grid ends before."""
     last = levels[-1]
     if math.isnan(level):
         return NONE
     if math.isinf(level):
-        return f">{NBSP}{last:g}"
+        return f">{NBSP}{axis.write(last)}"
+    if "/" in (fraction := axis.write(level)):
+        return fraction
     decimals = max(0, 3 - math.ceil(math.log10(last))) if last else 0
     return f"{level:.{decimals}f}"
 

@@ -42,7 +42,6 @@ from blrobust.attacks.vat import VAT, change
 from blrobust.space import PIXELS
 
 CPU = torch.device("cpu")
-GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 SHAPE = (2, 8, 8)
 CLASSES = 5
 
@@ -554,7 +553,6 @@ def test_deepfool_leaves_alone_what_is_fooled() -> None:
     assert steps < 7 * 20
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
 def test_carlini_and_wagner_take_gradients_in_any_layout(device: str) -> None:
     class Last(Linear):
         def forward(self, pixels: Tensor) -> Tensor:

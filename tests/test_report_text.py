@@ -162,10 +162,14 @@ def test_numbers_as_text():
     assert [tables.points(x) for x in (0.1234, -0.05, 0.0001, -0.0001)] == ["+12.3", "−5.0", "0.0", "0.0"]
     assert tables.p_value(0.0004) == "p\xa0<\xa00.001"
     assert tables.p_value(0.0312) == "p\xa0=\xa00.031"
-    assert tables.level_at(math.inf, [0.0, 2.0]) == ">\xa02"
-    assert tables.level_at(0.41486, [0.0, 2.0]) == "0.41"
-    assert tables.level_at(23.4, [0.0, 1000.0]) == "23"
-    assert tables.level_at(0.0, [0.0]) == "0"
+    sigma, linf = (axes.axis(kind, "pixel", STD) for kind in ("gaussian", "fgsm"))
+    assert tables.level_at(math.inf, [0.0, 2.0], sigma) == ">\xa02"
+    assert tables.level_at(math.inf, [0.0, 8 / 255], linf) == ">\xa08/255"
+    assert tables.level_at(0.41486, [0.0, 2.0], sigma) == "0.41"
+    assert tables.level_at(2 / 255, [0.0, 8 / 255], linf) == "2/255"
+    assert tables.level_at(0.00914, [0.0, 8 / 255], linf) == "0.0091"
+    assert tables.level_at(23.4, [0.0, 1000.0], sigma) == "23"
+    assert tables.level_at(0.0, [0.0], sigma) == "0"
 
 
 def test_the_summary_counts_levels_above_and_below(tmp_path):
