@@ -26,12 +26,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from blconv import band_limit, mask
+from blconv import band_limit
 from blconv.band import FftSize
 from blconv.convert import band_limited_layers
 from blconv.energy import coefficient_power
 from blconv.functional import convolve
 from blconv.layers import BandLimited
+from blconv.methods import mask
 from blrobust import datasets, zoo
 
 STEPS = 16  # sizes of the kept part in each layer, about

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from shapes import Cut, Layer
 from torch import Tensor
 
-from blconv import paper
 from blconv.band import AxisBand
-from blconv.choice import Method, choose
 from blconv.functional import band_limited_conv1d, band_limited_conv2d
+from blconv.methods import paper
+from blconv.methods.choice import Method, choose
 
 Function = Callable[[Tensor, Tensor, Layer, Cut], Tensor]
 NCHW, CHANNELS_LAST = torch.contiguous_format, torch.channels_last

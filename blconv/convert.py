@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from blconv.band import FftSize
-from blconv.block import BlockConv2d, keep_less
-from blconv.chains import rectified_norms
-from blconv.choice import Method
 from blconv.energy import EnergyBand, coefficient_power, spectral_power
+from blconv.fused.block import BlockConv2d, use_fused_norm_relu
+from blconv.fused.max_pool import use_fused_max_pool
+from blconv.fused.relu_followers import norms_followed_by_relu
 from blconv.layers import BandLimited, BandLimitedConv1d, BandLimitedConv2d
-from blconv.pool import keep_offsets
+from blconv.methods.choice import Method
 
 Convolution = nn.Conv1d | nn.Conv2d
 LayerFilter = Callable[[str, Convolution], bool]
@@ -57,7 +57,7 @@ def band_limit(
     left alone, because what they add would be lost; so are transposed and 3D convolutions. Paper
     section 4.
 
-    `fuse` makes training take less memory (`blconv.block`): the model's BatchNorm2d keep the
+    `fuse` makes training take less memory (`blconv.fused.block`): the model's BatchNorm2d keep the
     coefficients of a band-limited convolution's output in place of the output, its `nn.ReLU` keep one
     bit an element, and where a ReLU and nothing else follows a BatchNorm, the two are one step. Its
     `nn.MaxPool2d` keep one byte an output in place of their input. Same results, same state dict. A ReLU
@@ -79,8 +79,8 @@ def band_limit(
             assert isinstance(module, BandLimited)
             module.configure(compression, fft_size, method)
     if fuse:
-        keep_less(model, rectified_norms(model))
-        keep_offsets(model)
+        use_fused_norm_relu(model, norms_followed_by_relu(model))
+        use_fused_max_pool(model)
     return model
 
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blconv.band import AxisBand, Band, FftSize, check_compression, check_fft_size
-from blconv.choice import METHODS, Method, check_method, choose
 from blconv.geometry import Geometry
+from blconv.methods.choice import METHODS, Method, check_method, choose
 
 IntPair = int | tuple[int, ...]
 
@@ -46,7 +46,7 @@ def band_limited_conv2d(
             `torch.nn.functional.conv2d`.
         fft_size: points of the transform: "paper" (next power of two of the linear convolution),
             "compact" (the padded input), or an int of at least the padded input.
-        method: "auto", "lowpass", "spectral", "dense" or "paper" (`blconv.choice`); what the one
+        method: "auto", "lowpass", "spectral", "dense" or "paper" (`blconv.methods.choice`); what the one
             named cannot do falls to "lowpass", with the same result.
 
     Returns:

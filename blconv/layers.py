@@ -6,12 +6,12 @@ from typing import Any, Self, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blconv import mask
 from blconv.band import Band, FftSize, check_compression, check_fft_size
-from blconv.choice import Method, check_method
 from blconv.energy import EnergyBand, coefficient_power, spectral_power
 from blconv.functional import convolve, geometry_of
 from blconv.geometry import Geometry
+from blconv.methods import mask
+from blconv.methods.choice import Method, check_method
 
 NOT_CALIBRATED = "an EnergyBand needs a fixed band in evaluation: run blconv.calibrate"
 
@@ -179,7 +179,7 @@ class BandLimitedConv2d(BandLimited, nn.Conv2d):
 
     Arguments as for `torch.nn.Conv2d`, and, as keywords, `compression` (nominal share of the spectrum
     that is dropped, 0 <= c < 1, or an `EnergyBand`), `fft_size` ("paper", "compact" or an int) and
-    `method` (`blconv.choice`). Parameters and state dict are those of `nn.Conv2d`: the filters are
+    `method` (`blconv.methods.choice`). Parameters and state dict are those of `nn.Conv2d`: the filters are
     ordinary spatial weights.
 
     Shapes: (batch, in_channels, H, W) or (in_channels, H, W) -> as `nn.Conv2d`.

@@ -9,12 +9,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from blconv.choice import Choice, choose, multiply_adds
 from blconv.convert import band_limited_layers, evaluating
 from blconv.energy import EnergyBand
 from blconv.geometry import Geometry
 from blconv.layers import BandLimited
-from blconv.mask import MASKED
+from blconv.methods.choice import Choice, choose, multiply_adds
+from blconv.methods.mask import MASKED
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def filters_plane(*numbers: int) -> Tensor:
     return torch.stack([wave.real, wave.imag], 1).flatten(0, 1)
 
 
-def mixes(*numbers: int) -> Tensor:
+def filter_table(*numbers: int) -> Tensor:
     """How the taps of a filter make the real form of its spectrum, (Q, row taps x column taps, 2, 2).
 
     The numbers are those of `filters_plane`. Frequencies q are u for v = 0 and u >= 0, then both signs of
@@ -118,7 +118,7 @@ def mixes(*numbers: int) -> Tensor:
     return torch.stack([real, imaginary, -imaginary, real], -1).view(*real.shape, 2, 2)
 
 
-def pixel_mixes(*numbers: int) -> Tensor:
+def pixel_filter_table(*numbers: int) -> Tensor:
     """How the taps make the matrix of the dense form, (1, taps, input pixels, output pixels).
 
     Numbers: those of `low_pass_taps` for the rows, then for the columns.
@@ -157,8 +157,8 @@ BUILDERS: dict[str, Callable[..., Tensor]] = {
     "synthesis_complex": synthesis_complex,
     "filters": filters,
     "filters_plane": filters_plane,
-    "mixes": mixes,
-    "pixel_mixes": pixel_mixes,
+    "filter_table": filter_table,
+    "pixel_filter_table": pixel_filter_table,
 }
 
 

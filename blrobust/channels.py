@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from blconv.band import AxisBand, Band
-from blconv.lowpass import low_pass
+from blconv.methods.lowpass import low_pass
 from blrobust.errors import UserError
 
 

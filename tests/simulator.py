@@ -29,8 +29,9 @@ def kernels_on_cpu():
 
     New memory is filled with NaN: an element that a kernel leaves out is seen. Returns what must be kept.
     """
-    from blconv import launches, spectral
+    from blconv.kernels import launches
     from blconv.kernels.limits import TYPES, fits
+    from blconv.methods import spectral
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from blconv import BandLimitedBlock, BandLimitedConv2d, EnergyBand, band_limit
-from blconv.block import BlockConv2d, BlockReLU
+from blconv.fused.block import BlockConv2d, BlockReLU
 from blrobust.models.resnet import resnet20
 
 BAND = {"compression": 0.75, "fft_size": "compact", "method": "spectral"}
@@ -100,7 +100,7 @@ def test_a_block_is_its_three_layers(options, norm, training):
     block = BandLimitedBlock(*copy.deepcopy(chain), **BAND).train(training)
     assert list(block.state_dict()) == list(chain.state_dict())
     plain = reference(chain)
-    assert "Normalise" in str(block(torch.randn(3, 4, 11, 7).double()).grad_fn)
+    assert "BatchNormFromCoefficients" in str(block(torch.randn(3, 4, 11, 7).double()).grad_fn)
     for _ in range(2):  # the second pass starts from the first one's running statistics
         x = torch.randn(3, 4, 11, 7, dtype=torch.float64)
         grad = torch.randn_like(plain(x))
@@ -205,7 +205,7 @@ def test_whole_networks(name, training):
 
 def test_the_own_network_joins_what_follows_each_other():
     model = band_limit(resnet20(), 0.75, fuse=True, **KEEP)
-    joined = [name for name, module in model.named_modules() if getattr(module, "rectify", False)]
+    joined = [name for name, module in model.named_modules() if getattr(module, "applies_relu", False)]
     assert joined == ["1", *(f"{i}.bn1" for i in range(3, 12))]
     assert sum(type(module) is BlockReLU for module in model.modules()) == 10
 
@@ -213,12 +213,12 @@ def test_the_own_network_joins_what_follows_each_other():
 def test_which_relus_are_joined_in_a_resnet():
     """Its blocks call one ReLU twice: after the first BatchNorm, and after the addition."""
     model = band_limit(resnet18(), 0.75, fuse=True, **KEEP)
-    assert model.bn1.rectify
+    assert model.bn1.applies_relu
     for block in (b for stage in (1, 2, 3, 4) for b in model.get_submodule(f"layer{stage}")):
-        assert (block.bn1.rectify, block.bn2.rectify) == (True, False)
+        assert (block.bn1.applies_relu, block.bn2.applies_relu) == (True, False)
         assert type(block.relu) is BlockReLU
         assert type(block.conv2) is BlockConv2d
-        assert block.downsample is None or not block.downsample[1].rectify
+        assert block.downsample is None or not block.downsample[1].applies_relu
 
 
 def test_a_resnet_keeps_less():
@@ -264,7 +264,7 @@ PATHS = {
 def test_whatever_path_the_data_take(name, training):
     plain = copy.deepcopy(PATHS[name]).train(training)
     fused = band_limit(copy.deepcopy(plain), 0.75, fuse=True, **KEEP)
-    assert fused.norm.rectify == name.endswith("between")
+    assert fused.norm.applies_relu == name.endswith("between")
     plain = reference(plain)
     x, grad = torch.randn(3, 4, 11, 7).double(), torch.randn(3, 6, 11, 7).double()
     assert_same(run(fused, x, grad), run(plain, x, grad))
@@ -275,7 +275,7 @@ def test_a_relu_once_more_after_a_change_in_place():
     plain = reference(path)
     path.after = lambda self, y: self.relu(self.relu(y).sub_(0.3))  # which torch's own ReLU refuses
     fused = band_limit(path, 0.75, fuse=True, **KEEP)
-    assert fused.norm.rectify
+    assert fused.norm.applies_relu
     x, grad = torch.randn(3, 4, 11, 7).double(), torch.randn(3, 6, 11, 7).double()
     assert_same(run(fused, x, grad), run(plain, x, grad))
 
@@ -285,7 +285,7 @@ def test_a_model_that_cannot_be_traced_is_right_all_the_same():
     plain = reference(path)
     with pytest.warns(UserWarning, match="cannot be traced"):
         fused = band_limit(path, 0.75, fuse=True, **KEEP)
-    assert not fused.norm.rectify
+    assert not fused.norm.applies_relu
     x, grad = torch.randn(3, 4, 11, 7).double(), torch.randn(3, 6, 11, 7).double()
     assert_same(run(fused, x, grad), run(plain, x, grad))
 
@@ -375,7 +375,7 @@ def test_energy_bands_of_each_batch():
     plain = band_limit(copy.deepcopy(chain), EnergyBand(0.2), fft_size="compact", method="lowpass")
     block = BandLimitedBlock(*chain, compression=EnergyBand(0.2), **KEEP)
     x, grad = torch.randn(3, 4, 11, 7).double(), torch.randn(3, 6, 11, 7).double()
-    assert "Normalise" in str(block(x).grad_fn)
+    assert "BatchNormFromCoefficients" in str(block(x).grad_fn)
     block.load_state_dict(plain.state_dict())
     assert_same(run(block, x, grad), run(plain, x, grad))
 
@@ -417,7 +417,7 @@ def test_a_copy_is_independent_and_pickles():
     assert torch.equal(twin(x), model(x))
     twin[1].weight.data.zero_()
     assert model[1].weight.abs().sum() > 0
-    assert twin[1].rectify
+    assert twin[1].applies_relu
 
 
 def test_sequences_of_shared_layers():
@@ -428,6 +428,6 @@ def test_sequences_of_shared_layers():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fused = band_limit(model, 0.75, fuse=True, **KEEP)
-    assert not fused[1].rectify  # nothing follows its second call
+    assert not fused[1].applies_relu  # nothing follows its second call
     x, grad = torch.randn(3, 6, 11, 7).double(), torch.randn(3, 6, 11, 7).double()
     assert_same(run(fused, x, grad), run(plain, x, grad))

@@ -10,10 +10,10 @@ from simulator import simulate
 
 pytest.importorskip("numba_cuda")
 
-from blconv.kernels.fragments import AxisWaves
-from blconv.kernels.half_fragments import from_pixels, scale_of
-from blconv.kernels.half_planes import Halves
-from blconv.kernels.halves import analysis, analysis_tables, synthesis, synthesis_tables
+from blconv.kernels.transforms.fragments import AxisWaves
+from blconv.kernels.transforms.half import analysis, analysis_tables, synthesis, synthesis_tables
+from blconv.kernels.transforms.half_fragments import from_pixels, scale_of
+from blconv.kernels.transforms.half_planes import HalfPlanes
 
 # channels, (positions, start, step, size, kept) of rows and of columns, channels last, memory
 CASES = [
@@ -67,7 +67,7 @@ def check_values():
     for case in CASES:
         channels, rows, columns, channels_last, memory = case
         axes = AxisWaves(*rows), AxisWaves(*columns)
-        planes = Halves(channels, rows[0], columns[0], rows[4], columns[4], channels_last, memory)
+        planes = HalfPlanes(channels, rows[0], columns[0], rows[4], columns[4], channels_last, memory)
         dtype = getattr(torch, memory)
         x = torch.randn(IMAGES, channels, rows[0], columns[0]).relu().to(dtype)
         z = analysed(planes, axes, x)
@@ -85,7 +85,7 @@ def check_an_infinity_stays_in_its_plane():
     warnings.filterwarnings("ignore", "invalid value", RuntimeWarning)  # NumPy's, of inf * 0
     axes = AxisWaves(5, 1, 1, 7, 3), AxisWaves(6, 1, 1, 8, 3)
     for channels_last in (False, True):
-        planes = Halves(8, 5, 6, 3, 3, channels_last, "float16")
+        planes = HalfPlanes(8, 5, 6, 3, 3, channels_last, "float16")
         x = torch.randn(IMAGES, 8, 5, 6).half()
         z = analysed(planes, axes, x)
         x[0, 2, 4, 5] = z[3, 0, 0, 2] = math.inf
@@ -120,7 +120,7 @@ def test_the_mean_is_exact(size):
     [(64, 32, 12, "bfloat16", (9, 0)), (256, 8, 4, "float16", (8, 0)), (3, 7, 3, "bfloat16", (8, 0))],
 )
 def test_machine_code(channels, side, kept, memory, capability, channels_last, kernel):
-    planes = Halves(channels, side, side, kept, kept, channels_last, memory)
+    planes = HalfPlanes(channels, side, side, kept, kept, channels_last, memory)
     ptx = kernel(planes).ptx(capability)
     short = {"bfloat16": "bf16", "float16": "f16"}[memory]
     assert f"mma.sync.aligned.m16n8k16.row.col.f32.{short}.{short}.f32" in ptx

@@ -1,13 +1,14 @@
 """Machine code on disk: what is kept under which name, and what two writers leave."""
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
-from blconv.kernels import cache
-from blconv.kernels.kernel import Kernel
+from blconv.kernels.runtime import cache
+from blconv.kernels.runtime.kernel import Kernel
 
 
 @pytest.fixture
@@ -37,19 +38,31 @@ def test_nothing_is_kept_where_the_folder_is_empty_or_bad(tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_sources_and_the_compilers_are_in_the_name(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
-    codes = iter([b"1", b"2", b"3"])
-    found = []
-    for source in ("x = 1", "x = 2", "x = 2", "x = 1"):
-        (tmp_path / "kernel.py").write_text(source)
+def test_sources_in_every_folder_and_the_compilers_are_in_the_key(folder, tmp_path, monkeypatch):
+    """Changed in a copy of the whole tree: a file beside the cache, in another folder, on top, and a name."""
+    tree = tmp_path / "kernels"
+    shutil.copytree(Path(cache.__file__).parents[1], tree)
+    monkeypatch.setattr(cache, "__file__", str(tree / "runtime" / "cache.py"))
+
+    def code():
         cache._sources.cache_clear()
-        found.append(cache.kept("a", lambda: next(codes)))
+        return cache.kept("a", lambda: next(codes))
+
+    codes = iter([b"1", b"2", b"3", b"4", b"5", b"6"])
+    found = [code(), code()]
+    for name in ("runtime/kernel.py", "transforms/analysis.py", "hadamard.py"):
+        path = tree / name
+        before = path.read_bytes()
+        path.write_bytes(before + b"\n")
+        found.append(code())
+        path.write_bytes(before)
+    found.append(code())
+    (tree / "hadamard.py").rename(tree / "low_pass" / "hadamard.py")
+    found.append(code())
     monkeypatch.setattr(cache, "version", lambda name: "another")
+    found.append(code())
     cache._sources.cache_clear()
-    found.append(cache.kept("a", lambda: next(codes)))
-    cache._sources.cache_clear()
-    assert found == [b"1", b"2", b"2", b"1", b"3"]
+    assert found == [b"1", b"1", b"2", b"3", b"4", b"1", b"5", b"6"]
 
 
 def test_kernels_of_the_same_name_and_constants_in_two_files_are_two(folder, monkeypatch):

@@ -9,12 +9,13 @@ import pytest
 import torch
 from simulator import kernels_on_cpu, simulate
 
-from blconv.kernels import filters, simulated, warp
-from blconv.kernels.filters import Filters, fold, pack
-from blconv.kernels.fragments import rounded
-from blconv.kernels.kernel import Kernel
-from blconv.kernels.planes import Singles
-from blconv.kernels.transforms import analysis, synthesis
+from blconv.kernels.filters import kernel
+from blconv.kernels.filters.kernel import Filters, fold, pack
+from blconv.kernels.primitives import simulated, warp
+from blconv.kernels.runtime.kernel import Kernel
+from blconv.kernels.transforms.fragments import rounded
+from blconv.kernels.transforms.planes import Float32Planes
+from blconv.kernels.transforms.single import analysis, synthesis
 
 OPT_IN_SHARED_BYTES = 163 * 1024  # of a block, in compute capability 8.0
 HALVES = {1: ("", "16"), 2: ("", "32"), 4: (".v2", "32")}  # how 1, 2 and 4 numbers of 16 bits are accessed
@@ -80,7 +81,7 @@ def setting(accuracy):
 
 def check_transforms():
     """Both transforms against full DFTs, over layouts, types and odd sizes."""
-    from blconv import ops
+    from blconv.kernels import operators
 
     library = kernels_on_cpu()
     for n, (channels, rows, columns) in enumerate(MAPS):
@@ -90,11 +91,11 @@ def check_transforms():
             dtype, layout = getattr(torch, memory), (torch.contiguous_format, torch.channels_last)[last]
             setting(accuracy)
             x = torch.randn(2, channels, rows[0], columns[0]).to(dtype)
-            z = ops.analyse(x.contiguous(memory_format=layout), [*rows, *columns])
+            z = operators.analyse(x.contiguous(memory_format=layout), [*rows, *columns])
             wanted = transform(x, rows, columns)
             near(z.view(wanted.shape), wanted, TOLERANCES[accuracy], ("analysis", *case))
             z = torch.randn(wanted.shape).to(dtype)
-            y = ops.synthesise(z.flatten(2), [*rows, *columns], channels, last)
+            y = operators.synthesise(z.flatten(2), [*rows, *columns], channels, last)
             assert y.is_contiguous(memory_format=layout), case
             near(y, inverse(z, rows, columns), TOLERANCES[accuracy], ("synthesis", *case))
     del library
@@ -128,10 +129,10 @@ def spectra(weight, dilation, rows, columns):
 
 def check_filters():
     """Packing against full DFTs, folding against their gradient; several frequencies a block, too."""
-    from blconv import launches, ops
+    from blconv.kernels import launches, operators
 
     library = kernels_on_cpu()
-    filters.BLOCKS = 4
+    kernel.BLOCKS = 4
     for n, (shape, layout, dilation, rows, columns) in enumerate(WEIGHTS):
         memory, accuracy = MEMORIES[n % len(MEMORIES)]
         case = (shape, layout, dilation, rows, columns, accuracy)
@@ -142,13 +143,13 @@ def check_filters():
         exact = weight.detach().double().requires_grad_()
         wanted = spectra(exact, dilation, rows, columns)
         weight.requires_grad_()
-        v = ops.pack(weight, "mixes", numbers)
+        v = operators.pack(weight, "filter_table", numbers)
         near(v, wanted, TOLERANCES[accuracy], ("pack", *case))
         cotangent = torch.randn(v.shape).to(v.dtype)
         (found,) = torch.autograd.grad(v, weight, cotangent)
         (gradient,) = torch.autograd.grad(wanted, exact, cotangent.double())
         near(found, gradient, TOLERANCES[accuracy], ("fold", *case))
-        turned = launches.pack(weight.detach(), "mixes", numbers, transposed=True)
+        turned = launches.pack(weight.detach(), "filter_table", numbers, transposed=True)
         assert torch.equal(turned.mT, v), case
     del library
 
@@ -160,18 +161,18 @@ def test_in_the_simulator(call):
 
 # Of every kind: with vectors of 1, 2 and 4, blocks of 8, 16 and 32 channels, the oldest GPU and the newest.
 KERNELS = {
-    "analysis nhwc split": ((8, 0), lambda: analysis(Singles(16, 9, 9, 3, 4, True, "split"))),
-    "analysis nhwc": ((9, 0), lambda: analysis(Singles(64, 16, 16, 7, 7, True, "tf32"))),
-    "analysis nchw split": ((9, 0), lambda: analysis(Singles(8, 16, 16, 4, 4, False, "split"))),
-    "analysis nchw": ((8, 0), lambda: analysis(Singles(64, 7, 10, 3, 3, False, "tf32"))),
-    "analysis nhwc of 3": ((8, 0), lambda: analysis(Singles(3, 5, 5, 2, 2, True, "tf32"))),
-    "analysis nchw of 3": ((9, 0), lambda: analysis(Singles(3, 5, 5, 1, 1, False, "tf32"))),
-    "synthesis nhwc split": ((9, 0), lambda: synthesis(Singles(16, 9, 9, 3, 4, True, "split"))),
-    "synthesis nhwc": ((8, 0), lambda: synthesis(Singles(64, 16, 16, 7, 7, True, "tf32"))),
-    "synthesis nchw split": ((8, 0), lambda: synthesis(Singles(8, 16, 16, 4, 4, False, "split"))),
-    "synthesis nchw": ((9, 0), lambda: synthesis(Singles(64, 7, 10, 3, 3, False, "tf32"))),
-    "synthesis nhwc of 3": ((9, 0), lambda: synthesis(Singles(3, 5, 5, 1, 1, True, "tf32"))),
-    "synthesis nchw of 3": ((8, 0), lambda: synthesis(Singles(3, 5, 5, 2, 2, False, "tf32"))),
+    "analysis nhwc split": ((8, 0), lambda: analysis(Float32Planes(16, 9, 9, 3, 4, True, "split"))),
+    "analysis nhwc": ((9, 0), lambda: analysis(Float32Planes(64, 16, 16, 7, 7, True, "tf32"))),
+    "analysis nchw split": ((9, 0), lambda: analysis(Float32Planes(8, 16, 16, 4, 4, False, "split"))),
+    "analysis nchw": ((8, 0), lambda: analysis(Float32Planes(64, 7, 10, 3, 3, False, "tf32"))),
+    "analysis nhwc of 3": ((8, 0), lambda: analysis(Float32Planes(3, 5, 5, 2, 2, True, "tf32"))),
+    "analysis nchw of 3": ((9, 0), lambda: analysis(Float32Planes(3, 5, 5, 1, 1, False, "tf32"))),
+    "synthesis nhwc split": ((9, 0), lambda: synthesis(Float32Planes(16, 9, 9, 3, 4, True, "split"))),
+    "synthesis nhwc": ((8, 0), lambda: synthesis(Float32Planes(64, 16, 16, 7, 7, True, "tf32"))),
+    "synthesis nchw split": ((8, 0), lambda: synthesis(Float32Planes(8, 16, 16, 4, 4, False, "split"))),
+    "synthesis nchw": ((9, 0), lambda: synthesis(Float32Planes(64, 7, 10, 3, 3, False, "tf32"))),
+    "synthesis nhwc of 3": ((9, 0), lambda: synthesis(Float32Planes(3, 5, 5, 1, 1, True, "tf32"))),
+    "synthesis nchw of 3": ((8, 0), lambda: synthesis(Float32Planes(3, 5, 5, 2, 2, False, "tf32"))),
     "pack": ((9, 0), lambda: pack(Filters(64, 64, 9, 265, (2, 2), True, False, "float32", rounds=True))),
     "pack turned": (
         (8, 0),
@@ -208,7 +209,7 @@ def test_code(name, monkeypatch):
 @pytest.mark.parametrize("make", [analysis, synthesis])
 @pytest.mark.parametrize("last", [False, True], ids=["nchw", "nhwc"])
 def test_code_of_a_resnets_largest_tables(make, last, monkeypatch):
-    check_code(make(Singles(64, 32, 32, 12, 12, last, "split")), (9, 0), monkeypatch)
+    check_code(make(Float32Planes(64, 32, 32, 12, 12, last, "split")), (9, 0), monkeypatch)
 
 
 def test_assembly_of_vectors():

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from blconv.functional import geometry_of
 from blconv.kernels import limits
-from blconv.kernels.fragments import AxisWaves, from_pixels, to_pixels
-from blconv.kernels.planes import Singles
+from blconv.kernels.transforms.fragments import AxisWaves, from_pixels, to_pixels
+from blconv.kernels.transforms.planes import Float32Planes
 
 OPT_IN_SHARED_BYTES = 163 * 1024  # of a block, in compute capability 8.0
 
@@ -58,7 +58,7 @@ def test_what_fits_can_be_launched(size, compression, stride, channels):
     rows, columns = chosen.band.axes
     for height, width in (chosen.input, chosen.out):
         for last in (False, True):
-            planes = Singles(channels, height, width, rows.kept, columns.kept, last, "split")
+            planes = Float32Planes(channels, height, width, rows.kept, columns.kept, last, "split")
             assert planes.shared_bytes <= OPT_IN_SHARED_BYTES
             for length, axis, vector in ((height, rows, 1), (width, columns, planes.vector)):
                 waves = AxisWaves(length, 0, 1, axis.size, axis.kept)

@@ -6,7 +6,7 @@ import torch
 
 from blconv import tables
 from blconv.band import AxisBand, Band
-from blconv.lowpass import low_pass
+from blconv.methods.lowpass import low_pass
 
 AXES = [
     AxisBand(8, 0, 0, 8, 3),

@@ -7,12 +7,13 @@ import pytest
 import torch
 from simulator import simulate
 
-from blconv import launches, ops, tables
+from blconv import tables
 from blconv.band import AxisBand, Band
 from blconv.functional import band_limited_conv2d
+from blconv.kernels import launches, operators
 from blconv.kernels.limits import low_pass_fits
-from blconv.kernels.low_pass import low_pass
-from blconv.kernels.low_pass_maps import Maps, matrices
+from blconv.kernels.low_pass.kernel import low_pass
+from blconv.kernels.low_pass.sizes import Maps, matrices
 from blconv.layout import is_channels_last
 from blrobust.device import full_precision
 
@@ -79,11 +80,11 @@ def check_operator(device):
     for given in (plain, plain.to(memory_format=last)):
         checks = ("test_schema", "test_autograd_registration", "test_faketensor")
         arguments = (given.clone().requires_grad_(), axes, False)
-        torch.library.opcheck(ops.low_pass, arguments, test_utils=checks)
+        torch.library.opcheck(operators.low_pass, arguments, test_utils=checks)
     inputs = [odd, plain.to(memory_format=last), plain.mT.contiguous().mT, plain[:, :1], plain[:0]]
     for given in inputs:
         x = given.detach().requires_grad_()
-        y = ops.low_pass(x, axes, False)
+        y = operators.low_pass(x, axes, False)
         wanted = left @ x.detach().cpu().double() @ right.T
         torch.testing.assert_close(y.detach().cpu().double(), wanted, rtol=0, atol=1e-5)
         cotangent = torch.randn_like(y.mT).mT.requires_grad_()  # in a layout of its own
@@ -156,7 +157,9 @@ class TestOnCuda:
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_under_autocast_it_reads_and_writes_half_the_bytes(self, dtype, monkeypatch):
         seen = []
-        monkeypatch.setattr(ops, "low_pass", lambda x, *rest: seen.append(x.dtype) or x.new_zeros(2, 8, 8, 8))
+        monkeypatch.setattr(
+            operators, "low_pass", lambda x, *rest: seen.append(x.dtype) or x.new_zeros(2, 8, 8, 8)
+        )
         x, weight = torch.randn(2, 8, 6, 6, device="cuda"), torch.randn(8, 8, 3, 3, device="cuda")
         with torch.autocast("cuda", dtype=dtype):
             y = band_limited_conv2d(x, weight, padding=1, compression=0.5, method="lowpass")
@@ -168,4 +171,4 @@ class TestOnCuda:
         axes = [32, 1, 1, 128, 30] * 2
         for layout in (torch.contiguous_format, torch.channels_last):
             given = x.contiguous(memory_format=layout)
-            assert torch.equal(ops.low_pass(given, axes, False), ops.low_pass(given, axes, False))
+            assert torch.equal(operators.low_pass(given, axes, False), operators.low_pass(given, axes, False))

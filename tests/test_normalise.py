@@ -8,9 +8,10 @@ from simulator import simulate
 from stand_in import batch_norm
 from torch import nn
 
-from blconv import BandLimitedBlock, band_limit, block
-from blconv.kernels import normalise as kernels
-from blconv.signs import pack
+from blconv import BandLimitedBlock, band_limit
+from blconv.fused import block
+from blconv.fused.relu import pack
+from blconv.kernels.fused import batch_norm_backward as kernels
 from blrobust.device import full_precision
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]

@@ -8,9 +8,11 @@ import pytest
 import torch
 from simulator import OPERATORS, kernels_on_cpu, simulate
 
-from blconv import BandLimitedConv2d, launches, ops, spectral
+from blconv import BandLimitedConv2d
 from blconv.functional import band_limited_conv2d, geometry_of
+from blconv.kernels import launches, operators
 from blconv.layout import is_channels_last
+from blconv.methods import spectral
 from blrobust.device import full_precision
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -60,7 +62,7 @@ def check_derivatives():
     """Forward, backward and double backward pass of the whole layer against the float64 oracle."""
     library = kernels_on_cpu()
     used = []
-    for place in (launches, ops):
+    for place in (launches, operators):
         for name in ("contract", "pack", "analyse", "synthesise"):
             run = getattr(place, name)
             watched = partial(watch, used, (place, name), run)
@@ -80,7 +82,7 @@ def check_derivatives():
         geometry = geometry_of(shape[2:], weight_shape[2:], **options)
         for place, layer, steps in (
             (launches, eager, ("pack", "analyse", "synthesise")),
-            (ops, partial(by_operators, geometry), ("analyse", "contract", "synthesise")),
+            (operators, partial(by_operators, geometry), ("analyse", "contract", "synthesise")),
         ):
             found = derivatives(layer, x, weight, grad, factors)
             assert [name for where, name in used if where is place][:3] == list(steps)
@@ -103,9 +105,9 @@ def calls(layout, dtype):
     return {
         "analyse": [(x, AXES)],
         "synthesise": [(z, AXES, 3, last)],
-        "pack": [(w, "mixes", TAPS), (w, "mixes", MEAN)],
-        "fold": [(v, "mixes", TAPS, [4, 3, 3, 2], last)],
-        "contract": [(z, w, "mixes", TAPS), (torch.randn(1, 2, 3).to(dtype), w, "mixes", MEAN)],
+        "pack": [(w, "filter_table", TAPS), (w, "filter_table", MEAN)],
+        "fold": [(v, "filter_table", TAPS, [4, 3, 3, 2], last)],
+        "contract": [(z, w, "filter_table", TAPS), (torch.randn(1, 2, 3).to(dtype), w, "filter_table", MEAN)],
     }
 
 
@@ -118,10 +120,10 @@ def check_fakes():
         for dtype in (torch.float32, torch.bfloat16):
             for name, several in calls(layout, dtype).items():
                 for arguments in several:
-                    real = getattr(ops, name)(*arguments)
+                    real = getattr(operators, name)(*arguments)
                     with FakeTensorMode() as mode:
                         fakes = [mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments]
-                        fake = getattr(ops, name)(*fakes)
+                        fake = getattr(operators, name)(*fakes)
                     for found in ("shape", "dtype", "device"):
                         assert getattr(fake, found) == getattr(real, found), (name, layout, dtype, found)
                     assert fake.stride() == real.stride(), (name, layout, dtype)
@@ -138,7 +140,7 @@ def check_operators():
     for name, several in calls(torch.contiguous_format, torch.float32).items():
         for arguments in several:
             given = [a.requires_grad_() if isinstance(a, torch.Tensor) else a for a in arguments]
-            torch.library.opcheck(getattr(ops, name).default, tuple(given))
+            torch.library.opcheck(getattr(operators, name).default, tuple(given))
     del library
 
 
@@ -272,4 +274,4 @@ def test_torchs_own_checks_on_cuda():
     for name, several in calls(torch.channels_last, torch.float32).items():
         for arguments in several:
             given = [a.cuda().requires_grad_() if isinstance(a, torch.Tensor) else a for a in arguments]
-            torch.library.opcheck(getattr(ops, name).default, tuple(given))
+            torch.library.opcheck(getattr(operators, name).default, tuple(given))

@@ -8,10 +8,11 @@ import torch
 from simulator import simulate
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from blconv import BandLimitedConv1d, BandLimitedConv2d, paper, summary
+from blconv import BandLimitedConv1d, BandLimitedConv2d, summary
 from blconv.band import AxisBand
 from blconv.functional import band_limited_conv1d, band_limited_conv2d, geometry_of
 from blconv.kernels import hadamard
+from blconv.methods import paper
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

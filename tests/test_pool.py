@@ -9,8 +9,8 @@ from simulator import simulate
 from torch import nn
 
 from blconv import band_limit
-from blconv.kernels import pool as kernels
-from blconv.pool import BlockMaxPool2d, MaxPool, Windows, keep_offsets
+from blconv.fused.max_pool import BlockMaxPool2d, MaxPoolFromOffsets, Windows, use_fused_max_pool
+from blconv.kernels.fused import max_pool as kernels
 from blrobust.models.resnet import resnet18
 
 NUMBERS = [-torch.inf, -torch.inf, -1.5, -0.0, 0.0, 1.0, 1.0, 2.0, torch.inf, torch.nan]
@@ -58,7 +58,7 @@ def run(module, x, grad):
 def pools(options):
     plain = nn.MaxPool2d(**options)
     ours = copy.deepcopy(plain)
-    keep_offsets(ours)
+    use_fused_max_pool(ours)
     return ours, plain
 
 
@@ -68,7 +68,7 @@ def windows_of(shape, options):
     module = pools(options)[0]
     x = torch.zeros(shape, requires_grad=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MaxPool, "apply", lambda x, windows: seen.append(windows))
+        patch.setattr(MaxPoolFromOffsets, "apply", lambda x, windows: seen.append(windows))
         module(x)
     return seen[0]
 
@@ -82,7 +82,7 @@ def test_the_pool_is_torchs(shape, options, layout, dtype):
     grad = torch.randn_like(plain(x))
     for around in (grad, grad.mT.contiguous().mT):
         (y, to_x), (wanted, wanted_to_x) = run(ours, x, around), run(plain, x, around)
-        assert type(y.grad_fn).__name__ == "MaxPoolBackward"
+        assert type(y.grad_fn).__name__ == "MaxPoolFromOffsetsBackward"
         same(y.detach(), wanted.detach())
         same(to_x, wanted_to_x)
         assert y.stride() == wanted.stride()
@@ -245,7 +245,7 @@ MAPS = [
 @pytest.mark.parametrize("maps", MAPS, ids=str)
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 def test_the_kernels_compile(capability, maps):
-    for kernel in (kernels.maximum(maps), kernels.spreader(maps)):
+    for kernel in (kernels.forward_kernel(maps), kernels.backward_kernel(maps)):
         ptx = kernel.ptx(capability)
         body = ptx[ptx.index("{") :]
         assert ".local" not in ptx
@@ -256,7 +256,7 @@ def test_the_kernels_compile(capability, maps):
 
 def test_the_kernels_of_small_windows_read_before_they_decide():
     """No branch but the one around all: 9 cells are read, and 4 windows and their offsets."""
-    for kernel, loads in ((kernels.maximum(MAPS[0]), 9), (kernels.spreader(MAPS[0]), 8)):
+    for kernel, loads in ((kernels.forward_kernel(MAPS[0]), 9), (kernels.backward_kernel(MAPS[0]), 8)):
         ptx = kernel.ptx((9, 0))
         assert len(re.findall(r"\bld\.global", ptx)) == loads
         assert len(re.findall(r"\bbra\b", ptx)) == 1
@@ -274,16 +274,19 @@ def check_kernels(device, dtypes, cases):
                 maxima, indices = windows.maxima(given)
                 wanted = maxima.detach().to(dtype)
                 grad = torch.randn_like(wanted)
-                y, offsets = kernels.maxima(x.to(device), windows)
+                y, offsets = kernels.max_pool_forward(x.to(device), windows)
                 same(y.cpu(), wanted)
                 assert torch.equal(windows.indices(offsets.cpu()), indices)
                 out = torch.empty_like(x, device=device)
-                kernels.spread(grad.to(device), offsets, out, windows)
+                kernels.max_pool_backward(grad.to(device), offsets, out, windows)
                 (to_x,) = torch.autograd.grad(maxima, given, grad.float())
                 same(out.cpu(), to_x.to(dtype))
     odd = torch.randn(2 * 4 * 4 * 4 + 1, device=device)[1:].view(2, 4, 4, 4).movedim(-1, 1)
     assert odd.is_contiguous(memory_format=torch.channels_last)
-    same(kernels.maxima(odd, windows_of(odd.shape, {"kernel_size": 2}))[0].cpu(), F.max_pool2d(odd.cpu(), 2))
+    same(
+        kernels.max_pool_forward(odd, windows_of(odd.shape, {"kernel_size": 2}))[0].cpu(),
+        F.max_pool2d(odd.cpu(), 2),
+    )
     torch.use_deterministic_algorithms(False)
 
 

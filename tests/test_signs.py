@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from simulator import simulate
 
-from blconv.block import BlockReLU
-from blconv.kernels import signs as kernels
-from blconv.signs import Rectify, hold_back, pack, rectify, unpack
+from blconv.fused.block import BlockReLU
+from blconv.fused.relu import ReLUFromBits, pack, relu_backward, relu_forward, unpack
+from blconv.kernels.fused import relu as kernels
 
 SPECIAL = [-1.0, -0.0, 0.0, 1e-30, 2.0, torch.inf, -torch.inf, torch.nan, -torch.nan]
 SHAPES = [(1,), (2, 3, 2, 3), (0, 3), (8,), (17,), ()]
@@ -42,13 +42,13 @@ def test_the_relu_is_torchs(inplace):
     found, expected = (torch.autograd.grad(out, x, grad)[0] for out in (y, wanted))
     same(found, expected)
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x: Rectify.apply(x * 1, inplace), x)
+    assert torch.autograd.gradgradcheck(lambda x: ReLUFromBits.apply(x * 1, inplace), x)
 
 
 @pytest.mark.parametrize("dtype", kernels.WORDS)
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 def test_the_kernels_read_before_they_write_and_spill_nothing(capability, dtype):
-    for kernel, loads in ((kernels.rectifier(dtype), 8), (kernels.holder(dtype), 9)):
+    for kernel, loads in ((kernels.forward_kernel(dtype), 8), (kernels.backward_kernel(dtype), 9)):
         ptx = kernel.ptx(capability)
         body = ptx[ptx.index("{") :]
         assert ".local" not in ptx
@@ -65,11 +65,11 @@ def check_kernels(device):
             if len(shape) == 4:
                 x, grad = (t.contiguous(memory_format=torch.channels_last) for t in (x, grad))
             y = torch.empty_like(x)
-            bits = kernels.rectify(x, y)
+            bits = kernels.relu_forward(x, y)
             same(y, x.relu())
             assert torch.equal(bits, pack(y <= 0))
-            same(kernels.hold_back(grad, bits), torch.where(y <= 0, 0, grad))
-            assert torch.equal(kernels.rectify(x, x), bits)
+            same(kernels.relu_backward(grad, bits), torch.where(y <= 0, 0, grad))
+            assert torch.equal(kernels.relu_forward(x, x), bits)
             same(x, y)
 
 
@@ -87,6 +87,6 @@ def test_the_kernels_in_the_simulator():
 def test_the_kernels_on_cuda():
     check_kernels("cuda")
     x, grad = torch.randn(2, 3, 1000, 7, device="cuda"), torch.randn(2, 3, 1000, 7, device="cuda")
-    y, bits = rectify(x)
+    y, bits = relu_forward(x)
     same(y, x.relu())
-    same(hold_back(grad, bits, channels_last=False), torch.where(x > 0, grad, 0))
+    same(relu_backward(grad, bits, channels_last=False), torch.where(x > 0, grad, 0))

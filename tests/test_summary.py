@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from blconv import BandLimitedConv2d, band_limit, explain, summary
-from blconv.choice import choose, multiply_adds
 from blconv.functional import geometry_of
+from blconv.methods.choice import choose, multiply_adds
 
 
 def test_dense_arithmetic_of_two_by_two_maps():

@@ -17,7 +17,7 @@ import torch
 from numba import cuda, float32
 from torch import Tensor
 
-from blconv.kernels.kernel import Kernel
+from blconv.kernels.runtime.kernel import Kernel
 
 MOST_THREADS = 1024  # of a block
 SIGNATURE = ("float32*", "float32*", "float32*", *["int64"] * 7, "float32")

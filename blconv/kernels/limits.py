@@ -3,6 +3,7 @@
 import math
 from functools import lru_cache
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 
@@ -122,5 +123,6 @@ def _is_installed() -> bool:
         return False
     if not (found and torch.cuda.is_available()):
         return False
-    devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    # torch 2.14's stub for these properties lacks the shared memory that a block may ask for.
+    devices: list[Any] = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return all(d.major >= 8 and d.shared_memory_per_block_optin >= SHARED_BYTES for d in devices)

@@ -1,0 +1,86 @@
+"""Folding: the sums over all matrices, of which warps each take a share, and then over the warps."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import cuda, float32, uint32
+
+from blconv.kernels.filters.sizes import AHEAD, LANES, Filters
+from blconv.kernels.primitives.warp import device, loader, storer
+
+
+def folding(filters: Filters) -> Callable[..., None]:
+    """The kernel (V, w, mixes)."""
+    C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
+    INS, OUTS = filters.parts
+    WIDE, SHARES = filters.across, filters.shares
+    ACROSS, SHIFT = -(-O // LANES), WIDE.bit_length() - 1
+    W_O, W_C, W_TAP = filters.steps
+    ENTRIES, MATRIX, ROW = filters.entries, INS * C * OUTS * O, LANES + 1
+    SHARE = WIDE * TAPS * ROW
+    # With many taps the compiler leaves loops as they are, and what they index in slow local memory.
+    AT_ONCE = min(-(-Q // SHARES), max(1, AHEAD // ENTRIES)) if TAPS <= 9 else 1
+    HELD, STEP = AT_ONCE * ENTRIES, AT_ONCE * SHARES
+    gather = _gatherer(ENTRIES, filters.complex)
+    load, store = loader(filters.memory, 1), storer(filters.memory, 1)
+
+    def fold(V, w, mixes):
+        sums = cuda.shared.array(0, float32)
+        thread, block = uint32(cuda.threadIdx.x), uint32(cuda.blockIdx.x)
+        lane, c, share = thread & (LANES - 1), (thread // LANES) & (WIDE - 1), (thread // LANES) >> SHIFT
+        o0, c0 = LANES * (block % ACROSS), WIDE * (block // ACROSS)
+        here = min(c0 + c, C - 1) * (OUTS * O) + min(o0 + lane, O - 1)
+        taps = cuda.local.array(TAPS, float32)
+        values = cuda.local.array(HELD, float32)
+        for k in range(TAPS):
+            taps[k] = 0
+        for start in range(share, Q, STEP):
+            for n in range(AT_ONCE):
+                matrix = min(start + n * SHARES, Q - 1) * MATRIX + here
+                for i in range(INS):
+                    for j in range(OUTS):
+                        values[(n * INS + i) * OUTS + j] = load(V, matrix + i * (C * OUTS * O) + j * O)
+            for n in range(AT_ONCE):
+                q = start + n * SHARES
+                if q < Q:
+                    for k in range(TAPS):
+                        taps[k] += gather(values, n * ENTRIES, mixes, (q * TAPS + k) * ENTRIES)
+        for k in range(TAPS):
+            sums[share * SHARE + (c * TAPS + k) * ROW + lane] = taps[k]
+        cuda.syncthreads()
+        pair = c * LANES + lane
+        row, c = pair >> SHIFT, pair & (WIDE - 1)
+        if o0 + row < O and c0 + c < C:
+            for k in range(share, TAPS, SHARES):
+                total = float32(0)
+                for n in range(SHARES):
+                    total += sums[n * SHARE + (c * TAPS + k) * ROW + row]
+                store(w, (o0 + row) * W_O + (c0 + c) * W_C + k * W_TAP, total)
+
+    return fold
+
+
+def _gatherer(entries: int, of_complex: bool) -> Callable[..., Any]:
+    """A tap from a matrix's entries: the sum of mixes[at + e] values[n + e], of mixes in memory."""
+    fours = entries // 4
+    load, load_four = loader("float32", 1), loader("float32", 4)
+
+    def gather_complex(values, n, mixes, at):
+        re, im, _, _ = load_four(mixes, at)
+        return re * (values[n] + values[n + 3]) + im * (values[n + 1] - values[n + 2])
+
+    def gather_fours(values, n, mixes, at):
+        total = float32(0)
+        for m in range(fours):
+            a, b, c, d = load_four(mixes, at + 4 * m)
+            e = n + 4 * m
+            total += a * values[e] + b * values[e + 1] + c * values[e + 2] + d * values[e + 3]
+        return total
+
+    def gather_singly(values, n, mixes, at):
+        total = float32(0)
+        for e in range(entries):
+            total += load(mixes, at + e) * values[n + e]
+        return total
+
+    return device(gather_complex if of_complex else gather_singly if entries % 4 else gather_fours)

@@ -1,0 +1,304 @@
+"""BatchNorm's gradient, and that of the ReLU behind it, written over BatchNorm's input.
+
+With y the input, g the gradient of the output where ReLU's bit is not set and 0 elsewhere, and n the
+numbers of a channel:
+
+    sum_dy = sum g         sum_dy_xmu = sum g (y - mean)
+    to_beta = sum_dy       to_gamma = invstd sum_dy_xmu
+    a = gamma invstd       b = -a invstd^2 sum_dy_xmu / n       k = -a sum_dy / n
+    dx = a g + b (y - mean) + k
+
+`reducer` adds a part of a channel a block, `finisher` the parts, both in an order that the shape alone
+decides; `writer` turns y into dx. In float32, 8 bytes an element are read for the sums, and 8 read and
+4 written for dx: no third map beside the two is needed, which is the point.
+
+A thread reads 16 bytes at once: `vector` neighbours, of one channel where pixels are last, otherwise of
+as many channels. Byte j of the n bytes of bits has elements j, j + n, .., j + 7 n (`signs`), so
+neighbours' bits are neighbouring bytes, each read eight times: a 32nd of a float32 map, they stay in
+the second cache.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from numba import cuda, float32, int64
+from torch import Tensor
+
+from blconv.kernels.primitives.vectors import pointer, vector_reader, vector_writer
+from blconv.kernels.primitives.warp import device, loader
+from blconv.kernels.runtime.kernel import Kernel
+from blconv.layout import is_channels_last
+
+THREADS = 256
+BLOCKS = 2048  # of a sum, at most about: three times as many as run at once
+EACH = 4  # vectors of a thread before a sum is split further
+WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # the bits of a vector, a byte an element
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the kernels are made for: numbers in memory, and where each channel's lie.
+
+    Memory is vectors (runs, groups, steps): `steps` of one channel each, or one of `wide` channels.
+    """
+
+    memory: str
+    channels: int
+    pixels: int  # neighbours in memory that are of one channel
+    vector: int
+    held: bool
+
+    @staticmethod
+    def of(y: Tensor, grad: Tensor, bits: Tensor | None) -> "Maps":
+        """The maps of y (batch, C, H, W) and grad, both dense and laid out alike."""
+        last, vector = is_channels_last(y), 16 // y.element_size()
+        channels, pixels = y.shape[1], 1 if last else math.prod(y.shape[2:])
+        aligned = y.data_ptr() % 16 == 0 and grad.data_ptr() % 16 == 0
+        # Neighbours are of one channel or of whole vectors of channels, and have bits of one place.
+        if not aligned or (channels if last else pixels) % vector or y.numel() % (8 * vector):
+            vector = 1
+        return Maps(str(y.dtype).removeprefix("torch."), channels, pixels, vector, bits is not None)
+
+    @property
+    def wide(self) -> int:
+        """Channels of a vector."""
+        return self.vector if self.pixels == 1 else 1
+
+    @property
+    def groups(self) -> int:
+        """Vectors side by side whose channels differ."""
+        return self.channels // self.wide
+
+    @property
+    def steps(self) -> int:
+        """Vectors side by side of the same channel."""
+        return self.pixels * self.wide // self.vector
+
+    @property
+    def tile(self) -> int:
+        """Groups of a block of a sum: one where its steps are neighbours, otherwise as many as fit."""
+        return 1 if self.steps > 1 else -(-self.groups // -(-self.groups // THREADS))
+
+    @property
+    def tiles(self) -> int:
+        """Blocks for all groups."""
+        return -(-self.groups // self.tile)
+
+    @property
+    def lanes(self) -> int:
+        """Threads of a block that share a group."""
+        return THREADS // self.tile
+
+    def parts(self, length: int) -> int:
+        """In how many parts `length` vectors of a group are added."""
+        return max(1, min(BLOCKS // self.tiles, -(-length // (EACH * self.lanes))))
+
+
+def differentiate(
+    grad: Tensor, y: Tensor, bits: Tensor | None, gamma: Tensor | None, mean: Tensor, invstd: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Turn y, the BatchNorm's input, into its gradient; returns those of gamma and beta, float32 (C,).
+
+    grad, of the output, and y (batch, C, H, W) are not empty, dense, laid out alike and of one type of
+    `limits.TYPES`; `bits`, if any, are `relu_forward`'s; mean and invstd (C,) are the batch's.
+    """
+    maps = Maps.of(y, grad, bits)
+    vectors = y.numel() // maps.vector
+    length = vectors // maps.groups
+    parts = maps.parts(length)
+    count = -(-y.numel() // 8) // maps.vector
+    words = grad if bits is None else bits.view(WORDS[maps.vector])  # grad: something that nobody reads
+    mean, invstd = mean.float(), invstd.float()
+    scale = invstd if gamma is None else invstd * gamma
+    partial = torch.empty(parts, 2, maps.channels, device=y.device)
+    factors = torch.empty(4, maps.channels, device=y.device)
+    to_gamma, to_beta = torch.empty_like(mean), torch.empty_like(mean)
+    blocks = parts * maps.tiles
+    reducer(maps).launch(blocks, grad, y, words, mean, partial, count, length, parts)
+    finisher(maps.channels).launch(
+        maps.channels, partial, mean, invstd, scale, factors, to_gamma, to_beta, parts,
+        maps.channels / y.numel(),
+    )  # fmt: skip
+    writer(maps).launch(-(-vectors // THREADS), grad, y, words, factors, count, vectors)
+    torch.autograd.graph.increment_version(y)
+    return to_gamma, to_beta
+
+
+@lru_cache
+def reducer(maps: Maps) -> Kernel:
+    """The kernel of a part's sums (grad, y, words, mean, partial, count, length, parts).
+
+    `count` words stand for eight times as many vectors; `length` vectors are of one group.
+    """
+    GROUPS, STEPS, VECTOR, WIDE = maps.groups, maps.steps, maps.vector, maps.wide
+    TILE, TILES, LANES, CHANNELS = maps.tile, maps.tiles, maps.lanes, maps.channels
+    BOTH = 2 * WIDE
+    SUMS = THREADS * BOTH
+    read, read_held = vector_reader(maps.memory, VECTOR), _held_reader(maps)
+    read_channels, fold = _channels_reader(WIDE), _folder(BOTH, LANES, TILE)
+
+    def reduce(
+        grad: Any, y: Any, words: Any, mean: Any, partial: Any, count: int, length: int, parts: int
+    ) -> None:
+        shared = cuda.shared.array(SUMS, float32)
+        sums = cuda.local.array(BOTH, float32)
+        g = cuda.local.array(VECTOR, float32)
+        values = cuda.local.array(VECTOR, float32)
+        centre = cuda.local.array(WIDE, float32)
+        thread, part = cuda.threadIdx.x, cuda.blockIdx.x // TILES
+        lane, group = thread // TILE, cuda.blockIdx.x % TILES * TILE + thread % TILE
+        works = lane < LANES and group < GROUPS
+        for s in range(BOTH):
+            sums[s] = 0
+        if works:
+            read_channels(centre, mean, group * WIDE)
+            m = int64(part) * LANES + lane
+            while m < length:
+                at = (m // STEPS * GROUPS + group) * STEPS + m % STEPS
+                read_held(g, grad, words, at, count)
+                read(values, y, at)
+                for e in range(VECTOR):
+                    sums[e % WIDE] += g[e]
+                    sums[WIDE + e % WIDE] += g[e] * (values[e] - centre[e % WIDE])
+                m += parts * LANES
+        for s in range(BOTH):
+            shared[s * THREADS + thread] = sums[s]
+        fold(shared, thread, lane)
+        if works and lane == 0:
+            for s in range(WIDE):
+                partial[2 * part * CHANNELS + group * WIDE + s] = shared[s * THREADS + thread]
+                partial[(2 * part + 1) * CHANNELS + group * WIDE + s] = shared[(WIDE + s) * THREADS + thread]
+
+    numbers = pointer(maps.memory)
+    signature = (numbers, numbers, _words(maps), "float32*", "float32*", "int64", "int64", "int64")
+    return Kernel(reduce, signature, THREADS, constants=(maps, THREADS))
+
+
+@lru_cache
+def finisher(channels: int) -> Kernel:
+    """The kernel that adds the parts, a block a channel, and writes (mean, a, b, k) and both gradients.
+
+    Its last argument is 1 / n.
+    """
+    SUMS = 2 * THREADS
+    fold = _folder(2, THREADS, 1)
+
+    def finish(
+        partial: Any, mean: Any, invstd: Any, scale: Any, factors: Any, to_gamma: Any, to_beta: Any,
+        parts: int, share: float,
+    ) -> None:  # fmt: skip
+        shared = cuda.shared.array(SUMS, float32)
+        thread, channel = cuda.threadIdx.x, cuda.blockIdx.x
+        total, product = float32(0), float32(0)
+        part = int64(thread)
+        while part < parts:
+            total += partial[2 * part * channels + channel]
+            product += partial[(2 * part + 1) * channels + channel]
+            part += THREADS
+        shared[thread] = total
+        shared[THREADS + thread] = product
+        fold(shared, thread, thread)
+        if thread == 0:
+            deviation, a = invstd[channel], scale[channel]
+            normal = deviation * shared[THREADS]
+            factors[channel] = mean[channel]
+            factors[channels + channel] = a
+            factors[2 * channels + channel] = -a * deviation * normal * share
+            factors[3 * channels + channel] = -a * shared[0] * share
+            to_gamma[channel] = normal
+            to_beta[channel] = shared[0]
+
+    signature = ("float32*",) * 7 + ("int64", "float32")
+    return Kernel(finish, signature, THREADS, constants=(channels, THREADS))
+
+
+@lru_cache
+def writer(maps: Maps) -> Kernel:
+    """The kernel that turns y into dx (grad, y, words, factors, count, vectors)."""
+    GROUPS, STEPS, VECTOR, WIDE = maps.groups, maps.steps, maps.vector, maps.wide
+    CHANNELS = maps.channels
+    read, write = vector_reader(maps.memory, VECTOR, written=True), vector_writer(maps.memory, VECTOR)
+    read_held, read_channels = _held_reader(maps), _channels_reader(WIDE)
+
+    def differentiate(grad: Any, y: Any, words: Any, factors: Any, count: int, vectors: int) -> None:
+        g = cuda.local.array(VECTOR, float32)
+        values = cuda.local.array(VECTOR, float32)
+        centre = cuda.local.array(WIDE, float32)
+        a = cuda.local.array(WIDE, float32)
+        b = cuda.local.array(WIDE, float32)
+        k = cuda.local.array(WIDE, float32)
+        at = int64(cuda.blockIdx.x) * THREADS + cuda.threadIdx.x
+        if at < vectors:
+            channel = at // STEPS % GROUPS * WIDE
+            read_held(g, grad, words, at, count)
+            read(values, y, at)
+            read_channels(centre, factors, channel)
+            read_channels(a, factors, CHANNELS + channel)
+            read_channels(b, factors, 2 * CHANNELS + channel)
+            read_channels(k, factors, 3 * CHANNELS + channel)
+            for e in range(VECTOR):
+                c = e % WIDE
+                values[e] = a[c] * g[e] + (b[c] * (values[e] - centre[c]) + k[c])
+            write(y, at, values)
+
+    numbers = pointer(maps.memory)
+    signature = (numbers, numbers, _words(maps), "float32*", "int64", "int64")
+    return Kernel(differentiate, signature, THREADS, constants=(maps, THREADS))
+
+
+def _held_reader(maps: Maps) -> Any:
+    """The procedure that reads a vector of the gradient, 0 where the bit is set."""
+    VECTOR, HELD = maps.vector, maps.held
+    read = vector_reader(maps.memory, VECTOR)
+
+    def read_held(g, grad, words, at, count):
+        read(g, grad, at)
+        if HELD:
+            place = 0  # at // count, which is less than 8
+            for i in range(1, 8):
+                place += at >= i * count
+            word = int64(words[at - place * count])
+            for e in range(VECTOR):
+                g[e] = float32(0) if (word >> (8 * e + place)) & 1 else g[e]
+
+    return device(read_held)
+
+
+def _channels_reader(wide: int) -> Any:
+    """The procedure that fills a local array with `wide` of the channels' numbers, float32, from one on."""
+    load = loader("float32", min(wide, 4))
+
+    def one(values, source, at):
+        values[0] = load(source, at)
+
+    def four(values, source, at):
+        values[0], values[1], values[2], values[3] = load(source, at)
+
+    def eight(values, source, at):
+        values[0], values[1], values[2], values[3] = load(source, at)
+        values[4], values[5], values[6], values[7] = load(source, at + 4)
+
+    return device({1: one, 4: four, 8: eight}[wide])
+
+
+def _folder(rows: int, lanes: int, tile: int) -> Any:
+    """The procedure that adds `rows` shared rows over the lanes, `tile` threads apart, onto lane 0's."""
+
+    def fold(shared, thread, lane):
+        active = lanes
+        while active > 1:
+            half = (active + 1) // 2
+            cuda.syncthreads()
+            if lane + half < active:
+                for s in range(rows):
+                    shared[s * THREADS + thread] += shared[s * THREADS + thread + half * tile]
+            active = half
+
+    return device(fold)
+
+
+def _words(maps: Maps) -> str:
+    return str(WORDS[maps.vector]).removeprefix("torch.") + "*"

@@ -1,0 +1,166 @@
+"""The maximum over windows and its gradient by one byte an output: each one pass over the numbers.
+
+    max_pool_forward   y = the largest cell of each window, and the number of that cell, row by row
+    max_pool_backward  out = the sum of the gradients of those windows whose maximum a pixel was
+
+In the forward kernel a thread makes an output, in the backward kernel a gradient of the input, or four
+of either where channels are last: neighbours in memory, so that each read is of 16 bytes at most and the
+windows are found once for all four. The backward kernel gathers: at most ceil(kernel / stride) windows an
+axis see a pixel, and their gradients are added in float32 and in torch's order, whatever the threads'
+one. With 3 x 3 windows at stride 2 and float32, the forward kernel moves 21 bytes an output through
+memory (16 read, 5 written) and the backward kernel as many.
+
+Torch's rules: the first of equal maxima is taken, and the last NaN before all numbers; padding is never
+taken. Windows over the edge read their nearest cell inside again instead, which changes nothing by these
+rules, so no read depends on another.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from numba import cuda, float32, int32, uint32
+from torch import Tensor
+
+from blconv.kernels.primitives.vectors import pointer, vector_reader, vector_writer
+from blconv.kernels.runtime.kernel import Kernel
+from blconv.layout import is_channels_last
+from blconv.pool_windows import Windows
+
+THREADS = 256
+VECTOR = 4
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a kernel is made for: the windows, the numbers, and where the channels lie.
+
+    `channels` are those that lie within a pixel, 1 where pixels are last; `vector` of them a thread.
+    """
+
+    windows: Windows
+    memory: str
+    channels: int
+    vector: int
+
+    @staticmethod
+    def of(source: Tensor, windows: Windows, *, channels_last: bool) -> "Maps":
+        """The maps of a kernel that reads `source`."""
+        channels = source.shape[1] if channels_last else 1
+        aligned = source.data_ptr() % (VECTOR * source.element_size()) == 0
+        vector = VECTOR if channels % VECTOR == 0 and aligned else 1
+        return Maps(windows, str(source.dtype).removeprefix("torch."), channels, vector)
+
+
+def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """The maxima of x, and their numbers, uint8; x is dense, (batch, C, H, W) or (C, H, W)."""
+    channels_last = is_channels_last(x)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    y = torch.empty((*x.shape[:-2], *windows.out), dtype=x.dtype, device=x.device, memory_format=layout)
+    offsets = torch.empty_like(y, dtype=torch.uint8)
+    maps = Maps.of(x, windows, channels_last=channels_last)
+    _launch(forward_kernel(maps), x, offsets, y, maps)
+    return y, offsets
+
+
+def max_pool_backward(grad: Tensor, offsets: Tensor, out: Tensor, windows: Windows) -> Tensor:
+    """Write the gradient of the input of `max_pool_forward` to `out`; all three are laid out alike."""
+    maps = Maps.of(grad, windows, channels_last=is_channels_last(out))
+    _launch(backward_kernel(maps), grad, offsets, out, maps)
+    return out
+
+
+def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, maps: Maps) -> None:
+    count = out.numel() // maps.vector
+    if count:
+        words = offsets.as_strided((offsets.numel(),), (1,))
+        words = words.view(torch.uint32) if maps.vector == VECTOR else words
+        kernel.launch(-(-count // THREADS), source, words, out, count)
+
+
+@lru_cache
+def forward_kernel(maps: Maps) -> Kernel:
+    """The kernel of `max_pool_forward` (x, offsets, y, vectors of y)."""
+    (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = maps.windows.input, maps.windows.out, maps.windows.kernel
+    (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = maps.windows.stride, maps.windows.padding
+    STEP_H, STEP_W = maps.windows.dilation
+    LANES, GROUPS = maps.vector, maps.channels // maps.vector
+    read, write = vector_reader(maps.memory, LANES), vector_writer(maps.memory, LANES)
+
+    def max_pool_forward(x: Any, offsets: Any, y: Any, count: int) -> None:
+        values = cuda.local.array(LANES, float32)
+        best = cuda.local.array(LANES, float32)
+        cells = cuda.local.array(LANES, uint32)
+        i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
+        if i < count:
+            plane = i // (GROUPS * OUT_W * OUT_H)
+            top = i // (GROUPS * OUT_W) % OUT_H * STRIDE_H - PAD_H
+            left = i // GROUPS % OUT_W * STRIDE_W - PAD_W
+            first_row, last_row = (max(-top, 0) + STEP_H - 1) // STEP_H, (H - 1 - top) // STEP_H
+            first, last = (max(-left, 0) + STEP_W - 1) // STEP_W, (W - 1 - left) // STEP_W
+            for e in range(LANES):
+                best[e] = -float32(torch.inf)
+                cells[e] = first_row * COLUMNS + first
+            for down in range(ROWS):
+                row = min(max(down, first_row), last_row)
+                line = (plane * H + top + row * STEP_H) * W + left
+                for across in range(COLUMNS):
+                    column = min(max(across, first), last)
+                    read(values, x, (line + column * STEP_W) * GROUPS + i % GROUPS)
+                    for e in range(LANES):
+                        if values[e] > best[e] or values[e] != values[e]:
+                            best[e] = values[e]
+                            cells[e] = row * COLUMNS + column
+            word = uint32(0)
+            for e in range(LANES):
+                word |= cells[e] << (8 * e)
+            offsets[i] = word
+            write(y, i, best)
+
+    return Kernel(max_pool_forward, _signature(maps), THREADS, constants=maps)
+
+
+@lru_cache
+def backward_kernel(maps: Maps) -> Kernel:
+    """The kernel of `max_pool_backward` (grad, offsets, out, vectors of out)."""
+    (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = maps.windows.input, maps.windows.out, maps.windows.kernel
+    (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = maps.windows.stride, maps.windows.padding
+    STEP_H, STEP_W = maps.windows.dilation
+    EARLIER_H, EARLIER_W = (ROWS - 1) * STEP_H // STRIDE_H, (COLUMNS - 1) * STEP_W // STRIDE_W
+    LANES, GROUPS = maps.vector, maps.channels // maps.vector
+    read, write = vector_reader(maps.memory, LANES), vector_writer(maps.memory, LANES)
+
+    def max_pool_backward(grad: Any, offsets: Any, out: Any, count: int) -> None:
+        values = cuda.local.array(LANES, float32)
+        sums = cuda.local.array(LANES, float32)
+        i = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
+        if i < count:
+            plane = i // (GROUPS * W * H)
+            row, column = i // (GROUPS * W) % H + PAD_H, i // GROUPS % W + PAD_W
+            for e in range(LANES):
+                sums[e] = 0
+            for m in range(EARLIER_H + 1):
+                above = row // STRIDE_H - EARLIER_H + m  # the row of windows
+                down = row - above * STRIDE_H
+                sees_row = 0 <= above < OUT_H and down % STEP_H == 0 and down // STEP_H < ROWS
+                line = (plane * OUT_H + min(max(above, 0), OUT_H - 1)) * OUT_W
+                for n in range(EARLIER_W + 1):
+                    before = column // STRIDE_W - EARLIER_W + n
+                    across = column - before * STRIDE_W
+                    sees = 0 <= before < OUT_W and across % STEP_W == 0 and across // STEP_W < COLUMNS
+                    cell = down // STEP_H * COLUMNS + across // STEP_W if sees_row and sees else -1
+                    at = (line + min(max(before, 0), OUT_W - 1)) * GROUPS + i % GROUPS
+                    word = offsets[at]
+                    read(values, grad, at)
+                    for e in range(LANES):
+                        if int32(word >> (8 * e)) & 255 == cell:
+                            sums[e] += values[e]
+            write(out, i, sums)
+
+    return Kernel(max_pool_backward, _signature(maps), THREADS, constants=maps)
+
+
+def _signature(maps: Maps) -> tuple[str, ...]:
+    numbers = pointer(maps.memory)
+    return (numbers, "uint32*" if maps.vector == VECTOR else "uint8*", numbers, "int64")

@@ -1,0 +1,172 @@
+"""R x S^T of 16-bit numbers where channels are last: products of 16-bit numbers, sums in float32.
+
+A block owns one image and 8, 16 or 32 channels, as in `half_planes`. Stage 1 contracts j of a pair of
+neighbouring rows and leaves T in shared memory, stage 2 contracts i.
+
+T  (pairs of rows, columns of y, 8 columns, tiles)   a word is rows 2 p and 2 p + 1
+
+Device memory is read once and written once, by vectors of 4 channels and of 8; with 32 channels a block,
+3 blocks of 32 x 32 pixels share a multiprocessor.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from numba import cuda, float32, uint32
+from torch import Tensor
+
+from blconv.kernels.primitives.warp import device
+from blconv.kernels.primitives.words import getter, multiplier, packer, putter, reader
+from blconv.kernels.transforms.half_analysis import row_reader
+from blconv.kernels.transforms.half_fragments import steps_of
+from blconv.kernels.transforms.half_planes import HalfPlanes, channel_writer, placed
+
+SHARED_BYTES = {4: 74 * 1024, 2: 112 * 1024}  # of a block, at most: wide vectors where three share, or two
+WORDS_HELD = 96  # words of a pair of rows that a lane holds, at most
+WORDS_AHEAD = 32  # words of pixels that a lane has in flight, unless a pair of rows is more
+TABLE_HELD = 32  # words of a constant matrix that a lane holds; a larger one is read where it is used
+
+
+@dataclass(frozen=True)
+class HalfMaps(HalfPlanes):
+    """What the kernel is compiled for: kept_rows x kept_columns are the sizes of y."""
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of 8 channels that a block owns: as many as are written at once, fit and can be held."""
+        for tiles, shared in SHARED_BYTES.items():
+            held = 4 * steps_of(self.width, 2) * tiles <= WORDS_HELD
+            if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= shared and held:
+                return tiles
+        return 1
+
+    def _shared(self, tiles: int) -> int:
+        return 4 * 8 * tiles * self.kept_columns * self.pairs
+
+
+def in_order(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """A matrix (rows, k), rounded once, as operand A: int32 (tiles of 16 rows, steps of 16 k, 32, 4)."""
+    rows, k = matrix.shape
+    padded = F.pad(matrix, (0, -k % 16, 0, -rows % 16)).to(dtype)
+    parts = padded.view(-(-rows // 16), 2, 8, -(-k // 16), 2, 4, 2)  # (.., below, g, .., half, t, pair)
+    tiles, steps = parts.shape[0], parts.shape[3]
+    return parts.permute(0, 3, 2, 5, 4, 1, 6).reshape(tiles, steps, 32, 8).view(torch.int32)
+
+
+def function(maps: HalfMaps) -> Callable[..., None]:
+    """The kernel's function; see `blconv.kernels.low_pass.kernel`."""
+    C, H, W, ROWS, COLUMNS = maps.channels, maps.height, maps.width, maps.kept_rows, maps.kept_columns
+    TILES, WARPS, CHUNKS, PAIRS = maps.tiles, maps.warps, maps.chunks, maps.pairs
+    COLUMN = 8 * TILES
+    ROW = COLUMNS * COLUMN
+    COLUMN_TILES, COLUMN_STEPS = -(-COLUMNS // 16), steps_of(W, 2)
+    ROW_TILES, ROW_STEPS = -(-ROWS // 16), steps_of(H, 2)
+    LOADED, LOADED_LAST, SUMS = 2 * COLUMN_STEPS * TILES, 2 * ROW_STEPS * TILES, 4 * TILES
+    PAIR_SUMS, WRITTEN = 2 * SUMS, 2 * TILES
+    AT_ONCE = max(1, min(WORDS_AHEAD // (2 * LOADED), -(-PAIRS // WARPS)))
+    HELD = 2 * LOADED * AT_ONCE
+
+    COLUMN_TABLE, fill_columns, multiply = _constant(maps, COLUMN_TILES * COLUMN_STEPS, 2)
+    ROW_TABLE, fill_rows, multiply_last = _constant(maps, ROW_TILES * ROW_STEPS, 1)
+    pack, get, put = packer(maps.memory), getter(TILES), putter(TILES)
+    read, write = row_reader(maps), channel_writer(maps)
+
+    def low_pass(x, y, columns, rows, images):
+        T = cuda.shared.array(0, uint32)
+        lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5 & WARPS - 1
+        g, t = lane >> 2, lane & 3
+        block = cuda.blockIdx.x & 0x7FFFFFFF
+        image, first = block // CHUNKS, 8 * TILES * (block % CHUNKS)
+
+        table = cuda.local.array(COLUMN_TABLE, uint32)
+        fill_columns(table, columns, lane)
+        b = cuda.local.array(HELD, uint32)
+        c = cuda.local.array(PAIR_SUMS, float32)
+        words = cuda.local.array(TILES, uint32)
+        channel = min(first + TILES * g, C - TILES)
+        for top in range(warp, PAIRS, WARPS * AT_ONCE):
+            for r in range(AT_ONCE):  # all reads before the first product: more bytes in flight
+                i = 2 * min(top + r * WARPS, PAIRS - 1)
+                read(x, b, 2 * r * LOADED, image, i, channel, t)
+                read(x, b, (2 * r + 1) * LOADED, image, min(i + 1, H - 1), channel, t)
+            for r in range(AT_ONCE):
+                pair = top + r * WARPS
+                for m in range(COLUMN_TILES):
+                    for n in range(PAIR_SUMS):
+                        c[n] = 0
+                    for s in range(COLUMN_STEPS):
+                        at = 2 * (r * LOADED + s * TILES)
+                        multiply(c, table, columns, m * COLUMN_STEPS + s, lane, b, at, LOADED)
+                    for below in range(2):
+                        j = 16 * m + 8 * below + g
+                        if j < COLUMNS and pair < PAIRS:
+                            for e in range(2):
+                                for tile in range(TILES):
+                                    n = 4 * tile + 2 * below + e
+                                    words[tile] = pack(c[n], c[SUMS + n])
+                                put(T, pair * ROW + j * COLUMN + TILES * placed(2 * t + e, pair, j), words)
+
+        row_table = cuda.local.array(ROW_TABLE, uint32)
+        fill_rows(row_table, rows, lane)
+        cuda.syncthreads()
+        v = cuda.local.array(LOADED_LAST, uint32)
+        d = cuda.local.array(SUMS, float32)
+        numbers = cuda.local.array(WRITTEN, float32)
+        channel = first + 2 * TILES * t
+        for j in range(warp, COLUMNS, WARPS):
+            for h in range(2 * ROW_STEPS):
+                pair = min(4 * h + t, PAIRS - 1)
+                found = get(T, pair * ROW + j * COLUMN + TILES * placed(g, pair, j))
+                for tile in range(TILES):
+                    v[h * TILES + tile] = found[tile]
+            line = image * (ROWS * COLUMNS) + g * COLUMNS + j
+            for m in range(ROW_TILES):
+                for n in range(SUMS):
+                    d[n] = 0
+                for s in range(ROW_STEPS):
+                    multiply_last(d, row_table, rows, m * ROW_STEPS + s, lane, v, 2 * s * TILES, 0)
+                for below in range(2):
+                    i = 16 * m + 8 * below
+                    if i + g < ROWS:
+                        for e in range(2):
+                            for tile in range(TILES):
+                                numbers[TILES * e + tile] = d[4 * tile + 2 * below + e]
+                        write(y, (line + i * COLUMNS) * C, channel, numbers)
+
+    return low_pass
+
+
+def _constant(
+    maps: HalfMaps, fragments: int, several: int
+) -> tuple[int, Callable[..., None], Callable[..., None]]:
+    """How many words a lane holds of a constant matrix A, the procedure that reads them, and the one that
+    multiplies: c += A B, for `several` times `tiles` tiles of B, these times `apart` words from each other.
+    """
+    TILES, SEVERAL, HELD = maps.tiles, several, fragments if 4 * fragments <= TABLE_HELD else 0
+    product, load = multiplier(maps.memory), reader(4, again=True)
+
+    def fill(table, source, lane):
+        for n in range(HELD):
+            at = 4 * n
+            table[at], table[at + 1], table[at + 2], table[at + 3] = load(source, 4 * (32 * n + lane))
+
+    def held(table, source, n, lane):
+        return table[4 * n], table[4 * n + 1], table[4 * n + 2], table[4 * n + 3]
+
+    def read(table, source, n, lane):
+        return load(source, 4 * (32 * n + lane))
+
+    fragment = device(held if HELD else read)
+
+    def multiply(c, table, source, n, lane, b, at, apart):
+        a0, a1, a2, a3 = fragment(table, source, n, lane)
+        for r in range(SEVERAL):
+            for tile in range(TILES):
+                k, to = at + r * apart + tile, 4 * (r * TILES + tile)
+                c[to], c[to + 1], c[to + 2], c[to + 3] = product(
+                    a0, a1, a2, a3, b[k], b[k + TILES], c[to], c[to + 1], c[to + 2], c[to + 3]
+                )
+
+    return max(4 * HELD, 1), device(fill), device(multiply)

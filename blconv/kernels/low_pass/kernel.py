@@ -1,0 +1,33 @@
+"""R x S^T on every plane, for two constant matrices: the low-pass form's filter, and its adjoint.
+
+Layouts, for images of C channels and H x W pixels that become `rows` x `columns`:
+
+    x  (images, C, H, W) or (images, H, W, C)
+    y  the same, rows x columns instead of H x W
+
+Device memory is read once and written once, H W + rows columns numbers a plane. Both products are on
+tensor cores: `low_pass_pixels` tells how where pixels are last, `low_pass_channels` where channels are,
+`half_low_pass` where these are 16-bit numbers. "split" precision multiplies float32 as sums of two
+numbers that the tensor cores read exactly.
+"""
+
+from functools import lru_cache
+
+from blconv.kernels.low_pass import half
+from blconv.kernels.low_pass.channels_last import channels_last
+from blconv.kernels.low_pass.pixels_last import pixels_last
+from blconv.kernels.low_pass.sizes import Maps
+from blconv.kernels.primitives.vectors import pointer
+from blconv.kernels.runtime.kernel import Kernel
+
+
+@lru_cache(maxsize=256)
+def low_pass(maps: Maps) -> Kernel:
+    """The kernel (x, y, first, second, images): the two `matrices`."""
+    numbers = pointer(maps.memory)
+    if maps.halves:
+        function, table = half.function(maps.halves), "uint32*"
+    else:
+        function, table = (channels_last if maps.channels_last else pixels_last)(maps), "float32*"
+    signature = (numbers, numbers, table, table, "int64")
+    return Kernel(function, signature, 32 * maps.warps, maps.shared_bytes, maps)

@@ -1,0 +1,181 @@
+"""The sizes of the low-pass kernels, and their constant matrices in the order in which lanes read them."""
+
+from dataclasses import astuple, dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blconv.kernels.low_pass.half import HalfMaps, in_order
+from blconv.kernels.primitives.products import Precision
+from blconv.kernels.primitives.warp import Memory
+from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, order, rounded, steps_of
+
+READ_AT_ONCE = 64  # numbers that a lane has in flight, unless one row or group is more
+READ_BESIDE_TABLE = 40  # the same where it holds a constant matrix too, of at most
+TABLE_HELD = 48  # numbers
+MOST_HELD = 72  # of a group: a larger one is read in parts
+SHARED_BYTES = 75 * 1024  # of a block, so that three share a multiprocessor
+GROUP_COLUMNS = 48  # of the planes that a warp multiplies as one, at most
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the kernel is compiled for: everything but the number of images."""
+
+    channels: int
+    height: int
+    width: int
+    rows: int
+    columns: int
+    channels_last: bool
+    memory: Memory
+    precision: Precision
+
+    @cached_property
+    def halves(self) -> HalfMaps | None:
+        """The sizes of the kernel that multiplies 16-bit numbers, where that is the one."""
+        if self.memory == "float32" or not self.channels_last:
+            return None
+        return HalfMaps(*astuple(self)[:-1])
+
+    @property
+    def split(self) -> bool:
+        """Whether a constant matrix is two, a high and a low one."""
+        return self.precision == "split"
+
+    @cached_property
+    def tiles(self) -> int:
+        """Tiles of 8 channels that a block owns, channels last: as many as are read at once and fit."""
+        for tiles in (4, 2):
+            if self.channels % tiles == 0 and self._shared(tiles) <= SHARED_BYTES:
+                return tiles
+        return 1
+
+    @property
+    def row_stride(self) -> int:
+        """Numbers of T between positions i; 8 or 24 modulo 32: no two lanes share a bank."""
+        return _row_stride(self.columns, self.tiles)
+
+    def _shared(self, tiles: int) -> int:
+        return 4 * self.height * _row_stride(self.columns, tiles)
+
+    @cached_property
+    def group(self) -> tuple[int, int]:
+        """Planes side by side, and neighbouring pixels that a lane reads: what leaves fewest lanes idle.
+
+        Planes of one image only, for a NaN to stay in it.
+        """
+        choices = []
+        for planes in range(1, max(1, GROUP_COLUMNS // self.width) + 1):
+            for vector in (1, 2, 4):
+                if self.channels % planes == 0 and self.width % vector == 0:
+                    lanes = 8 * -(-planes * self.width // (8 * vector))
+                    busy = planes * self.width / (vector * lanes)
+                    choices.append((vector > 1, busy, vector, planes))
+        *_, vector, planes = max(choices)
+        return planes, vector
+
+    @property
+    def written(self) -> int:
+        """Neighbouring pixels of a row that a lane writes at once, pixels last."""
+        return 4 if self.columns % 4 == 0 and self.columns > 8 else 2 if self.columns % 2 == 0 else 1
+
+    @cached_property
+    def group_tiles(self) -> tuple[int, int]:
+        """Tiles of 8 columns that a group is read and written in."""
+        planes, vector = self.group
+        read = vector * -(-planes * self.width // (8 * vector))
+        return read, steps_of(planes * self.columns, self.written)
+
+    @cached_property
+    def warps(self) -> int:
+        """Warps of a block."""
+        if self.halves:
+            return self.halves.warps
+        if not self.channels_last:
+            return 4
+        return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
+
+    @cached_property
+    def streams(self) -> bool:
+        """Whether a group is read again for every 16 rows of its result, pixels last: it is large."""
+        return self.split or 2 * self.group_tiles[0] * -(-self.height // 8) > MOST_HELD
+
+    @cached_property
+    def groups(self) -> int:
+        """Groups that a warp reads before its first product, pixels last."""
+        loaded = 2 * self.group_tiles[0] * -(-self.height // 8)
+        return 1 if self.streams else min(4, max(1, READ_AT_ONCE // loaded))
+
+    def holds(self, fragments: int) -> bool:
+        """Whether a lane holds its vectors of 4 of a constant matrix, channels last."""
+        return 4 * fragments * (1 + self.split) <= TABLE_HELD
+
+    def at_once(self, items: int, loaded: int, holds: bool) -> int:
+        """Rows or columns of `loaded` numbers that a warp multiplies at once, of a block's `items`."""
+        each = -(-items // self.warps)
+        most = max(1, (READ_BESIDE_TABLE if holds else READ_AT_ONCE) // (1 + self.split) // loaded)
+        return -(-each // -(-each // most))
+
+    @cached_property
+    def shared_bytes(self) -> int:
+        """Bytes of T, or of the second matrix where pixels are last."""
+        if self.halves:
+            return self.halves.shared_bytes
+        if self.channels_last:
+            return self._shared(self.tiles)
+        read, written = self.group_tiles
+        return 256 * read * written * (1 + self.split)
+
+    def blocks(self, images: int) -> int:
+        """Blocks of the grid."""
+        if self.halves:
+            return images * self.halves.chunks
+        if self.channels_last:
+            return images * -(-self.channels // (8 * self.tiles))
+        return -(-images * self.channels // (self.group[0] * self.groups * self.warps))
+
+
+def _row_stride(columns: int, tiles: int) -> int:
+    dense = 8 * columns * tiles
+    return dense + (8 - dense) % 16
+
+
+def matrices(maps: Maps, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """The operands of the two stages from R (rows, H) and S (columns, W), float64, as lanes read them."""
+    if maps.halves:
+        dtype = getattr(torch, maps.memory)
+        return in_order(columns, dtype), in_order(rows, dtype)
+    if maps.channels_last:
+        first, second = _left(columns), _left(rows)
+    else:
+        first, second = _left(rows), _right(maps, columns)
+    return rounded(first, split=maps.split).contiguous(), rounded(second, split=maps.split).contiguous()
+
+
+def _left(matrix: Tensor) -> Tensor:
+    """A matrix as operand A: (tiles of 16 rows, steps of 8 columns, 32 lanes, 4)."""
+    rows, columns = matrix.shape
+    padded = F.pad(matrix, (0, -columns % 8, 0, -rows % 16))
+    row = 16 * torch.arange(-(-rows // 16))[:, None, None] + LANE_ROW  # (tiles, 1, 32)
+    k = order(columns, 1)[:, LANE_STEP]  # (steps, 32, half)
+    parts = [padded[row + below, k[None, :, :, half]] for half in (0, 1) for below in (0, 8)]
+    return torch.stack(parts, -1)
+
+
+def _right(maps: Maps, matrix: Tensor) -> Tensor:
+    """S^T of a group as operand B: (tiles read, tiles written, half, 32 lanes), its rows in the order of
+    stage 1's sums: a lane holds columns 2t and 2t + 1 of each of its tiles.
+    """
+    (planes, vector), (read, written) = maps.group, maps.group_tiles
+    group = torch.kron(torch.eye(planes, dtype=matrix.dtype), matrix.T.contiguous())
+    padded = F.pad(group, (0, 8 * written - group.shape[1], 0, 8 * read - group.shape[0]))
+    tile, half = torch.arange(read)[:, None, None, None], torch.arange(2)[:, None]
+    k = 8 * vector * (tile // vector) + vector * (2 * LANE_STEP + half) + tile % vector
+    tile = torch.arange(written)[:, None, None]
+    column = 8 * tile + LANE_ROW
+    if maps.written == 4:  # a pair of tiles gives a lane four neighbours: its columns 2t, 2t + 1 of both
+        column = 16 * (tile // 2) + 4 * (LANE_ROW // 2) + 2 * (tile % 2) + LANE_ROW % 2
+    return padded[k, column]

@@ -1,0 +1,47 @@
+"""Vectors of memory as a thread's local arrays of float32, whatever the memory holds."""
+
+from typing import Any
+
+from blconv.kernels.primitives.warp import device, loader, storer
+
+
+def pointer(memory: str) -> str:
+    """The type of a pointer to `memory` in a kernel's signature; 16-bit numbers go by their bits."""
+    return "float32*" if memory == "float32" else "uint16*"
+
+
+def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
+    """The procedure that fills a local array with a memory's vector of this number.
+
+    `written`: the kernel writes to that memory too.
+    """
+    load = loader(memory, width, written=written)
+
+    def one(values, source, at):
+        values[0] = load(source, at)
+
+    def four(values, source, at):
+        values[0], values[1], values[2], values[3] = load(source, 4 * at)
+
+    def eight(values, source, at):
+        (
+            values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7],
+        ) = load(source, 8 * at)  # fmt: skip
+
+    return device({1: one, 4: four, 8: eight}[width])
+
+
+def vector_writer(memory: str, width: int) -> Any:
+    """The procedure that writes a local array as a memory's vector of this number."""
+    store = storer(memory, width)
+
+    def one(out, at, v):
+        store(out, at, v[0])
+
+    def four(out, at, v):
+        store(out, 4 * at, (v[0], v[1], v[2], v[3]))
+
+    def eight(out, at, v):
+        store(out, 8 * at, (v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]))
+
+    return device({1: one, 4: four, 8: eight}[width])

@@ -1,0 +1,215 @@
+"""Two 16-bit numbers to a 32-bit word: their vectors in memory, and a warp's matrix product of them.
+
+The lower half of a word is the first number. A warp's lanes are numbered g = lane // 4, t = lane % 4. A
+product multiplies a 16 x 16 matrix A by a 16 x 8 matrix B, of which a lane holds the words
+
+    a0 (g, 2t ..)   a1 (g + 8, 2t ..)   a2 (g, 2t + 8 ..)   a3 (g + 8, 2t + 8 ..)    (row, two k)
+    b0 (2t .., g)   b1 (2t + 8 .., g)                                                 (two k, column)
+    c0 (g, 2t)      c1 (g, 2t + 1)      c2 (g + 8, 2t)      c3 (g + 8, 2t + 1)        (row, column)
+
+and adds onto C in float32.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import config
+
+SHORT = {"bfloat16": "bf16", "float16": "f16"}
+WORDS = {1: "", 2: ".v2", 4: ".v4"}
+
+
+def product_assembly(memory: str) -> str:
+    """The product $0 .. $3 of the words $4 .. $7 and $8, $9, onto $10 .. $13."""
+    kind = SHORT[memory]
+    sums, a, c = "{$0,$1,$2,$3}", "{$4,$5,$6,$7}", "{$10,$11,$12,$13}"
+    return f"mma.sync.aligned.m16n8k16.row.col.f32.{kind}.{kind}.f32 {sums}, {a}, {{$8,$9}}, {c};"
+
+
+def read_assembly(width: int) -> str:
+    """Read `width` words at address $width into $0 .. $width - 1."""
+    names = ",".join(f"${i}" for i in range(width))
+    return f"ld.global.nc{WORDS[width]}.b32 {{{names}}}, [${width}];".replace("{$0}", "$0")
+
+
+def write_assembly(width: int) -> str:
+    """Write the words $1 .. $width at address $0."""
+    names = ",".join(f"${i + 1}" for i in range(width))
+    return f"st.global{WORDS[width]}.b32 [$0], {{{names}}};".replace("{$1}", "$1")
+
+
+if config.ENABLE_CUDASIM:
+    from blconv.kernels.primitives import simulated_words as simulated
+
+    lower, upper, packer, adder, multiplier = (
+        simulated.lower, simulated.upper, simulated.packer, simulated.adder, simulated.multiplier,
+    )  # fmt: skip
+    reader, writer, getter, putter = simulated.reader, simulated.writer, simulated.getter, simulated.putter
+else:
+    from llvmlite import ir
+    from numba import types
+    from numba.cuda.extending import intrinsic
+
+    _float, _word, _long = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+    def _parts(builder: Any, value: Any, width: int) -> list[Any]:
+        return [value] if width == 1 else [builder.extract_value(value, i) for i in range(width)]
+
+    def _assembly(
+        text: str, constraints: str, result: Any, arguments: list[Any], *, effect: bool = False
+    ) -> Any:
+        return ir.InlineAsm(ir.FunctionType(result, arguments), text, constraints, side_effect=effect)
+
+    def _several(kind: Any, width: int) -> Any:
+        return kind if width == 1 else ir.LiteralStructType([kind] * width)
+
+    def _address(builder: Any, pointer: Any, offset: Any, bits: int) -> Any:
+        """The byte address of element `offset` of a C pointer."""
+        base = builder.ptrtoint(pointer, _long)
+        return builder.add(base, builder.mul(offset, ir.Constant(_long, bits // 8)))
+
+    def _words(text: str) -> Callable[..., Any]:
+        """The function of two words that a line of assembly computes."""
+
+        @intrinsic
+        def combine(typingctx: Any, x: Any, y: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                return builder.call(_assembly(text, "=r,r,r", _word, [_word] * 2), args)
+
+            return types.uint32(types.uint32, types.uint32), codegen
+
+        result: Callable[..., Any] = combine
+        return result
+
+    lower = _words("prmt.b32 $0, $1, $2, 0x5410;")  # the first numbers of two words
+    upper = _words("prmt.b32 $0, $1, $2, 0x7632;")  # the second numbers
+
+    def packer(memory: str) -> Callable[..., Any]:
+        """A function (float32, float32) -> word, rounded to nearest."""
+
+        @intrinsic
+        def pack(typingctx: Any, x: Any, y: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                text = f"cvt.rn.{SHORT[memory]}x2.f32 $0, $2, $1;"
+                return builder.call(_assembly(text, "=r,f,f", _word, [_float] * 2), args)
+
+            return types.uint32(types.float32, types.float32), codegen
+
+        result: Callable[..., Any] = pack
+        return result
+
+    def adder(memory: str) -> Callable[..., Any]:
+        """A function of three words: x y + z of both numbers, each rounded once."""
+
+        @intrinsic
+        def add(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                text = f"fma.rn.{SHORT[memory]}x2 $0, $1, $2, $3;"
+                return builder.call(_assembly(text, "=r,r,r,r", _word, [_word] * 3), args)
+
+            return types.uint32(*[types.uint32] * 3), codegen
+
+        result: Callable[..., Any] = add
+        return result
+
+    def multiplier(memory: str) -> Callable[..., Any]:
+        """A function (a0 .. a3, b0, b1 words, c0 .. c3 float32) -> the four sums of C + A B."""
+
+        @intrinsic
+        def multiply(
+            typingctx: Any,
+            a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any, c2: Any, c3: Any,
+        ) -> Any:  # fmt: skip
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                kinds = [_word] * 6 + [_float] * 4
+                asm = _assembly(
+                    product_assembly(memory), "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", _several(_float, 4), kinds
+                )
+                parts = _parts(builder, builder.call(asm, args), 4)
+                return context.make_tuple(builder, signature.return_type, parts)
+
+            arguments = [types.uint32] * 6 + [types.float32] * 4
+            return types.UniTuple(types.float32, 4)(*arguments), codegen
+
+        result: Callable[..., Any] = multiply
+        return result
+
+    def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
+        """A function (pointer, offset) -> tuple of `width` words of global memory, aligned to all of them.
+
+        The pointer is to 16- or 32-bit numbers, which the offset counts. `again`: read where it is
+        called, every time, and not kept in registers for the next time.
+        """
+
+        @intrinsic
+        def read(typingctx: Any, pointer: Any, offset: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                bits = signature.args[0].dtype.bitwidth
+                text, result = read_assembly(width), _several(_word, width)
+                asm = _assembly(text, "=r," * width + "l", result, [_long], effect=again)
+                value = builder.call(asm, [_address(builder, args[0], args[1], bits)])
+                return context.make_tuple(builder, signature.return_type, _parts(builder, value, width))
+
+            return types.UniTuple(types.uint32, width)(pointer, types.int64), codegen
+
+        result: Callable[..., Any] = read
+        return result
+
+    def writer(width: int) -> Callable[..., Any]:
+        """A procedure (pointer, offset, words) that writes an array's first `width` words, aligned to all."""
+
+        @intrinsic
+        def write(typingctx: Any, pointer: Any, offset: Any, words: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                bits = signature.args[0].dtype.bitwidth
+                data = context.make_array(signature.args[2])(context, builder, args[2]).data
+                parts = [builder.load(builder.gep(data, [_word(n)])) for n in range(width)]
+                constraints = "l" + ",r" * width + ",~{memory}"
+                kinds = [_long] + [_word] * width
+                asm = _assembly(write_assembly(width), constraints, ir.VoidType(), kinds, effect=True)
+                builder.call(asm, [_address(builder, args[0], args[1], bits), *parts])
+                return context.get_dummy_value()
+
+            return types.void(pointer, types.int64, words), codegen
+
+        result: Callable[..., Any] = write
+        return result
+
+    def _shared(context: Any, builder: Any, signature: Any, args: Any, width: int) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        place = builder.gep(data, [args[1]])
+        return builder.bitcast(place, ir.VectorType(_word, width).as_pointer())
+
+    def getter(width: int) -> Callable[..., Any]:
+        """A function (shared array, offset) -> tuple of `width` words, at once."""
+
+        @intrinsic
+        def get(typingctx: Any, array: Any, offset: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                vector = builder.load(_shared(context, builder, signature, args, width), align=4 * width)
+                parts = [builder.extract_element(vector, _word(n)) for n in range(width)]
+                return context.make_tuple(builder, signature.return_type, parts)
+
+            return types.UniTuple(types.uint32, width)(array, types.int64), codegen
+
+        result: Callable[..., Any] = get
+        return result
+
+    def putter(width: int) -> Callable[..., Any]:
+        """A procedure (shared array, offset, words) that writes an array's first `width` words at once."""
+
+        @intrinsic
+        def put(typingctx: Any, array: Any, offset: Any, words: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                data = context.make_array(signature.args[2])(context, builder, args[2]).data
+                vector = ir.Constant(ir.VectorType(_word, width), ir.Undefined)
+                for n in range(width):
+                    number = builder.load(builder.gep(data, [_word(n)]))
+                    vector = builder.insert_element(vector, number, _word(n))
+                builder.store(vector, _shared(context, builder, signature, args, width), align=4 * width)
+                return context.get_dummy_value()
+
+            return types.void(array, types.int64, words), codegen
+
+        result: Callable[..., Any] = put
+        return result

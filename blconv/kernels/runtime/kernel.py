@@ -1,0 +1,170 @@
+"""A CUDA kernel: compiled by Numba, linked and loaded once a device, launched through the driver.
+
+Numba's own launch costs some 30 us a call and its view of a tensor 15 us; a pointer handed to the
+driver costs a few. So Numba is the compiler here and the driver starts the kernel, always on torch's
+current stream, which is also what makes CUDA graphs and several streams work.
+"""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from threading import Lock, local
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blconv.kernels.runtime import cache
+
+STATIC_SHARED_BYTES = 48 * 1024  # a kernel that wants more must say so to the driver
+_compiling = Lock()
+_thread = local()
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A kernel function and how it is started.
+
+    `function` is plain Python in Numba's CUDA dialect. `signature` names its parameters' types:
+    "float32*", "uint16*" (bfloat16 and float16 by their bits), "int32*", "int64", "int32", "float32".
+    `threads` a block; `shared_bytes` of dynamic shared memory. `constants`, whose repr says all that the
+    function was made from, lets its machine code be kept on disk (`blconv.kernels.runtime.cache`).
+    """
+
+    function: Callable[..., None]
+    signature: tuple[str, ...]
+    threads: int
+    shared_bytes: int = 0
+    constants: object = None
+    _loaded: dict[int, Any] = field(default_factory=dict, repr=False)
+
+    def ptx(self, capability: tuple[int, int]) -> str:
+        """The PTX for a compute capability; needs no GPU."""
+        from numba import cuda
+
+        text: str
+        text, _ = cuda.compile(
+            self.function, self._numba_types(), cc=capability, device=False, abi="numba", output="ptx"
+        )
+        return text
+
+    def cubin(self, capability: tuple[int, int]) -> bytes:
+        """The machine code for a compute capability: kept from an earlier run, or compiled now."""
+        if self.constants is None:
+            return self.compiled(capability)[0]
+        function = f"{self.function.__module__}.{self.function.__name__}"
+        name = f"{function} {self.signature} {self.constants!r} {capability}"
+        return cache.kept(name, lambda: self.compiled(capability)[0])
+
+    def compiled(self, capability: tuple[int, int]) -> tuple[bytes, str]:
+        """The machine code, and what the assembler says of its resources; needs no GPU."""
+        from cuda.core import Linker, LinkerOptions, ObjectCode
+
+        options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", ptxas_options=["-v"])
+        linker = Linker(ObjectCode.from_ptx(self.ptx(capability).encode()), options=options)
+        return linker.link("cubin").code, linker.get_info_log()
+
+    def launch(self, blocks: int, *arguments: Tensor | int | float, stream: Any = None) -> None:
+        """Start `blocks` blocks on `stream`, by default the current one of the first tensor's device.
+
+        Tensors are passed as pointers to their first element: strides are the caller's business.
+        """
+        first = arguments[0]
+        assert isinstance(first, Tensor)
+        if first.device.type == "cpu":
+            self._simulate(blocks, arguments)
+            return
+        index = first.device.index
+        if torch.cuda.current_device() != index:
+            with torch.cuda.device(index):
+                self.launch(blocks, *arguments, stream=stream)
+            return
+        enter(index)
+        function = self._loaded.get(index) or self._load(index)
+        values = tuple([a.data_ptr() if isinstance(a, Tensor) else a for a in arguments])
+        stream = torch._C._cuda_getCurrentRawStream(index) if stream is None else stream
+        (status,) = driver().cuLaunchKernel(
+            function, blocks, 1, 1, self.threads, 1, 1, self.shared_bytes, stream,
+            (values, self._c_types), 0,
+        )  # fmt: skip
+        if status:
+            check(status)
+
+    def _load(self, index: int) -> Any:
+        cuda = driver()
+        with _compiling:
+            if index not in self._loaded:
+                code = self.cubin(torch.cuda.get_device_capability(index))
+                status, module = cuda.cuModuleLoadData(code)
+                check(status)
+                status, (function,) = cuda.cuModuleEnumerateFunctions(1, module)
+                check(status)
+                if self.shared_bytes > STATIC_SHARED_BYTES:
+                    attribute = cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                    check(*cuda.cuFuncSetAttribute(function, attribute, self.shared_bytes))
+                self._loaded[index] = function
+        return self._loaded[index]
+
+    def _simulate(self, blocks: int, arguments: tuple[Tensor | int | float, ...]) -> None:
+        """Run on CPU tensors in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), a thread a thread."""
+        from numba import cuda
+
+        values = [
+            a.detach().as_strided((a.numel(),), (1,)).view(_NUMPY.get(a.dtype, a.dtype)).numpy()
+            if isinstance(a, Tensor)
+            else a
+            for a in arguments
+        ]
+        cuda.jit(self.function)[blocks, self.threads, 0, self.shared_bytes](*values)
+
+    def _numba_types(self) -> tuple[Any, ...]:
+        from numba import types
+
+        return tuple(
+            types.CPointer(getattr(types, name[:-1])) if name.endswith("*") else getattr(types, name)
+            for name in self.signature
+        )
+
+    @cached_property
+    def _c_types(self) -> tuple[Any, ...]:
+        return tuple(
+            ctypes.c_void_p if name.endswith("*") else getattr(ctypes, C_TYPES[name])
+            for name in self.signature
+        )
+
+
+_NUMPY = {torch.bfloat16: torch.uint16, torch.float16: torch.uint16}
+C_TYPES = {"int64": "c_int64", "int32": "c_int32", "float32": "c_float"}
+
+
+@lru_cache(maxsize=1)
+def driver() -> Any:
+    """The CUDA driver's bindings."""
+    from cuda.bindings import driver
+
+    return driver
+
+
+def enter(index: int) -> None:
+    """Make the context of torch's current device `index` this thread's.
+
+    Torch puts that off: a thread of autograd that takes all memory from what is free meets the driver
+    here for the first time.
+    """
+    if getattr(_thread, "index", None) != index:
+        check(*driver().cuCtxSetCurrent(_context(index)))
+        _thread.index = index
+
+
+@lru_cache(maxsize=64)
+def _context(index: int) -> Any:
+    status, context = driver().cuDevicePrimaryCtxRetain(index)
+    check(status)
+    return context
+
+
+def check(status: Any) -> None:
+    """Raise `RuntimeError` for a status of the driver other than success."""
+    if int(status) != 0:
+        raise RuntimeError(f"the CUDA driver answered {status.name}")

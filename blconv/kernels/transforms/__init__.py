@@ -1,0 +1,1 @@
+"""The kernels of the forward and the inverse transform (analysis, synthesis)."""

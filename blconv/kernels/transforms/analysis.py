@@ -1,0 +1,160 @@
+"""The analysis of float32 planes: pixels to kept coefficients; see `transforms` and `planes`.
+
+T  (rows, v, re | im, tiles, 8 columns)   with gaps, `Float32Planes.row_stride` and `column_stride`
+"""
+
+from collections.abc import Callable
+
+from numba import cuda, float32
+
+from blconv.kernels.primitives.products import multiplier, rounder
+from blconv.kernels.primitives.warp import device, loader, store_pair
+from blconv.kernels.transforms.fragments import steps_of
+from blconv.kernels.transforms.planes import Float32Planes, channel_writer, table_reader
+
+READ_AT_ONCE = 64  # numbers that a lane has in flight, at most
+
+
+def row_reader(planes: Float32Planes, enter: Callable[..., float]) -> Callable[..., None]:
+    """The procedure that fills b[at + (2 s + half) tiles + tile] with row i of an image, as operand B.
+
+    What lies past the last pixel or channel is read again from inside: the constant matrices have
+    zeros there, and channels beyond the last are not written.
+    """
+    C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
+    STEPS = steps_of(W, planes.vector)
+    load = loader("float32", TILES if planes.channels_last else planes.vector)
+
+    def channels_in_vectors(x, b, at, image, i, channel, t):
+        line = (image * H + i) * W
+        for s in range(2 * STEPS):
+            values = load(x, (line + min(4 * s + t, W - 1)) * C + channel)
+            for tile in range(TILES):
+                b[at + s * TILES + tile] = enter(values[tile])
+
+    def channels_one_by_one(x, b, at, image, i, channel, t):
+        line = (image * H + i) * W
+        for s in range(2 * STEPS):
+            b[at + s] = enter(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
+
+    def pixels_in_fours(x, b, at, image, i, channel, t):
+        for tile in range(TILES):
+            line = ((image * C + channel + tile) * H + i) * W
+            for s in range(STEPS // 2):
+                values = load(x, line + min(16 * s + 4 * t, W - 4))
+                for n in range(4):
+                    b[at + (4 * s + n) * TILES + tile] = enter(values[n])
+
+    def pixels_in_pairs(x, b, at, image, i, channel, t):
+        for tile in range(TILES):
+            line = ((image * C + channel + tile) * H + i) * W
+            for s in range(STEPS):
+                values = load(x, line + min(8 * s + 2 * t, W - 2))
+                b[at + 2 * s * TILES + tile] = enter(values[0])
+                b[at + (2 * s + 1) * TILES + tile] = enter(values[1])
+
+    def pixels_one_by_one(x, b, at, image, i, channel, t):
+        for tile in range(TILES):
+            line = ((image * C + channel + tile) * H + i) * W
+            for s in range(2 * STEPS):
+                b[at + s * TILES + tile] = enter(load(x, line + min(4 * s + t, W - 1)))
+
+    if planes.channels_last:
+        return device(channels_one_by_one if TILES == 1 else channels_in_vectors)
+    return device({1: pixels_one_by_one, 2: pixels_in_pairs, 4: pixels_in_fours}[planes.vector])
+
+
+def function(planes: Float32Planes) -> Callable[..., None]:
+    """The kernel's function; see `blconv.kernels.transforms.single.analysis`."""
+    C, H, W = planes.channels, planes.height, planes.width
+    KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
+    TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
+    ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
+    SPLIT = planes.split
+    COLUMN_TILES, COLUMN_STEPS = -(-KW // 8), steps_of(W, planes.vector)
+    ROW_TILES, ROW_STEPS = -(-KH // 8), steps_of(H, 1)
+    COLUMN_TABLE, ROW_TABLE = 4 * COLUMN_TILES * COLUMN_STEPS, 4 * ROW_TILES * ROW_STEPS
+    COLUMN_HELD, ROW_HELD = COLUMN_TABLE * (1 + SPLIT), ROW_TABLE * (1 + SPLIT)
+    LOADED, SUMS, PLANE_SUMS = 2 * COLUMN_STEPS * TILES, 4 * TILES, 8 * TILES * ROW_TILES
+    AT_ONCE = max(1, min(READ_AT_ONCE // LOADED, -(-H // WARPS)))
+    HELD = LOADED * AT_ONCE
+    PLUS, MINUS = float32(1), float32(-1)
+
+    multiply, rounded = multiplier(SPLIT), rounder(not SPLIT)
+    read_columns, read_rows = table_reader(COLUMN_HELD // 4, 4), table_reader(ROW_HELD // 4, 4)
+    read_pixels, write = row_reader(planes, rounded), channel_writer(TILES, rounded)
+
+    def analyse(x, z, columns, rows, images):
+        T = cuda.shared.array(0, float32)
+        lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
+        g, t = lane >> 2, lane & 3
+        image, first = cuda.blockIdx.x // CHUNKS, 8 * TILES * (cuda.blockIdx.x % CHUNKS)
+
+        table = cuda.local.array(COLUMN_HELD, float32)
+        read_columns(table, columns, lane)
+        b = cuda.local.array(HELD, float32)
+        c = cuda.local.array(SUMS, float32)
+        channel = min(first + TILES * (4 * (g & 1) + (g >> 1)), C - TILES)
+        for top in range(warp, H, WARPS * AT_ONCE):
+            for r in range(AT_ONCE):  # all reads before the first product: more bytes in flight
+                read_pixels(x, b, r * LOADED, image, min(top + r * WARPS, H - 1), channel, t)
+            for r in range(AT_ONCE):
+                i = top + r * WARPS
+                for m in range(COLUMN_TILES):
+                    for n in range(SUMS):
+                        c[n] = 0
+                    for s in range(COLUMN_STEPS):
+                        for tile in range(TILES):
+                            at = r * LOADED + 2 * s * TILES + tile
+                            multiply(
+                                c, 4 * tile, table, 4 * (m * COLUMN_STEPS + s), COLUMN_TABLE,
+                                b[at], b[at + TILES],
+                            )  # fmt: skip
+                    v = 8 * m + g
+                    if v < KW and i < H:
+                        for tile in range(TILES):
+                            at = i * ROW + v * COLUMN + 8 * tile + 2 * t
+                            store_pair(T, at, rounded(c[4 * tile]), rounded(c[4 * tile + 1]))
+                            store_pair(T, at + PART, rounded(c[4 * tile + 2]), rounded(c[4 * tile + 3]))
+        cuda.syncthreads()
+
+        row_table = cuda.local.array(ROW_HELD, float32)
+        read_rows(row_table, rows, lane)
+        step, own = images * (PARTS * C), image * (PARTS * C) + first + TILES * t
+        eight = 8 * step
+        d = cuda.local.array(PLANE_SUMS, float32)
+        for v in range(warp, KW, WARPS):
+            for n in range(PLANE_SUMS):
+                d[n] = 0
+            for s in range(ROW_STEPS):
+                upper = min(8 * s + t, H - 1) * ROW + v * COLUMN + g
+                lower = min(8 * s + t + 4, H - 1) * ROW + v * COLUMN + g
+                for column in range(2 * TILES):  # the tiles of the real parts, then of the imaginary ones
+                    b0, b1 = T[upper + 8 * column], T[lower + 8 * column]
+                    for m in range(ROW_TILES):
+                        multiply(
+                            d, 4 * (2 * TILES * m + column), row_table, 4 * (m * ROW_STEPS + s), ROW_TABLE,
+                            b0, b1,
+                        )  # fmt: skip
+            # Where Z(u) and Z(-u) go, by steps from one frequency to the next: few products of long numbers.
+            centre = 0 if v == 0 else KH + (v - 1) * (2 * KH - 1) + KH - 1
+            plus, minus = (centre + g) * step + own, (centre - g) * step + own
+            for m in range(ROW_TILES):
+                u = 8 * m + g
+                if u < KH:
+                    re, im = 8 * TILES * m, 8 * TILES * m + 4 * TILES
+                    for e in range(2):  # columns 2t and 2t + 1 of every tile
+                        if first + TILES * t + 4 * TILES * e < C:
+                            # Z(u) = sum (cos - i sin)(re + i im): d has the sums of cos, 2 on those of sin
+                            at = plus + 4 * TILES * e
+                            write(z, at, d, re + e, im + 2 + e, PLUS)
+                            if PARTS == 2:
+                                write(z, at + C, d, im + e, re + 2 + e, MINUS)
+                            if u > 0 and v > 0:
+                                at = minus + 4 * TILES * e
+                                write(z, at, d, re + e, im + 2 + e, MINUS)
+                                write(z, at + C, d, im + e, re + 2 + e, PLUS)
+                plus += eight
+                minus -= eight
+
+    return analyse

@@ -1,0 +1,206 @@
+"""The synthesis of float32 planes: coefficients to pixels; see `transforms` and `planes`.
+
+T  (rows, v, re | im, tiles, 8 columns)   with gaps, `Float32Planes.row_stride` and `column_stride`
+"""
+
+from collections.abc import Callable
+
+from numba import cuda, float32
+
+from blconv.kernels.primitives.products import multiplier, right_multiplier, rounder
+from blconv.kernels.primitives.warp import device, loader, store_pair, storer
+from blconv.kernels.transforms.fragments import steps_of
+from blconv.kernels.transforms.planes import Float32Planes, channel_writer, table_reader
+
+
+def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
+    """The procedure that fills e[4 tile ...] with a coefficient's sums and differences over +-u.
+
+    A tile's four numbers are Re(+) + Re(-), Im(+) - Im(-), Im(+) + Im(-), Re(+) - Re(-): operand B of the
+    real part is the first and minus the second, of the imaginary part the others.
+    """
+    C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
+    load = loader("float32", TILES)
+
+    def one(value, tile):
+        return value
+
+    def several(values, tile):
+        return values[tile]
+
+    pick = device(one if TILES == 1 else several)
+
+    def real(z, e, image, images, u, v, channel):
+        values = load(z, image * C + channel)
+        for tile in range(TILES):
+            e[4 * tile], e[4 * tile + 1], e[4 * tile + 2], e[4 * tile + 3] = pick(values, tile), 0, 0, 0
+
+    def both(z, e, image, images, u, v, channel):
+        plane = images * (2 * C)
+        q, back, keep = KH + (v - 1) * (2 * KH - 1) + KH - 1 + u, 2 * u, float32(1)
+        if v == 0:
+            q, back = u, 0
+        if back == 0:  # no partner: the same numbers again, times 0, so that all reads start at once
+            keep = float32(0)
+        at = q * plane + image * (2 * C) + channel
+        re, im = load(z, at), load(z, at + C)
+        at -= back * plane
+        partner_re, partner_im = load(z, at), load(z, at + C)
+        for tile in range(TILES):
+            e[4 * tile] = pick(re, tile) + keep * pick(partner_re, tile)
+            e[4 * tile + 1] = pick(im, tile) - keep * pick(partner_im, tile)
+            e[4 * tile + 2] = pick(im, tile) + keep * pick(partner_im, tile)
+            e[4 * tile + 3] = pick(re, tile) - keep * pick(partner_re, tile)
+
+    return device(real if PARTS == 1 else both)
+
+
+def function(planes: Float32Planes) -> Callable[..., None]:
+    """The kernel's function; see `blconv.kernels.transforms.single.synthesis`."""
+    C, H = planes.channels, planes.height
+    KH, KW = planes.kept_rows, planes.kept_columns
+    TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
+    ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
+    SPLIT = planes.split
+    ROW_TILES, ROW_STEPS = -(-H // 16), -(-KH // 4)
+    ROW_TABLE = 4 * ROW_TILES * ROW_STEPS
+    ROW_HELD = ROW_TABLE * (1 + SPLIT)
+    SUMS, TERMS = 8 * TILES * ROW_TILES, 4 * TILES
+
+    multiply, rounded = multiplier(SPLIT), rounder(not SPLIT)
+    read_rows, read_coefficients = table_reader(ROW_HELD // 4, 4), coefficient_reader(planes)
+    finish, last_held, last_sums = (last_rows if planes.channels_last else rows_of_pixels)(planes)
+
+    def synthesise(z, y, rows, columns, images):
+        T = cuda.shared.array(0, float32)
+        lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
+        g, t = lane >> 2, lane & 3
+        image, first = cuda.blockIdx.x // CHUNKS, 8 * TILES * (cuda.blockIdx.x % CHUNKS)
+
+        table = cuda.local.array(ROW_HELD, float32)
+        read_rows(table, rows, lane)
+        e = cuda.local.array(TERMS, float32)
+        c = cuda.local.array(SUMS, float32)
+        channel = min(first + TILES * (4 * (g & 1) + (g >> 1)), C - TILES)
+        for v in range(warp, KW, WARPS):
+            for n in range(SUMS):
+                c[n] = 0
+            for s in range(ROW_STEPS):
+                read_coefficients(z, e, image, images, min(4 * s + t, KH - 1), v, channel)
+                for tile in range(TILES):
+                    b0, b1 = rounded(e[4 * tile]), rounded(-e[4 * tile + 1])
+                    b2, b3 = rounded(e[4 * tile + 2]), rounded(e[4 * tile + 3])
+                    for m in range(ROW_TILES):
+                        at, a = 4 * (2 * TILES * m + tile), 4 * (m * ROW_STEPS + s)
+                        multiply(c, at, table, a, ROW_TABLE, b0, b1)
+                        multiply(c, at + 4 * TILES, table, a, ROW_TABLE, b2, b3)
+            for m in range(ROW_TILES):
+                for below in range(2):
+                    i = 16 * m + 8 * below + g
+                    if i < H:
+                        for tile in range(TILES):
+                            at = i * ROW + v * COLUMN + 8 * tile + 2 * t
+                            re = 4 * (2 * TILES * m + tile) + 2 * below
+                            im = re + 4 * TILES
+                            store_pair(T, at, rounded(c[re]), rounded(c[re + 1]))
+                            store_pair(T, at + PART, rounded(c[im]), rounded(c[im + 1]))
+        cuda.syncthreads()
+
+        column_table = cuda.local.array(last_held, float32)
+        d = cuda.local.array(last_sums, float32)
+        finish(T, y, columns, column_table, d, image, first, warp, lane)
+
+    return synthesise
+
+
+def last_rows(planes: Float32Planes) -> tuple[Callable[..., None], int, int]:
+    """The second stage of the synthesis where channels are last: the constant matrix is operand A."""
+    C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
+    TILES, WARPS = planes.tiles, planes.warps
+    ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
+    SPLIT = planes.split
+    COLUMN_TILES, STEPS = -(-W // 16), -(-KW // 4)
+    TABLE = 4 * COLUMN_TILES * STEPS
+    HELD, SUMS, NOTHING = TABLE * (1 + SPLIT), 4 * TILES * COLUMN_TILES, float32(0)
+    multiply, read_table = multiplier(SPLIT), table_reader(HELD // 4, 4)
+    write = channel_writer(TILES, rounder(False))
+
+    def finish(T, y, columns, table, d, image, first, warp, lane):
+        g, t = lane >> 2, lane & 3
+        read_table(table, columns, lane)
+        for i in range(warp, H, WARPS):
+            for n in range(SUMS):
+                d[n] = 0
+            for s in range(STEPS):
+                at = i * ROW + min(4 * s + t, KW - 1) * COLUMN + g
+                for tile in range(TILES):
+                    b0, b1 = T[at + 8 * tile], T[at + PART + 8 * tile]
+                    for m in range(COLUMN_TILES):
+                        multiply(d, 4 * (TILES * m + tile), table, 4 * (m * STEPS + s), TABLE, b0, b1)
+            for m in range(COLUMN_TILES):
+                for below in range(2):
+                    j = 16 * m + 8 * below + g
+                    if j < W:
+                        for e in range(2):
+                            channel = first + TILES * (4 * e + t)
+                            if channel < C:
+                                at = ((image * H + i) * W + j) * C + channel
+                                n = 4 * TILES * m + 2 * below + e
+                                write(y, at, d, n, n, NOTHING)
+
+    return device(finish), HELD, SUMS
+
+
+def rows_of_pixels(planes: Float32Planes) -> tuple[Callable[..., None], int, int]:
+    """The second stage of the synthesis where pixels are last: operand A is T, its rows are channels."""
+    C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
+    TILES, WARPS, VECTOR = planes.tiles, planes.warps, planes.vector
+    ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
+    SPLIT = planes.split
+    COLUMN_TILES, STEPS = steps_of(W, VECTOR), -(-KW // 4)
+    TABLE = 2 * COLUMN_TILES * STEPS
+    HELD, SUMS = TABLE * (1 + SPLIT), 4 * COLUMN_TILES
+    PAIR = 8 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows stand twice
+    read_table, multiply = table_reader(HELD // 2, 2), right_multiplier(SPLIT, TABLE, 1)
+    store = storer("float32", VECTOR)
+
+    def write_fours(y, line, d, n, t):
+        for m in range(COLUMN_TILES // 2):
+            j = 16 * m + 4 * t
+            if j < W:
+                store(y, line + j, (d[8 * m + n], d[8 * m + n + 1], d[8 * m + n + 4], d[8 * m + n + 5]))
+
+    def write_pairs(y, line, d, n, t):
+        for m in range(COLUMN_TILES):
+            j = 8 * m + 2 * t
+            if j < W:
+                store(y, line + j, (d[4 * m + n], d[4 * m + n + 1]))
+
+    def write_singly(y, line, d, n, t):
+        for m in range(COLUMN_TILES):
+            for e in range(2):
+                j = 8 * m + 2 * t + e
+                if j < W:
+                    store(y, line + j, d[4 * m + n + e])
+
+    write = device({1: write_singly, 2: write_pairs, 4: write_fours}[VECTOR])
+
+    def finish(T, y, columns, table, d, image, first, warp, lane):
+        g, t = lane >> 2, lane & 3
+        read_table(table, columns, lane)
+        for i in range(warp, H, WARPS):
+            for tile in range(0, TILES, 2):
+                for n in range(SUMS):
+                    d[n] = 0
+                for s in range(STEPS):
+                    at = i * ROW + min(4 * s + t, KW - 1) * COLUMN + 8 * tile + g
+                    a0, a1, a2, a3 = T[at], T[at + PAIR], T[at + PART], T[at + PART + PAIR]
+                    for m in range(COLUMN_TILES):
+                        multiply(d, 4 * m, a0, a1, a2, a3, table, 2 * (m * STEPS + s))
+                channel = first + TILES * (4 * (g & 1) + (g >> 1)) + tile
+                if channel < C:
+                    write(y, ((image * C + channel) * H + i) * W, d, 0, t)
+                if PAIR > 0 and channel + 1 < C:
+                    write(y, ((image * C + channel + 1) * H + i) * W, d, 2, t)
+
+    return device(finish), HELD, SUMS

@@ -1,0 +1,162 @@
+"""Which method computes a convolution: by name, or by a rule of costs."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from blconv.geometry import Geometry
+from blconv.kernels.limits import fits_kernels, fits_mixing, runs_operators
+from blconv.methods import dense, lowpass, paper, spectral
+from blconv.methods.gpu_cost import microseconds
+
+Method = Literal["auto", "lowpass", "spectral", "dense", "paper"]
+
+METHODS: dict[str, Callable[[Tensor, Tensor, Geometry], Tensor]] = {
+    "lowpass": lowpass.convolve,
+    "spectral": spectral.convolve,
+    "dense": dense.convolve,
+    "paper": paper.convolve,
+}
+DENSE_PIXELS = 9  # up to 3 x 3
+DENSE_NUMBERS = 2**24  # of its matrix, where it is asked for by name
+BATCH = 64
+FULL_PRECISION = (torch.float32, torch.float64)
+
+
+def check_method(method: str) -> None:
+    """Raise `ValueError` unless `method` is the name of a method or "auto"."""
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method, and why: in words, or by the costs of those compared."""
+
+    method: str
+    words: str = ""
+    costs: dict[str, float] = field(default_factory=dict)
+    unit: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why, in one line."""
+        costs = ", ".join(f"{name} {cost:.3g}" for name, cost in self.costs.items())
+        return self.words or f"{self.unit} an image: {costs}"
+
+
+def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto") -> Choice:
+    """The method for x (batch, C, [H,] W) and weight: the one named if it can, else the next best.
+
+    "auto" compares multiply-adds on the CPU, times estimated from bytes and operations on CUDA
+    (`blconv.methods.gpu_cost`), and is the general path elsewhere.
+    """
+    kind = weight.device.type
+    arguments: Any = (
+        x.numel() == 0 or weight.numel() == 0, tuple(x.shape[1:]), tuple(weight.shape), x.dtype, weight.dtype,
+        torch.get_autocast_dtype(kind) if _is_autocast(kind) else None, kind, runs_operators(weight.device),
+        torch.backends.cuda.matmul.allow_tf32, geometry, method,
+    )  # fmt: skip
+    # A compiler follows the arithmetic, not the cache; eager code saves tens of microseconds.
+    return _choose(*arguments) if torch.compiler.is_compiling() else _kept(*arguments)
+
+
+def _choose(
+    empty: bool,
+    size: tuple[int, ...],
+    filters: tuple[int, ...],
+    dtype: torch.dtype,
+    weight_dtype: torch.dtype,
+    autocast: torch.dtype | None,
+    kind: str,
+    ours: bool,
+    allow_tf32: bool,
+    geometry: Geometry,
+    method: Method,
+) -> Choice:
+    """The method for x of `size` (C, [H,] W); `ours`: whether our operators run on this kind of device."""
+    if not geometry.band.is_cut:
+        return Choice("ordinary", "nothing is cut, so it is the ordinary convolution")
+    if method == "lowpass":
+        return Choice("lowpass", "asked for")
+    fits = size[0] == filters[1] * geometry.groups and min(geometry.out) >= 1
+    if empty or not fits or (dtype != weight_dtype and autocast is None):
+        return Choice("lowpass", "the general path, whose errors are torch's")
+    if method == "dense" and math.prod(size) * filters[0] * math.prod(geometry.out) > DENSE_NUMBERS:
+        return Choice("lowpass", "the matrix of dense would be larger than 64 MB")
+    if geometry.groups > 1 and method in ("dense", "paper"):
+        return Choice("lowpass", f"{method} has no groups")
+    if method == "paper" and (dtype not in FULL_PRECISION or autocast is not None):
+        return Choice("lowpass", "paper needs float32 or float64: there is no transform in half precision")
+    if method != "auto":
+        return Choice(method, "asked for")
+    if kind == "cpu":
+        return _cheapest(multiply_adds(filters, geometry), _members(geometry), "million multiply-adds", 1e6)
+    dtype, members = autocast or dtype, ["lowpass"]
+    if ours and fits_kernels(dtype, geometry):
+        members.append("spectral")
+    if ours and fits_mixing(dtype, geometry):
+        members.append("dense")
+    if len(members) == 1:
+        return Choice("lowpass", "no other method has kernels for it")
+    return _cheapest(microseconds(filters, dtype, geometry, allow_tf32), members, "estimated us", 1)
+
+
+_kept = lru_cache(maxsize=4096)(_choose)
+
+
+def _is_autocast(device: str) -> bool:
+    """Whether `torch.autocast` is on for this kind of device; "meta" has none."""
+    # Not `is_autocast_available`: torch 2.11's Dynamo cannot trace it.
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
+def _members(geometry: Geometry) -> list[str]:
+    """What "auto" compares on the CPU."""
+    members = ["lowpass", "spectral"]
+    if geometry.groups == 1 and math.prod(geometry.input) <= DENSE_PIXELS:
+        members.append("dense")
+    return members
+
+
+def _cheapest(costs: dict[str, float], members: list[str], unit: str, scale: float) -> Choice:
+    best = members[0]
+    for name in members[1:]:  # not min(): `torch.compile` cannot trace its key
+        best = name if costs[name] < costs[best] else best
+    return Choice(best, costs={name: costs[name] / scale for name in members}, unit=unit)
+
+
+def multiply_adds(filters: Sequence[int], geometry: Geometry) -> dict[str, float]:
+    """Multiply-adds of one image by method, and of the ordinary convolution ("ordinary").
+
+    `filters` are those of the weight's shape, (O, C / groups, [K_h,] K_w).
+    The transform of the filters is shared by a batch of `BATCH`, whatever the batch is: the method,
+    and so the last bits of an answer, must not depend on how many images are asked about at once.
+    """
+    out_channels, group_channels, *_ = filters
+    channels, pairs = group_channels * geometry.groups, out_channels * group_channels
+    inputs, outputs = math.prod(geometry.input), math.prod(geometry.out)
+    taps, coefficients = math.prod(geometry.kernel), 2 * geometry.coefficients
+    first, *second = geometry.band.axes
+    padded = first.padded * inputs
+    there, back = 2 * first.kept * inputs, 2 * first.kept * outputs
+    if second:
+        columns = second[0]
+        padded = first.padded * columns.length * (first.length + columns.padded)
+        there += coefficients * 2 * columns.length
+        back += coefficients * 2 * geometry.out[1]
+    ordinary = outputs * taps * pairs
+    return {
+        "ordinary": ordinary,
+        "lowpass": channels * padded + ordinary,
+        "spectral": channels * there
+        + 2 * coefficients * pairs
+        + out_channels * back
+        + coefficients * taps * pairs / BATCH,
+        "dense": inputs * outputs * pairs * (1 + taps / BATCH),
+    }

@@ -1,0 +1,50 @@
+"""The convolution in any set of coefficients: mask the input's spectrum, then convolve as usual.
+
+A set that is no corner of the spectrum has no small matrices. But a mask is idempotent, so it is
+enough to apply it to the input, and for real outputs it must keep a coefficient with its conjugate:
+
+    y = conv(irfftn(mask * rfftn(pad(x))), w)
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blconv.geometry import Geometry
+from blconv.layout import is_channels_last
+from blconv.methods.choice import FULL_PRECISION, Choice
+
+MASKED = Choice("mask", "a fine-grained set has one way: mask the input's spectrum, then convolve as usual")
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, geometry: Geometry) -> Tensor:
+    """The convolution of x, cut to `mask` (as in `masked`), with weight (O, C / groups, [K_h,] K_w)."""
+    convolution = F.conv1d if geometry.dims == 1 else F.conv2d
+    x = masked(x, mask, geometry)
+    return convolution(x, weight, bias, geometry.stride, 0, geometry.dilation, geometry.groups)
+
+
+def masked(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
+    """x ([batch,] C, [H,] W) padded and cut to the coefficients in `mask`, in x's dtype and layout.
+
+    mask: bool, ([N_h,] N_w // 2 + 1), the same for a coefficient and its conjugate. Raises
+    `RuntimeError` for a mask of another shape: a set belongs to one size of the transform.
+    """
+    axes = geometry.band.axes
+    shape = (*(axis.size for axis in axes[:-1]), axes[-1].half)
+    if mask.shape != shape:
+        raise RuntimeError(
+            f"this input has {shape} coefficients, the calibrated set {tuple(mask.shape)}: "
+            "run blconv.calibrate on inputs of this size"
+        )
+    zeros = [n for axis in reversed(axes) for n in (axis.before, axis.after)]
+    sizes, dims = tuple(axis.size for axis in axes), tuple(range(-len(axes), 0))
+    # There is no transform in half precision.
+    exact = x if x.dtype in FULL_PRECISION else x.float()
+    spectrum = torch.fft.rfftn(F.pad(exact, zeros), s=sizes, dim=dims)
+    kept: Tensor = torch.fft.irfftn(spectrum * mask, s=sizes, dim=dims).to(x.dtype)
+    for dim, axis in zip(dims, axes, strict=True):
+        kept = kept.narrow(dim, 0, axis.padded)
+    if is_channels_last(x):
+        return kept.contiguous(memory_format=torch.channels_last)
+    return kept.contiguous()
