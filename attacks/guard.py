@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,8 +16,9 @@ from foolbox.criteria import Misclassification, TargetedMisclassification
 from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
-from blrobust.attacks.registry import Entry
-from blrobust.attacks.target import Counted
+from blrobust.attacks.catalogue.entry import Entry
+from blrobust.attacks.counting_model import Counted
+from blrobust.attacks.status import Reason
 from blrobust.draws import CACHE_BYTES
 from blrobust.errors import UserError
 from blrobust.perturbation import predict
@@ -28,20 +28,6 @@ TOLERANCE = 1e-6  # relative to epsilon
 SPACING = 2.0**-24  # what rounding x + delta to float32 can add to |delta|, for inputs up to 1
 
 logger = logging.getLogger(__name__)
-
-
-class Reason(IntEnum):
-    """What became of a sample under attack; only ``ADVERSARIAL`` is a success."""
-
-    ADVERSARIAL = 0  # the returned input passed every check and is misclassified
-    NOT_ADVERSARIAL = 1  # the returned input is classified correctly
-    NOT_ATTACKED = 2  # strength 0, or wrong before an attack that searches
-    NOT_FINITE = 3  # NaN or infinity returned
-    OUT_OF_BOUNDS = 4  # returned beyond the bounds of the inputs
-    BEYOND_EPSILON = 5  # returned further away than the strength allows
-    RAISED = 6  # the attack raised an error for the sample
-    TOO_FAR = 7  # misclassified, but at a larger distance than the strength
-    IS_TARGET = 8  # its own label is the class to aim at: there is nothing to attack
 
 
 @dataclass(frozen=True)

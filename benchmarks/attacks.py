@@ -29,9 +29,9 @@ import torch
 from torch import Tensor, nn
 
 from blrobust import datasets, levels, model_names, zoo
+from blrobust.attacks.catalogue.selection import kinds
+from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
-from blrobust.attacks.selection import kinds
-from blrobust.attacks.table import ATTACKS
 from blrobust.device import full_precision, resolve
 from blrobust.perturbation import block_size, predict
 

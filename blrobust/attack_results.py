@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blrobust import results, statistics
-from blrobust.attacks.table import ATTACKS
+from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.store import Run
 
 MODELS = ("kind", "model", "clean", "accuracy", "median", "success", "queries", "flags")
@@ -26,7 +26,7 @@ def models(run: Run, only: str | None = None) -> pd.DataFrame:
     passes an image of a run at the last level, ``flags`` what casts doubt on all this, with the inputs
     of the last level that failed a check, or for which the attack failed.
     """
-    from blrobust.attacks.guard import Reason  # loads Foolbox, which takes a second
+    from blrobust.attacks.status import Reason
 
     doubts = flags(run)
     records = []

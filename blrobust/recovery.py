@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from blrobust import __version__, atomic, levels, terminal
+from blrobust.attacks.catalogue.entry import Entry
+from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
-from blrobust.attacks.registry import Entry
-from blrobust.attacks.table import ATTACKS
 from blrobust.channels import Channel
 from blrobust.datasets import Dataset
 from blrobust.device import describe, full_precision

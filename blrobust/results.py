@@ -198,7 +198,7 @@ def reasons(run: Run, model: str, kind: str, level: float) -> Counter[str]:
     codes = _checks(run, model, kind, level, "reason")
     if not len(codes):
         return Counter()
-    from blrobust.attacks.guard import Reason  # loads Foolbox, which noise does not need
+    from blrobust.attacks.status import Reason
 
     found, counts = np.unique(codes, return_counts=True)
     return Counter({Reason(code).name: int(count) for code, count in zip(found, counts, strict=True)})

@@ -69,7 +69,7 @@ class Meter:
 
         ``kinds`` are all those that the run measures, in order.
         """
-        from blrobust.attacks.target import Counted  # torch, which a table can do without
+        from blrobust.attacks.counting_model import Counted  # torch, which a table can do without
 
         console = Console(stderr=True)
         self._counted = Counted
@@ -230,7 +230,7 @@ def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
 
 def _norm(run: "Run", kind: str) -> str | None:
     """The norm of an attack's strengths, None where they are not in units of pixels."""
-    from blrobust.attacks.table import ATTACKS
+    from blrobust.attacks.catalogue.table import ATTACKS
 
     return ATTACKS[kind].norm if run.config["space"] == "pixel" and kind in ATTACKS else None
 

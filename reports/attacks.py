@@ -65,7 +65,7 @@ def sign(run: "Run", kind: str) -> str | None:
     """
     if run.config.get("source") is not None:
         return None
-    from blrobust.attacks.table import ATTACKS
+    from blrobust.attacks.catalogue.table import ATTACKS
 
     cards = results.cards(run)
     limited = [model for model in run.models if cards[model]["effective_compression"] > 0]

@@ -102,7 +102,7 @@ def _uniform_legacy(scale: float) -> Axis:
 
 def _attack(kind: str, space: str) -> Axis:
     """The axis of a row of the table of attacks, whatever it is."""
-    from blrobust.attacks.table import ATTACKS
+    from blrobust.attacks.catalogue.table import ATTACKS
 
     entry = ATTACKS.get(kind)
     if entry is None:

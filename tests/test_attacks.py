@@ -8,9 +8,9 @@ from foolbox.attacks.base import Attack
 from torch import Tensor, nn
 
 from blrobust import levels
-from blrobust.attacks.looks import FEW, due
-from blrobust.attacks.pixel import PixelAttack, PixelDistance, check_count
-from blrobust.attacks.table import ATTACKS
+from blrobust.attacks.building_blocks.early_stopping import FEW, due
+from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.attacks.decision.pixel import PixelAttack, PixelDistance, check_count
 from blrobust.errors import UserError
 
 BOUNDS = (0.0, 1.0)

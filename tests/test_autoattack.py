@@ -13,10 +13,11 @@ from foolbox.criteria import Misclassification, TargetedMisclassification
 from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
-from blrobust.attacks import selection
-from blrobust.attacks.autoattack import MEMBERS, AutoAttack
-from blrobust.attacks.guard import Guard, Reason
-from blrobust.attacks.table import ATTACKS
+from blrobust.attacks.catalogue import selection
+from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.attacks.gradient.autoattack import MEMBERS, AutoAttack
+from blrobust.attacks.guard import Guard
+from blrobust.attacks.status import Reason
 from blrobust.cli import main
 from blrobust.errors import UserError
 

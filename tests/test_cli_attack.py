@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from blrobust import attack_results, zoo
-from blrobust.attacks.guard import Reason
-from blrobust.attacks.table import ATTACKS
+from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.attacks.status import Reason
 from blrobust.cli import main, options
 from blrobust.store import Run
 
@@ -434,7 +434,7 @@ def test_an_attack_that_fails_on_every_image_is_not_robustness(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("blrobust.attacks.deepfool.L2DeepFool.run", lambda *_: [][0])
+    monkeypatch.setattr("blrobust.attacks.gradient.deepfool.L2DeepFool.run", lambda *_: [][0])
     several("--kind", "deepfool-l2", "--limit", "8", "--out", "run")
     told = capsys.readouterr().out
     with Run.open(tmp_path / "run") as run:

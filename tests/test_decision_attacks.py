@@ -15,27 +15,27 @@ from foolbox.distances import l2, linf
 from torch import Tensor, nn
 
 from blrobust import draws
-from blrobust.attacks import additive_noise
-from blrobust.attacks.blur import GaussianBlurAttack
-from blrobust.attacks.candidates import Oracle, Unmeasured, first_fooling
-from blrobust.attacks.contrast import ContrastReductionAttack, InversionAttack
-from blrobust.attacks.pixel import PixelDistance
-from blrobust.attacks.pointwise import PointwiseAttack, undone
-from blrobust.attacks.single_pixel import SinglePixelAttack
-from blrobust.attacks.spatial import (
-    RandomSpatialAttack,
-    RotationAttack,
-    SpatialAttack,
-    TranslationAttack,
-    move,
-)
-from blrobust.attacks.starts import (
+from blrobust.attacks.building_blocks.first_success import Oracle, Unmeasured, first_fooling
+from blrobust.attacks.decision.blur import GaussianBlurAttack
+from blrobust.attacks.decision.boundary import (
     BlendedUniformAttack,
     BoundaryAttack,
     HopSkipJumpAttack,
     L2BrendelBethgeAttack,
     LinfBrendelBethgeAttack,
 )
+from blrobust.attacks.decision.contrast import ContrastReductionAttack, InversionAttack
+from blrobust.attacks.decision.pixel import PixelDistance
+from blrobust.attacks.decision.pointwise import PointwiseAttack, undone
+from blrobust.attacks.decision.single_pixel import SinglePixelAttack
+from blrobust.attacks.decision.spatial import (
+    RandomSpatialAttack,
+    RotationAttack,
+    SpatialAttack,
+    TranslationAttack,
+    move,
+)
+from blrobust.attacks.noise import additive_noise
 from blrobust.errors import UserError
 
 SIZE = 6

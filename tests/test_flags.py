@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from blrobust import datasets, zoo
-from blrobust.attacks import flags as module
-from blrobust.attacks.flags import flags
+from blrobust.attacks import model_checks as module
+from blrobust.attacks.model_checks import flags
 from blrobust.device import resolve
 
 

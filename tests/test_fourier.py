@@ -7,7 +7,7 @@ import torch
 from foolbox.criteria import Misclassification, TargetedMisclassification
 from torch import Tensor, nn
 
-from blrobust.attacks.fourier import SingleFourierAttack, WorstFourierAttack, wave_signs
+from blrobust.attacks.frequency.fourier import SingleFourierAttack, WorstFourierAttack, wave_signs
 from blrobust.errors import UserError
 
 CPU = torch.device("cpu")

@@ -25,20 +25,20 @@ from torch.nn.functional import cross_entropy
 
 from blconv.band import kept_frequencies
 from blrobust import datasets, draws, zoo
-from blrobust.attacks.apgd import APGD, TargetedAPGD, checkpoints
-from blrobust.attacks.ball import BALLS
-from blrobust.attacks.band import SpectralBand, project
-from blrobust.attacks.band_pgd import BandPGD
-from blrobust.attacks.deepfool import L2DeepFool, LinfDeepFool
-from blrobust.attacks.elastic import EAD, CarliniWagner
-from blrobust.attacks.fmn import L0FMN, L1FMN, L2FMN, LinfFMN
-from blrobust.attacks.losses import cross_entropy as our_cross_entropy
-from blrobust.attacks.losses import log_odds, logits_ratio, targeted_logits_ratio
-from blrobust.attacks.newton import NewtonFool
-from blrobust.attacks.problem import Problem
-from blrobust.attacks.scaling import power_of_two
-from blrobust.attacks.target import Counted
-from blrobust.attacks.vat import VAT, change
+from blrobust.attacks.building_blocks.gradient_scaling import power_of_two
+from blrobust.attacks.building_blocks.losses import cross_entropy as our_cross_entropy
+from blrobust.attacks.building_blocks.losses import log_odds, logits_ratio, targeted_logits_ratio
+from blrobust.attacks.building_blocks.norm_balls import BALLS
+from blrobust.attacks.building_blocks.problem import Problem
+from blrobust.attacks.counting_model import Counted
+from blrobust.attacks.frequency.band_pgd import BandPGD
+from blrobust.attacks.frequency.spectral_band import SpectralBand, project
+from blrobust.attacks.gradient.apgd import APGD, TargetedAPGD, checkpoints
+from blrobust.attacks.gradient.carlini_wagner import EAD, CarliniWagner
+from blrobust.attacks.gradient.deepfool import L2DeepFool, LinfDeepFool
+from blrobust.attacks.gradient.fmn import L0FMN, L1FMN, L2FMN, LinfFMN
+from blrobust.attacks.gradient.newtonfool import NewtonFool
+from blrobust.attacks.gradient.vat import VAT, change
 from blrobust.space import PIXELS
 
 CPU = torch.device("cpu")

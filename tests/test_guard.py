@@ -13,9 +13,10 @@ from foolbox.attacks.base import FixedEpsilonAttack, MinimizationAttack
 from foolbox.distances import l1, l2, linf
 from torch import Tensor, nn
 
-from blrobust.attacks.guard import Guard, Reason, seeded
-from blrobust.attacks.registry import Entry, Strength
-from blrobust.attacks.table import ATTACKS
+from blrobust.attacks.catalogue.entry import Entry, Strength
+from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.attacks.guard import Guard, seeded
+from blrobust.attacks.status import Reason
 from blrobust.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.legacy import BOUNDS, MEAN, STD

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from blrobust import recovery
+from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
-from blrobust.attacks.table import ATTACKS
 from blrobust.channels import Channel, ColourDepth, LowPass, colour_depths, low_passes
 from blrobust.cli import main, options
 from blrobust.errors import UserError

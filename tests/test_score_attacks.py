@@ -13,12 +13,12 @@ import torch
 from foolbox.criteria import Criterion, Misclassification, TargetedMisclassification
 from torch import Tensor, nn
 
-from blrobust.attacks.genetic import GeneticAttack
-from blrobust.attacks.local_search import LocalSearchAttack, RoundDistance, check_pixels
-from blrobust.attacks.nes import NESAttack
-from blrobust.attacks.score import Goal
-from blrobust.attacks.simba import SimBAAttack, SimBADCTAttack, cosines
-from blrobust.attacks.square import SquareL2Attack, SquareLinfAttack, bumps
+from blrobust.attacks.score.genetic import GeneticAttack
+from blrobust.attacks.score.goal import Goal
+from blrobust.attacks.score.local_search import LocalSearchAttack, RoundDistance, check_pixels
+from blrobust.attacks.score.nes import NESAttack
+from blrobust.attacks.score.simba import SimBAAttack, SimBADCTAttack, cosines
+from blrobust.attacks.score.square import SquareL2Attack, SquareLinfAttack, bumps
 from blrobust.errors import UserError
 
 CPU = torch.device("cpu")

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from blrobust import levels
-from blrobust.attacks import selection
-from blrobust.attacks.table import ATTACKS, SUITES
+from blrobust.attacks.catalogue import selection
+from blrobust.attacks.catalogue.suites import SUITES
+from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.errors import UserError
 
 

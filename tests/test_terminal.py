@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from blrobust import terminal
-from blrobust.attacks.target import Counted
+from blrobust.attacks.counting_model import Counted
 from blrobust.space import PIXELS
 
 

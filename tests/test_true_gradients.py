@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blrobust import datasets, model_names, zoo
+from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
-from blrobust.attacks.table import ATTACKS
 from blrobust.device import resolve
 
 IMAGES = 12

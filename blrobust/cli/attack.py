@@ -87,8 +87,8 @@ def command(
     Every input that an attack returns is checked; one that fails counts as robust, with a reason.
     The run goes to a folder; the same command resumes it and never repeats what is done.
     """
-    from blrobust.attacks import selection
-    from blrobust.attacks.table import ATTACKS
+    from blrobust.attacks.catalogue import selection
+    from blrobust.attacks.catalogue.table import ATTACKS
 
     chosen = selection.kinds(kind)
     settings = selection.parameters(list(chosen), changes, preset)
@@ -176,7 +176,7 @@ def _identity(model: "Model") -> dict[str, str]:
 
 def _flags(subjects: "Subjects") -> dict[str, list[str]]:
     """What casts doubt on each model, asked on the first images."""
-    from blrobust.attacks.flags import IMAGES, flags
+    from blrobust.attacks.model_checks import IMAGES, flags
 
     count = min(IMAGES, len(subjects.dataset))
     pixels = subjects.dataset.pixels(slice(0, count), subjects.device)

@@ -22,8 +22,9 @@ def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     from rich.text import Text
 
     from blrobust import terminal
-    from blrobust.attacks.selection import summary
-    from blrobust.attacks.table import ATTACKS, SUITES
+    from blrobust.attacks.catalogue.selection import summary
+    from blrobust.attacks.catalogue.suites import SUITES
+    from blrobust.attacks.catalogue.table import ATTACKS
 
     rows = [
         summary(kind, entry)

@@ -1,0 +1,1 @@
+"""What several attacks share: losses, norm balls, early stopping, first successful candidates."""

@@ -1,0 +1,216 @@
+"""Attacks that follow the model's gradient."""
+
+from blrobust.attacks.catalogue.entry import Entry
+from blrobust.attacks.catalogue.strengths import L0, L1, L2, LINF
+
+ROWS: dict[str, Entry] = {
+    "fgsm": Entry(
+        attack="foolbox.attacks:FGSM",
+        strength=LINF,
+        family="gradient",
+        queries="1",
+        source="Goodfellow et al. 2015",
+    ),
+    "fgm-l2": Entry(
+        attack="foolbox.attacks:FGM",
+        strength=L2,
+        family="gradient",
+        queries="1",
+        source="Goodfellow et al. 2015",
+    ),
+    "bim-linf": Entry(
+        attack="foolbox.attacks:LinfBasicIterativeAttack",
+        strength=LINF,
+        parameters={"steps": 10},
+        family="gradient",
+        queries="10",
+        source="Kurakin et al. 2017",
+    ),
+    "bim-l2": Entry(
+        attack="foolbox.attacks:L2BasicIterativeAttack",
+        strength=L2,
+        parameters={"steps": 10},
+        family="gradient",
+        queries="10",
+        source="Kurakin et al. 2017",
+    ),
+    "bim-l1": Entry(
+        attack="foolbox.attacks:L1BasicIterativeAttack",
+        strength=L1,
+        parameters={"steps": 10},
+        family="gradient",
+        queries="10",
+        source="Kurakin et al. 2017",
+    ),
+    "pgd-linf": Entry(
+        attack="foolbox.attacks:LinfPGD",
+        strength=LINF,
+        parameters={"steps": 20, "rel_stepsize": 0.1},
+        paper={"steps": 40, "rel_stepsize": 1 / 30, "restarts": 10},
+        family="gradient",
+        queries="20",
+        source="Madry et al. 2018",
+    ),
+    "pgd-l2": Entry(
+        attack="foolbox.attacks:L2PGD",
+        strength=L2,
+        parameters={"steps": 20, "rel_stepsize": 0.1},
+        paper={"steps": 50, "rel_stepsize": 0.025, "restarts": 10},
+        family="gradient",
+        queries="20",
+        source="Madry et al. 2018",
+    ),
+    "pgd-l1": Entry(
+        attack="foolbox.attacks:L1PGD",
+        strength=L1,
+        parameters={"steps": 20, "rel_stepsize": 0.1},
+        paper={"steps": 50, "rel_stepsize": 0.025, "restarts": 10},
+        family="gradient",
+        queries="20",
+        source="Madry et al. 2018",
+    ),
+    "mifgsm": Entry(
+        attack="foolbox.attacks:MIFGSM",
+        strength=LINF,
+        parameters={"steps": 10},
+        family="gradient",
+        queries="10",
+        source="Dong et al. 2018",
+    ),
+    "deepfool-l2": Entry(
+        attack="blrobust.attacks.gradient.deepfool:L2DeepFool",
+        strength=L2,
+        parameters={"steps": 50},
+        family="gradient",
+        queries="up to 50",
+        source="Moosavi-Dezfooli et al. 2016",
+    ),
+    "deepfool-linf": Entry(
+        attack="blrobust.attacks.gradient.deepfool:LinfDeepFool",
+        strength=LINF,
+        parameters={"steps": 50},
+        family="gradient",
+        queries="up to 50",
+        source="Moosavi-Dezfooli et al. 2016",
+    ),
+    "cw-l2": Entry(
+        attack="blrobust.attacks.gradient.carlini_wagner:CarliniWagner",
+        strength=L2,
+        parameters={"binary_search_steps": 5, "steps": 32, "stepsize": 0.005, "initial_const": 0.05},
+        paper={"binary_search_steps": 9, "steps": 10000, "stepsize": 0.01, "initial_const": 0.001},
+        family="gradient",
+        queries="160",
+        source="Carlini & Wagner 2017",
+    ),
+    "ead": Entry(
+        attack="blrobust.attacks.gradient.carlini_wagner:EAD",
+        strength=L1,
+        parameters={
+            "binary_search_steps": 4,
+            "steps": 40,
+            "initial_stepsize": 0.03,
+            "initial_const": 0.1,
+            "abort_early": False,  # Foolbox stops a batch as one
+        },
+        paper={"binary_search_steps": 9, "steps": 10000, "initial_stepsize": 0.01, "initial_const": 0.001},
+        family="gradient",
+        queries="160",
+        source="Chen et al. 2018",
+    ),
+    "ddn": Entry(
+        attack="foolbox.attacks:DDNAttack",
+        strength=L2,
+        parameters={"steps": 100},
+        paper={"steps": 1000},
+        family="gradient",
+        queries="100",
+        source="Rony et al. 2019",
+    ),
+    **{
+        f"fmn-{norm}": Entry(
+            attack=f"blrobust.attacks.gradient.fmn:{name}FMN",
+            strength=strength,
+            parameters={"steps": 50},
+            paper={"steps": 1000},
+            family="gradient",
+            queries="50",
+            source="Pintor et al. 2021",
+        )
+        for norm, name, strength in (
+            ("l0", "L0", L0),
+            ("l1", "L1", L1),
+            ("l2", "L2", L2),
+            ("linf", "Linf", LINF),
+        )
+    },
+    "newtonfool": Entry(
+        attack="blrobust.attacks.gradient.newtonfool:NewtonFool",
+        strength=L2,
+        parameters={"steps": 100},
+        family="gradient",
+        queries="up to 101, one search",
+        source="Jang et al. 2017",
+    ),
+    "vat": Entry(
+        attack="blrobust.attacks.gradient.vat:VAT",
+        strength=L2,
+        parameters={"steps": 5},
+        paper={"steps": 1},
+        keyed=True,
+        family="gradient",
+        queries="6",
+        source="Miyato et al. 2016",
+    ),
+    **{
+        f"apgd-{loss}{suffix}": Entry(
+            attack="blrobust.attacks.gradient.apgd:APGD",
+            strength=strength,
+            parameters={"loss": loss, "norm": norm, "steps": 50},
+            paper={"steps": 100, "restarts": 5},
+            keyed=True,
+            family="gradient",
+            queries="up to 51",
+            source="Croce & Hein 2020",
+        )
+        for loss in ("ce", "dlr")
+        for suffix, norm, strength in (("", "linf", LINF), ("-l2", "l2", L2))
+    },
+    **{
+        f"apgd-targeted{suffix}": Entry(
+            attack="blrobust.attacks.gradient.apgd:TargetedAPGD",
+            strength=strength,
+            parameters={"norm": norm, "targets": 3, "steps": 30},
+            paper={"targets": 9, "steps": 100},
+            keyed=True,
+            family="gradient",
+            queries="up to 94",
+            source="Croce & Hein 2020",
+        )
+        for suffix, norm, strength in (("", "linf", LINF), ("-l2", "l2", L2))
+    },
+    **{
+        f"autoattack-{norm}": Entry(
+            attack="blrobust.attacks.gradient.autoattack:AutoAttack",
+            strength=strength,
+            parameters={"norm": norm, "steps": 50, "targets": 3, "queries": 100},
+            paper={"steps": 100, "targets": 9, "queries": 5000},
+            family="gradient",
+            queries="up to 640",
+            source="Croce & Hein 2020, the package pyautoattack",
+        )
+        for norm, strength in (("linf", LINF), ("l2", L2))
+    },
+    **{
+        f"brendel-bethge-{suffix}": Entry(
+            attack=f"blrobust.attacks.decision.boundary:{name}BrendelBethgeAttack",
+            strength=strength,
+            # The solver's compilation takes half a minute besides. Twenty halvings of the step are for 1,000.
+            parameters={"steps": 30, "lr_num_decay": 3},
+            paper={"steps": 1000, "lr_num_decay": 20},
+            family="gradient",
+            queries="about 60, one search",
+            source="Brendel et al. 2019",
+        )
+        for suffix, name, strength in (("l2", "L2", L2), ("linf", "Linf", LINF))
+    },
+}

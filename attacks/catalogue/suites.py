@@ -1,0 +1,32 @@
+"""The suites: the attacks of each, and their grids."""
+
+# kind -> its grid, None for the default one
+SUITES: dict[str, dict[str, str | None]] = {
+    # The attacks of the paper, at its strengths where their units are ours.
+    "paper": {
+        "gaussian": None,
+        "pixel": None,
+        "local-search": None,
+        "fgsm": "0,0.001,0.002,0.004,0.008,0.016,0.032",
+        "contrast": "0:2.8:0.2",
+        "gaussian-blur": None,
+        "rotation": None,
+        "translation": None,
+    },
+    # One of each kind, minutes on a laptop.
+    "quick": {
+        "gaussian": "0,0.1,0.2,0.4",
+        "pixel": "0,10,50,200",
+        "square-linf": "0,4/255,8/255",
+        "fgsm": None,
+        "pgd-linf": "0,1/255,4/255",
+        "deepfool-l2": None,
+    },
+    # AutoAttack's recipe, with FMN in the place of FAB.
+    "standard": {
+        "apgd-ce": "0,8/255",
+        "apgd-targeted": "0,8/255",
+        "fmn-linf": "0,8/255",
+        "square-linf": "0,8/255",
+    },
+}

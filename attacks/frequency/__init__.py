@@ -1,0 +1,1 @@
+"""Attacks within a frequency band."""

@@ -1,0 +1,298 @@
+"""Auto-PGD: gradient ascent that sets its own step size (Croce & Hein 2020)."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
+
+import torch
+from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
+from foolbox.distances import Distance
+from foolbox.models.base import Model
+from torch import Tensor
+
+from blrobust import draws
+from blrobust.attacks.building_blocks.early_stopping import due
+from blrobust.attacks.building_blocks.losses import (
+    cross_entropy,
+    likely_wrong,
+    logits_ratio,
+    targeted_logits_ratio,
+)
+from blrobust.attacks.building_blocks.norm_balls import BALLS, check_norm
+from blrobust.attacks.building_blocks.problem import Problem, call, check_counts
+
+T = TypeVar("T")
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""Losses (k,) to raise, of logits (k, classes) and the samples' rows (k,) in the batch."""
+
+MOMENTUM = 0.75  # alpha of section 3.1: the share of the new step, the rest is the last move
+RISES = 0.75  # rho of section 3.2: the share of steps that must raise the loss
+LEAD = (-1, 1, 1, 1)  # one number a sample, ready to meet the images
+
+
+def checkpoints(steps: int) -> tuple[int, ...]:
+    """The numbers of steps, ceil(p_j ``steps``), after which the step size may be halved.
+
+    p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), section 3.2 of the paper; in
+    hundredths, which are exact.
+    """
+    last, share, found = 0, 22, []
+    while share <= 100:
+        found.append(-(-share * steps // 100))
+        last, share = share, share + max(share - last - 3, 6)
+    return tuple(sorted(set(found)))
+
+
+@dataclass
+class _Ascent:
+    """Where the samples still attacked are; every tensor has one entry a sample."""
+
+    rows: Tensor  # int64, their places in the batch
+    origin: Tensor
+    x: Tensor
+    previous: Tensor
+    best: Tensor
+    best_gradient: Tensor
+    best_value: Tensor  # infinite once the sample is fooled, so that nothing replaces ``best``
+    value: Tensor
+    step: Tensor
+    rises: Tensor  # since the last checkpoint
+    marked: Tensor  # the best value at the last checkpoint
+    halved: Tensor  # at the last checkpoint
+
+    def part(self, keep: Tensor) -> "_Ascent":
+        """Some of the samples, int64 (k,)."""
+        return _Ascent(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
+
+    def keep_best(self, gradient: Tensor) -> None:
+        """Remember where the loss is higher than ever."""
+        higher = self.value > self.best_value
+        self.best = torch.where(higher.view(LEAD), self.x, self.best)
+        self.best_gradient = torch.where(higher.view(LEAD), gradient, self.best_gradient)
+        self.best_value = torch.where(higher, self.value, self.best_value)
+
+    def halve(self, gradient: Tensor, *, steps: int) -> Tensor:
+        """Halve the step of samples that stall, and put them back at their best; the gradient there.
+
+        Section 3.2: too few of the ``steps`` since the last checkpoint raised the loss, or neither
+        the step nor the best loss has changed since.
+        """
+        stalls = (self.rises < RISES * steps) | (~self.halved & (self.best_value == self.marked))
+        self.halved, self.marked, self.rises = stalls, self.best_value, torch.zeros_like(self.rises)
+        self.step = torch.where(stalls, self.step / 2, self.step)
+        self.value = torch.where(stalls, self.best_value, self.value)
+        self.x = torch.where(stalls.view(LEAD), self.best, self.x)
+        return torch.where(stalls.view(LEAD), self.best_gradient, gradient)
+
+
+class _AutoPGD(FixedEpsilonAttack):
+    """Algorithm 1 of the paper, from a random start, again with every objective of a subclass."""
+
+    norm: str
+    steps: int
+    restarts: int
+    seed: int
+    _numbers: draws.Numbers
+
+    def __repr__(self) -> str:
+        return call(self)
+
+    @property
+    def distance(self) -> Distance:
+        """The norm's."""
+        return BALLS[self.norm].distance
+
+    @abstractmethod
+    def _objectives(self, problem: Problem) -> list[Objective]:
+        """What to raise, one trial each."""
+
+    def run(
+        self,
+        model: Model,
+        inputs: T,
+        criterion: Any,
+        *,
+        epsilon: float,
+        draw: int = 0,
+        samples: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> T:
+        """Images (m, C, H, W) within ``epsilon``: the first one found that fools the model.
+
+        A sample that none does comes back where the last trial's loss was highest. ``samples`` are
+        the images' places in the data set (default 0..m - 1); they and ``draw`` choose the starts.
+        Raises ``ValueError`` for a criterion it cannot pursue, images beyond the bounds or too few
+        classes.
+        """
+        raise_if_kwargs(kwargs)
+        problem = Problem.of(self, model, inputs, criterion, targeted=True)
+        found = problem.images.clone()
+        objectives = self._objectives(problem)
+        places = range(len(found)) if samples is None else samples
+        numbers = self._numbers(
+            len(objectives) * found[0].numel(), seed=self.seed, draw=draw, samples=places, device=found.device
+        ).view(len(found), len(objectives), *found.shape[1:])
+        rows = torch.arange(len(found), device=found.device)
+        for trial, objective in enumerate(objectives):
+            start = BALLS[self.norm].start(numbers[rows, trial], epsilon)
+            rows = self._ascend(problem, objective, found, rows, start, epsilon)
+            if len(rows) == 0:
+                break
+        return BALLS[self.norm].settle(found, problem.images, epsilon)  # type: ignore[return-value]
+
+    def _ascend(
+        self,
+        problem: Problem,
+        objective: Objective,
+        found: Tensor,
+        rows: Tensor,
+        start: Tensor,
+        epsilon: float,
+    ) -> Tensor:
+        """Attack ``rows``, write the outcome into ``found``, return the rows that are not fooled."""
+        ball = BALLS[self.norm]
+
+        def project(x: Tensor, origin: Tensor) -> Tensor:
+            return problem.clip(origin + ball.project(x - origin, epsilon))
+
+        origin = problem.images[rows]
+        x = project(origin + start, origin)
+        low = x.new_full((len(rows),), -torch.inf)
+        at = _Ascent(
+            rows=rows,
+            origin=origin,
+            x=x,
+            previous=x,
+            best=x,
+            best_gradient=torch.zeros_like(x),
+            best_value=low,
+            value=-low,
+            step=torch.full_like(low, 2 * epsilon),
+            rises=torch.zeros_like(low),
+            marked=low,
+            halved=torch.zeros_like(rows, dtype=torch.bool),
+        )
+        checked = 0
+        halvings = checkpoints(self.steps)
+        for count in range(self.steps):
+            value, gradient = _ask(problem, objective, at)
+            at.rises = at.rises + (value > at.value)
+            at.value = value
+            at.keep_best(gradient)
+            if count == 0:
+                at.marked = at.best_value
+            elif count in halvings:
+                gradient = at.halve(gradient, steps=count - checked)
+                checked = count
+            if due(count, at.rows):
+                left = (at.best_value < torch.inf).nonzero()[:, 0]
+                if len(left) < len(at.rows):
+                    found[at.rows] = at.best
+                    at, gradient = at.part(left), gradient[left]
+                if len(left) == 0:
+                    return left
+            x = project(at.x + at.step.view(LEAD) * ball.steepest(gradient), at.origin)
+            if count > 0:
+                moved = torch.add(at.x.lerp(x, MOMENTUM), at.x - at.previous, alpha=1 - MOMENTUM)
+                x = project(moved, at.origin)
+            at.previous, at.x = at.x, x
+        logits = problem.logits(at.x)
+        at.value = _value(problem, at, objective(logits, at.rows), logits)
+        at.keep_best(at.best_gradient)
+        found[at.rows] = at.best
+        return at.rows[at.best_value < torch.inf]
+
+
+def _ask(problem: Problem, objective: Objective, at: _Ascent) -> tuple[Tensor, Tensor]:
+    """The value and the gradient of the loss."""
+    with torch.enable_grad():
+        x = at.x.detach().requires_grad_()
+        logits: Tensor = problem.model(x)
+        loss = objective(logits, at.rows)
+        (gradient,) = torch.autograd.grad(loss.sum(), x)
+    return _value(problem, at, loss.detach(), logits.detach()), gradient
+
+
+def _value(problem: Problem, at: _Ascent, loss: Tensor, logits: Tensor) -> Tensor:
+    """The loss, infinite where the model is fooled."""
+    return loss.masked_fill(problem.fooled(logits, problem.classes[at.rows]), torch.inf)
+
+
+class APGD(_AutoPGD):
+    """Auto-PGD on the cross-entropy or on the difference of logits ratio (DLR).
+
+    Croce & Hein 2020, sections 3 and 4. Raises ``ValueError`` for a parameter that is not legal; DLR
+    knows no target, ``TargetedAPGD`` is the attack for that.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: Literal["ce", "dlr"] = "ce",
+        norm: Literal["linf", "l2"] = "linf",
+        steps: int = 100,
+        restarts: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if loss not in ("ce", "dlr"):
+            raise ValueError(f"loss must be one of ce, dlr, got {loss!r}")
+        check_norm(norm)
+        check_counts(steps=steps, restarts=restarts)
+        self.loss = loss
+        self.norm = norm
+        self.steps = steps
+        self.restarts = restarts
+        self.seed = seed
+        self._numbers = draws.Numbers(draws.APGD)
+
+    def _objectives(self, problem: Problem) -> list[Objective]:
+        classes = problem.classes
+        if self.loss == "ce":
+            sign = -1 if problem.targeted else 1
+            return [lambda logits, rows: sign * cross_entropy(logits, classes[rows])] * self.restarts
+        if problem.targeted:
+            raise ValueError("the loss dlr takes the criterion Misclassification: it knows no target")
+        return [lambda logits, rows: logits_ratio(logits, classes[rows])] * self.restarts
+
+
+class TargetedAPGD(_AutoPGD):
+    """Auto-PGD on the targeted DLR, towards each of the ``targets`` most likely wrong classes in turn.
+
+    Croce & Hein 2020, section 4. Any wrong class ends the attack on a sample. Where the criterion has
+    a target, that is the only one, and must be reached. ``targets`` beyond the wrong classes there are
+    count as all of them. Raises ``ValueError`` for a parameter that is not legal.
+    """
+
+    def __init__(
+        self,
+        *,
+        norm: Literal["linf", "l2"] = "linf",
+        targets: int = 9,
+        steps: int = 100,
+        restarts: int = 1,
+        seed: int = 0,
+    ) -> None:
+        check_norm(norm)
+        check_counts(targets=targets, steps=steps, restarts=restarts)
+        self.norm = norm
+        self.targets = targets
+        self.steps = steps
+        self.restarts = restarts
+        self.seed = seed
+        self._numbers = draws.Numbers(draws.APGD)
+
+    def _objectives(self, problem: Problem) -> list[Objective]:
+        logits = problem.logits(problem.images)
+        if problem.targeted:
+            # Away from the most likely other class, which is the label until the sample is fooled.
+            labels = likely_wrong(logits, problem.classes, 1)[:, 0]
+            wanted = [problem.classes]
+        else:
+            labels = problem.classes
+            wanted = list(likely_wrong(logits, labels, self.targets).unbind(dim=1))
+
+        def towards(targets: Tensor) -> Objective:
+            return lambda logits, rows: targeted_logits_ratio(logits, labels[rows], targets[rows])
+
+        return [towards(targets) for targets in wanted for _ in range(self.restarts)]

@@ -1,0 +1,31 @@
+"""Gaussian and uniform noise of a fixed width, the same draws as ``blrobust noise``."""
+
+import torch
+from torch import Tensor
+
+from blrobust import draws
+from blrobust.attacks.building_blocks.first_success import Unmeasured
+from blrobust.attacks.building_blocks.per_sample import DrawnAttack
+
+
+class _FixedNoiseAttack(DrawnAttack):
+    """x + epsilon z, clipped to the bounds."""
+
+    distance = Unmeasured()
+
+    def _perturb(self, images: Tensor, drawn: Tensor, epsilon: float, bounds: tuple[float, float]) -> Tensor:
+        return (images + epsilon * drawn).clamp(*bounds)
+
+
+class GaussianNoiseAttack(_FixedNoiseAttack):
+    """z ~ N(0, 1): epsilon is the standard deviation."""
+
+    def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
+        return draws.standard_normal(shape, seed=self.seed, draw=draw, samples=samples)
+
+
+class UniformNoiseAttack(_FixedNoiseAttack):
+    """z ~ U[-1, 1): epsilon is the half-width."""
+
+    def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
+        return draws.uniform(shape, seed=self.seed, draw=draw, samples=samples)

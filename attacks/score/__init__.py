@@ -1,0 +1,1 @@
+"""Score-based attacks: they see the logits, no gradients."""
