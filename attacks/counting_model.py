@@ -1,14 +1,23 @@
-"""The model as an attack sees it: from its space, and what it was asked."""
+"""Model wrapper that converts the input space and counts forward and backward passes."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from blrobust.attacks.building_blocks.gradient_scaling import power_of_two
-from blrobust.space import Space
+from blrobust.perturbations.input_space import Space
 
 
-class Counted(nn.Module):
-    """A model seen from ``space`` that counts the samples passed through it, both ways.
+@dataclass
+class PassCounter:
+    """Images that went through all models that share the counter; it moves while an attack runs."""
+
+    forwards: int = 0
+
+
+class CountingModel(nn.Module):
+    """A model that takes inputs of ``space`` and counts the samples passed through it, both ways.
 
     Its answers are float32: half tensors inside Foolbox turn into NaN silently. ``model`` takes
     float32 pixels, whatever it computes in. Gradients pass through it scaled, sample by sample, by
@@ -16,14 +25,13 @@ class Counted(nn.Module):
     which 16 bits round to 0, and the network would look robust because no attack could see it.
     """
 
-    passed = 0  # samples through all of them together, to be looked at while an attack runs
-
-    def __init__(self, model: nn.Module, space: Space) -> None:
+    def __init__(self, model: nn.Module, space: Space, counter: PassCounter | None = None) -> None:
         super().__init__()
         self.model = model
         self.space = space
         self.forwards = 0
         self.backwards = 0
+        self._counter = PassCounter() if counter is None else counter
         if any(module.training for module in model.modules()):
             model.eval()
         self.training = False
@@ -31,7 +39,7 @@ class Counted(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits float32 (m, classes) of inputs (m, C, H, W)."""
         self.forwards += len(inputs)
-        Counted.passed += len(inputs)
+        self._counter.forwards += len(inputs)
         scaling = _Scaling(self)
         if inputs.requires_grad:
             inputs = inputs.view_as(inputs)  # whose gradient is this pass's alone
@@ -45,7 +53,7 @@ class Counted(nn.Module):
 class _Scaling:
     """The gradients of one pass: scaled where they enter the model, and back where they leave it."""
 
-    def __init__(self, counted: Counted) -> None:
+    def __init__(self, counted: CountingModel) -> None:
         self._counted = counted
         self._factor = torch.ones(())
 

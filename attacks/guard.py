@@ -17,12 +17,12 @@ from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
 from blrobust.attacks.catalogue.entry import Entry
-from blrobust.attacks.counting_model import Counted
+from blrobust.attacks.counting_model import CountingModel, PassCounter
 from blrobust.attacks.status import Reason
-from blrobust.draws import CACHE_BYTES
 from blrobust.errors import UserError
-from blrobust.perturbation import predict
-from blrobust.space import PIXELS, Space
+from blrobust.perturbations.base import predict
+from blrobust.perturbations.input_space import PIXELS, Space
+from blrobust.perturbations.random_numbers import CACHE_BYTES
 
 TOLERANCE = 1e-6  # relative to epsilon
 SPACING = 2.0**-24  # what rounding x + delta to float32 can add to |delta|, for inputs up to 1
@@ -102,10 +102,16 @@ class Guard:
         self._chosen: WeakKeyDictionary[nn.Module, dict[range, _Chosen]] = WeakKeyDictionary()
         self._crafted: dict[tuple[float, int, range], _Found] = {}
         self._room = CACHE_BYTES
+        self._counter = PassCounter()
         try:
             self._attack: Any = entry.build(seed=seed, parameters=self._parameters)
         except ValueError as error:  # what is wrong with a parameter is said at once
             raise UserError(f"attack {kind!r}: {error}") from error
+
+    @property
+    def passes(self) -> int:
+        """Images that went through models so far, those of an unfinished block too."""
+        return self._counter.forwards
 
     def __call__(
         self,
@@ -194,7 +200,7 @@ class Guard:
         """The answers to a block as it is, kept for the next strength."""
         kept = self._answered.setdefault(model, {})
         if samples not in kept:
-            kept[samples] = predict(Counted(model, self._space), inputs)
+            kept[samples] = predict(CountingModel(model, self._space, self._counter), inputs)
         return kept[samples]
 
     def _attacked(
@@ -225,7 +231,7 @@ class Guard:
         reason = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
         if self._entry.targeted:
             if self._target is None:
-                logits = Counted(model, self._space)(inputs)
+                logits = CountingModel(model, self._space, self._counter)(inputs)
                 targets = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
             else:
                 targets = torch.full_like(labels, self._target)
@@ -239,7 +245,7 @@ class Guard:
         key = (math.inf if self.at_once else level, draw, samples)
         if key in self._crafted:
             return self._crafted[key]
-        counted = Counted(self._source or model, self._space)
+        counted = CountingModel(self._source or model, self._space, self._counter)
         inputs, reason = self._search(counted, block, level, draw, samples)
         found = _Found(inputs, reason, counted.forwards, counted.backwards)
         if self._source is not None and inputs.nbytes <= self._room:
@@ -248,7 +254,7 @@ class Guard:
         return found
 
     def _search(
-        self, counted: Counted, block: _Block, level: float, draw: int, samples: range
+        self, counted: CountingModel, block: _Block, level: float, draw: int, samples: range
     ) -> tuple[Tensor, Tensor]:
         """The inputs to evaluate and the reasons so far: the best of the restarts."""
         target = PyTorchModel(counted, self._space.bounds, device=block.inputs.device)
@@ -351,7 +357,7 @@ class Guard:
         self, model: nn.Module, inputs: Tensor, labels: Tensor, evaluated: Tensor, reason: Tensor
     ) -> dict[str, Tensor]:
         """Evaluate a block after the checks."""
-        counted = Counted(model, self._space)
+        counted = CountingModel(model, self._space, self._counter)
         pixels = self._space.leave(evaluated)
         stored = (pixels.clamp(0, 1) * 255).round() / 255  # as an image of 8 bits
         # Asked before the model is, so that a GPU has that to do while it is waited for.

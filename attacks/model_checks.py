@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blrobust.attacks.counting_model import Counted
-from blrobust.perturbation import predict
-from blrobust.space import PIXELS
+from blrobust.attacks.counting_model import CountingModel
+from blrobust.perturbations.base import predict
+from blrobust.perturbations.input_space import PIXELS
 
 IMAGES = 64  # asked about, at most
 SHARE = 0.25  # of them that must show a symptom
@@ -64,7 +64,7 @@ def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The largest entry of the loss's gradient on each image, float32 (m,), as attacks see it; 0 for none."""
     with torch.enable_grad():
         inputs = images.clone().requires_grad_()
-        logits = Counted(model, PIXELS)(inputs)
+        logits = CountingModel(model, PIXELS)(inputs)
         if not logits.requires_grad:
             return torch.zeros_like(images[:, 0, 0, 0])
         (gradient,) = torch.autograd.grad(

@@ -28,12 +28,14 @@ import report
 import torch
 from torch import Tensor, nn
 
-from blrobust import datasets, levels, model_names, zoo
 from blrobust.attacks.catalogue.selection import kinds
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
+from blrobust.data import datasets
 from blrobust.device import full_precision, resolve
-from blrobust.perturbation import block_size, predict
+from blrobust.models import model_names, zoo
+from blrobust.perturbations import levels
+from blrobust.perturbations.base import block_size, predict
 
 EPSILON = 1 / 255  # of the comparison: at 8/255 nothing is left of a network that was not trained for it
 ROUNDS = 3  # of which the median counts; no further one after SLOW seconds

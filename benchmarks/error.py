@@ -33,7 +33,8 @@ from blconv.energy import coefficient_power
 from blconv.functional import convolve
 from blconv.layers import BandLimited
 from blconv.methods import mask
-from blrobust import datasets, zoo
+from blrobust.data import datasets
+from blrobust.models import zoo
 
 STEPS = 16  # sizes of the kept part in each layer, about
 CUTS = {"coarse": ("#0072b2", "o"), "fine": ("#d55e00", "s")}  # colour and marker

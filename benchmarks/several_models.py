@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from blrobust.checkpoint import Facts
-from blrobust.training import Recipe, Trainee, stepper
+from blrobust.models.checkpoint import Facts
+from blrobust.training.training import Recipe, Trainee, stepper
 
 MODELS = {
     "fp32": ("fp32", 0.0, "paper"),

@@ -4,20 +4,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blrobust import results
-from blrobust.levels import written
+from blrobust.analysis import results
+from blrobust.perturbations.levels import written
 from blrobust.reports.axes import Axis
 from blrobust.reports.tables import NONE, Cell, Table, level_at, percent, points, span
 
 if TYPE_CHECKING:
-    from blrobust.store import Run
+    from blrobust.runs.run import Run
 
 
 def attacked(run: "Run", kind: str, axis: Axis) -> Table | None:
     """Return a row per model of what the attack took; None for a sweep of noise, which is no attack."""
     if run.config["command"] != "attack":
         return None
-    from blrobust import attack_results
+    from blrobust.analysis import attack_results
 
     rounded = _by_model(run, kind)
     table = Table(["model", f"median {axis.name}", "success", "passes an image", "survive 8 bits", "flags"])
@@ -37,7 +37,7 @@ def worst(run: "Run") -> Table | None:
     """Return the accuracy over the worst of the run's attacks, None where it has but one."""
     if len(run.kinds) < 2:
         return None
-    from blrobust import attack_results
+    from blrobust.analysis import attack_results
 
     frame = attack_results.worst_case(run)
     table = Table(["attacks", *run.models])

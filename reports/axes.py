@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from blrobust import levels
+from blrobust.perturbations import levels
 
 LEGACY_WIDTH = 5.1828  # of the published bounds, in normalised units
 SAME = "Every model sees the same perturbed images."

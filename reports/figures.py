@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from blrobust.reports import svg
 from blrobust.reports.axes import Axis
-from blrobust.reports.published import Series
+from blrobust.reports.paper_curves import Series
 
 INK = "#222222"
 FAINT = "#8a8a8a"

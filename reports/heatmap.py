@@ -9,23 +9,23 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from blrobust.heatmap import rings
-from blrobust.ledger import Ledger
-from blrobust.reports import sheet, svg
+from blrobust.analysis.heatmap import rings
+from blrobust.reports import svg, template
 from blrobust.reports.figures import STYLE
 from blrobust.reports.tables import Cell, Table, percent
+from blrobust.runs.measurement import Ledger
 
 COLOURS = "rocket_r"  # seaborn's, light to dark: more error is darker
 SCALE = Normalize(0, 100)
 
 
 def render(ledger: Ledger, frame: pd.DataFrame, destination: Path) -> None:
-    """Write the page of the maps in ``frame`` (``blrobust.heatmap.table``)."""
+    """Write the page of the maps in ``frame`` (``blrobust.analysis.heatmap.table``)."""
     groups = dict(list(frame.groupby("model", sort=False)))
     maps = {
         label: _map(group, str(label), prefix=f"map{i}") for i, (label, group) in enumerate(groups.items())
     }
-    sheet.render("heatmap.html", ledger, destination, maps=maps, scale=_scale(), summary=_summary(frame))
+    template.render("heatmap.html", ledger, destination, maps=maps, scale=_scale(), summary=_summary(frame))
 
 
 def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:

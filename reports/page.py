@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from blrobust import __version__, atomic, results
-from blrobust.reports import attacks, figures, published, tables
+from blrobust import __version__, atomic_write
+from blrobust.analysis import results
+from blrobust.reports import attacks, figures, paper_curves, tables
 from blrobust.reports.axes import Axis, axis
+from blrobust.reports.conclusions import finding
 from blrobust.reports.figures import Curve
-from blrobust.reports.finding import finding
 from blrobust.reports.tables import Table
 
 if TYPE_CHECKING:
-    from blrobust.store import Run
+    from blrobust.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,10 @@ def render(runs: Sequence["Run"], destination: Path) -> None:
         sections=_sections(named),
         worst={name: table for name, run in named.items() if (table := attacks.worst(run))},
         provenance={name: _provenance(run) for name, run in named.items()},
-        published_label=published.LABEL,
+        published_label=paper_curves.LABEL,
         version=__version__,
     )
-    atomic.write_text(destination, html)
+    atomic_write.write_text(destination, html)
 
 
 def _named(runs: Sequence["Run"]) -> "dict[str, Run]":
@@ -126,7 +127,7 @@ def _section(runs: "dict[str, Run]", kind: str, on: Axis, number: int) -> Sectio
     curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
     first = next(iter(runs.values()))
     data = first.provenance["dataset"]
-    dashed = published.series(
+    dashed = paper_curves.series(
         kind=kind,
         space=first.config["space"],
         dataset=data["name"],

@@ -11,23 +11,25 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from blrobust.ledger import Ledger
-from blrobust.reports import published, sheet, svg
+from blrobust.reports import paper_curves, svg, template
 from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
 from blrobust.reports.tables import NONE, Cell, Table, percent, span
+from blrobust.runs.measurement import Ledger
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
 CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> published channel
 
 
 def render(ledger: Ledger, frame: pd.DataFrame, destination: Path) -> None:
-    """Write the page of the rows in ``frame`` (``blrobust.recovery.table``)."""
+    """Write the page of the rows in ``frame`` (``blrobust.evaluation.recovery.table``)."""
     data = ledger.record["dataset"]["name"]
     sections = [
         _section(str(attack), rows, dataset=data, prefix=f"figure{number}")
         for number, (attack, rows) in enumerate(frame.groupby("attack", sort=False))
     ]
-    sheet.render("recovery.html", ledger, destination, sections=sections, published_label=published.LABEL)
+    template.render(
+        "recovery.html", ledger, destination, sections=sections, published_label=paper_curves.LABEL
+    )
 
 
 def facts(rows: pd.DataFrame) -> str:
@@ -50,7 +52,7 @@ def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:
     source = files("blrobust.reports") / "reference" / "label_recovery.csv"
     with source.open() as file:
         frame = pd.read_csv(file)
-    if dataset not in published.DATASETS:
+    if dataset not in paper_curves.DATASETS:
         return frame.iloc[:0]
     wanted = (frame.setting == SETTINGS.get(attack)) & (frame.channel == CHANNELS.get(kind))
     return frame[wanted & (frame.L2_distortion > 0)].sort_values("L2_distortion")
@@ -60,7 +62,9 @@ def _section(attack: str, rows: pd.DataFrame, *, dataset: str, prefix: str) -> d
     dashed = {kind: points(attack, kind, dataset=dataset) for kind in rows.kind.unique()}
     colours = dict(zip(rows.kind.unique(), COLOURS[1:], strict=False))
     legend = [(kind, colours[kind], False) for kind in colours]
-    legend += [(f"{kind}, {published.LABEL}", colours[kind], True) for kind in colours if len(dashed[kind])]
+    legend += [
+        (f"{kind}, {paper_curves.LABEL}", colours[kind], True) for kind in colours if len(dashed[kind])
+    ]
     return {
         "attack": attack,
         "facts": f"{facts(rows)}.",

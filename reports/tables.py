@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from blrobust import results
+from blrobust.analysis import results
 from blrobust.reports.axes import Axis
 
 if TYPE_CHECKING:
-    from blrobust.store import Run
+    from blrobust.runs.run import Run
 
 Row = dict[Hashable, Any]
 

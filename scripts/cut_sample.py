@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from blrobust.datasets import NAMES, load
-from blrobust.sources import SAMPLES
+from blrobust.data.datasets import NAMES, load
+from blrobust.data.sources import SAMPLES
 
 NAME = "cifar10-sample"
 SIDE, DOWN, ACROSS = 32, 25, 40

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from blrobust import checkpoint, datasets, model_names
-from blrobust.training import Recipe, Trainee, train
+from blrobust.data import datasets
+from blrobust.models import checkpoint, model_names
+from blrobust.training.training import Recipe, Trainee, train
 
 NAMES = ["fp32", "fp16", "bf16", "fft50", "fft85", "fft85-compact"]
 HELD_OUT = 5000  # training images on which fp32-early is stopped at the accuracy of fft85

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blrobust import provenance
-from blrobust.store import Picture, Run
+from blrobust.runs import provenance
+from blrobust.runs.run import Picture, Run
 
 CLASSES = ["plane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 COMPRESSION = {"fft50": (0.48, 0.515), "fft85": (0.84, 0.86)}
@@ -123,8 +123,7 @@ def run(
             made.add((model, kind, float(level), draw), outcome, forwards=n, backwards=0, seconds=0.5)
         if cells is None:
             made.add_pictures(pictures(kind, levels, int(labels[0]), image))
-            made.provenance["finished"] = "2025-01-02T03:05:06+00:00"
-            made.finish()
+            made.finish(end="2025-01-02T03:05:06+00:00")
     return path
 
 

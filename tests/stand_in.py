@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blrobust.datasets import Dataset
+from blrobust.data.datasets import Dataset
 
 STD = (0.2, 0.25)
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)

@@ -7,11 +7,11 @@ import torch
 from foolbox.attacks.base import Attack
 from torch import Tensor, nn
 
-from blrobust import levels
 from blrobust.attacks.building_blocks.early_stopping import FEW, due
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.decision.pixel import PixelAttack, PixelDistance, check_count
 from blrobust.errors import UserError
+from blrobust.perturbations import levels
 
 BOUNDS = (0.0, 1.0)
 SIZE = 12

@@ -19,10 +19,11 @@ from filelock import FileLock
 from PIL import Image
 from safetensors.torch import save_file
 
-from blrobust import checkpoint, provenance, zoo
 from blrobust.cli import main
 from blrobust.errors import UserError
-from blrobust.store import Run
+from blrobust.models import checkpoint, zoo
+from blrobust.runs import provenance
+from blrobust.runs.run import Run
 
 MODULE = """
 import sys

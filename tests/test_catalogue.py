@@ -5,10 +5,10 @@ import stand_in
 import torch
 from torch import Tensor, nn
 
-from blrobust import levels
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
 from blrobust.attacks.status import Reason
+from blrobust.perturbations import levels
 
 SMALL = {
     "steps": 4, "queries": 20, "binary_search_steps": 2, "directions": 4, "repeats": 3, "generations": 3,

@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from blrobust import checkpoint
-from blrobust.checkpoint import FORMAT, Facts
 from blrobust.errors import UserError
+from blrobust.models import checkpoint
+from blrobust.models.checkpoint import FORMAT, Facts
 
 FACTS = Facts(
     arch="resnet20",

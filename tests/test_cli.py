@@ -78,7 +78,8 @@ def test_completion(typed, wanted):
 def test_imports_need_no_git_and_start_no_cuda():
     shown = python(
         "import torch\n"
-        "import blrobust.sweep, blrobust.zoo, blrobust.attacks.guard, blrobust.reports.page\n"
+        "import blrobust.evaluation.sweep, blrobust.models.zoo\n"
+        "import blrobust.attacks.guard, blrobust.reports.page\n"
         "assert not torch.cuda.is_initialized()\n",
         PATH="",
     )

@@ -10,11 +10,12 @@ import stand_in
 import torch
 from safetensors.torch import load_file
 
-from blrobust import attack_results, zoo
+from blrobust.analysis import attack_results
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import Reason
 from blrobust.cli import main, options
-from blrobust.store import Run
+from blrobust.models import zoo
+from blrobust.runs.run import Run
 
 
 @pytest.fixture
@@ -448,7 +449,7 @@ def test_a_transfer_says_so_and_nothing_of_the_published_sign(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("blrobust.zoo.load", lambda *_, **__: stand_in.model("a", seed=1, channels=3))
+    monkeypatch.setattr("blrobust.models.zoo.load", lambda *_, **__: stand_in.model("a", seed=1, channels=3))
     several("--kind", "fgsm", "--strength", "0.1", "--limit", "8", "--source", "fp32", "--out", "run")
     assert "n = 8, found on a" in capsys.readouterr().out
     page = (tmp_path / "run" / "report.html").read_text()

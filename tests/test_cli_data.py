@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blrobust.cli import main
-from blrobust.sources import NAMES
+from blrobust.data.sources import NAMES
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from blrobust import checkpoint, datasets, zoo
 from blrobust.cli import main
+from blrobust.data import datasets
+from blrobust.models import checkpoint, zoo
 
-BUNDLED = Path(zoo.__file__).parent / "weights"
+BUNDLED = Path(zoo.__file__).parents[1] / "weights"
 NAMES = ["fp32", "fp16", "bf16", "fft50", "fft85", "fft85-compact", "fp32-early"]
 
 

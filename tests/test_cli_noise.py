@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import stand_in
 
-from blrobust import datasets, reports, zoo
+from blrobust import reports
 from blrobust.cli import main
-from blrobust.store import Run
+from blrobust.data import datasets
+from blrobust.models import zoo
+from blrobust.runs.run import Run
 
 NETWORKS = {"fp32": 0, "fft50": 1, "fft85": 2}
 

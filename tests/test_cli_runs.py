@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import stand_in
 
-from blrobust import provenance
 from blrobust.cli import main
-from blrobust.store import Run
+from blrobust.runs import provenance
+from blrobust.runs.run import Run
 
 
 def call(*arguments):
@@ -34,8 +34,7 @@ def make(path, *, finish, label="mine [red]"):
         for level in (0.0, 1.0) if finish else (0.0,):
             run.add((label, "gaussian", level, 0), prediction, forwards=3, backwards=0, seconds=1)
         if finish:
-            run.provenance["finished"] = "2020-01-02T03:04:05+00:00"
-            run.finish()
+            run.finish(end="2020-01-02T03:04:05+00:00")
 
 
 def lines(capsys):

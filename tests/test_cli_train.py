@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from blrobust import checkpoint, datasets, zoo
 from blrobust.cli import main
-from blrobust.datasets import Dataset
+from blrobust.data import datasets
+from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.models import ARCHITECTURES
+from blrobust.models import ARCHITECTURES, checkpoint, zoo
 
 STATISTICS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 TINY = ["--arch", "tiny", "--epochs", "3", "--batch-size", "16", "--device", "cpu"]
@@ -93,7 +93,7 @@ def test_options_reach_the_recipe(capsys, own):
 
 
 def test_the_early_model_stops_at_fft85s_accuracy(capsys, own, monkeypatch):
-    monkeypatch.setattr("blrobust.training.accuracy", lambda *arguments, **options: 0.5)
+    monkeypatch.setattr("blrobust.training.training.accuracy", lambda *arguments, **options: 0.5)
     options = [*TINY, "--holdout", "8", "--stop-at", "0.505"]
     assert run(capsys, "fp32-early", *options)[0] == 0
     facts = checkpoint.load(own / "cifar10-tiny-fp32-early.safetensors")[1]
@@ -103,7 +103,7 @@ def test_the_early_model_stops_at_fft85s_accuracy(capsys, own, monkeypatch):
 
 def state_in(folder, capsys, monkeypatch, *arguments):
     """Leave a training that was stopped after its first epoch."""
-    from blrobust import training
+    from blrobust.training import training
 
     def stop(*arguments, really=training.epoch_batches):
         if arguments[2] == 1:
@@ -200,7 +200,7 @@ def test_a_disk_that_is_full(capsys, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device", "weights")
 
-    monkeypatch.setattr("blrobust.checkpoint.save_file", full)
+    monkeypatch.setattr("blrobust.models.checkpoint.save_file", full)
     code, _, err = run(capsys, "fp32", *TINY)
     assert code == 2
     assert err.splitlines()[-1] == "Error: weights: No space left on device"
@@ -210,7 +210,8 @@ SLOW = """
 import sys, time
 sys.path.insert(0, {tests!r})
 import pytest, test_cli_train
-from blrobust import cli, training
+from blrobust import cli
+from blrobust.training import training
 with pytest.MonkeyPatch.context() as patch:
     test_cli_train.replace_the_rest(patch)
     def slow(*arguments, really=training.epoch_batches):

@@ -17,9 +17,9 @@ import scipy.io
 import torch
 from torchvision import datasets as torchvision_datasets
 
-from blrobust.datasets import NAMES, Dataset, load, load_default
+from blrobust.data.datasets import NAMES, Dataset, load, load_default
+from blrobust.data.sources import data_folder, fetch
 from blrobust.errors import UserError
-from blrobust.sources import data_folder, fetch
 
 RANDOM = np.random.default_rng(1)
 FULL = Path(os.environ.get("BLROBUST_DATA") or "missing")
@@ -209,7 +209,7 @@ def test_sample() -> None:
 
 def test_sample_needs_no_torchvision() -> None:
     code = (
-        "import sys; from blrobust.datasets import load; load('cifar10-sample');"
+        "import sys; from blrobust.data.datasets import load; load('cifar10-sample');"
         "sys.exit('torchvision' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,7 +14,6 @@ from foolbox.criteria import Criterion, Misclassification, TargetedMisclassifica
 from foolbox.distances import l2, linf
 from torch import Tensor, nn
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.first_success import Oracle, Unmeasured, first_fooling
 from blrobust.attacks.decision.blur import GaussianBlurAttack
 from blrobust.attacks.decision.boundary import (
@@ -37,6 +36,7 @@ from blrobust.attacks.decision.spatial import (
 )
 from blrobust.attacks.noise import additive_noise
 from blrobust.errors import UserError
+from blrobust.perturbations import random_numbers
 
 SIZE = 6
 CPU = torch.device("cpu")
@@ -147,7 +147,7 @@ def test_single_pixel_returns_the_first_of_its_order() -> None:
     model, images = Weights(), random_images(20)
     found = attacked(SinglePixelAttack(seed=3), model, images, draw=2, samples=range(7, 27))
     for row, (image, changed) in enumerate(zip(images, found, strict=True)):
-        source = draws.generator(stream=draws.SINGLE_PIXEL, seed=3, draw=2, sample=7 + row)
+        source = random_numbers.generator(stream=random_numbers.SINGLE_PIXEL, seed=3, draw=2, sample=7 + row)
         order = source.random(SIZE * SIZE, dtype=np.float32).argsort(kind="stable")
         legal = single_pixel_answers(model, image)
         first = next(((p, v) for p in order.tolist() for v in UNIT if (p, v) in legal), None)
@@ -422,10 +422,10 @@ def test_blended_uniform_stops_at_the_first_blend() -> None:
     model, images = Threshold(mean, LIMIT), grey(DARK)
     found = attacked(BlendedUniformAttack(steps=200), model, images)
     own, shared = (
-        draws.generator(stream=draws.BLENDED_UNIFORM, seed=0, draw=0, sample=sample).random(
+        random_numbers.generator(stream=random_numbers.BLENDED_UNIFORM, seed=0, draw=0, sample=sample).random(
             3 * SIZE * SIZE, dtype=np.float32
         )
-        for sample in (0, draws.STEPS)  # the sample's own, and those that all samples share
+        for sample in (0, random_numbers.STEPS)  # the sample's own, and those that all samples share
     )
     noise = (own + shared) % 1
     share = np.ceil((LIMIT - DARK) / (noise.mean() - DARK) * 200) / 200

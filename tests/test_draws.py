@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from blrobust import draws
+from blrobust.perturbations import random_numbers
 
 SHAPE = (2, 3, 4)
 
@@ -12,7 +12,7 @@ def philox(*key):
 
 
 def test_normal_noise_is_numpys_philox_per_sample():
-    noise = draws.standard_normal(SHAPE, seed=5, draw=2, samples=range(7, 10))
+    noise = random_numbers.standard_normal(SHAPE, seed=5, draw=2, samples=range(7, 10))
     assert noise.dtype == torch.float32
     for row, sample in enumerate(range(7, 10)):
         wanted = philox(0, 5, 2, sample).standard_normal(SHAPE, dtype=np.float32)
@@ -20,20 +20,20 @@ def test_normal_noise_is_numpys_philox_per_sample():
 
 
 def test_uniform_noise_is_numpys_philox_per_sample():
-    noise = draws.uniform(SHAPE, seed=5, draw=2, samples=range(7, 10))
+    noise = random_numbers.uniform(SHAPE, seed=5, draw=2, samples=range(7, 10))
     for row, sample in enumerate(range(7, 10)):
         wanted = 2 * philox(1, 5, 2, sample).random(SHAPE, dtype=np.float32) - 1
         assert np.array_equal(noise[row].numpy(), wanted)
 
 
-@pytest.mark.parametrize("make", [draws.standard_normal, draws.uniform])
+@pytest.mark.parametrize("make", [random_numbers.standard_normal, random_numbers.uniform])
 def test_a_sample_does_not_see_its_neighbours(make):
     whole = make(SHAPE, seed=1, draw=0, samples=range(50))
     assert torch.equal(make(SHAPE, seed=1, draw=0, samples=range(13, 14))[0], whole[13])
     assert torch.equal(make(SHAPE, seed=1, draw=0, samples=range(31, 40)), whole[31:40])
 
 
-@pytest.mark.parametrize("make", [draws.standard_normal, draws.uniform])
+@pytest.mark.parametrize("make", [random_numbers.standard_normal, random_numbers.uniform])
 def test_seed_draw_and_sample_each_change_the_noise(make):
     base = make(SHAPE, seed=0, draw=0, samples=range(1))
     for seed, draw, sample in [(1, 0, 0), (0, 1, 0), (0, 0, 1)]:
@@ -42,10 +42,10 @@ def test_seed_draw_and_sample_each_change_the_noise(make):
 
 
 def test_distributions():
-    normal = draws.standard_normal((1000,), seed=0, draw=0, samples=range(200)).numpy()
+    normal = random_numbers.standard_normal((1000,), seed=0, draw=0, samples=range(200)).numpy()
     assert abs(normal.mean()) < 0.01
     assert abs(normal.std() - 1) < 0.01
-    flat = draws.uniform((1000,), seed=0, draw=0, samples=range(200)).numpy()
+    flat = random_numbers.uniform((1000,), seed=0, draw=0, samples=range(200)).numpy()
     assert flat.min() >= -1
     assert flat.max() < 1
     assert abs(flat.mean()) < 0.01
@@ -60,7 +60,7 @@ class TestCache:
             made.append((draw, samples))
             return torch.full((len(samples), 4), float(draw))
 
-        return draws.Cache(block), made
+        return random_numbers.Cache(block), made
 
     def test_a_block_is_made_once_a_draw(self):
         cache, made = self.make()
@@ -72,7 +72,7 @@ class TestCache:
         assert made == [(0, range(3)), (0, range(3, 6)), (1, range(3)), (0, range(3))]
 
     def test_what_does_not_fit_is_made_anew(self, monkeypatch):
-        monkeypatch.setattr(draws, "CACHE_BYTES", 100)
+        monkeypatch.setattr(random_numbers, "CACHE_BYTES", 100)
         cache, made = self.make()
         for _ in range(2):
             cache.block(0, range(5))  # 80 bytes
@@ -82,10 +82,12 @@ class TestCache:
 
 def test_numbers_are_drawn_once_and_stay_what_they_are(monkeypatch):
     cpu = torch.device("cpu")
-    numbers = draws.Numbers(draws.APGD)
+    numbers = random_numbers.Numbers(random_numbers.APGD)
 
     def drawn(samples, seed=3, draw=1, count=5):
-        return draws.uniforms(count, stream=draws.APGD, seed=seed, draw=draw, samples=samples, device=cpu)
+        return random_numbers.uniforms(
+            count, stream=random_numbers.APGD, seed=seed, draw=draw, samples=samples, device=cpu
+        )
 
     def kept(samples, seed=3, draw=1, count=5):
         return numbers(count, seed=seed, draw=draw, samples=samples, device=cpu)
@@ -96,14 +98,16 @@ def test_numbers_are_drawn_once_and_stay_what_they_are(monkeypatch):
     assert torch.equal(kept(range(4)), drawn(range(4)))
     for key in ({"seed": 4}, {"draw": 0}, {"count": 6}):
         assert torch.equal(kept(range(3), **key), drawn(range(3), **key))
-    made, uniforms = [], draws.uniforms
+    made, uniforms = [], random_numbers.uniforms
     monkeypatch.setattr(
-        draws, "uniforms", lambda *given, **more: made.append(more["samples"]) or uniforms(*given, **more)
+        random_numbers,
+        "uniforms",
+        lambda *given, **more: made.append(more["samples"]) or uniforms(*given, **more),
     )
     for draw in (5, 6, 5, 6):  # as restarts ask
         kept(range(3), draw=draw)
     assert made == [[0, 1, 2], [0, 1, 2]]
     monkeypatch.undo()
-    monkeypatch.setattr(draws, "NUMBERS_BYTES", 4 * 5 * 4)
+    monkeypatch.setattr(random_numbers, "NUMBERS_BYTES", 4 * 5 * 4)
     for samples in (range(7), range(3), range(2, 5), (8, 8), (8, 1)):
         assert torch.equal(kept(samples), drawn(samples))

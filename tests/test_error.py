@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from blrobust import datasets, zoo
+from blrobust.data import datasets
+from blrobust.models import zoo
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "error.py"
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blrobust import datasets, zoo
 from blrobust.attacks import model_checks as module
 from blrobust.attacks.model_checks import flags
+from blrobust.data import datasets
 from blrobust.device import resolve
+from blrobust.models import zoo
 
 
 class Linear(nn.Module):
@@ -79,7 +80,7 @@ def test_a_model_that_is_always_wrong_is_not_asked() -> None:
 
 @pytest.mark.parametrize("name", ["fp32", "fp16", "bf16", "fft85"])
 def test_the_bundled_models_have_none(name: str) -> None:
-    from blrobust import model_names
+    from blrobust.models import model_names
 
     data = datasets.load("cifar10-sample").take(16)
     (parsed,) = model_names.parse_names(name)

@@ -24,13 +24,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from blconv.band import kept_frequencies
-from blrobust import datasets, draws, zoo
 from blrobust.attacks.building_blocks.gradient_scaling import power_of_two
 from blrobust.attacks.building_blocks.losses import cross_entropy as our_cross_entropy
 from blrobust.attacks.building_blocks.losses import log_odds, logits_ratio, targeted_logits_ratio
 from blrobust.attacks.building_blocks.norm_balls import BALLS
 from blrobust.attacks.building_blocks.problem import Problem
-from blrobust.attacks.counting_model import Counted
+from blrobust.attacks.counting_model import CountingModel
 from blrobust.attacks.frequency.band_pgd import BandPGD
 from blrobust.attacks.frequency.spectral_band import SpectralBand, project
 from blrobust.attacks.gradient.apgd import APGD, TargetedAPGD, checkpoints
@@ -39,7 +38,10 @@ from blrobust.attacks.gradient.deepfool import L2DeepFool, LinfDeepFool
 from blrobust.attacks.gradient.fmn import L0FMN, L1FMN, L2FMN, LinfFMN
 from blrobust.attacks.gradient.newtonfool import NewtonFool
 from blrobust.attacks.gradient.vat import VAT, change
-from blrobust.space import PIXELS
+from blrobust.data import datasets
+from blrobust.models import zoo
+from blrobust.perturbations import random_numbers
+from blrobust.perturbations.input_space import PIXELS
 
 CPU = torch.device("cpu")
 SHAPE = (2, 8, 8)
@@ -150,7 +152,7 @@ def test_gradients_of_a_sure_network_pass_through_16_bits(dtype: torch.dtype, to
 
     x = torch.tensor([[[[0.1, 0.5], [0.75, 1.0]]], [[[0.5, 0.5], [0.5, 0.25]]]])
     gradients = []
-    for model in (Counted(Sure(), PIXELS), Sure()):
+    for model in (CountingModel(Sure(), PIXELS), Sure()):
         at = x.clone().requires_grad_()
         loss = our_cross_entropy(model(at).float(), torch.tensor([2, 2])).sum()
         gradients.append(torch.autograd.grad(loss, at)[0])
@@ -251,8 +253,13 @@ def test_apgd_halves_and_restarts_as_the_algorithm_says() -> None:
     attack = APGD(steps=60, seed=4)
     found = attack.run(target(model), x, Misclassification(labels), epsilon=0.1)
     for image in range(6):
-        start = draws.uniforms(
-            x[0].numel(), stream=draws.APGD, seed=4, draw=0, samples=range(image, image + 1), device=CPU
+        start = random_numbers.uniforms(
+            x[0].numel(),
+            stream=random_numbers.APGD,
+            seed=4,
+            draw=0,
+            samples=range(image, image + 1),
+            device=CPU,
         )
         one, label = x[image : image + 1], labels[:1]
         wanted = plain_apgd(model, one, label, (2 * start.view_as(one) - 1) * 0.1, epsilon=0.1, steps=60)
@@ -309,7 +316,9 @@ def test_projection_keeps_waves_of_the_band_and_removes_others() -> None:
 def test_the_full_band_is_pgd(norm: str, foolbox: Any) -> None:
     model, x = Waves(), images(5)
     labels = torch.tensor([0, 0, 0, 1, 2])
-    start = draws.uniforms(x[0].numel(), stream=draws.BAND_PGD, seed=7, draw=2, samples=range(5), device=CPU)
+    start = random_numbers.uniforms(
+        x[0].numel(), stream=random_numbers.BAND_PGD, seed=7, draw=2, samples=range(5), device=CPU
+    )
     delta = BALLS[norm].start(start.view_as(x), 0.3)
 
     class Started(foolbox):  # type: ignore[misc]
@@ -544,7 +553,7 @@ def test_carlini_and_wagner_reach_a_target_with_confidence() -> None:
 
 def test_deepfool_leaves_alone_what_is_fooled() -> None:
     """It runs forwards for those that are left only, and once for all classes."""
-    model, x = Counted(Bent(), PIXELS), images(7)
+    model, x = CountingModel(Bent(), PIXELS), images(7)
     labels = model.model(x).argmax(1)
     L2DeepFool(steps=20, candidates=CLASSES).run(target(model), x, Misclassification(labels))
     steps = model.backwards // (CLASSES - 1)

@@ -17,10 +17,10 @@ from blrobust.attacks.catalogue.entry import Entry, Strength
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard, seeded
 from blrobust.attacks.status import Reason
-from blrobust.datasets import Dataset
+from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.legacy import BOUNDS, MEAN, STD
-from blrobust.legacy import space as legacy_space
+from blrobust.perturbations.paper_space import BOUNDS, MEAN, STD
+from blrobust.perturbations.paper_space import space as legacy_space
 
 CPU = torch.device("cpu")
 

@@ -12,9 +12,11 @@ import stand_in
 import torch
 from torch import Tensor, nn
 
-from blrobust import draws, heatmap
+from blrobust.analysis.heatmap import axis_frequencies, canonical, distinct, rings
 from blrobust.cli import main, options
 from blrobust.errors import UserError
+from blrobust.evaluation import heatmap
+from blrobust.perturbations import random_numbers
 
 SIDE = 8
 
@@ -73,7 +75,7 @@ def call(*arguments: str) -> int:
 def test_a_basis_vector_has_norm_one_and_two_frequencies() -> None:
     for height, width in [(8, 8), (7, 6)]:
         size = min(height, width)
-        frequencies = heatmap.distinct(size, height=height, width=width)
+        frequencies = distinct(size, height=height, width=width)
         for (k, column), wave in zip(
             frequencies, heatmap.basis(frequencies, height=height, width=width), strict=True
         ):
@@ -84,16 +86,16 @@ def test_a_basis_vector_has_norm_one_and_two_frequencies() -> None:
 
 
 def test_pairs_share_a_vector_and_the_basis_is_complete() -> None:
-    assert len(heatmap.distinct(31, height=32, width=32)) == (31 * 31 - 1) // 2 + 1
+    assert len(distinct(31, height=32, width=32)) == (31 * 31 - 1) // 2 + 1
     # (k, l) is its own partner where both are 0 or 16.
-    assert len(heatmap.distinct(32, height=32, width=32)) == (32 * 32 - 4) // 2 + 4
-    assert list(heatmap.axis_frequencies(31)) == list(range(-15, 16))
-    assert list(heatmap.axis_frequencies(32)) == list(range(-16, 16))
-    assert heatmap.canonical(-3, 5, height=32, width=32) == heatmap.canonical(3, -5, height=32, width=32)
+    assert len(distinct(32, height=32, width=32)) == (32 * 32 - 4) // 2 + 4
+    assert list(axis_frequencies(31)) == list(range(-15, 16))
+    assert list(axis_frequencies(32)) == list(range(-16, 16))
+    assert canonical(-3, 5, height=32, width=32) == canonical(3, -5, height=32, width=32)
 
 
 def test_signs_belong_to_the_sample_and_the_frequency() -> None:
-    few, many = (heatmap.distinct(size, height=8, width=8) for size in (3, 8))
+    few, many = (distinct(size, height=8, width=8) for size in (3, 8))
     shape = (3, 8, 8)
     whole = heatmap.signs(many, shape=shape, seed=4, samples=range(40))
     part = heatmap.signs(few, shape=shape, seed=4, samples=range(7, 9))
@@ -102,7 +104,9 @@ def test_signs_belong_to_the_sample_and_the_frequency() -> None:
     assert set(whole.unique().tolist()) == {-1, 1}
     assert abs(whole.float().mean()) < 0.05
     assert not torch.equal(heatmap.signs(many, shape=shape, seed=5, samples=range(40)), whole)
-    numbers = draws.generator(stream=draws.BASIS, seed=4, draw=0, sample=7).random(192, dtype=np.float32)
+    numbers = random_numbers.generator(stream=random_numbers.BASIS, seed=4, draw=0, sample=7).random(
+        192, dtype=np.float32
+    )
     k, column = many[5]
     expected = np.where(numbers.reshape(8, 8, 3)[k, column] < 0.5, 1, -1)
     assert whole[7, 5].tolist() == expected.tolist()
@@ -116,8 +120,8 @@ def test_a_low_pass_model_is_clean_outside_its_band(loaded: dict[str, Any], tmp_
     inside = frame[["row", "column"]].abs().max(axis=1) <= 2
     assert (frame.error[~inside] == 0.1).all()
     assert (frame.error[inside] > 0.1).mean() > 0.9
-    rings = heatmap.rings(frame)
-    assert rings.loc["low2", "high"] == pytest.approx(0.1)
+    means = rings(frame)
+    assert means.loc["low2", "high"] == pytest.approx(0.1)
 
 
 def test_errors_are_those_of_one_image_at_a_time(loaded: dict[str, Any], tmp_path: Path) -> None:
@@ -125,13 +129,13 @@ def test_errors_are_those_of_one_image_at_a_time(loaded: dict[str, Any], tmp_pat
     frame = pd.read_csv(tmp_path / "run" / "heatmap.csv")
     assert len(frame) == 2 * 49
     data = images().take(7)
-    frequencies = heatmap.distinct(7, height=8, width=8)
+    frequencies = distinct(7, height=8, width=8)
     coins = heatmap.signs(frequencies, shape=(3, 8, 8), seed=0, samples=range(7))
     y, x = np.mgrid[:8, :8]
     for row in frame.sample(20, random_state=0).to_dict("records"):
         wave = np.cos(2 * np.pi * (row["row"] * y + row["column"] * x) / 8)
         wave /= np.linalg.norm(wave)
-        place = frequencies.index(heatmap.canonical(row["row"], row["column"], height=8, width=8))
+        place = frequencies.index(canonical(row["row"], row["column"], height=8, width=8))
         wrong = 0
         for i in range(7):
             moved = data.pixels([i])[0].numpy() + 6 * coins[i, place].numpy()[:, None, None] * wave

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from blrobust.data.image_files import LabelledImages, read_folder, read_npz
 from blrobust.errors import UserError
-from blrobust.image_files import LabelledImages, read_folder, read_npz
 
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)  # n, H, W, C

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blrobust.store import Run
+from blrobust.runs.run import Run
 
 ARGUMENTS = (
     "noise",
@@ -27,9 +27,9 @@ KILLER = """
 import importlib, os, signal, sys
 from pathlib import Path
 from blrobust.cli import main
-for name in ("blrobust.cli.noise", "blrobust.sweep", "blrobust.zoo", "blrobust.reports.page"):
-    importlib.import_module(name)
-from blrobust.store import Run
+for name in ("cli.noise", "evaluation.sweep", "models.zoo", "reports.page"):
+    importlib.import_module(f"blrobust.{name}")
+from blrobust.runs.run import Run
 
 whole, killed, *arguments = sys.argv[1:]
 WRITES = {"os.mkdir", "os.rename", "os.remove", "sqlite3.connect"}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blrobust.errors import UserError
-from blrobust.levels import parse, written
+from blrobust.perturbations.levels import parse, written
 
 
 def test_a_range_has_21_levels_as_printed():

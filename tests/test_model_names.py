@@ -2,9 +2,9 @@ import pytest
 import stand_in
 import torch
 
-from blrobust.datasets import Dataset
+from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.model_names import (
+from blrobust.models.model_names import (
     CIFAR10_CLASSES,
     GRAMMAR,
     facts_of,

@@ -4,9 +4,9 @@ import stand_in
 import torch
 from torch import nn
 
-from blrobust import legacy, space
 from blrobust.errors import UserError
-from blrobust.noise import Noise
+from blrobust.perturbations import input_space, paper_space
+from blrobust.perturbations.noise import Noise
 
 CPU = torch.device("cpu")
 LOW, HIGH = -2.4290657, 2.7537313
@@ -101,9 +101,9 @@ def test_unknown_kinds_and_spaces_name_the_legal_ones(kind, space):
 
 
 def test_noise_in_the_published_space_leaves_gradients_there_alone():
-    space._moments.cache_clear()
+    input_space._moments.cache_clear()
     fed("gaussian", "legacy", level=0.1, channels=3)
-    published = legacy.space(stand_in.dataset(4, channels=3))
+    published = paper_space.space(stand_in.dataset(4, channels=3))
     inputs = torch.zeros(4, 3, 6, 6, requires_grad=True)
     published.leave(inputs).sum().backward()
     assert np.allclose(inputs.grad, channelwise(stand_in.CIFAR_STD) + np.zeros((4, 3, 6, 6)))

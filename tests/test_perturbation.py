@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from blrobust.errors import UserError
-from blrobust.perturbation import block_size, blocks, predict
+from blrobust.perturbations.base import block_size, blocks, predict
 
 
 @pytest.mark.parametrize("n", [1, 2, 99, 100, 101, 199, 200, 250, 1000])

@@ -6,9 +6,10 @@ import stand_in
 import torch
 from PIL import Image
 
-from blrobust import pictures, provenance
-from blrobust.noise import Noise
-from blrobust.store import Run
+from blrobust.evaluation import pictures
+from blrobust.perturbations.noise import Noise
+from blrobust.runs import provenance
+from blrobust.runs.run import Run
 
 CPU = torch.device("cpu")
 LEVELS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]

@@ -5,8 +5,9 @@ import sys
 import pytest
 import stand_in
 
-from blrobust import atomic, provenance
+from blrobust import atomic_write
 from blrobust.errors import UserError
+from blrobust.runs import provenance
 
 
 def test_the_digest_is_of_canonical_json():
@@ -92,20 +93,20 @@ class TestGit:
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    atomic.write_text(path, "old")
+    atomic_write.write_text(path, "old")
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        atomic.write_text(path, "new")
+        atomic_write.write_text(path, "new")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert path.read_text() == "old"
 
 
 def test_names_of_files_that_are_no_text_can_be_written(tmp_path):
-    atomic.write_text(tmp_path / "file", "o\udcff and ü")
+    atomic_write.write_text(tmp_path / "file", "o\udcff and ü")
     assert (tmp_path / "file").read_text("utf-8") == "o\\udcff and ü"
 
 

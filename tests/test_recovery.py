@@ -11,12 +11,12 @@ import stand_in
 import torch
 from torch import Tensor, nn
 
-from blrobust import recovery
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
-from blrobust.channels import Channel, ColourDepth, LowPass, colour_depths, low_passes
 from blrobust.cli import main, options
 from blrobust.errors import UserError
+from blrobust.evaluation import recovery
+from blrobust.models.channels import Channel, ColourDepth, LowPass, colour_depths, low_passes
 from blrobust.reports import recovery as report
 
 SIDE = 8

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from blrobust.reports import page
-from blrobust.store import Run
+from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0, 1.5, 2.0]
 CURVES = {

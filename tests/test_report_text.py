@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blrobust import legacy
-from blrobust.reports import axes, published, tables
-from blrobust.reports.finding import finding
-from blrobust.store import Run
+from blrobust.perturbations import paper_space
+from blrobust.reports import axes, paper_curves, tables
+from blrobust.reports.conclusions import finding
+from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0, 1.5]
 STD = [0.2023, 0.1994, 0.2010]
@@ -121,11 +121,13 @@ def test_units_of_the_published_axes():
     uniform = axes.axis("uniform", "legacy", STD)
     assert uniform.other is not None
     assert uniform.other(0.5) == pytest.approx(0.25 * 5.183 * 0.2009, abs=1e-4)
-    assert pytest.approx(legacy.WIDTH, abs=1e-4) == axes.LEGACY_WIDTH
+    assert pytest.approx(paper_space.WIDTH, abs=1e-4) == axes.LEGACY_WIDTH
 
 
 def series(kind, space, *, n=10_000, last=1000.0, models=("fp32", "fft85", "mine")):
-    found = published.series(kind=kind, space=space, dataset="cifar10", n=n, models=list(models), last=last)
+    found = paper_curves.series(
+        kind=kind, space=space, dataset="cifar10", n=n, models=list(models), last=last
+    )
     return {one.model: dict(zip(one.levels, one.accuracy, strict=True)) for one in found}
 
 
@@ -195,7 +197,7 @@ def test_the_summary_counts_levels_above_and_below(tmp_path):
     ],
 )
 def test_published_attacks_are_on_our_axes(kind, level, fp32, fft85):
-    found = published.series(
+    found = paper_curves.series(
         kind=kind, space="legacy", dataset="cifar10", n=1000, models=["fp32", "fft50", "fft85"], last=1e9
     )
     assert [series.model for series in found] == ["fp32", "fft85"]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from blrobust import results
-from blrobust.store import Run
+from blrobust.analysis import results
+from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0]
 CURVES = {"fp32": [0.95, 0.4, 0.1], "fft50": [0.9, 0.55, 0.12], "fft85": [0.85, 0.75, 0.6]}

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from blrobust import levels
 from blrobust.attacks.catalogue import selection
 from blrobust.attacks.catalogue.suites import SUITES
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.errors import UserError
+from blrobust.perturbations import levels
 
 
 def test_names_patterns_and_suites_keep_the_users_order() -> None:

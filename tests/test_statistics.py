@@ -9,7 +9,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from blrobust import statistics
+from blrobust.analysis import statistics
 
 PUBLISHED = {"fp32": 0.415, "fp16": 0.425, "fp32_early": 0.449, "fft50": 0.512, "fft85": 0.767}
 MEANS = {"fp32": 29.3, "fp16": 30.1, "fp32_early": 30.8, "fft50": 33.8, "fft85": 44.6}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import stand_in
 
-from blrobust import provenance
 from blrobust.errors import UserError
-from blrobust.store import Picture, Run
+from blrobust.runs import provenance
+from blrobust.runs.run import Picture, Run
 
 LABELS = np.array([0, 1, 2, 1], np.int16)
 CONFIG = {"command": "noise", "kinds": {"gaussian": {"levels": [0.0, 0.5]}}, "draws": 2, "seed": 0}
@@ -42,7 +42,6 @@ def finished(path):
             for model in "ab":
                 for level in (0.0, 0.5):
                     add(run, model, level, draw)
-        run.provenance["finished"] = provenance.now()
         run.finish()
     return path
 

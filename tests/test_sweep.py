@@ -15,26 +15,14 @@ import pytest
 import stand_in
 import torch
 
-from blrobust import reports, results, sweep
+from blrobust.analysis import results
 from blrobust.errors import UserError
-from blrobust.noise import Noise
-from blrobust.store import Run
+from blrobust.evaluation import sweep
+from blrobust.perturbations.noise import Noise
+from blrobust.runs.run import Run
 
 CPU = torch.device("cpu")
 LEVELS = (0.0, 0.5, 1.0)
-
-
-def stub_report(patch):
-    """Writing the page is tested elsewhere; here it only leaves a file."""
-    page = types.ModuleType("blrobust.reports.page")
-    page.render = lambda runs, destination: destination.write_text(runs[0].provenance["finished"])
-    patch.setitem(sys.modules, "blrobust.reports.page", page)
-    patch.setattr(reports, "page", page, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def _report(monkeypatch):
-    stub_report(monkeypatch)
 
 
 def models(*, delay=0.0):
@@ -121,15 +109,14 @@ def test_networks_see_blocks_of_one_size_only(tmp_path, n, block):
 def test_the_run_is_finished_and_complete(tmp_path, capsys):
     assert run(tmp_path) == tmp_path
     names = {entry.name for entry in tmp_path.iterdir()}
-    assert names == {"run.json", "run.sqlite", "lock", "results.csv", "report.html"}
+    assert names == {"run.json", "run.sqlite", "lock", "results.csv"}
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["started"] <= record["finished"] == (tmp_path / "report.html").read_text()
+    assert record["started"] <= record["finished"]
     assert record["config"]["kinds"] == {"gaussian": {"levels": list(LEVELS)}}
     assert record["config"]["models"][1] == {"label": "b", "sha256": f"{1:064d}"}
     assert "batch_size" not in record["config"]
     shown = capsys.readouterr()
-    assert "n = 250" in shown.out
-    assert f"report: {tmp_path / 'report.html'}" in shown.out
+    assert shown.out == ""
     assert "a, draw 1" in shown.err
 
 
@@ -141,9 +128,8 @@ def test_the_default_folder_is_named_by_the_configuration(tmp_path, monkeypatch)
     assert run(None, draws=1) != path
 
 
-def test_a_finished_run_is_only_printed(tmp_path, capsys):
+def test_a_finished_run_is_left_as_it_is(tmp_path):
     run(tmp_path)
-    printed = capsys.readouterr().out
 
     def state():
         return {
@@ -155,7 +141,6 @@ def test_a_finished_run_is_only_printed(tmp_path, capsys):
     run(tmp_path, subjects=subjects)
     assert state() == before
     assert not subjects[0].module.batches
-    assert capsys.readouterr().out == printed
 
 
 @pytest.mark.parametrize("after", [0, 5, 11])
@@ -183,7 +168,7 @@ def test_a_run_cut_short_by_ctrl_c_goes_on_where_it_stopped(tmp_path, monkeypatc
     assert len(json.loads((tmp_path / "cut" / "run.json").read_text())["sessions"]) == 2
 
 
-def test_a_report_that_fails_costs_no_cell(tmp_path, monkeypatch):
+def test_a_table_that_fails_costs_no_cell(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(results, "write_csv", lambda run: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -199,9 +184,7 @@ SLOW = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from pytest import MonkeyPatch
 import test_sweep
-test_sweep.stub_report(MonkeyPatch())
 print("go", flush=True)
 test_sweep.run(Path(sys.argv[2]), subjects=test_sweep.models(delay=0.03))
 """
@@ -249,6 +232,7 @@ class Passes:
     kind = "stand-in"
     space = "pixel"
     at_once = False
+    passes = 0
 
     def measure(self, model, pixels, labels, *, levels, draw, samples, keep):
         numbers = torch.arange(samples.start, samples.stop, dtype=torch.int32)
@@ -293,8 +277,8 @@ def test_the_time_of_a_search_is_shared_by_the_levels_that_it_serves(tmp_path, m
 
 
 def test_progress_counts_the_cells_of_all_kinds(tmp_path, monkeypatch):
-    meters, meter = [], sweep.terminal.Meter
-    monkeypatch.setattr(sweep.terminal, "Meter", lambda **given: meters.append(given) or meter(**given))
+    meters, meter = [], sweep.Meter
+    monkeypatch.setattr(sweep, "Meter", lambda **given: meters.append(given) or meter(**given))
     data = stand_in.dataset()
     noises = [
         Noise(kind, space="pixel", dataset=data, seed=0, device=CPU) for kind in ("gaussian", "uniform")
@@ -305,6 +289,7 @@ def test_progress_counts_the_cells_of_all_kinds(tmp_path, monkeypatch):
         out=tmp_path,
     )  # fmt: skip
     images = {"images": (3 + 2) * 2 * 250, "kinds": ["gaussian", "uniform"]}
+    assert [given.pop("passes")() for given in meters] == [0, 0]
     assert meters == [{**images, "done": 0}, {**images, "done": 3 * 2 * 250}]
 
 

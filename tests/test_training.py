@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from blrobust import checkpoint, training
-from blrobust.checkpoint import Facts
-from blrobust.datasets import Dataset
+from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.models import ARCHITECTURES
+from blrobust.models import ARCHITECTURES, checkpoint
+from blrobust.models.checkpoint import Facts
 from blrobust.models.precision import reduce_precision
-from blrobust.training import Recipe, Trainee, accuracy, epoch_batches, train
+from blrobust.training import training
+from blrobust.training.training import Recipe, Trainee, accuracy, epoch_batches, train
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.4), (0.25, 0.2)

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blrobust import datasets, model_names, zoo
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
+from blrobust.data import datasets
 from blrobust.device import resolve
+from blrobust.models import model_names, zoo
 
 IMAGES = 12
 LEVEL = 2 / 255

@@ -13,12 +13,13 @@ from safetensors import safe_open
 from torch import nn
 
 from blconv import BandLimitedConv2d
-from blrobust import checkpoint, datasets, zoo
-from blrobust.datasets import Dataset
+from blrobust.data import datasets
+from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
+from blrobust.models import checkpoint, zoo
 
 CPU = torch.device("cpu")
-BUNDLED = Path(zoo.__file__).parent / "weights"
+BUNDLED = Path(zoo.__file__).parents[1] / "weights"
 # name -> precision, nominal compression, transform, the least accuracy on the test images
 PROMISED = {
     "fp32": ("fp32", 0.0, "paper", 0.922),

@@ -9,8 +9,8 @@ from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.problem import call
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class DrawnAttack(FixedEpsilonAttack, ABC):
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
-        self._caches: dict[tuple[torch.Size, torch.device], draws.Cache] = {}
+        self._caches: dict[tuple[torch.Size, torch.device], random_numbers.Cache] = {}
 
     def __repr__(self) -> str:
         return call(self)
@@ -52,7 +52,7 @@ class DrawnAttack(FixedEpsilonAttack, ABC):
         def make(draw: int, samples: range) -> Tensor:
             return self._draw(shape, draw=draw, samples=samples).to(device)
 
-        cache = self._caches.setdefault((shape, device), draws.Cache(make))
+        cache = self._caches.setdefault((shape, device), random_numbers.Cache(make))
         drawn = cache.block(draw, range(len(images)) if samples is None else samples)
         return restore_type(astensor(self._perturb(images, drawn, epsilon, model.bounds)))
 

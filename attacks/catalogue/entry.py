@@ -27,7 +27,7 @@ class Strength:
     axis: str
     """The strength in words."""
     grid: str
-    """The default strengths, as ``blrobust.levels.parse`` reads them."""
+    """The default strengths, as ``blrobust.perturbations.levels.parse`` reads them."""
     check: str | None = None
     """``module:function`` (strength, image shape) that raises ``UserError`` for a strength the
     images cannot take."""

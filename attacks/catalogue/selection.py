@@ -5,12 +5,12 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
-from blrobust import levels
 from blrobust.attacks.catalogue import parameter_rules
 from blrobust.attacks.catalogue.entry import Entry, Preset
 from blrobust.attacks.catalogue.suites import SUITES
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.errors import UserError
+from blrobust.perturbations import levels
 
 SUITE = "suite:"
 

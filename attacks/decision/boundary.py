@@ -18,9 +18,9 @@ from foolbox.distances import l2
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.first_success import Make, Oracle, first_fooling, opened
 from blrobust.attacks.building_blocks.problem import call
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class BlendedUniformAttack(MinimizationAttack):
         self.directions = directions
         self.steps = steps
         self.seed = seed
-        self._numbers = draws.Numbers(draws.BLENDED_UNIFORM)
+        self._numbers = random_numbers.Numbers(random_numbers.BLENDED_UNIFORM)
 
     def __repr__(self) -> str:
         return call(self)
@@ -118,9 +118,9 @@ class BlendedUniformAttack(MinimizationAttack):
             samples=range(len(images)) if samples is None else samples,
             device=images.device,
         ).view_as(images)
-        shared = draws.common(
+        shared = random_numbers.common(
             self.directions * images[0].numel(),
-            stream=draws.BLENDED_UNIFORM,
+            stream=random_numbers.BLENDED_UNIFORM,
             seed=self.seed,
             draw=draw,
             step=0,
@@ -128,7 +128,7 @@ class BlendedUniformAttack(MinimizationAttack):
         ).view(self.directions, *images.shape[1:])
 
         def uniform(rows: Tensor, places: Tensor) -> Tensor:
-            return draws.mixed(own[rows].unsqueeze(1), shared[places])
+            return random_numbers.mixed(own[rows].unsqueeze(1), shared[places])
 
         oracle = Oracle(model, criterion)
         points, fooling = noise_images(oracle, images, uniform, self.directions, model.bounds)

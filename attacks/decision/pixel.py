@@ -8,9 +8,9 @@ from eagerpy.astensor import astensor, astensors_
 from foolbox.distances import Distance
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.per_sample import DrawnAttack
 from blrobust.errors import UserError
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -65,7 +65,9 @@ class PixelAttack(DrawnAttack):
         size = shape[-2] * shape[-1]
         codes = np.empty((len(samples), size), np.int32)
         for row, sample in zip(codes, samples, strict=True):
-            source = draws.generator(stream=draws.PIXEL, seed=self.seed, draw=draw, sample=sample)
+            source = random_numbers.generator(
+                stream=random_numbers.PIXEL, seed=self.seed, draw=draw, sample=sample
+            )
             row[:] = (source.permutation(size) + 1) * (2 * source.integers(2, size=size) - 1)
         return torch.from_numpy(codes)
 

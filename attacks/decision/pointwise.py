@@ -8,10 +8,10 @@ from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.first_success import Oracle, first_fooling, opened
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.decision.pixel import PixelDistance
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class PointwiseAttack(MinimizationAttack):
         self.starts = starts
         self.steps = steps
         self.seed = seed
-        self._numbers = draws.Numbers(draws.POINTWISE)
+        self._numbers = random_numbers.Numbers(random_numbers.POINTWISE)
 
     def __repr__(self) -> str:
         return call(self)

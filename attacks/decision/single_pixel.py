@@ -7,10 +7,10 @@ from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.first_success import Oracle, first_fooling, opened
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.decision.pixel import PixelDistance
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class SinglePixelAttack(MinimizationAttack):
             raise ValueError(f"pixels = {pixels}: the single-pixel attack tries at least 1")
         self.pixels = pixels
         self.seed = seed
-        self._numbers = draws.Numbers(draws.SINGLE_PIXEL)
+        self._numbers = random_numbers.Numbers(random_numbers.SINGLE_PIXEL)
 
     def __repr__(self) -> str:
         return call(self)

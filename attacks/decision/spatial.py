@@ -11,10 +11,10 @@ from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.first_success import Oracle, Unmeasured, first_fooling, opened
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.errors import UserError
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -172,7 +172,7 @@ class RandomSpatialAttack(_Moves):
     def __init__(self, *, tries: int = 10, seed: int = 0) -> None:
         self.tries = _counted("tries", tries)
         self.seed = seed
-        self._numbers = draws.Numbers(draws.SPATIAL)
+        self._numbers = random_numbers.Numbers(random_numbers.SPATIAL)
 
     def run(
         self,

@@ -10,10 +10,10 @@ from foolbox.models.base import Model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.norm_balls import BALLS, check_norm
 from blrobust.attacks.building_blocks.problem import Problem, call, check_counts
 from blrobust.attacks.frequency import spectral_band
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class BandPGD(FixedEpsilonAttack):
         self.steps = steps
         self.random_start = random_start
         self.seed = seed
-        self._numbers = draws.Numbers(draws.BAND_PGD)
+        self._numbers = random_numbers.Numbers(random_numbers.BAND_PGD)
 
     def __repr__(self) -> str:
         return call(self)

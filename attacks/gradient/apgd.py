@@ -11,7 +11,6 @@ from foolbox.distances import Distance
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.early_stopping import due
 from blrobust.attacks.building_blocks.losses import (
     cross_entropy,
@@ -21,6 +20,7 @@ from blrobust.attacks.building_blocks.losses import (
 )
 from blrobust.attacks.building_blocks.norm_balls import BALLS, check_norm
 from blrobust.attacks.building_blocks.problem import Problem, call, check_counts
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -93,7 +93,7 @@ class _AutoPGD(FixedEpsilonAttack):
     steps: int
     restarts: int
     seed: int
-    _numbers: draws.Numbers
+    _numbers: random_numbers.Numbers
 
     def __repr__(self) -> str:
         return call(self)
@@ -244,7 +244,7 @@ class APGD(_AutoPGD):
         self.steps = steps
         self.restarts = restarts
         self.seed = seed
-        self._numbers = draws.Numbers(draws.APGD)
+        self._numbers = random_numbers.Numbers(random_numbers.APGD)
 
     def _objectives(self, problem: Problem) -> list[Objective]:
         classes = problem.classes
@@ -280,7 +280,7 @@ class TargetedAPGD(_AutoPGD):
         self.steps = steps
         self.restarts = restarts
         self.seed = seed
-        self._numbers = draws.Numbers(draws.APGD)
+        self._numbers = random_numbers.Numbers(random_numbers.APGD)
 
     def _objectives(self, problem: Problem) -> list[Objective]:
         logits = problem.logits(problem.images)

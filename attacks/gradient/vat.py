@@ -9,10 +9,10 @@ from foolbox.distances import l2
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.losses import others
 from blrobust.attacks.building_blocks.norm_balls import BALLS
 from blrobust.attacks.building_blocks.problem import Problem, call, check_counts
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class VAT(FixedEpsilonAttack):
         self.steps = steps
         self.xi = xi
         self.seed = seed
-        self._numbers = draws.Numbers(draws.VAT)
+        self._numbers = random_numbers.Numbers(random_numbers.VAT)
 
     def __repr__(self) -> str:
         return call(self)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.first_success import Unmeasured
 from blrobust.attacks.building_blocks.per_sample import DrawnAttack
+from blrobust.perturbations import random_numbers
 
 
 class _FixedNoiseAttack(DrawnAttack):
@@ -21,11 +21,11 @@ class GaussianNoiseAttack(_FixedNoiseAttack):
     """z ~ N(0, 1): epsilon is the standard deviation."""
 
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
-        return draws.standard_normal(shape, seed=self.seed, draw=draw, samples=samples)
+        return random_numbers.standard_normal(shape, seed=self.seed, draw=draw, samples=samples)
 
 
 class UniformNoiseAttack(_FixedNoiseAttack):
     """z ~ U[-1, 1): epsilon is the half-width."""
 
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
-        return draws.uniform(shape, seed=self.seed, draw=draw, samples=samples)
+        return random_numbers.uniform(shape, seed=self.seed, draw=draw, samples=samples)

@@ -9,10 +9,10 @@ from foolbox.distances import linf
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.early_stopping import due
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.score.goal import Goal, ask, check_inputs
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class GeneticAttack(FixedEpsilonAttack):
         self.size = size
         self.temperature = temperature
         self.seed = seed
-        self._numbers = draws.Numbers(draws.GENETIC)
+        self._numbers = random_numbers.Numbers(random_numbers.GENETIC)
 
     def __repr__(self) -> str:
         return call(self)
@@ -97,16 +97,18 @@ class GeneticAttack(FixedEpsilonAttack):
         )
 
         def shared(count: int, generation: int) -> Tensor:
-            return draws.common(
+            return random_numbers.common(
                 count,
-                stream=draws.GENETIC,
+                stream=random_numbers.GENETIC,
                 seed=self.seed,
                 draw=draw,
                 step=generation,
                 device=images.device,
             )
 
-        start = draws.mixed(own[:, None, -values:], shared(members * values, 0).view(members, values))
+        start = random_numbers.mixed(
+            own[:, None, -values:], shared(members * values, 0).view(members, values)
+        )
         pool = ((2 * start - 1) * epsilon).view(len(images), members, *images.shape[1:])
         rows = torch.arange(len(images), device=images.device)
         fitness, elite = self._judged(model, images, goal, pool)
@@ -159,7 +161,7 @@ class GeneticAttack(FixedEpsilonAttack):
         children = self.population - 1
         shape = (len(pool), children, *pool.shape[2:])
         chances = (fitness / self.temperature).softmax(dim=1)
-        drawn = draws.mixed(own[:, : 2 * children], shared[: 2 * children])
+        drawn = random_numbers.mixed(own[:, : 2 * children], shared[: 2 * children])
         parents = (drawn[:, :, None] >= chances.cumsum(dim=1)[:, None]).sum(dim=2)
         parents = parents.clamp(max=self.population - 1)  # a sum of chances may round to less than 1
         weight = chances.gather(1, parents)
@@ -168,7 +170,7 @@ class GeneticAttack(FixedEpsilonAttack):
         mother, father = pool[row, parents[:, :children]], pool[row, parents[:, children:]]
         share = (first / (first + second)).view(-1, children, 1, 1, 1)
         crossed, mutated, change = (
-            draws.mixed(each[:, None], part.view(children, -1)).view(shape)
+            random_numbers.mixed(each[:, None], part.view(children, -1)).view(shape)
             for each, part in zip(
                 own[:, 2 * children :].chunk(3, dim=1), shared[2 * children :].chunk(3), strict=True
             )

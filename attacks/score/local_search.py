@@ -9,11 +9,11 @@ from foolbox.models.base import Model
 from torch import Tensor
 from torch.nn import functional
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.decision.pixel import PixelDistance
 from blrobust.attacks.score.goal import ASKED, Goal, check_inputs
 from blrobust.errors import UserError
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class LocalSearchAttack(FixedEpsilonAttack):
         self.p = p
         self.d = d
         self.seed = seed
-        self._numbers = draws.Numbers(draws.LOCAL_SEARCH)
+        self._numbers = random_numbers.Numbers(random_numbers.LOCAL_SEARCH)
 
     @property
     def distance(self) -> RoundDistance:
@@ -133,15 +133,15 @@ class LocalSearchAttack(FixedEpsilonAttack):
         least = max(int(START * height * width), 1)
         rows = torch.arange(batch, device=images.device)
         for turn in range(self.rounds):
-            shared = draws.common(
+            shared = random_numbers.common(
                 height * width,
-                stream=draws.LOCAL_SEARCH,
+                stream=random_numbers.LOCAL_SEARCH,
                 seed=self.seed,
                 draw=draw,
                 step=turn,
                 device=images.device,
             )
-            keys = draws.mixed(own[rows], shared).masked_fill_(~near[rows], torch.inf)
+            keys = random_numbers.mixed(own[rows], shared).masked_fill_(~near[rows], torch.inf)
             limit = min(self.candidates, least if turn == 0 else height * width)
             pixels = keys.argsort(dim=1, stable=True)[:, :limit]  # (n, limit), candidates first
             valid = near[rows].gather(1, pixels)

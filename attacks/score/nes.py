@@ -9,9 +9,9 @@ from foolbox.distances import linf
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.score.goal import Goal, ask, check_inputs, coins
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class NESAttack(FixedEpsilonAttack):
         self.sigma = sigma
         self.stepsize = stepsize
         self.seed = seed
-        self._numbers = draws.Numbers(draws.NES)
+        self._numbers = random_numbers.Numbers(random_numbers.NES)
 
     def __repr__(self) -> str:
         return call(self)
@@ -112,5 +112,7 @@ class NESAttack(FixedEpsilonAttack):
 
     def _directions(self, draw: int, step: int, shape: torch.Size) -> Tensor:
         """The step's half of the directions, N(0, 1), (directions / 2, C, H, W)."""
-        source = draws.generator(stream=draws.NES, seed=self.seed, draw=draw, sample=draws.STEPS + step)
+        source = random_numbers.generator(
+            stream=random_numbers.NES, seed=self.seed, draw=draw, sample=random_numbers.STEPS + step
+        )
         return torch.from_numpy(source.standard_normal((self.directions // 2, *shape), dtype="float32"))

@@ -12,11 +12,11 @@ from foolbox.distances import l2
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.early_stopping import due
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.score.goal import Goal, check_inputs
 from blrobust.errors import UserError
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class WalkAttack(MinimizationAttack):
         self.step = step
         self.queries = queries
         self.seed = seed
-        self._numbers = draws.Numbers(draws.SIMBA)
+        self._numbers = random_numbers.Numbers(random_numbers.SIMBA)
 
     def __repr__(self) -> str:
         return call(self)

@@ -13,11 +13,11 @@ from foolbox.distances import Distance
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust import draws
 from blrobust.attacks.building_blocks.early_stopping import due
 from blrobust.attacks.building_blocks.norm_balls import BALLS, Ball
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.score.goal import Goal, check_inputs, coins, pick
+from blrobust.perturbations import random_numbers
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class SquareAttack(FixedEpsilonAttack):
         self.queries = queries
         self.share = share
         self.seed = seed
-        self._numbers = draws.Numbers(draws.SQUARE)
+        self._numbers = random_numbers.Numbers(random_numbers.SQUARE)
 
     def __repr__(self) -> str:
         return call(self)

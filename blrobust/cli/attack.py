@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from blrobust import levels
 from blrobust.cli import options
+from blrobust.cli.presentation import present
 from blrobust.errors import UserError
+from blrobust.perturbations import levels
 
 if TYPE_CHECKING:
-    from blrobust.cli.options import Subjects
-    from blrobust.store import Run
-    from blrobust.zoo import Model
+    from blrobust.models.zoo import Model
+    from blrobust.runs.run import Run
 
 
 @click.command("attack")
@@ -114,10 +114,11 @@ def command(
             "'blrobust noise --kind uniform --legacy'"
         )
 
-    from blrobust import sweep, zoo
     from blrobust.attacks.guard import Guard
-    from blrobust.legacy import space as legacy_space
-    from blrobust.space import PIXELS
+    from blrobust.evaluation import sweep
+    from blrobust.models import zoo
+    from blrobust.perturbations.input_space import PIXELS
+    from blrobust.perturbations.paper_space import space as legacy_space
 
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
@@ -142,7 +143,7 @@ def command(
         )  # fmt: skip
         parts.append(sweep.Part(guard, grid, {"parameters": settings[name]}))
     asked: dict[str, Any] = {"source": None if seen is None else _identity(seen), "target": target}
-    sweep.execute(
+    folder = sweep.execute(
         parts,
         command="attack",
         models=subjects.models,
@@ -153,16 +154,15 @@ def command(
         device=subjects.device,
         batch_size=batch_size,
         out=out,
-        open_report=open_report,
         settings=asked,
         save_adversarials=save_adversarials,
-        flags=lambda: _flags(subjects),
-        show=_show,
+        check_models=True,
     )
+    present(folder, _show, open_report=open_report)
 
 
 def _one(name: str) -> Any:
-    from blrobust import model_names
+    from blrobust.models import model_names
 
     names = model_names.parse_names(name)
     if len(names) != 1:
@@ -174,17 +174,8 @@ def _identity(model: "Model") -> dict[str, str]:
     return {"label": model.label, "sha256": model.card["sha256"]}
 
 
-def _flags(subjects: "Subjects") -> dict[str, list[str]]:
-    """What casts doubt on each model, asked on the first images."""
-    from blrobust.attacks.model_checks import IMAGES, flags
-
-    count = min(IMAGES, len(subjects.dataset))
-    pixels = subjects.dataset.pixels(slice(0, count), subjects.device)
-    labels = subjects.dataset.labels[:count].to(subjects.device)
-    return {model.label: flags(model.module, pixels, labels) for model in subjects.models}
-
-
 def _show(run: "Run") -> None:
-    from blrobust import attack_results, terminal
+    from blrobust.analysis import attack_results
+    from blrobust.cli import tables
 
-    terminal.print_attacks(run, attack_results.models(run), attack_results.worst_case(run))
+    tables.print_attacks(run, attack_results.models(run), attack_results.worst_case(run))

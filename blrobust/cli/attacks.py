@@ -21,10 +21,10 @@ def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust import terminal
     from blrobust.attacks.catalogue.selection import summary
     from blrobust.attacks.catalogue.suites import SUITES
     from blrobust.attacks.catalogue.table import ATTACKS
+    from blrobust.cli import tables
 
     rows = [
         summary(kind, entry)
@@ -34,14 +34,14 @@ def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     if not rows:
         raise UserError(f"no attack is called {', '.join(patterns)}; legal: {', '.join(ATTACKS)}")
     everything = [name for name in rows[0] if name != "parameters"]
-    narrow = terminal.width() < ROOM
+    narrow = tables.width() < ROOM
     columns = ["name", "parameters"] if parameters else NARROW if narrow else everything
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column == "name")
     for row in rows:
         table.add_row(*(Text(row[name]) for name in columns))
-    terminal.print_table(table)
+    tables.print_table(table)
     if narrow and not parameters:
         left = ", ".join(name for name in everything if name not in NARROW)
         click.echo(f"A terminal of {ROOM} columns also shows {left}.")

@@ -20,7 +20,7 @@ def list_sets(data_dir: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust.sources import NAMES, data_folder
+    from blrobust.data.sources import NAMES, data_folder
 
     folder = data_folder(data_dir)
     # Text, because a path may hold what rich takes for markup.
@@ -55,7 +55,7 @@ def get(name: str, data_dir: Path | None) -> None:
 
     'blrobust data list' has the names. What is there already is checked and kept.
     """
-    from blrobust.sources import fetch, find
+    from blrobust.data.sources import fetch, find
 
     source = find(name)
     if not source.files:

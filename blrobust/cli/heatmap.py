@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from blrobust.cli import options
+from blrobust.cli.presentation import announce
 
 
 @click.command("heatmap")
@@ -59,8 +60,9 @@ def command(
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust import heatmap
-    from blrobust.terminal import print_table
+    from blrobust.analysis.heatmap import rings as mean_over_rings
+    from blrobust.cli.tables import print_table
+    from blrobust.evaluation import heatmap
 
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
@@ -84,13 +86,10 @@ def command(
         caption_style="",
         caption_justify="left",
     )
-    rings = heatmap.rings(frame)
+    rings = mean_over_rings(frame)
     for header in ("model", *rings.columns):
         table.add_column(header, justify="left" if header == "model" else "right")
     for label, row in rings.iterrows():
         table.add_row(Text(str(label)), *("-" if share != share else f"{share:.1%}" for share in row))
     print_table(table)
-    report = folder / heatmap.REPORT
-    click.echo(f"report: {report}")
-    if open_report and click.launch(str(report)):
-        click.echo("no program was found that opens it", err=True)
+    announce(folder / heatmap.REPORT, open_report=open_report)

@@ -18,7 +18,7 @@ def command(verify: bool, data_dir: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust import model_names, zoo
+    from blrobust.models import model_names, zoo
 
     if verify:
         _verify(data_dir)
@@ -47,8 +47,8 @@ def command(verify: bool, data_dir: Path | None) -> None:
 
 def _verify(data_dir: Path | None) -> None:
     """Print one line a checkpoint; exit with 2 where one is not what it says."""
-    from blrobust import zoo
     from blrobust.errors import UserError
+    from blrobust.models import zoo
 
     broken: list[UserError] = []
     entries = zoo.entries(on_broken=broken.append)

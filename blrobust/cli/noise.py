@@ -1,11 +1,16 @@
 """``blrobust noise``: accuracy under Gaussian or uniform noise."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from blrobust import levels
 from blrobust.cli import options
+from blrobust.cli.presentation import present
+from blrobust.perturbations import levels
+
+if TYPE_CHECKING:
+    from blrobust.runs.run import Run
 
 # kind -> (its option, levels by default, space by default)
 KINDS = {
@@ -75,9 +80,9 @@ def command(
         default = LEGACY_EPSILON
     strengths = levels.parse(default if grid is None else grid)
 
-    from blrobust import sweep
-    from blrobust.legacy import SPACE
-    from blrobust.noise import Noise
+    from blrobust.evaluation import sweep
+    from blrobust.perturbations.noise import Noise
+    from blrobust.perturbations.paper_space import SPACE
 
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
@@ -89,7 +94,7 @@ def command(
         seed=seed,
         device=subjects.device,
     )
-    sweep.execute(
+    folder = sweep.execute(
         [sweep.Part(noise, strengths)],
         command="noise",
         models=subjects.models,
@@ -100,5 +105,12 @@ def command(
         device=subjects.device,
         batch_size=batch_size,
         out=out,
-        open_report=open_report,
     )
+    present(folder, _show, open_report=open_report)
+
+
+def _show(run: "Run") -> None:
+    from blrobust.analysis import results
+    from blrobust.cli import tables
+
+    tables.print_summary(run, results.summary(run))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blrobust import levels
+from blrobust.perturbations import levels
 
 if TYPE_CHECKING:
     import torch
 
-    from blrobust.datasets import Dataset
-    from blrobust.zoo import Model
+    from blrobust.data.datasets import Dataset
+    from blrobust.models.zoo import Model
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -160,8 +160,9 @@ def load(
 
     Raises ``UserError`` for what does not exist.
     """
-    from blrobust import datasets, model_names, zoo
+    from blrobust.data import datasets
     from blrobust.device import resolve
+    from blrobust.models import model_names, zoo
 
     names = model_names.parse_names(models)
     place = resolve(device)

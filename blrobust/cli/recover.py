@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from blrobust.cli import options
+from blrobust.cli.presentation import announce
 from blrobust.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def command(
 
     from torch import nn
 
-    from blrobust import channels, model_names, recovery
+    from blrobust.evaluation import recovery
+    from blrobust.models import channels, model_names
 
     recovery.check_kinds(names)
     wanted = model_names.parse_names(networks)
@@ -113,10 +115,7 @@ def command(
         out=out,
     )
     _print(frame)
-    report = folder / recovery.REPORT
-    click.echo(f"report: {report}")
-    if open_report and click.launch(str(report)):
-        click.echo("no program was found that opens it", err=True)
+    announce(folder / recovery.REPORT, open_report=open_report)
 
 
 def _number(option: str, text: str, kind: Callable[[str], N]) -> N:
@@ -132,8 +131,8 @@ def _print(frame: "pd.DataFrame") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from blrobust.cli.tables import print_table
     from blrobust.reports.recovery import facts, share
-    from blrobust.terminal import print_table
 
     for _, rows in frame.groupby("attack", sort=False):
         table = Table(

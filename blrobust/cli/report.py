@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from blrobust.cli.presentation import announce
 from blrobust.errors import UserError
 
 SUFFIXES = (".html", ".htm")
@@ -26,7 +27,7 @@ def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -
     from contextlib import ExitStack
 
     from blrobust.reports import page
-    from blrobust.store import REPORT, Run
+    from blrobust.runs.run import REPORT, Run
 
     places = [path.resolve() for path in runs]
     for path, place in zip(runs, places, strict=True):
@@ -40,6 +41,4 @@ def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -
         raise UserError(f"--output {output}: there is no folder {output.parent}")
     with ExitStack() as stack:
         page.render([stack.enter_context(Run.open(path)) for path in runs], output)
-    click.echo(f"report: {output}")
-    if open_report and click.launch(str(output)):
-        click.echo("no program was found that opens it", err=True)
+    announce(output, open_report=open_report)

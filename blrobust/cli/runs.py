@@ -16,9 +16,9 @@ def command(folder: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust.database import FILE as DATABASE
-    from blrobust.provenance import FILE as RECORD
-    from blrobust.terminal import print_table
+    from blrobust.cli.tables import print_table
+    from blrobust.runs.database import FILE as DATABASE
+    from blrobust.runs.provenance import FILE as RECORD
 
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; 'blrobust noise' makes a run in runs")
@@ -33,7 +33,7 @@ def command(folder: Path) -> None:
 
 
 def _row(path: Path) -> list[str]:
-    from blrobust.store import Run
+    from blrobust.runs.run import Run
 
     try:
         with Run.open(path) as run:

@@ -11,7 +11,7 @@ from blrobust.cli import INTERRUPTED
 from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange
 
 if TYPE_CHECKING:
-    from blrobust.training import Trainee
+    from blrobust.training.training import Trainee
 
 # Held-out accuracy of `blrobust train fft85 --holdout 5000`: where fp32-early is stopped.
 EARLY_HOLDOUT, EARLY_STOP_AT = 5000, 0.8452
@@ -81,9 +81,11 @@ def command(
     """
     import torch
 
-    from blrobust import datasets, model_names, training, zoo
+    from blrobust.data import datasets
     from blrobust.device import resolve
     from blrobust.errors import UserError, reason
+    from blrobust.models import model_names, zoo
+    from blrobust.training import training
 
     names = model_names.parse_names(model)
     model_names.check_arch(arch)

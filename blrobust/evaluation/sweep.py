@@ -1,27 +1,29 @@
-"""A sweep: every model at every level and draw, into a run folder, to a table and a report."""
+"""A sweep: every model at every level and draw, measured into a run folder."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import torch
 from safetensors.numpy import save
 from torch import Tensor
 
-from blrobust import __version__, atomic, pictures, terminal
-from blrobust.database import Outcomes
-from blrobust.datasets import Dataset
+from blrobust import __version__, atomic_write
+from blrobust.analysis import results
+from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
-from blrobust.draws import Cache
 from blrobust.errors import UserError
-from blrobust.perturbation import Perturbation, block_size, blocks
-from blrobust.provenance import digest, new_record, now
-from blrobust.store import ADVERSARIALS, REPORT, Cell, Run
-from blrobust.zoo import Model
+from blrobust.evaluation import pictures
+from blrobust.models.zoo import Model
+from blrobust.perturbations.base import Perturbation, block_size, blocks
+from blrobust.perturbations.random_numbers import Cache
+from blrobust.progress import Meter
+from blrobust.runs.database import Outcomes
+from blrobust.runs.provenance import digest, new_record
+from blrobust.runs.run import ADVERSARIALS, Cell, Run
 
 IN_FLIGHT = 2  # blocks; twice as many on a GPU, where each look at the answers waits for it
 RUNS = Path("runs")
@@ -48,22 +50,20 @@ def execute(
     device: torch.device,
     batch_size: int | None = None,
     out: Path | None = None,
-    open_report: bool = False,
     settings: dict[str, Any] | None = None,
     save_adversarials: bool = False,
-    flags: Callable[[], dict[str, list[str]]] | None = None,
-    show: Callable[[Run], None] | None = None,
+    check_models: bool = False,
 ) -> Path:
-    """Do what is not done yet of a sweep, write results.csv and report.html, print the table.
+    """Measure the cells of a sweep that are missing, and write results.csv.
 
     The models are on ``device``; ``batch_size`` samples are in flight there, by default a few blocks.
-    ``settings`` is what else makes the configuration, ``flags`` tells of each model what casts doubt
-    on its results, ``show`` prints the table. ``out`` is the run folder, ``runs/<hash>`` by default; a
-    finished run there is left as it is and only printed. Returns the folder. Raises ``UserError`` for
-    one that cannot hold this run, or has cells without the inputs that ``save_adversarials`` asks for.
-    """
-    from blrobust import results
+    ``settings`` are further entries of the configuration. ``check_models`` looks at each model first for
+    reasons to doubt its accuracy under attack (``attacks.model_checks``) and keeps them in run.json.
+    ``out`` is the run folder, ``runs/<hash>`` by default; a finished run there is left as it is.
 
+    Returns the folder. Raises ``UserError`` for one that cannot hold this run, or has cells without the
+    inputs that ``save_adversarials`` asks for.
+    """
     block = block_size(dataset.images.shape[1:], device)
     batch_size = batch_size or block * IN_FLIGHT * (2 if device.type == "cuda" else 1)
     config = {
@@ -94,8 +94,8 @@ def execute(
             _check_kept(run)
         if not run.finished:
             with full_precision():
-                if flags is not None:
-                    run.provenance["flags"] = flags()
+                if check_models:
+                    run.provenance["flags"] = _check_models(models, dataset, device)
                 for part in parts:
                     run_cells(
                         run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
@@ -103,20 +103,19 @@ def execute(
                     )  # fmt: skip
             taken = [pictures.take(run, part.perturbation, dataset, device) for part in parts]
             run.add_pictures([picture for strip in taken for picture in strip])
-            run.provenance["finished"] = now()  # the report shows it; the disk gets it last
-            from blrobust.reports import page  # seaborn takes a second to import
-
             results.write_csv(run)
-            page.render([run], path / REPORT)
             run.finish()
-        if show is None:
-            terminal.print_summary(run, results.summary(run))
-        else:
-            show(run)
-    click.echo(f"report: {path / REPORT}")
-    if open_report and click.launch(str(path / REPORT)):
-        click.echo("no program was found that opens it", err=True)
     return path
+
+
+def _check_models(models: Sequence[Model], dataset: Dataset, device: torch.device) -> dict[str, list[str]]:
+    """Return what casts doubt on each model's accuracy under attack, by label, on the first images."""
+    from blrobust.attacks.model_checks import IMAGES, flags  # loads Foolbox, which noise does not need
+
+    count = min(IMAGES, len(dataset))
+    pixels = dataset.pixels(slice(0, count), device)
+    labels = dataset.labels[:count].to(device)
+    return {model.label: flags(model.module, pixels, labels) for model in models}
 
 
 def run_cells(
@@ -150,7 +149,7 @@ def run_cells(
     measure = _Measure(
         perturbation, dataset, device=device, batch_size=batch_size, keep=adversarials is not None
     )
-    with _meter(run) as meter:
+    with _meter(run, perturbation) as meter:
         for model, levels, draw in groups:
             name = model.label if run.draws == 1 else f"{model.label}, draw {draw}"
             meter.begin(name, images=len(dataset), kind=kind, levels=levels)
@@ -179,11 +178,16 @@ def run_cells(
                 )
 
 
-def _meter(run: Run) -> terminal.Meter:
+def _meter(run: Run, perturbation: Perturbation) -> Meter:
     """Progress over the cells of all kinds."""
     cells = run.draws * len(run.models) * sum(len(run.levels(kind)) for kind in run.kinds)
     n = len(run.labels)
-    return terminal.Meter(images=cells * n, done=len(run.done()) * n, kinds=run.kinds)
+    return Meter(
+        images=cells * n,
+        done=len(run.done()) * n,
+        kinds=run.kinds,
+        passes=lambda: perturbation.passes,
+    )
 
 
 def _passes(outcomes: Outcomes, name: str, otherwise: int) -> int:
@@ -208,7 +212,7 @@ def _save(folder: Path, cell: Cell, outcomes: Outcomes) -> None:
     path = _kept_at(folder, cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"pixels": np.ascontiguousarray(pixels[rows]), "indices": rows.astype(np.int64)}
-    atomic.write_bytes(path, save(arrays))
+    atomic_write.write_bytes(path, save(arrays))
 
 
 def _check_kept(run: Run) -> None:
@@ -244,9 +248,7 @@ class _Measure:
         self._flight = -(-batch_size // size)  # blocks
         self._keep = keep
 
-    def __call__(
-        self, model: Model, *, levels: Sequence[float], draw: int, meter: terminal.Meter
-    ) -> list[Outcomes]:
+    def __call__(self, model: Model, *, levels: Sequence[float], draw: int, meter: Meter) -> list[Outcomes]:
         fetched: list[list[Outcomes]] = [[] for _ in levels]
         for first in range(0, len(self._blocks), self._flight):
             answers: list[list[dict[str, Tensor]]] = [[] for _ in levels]

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from blrobust import draws, legacy
-from blrobust.datasets import Dataset
+from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.perturbation import predict
+from blrobust.perturbations import paper_space, random_numbers
+from blrobust.perturbations.base import predict
 
-KINDS = {"gaussian": draws.standard_normal, "uniform": draws.uniform}
-SPACES = ("normalized", "pixel", legacy.SPACE)
+KINDS = {"gaussian": random_numbers.standard_normal, "uniform": random_numbers.uniform}
+SPACES = ("normalized", "pixel", paper_space.SPACE)
 
 
 class Noise:
@@ -23,11 +23,12 @@ class Noise:
     - "legacy": ``clip(n + w * z, bounds)`` on normalised images ``n``, where w is the level for
       Gaussian noise and ``level^2 * 5.183`` for uniform noise (Foolbox 1 scaled by epsilon twice).
 
-    A :class:`blrobust.perturbation.Perturbation`. Raises ``UserError`` for another kind or space,
+    A :class:`blrobust.perturbations.base.Perturbation`. Raises ``UserError`` for another kind or space,
     and for "legacy" on other data than CIFAR-10.
     """
 
     at_once = False
+    passes = 0  # counted for attacks alone: a block of noise is one pass
 
     def __init__(self, kind: str, *, space: str, dataset: Dataset, seed: int, device: torch.device) -> None:
         if kind not in KINDS:
@@ -36,7 +37,7 @@ class Noise:
             raise UserError(f"space {space!r} does not exist; legal: {', '.join(SPACES)}")
         self.kind = kind
         self.space = space
-        self._legacy = legacy.space(dataset) if space == legacy.SPACE else None
+        self._legacy = paper_space.space(dataset) if space == paper_space.SPACE else None
         shape = tuple(dataset.images.shape[1:])
         unit = torch.tensor(dataset.std if space == "normalized" else [1.0] * shape[0])
 
@@ -45,7 +46,7 @@ class Noise:
             return noise.mul_(unit.view(-1, 1, 1)).to(device)
 
         # Noise at level 1, in units of the space: a level is then one multiply-add per pixel.
-        self._noise = draws.Cache(unit_noise)
+        self._noise = random_numbers.Cache(unit_noise)
 
     @torch.inference_mode()
     def measure(
@@ -72,7 +73,7 @@ class Noise:
         """Return the noisy block ``(b, C, H, W)``, in a new tensor."""
         noise = self._noise.block(draw, samples)
         if self._legacy is not None:
-            width = level if self.kind == "gaussian" else level**2 * legacy.WIDTH
+            width = level if self.kind == "gaussian" else level**2 * paper_space.WIDTH
             inputs = self._legacy.enter(pixels).add_(noise, alpha=width)
             return self._legacy.leave(inputs.clamp_(*self._legacy.bounds))
         noisy = torch.add(pixels, noise, alpha=level)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from blrobust.data.image_files import LabelledImages, read_folder, read_npz
+from blrobust.data.sources import NAMES as NAMES
+from blrobust.data.sources import data_folder, get_command, read
 from blrobust.errors import UserError
-from blrobust.image_files import LabelledImages, read_folder, read_npz
-from blrobust.sources import NAMES as NAMES
-from blrobust.sources import data_folder, get_command, read
 
 READERS = {"folder": read_folder, "npz": read_npz}
 

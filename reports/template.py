@@ -5,8 +5,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from blrobust import __version__, atomic
-from blrobust.ledger import Ledger
+from blrobust import __version__, atomic_write
+from blrobust.runs.measurement import Ledger
 
 
 def render(template: str, ledger: Ledger, destination: Path, **content: Any) -> None:
@@ -21,4 +21,4 @@ def render(template: str, ledger: Ledger, destination: Path, **content: Any) -> 
     html = environment.get_template(template).render(
         **content, record=ledger.record, folder=str(ledger.folder), version=__version__
     )
-    atomic.write_text(destination, html)
+    atomic_write.write_text(destination, html)

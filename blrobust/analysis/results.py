@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from blrobust import atomic, statistics
-from blrobust.statistics import Bools, Estimate, Floats
-from blrobust.store import RESULTS, Run
+from blrobust import atomic_write
+from blrobust.analysis import statistics
+from blrobust.analysis.statistics import Bools, Estimate, Floats
+from blrobust.runs.run import RESULTS, Run
 
 BASELINE = "fp32"
 SIGNIFICANT = 1 - statistics.CONFIDENCE
@@ -165,7 +166,7 @@ def asked_kinds(run: Run, only: str | None) -> list[str]:
 def write_csv(run: Run) -> Path:
     """Write ``table(run)`` to ``results.csv`` in the run's folder, whole or not at all."""
     path = Path(run.path) / RESULTS
-    atomic.write_text(path, table(run).to_csv(index=False, lineterminator="\n"))
+    atomic_write.write_text(path, table(run).to_csv(index=False, lineterminator="\n"))
     return path
 
 

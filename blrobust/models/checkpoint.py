@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from blconv.band import FftSize, check_compression, check_fft_size
+from blrobust.data.image_files import MOST_LABELS
 from blrobust.errors import UserError
-from blrobust.image_files import MOST_LABELS
 from blrobust.models import ARCHITECTURES, Classifier, build
 from blrobust.models.precision import PRECISIONS
 

@@ -5,10 +5,10 @@ import re
 
 from blconv.band import FftSize
 from blrobust import __version__
-from blrobust.checkpoint import Facts
-from blrobust.datasets import Dataset
+from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.models import ARCHITECTURES
+from blrobust.models.checkpoint import Facts
 
 # The paper's "50 %" and "85 %" models: nominal settings whose effective compression on the authors'
 # ResNet-18 is 51.5 and 86.0 %. Nominal 0.85 would leave the last stage its mean value only.

@@ -33,6 +33,10 @@ class Perturbation(Protocol):
     def at_once(self) -> bool:
         """Whether one search serves all levels, so that they should be measured together."""
 
+    @property
+    def passes(self) -> int:
+        """Images that went through models so far; progress shows it while a block is under way."""
+
     def measure(
         self,
         model: nn.Module,

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blrobust import __version__
-from blrobust.atomic import write_text
+from blrobust.atomic_write import write_text
 from blrobust.errors import UserError, reason
 
 if TYPE_CHECKING:
-    from blrobust.datasets import Dataset
+    from blrobust.data.datasets import Dataset
 
 FILE = "run.json"
 FORMAT = 2  # of a run folder; another number is for another blrobust to read

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from blrobust import results, statistics
+from blrobust.analysis import results, statistics
 from blrobust.attacks.catalogue.table import ATTACKS
-from blrobust.store import Run
+from blrobust.runs.run import Run
 
 MODELS = ("kind", "model", "clean", "accuracy", "median", "success", "queries", "flags")
 BLACK_BOX = "black-box beats white-box"

@@ -12,11 +12,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from blrobust import atomic, database
-from blrobust.database import Outcomes, pack, unpack, using
+from blrobust import atomic_write
 from blrobust.errors import UserError
-from blrobust.provenance import FILE as RECORD
-from blrobust.provenance import digest, now, read_record, write_record
+from blrobust.runs import database
+from blrobust.runs.database import Outcomes, pack, unpack, using
+from blrobust.runs.provenance import FILE as RECORD
+from blrobust.runs.provenance import digest, now, read_record, write_record
 
 Cell = tuple[str, str, float, int]  # model, kind, level, draw
 
@@ -26,7 +27,7 @@ ADVERSARIALS = "adversarials"  # a folder of the inputs that succeeded, where th
 WRITTEN_WHOLE = (RECORD, RESULTS, REPORT)
 OURS = {
     *("lock", ADVERSARIALS, *WRITTEN_WHOLE, *database.FILES),
-    *(atomic.temporary(Path(name)).name for name in WRITTEN_WHOLE),
+    *(atomic_write.temporary(Path(name)).name for name in WRITTEN_WHOLE),
 }
 
 
@@ -124,7 +125,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all cells, the results table and the report are written."""
+        """Whether all cells and the results table are written."""
         return self.provenance["finished"] is not None
 
     @property
@@ -230,10 +231,10 @@ class Run:
             self._connection.execute("DELETE FROM pictures")
             self._connection.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", rows)
 
-    def finish(self) -> None:
-        """Write run.json with the end time set in ``provenance``; then the run is read-only."""
-        assert self.finished
+    def finish(self, *, end: str | None = None) -> None:
+        """Write the end time (ISO 8601, by default now) into run.json: the run is read-only from then on."""
         self._connection.close()  # folds the write-ahead log into the database
+        self.provenance["finished"] = end or now()
         write_record(self.path, self.provenance)
         self._connection = database.connect(self.path, finished=True)
 

@@ -5,9 +5,9 @@
 
 import torch
 
-from blrobust.datasets import Dataset
+from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.space import Space
+from blrobust.perturbations.input_space import Space
 
 SPACE = "legacy"
 BOUNDS = (-2.4290657, 2.7537313)  # the extremes of normalised CIFAR-10 over all channels

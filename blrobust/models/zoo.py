@@ -15,17 +15,18 @@ import torch
 from torch import nn
 
 from blconv import effective_compression
-from blrobust import checkpoint, datasets
-from blrobust.checkpoint import Facts
-from blrobust.datasets import Dataset
+from blrobust.data import datasets
+from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError, reason
-from blrobust.model_names import facts_of, file_stem, label_of
+from blrobust.models import checkpoint
+from blrobust.models.accuracy import accuracy
+from blrobust.models.checkpoint import Facts
+from blrobust.models.model_names import facts_of, file_stem, label_of
 from blrobust.models.precision import reduce_precision
-from blrobust.training import accuracy
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 ACCURACY_TOLERANCE = 0.002
-BUNDLED = Path(__file__).parent / "weights"
+BUNDLED = Path(__file__).parents[1] / "weights"
 
 
 @dataclass

@@ -14,11 +14,11 @@ import platformdirs
 import torch
 from PIL import Image
 
+from blrobust.data.image_files import LabelledImages
 from blrobust.errors import UserError, reason
-from blrobust.image_files import LabelledImages
 
 ENVIRONMENT = "BLROBUST_DATA"
-SAMPLES = Path(__file__).with_name("samples")
+SAMPLES = Path(__file__).parents[1] / "samples"
 
 # What torchvision raises, depending on the set, on missing, truncated or altered files.
 DAMAGE = (RuntimeError, ValueError, AssertionError, KeyError, EOFError)

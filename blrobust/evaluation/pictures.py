@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blrobust.datasets import Dataset
-from blrobust.perturbation import Perturbation
-from blrobust.store import Picture, Run
+from blrobust.data.datasets import Dataset
+from blrobust.perturbations.base import Perturbation
+from blrobust.runs.run import Picture, Run
 
 COUNT = 6  # pictures beside each other on a page
 

@@ -13,19 +13,21 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from blrobust import __version__, atomic, levels, terminal
+from blrobust import __version__, atomic_write
+from blrobust.analysis.statistics import wilson
 from blrobust.attacks.catalogue.entry import Entry
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
-from blrobust.channels import Channel
-from blrobust.datasets import Dataset
+from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
-from blrobust.ledger import Ledger
-from blrobust.perturbation import block_size, predict
-from blrobust.provenance import new_record
-from blrobust.statistics import wilson
-from blrobust.zoo import Model
+from blrobust.models.channels import Channel
+from blrobust.models.zoo import Model
+from blrobust.perturbations import levels
+from blrobust.perturbations.base import block_size, predict
+from blrobust.progress import Meter
+from blrobust.runs.measurement import Ledger
+from blrobust.runs.provenance import new_record
 
 RESULTS, REPORT = "recovery.csv", "recovery.html"
 
@@ -172,12 +174,14 @@ def execute(
     steps = len(kinds) * len(channels) * len(labels)
     done = steps - sum(map(len, todo.values())) * len(labels)
     try:
-        with full_precision(), terminal.Meter(images=steps, done=done, kinds=kinds) as meter:
+        guard = Guard(kinds[0], ATTACKS[kinds[0]], seed=seed)
+        meter = Meter(images=steps, done=done, kinds=kinds, passes=lambda: guard.passes)
+        with full_precision(), meter:
             for kind in kinds:
                 if not todo[kind]:
                     continue
-                meter.begin(f"inputs of {source.label}", images=len(labels), kind=kind)
                 guard = Guard(kind, ATTACKS[kind], seed=seed)
+                meter.begin(f"inputs of {source.label}", images=len(labels), kind=kind)
                 crafted, fooled = craft(guard, source.module, pixels, labels, strength=strengths[kind])
                 right = answers(source.module, pixels) == labels
                 ledger.put(kind, {"right": int(right.sum()), "fooled": int(fooled.sum())})
@@ -189,7 +193,7 @@ def execute(
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} has too little memory: {error}") from error
     frame = table(ledger)
-    atomic.write_text(ledger.folder / RESULTS, frame.to_csv(index=False, lineterminator="\n"))
+    atomic_write.write_text(ledger.folder / RESULTS, frame.to_csv(index=False, lineterminator="\n"))
     ledger.finish()
     from blrobust.reports import recovery as report  # seaborn takes a second to import
 

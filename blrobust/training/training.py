@@ -17,15 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blrobust import atomic, checkpoint
-from blrobust.checkpoint import Facts
-from blrobust.datasets import Dataset
+from blrobust import atomic_write
+from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import UserError
-from blrobust.models import Classifier
+from blrobust.models import Classifier, checkpoint
+from blrobust.models.accuracy import accuracy
+from blrobust.models.checkpoint import Facts
 from blrobust.models.precision import PRECISIONS, reduce_precision
 
-EVALUATION_BATCH = 500
 LOSS_SCALE = 1024.0  # for fp16: keeps small gradients above its smallest number; never overflowed here
 WARM_UP_STEPS = 3  # before a graph is captured, as CUDA graphs ask
 
@@ -245,18 +245,6 @@ def epoch_batches(images: Tensor, recipe: Recipe, epoch: int) -> tuple[Tensor, T
     return order, cut
 
 
-@torch.inference_mode()
-def accuracy(model: torch.nn.Module, dataset: Dataset, device: torch.device, *, start: int = 0) -> float:
-    """Share of the images from number `start` on that `model` classifies correctly, in evaluation mode."""
-    model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    for first in range(start, len(dataset), EVALUATION_BATCH):
-        batch = slice(first, first + EVALUATION_BATCH)
-        logits = model(dataset.pixels(batch, device))
-        correct += (logits.argmax(1) == dataset.labels[batch].to(device)).sum()
-    return int(correct) / (len(dataset) - start)
-
-
 def stepper(trainees: Sequence[Trainee], images: Tensor, labels: Tensor) -> Callable[[Tensor, Tensor], None]:
     """A function of (images, labels) that steps all models; on CUDA one graph, a stream a model."""
     scale = 255 if images.dtype == torch.uint8 else 1
@@ -312,4 +300,4 @@ def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(path, text.getvalue())
+    atomic_write.write_text(path, text.getvalue())

@@ -5,12 +5,12 @@ from itertools import pairwise
 from math import isinf, isnan
 from typing import TYPE_CHECKING, Any
 
-from blrobust import results
+from blrobust.analysis import results
 from blrobust.reports.axes import Axis
 from blrobust.reports.tables import level_at, percent, points, span
 
 if TYPE_CHECKING:
-    from blrobust.store import Run
+    from blrobust.runs.run import Run
 
 Row = dict[Hashable, Any]
 Curve = dict[float, Row]  # a model's rows of results.table by level

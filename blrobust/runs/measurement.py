@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from blrobust.atomic import write_text
+from blrobust.atomic_write import write_text
 from blrobust.errors import UserError, reason
-from blrobust.provenance import digest, now
+from blrobust.runs.provenance import digest, now
 
 FILE = "measurement.json"
 RUNS = Path("runs")

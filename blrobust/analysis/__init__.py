@@ -1,0 +1,1 @@
+"""Stored runs as tables: accuracies, intervals, tests between models."""

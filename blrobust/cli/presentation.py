@@ -1,0 +1,31 @@
+"""What a command does with a finished run: write its report, print its table, open it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from blrobust.runs.run import Run
+
+
+def present(folder: Path, show: Callable[["Run"], None], *, open_report: bool) -> None:
+    """Print the table of the run in ``folder`` with ``show``; write report.html where it is missing."""
+    from blrobust.runs.run import REPORT, Run
+
+    report = folder / REPORT
+    with Run.open(folder) as run:
+        if not report.exists():
+            from blrobust.reports import page  # seaborn takes a second to import
+
+            page.render([run], report)
+        show(run)
+    announce(report, open_report=open_report)
+
+
+def announce(report: Path, *, open_report: bool) -> None:
+    """Say where the report is, and open it in the browser if that was asked for."""
+    click.echo(f"report: {report}")
+    if open_report and click.launch(str(report)):
+        click.echo("no program was found that opens it", err=True)

@@ -1,0 +1,1 @@
+"""What is measured: noise and attack sweeps, heat maps, recovered labels."""

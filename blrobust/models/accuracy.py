@@ -1,0 +1,19 @@
+"""The accuracy of a model on the images of a data set."""
+
+import torch
+
+from blrobust.data.datasets import Dataset
+
+EVALUATION_BATCH = 500
+
+
+@torch.inference_mode()
+def accuracy(model: torch.nn.Module, dataset: Dataset, device: torch.device, *, start: int = 0) -> float:
+    """Share of the images from number `start` on that `model` classifies correctly, in evaluation mode."""
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for first in range(start, len(dataset), EVALUATION_BATCH):
+        batch = slice(first, first + EVALUATION_BATCH)
+        logits = model(dataset.pixels(batch, device))
+        correct += (logits.argmax(1) == dataset.labels[batch].to(device)).sum()
+    return int(correct) / (len(dataset) - start)

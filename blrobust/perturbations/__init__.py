@@ -1,0 +1,1 @@
+"""Noise, levels, input spaces and the random numbers of each sample."""

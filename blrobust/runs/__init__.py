@@ -1,0 +1,1 @@
+"""Run folders: what was asked, what is done, and under which versions."""
