@@ -1,0 +1,79 @@
+from dataclasses import replace
+from pathlib import Path
+
+import goals
+import pytest
+import report
+import torch
+from case import Case, Row, measure
+from peers import complex_einsum, recipe
+from shapes import Cut, Layer
+
+from blconv.reference import band_limited_conv2d
+
+
+@pytest.mark.parametrize("peer", [recipe, complex_einsum])
+@pytest.mark.parametrize("cut", [Cut(0.5, "compact"), Cut(0.85, "paper"), Cut(0.0, "compact")], ids=str)
+@pytest.mark.parametrize("layer", [Layer(3, 9, 4), Layer(3, 8, 4, stride=2), Layer(2, 11, 3, 7)], ids=str)
+def test_peers_that_are_the_layer_compute_it(layer, cut, peer):
+    x, weight = torch.randn(layer.input_shape(2)), torch.randn(layer.weight_shape)
+    expected = band_limited_conv2d(
+        x.double(), weight.double(), stride=layer.stride, padding=layer.padding,
+        compression=cut.compression, fft_size=cut.fft_size,
+    )  # fmt: skip
+    torch.testing.assert_close(peer(x, weight, layer, cut).double(), expected, rtol=0, atol=2e-5)
+
+
+def test_a_peer_that_fails_costs_its_cell(monkeypatch):
+    monkeypatch.setattr("case.set_precision", lambda name: None)  # it would last for the other tests
+    names = ("dense NCHW", "paper's Hadamard kernel", "lowpass NCHW")
+    layer = Layer(2, 40, 20)
+    case = Case("group", layer, "strict", 2, (Cut(0.5, "compact"),), names, "both", "cpu", 1e10, 1)
+    rows = {row.peer: row for row in measure(case)}
+    assert rows["dense NCHW"].note == "lowpass stands in"
+    assert rows["paper's Hadamard kernel"].ms is None
+    assert rows["paper's Hadamard kernel"].note
+    ordinary, lowpass = rows["ordinary NCHW"], rows["lowpass NCHW"]
+    assert ordinary.saved == 1.0  # the input itself
+    assert lowpass.saved == pytest.approx((42 / 40) ** 2, rel=1e-3)  # the filtered input with its padding
+    assert lowpass.ms is not None
+    assert lowpass.ms > 0
+    table = "\n".join(report.tables(list(rows.values())))
+    assert "lowpass stands in" in table
+    assert "| lowpass NCHW |" in table
+
+
+def test_goals_take_the_better_layout_and_wait_for_all_layers():
+    goal = goals.GOALS["cpu"][0]
+    (cut,) = goal.cuts
+    rows = [
+        Row(goal.group, str(layer), goal.precision, goal.batch, goal.passes, cut.compression, "compact", peer,
+            ms=1.0, ratio=value)
+        for peer, values in {goals.OURS[0]: [1, 2, 4, 8], goals.OURS[1]: [2, 2, 2, 2]}.items()
+        for layer, value in zip(goals.GROUPS[goal.group].layers, values, strict=True)
+    ]  # fmt: skip
+    assert goal.measured(rows) == (pytest.approx(2.0), "channels_last")
+    assert goal.measured(rows[:4]) == (pytest.approx(64**0.25), "NCHW")
+    assert goal.measured(rows[:3]) is None
+    failed = [replace(row, ms=None, ratio=None) for row in rows[4:]]
+    assert goal.measured(rows[:4] + failed) == (pytest.approx(64**0.25), "NCHW")
+    assert {case.batch for case in goals.cases("cpu", 1, 1.0)} == {32}
+
+
+def test_results_are_read_back_and_fill_a_document(tmp_path):
+    rows = [Row("group", "layer", "tf32", 512, "both", 0.5, "compact", "peer", ms=1.5, ratio=0.5)]
+    report.write(tmp_path / "results.json", {"device": "none"}, rows)
+    assert report.read(tmp_path / "results.json") == ({"device": "none"}, rows)
+    document = tmp_path / "page.md"
+    document.write_text("before\n<!-- a -->\n<!-- end of a -->\nafter\n")
+    for _ in range(2):
+        report.fill(document, "a", ["| 1 |"])
+    assert document.read_text() == "before\n<!-- a -->\n\n| 1 |\n\n<!-- end of a -->\nafter\n"
+    with pytest.raises(ValueError, match="end of b"):
+        report.fill(document, "b", [])
+
+
+def test_the_documentation_has_a_place_for_every_table():
+    text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+    names = ["goals-cuda", "goals-cpu", "convolution-cuda", "convolution-cpu", "training_step-cuda"]
+    assert all(text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1 for name in names)

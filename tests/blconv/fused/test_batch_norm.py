@@ -1,0 +1,234 @@
+import copy
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support.simulator import simulate
+from support.stand_in import batch_norm
+from torch import nn
+
+from blconv import BandLimitedBlock, band_limit
+from blconv.fused import block
+from blconv.fused.relu import pack
+from blconv.kernels.fused import batch_norm_backward as kernels
+from blrobust.device import full_precision
+
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+BAND = {"compression": 0.75, "fft_size": "compact", "method": "spectral"}
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+SHAPES = [(8, 8, 2, 4), (4, 16, 4, 4), (3, 5, 3, 7), (2, 1, 4, 8), (8, 24, 1, 1), (1, 3, 1, 5)]
+MAPS = [
+    kernels.Maps("float32", 64, 1024, 4, True),
+    kernels.Maps("float32", 2048, 1, 4, False),
+    kernels.Maps("bfloat16", 64, 64, 8, True),
+    kernels.Maps("float16", 24, 1, 8, True),
+    kernels.Maps("float16", 7, 49, 1, False),
+]
+
+
+@pytest.mark.parametrize("maps", MAPS, ids=str)
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+def test_the_kernels_compile(capability, maps):
+    for kernel in (kernels.reducer(maps), kernels.finisher(maps.channels), kernels.writer(maps)):
+        ptx = kernel.ptx(capability)
+        body = ptx[ptx.index("{") :]
+        assert ".local" not in ptx
+        assert not re.search(r"\.f64\b", body)
+        assert "atom" not in body
+        assert "0 bytes spill stores, 0 bytes spill loads" in kernel.compiled(capability)[1]
+
+
+@pytest.mark.parametrize("maps", MAPS, ids=str)
+def test_a_thread_reads_each_map_once_and_writes_one(maps):
+    ptx = kernels.writer(maps).ptx((9, 0))
+    kind = r"b16" if maps.vector == 1 else r"v4\.[fb]32"
+    assert len(re.findall(rf"\bld\.global\.{kind}", ptx)) == 1  # y: not by the read-only path
+    assert re.findall(r"\bst\.global\.\S+", ptx) == re.findall(rf"\bst\.global\.{kind}", ptx)
+    assert ptx.count("st.global") == 1
+
+
+def wanted_gradients(y, grad, held, gamma):
+    """BatchNorm's and ReLU's gradients of y, gamma and beta in float64, by autograd from the formula.
+
+    Returns them and the mean and invstd, float32. The formula has these: a mean of 3 is off by up to
+    1.2e-7 as float32, which adds up over the channel to more than the kernels' own rounding.
+    """
+    y, gamma = y.double().requires_grad_(), gamma.double().requires_grad_()
+    beta = torch.zeros_like(gamma).requires_grad_()
+    variance, mean = torch.var_mean(y, (0, 2, 3), correction=0)
+    exact = mean, (variance + 1e-5).rsqrt()
+    given = [t.detach().float() for t in exact]
+    state = [t + (g - t).detach() for t, g in zip(exact, given, strict=True)]  # g, with t's gradient
+    columns = [t.view(-1, 1, 1) for t in (*state, gamma, beta)]
+    out = (y - columns[0]) * columns[1] * columns[2] + columns[3]
+    grads = torch.autograd.grad(out, (y, gamma, beta), grad.double().masked_fill(held, 0))
+    return grads, *given
+
+
+def assert_near(found, wanted, tolerance):
+    """Within a share of the largest: gradients are sums of parts that cancel."""
+    error = (found.cpu().double() - wanted).abs().max()
+    assert error <= tolerance * (wanted.abs().max() + 1), (error, tolerance)
+
+
+def check_kernels(device, dtypes, shapes):
+    """All three gradients against float64, in both layouts, with bits and without, at an odd address too."""
+    torch.manual_seed(0)
+    for dtype in dtypes:
+        for shape in shapes:
+            for layout in LAYOUTS:
+                y, grad = (torch.randn(shape).add(3).to(dtype).contiguous(memory_format=layout) for _ in "yg")
+                gamma = torch.rand(shape[1]) + 0.5
+                for held in (torch.rand(shape).contiguous(memory_format=layout) < 0.4, None):
+                    mask = torch.zeros(shape, dtype=torch.bool) if held is None else held
+                    wanted, *state = wanted_gradients(y, grad, mask, gamma)
+                    bits = None if held is None else pack(held).to(device)
+                    given, around = y.to(device, copy=True), grad.to(device)
+                    before, version = around.clone(), given._version
+                    state = [gamma.to(device), *(t.to(device) for t in state)]
+                    found = given, *kernels.differentiate(around, given, bits, *state)
+                    assert given._version > version
+                    assert torch.equal(around, before)
+                    for a, b, tolerance in zip(found, wanted, (TOLERANCES[dtype], 1e-5, 1e-5), strict=True):
+                        assert_near(a, b, tolerance)
+                    again = y.to(device, copy=True)
+                    kernels.differentiate(around, again, bits, *state)
+                    assert torch.equal(again, given)
+    shape = (8, 4, 2, 4)
+    odd = torch.randn(8 * 4 * 8 + 1, device=device)[1:].view(shape)
+    grad = torch.randn(shape, device=device)
+    wanted, *state = wanted_gradients(
+        odd.cpu(), grad.cpu(), torch.zeros(shape, dtype=torch.bool), torch.ones(4)
+    )
+    kernels.differentiate(grad, odd, None, None, *(t.to(device) for t in state))
+    assert_near(odd, wanted[0], 1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_kernels_in_the_simulator(dtype):
+    simulate(check_in_small, dtype)
+
+
+def check_in_small(dtype):
+    """With 16 threads a block the smallest maps have several blocks, tiles and parts."""
+    kernels.THREADS, kernels.EACH = 16, 1
+    check_kernels("cpu", [getattr(torch, dtype)], SHAPES if dtype == "float32" else SHAPES[:3])
+
+
+def chain(bias=False, norm=None, relu=True):
+    torch.manual_seed(0)
+    modules = [nn.Conv2d(4, 8, 3, padding=1, bias=bias), batch_norm(8, **(norm or {}))]
+    modules += [nn.ReLU()] * relu
+    for tensor in nn.Sequential(*modules).state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.1, 0.5)
+    return nn.Sequential(*modules)
+
+
+CHAINS = [
+    {},
+    {"bias": True, "relu": False},
+    {"norm": {"affine": False}},
+    {"norm": {"bias": False, "track_running_stats": False}},
+]
+
+
+def run(model, x, grad):
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    y = model(x)
+    return [y.detach(), *torch.autograd.grad(y, [x, *model.parameters()], grad)]
+
+
+def check_blocks(device, shape, chains, layouts):
+    """A block in float32 against its three layers in float64, a float32 gradient of another layout given."""
+    for options in chains:
+        plain = chain(**options)
+        for layout in layouts:
+            fused = BandLimitedBlock(*copy.deepcopy(plain), **BAND).to(device)
+            double = band_limit(copy.deepcopy(plain).double(), 0.75, fft_size="compact", method="lowpass")
+            x, grad = torch.randn(shape).double(), torch.randn(shape[0], 8, *shape[2:]).double()
+            given = x.float().to(device, memory_format=layout)
+            for a, b in zip(run(fused, given, grad.float().to(device)), run(double, x, grad), strict=True):
+                torch.testing.assert_close(a.cpu().double(), b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", range(len(CHAINS)))
+def test_blocks_in_the_simulator(case):
+    simulate(check_a_block, case)
+
+
+def check_a_block(case):
+    """A block's backward pass by the kernels alone, and that it takes them."""
+    block._runs_kernels = lambda _: not torch.is_grad_enabled()
+    calls, differentiate = [], kernels.differentiate
+    kernels.differentiate = lambda *arguments: (calls.append(None), differentiate(*arguments))[1]
+    kernels.THREADS = 32
+    check_blocks("cpu", (2, 4, 8, 8), CHAINS[case : case + 1], LAYOUTS)
+    assert len(calls) == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_kernels_on_cuda():
+    check_kernels("cuda", TOLERANCES, [*SHAPES, (16, 64, 32, 32), (5, 2048, 4, 4), (9, 130, 17, 5)])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_blocks_on_cuda():
+    with full_precision():
+        for shape in ((8, 4, 16, 16), (3, 4, 11, 7)):
+            check_blocks("cuda", shape, CHAINS, LAYOUTS)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_mixed_precision_on_cuda(layout):
+    """Types as torch's BatchNorm has them, and its numbers: the convolution's are the same bits."""
+    plain = chain(norm={"momentum": 0.3})
+    fused = BandLimitedBlock(*copy.deepcopy(plain), **BAND).cuda()
+    apart = band_limit(plain, **BAND).cuda()
+    x = torch.randn(16, 4, 32, 32, device="cuda").to(memory_format=layout)
+    grad = torch.randn(16, 8, 32, 32, device="cuda").bfloat16()
+    with torch.autocast("cuda", torch.bfloat16):
+        found, wanted = (run(model, x, grad) for model in (fused, apart))
+    assert [t.dtype for t in found] == [t.dtype for t in wanted]
+    for a, b in zip(found, wanted, strict=True):
+        assert (a.double() - b.double()).norm() < 2e-2 * b.double().norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_memory_of_a_backward_pass_on_cuda(layout):
+    """Beside the gradient given there is one map more at any time; coefficients are a fifth of one."""
+    plain = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+    fused = BandLimitedBlock(*plain, **(BAND | {"compression": 0.85})).cuda()
+    x = torch.randn(64, 16, 32, 32, device="cuda").to(memory_format=layout).requires_grad_()
+    grad = torch.randn_like(x)
+    for _ in range(2):
+        y = fused(x)
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        torch.autograd.backward(y, grad)
+        x.grad = None
+    map_bytes = x.numel() * 4
+    assert torch.cuda.max_memory_allocated() - before < 1.6 * map_bytes
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_second_derivatives_on_cuda():
+    plain = chain()
+    double = band_limit(copy.deepcopy(plain).double(), 0.75, fft_size="compact", method="lowpass")
+    fused = BandLimitedBlock(*copy.deepcopy(plain), **BAND).cuda()
+    x, seconds = torch.randn(8, 4, 8, 8), []
+    with full_precision():
+        for model, given in ((fused, x.cuda()), (double, x.double())):
+            given.requires_grad_()
+            (first,) = torch.autograd.grad(F.tanh(model(given)).sum(), given, create_graph=True)
+            seconds.append(torch.autograd.grad(first.square().sum(), given)[0].cpu().double())
+    torch.testing.assert_close(*seconds, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,210 @@
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+from support import stand_in
+from support.processes import importing
+
+from blrobust import reports
+from blrobust.cli import main
+from blrobust.data import datasets
+from blrobust.models import zoo
+from blrobust.runs.run import Run
+
+NETWORKS = {"fp32": 0, "fft50": 1, "fft85": 2}
+
+
+def replace_the_rest(patch, *, delay=0.0, n=120):
+    """Tiny models, images and report in place of the real ones."""
+
+    def network(name, *, arch, dataset, device):
+        return stand_in.model(name, seed=NETWORKS[name], channels=3, delay=delay)
+
+    patch.setattr(zoo, "load", network)
+    page = types.ModuleType("blrobust.reports.page")  # spares the import of seaborn
+    page.render = lambda runs, destination: destination.write_text("page")
+    patch.setitem(sys.modules, page.__name__, page)
+    patch.setattr(reports, "page", page, raising=False)
+
+    def load(name="cifar10", *, data_dir=None):
+        return stand_in.dataset(n, channels=3, name=name)
+
+    patch.setattr(datasets, "load", load)
+    patch.setattr(datasets, "load_default", load)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch, tmp_path):
+    replace_the_rest(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(["noise", *arguments])
+    return exit_.value.code
+
+
+def only_run():
+    (path,) = Path("runs").iterdir()
+    return Run.open(path)
+
+
+def test_no_options_are_needed(capsys):
+    assert call() == 0
+    with only_run() as run:
+        assert run.models == ["fp32", "fft50", "fft85"]
+        assert run.levels("gaussian") == [i / 10 for i in range(21)]
+        assert run.config["space"] == "normalized"
+        assert run.config["draws"] == 1
+        assert run.config["seed"] == 0
+        assert run.config["dataset"]["name"] == "cifar10"
+        assert run.finished
+    assert capsys.readouterr().out.rstrip().endswith("report.html")
+
+
+def test_options_reach_the_run(capsys):
+    arguments = "--models fft85 --sigma 0,0.5 --space pixel --draws 2 --limit 30 --seed 9"
+    assert call(*arguments.split(), "--dataset", "other", "--device", "cpu", "--out", "here") == 0
+    with Run.open(Path("here")) as run:
+        assert run.models == ["fft85"]
+        assert run.levels("gaussian") == [0, 0.5]
+        assert run.correct("fft85", "gaussian", 0.5).shape == (2, 30)
+        assert run.config["space"] == "pixel"
+        assert run.config["seed"] == 9
+        assert run.config["dataset"]["name"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "space", "last"),
+    [
+        ("--kind uniform", "uniform", "pixel", 0.5),
+        ("--kind uniform --epsilon 0:0.2", "uniform", "pixel", 0.2),
+        ("--kind uniform --space normalized", "uniform", "normalized", 0.5),
+        ("--kind uniform --legacy", "uniform", "legacy", 1.0),
+        ("--legacy", "gaussian", "legacy", 2.0),
+    ],
+)
+def test_kinds_and_spaces(arguments, kind, space, last):
+    assert call("--models", "fp32", "--limit", "5", *arguments.split()) == 0
+    with only_run() as run:
+        assert run.kinds == [kind]
+        assert run.config["space"] == space
+        assert run.levels(kind)[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--kind uniform --sigma 0:1", "--sigma 0:1 does not go with --kind uniform"),
+        ("--epsilon 0:1", "--epsilon 0:1 does not go with --kind gaussian"),
+        ("--legacy --space pixel", "--space pixel does not go with --legacy"),
+        ("--sigma 2:0", "2:0"),
+        ("--sigma -1:2", "-1"),
+        ("--sigma nan", "nan"),
+        ("--sigma x", "'x' is not a number"),
+        ("--kind pink", "gaussian"),
+        ("--space fourier", "normalized"),
+        ("--draws 0", "--draws"),
+        ("--limit 0", "--limit"),
+        ("--limit x", "--limit"),
+        ("--seed -1", "--seed"),
+        ("--batch-size 0", "--batch-size"),
+        ("--device tpu", "tpu"),
+        ("--models fp32,fp32", "twice"),
+        ("--models ,", "','"),
+        ("--nonsense", "--nonsense"),
+        ("extra", "extra"),
+        ("--out file", "file"),
+        ("--out file/below", "file"),
+        ("--out full", "notes.txt"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, told, capsys):
+    Path("file").write_text("mine")
+    Path("full").mkdir()
+    (Path("full") / "notes.txt").write_text("mine")
+    assert call(*arguments.split()) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert shown.err.startswith("Error: ")
+    assert told in shown.err
+    assert not Path("runs").exists()
+
+
+def test_another_configuration_in_the_folder_is_refused(capsys):
+    assert call("--limit", "5", "--out", "here") == 0
+    before = (Path("here") / "run.json").read_bytes()
+    capsys.readouterr()
+    assert call("--limit", "6", "--out", "here") == 2
+    assert "different: dataset" in capsys.readouterr().err
+    assert (Path("here") / "run.json").read_bytes() == before
+
+
+def test_the_note_of_the_data_set_is_said_once(capsys, monkeypatch):
+    from dataclasses import replace
+
+    sample = replace(stand_in.dataset(5, channels=3), note="using the sample")
+    monkeypatch.setattr(datasets, "load_default", lambda *, data_dir: sample)
+    assert call() == 0
+    assert capsys.readouterr().err.count("using the sample") == 1
+
+
+def test_the_report_is_opened_on_request(monkeypatch):
+    opened = []
+    monkeypatch.setattr("click.launch", lambda path: opened.append(path) or 0)
+    assert call("--limit", "5") == 0
+    assert opened == []
+    assert call("--limit", "5", "--open") == 0
+    assert opened[0].endswith("report.html")
+
+
+SLOW = """
+import pytest
+import test_noise
+from blrobust.cli import main
+test_noise.replace_the_rest(pytest.MonkeyPatch(), delay=0.05)
+print("go", flush=True)
+main(["noise", "--models", "fp32", "--out", "here"])
+"""
+
+
+def test_ctrl_c_says_how_to_go_on_and_exits_with_130():
+    arguments, pipe = [sys.executable, "-c", SLOW], subprocess.PIPE
+    environment = importing(__file__)
+    with subprocess.Popen(arguments, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        process.stdout.readline()
+        while not (Path("here") / "run.sqlite").exists():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130
+    said = "The same noise, attack, heatmap or recover command goes on where it stopped."
+    assert err.splitlines()[-1] == f"Interrupted. {said}"
+    assert "Traceback" not in err
+    with Run.open(Path("here")) as run:
+        assert 0 < len(run.done()) < 21
+    assert call("--models", "fp32", "--out", "here") == 0
+    with Run.open(Path("here")) as run:
+        assert run.finished
+        assert len(run.done()) == 21
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from blrobust.cli import main\n"
+        "try: main(['noise', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'rich', 'foolbox'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for option in ("--sigma", "--epsilon", "--models", "--draws", "--out", "BLROBUST_DATA"):
+        assert option in shown.stdout

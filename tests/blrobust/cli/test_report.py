@@ -1,0 +1,82 @@
+import pytest
+from support import invented
+
+from blrobust.cli import main
+
+CURVES = {"fp32": [0.9, 0.2], "fft85": [0.8, 0.6]}
+LEVELS = [0.0, 1.0]
+
+
+def run(capsys, *args):
+    with pytest.raises(SystemExit) as caught:
+        main(["report", *map(str, args)])
+    out, err = capsys.readouterr()
+    return caught.value.code, out, err
+
+
+@pytest.fixture
+def made(tmp_path):
+    return invented.run(tmp_path / "made", CURVES, LEVELS)
+
+
+def test_one_run_is_rendered_into_its_folder(made, capsys):
+    before = {p.name: p.read_bytes() for p in made.iterdir()}
+    assert run(capsys, made) == (0, f"report: {made / 'report.html'}\n", "")
+    assert "Accuracy under Gaussian noise" in (made / "report.html").read_text("utf-8")
+    after = {p.name: p.read_bytes() for p in made.iterdir()}
+    assert {**before, "report.html": after["report.html"]} == after
+
+
+def test_output_names_another_file(made, tmp_path, capsys):
+    output = tmp_path / "mine.html"
+    assert run(capsys, made, "--output", output) == (0, f"report: {output}\n", "")
+    assert output.stat().st_size > 10_000
+    assert not (made / "report.html").exists()
+
+
+def test_several_runs_are_compared_in_the_current_folder(made, tmp_path, capsys, monkeypatch):
+    other = invented.run(tmp_path / "other", CURVES, LEVELS, kind="pixel", space="pixel", cells=3)
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, made, "other") == (0, "report: report.html\n", "")
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert "2 runs compared" in html
+    assert "Unfinished:" in html
+    assert other.is_dir()
+
+
+def test_open_opens_the_report(made, capsys, monkeypatch):
+    opened = []
+    monkeypatch.setattr("click.launch", lambda path: opened.append(path) or 0)
+    assert run(capsys, made, "--open")[0] == 0
+    assert opened == [str(made / "report.html")]
+    monkeypatch.setattr("click.launch", lambda path: 3)
+    code, _, err = run(capsys, made, "--open")
+    assert (code, err) == (0, "no program was found that opens it\n")
+
+
+def test_bad_input_is_one_line(made, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    broken = invented.run(tmp_path / "broken", CURVES, LEVELS)
+    (broken / "run.sqlite").write_bytes(b"not a database" * 100)
+    torn = invented.run(tmp_path / "torn", CURVES, LEVELS)
+    (torn / "run.json").write_text('{"config":')
+    for args in (
+        [],
+        [tmp_path / "missing"],
+        [tmp_path / "empty"],
+        [tmp_path / "file"],
+        [broken],
+        [torn],
+        [made, made],
+        [made, made / ".." / "made"],
+        [made, tmp_path / "missing"],
+        [made, "--output", tmp_path],
+        [made, "--output", tmp_path / "no" / "such" / "folder.html"],
+        [made, "--nonsense"],
+    ):
+        code, out, err = run(capsys, *args)
+        assert (code, out) == (2, ""), args
+        assert err.startswith("Error: "), args
+        assert err.count("\n") == 1, args
+    assert not (made / "report.html").exists()

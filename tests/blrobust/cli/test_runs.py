@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import stand_in
+
+from blrobust.cli import main
+from blrobust.runs import provenance
+from blrobust.runs.run import Run
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(["runs", *arguments])
+    return exit_.value.code
+
+
+def make(path, *, finish, label="mine [red]"):
+    config = {
+        "command": "noise",
+        "kinds": {"gaussian": {"levels": [0.0, 1.0]}},
+        "space": "pixel",
+        "draws": 1,
+    }
+    record = provenance.new_record(
+        config,
+        dataset=stand_in.dataset(3),
+        cards=[{"label": label}],
+        device="cpu",
+        batch_size=1,
+    )
+    prediction = {"prediction": np.zeros(3, np.int16)}
+    with Run.create_or_resume(path, record, np.zeros(3, np.int16)) as run:
+        for level in (0.0, 1.0) if finish else (0.0,):
+            run.add((label, "gaussian", level, 0), prediction, forwards=3, backwards=0, seconds=1)
+        if finish:
+            run.finish(end="2020-01-02T03:04:05+00:00")
+
+
+def lines(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+def test_runs_are_listed_with_their_state(tmp_path, capsys):
+    make(tmp_path / "one", finish=True)
+    make(tmp_path / "two", finish=False)
+    (tmp_path / "something else").mkdir()
+    assert call(str(tmp_path)) == 0
+    shown = lines(capsys)
+    (one,) = (line for line in shown if " one " in line)
+    (two,) = (line for line in shown if " two " in line)
+    for text in ("noise", "gaussian (pixel)", "mine [red]", "tiny", "2/2", "2020-01-02T03:04:05"):
+        assert text in one
+    assert "1/2" in two
+    assert not any("else" in line for line in shown)
+
+
+def test_broken_runs_do_not_hide_the_others(tmp_path, capsys):
+    make(tmp_path / "good", finish=True)
+    make(tmp_path / "text", finish=True)
+    (tmp_path / "text" / "run.json").write_text("{")
+    make(tmp_path / "lost", finish=True)
+    (tmp_path / "lost" / "run.json").unlink()
+    make(tmp_path / "cut", finish=True)
+    (tmp_path / "cut" / "run.sqlite").write_bytes(b"x" * 5000)
+    make(tmp_path / "half", finish=True)
+    (tmp_path / "half" / "run.sqlite").unlink()
+    config = {"command": "noise"}
+    record = {"config": config, "hash": provenance.digest(config), "finished": None}
+    rest = {"dataset": {}, "models": [1], "sessions": []}
+    (tmp_path / "odd").mkdir()
+    provenance.write_record(tmp_path / "odd", {**record, **rest})
+    (tmp_path / "odd" / "run.sqlite").touch()
+    assert call(str(tmp_path)) == 0
+    shown = lines(capsys)
+    for name in ("text", "lost", "cut", "half", "odd"):
+        assert any(f" {name} " in line and "broken" in line for line in shown), name
+    assert any(" good " in line and "2/2" in line for line in shown)
+
+
+def test_listing_changes_nothing(tmp_path):
+    make(tmp_path / "run", finish=True)
+    before = [(p, p.stat().st_mtime_ns) for p in sorted(tmp_path.rglob("*"))]
+    assert call(str(tmp_path)) == 0
+    assert [(p, p.stat().st_mtime_ns) for p in sorted(tmp_path.rglob("*"))] == before
+
+
+def test_a_run_itself_can_be_named(tmp_path, capsys):
+    make(tmp_path / "run", finish=True)
+    assert call(str(tmp_path / "run")) == 0
+    assert any(" run " in line for line in lines(capsys))
+
+
+@pytest.mark.parametrize("folder", ["missing", "file", "empty"])
+def test_a_folder_without_runs_is_one_line(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("empty").mkdir()
+    assert call(folder) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_default_folder_is_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make(Path("runs") / "x", finish=False)
+    assert call() == 0
+    assert any(" x " in line for line in lines(capsys))

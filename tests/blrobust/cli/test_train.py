@@ -1,0 +1,254 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from support.processes import importing
+from torch import nn
+
+from blrobust.cli import main
+from blrobust.data import datasets
+from blrobust.data.datasets import Dataset
+from blrobust.errors import UserError
+from blrobust.models import ARCHITECTURES, checkpoint, zoo
+
+STATISTICS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+TINY = ["--arch", "tiny", "--epochs", "3", "--batch-size", "16", "--device", "cpu"]
+
+
+def tiny(*, classes, channels):
+    features = [nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*features, nn.Flatten(), nn.Linear(4, classes))
+
+
+def load(name="cifar10", *, split="test", data_dir=None):
+    """Ten classes of eight pixels square: the class is the brightness."""
+    if name not in ("cifar10", "svhn"):
+        raise UserError(f"{name} has no {split} images")
+    source = torch.Generator().manual_seed({"test": 1, "train": 2}[split])
+    n = {"test": 40, "train": 80}[split]
+    labels = torch.arange(n) % 10
+    images = torch.randint(0, 25, (n, 3, 8, 8), generator=source) + 22 * labels[:, None, None, None]
+    return Dataset(name, split, images.byte(), labels, tuple("abcdefghij"), **STATISTICS)
+
+
+def replace_the_rest(patch):
+    patch.setitem(ARCHITECTURES, "tiny", tiny)
+    patch.setattr(datasets, "load", load)
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path, monkeypatch):
+    """Tiny networks and images, an own weights folder, and torch's global settings put back."""
+    replace_the_rest(monkeypatch)
+    folder = tmp_path / "own"
+    monkeypatch.setenv("BLROBUST_WEIGHTS", str(folder))
+    monkeypatch.chdir(tmp_path)
+    settings = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    yield folder
+    torch.set_float32_matmul_precision(settings[0])
+    torch.backends.cudnn.benchmark = settings[1]
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", *arguments])
+    out, err = capsys.readouterr()
+    return exit_.value.code, out, err
+
+
+def test_from_the_command_to_a_model_by_name(capsys, own):
+    code, out, err = run(capsys, "fft33", *TINY)
+    assert code == 0
+    path = own / "cifar10-tiny-fft33.safetensors"
+    facts = checkpoint.load(path)[1]
+    assert out == f"{path}: {facts.test_accuracy:.2%} of 40 test images\n"
+    assert "100 %: epoch 2" in err
+    assert {file.name for file in own.iterdir()} == {path.name, "cifar10-tiny-fft33.history.csv"}
+    assert (facts.compression, facts.recipe["epochs"], facts.recipe["batch_size"]) == (0.33, 3, 16)
+    model = zoo.load("fft33", arch="tiny", dataset=load(), device=torch.device("cpu"))
+    assert model.card["checkpoint"] == str(path)
+    assert model.card["nominal_compression"] == 0.33
+
+
+def test_several_side_by_side_into_a_folder(capsys, tmp_path):
+    code, out, _ = run(capsys, "fp32,bf16-fft50-compact", *TINY, "--out", "deep/er", "--dataset", "svhn")
+    assert code == 0
+    assert len(out.splitlines()) == 2
+    facts = checkpoint.load(tmp_path / "deep/er/svhn-tiny-bf16-fft50-compact.safetensors")[1]
+    assert (facts.precision, facts.compression, facts.fft_size) == ("bf16", 0.48, "compact")
+    assert (tmp_path / "deep/er/svhn-tiny-fp32.safetensors").exists()
+
+
+def test_options_reach_the_recipe(capsys, own):
+    options = "--lr 0.05 --weight-decay 0.001 --seed 9 --holdout 16"
+    assert run(capsys, "fp32", *TINY, *options.split())[0] == 0
+    facts = checkpoint.load(own / "cifar10-tiny-fp32.safetensors")[1]
+    recipe = facts.recipe
+    assert (recipe["lr"], recipe["weight_decay"], recipe["holdout"]) == (0.05, 0.001, 16)
+    assert (facts.seed, recipe["seed"]) == (9, 9)
+    assert facts.holdout_accuracy is not None
+
+
+def test_the_early_model_stops_at_fft85s_accuracy(capsys, own, monkeypatch):
+    monkeypatch.setattr("blrobust.training.training.accuracy", lambda *arguments, **options: 0.5)
+    options = [*TINY, "--holdout", "8", "--stop-at", "0.505"]
+    assert run(capsys, "fp32-early", *options)[0] == 0
+    facts = checkpoint.load(own / "cifar10-tiny-fp32-early.safetensors")[1]
+    assert (facts.recipe["stop_at"], facts.recipe["holdout"]) == (0.505, 8)
+    assert len((own / "cifar10-tiny-fp32-early.history.csv").read_text().splitlines()) == 2
+
+
+def state_in(folder, capsys, monkeypatch, *arguments):
+    """Leave a training that was stopped after its first epoch."""
+    from blrobust.training import training
+
+    def stop(*arguments, really=training.epoch_batches):
+        if arguments[2] == 1:
+            raise KeyboardInterrupt
+        return really(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "epoch_batches", stop)
+        return run(capsys, *arguments)
+
+
+def test_interrupted_and_resumed(capsys, own, monkeypatch):
+    code, _, err = state_in(own, capsys, monkeypatch, "fp32", *TINY)
+    assert code == 130
+    told = "Interrupted. The same command with --resume goes on after the last whole epoch."
+    assert err.splitlines()[-1] == told
+    state = own / "cifar10-tiny-fp32.training.safetensors"
+    before = state.read_bytes()
+
+    code, _, err = run(capsys, "fp32", *TINY)
+    assert (code, err) == (2, f"Error: {state} is a training that was stopped: give --resume, or remove it\n")
+    for change in (["--lr", "0.3"], ["--seed", "1"], ["--holdout", "8"], ["--epochs", "4"]):
+        code, _, err = run(capsys, "fp32", *TINY, *change, "--resume")
+        assert code == 2
+        (line,) = err.splitlines()
+        assert line.startswith(f"Error: {state} was begun with")
+    assert state.read_bytes() == before
+
+    assert run(capsys, "fp32", *TINY, "--resume")[0] == 0
+    assert run(capsys, "fp32", *TINY, "--out", "whole")[0] == 0
+    resumed = checkpoint.load(own / "cifar10-tiny-fp32.safetensors")
+    whole = checkpoint.load(Path("whole/cifar10-tiny-fp32.safetensors"))
+    assert resumed[1] == whole[1]
+    assert all(torch.equal(resumed[0][name], whole[0][name]) for name in whole[0])
+
+
+def test_resume_where_nothing_was_finished_begins(capsys, own):
+    assert run(capsys, "fp32", *TINY, "--resume")[0] == 0
+    assert (own / "cifar10-tiny-fp32.safetensors").exists()
+
+
+def test_finished_weights_are_not_overwritten(capsys, own):
+    run(capsys, "fp32", *TINY)
+    path = own / "cifar10-tiny-fp32.safetensors"
+    before = path.read_bytes()
+    for resume in ([], ["--resume"]):
+        code, _, err = run(capsys, "fp32", *TINY, "--seed", "5", *resume)
+        assert (code, err) == (2, f"Error: {path} exists: remove it, or give another folder with --out\n")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("fp64", "unknown model 'fp64'; legal are"),
+        ("fp32,fp32", "'fp32' is given twice"),
+        ("fp32,", "empty name"),
+        ("mine=a.safetensors", "unknown model 'mine=a.safetensors'"),
+        ("fp32 --arch vgg", "unknown architecture 'vgg'; choose resnet20, resnet18, tiny"),
+        ("fp32 --dataset cifar10-sample", "cifar10-sample has no train images"),
+        ("fp32 --device tpu", "device 'tpu' is not available"),
+        ("fp32 --epochs 0", "--epochs"),
+        ("fp32 --batch-size -1", "--batch-size"),
+        ("fp32 --batch-size 81", "batch size 81 is larger than the 80 training images"),
+        ("fp32 --lr 0", "--lr"),
+        ("fp32 --lr nan", "--lr"),
+        ("fp32 --lr inf", "--lr"),
+        ("fp32 --lr fast", "--lr"),
+        ("fp32 --lr 1e30", "diverged in epoch"),
+        ("fp32 --weight-decay -1", "--weight-decay"),
+        ("fp32 --seed -1", "--seed"),
+        ("fp32 --holdout 80", "--holdout 80 leaves none of the 80 training images"),
+        ("fp32 --stop-at 0.5", "--stop-at 0.5 needs --holdout"),
+        ("fp32 --stop-at 1.5 --holdout 9", "--stop-at"),
+        ("fp32-early", "fp32-early of tiny on cifar10 needs --stop-at"),
+        ("fp32-early --arch resnet20", "--holdout 5000 leaves none of the 80 training images"),
+        ("fp32-early,fp32", "fp32-early stops early: train it alone"),
+        ("fp32-early --arch resnet20 --holdout 0", "--stop-at 0.8452 needs --holdout"),
+        ("fp32 --out file/below", "file"),
+        ("", "MODEL"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, tmp_path, arguments, told):
+    (tmp_path / "file").write_text("in the way")
+    code, out, err = run(capsys, *TINY, *arguments.split())
+    assert (code, out) == (2, "")
+    errors = [line for line in err.splitlines() if "%:" not in line]
+    assert len(errors) == 1
+    assert errors[0].startswith("Error: ")
+    assert told in errors[0]
+
+
+def test_a_disk_that_is_full(capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device", "weights")
+
+    monkeypatch.setattr("blrobust.models.checkpoint.save_file", full)
+    code, _, err = run(capsys, "fp32", *TINY)
+    assert code == 2
+    assert err.splitlines()[-1] == "Error: weights: No space left on device"
+
+
+SLOW = """
+import sys, time
+import pytest, test_train
+from blrobust import cli
+from blrobust.training import training
+with pytest.MonkeyPatch.context() as patch:
+    test_train.replace_the_rest(patch)
+    def slow(*arguments, really=training.epoch_batches):
+        time.sleep({delay})
+        return really(*arguments)
+    patch.setattr(training, "epoch_batches", slow)
+    cli.main(["train", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_ctrl_c_in_a_process_of_its_own(capsys, tmp_path):
+    """SIGINT in the middle, then --resume: the same bits as a training without it."""
+    script = SLOW.format(delay=0.3)
+    options = ["fp32,fft50", *TINY, "--epochs", "6"]
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", script, *options, "--out", str(tmp_path / "stopped")],
+        env=importing(__file__),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    state = tmp_path / "stopped" / "cifar10-tiny-fft50.training.safetensors"
+    deadline = time.monotonic() + 120
+    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    told = "Interrupted. The same command with --resume goes on after the last whole epoch."
+    assert err.splitlines()[-1] == told
+    assert "Traceback" not in err
+    assert run(capsys, *options, "--out", "stopped", "--resume")[0] == 0
+    assert run(capsys, *options, "--out", "whole")[0] == 0
+    for name in ("fp32", "fft50"):
+        resumed, facts = checkpoint.load(tmp_path / f"stopped/cifar10-tiny-{name}.safetensors")
+        whole, same_facts = checkpoint.load(tmp_path / f"whole/cifar10-tiny-{name}.safetensors")
+        assert facts == same_facts
+        assert all(torch.equal(resumed[key], whole[key]) for key in whole)

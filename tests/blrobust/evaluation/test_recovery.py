@@ -1,0 +1,270 @@
+"""Label recovery: channels against numpy's transform, counts against a loop, the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support import stand_in
+from torch import Tensor, nn
+
+from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.attacks.guard import Guard
+from blrobust.cli import main, options
+from blrobust.errors import UserError
+from blrobust.evaluation import recovery
+from blrobust.models.channels import Channel, ColourDepth, LowPass, colour_depths, low_passes
+from blrobust.reports import recovery as report
+
+SIDE = 8
+
+
+class Linear(nn.Module):
+    """Two classes told apart by one pattern; the checkerboard is the highest frequency there is."""
+
+    def __init__(self, *, checkerboard: float) -> None:
+        super().__init__()
+        signs = (-1.0) ** np.add.outer(np.arange(SIDE), np.arange(SIDE))
+        left = np.where(np.arange(SIDE) < SIDE // 2, 1.0, -1.0) * np.ones((SIDE, 1))
+        self.weight = torch.from_numpy(left + checkerboard * signs).float()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        score = ((pixels - 0.5) * self.weight).sum((1, 2, 3))
+        return torch.stack([score, -score], dim=1)
+
+
+def images(n: int = 12) -> Any:
+    """Brighter on the left (0) or on the right (1), by a margin that a small attack can undo."""
+    source = torch.Generator().manual_seed(2)
+    labels = torch.arange(n) % 2
+    side = torch.where(torch.arange(SIDE) < SIDE // 2, 1, -1)
+    pixels = 128 + 3 * side * (1 - 2 * labels).view(-1, 1, 1, 1) * torch.ones(n, 3, SIDE, SIDE)
+    pixels += torch.randint(-2, 3, pixels.shape, generator=source)
+    data = stand_in.dataset(n, channels=3)
+    return type(data)(
+        name="tiny",
+        split="test",
+        images=pixels.to(torch.uint8),
+        labels=labels,
+        classes=("left", "right"),
+        mean=data.mean,
+        std=data.std,
+    )
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    asked: dict[str, Any] = {}
+
+    def load(**given: Any) -> options.Subjects:
+        asked.update(given)
+        models = []
+        for name in given["models"].split(","):
+            model = stand_in.model(name, channels=3)
+            model.module = Linear(checkerboard=4.0 if name == "fp32" else 0.0)
+            models.append(model)
+        return options.Subjects(models, images(), torch.device("cpu"))
+
+    monkeypatch.setattr(options, "load", load)
+    monkeypatch.chdir(tmp_path)
+    return asked
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main(["recover", *arguments])
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code
+
+
+FEW = ("--compressions", "0.5", "--bits", "4", "--networks", "smooth", "--kind", "pgd-linf")
+
+
+# Channels
+
+
+@pytest.mark.parametrize("compression", [0.0, 0.1, 0.25, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (8, 8), (9, 12)])
+def test_the_low_pass_is_the_corner_of_numpys_spectrum(compression: float, height: int, width: int) -> None:
+    x = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    rows, columns = (int((n // 2 + 1) * np.sqrt(1 - compression)) for n in (height, width))
+    spectrum = np.fft.fft2(x.numpy().astype(np.float64))
+    down, across = (np.abs(np.fft.fftfreq(n, 1 / n)) for n in (height, width))
+    spectrum[..., down >= max(1, rows), :] = 0
+    spectrum[..., across >= max(1, columns)] = 0
+    expected = np.fft.ifft2(spectrum).real
+    np.testing.assert_allclose(LowPass(compression)(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_colour_depth_rounds_to_the_nearest_level(bits: int) -> None:
+    x = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    grid = np.linspace(0, 1, 2**bits)
+    expected = grid[np.abs(x.numpy()[..., None] - grid).argmin(-1)]
+    np.testing.assert_allclose(ColourDepth(bits)(x), expected, atol=1e-6)
+    x.requires_grad_()
+    ColourDepth(bits)(x).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.ones_like(x))
+    np.testing.assert_allclose(ColourDepth(bits)(x).detach(), expected, atol=1e-6)
+
+
+def test_eight_bits_change_no_image_of_eight_bits() -> None:
+    pixels = images().pixels(slice(None))
+    assert torch.allclose(ColourDepth(8)(pixels), pixels, atol=1e-7)
+
+
+def test_channels_that_cannot_be_are_refused() -> None:
+    with pytest.raises(UserError, match=r"compression 1 "):
+        LowPass(1.0)
+    with pytest.raises(UserError, match="0"):
+        ColourDepth(0)
+
+
+# Counts
+
+
+def test_a_low_pass_wins_back_what_a_checkerboard_took() -> None:
+    data, network = images(), Linear(checkerboard=4.0)
+    pixels, labels = data.pixels(slice(None)), data.labels
+    guard = Guard("pgd-linf", ATTACKS["pgd-linf"], seed=0)
+    crafted, fooled = recovery.craft(guard, network, pixels, labels, strength=4 / 255)
+    assert fooled.all()
+    assert (network(crafted).argmax(1) != labels).all()
+    assert (crafted - pixels).abs().max() <= 4 / 255 + 1e-6
+    (channel,) = low_passes([0.5], network, height=SIDE, width=SIDE)
+    found = recovery.recover(channel, guard, pixels, labels, crafted, fooled, strength=4 / 255)
+    passed = LowPass(0.5)(crafted)
+    back = sum(int(network(passed[i : i + 1]).argmax() == labels[i]) for i in range(len(labels)))
+    assert found["recovered"] == back > 0
+    assert found["clean"] == int((network(LowPass(0.5)(pixels)).argmax(1) == labels).sum()) == len(labels)
+    distance = np.linalg.norm((passed - pixels).numpy().reshape(len(labels), -1), axis=1)
+    assert found["distortion"] == pytest.approx(distance.mean(), rel=1e-5)
+    # An adversary who knows leaves nothing that the channel drops anyway, and does no worse.
+    assert found["adaptive"] <= found["recovered"]
+
+
+def test_only_fooled_images_count() -> None:
+    data, network = images(), Linear(checkerboard=4.0)
+    pixels, labels = data.pixels(slice(None)), data.labels
+    guard = Guard("pgd-linf", ATTACKS["pgd-linf"], seed=0)
+    none = torch.zeros(len(labels), dtype=torch.bool)
+    (channel,) = colour_depths([8], network)
+    found = recovery.recover(channel, guard, pixels, labels, pixels, none, strength=4 / 255)
+    assert [found[name] for name in ("recovered", "clean", "adaptive")] == [0, 0, 0]
+    assert found["distortion"] is None
+
+
+def test_a_channel_that_does_nothing_wins_nothing_back() -> None:
+    data, network = images(), Linear(checkerboard=4.0)
+    pixels, labels = data.pixels(slice(None)), data.labels
+    guard = Guard("deepfool-l2", ATTACKS["deepfool-l2"], seed=0)
+    crafted, fooled = recovery.craft(guard, network, pixels, labels, strength=float("inf"))
+    found = recovery.recover(
+        Channel("same", "network", nn.Identity(), network),
+        guard,
+        pixels,
+        labels,
+        crafted,
+        fooled,
+        strength=float("inf"),
+    )
+    assert fooled.all()
+    assert found["recovered"] == found["adaptive"] == 0
+    assert found["clean"] == len(labels)
+    assert found["distortion"] == found["adaptive_l2"]
+    # DeepFool on a linear model goes to the plane and a fiftieth beyond; channels share the weight.
+    score = ((pixels - 0.5) * network.weight).sum((1, 2, 3)).abs()
+    nearest = score / torch.linalg.vector_norm(network.weight.expand(3, SIDE, SIDE))
+    assert found["distortion"] == pytest.approx(1.02 * nearest.mean().item(), rel=1e-2)
+
+
+# The command
+
+
+def test_a_run_writes_table_and_page(
+    loaded: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*FEW, "--strength", "0.015", "--out", "run") == 0
+    assert loaded["models"] == "fp32,smooth"
+    shown = capsys.readouterr().out
+    frame = pd.read_csv(tmp_path / "run" / "recovery.csv")
+    assert frame.channel.tolist() == ["low-pass 0.5", "4 bits", "smooth"]
+    assert frame.kind.tolist() == ["low-pass", "colour depth", "network"]
+    assert (frame.strength == 0.015).all()
+    assert (frame.n == 12).all()
+    assert frame.recovered_share.tolist() == pytest.approx((frame.recovered / frame.fooled).tolist())
+    share, n = frame.recovered_share, frame.fooled
+    # Wilson's interval holds the p at which the share is 1.96 standard deviations away.
+    for end in (frame.ci_low, frame.ci_high):
+        deviations = 1.959964 * (end.clip(lower=0) * (1 - end) / n) ** 0.5
+        assert (share - end).abs().tolist() == pytest.approx(deviations.tolist(), abs=1e-6)
+    for text in ("low-pass 0.5", "4 bits", "smooth", "pgd-linf"):
+        assert text in shown
+        assert text in (tmp_path / "run" / "recovery.html").read_text("utf-8")
+
+
+def test_a_stopped_run_goes_on(
+    loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(*FEW, "--out", "whole") == 0
+    measure, passed = recovery.recover, []
+
+    def stop(channel: Channel, *given: Any, **named: Any) -> dict[str, Any]:
+        if len(passed) == 2:
+            raise KeyboardInterrupt
+        passed.append(channel.name)
+        return measure(channel, *given, **named)
+
+    monkeypatch.setattr(recovery, "recover", stop)
+    assert call(*FEW, "--out", "stopped") == 130
+    record = json.loads((tmp_path / "stopped" / "measurement.json").read_text())
+    assert set(record["done"]) == {"pgd-linf", "pgd-linf/low-pass 0.5", "pgd-linf/4 bits"}
+    monkeypatch.setattr(recovery, "recover", measure)
+    assert call(*FEW, "--out", "stopped") == 0
+    same = [(tmp_path / name / "recovery.csv").read_bytes() for name in ("whole", "stopped")]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--kind", "nonsense"], "nonsense"),
+        (["--kind", "pgd-linf,pgd-linf"], "twice"),
+        (["--compressions", "0.5,x"], "'x'"),
+        (["--compressions", "1"], "compression 1"),
+        (["--bits", "0"], "0"),
+        (["--networks", "8 bits"], "'8 bits'"),
+        (["--bits", "2.5"], "'2.5'"),
+        (["--strength", "0"], "--strength"),
+        (["--networks", "fft50,fp32"], "fp32"),
+    ],
+)
+def test_what_is_illegal_is_one_line(
+    loaded: dict[str, Any],
+    arguments: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    assert call(*arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert told in lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+# The published points
+
+
+def test_published_points_stand_where_the_settings_match() -> None:
+    points = report.points("pgd-linf", "low-pass", dataset="cifar10")
+    assert points.L2_distortion.iloc[0] == 0.41
+    assert points.recovered_acc.max() == 88.9
+    assert len(report.points("cw-l2", "colour depth", dataset="cifar10-sample")) == 12
+    assert report.points("deepfool-l2", "low-pass", dataset="cifar10").empty
+    assert report.points("pgd-linf", "network", dataset="cifar10").empty
+    assert report.points("pgd-linf", "low-pass", dataset="svhn").empty

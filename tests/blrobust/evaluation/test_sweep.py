@@ -1,0 +1,312 @@
+import contextlib
+import csv
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import stand_in
+from support.processes import importing
+
+from blrobust.analysis import results
+from blrobust.errors import UserError
+from blrobust.evaluation import sweep
+from blrobust.perturbations.noise import Noise
+from blrobust.runs.run import Run
+
+CPU = torch.device("cpu")
+LEVELS = (0.0, 0.5, 1.0)
+
+
+def models(*, delay=0.0):
+    return [stand_in.model(name, seed=i, delay=delay) for i, name in enumerate(("a", "b"))]
+
+
+def run(path, *, subjects=None, data=None, levels=LEVELS, draws=2, perturbation=None, **options):
+    data = data or stand_in.dataset()
+    noise = perturbation or Noise("gaussian", space="normalized", dataset=data, seed=0, device=CPU)
+    return sweep.execute(
+        [sweep.Part(noise, levels)],
+        command="noise",
+        models=subjects or models(),
+        dataset=data,
+        draws=draws,
+        seed=0,
+        arch="tiny",
+        device=CPU,
+        out=path,
+        **options,
+    )
+
+
+def cells(path):
+    """Everything measured except times, read with SQL alone."""
+    database = sqlite3.connect(path / "run.sqlite")
+    rows = database.execute(
+        "SELECT model, kind, level, draw, n, correct, forwards, backwards, outcomes FROM cells"
+        " ORDER BY model, kind, level, draw"
+    ).fetchall()
+    database.close()
+    return rows
+
+
+def table(path):
+    with (path / "results.csv").open() as file:
+        return [{**row, "seconds": None} for row in csv.DictReader(file)]
+
+
+def test_predictions_equal_a_plain_loop_over_noise_from_numpy(tmp_path):
+    data, subjects = stand_in.dataset(), models()
+    run(tmp_path, subjects=subjects, data=data)
+    pixels = data.images.double() / 255
+    with Run.open(tmp_path) as stored:
+        for draw in range(2):
+            keys = ([0, 0, draw, sample] for sample in range(len(data)))
+            sources = [np.random.Philox(np.random.SeedSequence(key)) for key in keys]
+            z = [np.random.Generator(s).standard_normal((2, 6, 6), np.float32) for s in sources]
+            for level in LEVELS:
+                std = torch.tensor(stand_in.STD).view(-1, 1, 1)
+                noisy = pixels + level * std * torch.tensor(np.stack(z)).double()
+                for subject in subjects:
+                    logits = torch.nn.functional.conv2d(noisy, subject.module.weight.double())
+                    logits = logits.mean((2, 3))
+                    stored_classes = stored.outcome(subject.label, "gaussian", level, draw)
+                    top = logits.topk(2, dim=1).values
+                    clear = (top[:, 0] - top[:, 1] > 1e-5).numpy()
+                    assert clear.sum() > 240
+                    wanted = logits.argmax(1).numpy()
+                    assert (stored_classes["prediction"] == wanted)[clear].all()
+        accuracy = [float(row["accuracy"]) for row in table(tmp_path)]
+        assert accuracy[0] == stored.correct("a", "gaussian", 0.0).mean()
+
+
+def test_bits_do_not_depend_on_the_batch_size(tmp_path):
+    for size in (1, 7, 100, 1000):
+        run(tmp_path / str(size), batch_size=size)
+    first = cells(tmp_path / "1")
+    assert len(first) == 2 * 3 * 2
+    for size in (7, 100, 1000):
+        assert cells(tmp_path / str(size)) == first
+        assert table(tmp_path / str(size)) == table(tmp_path / "1")
+
+
+@pytest.mark.parametrize(("n", "block"), [(60, 60), (100, 100), (250, 100)])
+def test_networks_see_blocks_of_one_size_only(tmp_path, n, block):
+    subjects = models()
+    run(tmp_path, subjects=subjects, data=stand_in.dataset(n), draws=1)
+    assert set(subjects[0].module.batches) == {block}
+    assert {row[4] for row in cells(tmp_path)} == {n}
+    assert {row[6] for row in cells(tmp_path)} == {n}, "forwards"
+
+
+def test_the_run_is_finished_and_complete(tmp_path, capsys):
+    assert run(tmp_path) == tmp_path
+    names = {entry.name for entry in tmp_path.iterdir()}
+    assert names == {"run.json", "run.sqlite", "lock", "results.csv"}
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["started"] <= record["finished"]
+    assert record["config"]["kinds"] == {"gaussian": {"levels": list(LEVELS)}}
+    assert record["config"]["models"][1] == {"label": "b", "sha256": f"{1:064d}"}
+    assert "batch_size" not in record["config"]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "a, draw 1" in shown.err
+
+
+def test_the_default_folder_is_named_by_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = run(None)
+    assert path == Path("runs") / json.loads((path / "run.json").read_text())["hash"][:12]
+    assert run(None, batch_size=7) == path
+    assert run(None, draws=1) != path
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    run(tmp_path)
+
+    def state():
+        return {
+            entry: (entry.stat().st_mtime_ns, entry.stat().st_size, entry.stat().st_ino)
+            for entry in (tmp_path, *tmp_path.iterdir())
+        }
+
+    before, subjects = state(), models()
+    run(tmp_path, subjects=subjects)
+    assert state() == before
+    assert not subjects[0].module.batches
+
+
+@pytest.mark.parametrize("after", [0, 5, 11])
+def test_a_run_cut_short_by_ctrl_c_goes_on_where_it_stopped(tmp_path, monkeypatch, after):
+    run(tmp_path / "whole")
+    add = Run.add
+
+    def interrupted(self, *args, **kwargs):
+        if len(self.done()) == after:
+            raise KeyboardInterrupt
+        add(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut")
+    with Run.open(tmp_path / "cut") as cut:
+        assert len(cut.done()) == after
+        assert not cut.finished
+    subjects = models()
+    run(tmp_path / "cut", subjects=subjects)
+    assert sum(len(subject.module.batches) for subject in subjects) == (12 - after) * 3
+    assert cells(tmp_path / "cut") == cells(tmp_path / "whole")
+    assert table(tmp_path / "cut") == table(tmp_path / "whole")
+    assert len(json.loads((tmp_path / "cut" / "run.json").read_text())["sessions"]) == 2
+
+
+def test_a_table_that_fails_costs_no_cell(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_csv", lambda run: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path)
+    assert len(cells(tmp_path)) == 12
+    subjects = models()
+    run(tmp_path, subjects=subjects)
+    assert not subjects[0].module.batches
+    assert len(table(tmp_path)) == 6
+
+
+SLOW = """
+import sys
+from pathlib import Path
+import test_sweep
+print("go", flush=True)
+test_sweep.run(Path(sys.argv[1]), subjects=test_sweep.models(delay=0.03))
+"""
+
+
+def slow(path):
+    arguments = [sys.executable, "-c", SLOW, str(path)]
+    pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.Popen(arguments, env=importing(__file__), stdout=pipe, stderr=quiet)
+
+
+def test_kill_9_at_any_moment_changes_no_bit(tmp_path):
+    run(tmp_path / "whole")
+    killed = tmp_path / "killed"
+    counts = []
+    for delay in (0.0, 0.3, 0.45):
+        with slow(killed) as process:
+            process.stdout.readline()
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+        with contextlib.suppress(UserError), Run.open(killed) as stored:  # else killed too early
+            counts.append(len(stored.done()))
+    assert counts == sorted(counts), "a finished cell was lost"
+    assert 0 < counts[-1] < 12
+    run(killed)
+    assert cells(killed) == cells(tmp_path / "whole")
+    assert table(killed) == table(tmp_path / "whole")
+
+
+def test_a_second_process_on_the_folder_is_refused(tmp_path):
+    with slow(tmp_path) as process:
+        process.stdout.readline()
+        while not (tmp_path / "run.sqlite").exists():
+            assert process.poll() is None, "it died"
+            time.sleep(0.01)
+        with pytest.raises(UserError, match="another process"):
+            run(tmp_path)
+        assert process.wait() == 0
+    run(tmp_path)
+    assert len(cells(tmp_path)) == 12
+
+
+class Passes:
+    """A perturbation that says how often it asked the network."""
+
+    kind = "stand-in"
+    space = "pixel"
+    at_once = False
+    passes = 0
+
+    def measure(self, model, pixels, labels, *, levels, draw, samples, keep):
+        numbers = torch.arange(samples.start, samples.stop, dtype=torch.int32)
+        answer = {
+            "prediction": labels.to(torch.int16),
+            "forwards": numbers,
+            "backwards": 2 * numbers,
+            "success": numbers % 2 == 0,
+        }
+        return [answer for _ in levels]
+
+    def picture(self, pixels, labels, *, level, draw, samples):
+        return None
+
+
+def test_passes_and_further_outcomes_are_kept_per_sample(tmp_path):
+    run(tmp_path, perturbation=Passes(), draws=1, levels=(0.0,))
+    with Run.open(tmp_path) as stored:
+        assert stored.forwards("a", "stand-in", 0.0) == sum(range(250))
+        assert stored.backwards("a", "stand-in", 0.0) == 2 * sum(range(250))
+        outcome = stored.outcome("a", "stand-in", 0.0, 0)
+        assert outcome["forwards"].tolist() == list(range(250))
+        assert outcome["success"].tolist() == [True, False] * 125
+        assert stored.correct("a", "stand-in", 0.0).all()
+        assert stored.pictures() == []
+
+
+def test_the_time_of_a_search_is_shared_by_the_levels_that_it_serves(tmp_path, monkeypatch):
+    now = [0.0]
+
+    class Slow(Passes):
+        at_once = True
+
+        def measure(self, model, pixels, labels, *, levels, **options):
+            now[0] += 1.0 * (0.0 in levels) + 60.0 * (max(levels) > 0)
+            return super().measure(model, pixels, labels, levels=levels, **options)
+
+    monkeypatch.setattr(sweep, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    run(tmp_path, perturbation=Slow(), draws=1, levels=(0.0, 0.5, 1.0, 2.0))
+    with Run.open(tmp_path) as stored:  # three blocks
+        assert [stored.seconds("a", "stand-in", level) for level in (0.0, 0.5, 1.0, 2.0)] == [3, 60, 60, 60]
+
+
+def test_progress_counts_the_cells_of_all_kinds(tmp_path, monkeypatch):
+    meters, meter = [], sweep.Meter
+    monkeypatch.setattr(sweep, "Meter", lambda **given: meters.append(given) or meter(**given))
+    data = stand_in.dataset()
+    noises = [
+        Noise(kind, space="pixel", dataset=data, seed=0, device=CPU) for kind in ("gaussian", "uniform")
+    ]
+    parts = [sweep.Part(noises[0], LEVELS), sweep.Part(noises[1], (0.0, 0.5))]
+    sweep.execute(
+        parts, command="noise", models=models(), dataset=data, draws=1, seed=0, arch="tiny", device=CPU,
+        out=tmp_path,
+    )  # fmt: skip
+    images = {"images": (3 + 2) * 2 * 250, "kinds": ["gaussian", "uniform"]}
+    assert [given.pop("passes")() for given in meters] == [0, 0]
+    assert meters == [{**images, "done": 0}, {**images, "done": 3 * 2 * 250}]
+
+
+def test_a_device_without_memory_is_one_line(tmp_path):
+    class Full(Passes):
+        def measure(self, *args, **kwargs):
+            raise torch.OutOfMemoryError("tried to allocate")
+
+    with pytest.raises(UserError, match="too little free memory"):
+        run(tmp_path, perturbation=Full())
+
+
+def test_nothing_global_is_left_changed(tmp_path):
+    before = (torch.initial_seed(), torch.get_num_threads(), torch.is_grad_enabled(), os.getcwd())
+    state = torch.get_rng_state()
+    run(tmp_path)
+    after = (torch.initial_seed(), torch.get_num_threads(), torch.is_grad_enabled(), os.getcwd())
+    assert after == before
+    assert torch.equal(torch.get_rng_state(), state)

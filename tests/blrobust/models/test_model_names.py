@@ -1,0 +1,186 @@
+import pytest
+import torch
+from support import stand_in
+
+from blrobust.data.datasets import Dataset
+from blrobust.errors import UserError
+from blrobust.models.model_names import (
+    CIFAR10_CLASSES,
+    GRAMMAR,
+    facts_of,
+    file_stem,
+    label_of,
+    parse_names,
+    trained_on,
+)
+
+
+def images(name="cifar10", *, classes=10, shape=(3, 32, 32), names=None):
+    return Dataset(
+        name=name,
+        split="test",
+        images=torch.zeros((2, *shape), dtype=torch.uint8),
+        labels=torch.zeros(2, dtype=torch.int64),
+        classes=names or tuple(map(str, range(classes))),
+        mean=stand_in.CIFAR_MEAN[: shape[0]],
+        std=stand_in.CIFAR_STD[: shape[0]],
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("fp32", ["fp32"]),
+        ("fp32,fft50,fft85", ["fp32", "fft50", "fft85"]),
+        (" fp32 , fft50 ", ["fp32", "fft50"]),
+        ("mine=a.safetensors,fp32", ["mine=a.safetensors", "fp32"]),
+        ('"a, b = c=x.safetensors",fp32', ["a, b = c=x.safetensors", "fp32"]),
+        ('fp32, "a,b=m:f"', ["fp32", "a,b=m:f"]),
+        ('5" disk=m:f', ['5" disk=m:f']),
+        ('"say ""hi"", twice=m:f"', ['say "hi", twice=m:f']),
+        ("fp32,a=x.safetensors,b=x.safetensors", ["fp32", "a=x.safetensors", "b=x.safetensors"]),
+        ("Größe 漢字 <b>=m:f", ["Größe 漢字 <b>=m:f"]),
+    ],
+)
+def test_lists(text, names):
+    assert parse_names(text) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "empty name"),
+        ("  ", "empty name"),
+        (",", "empty name"),
+        ("fp32,", "empty name"),
+        ("fp32,,fft50", "empty name"),
+        ('fp32,""', "empty name"),
+        ("fp32,fp32", "model 'fp32' is given twice"),
+        ("fp32, fp32 ", "given twice"),
+        ("a=x.safetensors,a=y.safetensors", "model 'a' is given twice"),
+        ("fp32,fp32=mine.safetensors", "model 'fp32' is given twice"),
+        ("=x.safetensors", "label ''"),
+        (" =x.safetensors", "label"),
+        ("a\tb=x.safetensors", "printable"),
+        ("a\x1b[31m=m:f", "printable"),
+        ("a\u202eb=m:f", "printable"),
+        ("fp32\nfft50", "fp32"),
+        ("fp32\rfft50", "fp32"),
+        ('"a\nb=m:f"', "printable"),
+    ],
+)
+def test_lists_that_are_refused(text, told):
+    with pytest.raises(UserError) as caught:
+        parse_names(text)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("fft50", "fft50"),
+        ("mine=m.safetensors", "mine"),
+        ("a=b=c=m.safetensors", "a=b=c"),
+        ("lr=0.1, wd=5e-4=runs/x.safetensors", "lr=0.1, wd=5e-4"),
+        ("<script>=m:f", "<script>"),
+    ],
+)
+def test_a_label_ends_at_the_last_equals_sign(name, label):
+    assert label_of(name) == label
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "compression", "fft_size"),
+    [
+        ("fp32", "fp32", 0.0, "paper"),
+        ("fp16", "fp16", 0.0, "paper"),
+        ("bf16", "bf16", 0.0, "paper"),
+        ("fp32-early", "fp32", 0.0, "paper"),
+        ("fft50", "fp32", 0.48, "paper"),  # the paper's
+        ("fft85", "fp32", 0.84, "paper"),  # the paper's
+        ("fft50-compact", "fp32", 0.48, "compact"),
+        ("fft1", "fp32", 0.01, "paper"),
+        ("fft9", "fp32", 0.09, "paper"),
+        ("fft48", "fp32", 0.48, "paper"),
+        ("fft84", "fp32", 0.84, "paper"),
+        ("fft86", "fp32", 0.86, "paper"),
+        ("fft99-compact", "fp32", 0.99, "compact"),
+        ("fp16-fft50", "fp16", 0.48, "paper"),
+        ("bf16-fft85", "bf16", 0.84, "paper"),
+        ("fp16-fft50-compact", "fp16", 0.48, "compact"),
+    ],
+)
+def test_what_names_stand_for(name, precision, compression, fft_size):
+    facts = facts_of(name, arch="resnet18", dataset=images())
+    assert (facts.precision, facts.compression, facts.fft_size) == (precision, compression, fft_size)
+    assert (facts.arch, facts.classes, facts.dataset) == ("resnet18", 10, "cifar10")
+    assert (facts.mean, facts.std) == (stand_in.CIFAR_MEAN, stand_in.CIFAR_STD)
+    assert (facts.test_accuracy, facts.holdout_accuracy, facts.recipe) == (None, None, {})
+
+
+@pytest.mark.parametrize("percent", range(1, 100))
+def test_every_percentage(percent):
+    wanted = {50: 0.48, 85: 0.84}.get(percent, percent / 100)
+    assert facts_of(f"fft{percent}", arch="resnet20", dataset=images()).compression == wanted
+
+
+NO_NAMES = """
+    fp64 fft0 fft00 fft05 fft100 fft-5 fft5.5 fft FP32 Fft50 fft٥٠ fp32-fft50 fp32-compact fp16-compact
+    fft50-compact-compact fft50-paper compact fp16-fp32 fft50-fp16 fp32-early-compact early resnet20 ../fp32
+"""
+
+
+@pytest.mark.parametrize("name", [*NO_NAMES.split(), "", "fft50 ", "fft50\n"])
+def test_other_names(name):
+    with pytest.raises(UserError) as caught:
+        facts_of(name, arch="resnet20", dataset=images())
+    message = str(caught.value)
+    assert message.startswith(f"unknown model {name!r}; legal are fp32, fp16, bf16, fp32-early, fftNN")
+    assert "LABEL=FILE.safetensors" in message
+    assert "\n" not in message
+
+
+def test_other_architectures():
+    with pytest.raises(UserError, match="unknown architecture 'vgg'; choose resnet20, resnet18"):
+        facts_of("fp32", arch="vgg", dataset=images())
+
+
+@pytest.mark.parametrize(
+    ("dataset", "found"),
+    [
+        (images(), "cifar10"),
+        (images("cifar10-sample"), "cifar10"),
+        (images("cifar100", classes=100), "cifar100"),
+        (images("npz:/data/mine.npz"), "cifar10"),  # CIFAR-like: its weights fit
+        (images("folder:/x", names=CIFAR10_CLASSES), "cifar10"),
+        (images("folder:/x"), "folder-x"),  # ten classes, but others
+        (images("npz:x", names=tuple(reversed(CIFAR10_CLASSES))), "npz-x"),
+        (images("npz:/data/mine.npz", classes=9), "npz-data-mine-npz"),
+        (images("folder:~/a b", shape=(3, 64, 64)), "folder-a-b"),
+        (images("folder:x", shape=(1, 32, 32)), "folder-x"),
+    ],
+)
+def test_whose_weights_fit(dataset, found):
+    assert trained_on(dataset) == found
+    assert facts_of("fp32", arch="resnet20", dataset=dataset).dataset == found
+
+
+def test_file_stem():
+    assert file_stem("fft50-compact", arch="resnet20", dataset="cifar10") == "cifar10-resnet20-fft50-compact"
+
+
+def test_the_grammar_names_every_form():
+    text = " ".join(GRAMMAR)
+    for form in (
+        "fp32",
+        "fp16",
+        "bf16",
+        "fftNN",
+        "fp16-fftNN",
+        "fp32-early",
+        "-compact",
+        "=FILE",
+        ":FACTORY",
+    ):
+        assert form in text

@@ -1,0 +1,1 @@
+"""Stand-ins, oracles and drivers that the tests share."""
