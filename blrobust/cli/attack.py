@@ -171,7 +171,7 @@ def _one(name: str) -> Any:
 
 
 def _identity(model: "Model") -> dict[str, str]:
-    return {"label": model.label, "sha256": model.card["sha256"]}
+    return {"label": model.label, "sha256": model.card.sha256}
 
 
 def _show(run: "Run") -> None:

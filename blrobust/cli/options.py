@@ -173,7 +173,7 @@ def load(
     if limit is not None:
         images = images.take(limit)
     loaded = [zoo.load(name, arch=arch, dataset=images, device=place) for name in names]
-    if model_names.classes_assumed(images) and any(m.card["dataset"] == "cifar10" for m in loaded):
+    if model_names.classes_assumed(images) and any(m.card.dataset == "cifar10" for m in loaded):
         note = "the classes have no names: for CIFAR-10's models they are airplane (0) to truck (9)"
         images = replace(images, note=note)
     if images.note:

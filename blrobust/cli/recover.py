@@ -99,7 +99,7 @@ def command(
     ways = channels.low_passes(shares, origin.module, height=height, width=width)
     ways += channels.colour_depths(depths, origin.module)
     ways += [
-        channels.Channel(m.label, "network", nn.Identity(), m.module, m.card["effective_compression"])
+        channels.Channel(m.label, "network", nn.Identity(), m.module, m.card.effective_compression)
         for m in others
     ]
     folder, frame = recovery.execute(

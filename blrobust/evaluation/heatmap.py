@@ -5,7 +5,7 @@ Yin et al. 2019, "A Fourier perspective on model robustness in computer vision",
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -139,11 +139,11 @@ def execute(
         "norm": norm,
         "seed": seed,
         "arch": arch,
-        "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
+        "models": [{"label": model.label, "sha256": model.card.sha256} for model in models],
         "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
         "device": device.type,
     }
-    cards = [model.card for model in models]
+    cards = [asdict(model.card) for model in models]
     record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=batch_size)
     record["dataset"]["shape"] = [channels, height, width]
     ledger = Ledger(out, record)

@@ -6,6 +6,7 @@ band-limited network. And the control: the same when the adversary knows of the 
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +161,11 @@ def execute(
         "channels": [[c.kind, c.name, c.effective_compression] for c in channels],
         "seed": seed,
         "arch": arch,
-        "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
+        "models": [{"label": model.label, "sha256": model.card.sha256} for model in models],
         "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
         "device": device.type,
     }
-    cards = [model.card for model in models]
+    cards = [asdict(model.card) for model in models]
     size = block_size(dataset.images.shape[1:], device)
     ledger = Ledger(
         out, new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=size)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def execute(
         "draws": draws,
         "seed": seed,
         "arch": arch,
-        "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
+        "models": [{"label": model.label, "sha256": model.card.sha256} for model in models],
         "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
         "device": device.type,
         "block": block,
@@ -83,7 +83,7 @@ def execute(
     record = new_record(
         config,
         dataset=dataset,
-        cards=[model.card for model in models],
+        cards=[asdict(model.card) for model in models],
         device=describe(device),
         batch_size=batch_size,
     )

@@ -202,9 +202,17 @@ train fp32                                        | Get it with: blrobust data g
 train fp32 --lr 0                                 | '--lr': 0.0 is not in the range
 train fp32 --lr nan                               | '--lr': nan is not a finite number
 train fp32 --epochs 0                             | '--epochs': 0 is not in the range
-train fp32 --stop-at 0.8                          | --stop-at 0.8 needs --holdout
-train fp32 --stop-at nan --holdout 9              | '--stop-at': nan is not a finite number
-train fp32-early,fp32                             | train it alone
+train fp32 --noise nan                            | '--noise': nan is not a finite number
+train fp32,fp32-early                             | fp32 and fp32-early have different recipes
+train lowpass0.5+fp32                             | unknown model 'lowpass0.5+fp32'
+noise --models lowpass0.5                         | got the channel 'lowpass0.5' without a model
+noise --models lowpass1.5+fp32                    | compression 1.5 of an input low-pass must be in
+noise --models lowpass0.5x+fp32                   | got the channel 'lowpass0.5x'; legal: lowpassC
+noise --models depth0+fp32                        | colour depth 0 must be from 1 to 16 bits
+noise --models depth2.5+fp32                      | got the channel 'depth2.5'; legal: lowpassC
+noise --models blur99+fp32                        | got a blur of sigma 99 pixels; legal: above 0
+noise --models blur9+fp32                         | a blur of 9 pixels reaches over images of 32 x 32
+noise --models lowpass-fft70+fp32                 | got lowpass-fft70 for cifar10-resnet20
 nonsense                                          | No such command 'nonsense'
 --nonsense                                        | No such option '--nonsense'
 """
