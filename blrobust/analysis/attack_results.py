@@ -26,7 +26,7 @@ def models(run: Run, only: str | None = None) -> pd.DataFrame:
     passes an image of a run at the last level, ``flags`` what casts doubt on all this, with the inputs
     of the last level that failed a check, or for which the attack failed.
     """
-    from blrobust.attacks.status import Reason
+    from blrobust.attacks.status import Status
 
     doubts = flags(run)
     records = []
@@ -39,7 +39,7 @@ def models(run: Run, only: str | None = None) -> pd.DataFrame:
             clean = correct[levels[0]][0]
             last = run.outcome(model, kind, levels[-1], 0)
             passes = [last[name].sum() for name in ("forwards", "backwards") if name in last]
-            sought = clean & (last.get("reason", 0) != Reason.IS_TARGET)
+            sought = clean & (last.get("reason", 0) != Status.IS_TARGET)
             broken = sought & ~correct[levels[-1]][0]
             smallest = np.sort(_smallest(run, model, kind)[sought])
             why = results.reasons(run, model, kind, levels[-1])
@@ -124,13 +124,13 @@ def _black_box_wins(run: Run, model: str) -> bool:
         return False
     right: dict[tuple[str, float], dict[bool, NDArray[np.bool_]]] = {}
     for kind in run.kinds:
-        entry = ATTACKS.get(kind)
-        if entry is None or not entry.searches:
+        spec = ATTACKS.get(kind)
+        if spec is None or not spec.is_search:
             continue
         for level in run.levels(kind)[1:]:
             for correct in run.correct(model, kind, level)[:1]:
-                sides: dict[bool, Any] = right.setdefault((entry.norm, level), {})
-                side = entry.gradients
+                sides: dict[bool, Any] = right.setdefault((spec.norm, level), {})
+                side = spec.gradients
                 sides[side] = sides[side] & correct if side in sides else correct
     met = [(sides[False], sides[True]) for sides in right.values() if len(sides) == 2]
     adjusted = statistics.holm(np.array([float(statistics.mcnemar(*pair)) for pair in met]))

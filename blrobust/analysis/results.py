@@ -195,14 +195,14 @@ def outcomes(run: Run, model: str, kind: str) -> dict[float, Bools]:
 
 
 def reasons(run: Run, model: str, kind: str, level: float) -> Counter[str]:
-    """What became of the samples of a measured level, over its draws, by ``Reason`` name; empty for noise."""
+    """What became of the samples of a measured level, over its draws, by ``Status`` name; empty for noise."""
     codes = _checks(run, model, kind, level, "reason")
     if not len(codes):
         return Counter()
-    from blrobust.attacks.status import Reason
+    from blrobust.attacks.status import Status
 
     found, counts = np.unique(codes, return_counts=True)
-    return Counter({Reason(code).name: int(count) for code, count in zip(found, counts, strict=True)})
+    return Counter({Status(code).name: int(count) for code, count in zip(found, counts, strict=True)})
 
 
 def _survives_rounding(run: Run, model: str, kind: str, level: float) -> float:

@@ -99,7 +99,7 @@ def command(
         )
     grids = chosen if strength is None else dict.fromkeys(chosen, levels.parse(strength))
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
-        legal = ", ".join(name for name, entry in ATTACKS.items() if entry.targeted)
+        legal = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)
         raise UserError(f"--target {target} is for targeted attacks: {legal}; not for {', '.join(chosen)}")
     for name, grid in grids.items():
         if not legacy and ATTACKS[name].norm == "Linf" and grid[-1] > 1:
@@ -132,13 +132,13 @@ def command(
         seen = zoo.load(_one(source), arch=arch, dataset=subjects.dataset, device=subjects.device)
     parts = []
     for name, grid in grids.items():
-        entry = ATTACKS[name]
+        spec = ATTACKS[name]
         if strength is None:  # the default grid, as far as these images have pixels for it
-            feasible = entry.feasible(grid, shape)
+            feasible = spec.feasible(grid, shape)
             grid = feasible if len(feasible) > 1 else grid
-        entry.check_strengths(grid, shape)
+        spec.check_strengths(grid, shape)
         guard = Guard(
-            name, entry, seed=seed, space=space, parameters=settings[name], target=target,
+            name, spec, seed=seed, space=space, parameters=settings[name], target=target,
             source=None if seen is None else seen.module,
         )  # fmt: skip
         parts.append(sweep.Part(guard, grid, {"parameters": settings[name]}))

@@ -27,8 +27,8 @@ def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     from blrobust.cli import tables
 
     rows = [
-        summary(kind, entry)
-        for kind, entry in ATTACKS.items()
+        summary(kind, spec)
+        for kind, spec in ATTACKS.items()
         if not patterns or any(fnmatchcase(kind, pattern) for pattern in patterns)
     ]
     if not rows:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from blrobust import __version__, atomic_write
 from blrobust.analysis.statistics import wilson
-from blrobust.attacks.catalogue.entry import Entry
+from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
 from blrobust.data.datasets import Dataset
@@ -34,20 +34,20 @@ RESULTS, REPORT = "recovery.csv", "recovery.html"
 
 def check_kinds(kinds: Sequence[str]) -> None:
     """Raise ``UserError`` unless every kind is an attack of the table that searches for a failure."""
-    legal = [name for name, entry in ATTACKS.items() if entry.searches]
+    legal = [name for name, spec in ATTACKS.items() if spec.is_search]
     for kind in kinds:
         if kind not in legal:
             raise UserError(f"attack {kind!r} cannot be recovered from; legal: {', '.join(legal)}")
 
 
-def strength_of(entry: Entry, given: float | None) -> float:
+def strength_of(spec: AttackSpec, given: float | None) -> float:
     """The strength of an attack: without bound for one that searches for the smallest perturbation.
 
     Otherwise ``given``, or the third of the table's default strengths: 2/255 in Linf, 0.25 in L2.
     """
-    if entry.minimal:
+    if spec.minimal:
         return math.inf
-    return levels.parse(entry.grid)[2] if given is None else given
+    return levels.parse(spec.grid)[2] if given is None else given
 
 
 def craft(

@@ -110,12 +110,12 @@ def execute(
 
 def _check_models(models: Sequence[Model], dataset: Dataset, device: torch.device) -> dict[str, list[str]]:
     """Return what casts doubt on each model's accuracy under attack, by label, on the first images."""
-    from blrobust.attacks.model_checks import IMAGES, flags  # loads Foolbox, which noise does not need
+    from blrobust.attacks.model_checks import IMAGES, check_model  # loads Foolbox, which noise does not need
 
     count = min(IMAGES, len(dataset))
     pixels = dataset.pixels(slice(0, count), device)
     labels = dataset.labels[:count].to(device)
-    return {model.label: flags(model.module, pixels, labels) for model in models}
+    return {model.label: check_model(model.module, pixels, labels) for model in models}
 
 
 def run_cells(
@@ -142,7 +142,7 @@ def run_cells(
         for model in models:
             todo = [level for level in wanted if (model.label, kind, level, draw) not in done]
             # Level 0 is no part of the search that serves the others: a clean pass, with its own time.
-            together = tuple(level for level in todo if perturbation.at_once and level > 0)
+            together = tuple(level for level in todo if perturbation.one_search_for_all_levels and level > 0)
             groups += [(model, (level,), draw) for level in todo if level not in together]
             if together:
                 groups.append((model, together, draw))
@@ -167,7 +167,7 @@ def run_cells(
                 if adversarials is not None:
                     _save(adversarials, cell, outcomes)
                 # Shared between all levels of a search, done or to do, its passes add up.
-                shared = perturbation.at_once and level > 0
+                shared = perturbation.one_search_for_all_levels and level > 0
                 place, count = (searched.index(level), len(searched)) if shared else (0, 1)
                 run.add(
                     cell,

@@ -30,7 +30,7 @@ class Perturbation(Protocol):
         """The space of its levels: "normalized", "pixel" or "legacy"."""
 
     @property
-    def at_once(self) -> bool:
+    def one_search_for_all_levels(self) -> bool:
         """Whether one search serves all levels, so that they should be measured together."""
 
     @property

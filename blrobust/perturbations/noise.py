@@ -27,7 +27,7 @@ class Noise:
     and for "legacy" on other data than CIFAR-10.
     """
 
-    at_once = False
+    one_search_for_all_levels = False
     passes = 0  # counted for attacks alone: a block of noise is one pass
 
     def __init__(self, kind: str, *, space: str, dataset: Dataset, seed: int, device: torch.device) -> None:

@@ -86,7 +86,7 @@ def mixed(own: Tensor, shared: Tensor) -> Tensor:
     return (own + shared).frac_()
 
 
-class Numbers:
+class UniformCache:
     """The ``uniforms`` of one stream, each sample's kept on the device once it is drawn.
 
     So all models and strengths share them. Beyond ``NUMBERS_BYTES``, and for another seed or count, what

@@ -12,7 +12,7 @@ from support import stand_in
 
 from blrobust.analysis import attack_results
 from blrobust.attacks.catalogue.table import ATTACKS
-from blrobust.attacks.status import Reason
+from blrobust.attacks.status import Status
 from blrobust.cli import main, options
 from blrobust.models import zoo
 from blrobust.runs.run import Run
@@ -75,7 +75,7 @@ def test_a_run_holds_every_outcome(loaded: dict[str, Any], tmp_path: Path) -> No
         assert (outcome["distance"] <= level).all()
         wrong = outcome["prediction"] != labels
         assert (outcome["success"] == (wrong & (level > 0))).all()
-        expected = {Reason.NOT_ATTACKED} if level == 0 else {Reason.ADVERSARIAL, Reason.NOT_ADVERSARIAL}
+        expected = {Status.NOT_ATTACKED} if level == 0 else {Status.ADVERSARIAL, Status.NOT_ADVERSARIAL}
         assert set(outcome["reason"].tolist()) <= expected
 
 
@@ -386,7 +386,7 @@ def test_images_of_the_target_are_no_failures_of_the_attack(
         first, last = (run.outcome("a", "gen", level, 0) for level in (0.1, 0.3))
     right = np.arange(40) >= 6
     own = labels.numpy() == 1
-    assert ((last["reason"] == Reason.IS_TARGET) == own).all()
+    assert ((last["reason"] == Status.IS_TARGET) == own).all()
     assert found["accuracy"][0.3] == np.mean(right & ~last["success"])
     sought = right & ~own
     assert 0 < last["success"][sought].mean() == found["success"]

@@ -232,7 +232,7 @@ class Passes:
 
     kind = "stand-in"
     space = "pixel"
-    at_once = False
+    one_search_for_all_levels = False
     passes = 0
 
     def measure(self, model, pixels, labels, *, levels, draw, samples, keep):
@@ -265,7 +265,7 @@ def test_the_time_of_a_search_is_shared_by_the_levels_that_it_serves(tmp_path, m
     now = [0.0]
 
     class Slow(Passes):
-        at_once = True
+        one_search_for_all_levels = True
 
         def measure(self, model, pixels, labels, *, levels, **options):
             now[0] += 1.0 * (0.0 in levels) + 60.0 * (max(levels) > 0)
