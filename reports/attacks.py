@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blrobust.analysis import results
-from blrobust.perturbations.levels import written
+from blrobust.perturbations.levels import format_level
 from blrobust.reports.axes import Axis
 from blrobust.reports.tables import NONE, Cell, Table, level_at, percent, points, span
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blrobust.runs.run import Run
 
 
-def attacked(run: "Run", kind: str, axis: Axis) -> Table | None:
+def attack_table(run: "Run", kind: str, axis: Axis) -> Table | None:
     """Return a row per model of what the attack took; None for a sweep of noise, which is no attack."""
     if run.config["command"] != "attack":
         return None
@@ -33,7 +33,7 @@ def attacked(run: "Run", kind: str, axis: Axis) -> Table | None:
     return table
 
 
-def worst(run: "Run") -> Table | None:
+def worst_case_table(run: "Run") -> Table | None:
     """Return the accuracy over the worst of the run's attacks, None where it has but one."""
     if len(run.kinds) < 2:
         return None
@@ -44,7 +44,7 @@ def worst(run: "Run") -> Table | None:
     for _, rows in frame.groupby(["norm", "level"], sort=False, dropna=False):
         first = rows.iloc[0]
         norm, level = first["norm"], first["level"]
-        what = "all, each at its last strength" if norm == "any" else f"{norm} at {written(level, norm)}"
+        what = "all, each at its last strength" if norm == "any" else f"{norm} at {format_level(level, norm)}"
         by_model = {row["model"]: row for row in rows.to_dict("records")}
         cells = [
             Cell(percent(row["accuracy"]), span(row["ci_low"], row["ci_high"]))
@@ -56,7 +56,7 @@ def worst(run: "Run") -> Table | None:
     return table if table.rows else None
 
 
-def sign(run: "Run", kind: str) -> str | None:
+def gradient_note(run: "Run", kind: str) -> str | None:
     """Return what an attack by gradients says of the most compressed model, against what was published.
 
     Band-limited convolutions return true gradients, and the published ones do not help against such

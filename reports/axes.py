@@ -29,13 +29,13 @@ class Axis:
     back: Conversion | None = None
     norm: str | None = None  # of an attack: the largest change of a number is written as 8/255
 
-    def say(self, level: float) -> str:
+    def describe(self, level: float) -> str:
         """Return a level as it reads in a sentence."""
-        return self.phrase.format(self.write(level, digits=4))
+        return self.phrase.format(self.format(level, digits=4))
 
-    def write(self, level: float, *, digits: int = 6) -> str:
+    def format(self, level: float, *, digits: int = 6) -> str:
         """Return a level by itself."""
-        return levels.written(level, self.norm, digits=digits)
+        return levels.format_level(level, self.norm, digits=digits)
 
 
 def axis(kind: str, space: str, std: list[float]) -> Axis:

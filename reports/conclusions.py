@@ -18,7 +18,7 @@ Curve = dict[float, Row]  # a model's rows of results.table by level
 MOST_GROUPS = 3  # runs of neighbouring levels worth naming one by one
 
 
-def finding(run: "Run", axis: Axis, kind: str) -> list[str]:
+def conclusions(run: "Run", axis: Axis, kind: str) -> list[str]:
     """Return sentences: who beats the baseline where, by how much, at what price, over the controls.
 
     "Beats" here means that the two 95 % intervals are disjoint, stricter than a paired test.
@@ -56,13 +56,13 @@ def _versus(ours: Curve, theirs: Curve, best: str, baseline: str, axis: Axis, *,
     if any(above.values()):
         sentences = [
             f"{best} beats {baseline} with disjoint 95 % intervals at {_where(above, axis)}; the margin "
-            f"is largest at {axis.say(top)}: {both}."
+            f"is largest at {axis.describe(top)}: {both}."
         ]
     else:
         denied = "No model beats" if nobody else f"{best} does not beat"
         sentences = [
             f"{denied} {baseline} with disjoint 95 % intervals at any level. {best} has the "
-            f"highest mean accuracy of the others; at {axis.say(top)} it reaches {both}."
+            f"highest mean accuracy of the others; at {axis.describe(top)} it reaches {both}."
         ]
     if any(below.values()):
         sentences.append(f"{baseline} is ahead of {best} in the same sense at {_where(below, axis)}.")
@@ -90,7 +90,7 @@ def _over_controls(
     lead = curves[best][top]["accuracy"] - reached
     return (
         f"The best control without band limits, {control}, reaches {percent(reached)} at "
-        f"{axis.say(top)}, {abs(100 * lead):.1f} points {'below' if lead >= 0 else 'above'} {best}."
+        f"{axis.describe(top)}, {abs(100 * lead):.1f} points {'below' if lead >= 0 else 'above'} {best}."
     )
 
 
@@ -117,17 +117,17 @@ def _above(ours: Curve, theirs: Curve) -> dict[float, bool]:
 def _where(holds: dict[float, bool], axis: Axis) -> str:
     """Count and name levels, neighbours joined: "15 of 21 levels (sigma 0.3 to 1.6, 1.8)"."""
     levels = list(holds)
-    places = [place for place, level in enumerate(levels) if holds[level]]
-    if not places:
+    indices = [index for index, level in enumerate(levels) if holds[level]]
+    if not indices:
         return "no level"
-    starts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(places)) if b != a + 1), len(places)]
-    groups = [(levels[places[a]], levels[places[b - 1]]) for a, b in pairwise(starts)]
+    starts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(indices)) if b != a + 1), len(indices)]
+    groups = [(levels[indices[a]], levels[indices[b - 1]]) for a, b in pairwise(starts)]
     if len(groups) > MOST_GROUPS:
-        names = f"from {axis.write(levels[places[0]])} on, with gaps"
+        names = f"from {axis.format(levels[indices[0]])} on, with gaps"
     else:
-        ends = [(axis.write(a), axis.write(b)) for a, b in groups]
+        ends = [(axis.format(a), axis.format(b)) for a, b in groups]
         names = ", ".join(a if a == b else f"{a} to {b}" for a, b in ends)
-    return f"{len(places)} of {len(levels)} levels ({axis.phrase.format(names)})"
+    return f"{len(indices)} of {len(levels)} levels ({axis.phrase.format(names)})"
 
 
 def _estimate(row: Row) -> str:

@@ -60,8 +60,8 @@ class Curve:
 
     name: str
     frame: pd.DataFrame
-    model: int  # place of the model among those of the figure
-    run: int = 0  # place of the run
+    model: int  # index of the model among those of the figure
+    run: int = 0  # index of the run
 
     @property
     def colour(self) -> str:
@@ -90,7 +90,7 @@ class Curve:
 
 
 def colour(model: int) -> str:
-    """Return the colour of the model in this place of a figure."""
+    """Return the colour of the model with this index in a figure."""
     return COLOURS[model % len(COLOURS)]
 
 
@@ -194,7 +194,7 @@ def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
 
 def _tips(curve: Curve, axis: Axis) -> list[str]:
     return [
-        f"{curve.name}, {axis.say(row['level'])}: {100 * row['accuracy']:.1f} % "
+        f"{curve.name}, {axis.describe(row['level'])}: {100 * row['accuracy']:.1f} % "
         f"({100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f})"
         for row in curve.frame.to_dict("records")
     ]

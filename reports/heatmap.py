@@ -13,19 +13,21 @@ from blrobust.analysis.heatmap import rings
 from blrobust.reports import svg, template
 from blrobust.reports.figures import STYLE
 from blrobust.reports.tables import Cell, Table, percent
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.measurement import Measurement
 
 COLOURS = "rocket_r"  # seaborn's, light to dark: more error is darker
 SCALE = Normalize(0, 100)
 
 
-def render(ledger: Ledger, frame: pd.DataFrame, destination: Path) -> None:
+def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> None:
     """Write the page of the maps in ``frame`` (``blrobust.analysis.heatmap.table``)."""
     groups = dict(list(frame.groupby("model", sort=False)))
     maps = {
         label: _map(group, str(label), prefix=f"map{i}") for i, (label, group) in enumerate(groups.items())
     }
-    template.render("heatmap.html", ledger, destination, maps=maps, scale=_scale(), summary=_summary(frame))
+    template.render(
+        "heatmap.html", measurement, destination, maps=maps, scale=_scale(), summary=_summary(frame)
+    )
 
 
 def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
@@ -38,9 +40,9 @@ def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
         seaborn.heatmap(grid, ax=axes, cmap=COLOURS, norm=SCALE, cbar=False, square=True)
         axes.collections[0].set_gid("cells")
         ticks = [f for f in grid.index if f % max(1, 5 * (len(grid) // 20)) == 0]
-        places = [list(grid.index).index(f) + 0.5 for f in ticks]
-        axes.set_xticks(places, [str(f) for f in ticks], rotation=0)
-        axes.set_yticks(places, [str(f) for f in ticks], rotation=0)
+        positions = [list(grid.index).index(f) + 0.5 for f in ticks]
+        axes.set_xticks(positions, [str(f) for f in ticks], rotation=0)
+        axes.set_yticks(positions, [str(f) for f in ticks], rotation=0)
         axes.tick_params(length=2)
         axes.set(xlabel="waves across the image", ylabel="waves down the image")
         tips = [

@@ -14,7 +14,7 @@ from blrobust import __version__, atomic_write
 from blrobust.analysis import results
 from blrobust.reports import attacks, figures, paper_curves, tables
 from blrobust.reports.axes import Axis, axis
-from blrobust.reports.conclusions import finding
+from blrobust.reports.conclusions import conclusions
 from blrobust.reports.figures import Curve
 from blrobust.reports.tables import Table
 
@@ -33,7 +33,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunEntry:
     """One kind of perturbation of one run, as text."""
 
     name: str
@@ -41,13 +41,13 @@ class Entry:
     note: str | None
     unfinished: str | None
     command: str
-    finding: list[str]
+    conclusions: list[str]
     tests: Table
     draws: int
     levels: Table
     strip: Strip | None
     rejected: str | None
-    attacked: Table | None
+    attack: Table | None
     curves: dict[str, Curve]  # by model
 
 
@@ -62,7 +62,7 @@ class Section:
     narrow: Markup
     published: list[str]  # colours of the published curves
     summary: Table
-    entries: list[Entry]
+    entries: list[RunEntry]
 
 
 def render(runs: Sequence["Run"], destination: Path) -> None:
@@ -81,7 +81,7 @@ def render(runs: Sequence["Run"], destination: Path) -> None:
     named = _named(runs)
     html = environment.get_template("page.html").render(
         sections=_sections(named),
-        worst={name: table for name, run in named.items() if (table := attacks.worst(run))},
+        worst={name: table for name, run in named.items() if (table := attacks.worst_case_table(run))},
         provenance={name: _provenance(run) for name, run in named.items()},
         published_label=paper_curves.LABEL,
         version=__version__,
@@ -112,14 +112,14 @@ def _sections(runs: "dict[str, Run]") -> list[Section]:
 def _section(runs: "dict[str, Run]", kind: str, on: Axis, number: int) -> Section:
     models = list(dict.fromkeys(model for run in runs.values() for model in run.models))
     entries = []
-    for place, (name, run) in enumerate(runs.items()):
+    for index, (name, run) in enumerate(runs.items()):
         frame = results.table(run, kind)
         curves = {
             model: Curve(
                 name=tables.row_name(model, name, runs),
                 frame=frame[frame.model == model],
                 model=models.index(model),
-                run=place,
+                run=index,
             )
             for model in run.models
         }
@@ -127,7 +127,7 @@ def _section(runs: "dict[str, Run]", kind: str, on: Axis, number: int) -> Sectio
     curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
     first = next(iter(runs.values()))
     data = first.provenance["dataset"]
-    dashed = paper_curves.series(
+    paper = paper_curves.series(
         kind=kind,
         space=first.config["space"],
         dataset=data["name"],
@@ -135,12 +135,12 @@ def _section(runs: "dict[str, Run]", kind: str, on: Axis, number: int) -> Sectio
         models=models,
         last=max(run.levels(kind)[-1] for run in runs.values()),
     )
-    colours = [figures.colour(models.index(series.model)) for series in dashed]
+    colours = [figures.colour(models.index(series.model)) for series in paper]
     wide, narrow = (
         figures.accuracy(
             list(curves.values()),
             on,
-            published=list(zip(dashed, colours, strict=True)),
+            published=list(zip(paper, colours, strict=True)),
             chance=1 / len(data["classes"]),
             size=size,
             prefix=f"figure{number}{width}",
@@ -159,18 +159,18 @@ def _section(runs: "dict[str, Run]", kind: str, on: Axis, number: int) -> Sectio
     )
 
 
-def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve]) -> Entry:
+def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve]) -> RunEntry:
     record = run.provenance
     data = record["dataset"]
     levels = run.levels(kind)
     source = run.config.get("source")
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     cells = len(run.models) * len(levels) * run.draws
-    return Entry(
+    return RunEntry(
         name=name,
         facts=(
             f"{data['n']:,} images of {data['name']} ({data['split']} split), {len(levels)} levels from "
-            f"{on.say(levels[0])} to {on.write(levels[-1])}, {draws} per image and level"
+            f"{on.describe(levels[0])} to {on.format(levels[-1])}, {draws} per image and level"
             + (
                 f"; the inputs were found on {source['label']} and tried on every model (transfer)"
                 if source
@@ -180,13 +180,14 @@ def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve])
         note=data["note"] if kind == run.kinds[0] else None,  # once a run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record["command_line"],
-        finding=finding(run, on, kind) + [said for said in (attacks.sign(run, kind),) if said],
+        conclusions=conclusions(run, on, kind)
+        + [note for note in (attacks.gradient_note(run, kind),) if note],
         tests=tables.tests(run, on, kind),
         draws=run.draws,
         levels=tables.levels(run, on, kind),
         strip=_strip(run, kind, on),
-        rejected=tables.rejected(run, kind),
-        attacked=attacks.attacked(run, kind, on),
+        rejected=tables.rejection_note(run, kind),
+        attack=attacks.attack_table(run, kind, on),
         curves=curves,
     )
 
@@ -205,7 +206,7 @@ def _strip(run: "Run", kind: str, on: Axis) -> Strip | None:
         # -1 stands for an answer that was no number.
         rows.append((model, [(classes[a] if a >= 0 else "none", a == label) for a in answers]))
     uris = [f"data:image/png;base64,{base64.b64encode(p.png).decode()}" for p in pictures]
-    words = [on.say(picture.level) for picture in pictures]
+    words = [on.describe(picture.level) for picture in pictures]
     return Strip(sample, classes[label], list(zip(words, uris, strict=True)), rows)
 
 

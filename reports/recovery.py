@@ -14,21 +14,21 @@ from matplotlib.ticker import LogLocator, NullLocator
 from blrobust.reports import paper_curves, svg, template
 from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
 from blrobust.reports.tables import NONE, Cell, Table, percent, span
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.measurement import Measurement
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
 CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> published channel
 
 
-def render(ledger: Ledger, frame: pd.DataFrame, destination: Path) -> None:
+def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> None:
     """Write the page of the rows in ``frame`` (``blrobust.evaluation.recovery.table``)."""
-    data = ledger.record["dataset"]["name"]
+    data = measurement.record["dataset"]["name"]
     sections = [
         _section(str(attack), rows, dataset=data, prefix=f"figure{number}")
         for number, (attack, rows) in enumerate(frame.groupby("attack", sort=False))
     ]
     template.render(
-        "recovery.html", ledger, destination, sections=sections, published_label=paper_curves.LABEL
+        "recovery.html", measurement, destination, sections=sections, published_label=paper_curves.LABEL
     )
 
 

@@ -47,7 +47,7 @@ def summary(runs: "dict[str, Run]", axis: Axis, kind: str) -> Table:
     """
     frames = [results.summary(run, kind).assign(run=name) for name, run in runs.items()]
     frame = pd.concat(frames, ignore_index=True)
-    order = {model: place for place, model in enumerate(dict.fromkeys(frame.model))}
+    order = {model: index for index, model in enumerate(dict.fromkeys(frame.model))}
     frame = frame.sort_values("model", key=lambda models: models.map(order), kind="stable")
     header = [
         *("model", "nominal compression", "effective compression"),
@@ -88,7 +88,7 @@ def levels(run: "Run", axis: Axis, kind: str) -> Table:
             cells.append(
                 Cell(percent(row["accuracy"]), span(row["ci_low"], row["ci_high"])) if row else Cell(NONE)
             )
-        table.rows.append((axis.write(level), cells))
+        table.rows.append((axis.format(level), cells))
     return table
 
 
@@ -105,7 +105,7 @@ def tests(run: "Run", axis: Axis, kind: str) -> Table:
         cells = [_difference(rows.get((level, model))) for model in compared]
         if across:
             cells.append(Cell(across.get(level, NONE)))
-        table.rows.append((axis.write(level), cells))
+        table.rows.append((axis.format(level), cells))
     return table
 
 
@@ -136,7 +136,7 @@ def models(run: "Run") -> Table:
     return table
 
 
-def rejected(run: "Run", kind: str) -> str | None:
+def rejection_note(run: "Run", kind: str) -> str | None:
     """Return how many attacked inputs failed a check and why, None where none did."""
     count: Counter[str] = Counter()
     for model in run.models:
@@ -185,8 +185,8 @@ def level_at(level: float, levels: list[float], axis: Axis) -> str:
     if math.isnan(level):
         return NONE
     if math.isinf(level):
-        return f">{NBSP}{axis.write(last)}"
-    if "/" in (fraction := axis.write(level)):
+        return f">{NBSP}{axis.format(last)}"
+    if "/" in (fraction := axis.format(level)):
         return fraction
     decimals = max(0, 3 - math.ceil(math.log10(last))) if last else 0
     return f"{level:.{decimals}f}"

@@ -6,10 +6,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from blrobust import __version__, atomic_write
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.measurement import Measurement
 
 
-def render(template: str, ledger: Ledger, destination: Path, **content: Any) -> None:
+def render(template: str, measurement: Measurement, destination: Path, **content: Any) -> None:
     """Write the page, whole or not at all; ``content`` are the template's own variables."""
     environment = Environment(
         loader=PackageLoader("blrobust.reports"),
@@ -19,6 +19,6 @@ def render(template: str, ledger: Ledger, destination: Path, **content: Any) -> 
         lstrip_blocks=True,
     )
     html = environment.get_template(template).render(
-        **content, record=ledger.record, folder=str(ledger.folder), version=__version__
+        **content, record=measurement.record, folder=str(measurement.folder), version=__version__
     )
     atomic_write.write_text(destination, html)

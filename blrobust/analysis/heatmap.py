@@ -3,7 +3,7 @@
 import pandas as pd
 
 from blrobust.analysis.statistics import wilson
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.measurement import Measurement
 
 Frequency = tuple[int, int]
 
@@ -24,23 +24,23 @@ def distinct(size: int, *, height: int, width: int) -> list[Frequency]:
     return sorted({canonical(k, l_, height=height, width=width) for k in axis for l_ in axis})
 
 
-def table(ledger: Ledger) -> pd.DataFrame:
+def table(measurement: Measurement) -> pd.DataFrame:
     """One row per model and frequency of the map, both of a pair: what heatmap.csv holds.
 
     Columns: model, dataset, row, column (signed frequencies), norm, n, errors, error, ci_low, ci_high
     (Wilson, 95 %), clean_error.
     """
-    config, data = ledger.record["config"], ledger.record["dataset"]
+    config, data = measurement.record["config"], measurement.record["dataset"]
     height, width = data["shape"][-2:]
     axis, n = axis_frequencies(config["size"]), data["n"]
-    place = {f: i for i, f in enumerate(distinct(config["size"], height=height, width=width))}
+    index = {f: i for i, f in enumerate(distinct(config["size"], height=height, width=width))}
     rows = []
-    for model in ledger.record["models"]:
-        state = ledger.done[model["label"]]
+    for model in measurement.record["models"]:
+        state = measurement.done[model["label"]]
         intervals = {wrong: wilson(wrong / n, n) for wrong in set(state["wrong"])}
         for k in axis:
             for l_ in axis:
-                wrong = state["wrong"][place[canonical(k, l_, height=height, width=width)]]
+                wrong = state["wrong"][index[canonical(k, l_, height=height, width=width)]]
                 cell = (k, l_, config["norm"], n, wrong, *intervals[wrong], state["clean"] / n)
                 rows.append((model["label"], data["name"], *cell))
     names = ("model", "dataset", "row", "column", "norm", "n", "errors", "error")

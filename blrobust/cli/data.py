@@ -34,7 +34,7 @@ def list_sets(data_dir: Path | None) -> None:
         if not source.files:
             where = "bundled"
         elif source.found(folder):
-            where = source.place
+            where = source.location
         else:
             where = "not found"
         size = f"{source.sizes['test']:,}"

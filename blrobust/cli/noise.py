@@ -78,7 +78,7 @@ def command(
         raise click.UsageError(f"--space {space} does not go with --legacy, a space of its own")
     if legacy and kind == "uniform":
         default = LEGACY_EPSILON
-    strengths = levels.parse(default if grid is None else grid)
+    grid_levels = levels.parse(default if grid is None else grid)
 
     from blrobust.evaluation import sweep
     from blrobust.perturbations.noise import Noise
@@ -95,7 +95,7 @@ def command(
         device=subjects.device,
     )
     folder = sweep.execute(
-        [sweep.Part(noise, strengths)],
+        [sweep.Part(noise, grid_levels)],
         command="noise",
         models=subjects.models,
         dataset=subjects.dataset,

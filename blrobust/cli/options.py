@@ -38,7 +38,7 @@ class Strength(FiniteRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number; fails for anything else."""
         try:
-            number = levels.number(str(value))
+            number = levels.parse_number(str(value))
         except (ValueError, ZeroDivisionError):
             self.fail(f"{value} is not a number such as 0.01 or 2/255.", param, ctx)
         return super().convert(number, param, ctx)
@@ -165,17 +165,17 @@ def load(
     from blrobust.models import model_names, zoo
 
     names = model_names.parse_names(models)
-    place = resolve(device)
+    resolved = resolve(device)
     if dataset is None:
         images = datasets.load_default(data_dir=data_dir)
     else:
         images = datasets.load(dataset, data_dir=data_dir)
     if limit is not None:
         images = images.take(limit)
-    loaded = [zoo.load(name, arch=arch, dataset=images, device=place) for name in names]
+    loaded = [zoo.load(name, arch=arch, dataset=images, device=resolved) for name in names]
     if model_names.classes_assumed(images) and any(m.card["dataset"] == "cifar10" for m in loaded):
         note = "the classes have no names: for CIFAR-10's models they are airplane (0) to truck (9)"
         images = replace(images, note=note)
     if images.note:
         click.echo(images.note, err=True)
-    return Subjects(loaded, images, place)
+    return Subjects(loaded, images, resolved)

@@ -107,7 +107,7 @@ def command(
         networks=others,
         channels=ways,
         kinds=names,
-        strength=strength,
+        level=strength,
         dataset=subjects.dataset,
         seed=seed,
         arch=arch,

@@ -29,9 +29,9 @@ def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -
     from blrobust.reports import page
     from blrobust.runs.run import REPORT, Run
 
-    places = [path.resolve() for path in runs]
-    for path, place in zip(runs, places, strict=True):
-        if places.count(place) > 1:
+    folders = [path.resolve() for path in runs]
+    for path, folder in zip(runs, folders, strict=True):
+        if folders.count(folder) > 1:
             raise UserError(f"{path} is given more than once; legal: different run folders")
     if output is None:
         output = runs[0] / REPORT if len(runs) == 1 else Path(REPORT)

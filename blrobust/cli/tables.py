@@ -58,14 +58,14 @@ def print_summary(run: "Run", summary: "DataFrame") -> None:
     print_table(table)
 
 
-SHOWN = 6  # strengths in a row of the table, fewer in a narrow terminal
-STRENGTH, REST = 10, 50  # columns of the terminal for a strength, and for all else
+SHOWN = 6  # levels in a row of the table, fewer in a narrow terminal
+LEVEL, REST = 10, 50  # columns of the terminal for a level, and for all else
 
 
 def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
     """Print a table per kind of attack on stdout, and the worst cases over all of them."""
     data, source = run.provenance["dataset"], run.config.get("source")
-    most = max(2, min(SHOWN, (width() - REST) // STRENGTH))
+    most = max(2, min(SHOWN, (width() - REST) // LEVEL))
     for kind in run.kinds:
         rows = models[models.kind == kind].to_dict("records")
         grid, norm = run.levels(kind), _norm(run, kind)
@@ -81,7 +81,7 @@ def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
         )
         table.add_column("model")
         for level in shown:
-            name = "clean" if level == 0 else _strength(level, norm, digits=4)
+            name = "clean" if level == 0 else _format_level(level, norm, digits=4)
             table.add_column(name, justify="right", no_wrap=True)
         for header in ("median", "success", "queries", "flags"):
             table.add_column(header, justify="right" if header != "flags" else "left")
@@ -89,7 +89,7 @@ def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
             table.add_row(
                 Text(row["model"]),
                 *(f"{row['accuracy'][level]:.1%}" for level in shown),
-                _strength(row["median"], norm, digits=3),
+                _format_level(row["median"], norm, digits=3),
                 _text("{:.1%}", row["success"]),
                 _text("{:.4g}", row["queries"]),
                 Text(", ".join(row["flags"]) or "-"),
@@ -108,8 +108,8 @@ def _norm(run: "Run", kind: str) -> str | None:
     return ATTACKS[kind].norm if run.config["space"] == "pixel" and kind in ATTACKS else None
 
 
-def _strength(level: float, norm: str | None, *, digits: int) -> str:
-    return levels.written(level, norm, digits=digits) if math.isfinite(level) else _text("", level)
+def _format_level(level: float, norm: str | None, *, digits: int) -> str:
+    return levels.format_level(level, norm, digits=digits) if math.isfinite(level) else _text("", level)
 
 
 def _compression(nominal: float | None, effective: float | None) -> str:

@@ -39,7 +39,7 @@ class Source:
     citation: str
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The one file or sub-folder, below the data folder, that holds the test images."""
         return Path(self.files["test"]).parts[0]
 
@@ -130,7 +130,7 @@ def fetch(name: str, *, data_dir: Path | None = None) -> Path:
     except (OSError, HTTPException, *DAMAGE) as error:
         message = f"{name} could not be fetched into {folder}: {reason(error)}"
         if source.found(folder):
-            message += f". If what is there is damaged, delete {folder / source.place} and try again"
+            message += f". If what is there is damaged, delete {folder / source.location} and try again"
         raise UserError(message) from error
     return folder
 
@@ -154,7 +154,7 @@ def read(name: str, split: str, *, data_dir: Path | None = None) -> LabelledImag
     except DAMAGE as error:
         raise UserError(
             f"{name} is incomplete or damaged ({reason(error)}). "
-            f"Delete {folder / source.place} and run: {command}"
+            f"Delete {folder / source.location} and run: {command}"
         ) from error
     # CIFAR comes as (n, H, W, C), the gray sets as (n, H, W), SVHN as (n, C, H, W).
     images = torch.as_tensor(data.data)

@@ -21,7 +21,7 @@ from blrobust.models.zoo import Model
 from blrobust.perturbations import random_numbers
 from blrobust.perturbations.base import block_size, predict
 from blrobust.progress import Meter
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.measurement import Measurement
 from blrobust.runs.provenance import new_record
 
 RESULTS, REPORT = "heatmap.csv", "heatmap.html"
@@ -56,7 +56,7 @@ def signs(
     A frequency keeps its coins whichever others are measured; ``shape`` is (C, H, W).
     """
     channels, height, width = shape
-    places = torch.tensor([k * width + l_ for k, l_ in frequencies])
+    indices = torch.tensor([k * width + l_ for k, l_ in frequencies])
     coins = []
     for sample in samples:
         numbers = random_numbers.uniforms(
@@ -67,7 +67,7 @@ def signs(
             samples=range(sample, sample + 1),
             device=torch.device("cpu"),
         )
-        heads = numbers.view(height * width, channels)[places] < 0.5
+        heads = numbers.view(height * width, channels)[indices] < 0.5
         coins.append(heads.to(torch.int8) * 2 - 1)
     return torch.stack(coins)
 
@@ -84,22 +84,22 @@ class Subject:
 
 
 @torch.inference_mode()
-def errors(model: nn.Module, subject: Subject, places: range, *, batch_size: int) -> list[int]:
-    """How many images the model gets wrong under each of the frequencies at ``places``.
+def errors(model: nn.Module, subject: Subject, indices: range, *, batch_size: int) -> list[int]:
+    """How many images the model gets wrong under each of the frequencies at ``indices``.
 
     x + r v U_kl in every channel with its own sign r, clipped to [0, 1], v = ``norm``. At most
     ``batch_size`` images at once, one at least.
     """
-    waves = subject.norm * subject.waves[places.start : places.stop, None, None]  # (f, 1, 1, H, W)
-    wrong = torch.zeros(len(places), dtype=torch.int64, device=subject.labels.device)
-    step = max(1, batch_size // len(places))
+    waves = subject.norm * subject.waves[indices.start : indices.stop, None, None]  # (f, 1, 1, H, W)
+    wrong = torch.zeros(len(indices), dtype=torch.int64, device=subject.labels.device)
+    step = max(1, batch_size // len(indices))
     for first in range(0, len(subject.labels), step):
         rows = slice(first, first + step)
         labels = subject.labels[rows]
-        coins = subject.coins[rows, places.start : places.stop].float()  # (m, f, C)
+        coins = subject.coins[rows, indices.start : indices.stop].float()  # (m, f, C)
         added = coins.transpose(0, 1)[..., None, None] * waves  # (f, m, C, H, W)
         perturbed = added.add_(subject.pixels[rows]).clamp_(0, 1).flatten(0, 1)
-        wrong += (predict(model, perturbed).view(len(places), -1) != labels).sum(1)
+        wrong += (predict(model, perturbed).view(len(indices), -1) != labels).sum(1)
     result: list[int] = wrong.tolist()
     return result
 
@@ -146,9 +146,9 @@ def execute(
     cards = [model.card for model in models]
     record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=batch_size)
     record["dataset"]["shape"] = [channels, height, width]
-    ledger = Ledger(out, record)
+    measurement = Measurement(out, record)
     frequencies = distinct(size, height=height, width=width)
-    if ledger.record["finished"] is None:
+    if measurement.record["finished"] is None:
         coins = signs(frequencies, shape=(channels, height, width), seed=seed, samples=range(len(dataset)))
         subject = Subject(
             pixels=dataset.pixels(slice(None), device),
@@ -159,32 +159,32 @@ def execute(
         )
         try:
             with full_precision():
-                _measure(ledger, models, subject, batch_size=batch_size)
+                _measure(measurement, models, subject, batch_size=batch_size)
         except torch.OutOfMemoryError as error:
             raise UserError(f"{device} has too little memory, lower --batch-size: {error}") from error
-    frame = table(ledger)
-    atomic_write.write_text(ledger.folder / RESULTS, frame.to_csv(index=False, lineterminator="\n"))
-    ledger.finish()
+    frame = table(measurement)
+    atomic_write.write_text(measurement.folder / RESULTS, frame.to_csv(index=False, lineterminator="\n"))
+    measurement.finish()
     from blrobust.reports import heatmap as report  # seaborn takes a second to import
 
-    report.render(ledger, frame, ledger.folder / REPORT)
-    return ledger.folder, frame
+    report.render(measurement, frame, measurement.folder / REPORT)
+    return measurement.folder, frame
 
 
-def _measure(ledger: Ledger, models: Sequence[Model], subject: Subject, *, batch_size: int) -> None:
+def _measure(measurement: Measurement, models: Sequence[Model], subject: Subject, *, batch_size: int) -> None:
     """Go through the models and the frequencies, as many at once as fill ``batch_size``."""
     n, count = len(subject.labels), len(subject.waves)
     at_once = max(1, batch_size // n)
-    done = sum(len(ledger.done.get(model.label, {"wrong": []})["wrong"]) for model in models)
+    done = sum(len(measurement.done.get(model.label, {"wrong": []})["wrong"]) for model in models)
     with Meter(images=len(models) * count * n, done=done * n) as meter:
         for model in models:
-            state = ledger.done.get(model.label)
+            state = measurement.done.get(model.label)
             measured = 0 if state is None else len(state["wrong"])
             meter.begin(model.label, images=count * n, done=measured * n)
             if state is None:
                 state = {"clean": clean_errors(model.module, subject, batch_size=batch_size), "wrong": []}
             for first in range(len(state["wrong"]), count, at_once):
-                places = range(first, min(first + at_once, count))
-                state["wrong"] += errors(model.module, subject, places, batch_size=batch_size)
-                ledger.put(model.label, state)
-                meter.advance(len(places) * n)
+                indices = range(first, min(first + at_once, count))
+                state["wrong"] += errors(model.module, subject, indices, batch_size=batch_size)
+                measurement.put(model.label, state)
+                meter.advance(len(indices) * n)

@@ -26,7 +26,7 @@ from blrobust.models.zoo import Model
 from blrobust.perturbations import levels
 from blrobust.perturbations.base import block_size, predict
 from blrobust.progress import Meter
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.measurement import Measurement
 from blrobust.runs.provenance import new_record
 
 RESULTS, REPORT = "recovery.csv", "recovery.html"
@@ -40,10 +40,10 @@ def check_kinds(kinds: Sequence[str]) -> None:
             raise UserError(f"attack {kind!r} cannot be recovered from; legal: {', '.join(legal)}")
 
 
-def strength_of(spec: AttackSpec, given: float | None) -> float:
+def level_of(spec: AttackSpec, given: float | None) -> float:
     """The strength of an attack: without bound for one that searches for the smallest perturbation.
 
-    Otherwise ``given``, or the third of the table's default strengths: 2/255 in Linf, 0.25 in L2.
+    Otherwise ``given``, or the third of the table's default levels: 2/255 in Linf, 0.25 in L2.
     """
     if spec.minimal:
         return math.inf
@@ -51,10 +51,10 @@ def strength_of(spec: AttackSpec, given: float | None) -> float:
 
 
 def craft(
-    guard: Guard, network: torch.nn.Module, pixels: Tensor, labels: Tensor, *, strength: float
+    guard: Guard, network: torch.nn.Module, pixels: Tensor, labels: Tensor, *, level: float
 ) -> tuple[Tensor, Tensor]:
     """Adversarial pixels (n, C, H, W), the images themselves where none was found, and bool (n,): found."""
-    crafted, found = [], []
+    adversarial, found = [], []
     size = block_size(pixels.shape[1:], pixels.device)
     for first in range(0, len(labels), size):
         rows = slice(first, min(first + size, len(labels)))
@@ -62,24 +62,24 @@ def craft(
             network,
             pixels[rows],
             labels[rows],
-            levels=[strength],
+            levels=[level],
             draw=0,
             samples=range(rows.start, rows.stop),
             keep=True,
         )
-        crafted.append(result["pixels"])
+        adversarial.append(result["pixels"])
         found.append(result["success"])
-    return torch.cat(crafted), torch.cat(found)
+    return torch.cat(adversarial), torch.cat(found)
 
 
-def lengths(difference: Tensor) -> Tensor:
+def l2_norms(difference: Tensor) -> Tensor:
     """L2 length (n,) over all pixels and channels, in pixel units of [0, 1]."""
     result: Tensor = torch.linalg.vector_norm(difference.flatten(1), dim=1)
     return result
 
 
 @torch.inference_mode()
-def answers(network: torch.nn.Module, pixels: Tensor) -> Tensor:
+def predictions(network: torch.nn.Module, pixels: Tensor) -> Tensor:
     """Predicted classes (n,), block by block."""
     return torch.cat([predict(network, block) for block in _blocks(pixels)])
 
@@ -93,31 +93,31 @@ def recover(
     guard: Guard,
     pixels: Tensor,
     labels: Tensor,
-    crafted: Tensor,
+    adversarial: Tensor,
     fooled: Tensor,
     *,
-    strength: float,
+    level: float,
 ) -> dict[str, Any]:
     """What one channel wins back, as counts among the ``fooled`` images (n,).
 
-    ``recovered``: right on the crafted input through the channel; ``clean``: right on the image
+    ``recovered``: right on the adversarial input through the channel; ``clean``: right on the image
     itself through the channel, the most that could come back; ``adaptive``: still right when the
     attack runs through channel and network. ``distortion`` is the mean L2 distance of what the
     network sees to the image, ``adaptive_l2`` that of the inputs which such an attack finds.
     """
     whole = channel.whole
-    right = answers(whole, crafted) == labels
-    clean = answers(whole, pixels) == labels
-    known, beaten = craft(guard, whole, pixels, labels, strength=strength)
+    right = predictions(whole, adversarial) == labels
+    clean = predictions(whole, pixels) == labels
+    adaptive, success = craft(guard, whole, pixels, labels, level=level)
     with torch.inference_mode():
-        seen = torch.cat([channel.transform(block) for block in _blocks(crafted)])
-    hit = beaten & fooled
+        seen = torch.cat([channel.transform(block) for block in _blocks(adversarial)])
+    hit = success & fooled
     return {
         "recovered": int((right & fooled).sum()),
         "clean": int((clean & fooled).sum()),
-        "adaptive": int((clean & fooled & ~beaten).sum()),
-        "distortion": _mean(lengths(seen - pixels)[fooled]),
-        "adaptive_l2": _mean(lengths(known - pixels)[hit]),
+        "adaptive": int((clean & fooled & ~success).sum()),
+        "distortion": _mean(l2_norms(seen - pixels)[fooled]),
+        "adaptive_l2": _mean(l2_norms(adaptive - pixels)[hit]),
     }
 
 
@@ -132,7 +132,7 @@ def execute(
     networks: Sequence[Model],
     channels: Sequence[Channel],
     kinds: Sequence[str],
-    strength: float | None,
+    level: float | None,
     dataset: Dataset,
     seed: int,
     arch: str,
@@ -150,13 +150,13 @@ def execute(
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"two channels are called {name!r}: give other values or another label")
-    strengths = {kind: strength_of(ATTACKS[kind], strength) for kind in kinds}
+    levels_of = {kind: level_of(ATTACKS[kind], level) for kind in kinds}
     models = list({model.label: model for model in (source, *networks)}.values())
     config = {
         "version": __version__,
         "command": "recover",
         "source": source.label,
-        "kinds": {kind: None if math.isinf(at) else at for kind, at in strengths.items()},
+        "kinds": {kind: None if math.isinf(at) else at for kind, at in levels_of.items()},
         "channels": [[c.kind, c.name, c.effective_compression] for c in channels],
         "seed": seed,
         "arch": arch,
@@ -166,11 +166,11 @@ def execute(
     }
     cards = [model.card for model in models]
     size = block_size(dataset.images.shape[1:], device)
-    ledger = Ledger(
+    measurement = Measurement(
         out, new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=size)
     )
     pixels, labels = dataset.pixels(slice(None), device), dataset.labels.to(device)
-    todo = {k: [c for c in channels if f"{k}/{c.name}" not in ledger.done] for k in kinds}
+    todo = {k: [c for c in channels if f"{k}/{c.name}" not in measurement.done] for k in kinds}
     steps = len(kinds) * len(channels) * len(labels)
     done = steps - sum(map(len, todo.values())) * len(labels)
     try:
@@ -182,47 +182,49 @@ def execute(
                     continue
                 guard = Guard(kind, ATTACKS[kind], seed=seed)
                 meter.begin(f"inputs of {source.label}", images=len(labels), kind=kind)
-                crafted, fooled = craft(guard, source.module, pixels, labels, strength=strengths[kind])
-                right = answers(source.module, pixels) == labels
-                ledger.put(kind, {"right": int(right.sum()), "fooled": int(fooled.sum())})
+                adversarial, fooled = craft(guard, source.module, pixels, labels, level=levels_of[kind])
+                right = predictions(source.module, pixels) == labels
+                measurement.put(kind, {"right": int(right.sum()), "fooled": int(fooled.sum())})
                 for channel in todo[kind]:
                     meter.begin(channel.name, images=len(labels), kind=kind)
-                    found = recover(channel, guard, pixels, labels, crafted, fooled, strength=strengths[kind])
-                    ledger.put(f"{kind}/{channel.name}", found)
+                    found = recover(
+                        channel, guard, pixels, labels, adversarial, fooled, level=levels_of[kind]
+                    )
+                    measurement.put(f"{kind}/{channel.name}", found)
                     meter.advance(len(labels))
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} has too little memory: {error}") from error
-    frame = table(ledger)
-    atomic_write.write_text(ledger.folder / RESULTS, frame.to_csv(index=False, lineterminator="\n"))
-    ledger.finish()
+    frame = table(measurement)
+    atomic_write.write_text(measurement.folder / RESULTS, frame.to_csv(index=False, lineterminator="\n"))
+    measurement.finish()
     from blrobust.reports import recovery as report  # seaborn takes a second to import
 
-    report.render(ledger, frame, ledger.folder / REPORT)
-    return ledger.folder, frame
+    report.render(measurement, frame, measurement.folder / REPORT)
+    return measurement.folder, frame
 
 
-def table(ledger: Ledger) -> pd.DataFrame:
+def table(measurement: Measurement) -> pd.DataFrame:
     """One row per attack and channel: what recovery.csv holds.
 
     Columns: attack, strength, source, kind and channel, effective_compression, n, right (source, clean),
     fooled, then of the fooled: recovered, clean, adaptive (counts), recovered_share with ci_low and
     ci_high (Wilson, 95 %), and distortion, adaptive_l2.
     """
-    config, rows = ledger.record["config"], []
-    for attack, strength in config["kinds"].items():
+    config, rows = measurement.record["config"], []
+    for attack, level in config["kinds"].items():
         for kind, channel, compression in config["channels"]:
-            found, base = ledger.done[f"{attack}/{channel}"], ledger.done[attack]
+            found, base = measurement.done[f"{attack}/{channel}"], measurement.done[attack]
             n = base["fooled"]
             share = wilson(found["recovered"] / n, n) if n else (math.nan,) * 3
             rows.append(
                 {
                     "attack": attack,
-                    "strength": strength,
+                    "strength": level,
                     "source": config["source"],
                     "kind": kind,
                     "channel": channel,
                     "effective_compression": compression,
-                    "n": ledger.record["dataset"]["n"],
+                    "n": measurement.record["dataset"]["n"],
                     **base,
                     **{name: found[name] for name in ("recovered", "clean", "adaptive")},
                     **dict(zip(("recovered_share", "ci_low", "ci_high"), share, strict=True)),

@@ -159,8 +159,8 @@ def run_cells(
             except torch.OutOfMemoryError as error:
                 raise UserError(f"{device} has too little free memory: {error}") from error
             except UserError as error:
-                strengths = ", ".join(f"{level:g}" for level in levels)
-                raise UserError(f"model {model.label!r} at {kind} {strengths}: {error}") from error
+                at = ", ".join(f"{level:g}" for level in levels)
+                raise UserError(f"model {model.label!r} at {kind} {at}: {error}") from error
             seconds = (time.perf_counter() - start) / len(levels)
             for level, outcomes in zip(levels, found, strict=True):
                 cell = (model.label, kind, level, draw)
@@ -168,12 +168,12 @@ def run_cells(
                     _save(adversarials, cell, outcomes)
                 # Shared between all levels of a search, done or to do, its passes add up.
                 shared = perturbation.one_search_for_all_levels and level > 0
-                place, count = (searched.index(level), len(searched)) if shared else (0, 1)
+                index, count = (searched.index(level), len(searched)) if shared else (0, 1)
                 run.add(
                     cell,
                     outcomes,
-                    forwards=_share(_passes(outcomes, "forwards", len(dataset)), place, count),
-                    backwards=_share(_passes(outcomes, "backwards", 0), place, count),
+                    forwards=_share(_passes(outcomes, "forwards", len(dataset)), index, count),
+                    backwards=_share(_passes(outcomes, "backwards", 0), index, count),
                     seconds=seconds,
                 )
 
@@ -194,9 +194,9 @@ def _passes(outcomes: Outcomes, name: str, otherwise: int) -> int:
     return int(outcomes[name].sum()) if name in outcomes else otherwise
 
 
-def _share(total: int, place: int, count: int) -> int:
-    """What falls to ``place`` where ``total`` is divided by ``count``; all places add up to it."""
-    return total * (place + 1) // count - total * place // count
+def _share(total: int, index: int, count: int) -> int:
+    """Return share `index` of `total` divided into `count` shares that add up to it."""
+    return total * (index + 1) // count - total * index // count
 
 
 def _kept_at(folder: Path, cell: Cell) -> Path:
@@ -206,7 +206,7 @@ def _kept_at(folder: Path, cell: Cell) -> Path:
 
 
 def _save(folder: Path, cell: Cell, outcomes: Outcomes) -> None:
-    """Write the successful inputs of a cell, float32 (k, C, H, W) in [0, 1], and their places, int64 (k,)."""
+    """Write the successful inputs, float32 (k, C, H, W) in [0, 1], and their sample indices, int64 (k,)."""
     pixels = outcomes.pop("pixels")
     rows = np.flatnonzero(outcomes["success"])
     path = _kept_at(folder, cell)
@@ -262,8 +262,8 @@ class _Measure:
                     samples=samples,
                     keep=self._keep,
                 )
-                for place, answer in zip(answers, found, strict=True):
-                    place.append({key: values[skip:] for key, values in answer.items()})
+                for collected, answer in zip(answers, found, strict=True):
+                    collected.append({key: values[skip:] for key, values in answer.items()})
             # The copy to the CPU waits for the device: once per flight, not once per block.
             for done, group in zip(fetched, answers, strict=True):
                 done.append({key: torch.cat([a[key] for a in group]).cpu().numpy() for key in group[0]})

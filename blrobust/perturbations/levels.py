@@ -37,13 +37,13 @@ def parse(text: str) -> tuple[float, ...]:
     return tuple(sorted({0.0, *(float(f"{value:.12g}") for value in values)}))
 
 
-def number(text: str) -> float:
+def parse_number(text: str) -> float:
     """A number such as 0.01 or 8/255; raises ``ValueError`` or ``ZeroDivisionError`` for anything else."""
     top, _, bottom = text.partition("/")
     return float(top) / float(bottom) if bottom else float(text)
 
 
-def written(level: float, norm: str | None = None, *, digits: int = 6) -> str:
+def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> str:
     """A level as one writes it: 8/255 for the largest change of a number (``norm`` Linf), else a decimal."""
     steps = round(level * 255)
     if norm == "Linf" and 1 <= steps <= 64 and abs(level * 255 - steps) < 1e-6:
@@ -60,7 +60,7 @@ def _ends(parts: list[str], text: str) -> tuple[float, float]:
 
 def _number(part: str, text: str) -> float:
     try:
-        value = number(part)
+        value = parse_number(part)
     except (ValueError, ZeroDivisionError):
         raise _illegal(text, f"{part.strip()!r} is not a number") from None
     if not 0 <= value <= LARGEST:  # also true for NaN

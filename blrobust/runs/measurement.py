@@ -12,7 +12,7 @@ FILE = "measurement.json"
 RUNS = Path("runs")
 
 
-class Ledger:
+class Measurement:
     """The record of a measurement (``provenance.new_record``) and its finished pieces, by name.
 
     Every `put` is on the disk, whole, before it returns. Raises ``UserError`` for a folder that

@@ -131,12 +131,12 @@ def test_a_low_pass_wins_back_what_a_checkerboard_took() -> None:
     data, network = images(), Linear(checkerboard=4.0)
     pixels, labels = data.pixels(slice(None)), data.labels
     guard = Guard("pgd-linf", ATTACKS["pgd-linf"], seed=0)
-    crafted, fooled = recovery.craft(guard, network, pixels, labels, strength=4 / 255)
+    crafted, fooled = recovery.craft(guard, network, pixels, labels, level=4 / 255)
     assert fooled.all()
     assert (network(crafted).argmax(1) != labels).all()
     assert (crafted - pixels).abs().max() <= 4 / 255 + 1e-6
     (channel,) = low_passes([0.5], network, height=SIDE, width=SIDE)
-    found = recovery.recover(channel, guard, pixels, labels, crafted, fooled, strength=4 / 255)
+    found = recovery.recover(channel, guard, pixels, labels, crafted, fooled, level=4 / 255)
     passed = LowPass(0.5)(crafted)
     back = sum(int(network(passed[i : i + 1]).argmax() == labels[i]) for i in range(len(labels)))
     assert found["recovered"] == back > 0
@@ -153,7 +153,7 @@ def test_only_fooled_images_count() -> None:
     guard = Guard("pgd-linf", ATTACKS["pgd-linf"], seed=0)
     none = torch.zeros(len(labels), dtype=torch.bool)
     (channel,) = colour_depths([8], network)
-    found = recovery.recover(channel, guard, pixels, labels, pixels, none, strength=4 / 255)
+    found = recovery.recover(channel, guard, pixels, labels, pixels, none, level=4 / 255)
     assert [found[name] for name in ("recovered", "clean", "adaptive")] == [0, 0, 0]
     assert found["distortion"] is None
 
@@ -162,7 +162,7 @@ def test_a_channel_that_does_nothing_wins_nothing_back() -> None:
     data, network = images(), Linear(checkerboard=4.0)
     pixels, labels = data.pixels(slice(None)), data.labels
     guard = Guard("deepfool-l2", ATTACKS["deepfool-l2"], seed=0)
-    crafted, fooled = recovery.craft(guard, network, pixels, labels, strength=float("inf"))
+    crafted, fooled = recovery.craft(guard, network, pixels, labels, level=float("inf"))
     found = recovery.recover(
         Channel("same", "network", nn.Identity(), network),
         guard,
@@ -170,7 +170,7 @@ def test_a_channel_that_does_nothing_wins_nothing_back() -> None:
         labels,
         crafted,
         fooled,
-        strength=float("inf"),
+        level=float("inf"),
     )
     assert fooled.all()
     assert found["recovered"] == found["adaptive"] == 0
