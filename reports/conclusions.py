@@ -3,37 +3,34 @@
 from collections.abc import Hashable
 from itertools import pairwise
 from math import isinf, isnan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from blrobust.analysis import results
+from blrobust.analysis.analysis import BASELINE, Analysis
 from blrobust.reports.axes import Axis
 from blrobust.reports.tables import level_at, percent, points, span
 
-if TYPE_CHECKING:
-    from blrobust.runs.run import Run
-
 Row = dict[Hashable, Any]
-Curve = dict[float, Row]  # a model's rows of results.table by level
+Curve = dict[float, Row]  # a model's rows of `Analysis.table` by level
 
 MOST_GROUPS = 3  # runs of neighbouring levels worth naming one by one
 
 
-def conclusions(run: "Run", axis: Axis, kind: str) -> list[str]:
+def conclusions(analysis: Analysis, axis: Axis) -> list[str]:
     """Return sentences: who beats the baseline where, by how much, at what price, over the controls.
 
     "Beats" here means that the two 95 % intervals are disjoint, stricter than a paired test.
     """
-    curves: dict[str, Curve] = {model: {} for model in run.models}
-    for row in results.table(run, kind).to_dict("records"):
+    curves: dict[str, Curve] = {model: {} for model in analysis.run.models}
+    for row in analysis.table.to_dict("records"):
         curves[row["model"]][row["level"]] = row
-    rows = results.summary(run, kind).to_dict("records")
+    rows = analysis.summary.to_dict("records")
     summary = {r["model"]: r for r in rows if not isnan(r["mean"])}
     if not summary:
         return ["No model has all its levels yet."]
-    baseline = results.BASELINE if results.BASELINE in summary else next(iter(summary))
+    baseline = BASELINE if BASELINE in summary else next(iter(summary))
     others = [model for model in summary if model != baseline]
     if not others:
-        return [_alone(summary[baseline], axis, run.levels(kind))]
+        return [_alone(summary[baseline], axis, analysis.levels)]
     others.sort(key=lambda model: -summary[model]["mean"])
     best = others[0]
     plain = [model for model in others if not summary[model]["effective_compression"] > 0]

@@ -56,7 +56,7 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One model's measured curve: rows of ``results.table`` by level, and how it is drawn."""
+    """One model's measured curve: rows of `Analysis.table` by level, and how it is drawn."""
 
     name: str
     frame: pd.DataFrame

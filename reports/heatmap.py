@@ -26,7 +26,13 @@ def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> 
         label: _map(group, str(label), prefix=f"map{i}") for i, (label, group) in enumerate(groups.items())
     }
     template.render(
-        "heatmap.html", measurement, destination, maps=maps, scale=_scale(), summary=_summary(frame)
+        "heatmap.html",
+        destination,
+        record=measurement.record,
+        folder=str(measurement.folder),
+        maps=maps,
+        scale=_scale(),
+        summary=_summary(frame),
     )
 
 

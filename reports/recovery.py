@@ -28,7 +28,12 @@ def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> 
         for number, (attack, rows) in enumerate(frame.groupby("attack", sort=False))
     ]
     template.render(
-        "recovery.html", measurement, destination, sections=sections, published_label=paper_curves.LABEL
+        "recovery.html",
+        destination,
+        record=measurement.record,
+        folder=str(measurement.folder),
+        sections=sections,
+        published_label=paper_curves.LABEL,
     )
 
 

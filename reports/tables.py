@@ -2,14 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from blrobust.analysis import results
+from blrobust.analysis.analysis import BASELINE, REJECTED, SUMMARY, Analysis, concatenate
+from blrobust.analysis.statistics import SIGNIFICANCE
 from blrobust.reports.axes import Axis
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ class Table:
     rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
 
 
-def summary(runs: "dict[str, Run]", axis: Axis, kind: str) -> Table:
+def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
     """Return the numbers of each model: compression, clean, mean, level at 50 %, against fp32.
 
-    ``runs`` are by name; several stand below each other, model by model.
+    `runs` are by name; the rows of several runs are sorted by model.
     """
-    frames = [results.summary(run, kind).assign(run=name) for name, run in runs.items()]
-    frame = pd.concat(frames, ignore_index=True)
+    frames = [analysis.summary.assign(run=name) for name, analysis in runs.items()]
+    frame = concatenate(frames, [*SUMMARY, "run"])
     order = {model: index for index, model in enumerate(dict.fromkeys(frame.model))}
     frame = frame.sort_values("model", key=lambda models: models.map(order), kind="stable")
     header = [
@@ -54,9 +55,9 @@ def summary(runs: "dict[str, Run]", axis: Axis, kind: str) -> Table:
         *("clean accuracy", "mean accuracy", f"level at 50{NBSP}% ({axis.name})"),
     ]
     against = frame.better.notna().any()
-    table = Table([*header, f"levels above {results.BASELINE}"] if against else header)
+    table = Table([*header, f"levels above {BASELINE}"] if against else header)
     for row in frame.to_dict("records"):
-        grid = runs[row["run"]].levels(kind)
+        grid = runs[row["run"]].levels
         half = [level_at(row[f"half_level{end}"], grid, axis) for end in ("", "_low", "_high")]
         cells = [
             Cell(nominal(row["nominal_compression"])),
@@ -71,19 +72,20 @@ def summary(runs: "dict[str, Run]", axis: Axis, kind: str) -> Table:
     return table
 
 
-def row_name(model: str, run: str, runs: "dict[str, Run]") -> str:
+def row_name(model: str, run: str, runs: Mapping[str, object]) -> str:
     """Return a model's name, with its run's where there are several."""
     return model if len(runs) == 1 else f"{model}, {run}"
 
 
-def levels(run: "Run", axis: Axis, kind: str) -> Table:
+def levels(analysis: Analysis, axis: Axis) -> Table:
     """Return accuracy with its interval, a row per level and a column per model."""
-    rows = _by_cell(results.table(run, kind))
+    rows = _by_cell(analysis.table)
+    models = analysis.run.models
     other = [] if axis.other is None else [axis.other_name]
-    table = Table([axis.name, *other, *run.models])
-    for level in run.levels(kind):
+    table = Table([axis.name, *other, *models])
+    for level in analysis.levels:
         cells = [] if axis.other is None else [Cell(f"{float(axis.other(np.array(level))):#.3g}")]
-        for model in run.models:
+        for model in models:
             row = rows.get((level, model))
             cells.append(
                 Cell(percent(row["accuracy"]), span(row["ci_low"], row["ci_high"])) if row else Cell(NONE)
@@ -92,16 +94,14 @@ def levels(run: "Run", axis: Axis, kind: str) -> Table:
     return table
 
 
-def tests(run: "Run", axis: Axis, kind: str) -> Table:
+def tests(analysis: Analysis, axis: Axis) -> Table:
     """Return differences to the baseline in points with adjusted p-values, and Cochran's Q."""
-    rows = _by_cell(results.paired(run, kind))
-    across = {
-        row["level"]: p_value(row["p_holm"]) for row in results.across_models(run, kind).to_dict("records")
-    }
-    compared = [model for model in run.models if any(model == other for _, other in rows)]
-    names = [f"{model} minus {results.baseline(run)}" for model in compared]
+    rows = _by_cell(analysis.paired)
+    across = {row["level"]: p_value(row["p_holm"]) for row in analysis.across_models.to_dict("records")}
+    compared = [model for model in analysis.run.models if any(model == other for _, other in rows)]
+    names = [f"{model} minus {analysis.baseline}" for model in compared]
     table = Table([axis.name, *names, *(["all models alike?"] if across else [])])
-    for level in run.levels(kind) if compared else []:
+    for level in analysis.levels if compared else []:
         cells = [_difference(rows.get((level, model))) for model in compared]
         if across:
             cells.append(Cell(across.get(level, NONE)))
@@ -121,7 +121,7 @@ def models(run: "Run") -> Table:
         "weights SHA-256": "sha256",
         "note": "note",
     }
-    cards = results.cards(run)
+    cards = run.cards
     columns = {
         name: key for name, key in columns.items() if any(c.get(key) is not None for c in cards.values())
     }
@@ -136,13 +136,12 @@ def models(run: "Run") -> Table:
     return table
 
 
-def rejection_note(run: "Run", kind: str) -> str | None:
+def rejection_note(analysis: Analysis) -> str | None:
     """Return how many attacked inputs failed a check and why, None where none did."""
     count: Counter[str] = Counter()
-    for model in run.models:
-        for level in results.outcomes(run, model, kind):
-            count += results.reasons(run, model, kind, level)
-    why = {name.lower().replace("_", " "): count[name] for name in results.REJECTED if count[name]}
+    for checks in analysis.checks.values():
+        count += checks.statuses
+    why = {name.lower().replace("_", " "): count[name] for name in REJECTED if count[name]}
     if not why:
         return None
     reasons = ", ".join(f"{number:,} {name}" for name, number in why.items())
@@ -203,7 +202,7 @@ def _levels_above(better: float, worse: float, count: int) -> Cell:
 def _difference(row: Row | None) -> Cell:
     if row is None:
         return Cell(NONE)
-    significant = row["p_holm"] < results.SIGNIFICANT
+    significant = row["p_holm"] < SIGNIFICANCE
     sign = ("better" if row["difference"] > 0 else "worse") if significant else ""
     return Cell(points(row["difference"]), p_value(row["p_holm"]), sign)
 

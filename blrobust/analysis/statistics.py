@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
+SIGNIFICANCE = 1 - CONFIDENCE
 RESAMPLES = 2000  # bootstrap: the ends of an interval then move by about 0.03 of its width by chance
 CHUNK = 100  # resamples at a time: 8 MB of counts for 10,000 images
 
@@ -46,7 +47,7 @@ def wilson(share: float, n: float) -> Estimate:
     """Wilson's score interval of a share of n trials (n need not be whole)."""
     from statsmodels.stats.proportion import proportion_confint
 
-    low, high = proportion_confint(share * n, n, alpha=1 - CONFIDENCE, method="wilson")
+    low, high = proportion_confint(share * n, n, alpha=SIGNIFICANCE, method="wilson")
     return Estimate(share, max(0.0, float(low)), min(1.0, float(high)))
 
 

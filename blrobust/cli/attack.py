@@ -11,8 +11,8 @@ from blrobust.errors import UserError
 from blrobust.perturbations import levels
 
 if TYPE_CHECKING:
+    from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.models.zoo import Model
-    from blrobust.runs.run import Run
 
 
 @click.command("attack")
@@ -174,8 +174,7 @@ def _identity(model: "Model") -> dict[str, str]:
     return {"label": model.label, "sha256": model.card["sha256"]}
 
 
-def _show(run: "Run") -> None:
-    from blrobust.analysis import attack_results
+def _show(results: "RunAnalysis") -> None:
     from blrobust.cli import tables
 
-    tables.print_attacks(run, attack_results.models(run), attack_results.worst_case(run))
+    tables.print_attacks(results.run, results.attacks, results.worst_case)

@@ -10,7 +10,7 @@ from blrobust.cli.presentation import present
 from blrobust.perturbations import levels
 
 if TYPE_CHECKING:
-    from blrobust.runs.run import Run
+    from blrobust.analysis.run_analysis import RunAnalysis
 
 # kind -> (its option, levels by default, space by default)
 KINDS = {
@@ -109,8 +109,7 @@ def command(
     present(folder, _show, open_report=open_report)
 
 
-def _show(run: "Run") -> None:
-    from blrobust.analysis import results
+def _show(results: "RunAnalysis") -> None:
     from blrobust.cli import tables
 
-    tables.print_summary(run, results.summary(run))
+    tables.print_summary(results.run, results.summary)

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from blrobust.runs.run import Run
+    from blrobust.analysis.run_analysis import RunAnalysis
 
 
-def present(folder: Path, show: Callable[["Run"], None], *, open_report: bool) -> None:
+def present(folder: Path, show: Callable[["RunAnalysis"], None], *, open_report: bool) -> None:
     """Print the table of the run in ``folder`` with ``show``; write report.html where it is missing."""
+    from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.runs.run import REPORT, Run
 
     report = folder / REPORT
     with Run.open(folder) as run:
+        results = RunAnalysis(run)
         if not report.exists():
             from blrobust.reports import page  # seaborn takes a second to import
 
-            page.render([run], report)
-        show(run)
+            page.render([results], report)
+        show(results)
     announce(report, open_report=open_report)
 
 

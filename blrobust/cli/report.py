@@ -26,6 +26,7 @@ def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -
     """
     from contextlib import ExitStack
 
+    from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.reports import page
     from blrobust.runs.run import REPORT, Run
 
@@ -40,5 +41,5 @@ def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -
     elif not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}")
     with ExitStack() as stack:
-        page.render([stack.enter_context(Run.open(path)) for path in runs], output)
+        page.render([RunAnalysis(stack.enter_context(Run.open(path))) for path in runs], output)
     announce(output, open_report=open_report)

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from blrobust import __version__, atomic_write
-from blrobust.analysis import results
+from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
@@ -103,7 +103,7 @@ def execute(
                     )  # fmt: skip
             taken = [pictures.take(run, part.perturbation, dataset, device) for part in parts]
             run.add_pictures([picture for strip in taken for picture in strip])
-            results.write_csv(run)
+            RunAnalysis(run).write_csv()
             run.finish()
     return path
 

@@ -134,6 +134,11 @@ class Run:
         return [card["label"] for card in self.provenance["models"]]
 
     @property
+    def cards(self) -> dict[str, dict[str, Any]]:
+        """The models' cards by label."""
+        return {card["label"]: card for card in self.provenance["models"]}
+
+    @property
     def kinds(self) -> list[str]:
         """Kinds of perturbation."""
         return list(self.config["kinds"])

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from support import invented
 
+from blrobust.analysis.analysis import Analysis
 from blrobust.perturbations import paper_space
 from blrobust.reports import axes, paper_curves, tables
 from blrobust.reports.conclusions import conclusions
@@ -18,7 +19,7 @@ GAUSSIAN = axes.axis("gaussian", "normalized", STD)
 
 def sentences(path, curves, levels=LEVELS, **options):
     with Run.open(invented.run(path, curves, levels, n=1000, **options)) as run:
-        return conclusions(run, GAUSSIAN, "gaussian")
+        return conclusions(Analysis(run, "gaussian"), GAUSSIAN)
 
 
 def test_the_conclusions_names_where_intervals_are_disjoint(tmp_path):
@@ -177,7 +178,7 @@ def test_numbers_as_text():
 def test_the_summary_counts_levels_above_and_below(tmp_path):
     curves = {"fp32": [0.93, 0.33, 0.1, 0.1], "fft85": [0.84, 0.68, 0.36, 0.1]}
     with Run.open(invented.run(tmp_path / "run", curves, LEVELS, n=1000)) as run:
-        table = tables.summary({"run": run}, GAUSSIAN, "gaussian")
+        table = tables.summary({"run": Analysis(run, "gaussian")}, GAUSSIAN)
     rows = dict(table.rows)
     assert table.header[-1] == "levels above fp32"
     assert rows["fp32"][-1].text == "–"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from blrobust import __version__
-from blrobust.analysis import results
+from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.cli import main
 from blrobust.models import checkpoint
 from blrobust.runs import measurement, provenance
@@ -50,7 +50,7 @@ def bytes_of(folder):
 @pytest.mark.parametrize("name", ["noise", "attack"])
 def test_a_run_is_read_and_rendered(written, name, capsys):
     with Run.open(written / name) as run:
-        table = results.table(run)
+        table = RunAnalysis(run).table
     pd.testing.assert_frame_equal(table, pd.read_csv(written / name / "results.csv"))
     before = bytes_of(written / name)
     assert call("report", written / name) == 0
