@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.perturbations import levels
+from blrobust.perturbations.paper_bounds import WIDTH
 
-LEGACY_WIDTH = 5.1828  # of the published bounds, in normalised units
 SAME = "Every model sees the same perturbed images."
 
 Conversion = Callable[[Any], Any]  # arrays of levels, typed as loosely as matplotlib's own
@@ -95,15 +96,13 @@ def _uniform_legacy(scale: float) -> Axis:
         other_name="pixel half-width",
         other_label="half-width in pixel units (0 to 1)",
         # Odd functions: matplotlib also converts the margin left of zero.
-        other=lambda level: level * np.abs(level) * LEGACY_WIDTH * scale,
-        back=lambda width: np.sign(width) * np.sqrt(np.abs(width) / (LEGACY_WIDTH * scale)),
+        other=lambda level: level * np.abs(level) * WIDTH * scale,
+        back=lambda width: np.sign(width) * np.sqrt(np.abs(width) / (WIDTH * scale)),
     )
 
 
 def _attack(kind: str, space: str) -> Axis:
     """The axis of a row of the table of attacks, whatever it is."""
-    from blrobust.attacks.catalogue.table import ATTACKS
-
     entry = ATTACKS.get(kind)
     if entry is None:
         return Axis(f"{kind}, {space} space", "", "strength", "strength {}", f"strength ({space} space)")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
@@ -107,8 +108,6 @@ def accuracy(
 
     ``published`` are dashed series with their colours; ``prefix`` makes ids unique in the page.
     """
-    import seaborn
-
     # "default" first: the user's own matplotlibrc must not reach into the report.
     with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
         figure = Figure(figsize=size, layout="constrained")
@@ -135,8 +134,6 @@ def accuracy(
 
 
 def _draw(axes: Axes, curve: Curve, *, gid: str) -> None:
-    import seaborn
-
     frame = curve.frame
     axes.fill_between(
         frame["level"],

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+import seaborn
 from markupsafe import Markup
 from matplotlib import style
 from matplotlib.cm import ScalarMappable
@@ -37,8 +38,6 @@ def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> 
 
 
 def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
-    import seaborn
-
     grid = 100 * frame.pivot(index="row", columns="column", values="error")
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(4.2, 4.0), layout="constrained")
@@ -62,8 +61,6 @@ def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
 
 
 def _scale() -> Markup:
-    import seaborn  # noqa: F401  registers its colours
-
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(4.2, 0.7), layout="constrained")
         axes = figure.subplots()

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pandas as pd
 
-from blrobust.reports.axes import LEGACY_WIDTH
+from blrobust.perturbations.paper_bounds import WIDTH
 
 LABEL = "published (P100, 2019, one seed)"
 DATASETS = ("cifar10", "cifar10-sample")  # the published numbers are CIFAR-10 test images
@@ -33,7 +33,7 @@ SOURCES = {
     ("gaussian", "normalized"): _Source("gaussian_noise.csv"),
     ("uniform", "legacy"): _Source("uniform_noise.csv"),
     ("pixel", "legacy"): _Source("pixel.csv"),
-    ("fgsm", "legacy"): _Source("fgsm.csv", scale=LEGACY_WIDTH),  # of the bounds, in Foolbox 1
+    ("fgsm", "legacy"): _Source("fgsm.csv", scale=WIDTH),  # of the bounds, in Foolbox 1
     ("contrast", "legacy"): _Source("contrast.csv"),
     ("gaussian-blur", "legacy"): _Source("gaussian_blur.csv"),
     ("rotation", "legacy"): _Source("spatial.csv", before="rot_"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from markupsafe import Markup
 from matplotlib import style
 from matplotlib.figure import Figure
@@ -88,8 +89,6 @@ def _figure(
     *,
     prefix: str,
 ) -> Markup:
-    import seaborn
-
     with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
         figure = Figure(figsize=(7.4, 4.2), layout="constrained")
         axes = figure.subplots()

@@ -82,7 +82,7 @@ def command(
 
     from blrobust.evaluation import sweep
     from blrobust.perturbations.noise import Noise
-    from blrobust.perturbations.paper_space import SPACE
+    from blrobust.perturbations.paper_bounds import SPACE
 
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device

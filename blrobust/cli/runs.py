@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from blrobust.errors import UserError
+from blrobust.runs import RUNS
 
 COLUMNS = ("run", "command", "kind", "models", "data set", "n", "cells", "started", "finished")
 
 
 @click.command("runs")
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+@click.argument("folder", type=click.Path(path_type=Path), default=RUNS)
 def command(folder: Path) -> None:
     """List the runs in FOLDER (default: runs), the latest last."""
     from rich.table import Table

@@ -21,12 +21,12 @@ from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size, blocks
 from blrobust.perturbations.random_numbers import Cache
 from blrobust.progress import Meter
+from blrobust.runs import RUNS
 from blrobust.runs.database import Outcomes
 from blrobust.runs.provenance import digest, new_record
 from blrobust.runs.run import ADVERSARIALS, Cell, Run
 
 IN_FLIGHT = 2  # blocks; twice as many on a GPU, where each look at the answers waits for it
-RUNS = Path("runs")
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.perturbations import paper_space, random_numbers
+from blrobust.perturbations import paper_bounds, paper_space, random_numbers
 from blrobust.perturbations.base import predict
 
 KINDS = {"gaussian": random_numbers.standard_normal, "uniform": random_numbers.uniform}
-SPACES = ("normalized", "pixel", paper_space.SPACE)
+SPACES = ("normalized", "pixel", paper_bounds.SPACE)
 
 
 class Noise:
@@ -37,7 +37,7 @@ class Noise:
             raise UserError(f"space {space!r} does not exist; legal: {', '.join(SPACES)}")
         self.kind = kind
         self.space = space
-        self._legacy = paper_space.space(dataset) if space == paper_space.SPACE else None
+        self._legacy = paper_space.space(dataset) if space == paper_bounds.SPACE else None
         shape = tuple(dataset.images.shape[1:])
         unit = torch.tensor(dataset.std if space == "normalized" else [1.0] * shape[0])
 
@@ -73,7 +73,7 @@ class Noise:
         """Return the noisy block ``(b, C, H, W)``, in a new tensor."""
         noise = self._noise.block(draw, samples)
         if self._legacy is not None:
-            width = level if self.kind == "gaussian" else level**2 * paper_space.WIDTH
+            width = level if self.kind == "gaussian" else level**2 * paper_bounds.WIDTH
             inputs = self._legacy.enter(pixels).add_(noise, alpha=width)
             return self._legacy.leave(inputs.clamp_(*self._legacy.bounds))
         noisy = torch.add(pixels, noise, alpha=level)

@@ -8,12 +8,7 @@ import torch
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.perturbations.input_space import Space
-
-SPACE = "legacy"
-BOUNDS = (-2.4290657, 2.7537313)  # the extremes of normalised CIFAR-10 over all channels
-WIDTH = BOUNDS[1] - BOUNDS[0]  # 5.183; Foolbox 1 multiplied the strength by it
-MEAN = (0.4914, 0.4822, 0.4465)
-STD = (0.2023, 0.1994, 0.2010)
+from blrobust.perturbations.paper_bounds import BOUNDS, MEAN, SPACE, STD
 
 
 def space(dataset: Dataset) -> Space:

@@ -6,10 +6,10 @@ from typing import Any
 
 from blrobust.atomic_write import write_text
 from blrobust.errors import UserError, reason
+from blrobust.runs import RUNS
 from blrobust.runs.provenance import digest, now
 
 FILE = "measurement.json"
-RUNS = Path("runs")
 
 
 class Measurement:

@@ -19,7 +19,7 @@ from blrobust.attacks.guard import Guard, seeded
 from blrobust.attacks.status import Status
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.perturbations.paper_space import BOUNDS, MEAN, STD
+from blrobust.perturbations.paper_bounds import BOUNDS, MEAN, STD
 from blrobust.perturbations.paper_space import space as legacy_space
 
 CPU = torch.device("cpu")

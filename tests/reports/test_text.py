@@ -7,7 +7,6 @@ import pytest
 from support import invented
 
 from blrobust.analysis.analysis import Analysis
-from blrobust.perturbations import paper_space
 from blrobust.reports import axes, paper_curves, tables
 from blrobust.reports.conclusions import conclusions
 from blrobust.runs.run import Run
@@ -122,7 +121,6 @@ def test_units_of_the_published_axes():
     uniform = axes.axis("uniform", "legacy", STD)
     assert uniform.other is not None
     assert uniform.other(0.5) == pytest.approx(0.25 * 5.183 * 0.2009, abs=1e-4)
-    assert pytest.approx(paper_space.WIDTH, abs=1e-4) == axes.LEGACY_WIDTH
 
 
 def series(kind, space, *, n=10_000, last=1000.0, models=("fp32", "fft85", "mine")):
