@@ -123,8 +123,8 @@ class Meter:
         self._heading = kind + (" at " if levels else "") + ", ".join(f"{level:.4g}" for level in levels)
         self._levels = max(1, len(levels))
         self._passes_before = self._count_passes()
-        self._bars.reset(self._cell, total=images, description=name, visible=True, **_state(done))
         self._bars.below = self._below
+        self._bars.reset(self._cell, total=images, description=name, visible=True, **_state(done))
 
     def advance(self, images: int) -> None:
         """Count images whose predictions are known, those of every level."""

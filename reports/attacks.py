@@ -71,12 +71,10 @@ def gradient_notes(analysis: Analysis) -> list[str]:
     if not levels:
         return []
     difference = float(np.mean([ours[level].mean() - theirs[level].mean() for level in levels]))
-    start = (
-        f"Under this attack by gradients {most} minus {BASELINE} is {points(difference)} points on average"
-    )
+    start = f"Under this gradient attack {most} minus {BASELINE} is {points(difference)} points on average"
     if round(difference, 3) <= 0:
-        return [f"{start}: as published, band limits do not help against gradients."]
+        return [f"{start}: as published, band limits do not help against gradient attacks."]
     return [
-        f"{start}, where the published difference is negative: a surprise. Before it is believed, gradients "
-        "that hide, too few steps and chance on so few images must be ruled out."
+        f"{start}, while the published difference is negative. Before trusting this, rule out masked "
+        "gradients, too few steps, and chance on few images."
     ]

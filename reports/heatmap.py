@@ -1,4 +1,4 @@
-"""The page of Fourier heat maps: one map a model, one colour scale."""
+"""The page of Fourier heat maps: one map per model, with a common colour scale."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SCALE = Normalize(0, 100)
 
 
 def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> None:
-    """Write the page of the maps in ``frame`` (``blrobust.analysis.heatmap.table``)."""
+    """Write the page of the maps in `frame` (`blrobust.analysis.heatmap.table`)."""
     groups = dict(list(frame.groupby("model", sort=False)))
     maps = {
         label: _map(group, str(label), prefix=f"map{i}") for i, (label, group) in enumerate(groups.items())
@@ -67,7 +67,7 @@ def _scale() -> Markup:
         bar = figure.colorbar(
             ScalarMappable(SCALE, COLOURS), cax=axes, orientation="horizontal", drawedges=False
         )
-        bar.set_label("wrong answers in per cent")
+        bar.set_label("error in per cent")
         bar.outline.set_visible(False)
         return svg.element(figure, prefix="scale", label="Colour scale from 0 to 100 per cent")
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML file about one run, or about several beside each other."""
+"""The report of one run, or the comparison of several, as one self-contained HTML file."""
 
 import base64
 import json
@@ -21,12 +21,12 @@ from blrobust.runs.run import Run
 
 @dataclass(frozen=True)
 class Strip:
-    """One image at several levels, with what each model takes it for."""
+    """One image at several levels, with the class that each model predicts."""
 
     sample: int
     label: str
     pictures: list[tuple[str, str]]  # level in words, image as data URI
-    rows: list[tuple[str, list[tuple[str, bool]]]]  # model, then class and whether it is right
+    rows: list[tuple[str, list[tuple[str, bool]]]]  # model, then class and whether it is correct
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Section:
 
 
 def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
-    """Write the report of ``runs`` to ``destination``, whole or not at all.
+    """Write the report of `runs` to `destination`, whole or not at all.
 
     Runs of one kind in one space share a figure; other kinds get sections of their own. Raises
-    ``OSError`` where ``destination`` cannot be written.
+    `OSError` where `destination` cannot be written.
     """
     by_name = _by_name(runs)
     template.render(
@@ -165,7 +165,7 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
             f"{data['n']:,} images of {data['name']} ({data['split']} split), {len(levels)} levels from "
             f"{on.describe(levels[0])} to {on.format(levels[-1])}, {draws} per image and level"
             + (
-                f"; the inputs were found on {source['label']} and tried on every model (transfer)"
+                f"; the inputs were found on {source['label']} and tested on every model (transfer)"
                 if source
                 else ""
             )
@@ -193,11 +193,11 @@ def _strip(analysis: Analysis, on: Axis) -> Strip | None:
     sample, label = pictures[0].sample, pictures[0].label
     rows = []
     for model in run.models:
-        answers = [
+        predictions = [
             int(run.outcome(model, kind, picture.level, 0)["prediction"][sample]) for picture in pictures
         ]
-        # -1 stands for an answer that was no number.
-        rows.append((model, [(classes[a] if a >= 0 else "none", a == label) for a in answers]))
+        # -1 stands for logits that are not finite.
+        rows.append((model, [(classes[p] if p >= 0 else "none", p == label) for p in predictions]))
     uris = [f"data:image/png;base64,{base64.b64encode(p.png).decode()}" for p in pictures]
     words = [on.describe(picture.level) for picture in pictures]
     return Strip(sample, classes[label], list(zip(words, uris, strict=True)), rows)

@@ -1,4 +1,4 @@
-"""The published series (Dziedzic et al., ICML 2019), to be laid over runs on the same axis."""
+"""The published series (Dziedzic et al., ICML 2019), drawn over runs on the same axis."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,7 +21,7 @@ SMALL = 1000  # images of the smaller published pixel series
 
 @dataclass(frozen=True)
 class _Source:
-    """A file, what its columns' names have before a model's, and what its levels are multiplied by."""
+    """A file, the prefix of its columns' names before the model's, and the factor of its levels."""
 
     file: str
     before: str = ""
@@ -51,9 +51,9 @@ class Series:
 
 
 def series(*, kind: str, space: str, dataset: str, n: int, models: list[str], last: float) -> list[Series]:
-    """Return the published curves of ``models`` up to level ``last``; none where the axes differ.
+    """Return the published curves of `models` up to level `last`; none where the axes differ.
 
-    The pixel attack was published on 1,000 and on all images: the series nearer to ``n`` is taken.
+    The pixel attack was published on 1,000 images and on all: the series nearer to `n` is used.
     """
     if (kind, space) not in SOURCES or dataset not in DATASETS:
         return []

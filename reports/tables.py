@@ -1,4 +1,4 @@
-"""Results as tables of text, for the page."""
+"""Results as tables of text for a page."""
 
 import math
 from collections import Counter
@@ -26,7 +26,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Cell:
-    """A value, a smaller line below it (its interval), and how it compares to the baseline."""
+    """A value, a smaller line below it (its interval), and its comparison with the baseline."""
 
     text: str
     detail: str = ""
@@ -35,7 +35,7 @@ class Cell:
 
 @dataclass
 class Table:
-    """Column names, the first of them over the rows' names, and the rows: a name and its cells."""
+    """Column names, of which the first is for the rows' names, and rows: a name and its cells."""
 
     header: list[str]
     rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
@@ -73,7 +73,7 @@ def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
 
 
 def row_name(model: str, run: str, runs: Mapping[str, object]) -> str:
-    """Return a model's name, with its run's where there are several."""
+    """Return a model's name, with the name of its run where there are several."""
     return model if len(runs) == 1 else f"{model}, {run}"
 
 
@@ -110,7 +110,7 @@ def tests(analysis: Analysis, axis: Axis) -> Table:
 
 
 def models(run: "Run") -> Table:
-    """Return what each model is and where its weights come from."""
+    """Return the architecture, training and weights of each model."""
     columns = {
         "architecture": "arch",
         "precision": "precision",
@@ -137,17 +137,17 @@ def models(run: "Run") -> Table:
 
 
 def rejection_note(analysis: Analysis) -> str | None:
-    """Return how many attacked inputs failed a check and why, None where none did."""
+    """Return the numbers of attacked inputs that failed each check, None where all passed."""
     count: Counter[str] = Counter()
     for checks in analysis.checks.values():
         count += checks.statuses
-    why = {name.lower().replace("_", " "): count[name] for name in REJECTED if count[name]}
-    if not why:
+    failed = {name.lower().replace("_", " "): count[name] for name in REJECTED if count[name]}
+    if not failed:
         return None
-    reasons = ", ".join(f"{number:,} {name}" for name, number in why.items())
+    reasons = ", ".join(f"{number:,} {name}" for name, number in failed.items())
     attacked = count.total() - count["NOT_ATTACKED"] - count["IS_TARGET"]
     return (
-        f"{sum(why.values()):,} of {attacked:,} attacked inputs were rejected "
+        f"{sum(failed.values()):,} of {attacked:,} attacked inputs were rejected "
         f"by the checks and count as robust: {reasons}."
     )
 
@@ -163,7 +163,7 @@ def span(low: float, high: float) -> str:
 
 
 def nominal(share: float) -> str:
-    """Return a nominal compression in per cent, as short as it was given."""
+    """Return a nominal compression in per cent, with the digits that it was given with."""
     return f"{100 * share:.6g}{NBSP}%"
 
 
@@ -179,7 +179,7 @@ def p_value(p: float) -> str:
 
 
 def level_at(level: float, levels: list[float], axis: Axis) -> str:
-    """Return a crossing level to 1/1000 of the grid or so, ``> last`` where the grid ends before."""
+    """Return a crossing level with a resolution of about 1/1000 of the grid; `> last` beyond the grid."""
     last = levels[-1]
     if math.isnan(level):
         return NONE

@@ -64,10 +64,8 @@ class Analysis:
     @cached_property
     def draws(self) -> int:
         """Draws that every cell of the run has; 1 where not even the first is complete."""
-        run = self.run
-        cells = len(run.models) * sum(len(run.levels(kind)) for kind in run.kinds)
-        counts = Counter(draw for _, _, _, draw in run.done())
-        return max(1, sum(count == cells for count in counts.values()))
+        counts = Counter(draw for _, _, _, draw in self.run.done())
+        return max(1, sum(count * self.run.draws == self.run.cells for count in counts.values()))
 
     @cached_property
     def outcomes(self) -> dict[str, dict[float, Bools]]:

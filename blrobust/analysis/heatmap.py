@@ -9,23 +9,23 @@ Frequency = tuple[int, int]
 
 
 def axis_frequencies(size: int) -> range:
-    """The signed frequencies of a centred map of ``size``: -15..15 for 31, -16..15 for 32."""
+    """Return the signed frequencies of a centred map of `size`: -15..15 for 31, -16..15 for 32."""
     return range(-(size // 2), size - size // 2)
 
 
 def canonical(row: int, column: int, *, height: int, width: int) -> Frequency:
-    """The one of (row, column) and (-row, -column), modulo the image, that stands for both."""
+    """Return the representative of (row, column) and (-row, -column), modulo the image size."""
     return min((row % height, column % width), (-row % height, -column % width))
 
 
 def distinct(size: int, *, height: int, width: int) -> list[Frequency]:
-    """The basis vectors of a map, each once: 481 for 31 x 31 of 32 x 32 pixels, 514 for all."""
+    """Return the basis vectors of a map, each once: 481 for 31 x 31 of 32 x 32 pixels, 514 for all."""
     axis = axis_frequencies(size)
     return sorted({canonical(k, l_, height=height, width=width) for k in axis for l_ in axis})
 
 
 def table(measurement: Measurement) -> pd.DataFrame:
-    """One row per model and frequency of the map, both of a pair: what heatmap.csv holds.
+    """Return one row per model and frequency of the map, both of a pair: the content of heatmap.csv.
 
     Columns: model, dataset, row, column (signed frequencies), norm, n, errors, error, ci_low, ci_high
     (Wilson, 95 %), clean_error.
@@ -48,9 +48,10 @@ def table(measurement: Measurement) -> pd.DataFrame:
 
 
 def rings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean error of each model over low, middle and high frequencies: thirds of the highest one.
+    """Return each model's mean error over low, middle and high frequencies: thirds of the highest one.
 
     The frequency of (k, l) is max(|k|, |l|), as a band-limited layer cuts it; (0, 0) is left out.
+    Further columns: clean, worst and mean error.
     """
     radius = frame[["row", "column"]].abs().max(axis=1)
     third = radius.max() / 3

@@ -31,6 +31,7 @@ class StandIn:
     ) -> None:
         self.kinds, self._levels, self._right, self._minimal = list(kinds), levels, right, minimal
         self.config = {"source": source}
+        self.cells = len(self.done())
 
     def levels(self, kind: str) -> list[float]:
         return self._levels

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support import stand_in
+from support.messages import error
 
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.attacks.catalogue.table import ATTACKS
@@ -46,9 +47,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as exit_:
         main(["attack", *arguments])
     assert exit_.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    return lines[0]
+    return error(capsys.readouterr().err)
 
 
 def rows(path: Path) -> dict[tuple[str, float, int], dict[str, np.ndarray]]:
@@ -385,7 +384,7 @@ def test_a_transfer_says_so_and_nothing_of_the_published_sign(
     several("--kind", "fgsm", "--strength", "0.1", "--limit", "8", "--source", "fp32", "--out", "run")
     assert "n = 8, found on a" in capsys.readouterr().out
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "the inputs were found on a and tried on every model (transfer)" in page
+    assert "the inputs were found on a and tested on every model (transfer)" in page
     assert "minus fp32 is" not in page
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from support import stand_in
+from support.messages import error
 from torch import Tensor, nn
 
 from blrobust.attacks.catalogue.table import ATTACKS
@@ -208,7 +209,10 @@ def test_a_run_writes_table_and_page(
 
 
 def test_a_stopped_run_goes_on(
-    loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call(*FEW, "--out", "whole") == 0
     measure, passed = recovery.recover, []
@@ -220,7 +224,10 @@ def test_a_stopped_run_goes_on(
         return measure(channel, *given, **named)
 
     monkeypatch.setattr(recovery, "recover", stop)
+    capsys.readouterr()
     assert call(*FEW, "--out", "stopped") == 130
+    message = "stopped: 2 of 3 pairs of attack and channel done; run the same command again to resume"
+    assert capsys.readouterr().err.splitlines()[-1] == f"Interrupted. {message}"
     record = json.loads((tmp_path / "stopped" / "measurement.json").read_text())
     assert set(record["done"]) == {"pgd-linf", "pgd-linf/low-pass 0.5", "pgd-linf/4 bits"}
     monkeypatch.setattr(recovery, "recover", measure)
@@ -233,7 +240,7 @@ def test_a_stopped_run_goes_on(
     ("arguments", "told"),
     [
         (["--kind", "nonsense"], "nonsense"),
-        (["--kind", "pgd-linf,pgd-linf"], "twice"),
+        (["--kind", "pgd-linf,pgd-linf"], "legal: each value once"),
         (["--compressions", "0.5,x"], "'x'"),
         (["--compressions", "1"], "compression 1"),
         (["--bits", "0"], "0"),
@@ -251,9 +258,7 @@ def test_what_is_illegal_is_one_line(
     tmp_path: Path,
 ) -> None:
     assert call(*arguments) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert told in lines[0]
+    assert told in error(capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
 
 
