@@ -167,7 +167,7 @@ class Steps:
 
     def update(self, done: int, total: int, text: str) -> None:
         """Report that `done` of `total` steps are finished; `text` is shown beside the bar."""
-        if not self._started:  # the steps of an earlier session say nothing about the pace
+        if not self._started:  # steps of an earlier session do not count for the pace
             self._started = True
             self._bars.reset(self._task, total=total, visible=True, **_state(max(0, done - 1)))
         self._bars.update(

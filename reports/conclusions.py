@@ -51,7 +51,7 @@ def _versus(
 ) -> list[str]:
     """Return the comparison of the best other model by mean with the baseline.
 
-    `any_winner` says whether any model beats the baseline at some level.
+    `any_winner`: some model beats the baseline at some level.
     """
     top = _widest(ours, theirs)
     both = f"{_estimate(ours[top])} against {_estimate(theirs[top])}"

@@ -60,8 +60,8 @@ def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:
         frame = pd.read_csv(file)
     if dataset not in paper_curves.DATASETS:
         return frame.iloc[:0]
-    wanted = (frame.setting == SETTINGS.get(attack)) & (frame.channel == CHANNELS.get(kind))
-    return frame[wanted & (frame.L2_distortion > 0)].sort_values("L2_distortion")
+    matching = (frame.setting == SETTINGS.get(attack)) & (frame.channel == CHANNELS.get(kind))
+    return frame[matching & (frame.L2_distortion > 0)].sort_values("L2_distortion")
 
 
 def _section(attack: str, rows: pd.DataFrame, *, dataset: str, prefix: str) -> dict[str, Any]:

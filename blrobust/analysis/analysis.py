@@ -187,7 +187,7 @@ class Analysis:
     def across_models(self) -> pd.DataFrame:
         """Cochran's Q test per level over more than two models, Holm over the levels.
 
-        The test takes one answer per image and model: that of the first draw.
+        The test takes one prediction per image and model: that of the first draw.
         """
         cells = list(self.outcomes.values())
         shared = [level for level in self.levels if all(level in by_level for by_level in cells)]

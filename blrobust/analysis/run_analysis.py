@@ -1,4 +1,4 @@
-"""The results of a run: those of its kinds, and what its attacks show together."""
+"""The results of a run: those of its kinds, and those of its attacks together."""
 
 from functools import cached_property
 

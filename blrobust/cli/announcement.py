@@ -12,7 +12,7 @@ MINUTE = 60
 
 
 class Announcement:
-    """Prints what a command measures before torch is imported, and how long it took at the end."""
+    """Prints the extent of a measurement before torch is imported, and its time at the end."""
 
     def __init__(self, work: str, *, device: str, out: Path | None) -> None:
         """Print `work` with the device and the folder, where they are known already."""

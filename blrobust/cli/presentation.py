@@ -29,7 +29,7 @@ def present(folder: Path, show: Callable[["RunAnalysis"], None], *, open_report:
 
 
 def announce(report: Path, *, open_report: bool) -> None:
-    """Print the path of the report, and open it in the browser where that is asked for."""
+    """Print the path of the report, and open it in the browser with `open_report`."""
     click.echo(f"report: {report}")
     if open_report and click.launch(str(report)):
         click.echo("no program was found that opens it", err=True)

@@ -231,7 +231,7 @@ def _check_adversarials(run: Run) -> None:
 
 
 class _CellMeasurement:
-    """Measures cells of one model and draw over all blocks of the data, `batch_size` samples in flight."""
+    """The measurement of cells of one model and draw: all blocks, `batch_size` samples at once."""
 
     def __init__(
         self,

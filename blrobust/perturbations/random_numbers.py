@@ -87,10 +87,9 @@ def mixed(own: Tensor, shared: Tensor) -> Tensor:
 
 
 class UniformCache:
-    """The ``uniforms`` of one stream, each sample's kept on the device once it is drawn.
+    """The `uniforms` of one stream, kept on the device, so that all models and levels share them.
 
-    So all models and strengths share them. Beyond ``NUMBERS_BYTES``, and for another seed or count, what
-    is kept is forgotten.
+    They are dropped beyond `NUMBERS_BYTES`, and for another seed or count.
     """
 
     def __init__(self, stream: int) -> None:
