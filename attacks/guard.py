@@ -16,9 +16,9 @@ from foolbox.criteria import Misclassification, TargetedMisclassification
 from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
-from blrobust.attacks.catalogue.entry import Entry
+from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.counting_model import CountingModel, PassCounter
-from blrobust.attacks.status import Reason
+from blrobust.attacks.status import Status
 from blrobust.errors import UserError
 from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import PIXELS, Space
@@ -32,38 +32,38 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Block:
-    """The samples of a block that are attacked: (m, C, H, W), (m,), (m,), and their places."""
+    """The samples of a block that are attacked: (m, C, H, W), (m,), (m,), and their ids in the data set."""
 
     inputs: Tensor
     labels: Tensor
     targets: Tensor
-    places: tuple[int, ...]
+    sample_ids: tuple[int, ...]
 
     def part(self, rows: Tensor) -> "_Block":
         """Some of the samples, int64 (k,)."""
-        places = tuple(self.places[row] for row in rows.tolist())
-        return _Block(self.inputs[rows], self.labels[rows], self.targets[rows], places)
+        sample_ids = tuple(self.sample_ids[row] for row in rows.tolist())
+        return _Block(self.inputs[rows], self.labels[rows], self.targets[rows], sample_ids)
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Whom to attack, kept for the next strength: rows of the block int64 (k,) and their places.
+    """Whom to attack, kept for the next strength: rows of the block int64 (k,) and their ids in the data set.
 
     Of the whole block (m,): the classes to aim at, int64, and why the others are spared, uint8.
     """
 
     rows: Tensor
-    places: tuple[int, ...]
+    sample_ids: tuple[int, ...]
     targets: Tensor
-    reason: Tensor
+    status: Tensor
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What an attack returned, checked, with its reasons and all its passes."""
+    """What an attack returned, checked, with its status and all its passes."""
 
     inputs: Tensor
-    reason: Tensor
+    status: Tensor
     forwards: int
     backwards: int
 
@@ -72,7 +72,7 @@ class Guard:
     """An attack as a perturbation that a sweep can run: seeded, checked, counted.
 
     A sample whose returned input fails a check is evaluated as it was: it counts as robust, and
-    the reason says why. Every sample is evaluated once, after the checks; that is its prediction.
+    the status says why. Every sample is evaluated once, after the checks; that is its prediction.
     With a ``source`` the attack sees that model, and what it returns is tried on another. A guard is for
     one data set and for models that do not change: what a model answers to clean samples is kept.
     """
@@ -80,7 +80,7 @@ class Guard:
     def __init__(
         self,
         kind: str,
-        entry: Entry,
+        spec: AttackSpec,
         *,
         seed: int,
         space: Space = PIXELS,
@@ -90,11 +90,11 @@ class Guard:
     ) -> None:
         self.kind = kind
         self.space = space.name
-        self.at_once = entry.searches and entry.minimal
+        self.one_search_for_all_levels = spec.is_search and spec.minimal
         self._space = space
-        self._entry = entry
+        self._spec = spec
         self._seed = seed
-        self._parameters = dict(entry.budget() if parameters is None else parameters)
+        self._parameters = dict(spec.budget() if parameters is None else parameters)
         self._restarts = int(self._parameters.get("restarts", 1))
         self._target = target
         self._source = source
@@ -104,7 +104,7 @@ class Guard:
         self._room = CACHE_BYTES
         self._counter = PassCounter()
         try:
-            self._attack: Any = entry.build(seed=seed, parameters=self._parameters)
+            self._attack: Any = spec.build(seed=seed, parameters=self._parameters)
         except ValueError as error:  # what is wrong with a parameter is said at once
             raise UserError(f"attack {kind!r}: {error}") from error
 
@@ -142,40 +142,40 @@ class Guard:
 
         An attack that searches for the smallest perturbation runs once for all of them. Returns for
         each strength tensors (m,): prediction int16, success bool, distance float32 (of the
-        evaluated input, in the attack's norm), reason uint8 (``Reason``), rounded bool (the success
+        evaluated input, in the attack's norm), reason uint8 (`Status`), rounded bool (the success
         survives rounding to 8 bits), forwards and backwards int32 (the guard's own questions, about
         the clean input and about rounding, left out), of smallest perturbations minimal float32
         (their distance, infinity where none was found), with ``keep`` also pixels (m, C, H, W).
         """
         inputs = self._space.enter(pixels)
         # A random perturbation asks nothing about the clean input.
-        needed = self._entry.searches or min(levels) == 0
+        needed = self._spec.is_search or min(levels) == 0
         clean = self._clean(model, inputs, samples) if needed else torch.full_like(labels, -1).short()
         block, rows, spared = self._attacked(model, inputs, labels, samples)
-        nobody = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
+        nobody = torch.full_like(labels, Status.NOT_ATTACKED, dtype=torch.uint8)
         passes = torch.zeros_like(labels, dtype=torch.int32)
         results: list[dict[str, Tensor]] = []
         found: tuple[Tensor, dict[str, Tensor]] | None = None
         for level in levels:
             if level == 0 or len(block.labels) == 0:
-                reason = spared if level > 0 else nobody
-                evaluated, result = inputs, self._untouched(inputs, clean, reason)
+                status = spared if level > 0 else nobody
+                evaluated, result = inputs, self._untouched(inputs, clean, status)
                 result |= {"forwards": passes + 1, "backwards": passes.clone()}
             else:
-                if found is None or not self.at_once:
+                if found is None or not self.one_search_for_all_levels:
                     crafted = self._craft(model, block, level, draw, samples)
-                    evaluated, reason = crafted.inputs, crafted.reason
-                    forwards, backwards = (_shares(n, reason) for n in (crafted.forwards, crafted.backwards))
+                    evaluated, status = crafted.inputs, crafted.status
+                    forwards, backwards = (_shares(n, status) for n in (crafted.forwards, crafted.backwards))
                     if rows is not None:
                         evaluated = inputs.index_put((rows,), evaluated)
-                        reason = spared.index_put((rows,), reason)
+                        status = spared.index_put((rows,), status)
                         forwards = passes.index_put((rows,), forwards)
                         backwards = passes.index_put((rows,), backwards)
-                    result = self._outcome(model, inputs, labels, evaluated, reason)
+                    result = self._outcome(model, inputs, labels, evaluated, status)
                     result |= {"forwards": forwards + 1, "backwards": backwards}
                     found = evaluated, result
                 evaluated, result = found
-            if self.at_once:
+            if self.one_search_for_all_levels:
                 result = result | _within(result, level, labels, clean, self._limit(level, inputs))
             if keep:
                 kept = result["success"].view(-1, 1, 1, 1)
@@ -187,7 +187,7 @@ class Guard:
         self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range
     ) -> Tensor | None:
         """What ``__call__`` evaluates, as pixels to look at; None where that takes a model."""
-        if self._entry.searches:
+        if self._spec.is_search:
             return None
         inputs = self._space.enter(pixels)
         target = PyTorchModel(nn.Identity().eval(), self._space.bounds, device=pixels.device)
@@ -209,8 +209,8 @@ class Guard:
         """The samples of the block to attack, where they are in it, int64 (k,) or None for all, and why
         others are not, uint8 (m,).
         """
-        if not self._entry.searches:
-            nobody = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
+        if not self._spec.is_search:
+            nobody = torch.full_like(labels, Status.NOT_ATTACKED, dtype=torch.uint8)
             return _Block(inputs, labels, labels, tuple(samples)), None, nobody
         seen = self._source or model
         kept = self._chosen.setdefault(seen, {})
@@ -218,8 +218,8 @@ class Guard:
             kept[samples] = self._choose(seen, inputs, labels, samples)
         chosen = kept[samples]
         rows = chosen.rows
-        block = _Block(inputs[rows], labels[rows], chosen.targets[rows], chosen.places)
-        return block, rows, chosen.reason
+        block = _Block(inputs[rows], labels[rows], chosen.targets[rows], chosen.sample_ids)
+        return block, rows, chosen.status
 
     def _choose(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> _Chosen:
         """Those that ``model`` gets right and whose label is not the class to aim at.
@@ -228,26 +228,26 @@ class Guard:
         """
         right = self._clean(model, inputs, samples) == labels
         targets = labels
-        reason = torch.full_like(labels, Reason.NOT_ATTACKED, dtype=torch.uint8)
-        if self._entry.targeted:
+        status = torch.full_like(labels, Status.NOT_ATTACKED, dtype=torch.uint8)
+        if self._spec.targeted:
             if self._target is None:
                 logits = CountingModel(model, self._space, self._counter)(inputs)
                 targets = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
             else:
                 targets = torch.full_like(labels, self._target)
-            reason.masked_fill_(targets == labels, Reason.IS_TARGET)
+            status.masked_fill_(targets == labels, Status.IS_TARGET)
             right = right & (targets != labels)
         rows = right.nonzero()[:, 0]
-        return _Chosen(rows, tuple(samples[row] for row in rows.tolist()), targets, reason)
+        return _Chosen(rows, tuple(samples[row] for row in rows.tolist()), targets, status)
 
     def _craft(self, model: nn.Module, block: _Block, level: float, draw: int, samples: range) -> _Found:
         """What the attack finds; of a source it is kept for the other models that it is tried on."""
-        key = (math.inf if self.at_once else level, draw, samples)
+        key = (math.inf if self.one_search_for_all_levels else level, draw, samples)
         if key in self._crafted:
             return self._crafted[key]
         counted = CountingModel(self._source or model, self._space, self._counter)
-        inputs, reason = self._search(counted, block, level, draw, samples)
-        found = _Found(inputs, reason, counted.forwards, counted.backwards)
+        inputs, status = self._search(counted, block, level, draw, samples)
+        found = _Found(inputs, status, counted.forwards, counted.backwards)
         if self._source is not None and inputs.nbytes <= self._room:
             self._crafted[key] = found
             self._room -= inputs.nbytes
@@ -256,47 +256,49 @@ class Guard:
     def _search(
         self, counted: CountingModel, block: _Block, level: float, draw: int, samples: range
     ) -> tuple[Tensor, Tensor]:
-        """The inputs to evaluate and the reasons so far: the best of the restarts."""
+        """The inputs to evaluate and the status so far: the best of the restarts."""
         target = PyTorchModel(counted, self._space.bounds, device=block.inputs.device)
-        key = (self.kind, self._seed, "all" if self.at_once else level, draw, samples.start)
+        key = (self.kind, self._seed, "all" if self.one_search_for_all_levels else level, draw, samples.start)
         if self._restarts == 1:
             with seeded(*key, device=block.inputs.device):
                 return self._run(target, block, level, draw)
-        best, reason = block.inputs.clone(), torch.full_like(block.labels, Reason.NOT_ADVERSARIAL).byte()
+        best, status = block.inputs.clone(), torch.full_like(block.labels, Status.NOT_ADVERSARIAL).byte()
         shortest = torch.full_like(best[:, 0, 0, 0], math.inf)
         fooled = torch.zeros_like(block.labels, dtype=torch.bool)
-        rows = torch.arange(len(reason), device=reason.device)
+        rows = torch.arange(len(status), device=status.device)
         for restart in range(self._restarts):
             part = block.part(rows) if restart else block
             # The first run draws what it would without any restarts.
             with seeded(*key, *([restart] if restart else []), device=best.device):
                 found, why = self._run(target, part, level, draw + restart * (1 << 20))
-            fools = (why == Reason.ADVERSARIAL) & (predict(counted, found) != part.labels)
+            fools = (why == Status.ADVERSARIAL) & (predict(counted, found) != part.labels)
             distance = self._distance(part.inputs, found).nan_to_num(0)
             better = fools & (distance < shortest[rows])
             shortest[rows[better]] = distance[better]
             # What does not fool the model attacked may fool the one that it is tried on.
             changed = better | ~fooled[rows]
-            best[rows[changed]], reason[rows[changed]] = found[changed], why[changed]
+            best[rows[changed]], status[rows[changed]] = found[changed], why[changed]
             fooled[rows] |= fools
-            if not self.at_once:
+            if not self.one_search_for_all_levels:
                 rows = (~fooled).nonzero()[:, 0]
             if len(rows) == 0:
                 break
-        return best, reason
+        return best, status
 
     def _run(self, target: PyTorchModel, block: _Block, level: float, draw: int) -> tuple[Tensor, Tensor]:
-        """One run of the attack: what to evaluate, and the reasons: what fails a check stays as it was.
+        """One run of the attack: what to evaluate, and the status: what fails a check stays as it was.
 
         Where the attack raises, or memory ends, the halves of the block are tried by themselves: one
         sample that an attack cannot start from does not cost the others theirs.
         """
         attack = self._attack
-        keys: dict[str, Any] = {"draw": draw, "samples": block.places} if self._entry.keyed else {}
+        keys: dict[str, Any] = {}
+        if self._spec.per_sample_seed:
+            keys |= {"draw": draw, "samples": block.sample_ids}
         if isinstance(attack, FixedEpsilonAttack):
             keys["epsilon"] = level
         criterion: Any = Misclassification(block.labels)
-        if self._entry.targeted:
+        if self._spec.targeted:
             criterion = TargetedMisclassification(block.targets)
         found = None
         try:
@@ -318,43 +320,43 @@ class Guard:
                     self.kind,
                     error,
                     level,
-                    block.places[0],
+                    block.sample_ids[0],
                 )
-                return block.inputs, torch.full_like(block.labels, Reason.RAISED, dtype=torch.uint8)
+                return block.inputs, torch.full_like(block.labels, Status.RAISED, dtype=torch.uint8)
         if found is None:
             # Only out here is the error gone, and with it the tensors of the frames that it came through.
             if out_of_memory and block.inputs.is_cuda:
                 torch.cuda.empty_cache()
             halves = torch.arange(len(block.labels), device=block.labels.device).chunk(2)
             parts = [self._run(target, block.part(half), level, draw) for half in halves]
-            inputs, reasons = zip(*parts, strict=True)
-            return torch.cat(inputs), torch.cat(reasons)
+            inputs, status = zip(*parts, strict=True)
+            return torch.cat(inputs), torch.cat(status)
         limit = self._limit(level, block.inputs) if isinstance(attack, FixedEpsilonAttack) else math.inf
         return self._checked(block.inputs, found.detach().to(block.inputs), limit)
 
     def _checked(self, inputs: Tensor, found: Tensor, limit: float) -> tuple[Tensor, Tensor]:
         """What to evaluate of what an attack returned, and why not."""
         lower, upper = self._space.bounds
-        reason = torch.full_like(inputs[:, 0, 0, 0], Reason.ADVERSARIAL, dtype=torch.uint8)
-        reason.masked_fill_(self._distance(inputs, found) > limit, Reason.BEYOND_EPSILON)
+        status = torch.full_like(inputs[:, 0, 0, 0], Status.ADVERSARIAL, dtype=torch.uint8)
+        status.masked_fill_(self._distance(inputs, found) > limit, Status.BEYOND_EPSILON)
         outside = (found < lower) | (found > upper)
-        reason.masked_fill_(outside.flatten(1).any(dim=1), Reason.OUT_OF_BOUNDS)
-        reason.masked_fill_(~found.isfinite().flatten(1).all(dim=1), Reason.NOT_FINITE)
-        passed = (reason == Reason.ADVERSARIAL).view(-1, 1, 1, 1)
-        return torch.where(passed, found, inputs), reason
+        status.masked_fill_(outside.flatten(1).any(dim=1), Status.OUT_OF_BOUNDS)
+        status.masked_fill_(~found.isfinite().flatten(1).all(dim=1), Status.NOT_FINITE)
+        passed = (status == Status.ADVERSARIAL).view(-1, 1, 1, 1)
+        return torch.where(passed, found, inputs), status
 
-    def _untouched(self, inputs: Tensor, clean: Tensor, reason: Tensor) -> dict[str, Tensor]:
-        """The outcome where nobody is attacked, for this ``reason``, uint8 (m,)."""
+    def _untouched(self, inputs: Tensor, clean: Tensor, status: Tensor) -> dict[str, Tensor]:
+        """The outcome where nobody is attacked, for this ``status``, uint8 (m,)."""
         return {
             "prediction": clean.clone(),
             "success": torch.zeros_like(clean, dtype=torch.bool),
             "distance": self._distance(inputs, inputs),
-            "reason": reason,
+            "reason": status,
             "rounded": torch.zeros_like(clean, dtype=torch.bool),
         }
 
     def _outcome(
-        self, model: nn.Module, inputs: Tensor, labels: Tensor, evaluated: Tensor, reason: Tensor
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, evaluated: Tensor, status: Tensor
     ) -> dict[str, Tensor]:
         """Evaluate a block after the checks."""
         counted = CountingModel(model, self._space, self._counter)
@@ -364,20 +366,20 @@ class Guard:
         same = torch.allclose(stored, pixels, rtol=0, atol=1e-6)
         prediction = predict(counted, evaluated)
         wrong = prediction != labels
-        reason = reason.masked_fill((reason == Reason.ADVERSARIAL) & ~wrong, Reason.NOT_ADVERSARIAL)
-        success = reason == Reason.ADVERSARIAL
+        status = status.masked_fill((status == Status.ADVERSARIAL) & ~wrong, Status.NOT_ADVERSARIAL)
+        success = status == Status.ADVERSARIAL
         return {
             "prediction": prediction,
             "success": success,
             "distance": self._distance(inputs, evaluated),
-            "reason": reason,
+            "reason": status,
             "rounded": success if same else success & (predict(model, stored) != labels),
         }
 
     def _limit(self, level: float, inputs: Tensor) -> float:
         """The largest distance of inputs (m, C, H, W) at a strength, with what rounding may add."""
         rounding = SPACING * max(1, self._space.bounds[1])
-        if self._entry.norm == "L1":  # a sum: roundings of either sign grow with the root of their number
+        if self._spec.norm == "L1":  # a sum: roundings of either sign grow with the root of their number
             rounding *= math.sqrt(inputs[0].numel())
         return level * (1 + TOLERANCE) + rounding
 
@@ -400,7 +402,7 @@ def _within(
         "prediction": torch.where(far, clean, result["prediction"]),
         "success": result["success"] & ~far,
         "distance": result["distance"].masked_fill(far, 0),
-        "reason": result["reason"].masked_fill(far & result["success"], Reason.TOO_FAR),
+        "reason": result["reason"].masked_fill(far & result["success"], Status.TOO_FAR),
         "rounded": result["rounded"] & ~far,
         "minimal": minimal if level > 0 else torch.full_like(minimal, math.inf),
     }

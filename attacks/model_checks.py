@@ -18,7 +18,7 @@ from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import PIXELS
 
 IMAGES = 64  # asked about, at most
-SHARE = 0.25  # of them that must show a symptom
+SYMPTOM_SHARE = 0.25  # of them that must show a symptom
 TINY = 1e-12  # a gradient all of whose entries are smaller moves no pixel
 
 ZERO = "zero gradient"
@@ -28,7 +28,7 @@ RANDOM = "answers are random"
 OPTIMISES = "optimises inside the model"
 
 
-def flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
+def check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
     """Return what is doubtful about ``model`` on pixels (m, C, H, W) in [0, 1] with labels int64 (m,).
 
     - "zero gradient": the loss has none on the input, on a quarter of the images or more.
@@ -53,9 +53,9 @@ def flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
     if ((first >= 0) & (first <= 1)).all() and torch.allclose(first.sum(1), torch.ones_like(first[:, 0])):
         found.append(SOFTMAX)
     size = _gradient_size(model, images, truth)
-    if (size == 0).float().mean() >= SHARE and not _is_saturated(first, truth):
+    if (size == 0).float().mean() >= SYMPTOM_SHARE and not _is_saturated(first, truth):
         found.append(ZERO)
-    elif (size <= TINY).float().mean() >= SHARE:
+    elif (size <= TINY).float().mean() >= SYMPTOM_SHARE:
         found.append(VANISHING)
     return found
 
@@ -75,7 +75,7 @@ def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 def _is_saturated(logits: Tensor, labels: Tensor) -> bool:
     """Whether most images are classified with probability 1 to the last bit: no gradient is left of that."""
-    return bool((F.cross_entropy(logits, labels, reduction="none") == 0).float().mean() >= SHARE)
+    return bool((F.cross_entropy(logits, labels, reduction="none") == 0).float().mean() >= SYMPTOM_SHARE)
 
 
 @contextmanager

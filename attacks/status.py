@@ -3,7 +3,7 @@
 from enum import IntEnum
 
 
-class Reason(IntEnum):
+class Status(IntEnum):
     """What became of a sample under attack; only ``ADVERSARIAL`` is a success."""
 
     ADVERSARIAL = 0  # the returned input passed every check and is misclassified

@@ -21,7 +21,7 @@ VALUES = 2**22  # numbers in a pass of few images: 1,365 of CIFAR-10
 ROUND = 2  # candidates of each image in a pass of many: each pass waits for the device once
 
 
-def opened(inputs: T, model: Model) -> tuple[Tensor, Callable[[Any], T]]:
+def checked_images(inputs: T, model: Model) -> tuple[Tensor, Callable[[Any], T]]:
     """Return ``inputs`` as a tensor, and what turns an eagerpy tensor back into their kind.
 
     Raises ``ValueError`` where a number is not within the model's bounds.
@@ -73,8 +73,8 @@ class Oracle:
 class Make(Protocol):
     """What an attack tries, in order."""
 
-    def __call__(self, rows: Tensor, places: Tensor) -> Tensor:
-        """Candidates (n, k, C, H, W) at ``places`` (k,) of the order, for samples ``rows`` (n,)."""
+    def __call__(self, rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        """Candidates (n, k, C, H, W) at ``candidate_ids`` (k,) of the order, for samples ``rows`` (n,)."""
 
 
 def first_fooling(
@@ -99,9 +99,9 @@ def first_fooling(
         order = done.int().argsort(stable=True)  # those that are done last
         left = len(rows) - int(done.sum())  # the one time that this pass waits for the device
         ended, rows = order[left:], rows[order]
-        places = hits[ended].int().argmax(dim=1)  # the first of several
+        first_hit = hits[ended].int().argmax(dim=1)  # the first of several
         found[rows[left:]] = True
-        result[rows[left:]] = candidates[ended, places]
+        result[rows[left:]] = candidates[ended, first_hit]
         rows = rows[:left]
         first, most = last, 2 * most
     return result, found

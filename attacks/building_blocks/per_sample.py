@@ -15,7 +15,7 @@ from blrobust.perturbations import random_numbers
 T = TypeVar("T")
 
 
-class DrawnAttack(FixedEpsilonAttack, ABC):
+class PerSampleNoise(FixedEpsilonAttack, ABC):
     """A perturbation that belongs to the sample: levels and models are paired, the batch does not matter.
 
     What is drawn is kept on the device for the next level and model.
@@ -41,7 +41,7 @@ class DrawnAttack(FixedEpsilonAttack, ABC):
     ) -> T:
         """Perturbed images (batch, C, H, W); the model is asked for its bounds only.
 
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..batch - 1); they and `draw`
         choose the randomness. Raises ``UserError`` for an ``epsilon`` that the images cannot take.
         """
         raise_if_kwargs(kwargs)

@@ -18,7 +18,7 @@ ABOVE_0: Rule = ("numbers above 0", lambda value: value > 0)
 UP_TO_1: Rule = ("numbers above 0, up to 1", lambda value: 0 < value <= 1)
 BELOW_1: Rule = ("numbers from 0, below 1", lambda value: 0 <= value < 1)
 INSIDE: Rule = ("numbers above 0, below 1", lambda value: 0 < value < 1)
-SHARE: Rule = ("numbers from 0 to 1", lambda value: 0 <= value <= 1)
+FROM_0_TO_1: Rule = ("numbers from 0 to 1", lambda value: 0 <= value <= 1)
 ANY: Rule = ("numbers", lambda _: True)
 
 # kind.parameter -> what is legal where that is not what its type says; the first that matches holds.
@@ -26,9 +26,9 @@ RULES: dict[str, Rule] = {
     "fourier.*": ANY,  # the row and column of a frequency have signs
     "*.d": FROM_0,  # half a side: 0 is the pixel itself
     "local-search.r": ("numbers above 1, up to 2", lambda value: 1 < value <= 2),  # 1 moves nothing
-    "*.low": SHARE,
+    "*.low": FROM_0_TO_1,
     "*.high": UP_TO_1,
-    "*.probability": SHARE,
+    "*.probability": FROM_0_TO_1,
     "*.confidence": FROM_0,
     "*.regularization": FROM_0,
     "*.source_step_convergance": FROM_0,  # 0: goes on to the last step

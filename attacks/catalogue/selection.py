@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from blrobust.attacks.catalogue import parameter_rules
-from blrobust.attacks.catalogue.entry import Entry, Preset
+from blrobust.attacks.catalogue.attack_spec import AttackSpec, Preset
 from blrobust.attacks.catalogue.suites import SUITES
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.errors import UserError
@@ -64,9 +64,9 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
         only, dot, name = name.strip().rpartition(".")
         if dot and only not in found:
             raise UserError(f"--set {change!r}: {only!r} is not among the chosen attacks: {', '.join(found)}")
-        places = [only] if dot else list(found)
-        settable = {kind: ATTACKS[kind].settable() for kind in places}
-        having = [kind for kind in places if name in settable[kind]]
+        affected = [only] if dot else list(found)
+        settable = {kind: ATTACKS[kind].settable() for kind in affected}
+        having = [kind for kind in affected if name in settable[kind]]
         if not having:
             legal = {each for names in settable.values() for each in names}
             raise UserError(
@@ -104,16 +104,16 @@ def _check_word(change: str, word: str, legal: Sequence[str]) -> None:
         raise UserError(f"--set {change!r}: legal: {', '.join(legal)}")
 
 
-def summary(kind: str, entry: Entry) -> dict[str, str]:
+def summary(kind: str, spec: AttackSpec) -> dict[str, str]:
     """A row of the table in words."""
-    settable = ", ".join(f"{name}={value}" for name, value in entry.settable().items())
+    settable = ", ".join(f"{name}={value}" for name, value in spec.settable().items())
     return {
         "name": kind,
-        "family": entry.family + (", targeted" if entry.targeted else ""),
-        "norm": entry.norm,
-        "strength": entry.strength.axis,
-        "default grid": entry.grid,
-        "queries": entry.queries,
+        "family": spec.family + (", targeted" if spec.targeted else ""),
+        "norm": spec.norm,
+        "strength": spec.strength.axis,
+        "default grid": spec.grid,
+        "queries": spec.queries,
         "parameters": settable or "-",
-        "source": entry.source,
+        "source": spec.source,
     }

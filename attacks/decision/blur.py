@@ -10,7 +10,7 @@ from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.first_success import Unmeasured, opened
+from blrobust.attacks.building_blocks.first_success import Unmeasured, checked_images
 from blrobust.attacks.decision.contrast import check_share
 
 T = TypeVar("T")
@@ -31,8 +31,8 @@ def gaussian_matrix(size: int, sigma: float) -> Tensor:
     steps = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weights = torch.exp(-steps.square() / (2 * sigma**2))
     weights /= weights.sum()
-    place = torch.arange(size).unsqueeze(1)
-    source = (place + steps.long()) % (2 * size)
+    pixel = torch.arange(size).unsqueeze(1)
+    source = (pixel + steps.long()) % (2 * size)
     source = torch.minimum(source, 2 * size - 1 - source)
     return torch.zeros(size, size, dtype=torch.float64).scatter_add_(
         1, source, weights.expand(size, -1).contiguous()
@@ -63,7 +63,7 @@ class GaussianBlurAttack(FixedEpsilonAttack):
         Raises ``UserError`` where ``epsilon`` is negative, ``ValueError`` for inputs beyond the bounds.
         """
         raise_if_kwargs(kwargs)
-        images, restore = opened(inputs, model)
+        images, restore = checked_images(inputs, model)
         check_share(epsilon, images.shape[1:])
         height, width = images.shape[2:]
         sigma = epsilon * max(height, width)

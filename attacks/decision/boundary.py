@@ -18,7 +18,7 @@ from foolbox.distances import l2
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.first_success import Make, Oracle, first_fooling, opened
+from blrobust.attacks.building_blocks.first_success import Make, Oracle, checked_images, first_fooling
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.perturbations import random_numbers
 
@@ -37,8 +37,8 @@ def noise_images(
     """
     lower, upper = bounds
 
-    def make(rows: Tensor, places: Tensor) -> Tensor:
-        noise: Tensor = lower + (upper - lower) * uniform(rows, places)
+    def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        noise: Tensor = lower + (upper - lower) * uniform(rows, candidate_ids)
         return noise
 
     return first_fooling(oracle, images, make, count)
@@ -50,8 +50,8 @@ def other_images(oracle: Oracle, images: Tensor, *, among: Tensor) -> tuple[Tens
     Also bool (m,): is there one?
     """
 
-    def make(rows: Tensor, places: Tensor) -> Tensor:
-        return images[(rows.unsqueeze(1) + 1 + places) % len(images)]
+    def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        return images[(rows.unsqueeze(1) + 1 + candidate_ids) % len(images)]
 
     return first_fooling(oracle, images, make, len(images) - 1, among=among)
 
@@ -64,8 +64,8 @@ def blended(
     Also bool (m,): did one? Only for those ``among`` (m,).
     """
 
-    def make(rows: Tensor, places: Tensor) -> Tensor:
-        share = ((places + 1) / steps).to(images.dtype).view(1, -1, 1, 1, 1)
+    def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        share = ((candidate_ids + 1) / steps).to(images.dtype).view(1, -1, 1, 1, 1)
         blend = images[rows].unsqueeze(1).lerp(points[rows].unsqueeze(1), share)
         return blend.clamp(*bounds)
 
@@ -88,7 +88,7 @@ class BlendedUniformAttack(MinimizationAttack):
         self.directions = directions
         self.steps = steps
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.BLENDED_UNIFORM)
+        self._numbers = random_numbers.UniformCache(random_numbers.BLENDED_UNIFORM)
 
     def __repr__(self) -> str:
         return call(self)
@@ -106,11 +106,11 @@ class BlendedUniformAttack(MinimizationAttack):
     ) -> T:
         """Images (batch, C, H, W), blended, or as they were where no noise fools the model.
 
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..batch - 1); they and `draw`
         choose the noise. Raises ``ValueError`` for inputs beyond the bounds and other criteria.
         """
         raise_if_kwargs(kwargs)
-        images, restore = opened(inputs, model)
+        images, restore = checked_images(inputs, model)
         own = self._numbers(
             images[0].numel(),
             seed=self.seed,
@@ -127,8 +127,8 @@ class BlendedUniformAttack(MinimizationAttack):
             device=images.device,
         ).view(self.directions, *images.shape[1:])
 
-        def uniform(rows: Tensor, places: Tensor) -> Tensor:
-            return random_numbers.mixed(own[rows].unsqueeze(1), shared[places])
+        def uniform(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+            return random_numbers.mixed(own[rows].unsqueeze(1), shared[candidate_ids])
 
         oracle = Oracle(model, criterion)
         points, fooling = noise_images(oracle, images, uniform, self.directions, model.bounds)
@@ -144,8 +144,8 @@ def starting_points(oracle: Oracle, images: Tensor, bounds: Any) -> tuple[Tensor
     """
     numbers = torch.rand((DIRECTIONS, *images.shape[1:]), device=images.device)
 
-    def uniform(rows: Tensor, places: Tensor) -> Tensor:
-        return numbers[places].expand(len(rows), -1, -1, -1, -1)
+    def uniform(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        return numbers[candidate_ids].expand(len(rows), -1, -1, -1, -1)
 
     points, found = noise_images(oracle, images, uniform, DIRECTIONS, bounds)
     others, also = other_images(oracle, images, among=~found)
@@ -159,7 +159,7 @@ def run_from_starts(run: Callable[..., Any], model: Model, inputs: T, criterion:
     So does nothing that ``run`` returns but does not fool the model, or is not finite: the starting
     point takes its place.
     """
-    images, restore = opened(inputs, model)
+    images, restore = checked_images(inputs, model)
     oracle = Oracle(model, criterion)
     points, found = starting_points(oracle, images, model.bounds)
     rows = found.nonzero()[:, 0]
@@ -194,7 +194,7 @@ class HopSkipJumpAttack(hop_skip_jump.HopSkipJumpAttack):
     ) -> T:
         """Images (batch, C, H, W) closer and closer that fool the model; without a start as they were."""
         raise_if_kwargs(kwargs)
-        images, restore = opened(inputs, model)
+        images, restore = checked_images(inputs, model)
         lower, upper = model.bounds
         unit = model.transform_bounds((0, 1))
         scaled = ((images - lower) / (upper - lower)).clamp(0, 1)

@@ -9,7 +9,7 @@ from foolbox.distances import linf
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.first_success import Unmeasured, opened
+from blrobust.attacks.building_blocks.first_success import Unmeasured, checked_images
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.errors import UserError
 
@@ -48,7 +48,7 @@ class ContrastReductionAttack(FixedEpsilonAttack):
         Raises ``UserError`` where ``epsilon`` is negative, ``ValueError`` for inputs beyond the bounds.
         """
         raise_if_kwargs(kwargs)
-        images, restore = opened(inputs, model)
+        images, restore = checked_images(inputs, model)
         check_share(epsilon, images.shape[1:])
         lower, upper = model.bounds
         grey: float | Tensor = (lower + upper) / 2
@@ -76,6 +76,6 @@ class InversionAttack(MinimizationAttack):
         Raises ``ValueError`` for inputs beyond the bounds.
         """
         raise_if_kwargs(kwargs)
-        images, restore = opened(inputs, model)
+        images, restore = checked_images(inputs, model)
         lower, upper = model.bounds
         return restore(astensor(torch.clamp(lower + upper - images, lower, upper)))

@@ -8,7 +8,7 @@ from eagerpy.astensor import astensor, astensors_
 from foolbox.distances import Distance
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.per_sample import DrawnAttack
+from blrobust.attacks.building_blocks.per_sample import PerSampleNoise
 from blrobust.errors import UserError
 from blrobust.perturbations import random_numbers
 
@@ -49,7 +49,7 @@ class PixelDistance(Distance):
         return perturbed
 
 
-class PixelAttack(DrawnAttack):
+class PixelAttack(PerSampleNoise):
     """Set k = ``epsilon`` random pixels, in all channels, to the minimum or maximum of the bounds.
 
     The pixels are drawn without replacement, the value of each by an independent fair coin; one

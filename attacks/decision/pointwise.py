@@ -8,7 +8,7 @@ from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.first_success import Oracle, first_fooling, opened
+from blrobust.attacks.building_blocks.first_success import Oracle, checked_images, first_fooling
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.decision.pixel import PixelDistance
 from blrobust.perturbations import random_numbers
@@ -39,7 +39,7 @@ class PointwiseAttack(MinimizationAttack):
         self.starts = starts
         self.steps = steps
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.POINTWISE)
+        self._numbers = random_numbers.UniformCache(random_numbers.POINTWISE)
 
     def __repr__(self) -> str:
         return call(self)
@@ -57,11 +57,11 @@ class PointwiseAttack(MinimizationAttack):
     ) -> T:
         """Images (batch, C, H, W) with few pixels set; as they were where no start fools the model.
 
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..batch - 1); they and `draw`
         choose pixels and orders. Raises ``ValueError`` for inputs beyond the bounds and other criteria.
         """
         raise_if_kwargs(kwargs)
-        images, restore = opened(inputs, model)
+        images, restore = checked_images(inputs, model)
         size = images[0, 0].numel()
         numbers = self._numbers(
             (2 * self.starts + 1) * size,
@@ -87,8 +87,8 @@ class PointwiseAttack(MinimizationAttack):
         lower, upper = (images.new_tensor(bound) for bound in bounds)
         values = torch.where(coins < 0.5, lower, upper)
 
-        def make(rows: Tensor, places: Tensor) -> Tensor:
-            start, step = places // self.steps, places % self.steps + 1
+        def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+            start, step = candidate_ids // self.steps, candidate_ids % self.steps + 1
             count = (step * size + self.steps - 1) // self.steps  # even numbers, rounded up: at least 1
             chosen = ranks[rows[:, None], start] < count.view(1, -1, 1)  # (n, k, H * W)
             flat = images[rows].flatten(2).unsqueeze(1)
@@ -119,11 +119,11 @@ def undone(oracle: Oracle, images: Tensor, points: Tensor, keys: Tensor, *, amon
         order = (keys + 1 - changed.to(keys.dtype)).argsort(dim=1, stable=True)  # changed pixels first
         lengths = changed.sum(dim=1) * again
         again = torch.zeros_like(again)
-        place = torch.zeros_like(lengths)
-        while len(rows := (place < lengths).nonzero()[:, 0]) > 0:
-            places = place[rows].unsqueeze(1) + window  # (n, WINDOW)
-            legal = places < lengths[rows].unsqueeze(1)
-            pixels = order[rows].gather(1, places.clamp(max=size - 1))
+        position = torch.zeros_like(lengths)
+        while len(rows := (position < lengths).nonzero()[:, 0]) > 0:
+            positions = position[rows].unsqueeze(1) + window  # (n, WINDOW)
+            legal = positions < lengths[rows].unsqueeze(1)
+            pixels = order[rows].gather(1, positions.clamp(max=size - 1))
             masks = _masks(pixels, legal, plans, size)
             candidates = torch.where(masks.unsqueeze(2), clean[rows].unsqueeze(1), flat[rows].unsqueeze(1))
             fooled = oracle(candidates.view(len(rows), -1, *images.shape[1:]), rows)
@@ -137,7 +137,7 @@ def undone(oracle: Oracle, images: Tensor, points: Tensor, keys: Tensor, *, amon
             kept = candidates[torch.arange(len(rows), device=rows.device), chosen]
             flat[rows] = torch.where(accepted.view(-1, 1, 1), kept, flat[rows])
             again[rows] |= accepted
-            place[rows] += (torch.where(back > 0, back, stay) + 1).minimum(count)
+            position[rows] += (torch.where(back > 0, back, stay) + 1).minimum(count)
     return flat.view_as(images)
 
 

@@ -7,7 +7,7 @@ from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.first_success import Oracle, first_fooling, opened
+from blrobust.attacks.building_blocks.first_success import Oracle, checked_images, first_fooling
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.decision.pixel import PixelDistance
 from blrobust.perturbations import random_numbers
@@ -31,7 +31,7 @@ class SinglePixelAttack(MinimizationAttack):
             raise ValueError(f"pixels = {pixels}: the single-pixel attack tries at least 1")
         self.pixels = pixels
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.SINGLE_PIXEL)
+        self._numbers = random_numbers.UniformCache(random_numbers.SINGLE_PIXEL)
 
     def __repr__(self) -> str:
         return call(self)
@@ -49,11 +49,11 @@ class SinglePixelAttack(MinimizationAttack):
     ) -> T:
         """Images (batch, C, H, W) with one pixel set, or as they were where none fools the model.
 
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..batch - 1); they and `draw`
         choose the orders. Raises ``ValueError`` for inputs beyond the bounds and other criteria.
         """
         raise_if_kwargs(kwargs)
-        images, restore = opened(inputs, model)
+        images, restore = checked_images(inputs, model)
         size = images[0, 0].numel()
         order = self._numbers(
             size,
@@ -64,10 +64,12 @@ class SinglePixelAttack(MinimizationAttack):
         ).argsort(dim=1, stable=True)
         bounds = images.new_tensor(tuple(model.bounds))
 
-        def make(rows: Tensor, places: Tensor) -> Tensor:
-            flat = images[rows].flatten(2).unsqueeze(1).expand(-1, len(places), -1, -1)  # (n, k, C, H * W)
-            index = order[rows[:, None], places // 2].view(len(rows), -1, 1, 1).expand(*flat.shape[:3], 1)
-            values = bounds[places % 2].view(1, -1, 1, 1).expand(index.shape)
+        def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+            # (n, k, C, H * W)
+            flat = images[rows].flatten(2).unsqueeze(1).expand(-1, len(candidate_ids), -1, -1)
+            pixels = order[rows[:, None], candidate_ids // 2]  # (n, k)
+            index = pixels.view(len(rows), -1, 1, 1).expand(*flat.shape[:3], 1)
+            values = bounds[candidate_ids % 2].view(1, -1, 1, 1).expand(index.shape)
             return flat.scatter(3, index, values).view(len(rows), -1, *images.shape[1:])
 
         tries = 2 * min(self.pixels, size)

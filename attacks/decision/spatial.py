@@ -11,7 +11,7 @@ from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.first_success import Oracle, Unmeasured, first_fooling, opened
+from blrobust.attacks.building_blocks.first_success import Oracle, Unmeasured, checked_images, first_fooling
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.errors import UserError
 from blrobust.perturbations import random_numbers
@@ -64,7 +64,7 @@ class _Moves(FixedEpsilonAttack, ABC):
 
         ``moves`` (m or 1, k, 3) are degrees, right and down as shares of their limits.
         """
-        images, restore = opened(inputs, model)
+        images, restore = checked_images(inputs, model)
         check_limit(epsilon, images.shape[1:])
         lower, upper = model.bounds
         fill = min(max(0.0, lower), upper)
@@ -72,11 +72,11 @@ class _Moves(FixedEpsilonAttack, ABC):
         scale = torch.tensor([degrees, pixels, pixels], dtype=torch.float64) * epsilon
         scaled = (moves * scale).to(images).expand(len(images), -1, -1)
 
-        def make(rows: Tensor, places: Tensor) -> Tensor:
-            chosen = scaled[rows][:, places].flatten(0, 1)  # (n * k, 3)
-            copies = images[rows].repeat_interleave(len(places), dim=0)
+        def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+            chosen = scaled[rows][:, candidate_ids].flatten(0, 1)  # (n * k, 3)
+            copies = images[rows].repeat_interleave(len(candidate_ids), dim=0)
             moved = move(copies, *chosen.unbind(dim=1), fill=fill)
-            return moved.clamp(lower, upper).view(len(rows), len(places), *images.shape[1:])
+            return moved.clamp(lower, upper).view(len(rows), len(candidate_ids), *images.shape[1:])
 
         found, _ = first_fooling(Oracle(model, criterion), images, make, scaled.shape[1])
         return restore(astensor(found))
@@ -172,7 +172,7 @@ class RandomSpatialAttack(_Moves):
     def __init__(self, *, tries: int = 10, seed: int = 0) -> None:
         self.tries = _counted("tries", tries)
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.SPATIAL)
+        self._numbers = random_numbers.UniformCache(random_numbers.SPATIAL)
 
     def run(
         self,
@@ -187,7 +187,7 @@ class RandomSpatialAttack(_Moves):
     ) -> T:
         """Images (batch, C, H, W), moved by the first try that fools the model, or as they were.
 
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..batch - 1); they and `draw`
         choose the moves. Raises ``UserError`` where ``epsilon`` is negative, ``ValueError`` for
         inputs beyond the bounds and other criteria.
         """

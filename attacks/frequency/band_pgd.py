@@ -54,7 +54,7 @@ class BandPGD(FixedEpsilonAttack):
         self.steps = steps
         self.random_start = random_start
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.BAND_PGD)
+        self._numbers = random_numbers.UniformCache(random_numbers.BAND_PGD)
 
     def __repr__(self) -> str:
         return call(self)
@@ -77,7 +77,7 @@ class BandPGD(FixedEpsilonAttack):
     ) -> T:
         """Images (m, C, H, W) after the last step, adversarial or not.
 
-        ``samples`` are the images' places in the data set (default 0..m - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..m - 1); they and `draw`
         choose the starts. Raises ``ValueError`` for images beyond the bounds or without a frequency
         in the band.
         """
@@ -93,9 +93,9 @@ class BandPGD(FixedEpsilonAttack):
 
         x = origin
         if self.random_start:
-            places = range(len(origin)) if samples is None else samples
+            sample_ids = range(len(origin)) if samples is None else samples
             numbers = self._numbers(
-                origin[0].numel(), seed=self.seed, draw=draw, samples=places, device=origin.device
+                origin[0].numel(), seed=self.seed, draw=draw, samples=sample_ids, device=origin.device
             )
             start = within(ball.start(numbers.view_as(origin), epsilon))
             x = problem.clip(origin + ball.shrink(start, epsilon))

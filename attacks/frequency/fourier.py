@@ -10,7 +10,7 @@ from foolbox.distances import linf
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.early_stopping import due
+from blrobust.attacks.building_blocks.early_stopping import should_check
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.errors import UserError
 
@@ -117,8 +117,8 @@ class WorstFourierAttack(FixedEpsilonAttack):
         with torch.no_grad():
             rows = torch.arange(len(images), device=images.device)
             done = _adversarial(wanted, model(images), rows)
-            for place, (row, column) in enumerate(frequencies):
-                if due(place, rows):
+            for tries, (row, column) in enumerate(frequencies):
+                if should_check(tries, rows):
                     rows = (~done).nonzero()[:, 0]
                     if len(rows) == 0:
                         break
@@ -136,7 +136,7 @@ class WorstFourierAttack(FixedEpsilonAttack):
 
 
 def _adversarial(criterion: Any, logits: Tensor, rows: Tensor) -> Tensor:
-    """Which samples (m,), at places ``rows`` of the batch, are what the criterion wants?"""
+    """Which samples (m,), rows `rows` of the batch, are what the criterion wants?"""
     answers = logits.argmax(dim=1)
     if isinstance(criterion, Misclassification):
         fooled: Tensor = answers != criterion.labels.raw[rows]

@@ -11,7 +11,7 @@ from foolbox.distances import Distance
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.early_stopping import due
+from blrobust.attacks.building_blocks.early_stopping import should_check
 from blrobust.attacks.building_blocks.losses import (
     cross_entropy,
     likely_wrong,
@@ -48,7 +48,7 @@ def checkpoints(steps: int) -> tuple[int, ...]:
 class _Ascent:
     """Where the samples still attacked are; every tensor has one entry a sample."""
 
-    rows: Tensor  # int64, their places in the batch
+    rows: Tensor  # int64, rows of the batch
     origin: Tensor
     x: Tensor
     previous: Tensor
@@ -93,7 +93,7 @@ class _AutoPGD(FixedEpsilonAttack):
     steps: int
     restarts: int
     seed: int
-    _numbers: random_numbers.Numbers
+    _numbers: random_numbers.UniformCache
 
     def __repr__(self) -> str:
         return call(self)
@@ -121,7 +121,7 @@ class _AutoPGD(FixedEpsilonAttack):
         """Images (m, C, H, W) within ``epsilon``: the first one found that fools the model.
 
         A sample that none does comes back where the last trial's loss was highest. ``samples`` are
-        the images' places in the data set (default 0..m - 1); they and ``draw`` choose the starts.
+        the ids of the images in the data set (default 0..m - 1); they and ``draw`` choose the starts.
         Raises ``ValueError`` for a criterion it cannot pursue, images beyond the bounds or too few
         classes.
         """
@@ -129,9 +129,13 @@ class _AutoPGD(FixedEpsilonAttack):
         problem = Problem.of(self, model, inputs, criterion, targeted=True)
         found = problem.images.clone()
         objectives = self._objectives(problem)
-        places = range(len(found)) if samples is None else samples
+        sample_ids = range(len(found)) if samples is None else samples
         numbers = self._numbers(
-            len(objectives) * found[0].numel(), seed=self.seed, draw=draw, samples=places, device=found.device
+            len(objectives) * found[0].numel(),
+            seed=self.seed,
+            draw=draw,
+            samples=sample_ids,
+            device=found.device,
         ).view(len(found), len(objectives), *found.shape[1:])
         rows = torch.arange(len(found), device=found.device)
         for trial, objective in enumerate(objectives):
@@ -185,7 +189,7 @@ class _AutoPGD(FixedEpsilonAttack):
             elif count in halvings:
                 gradient = at.halve(gradient, steps=count - checked)
                 checked = count
-            if due(count, at.rows):
+            if should_check(count, at.rows):
                 left = (at.best_value < torch.inf).nonzero()[:, 0]
                 if len(left) < len(at.rows):
                     found[at.rows] = at.best
@@ -244,7 +248,7 @@ class APGD(_AutoPGD):
         self.steps = steps
         self.restarts = restarts
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.APGD)
+        self._numbers = random_numbers.UniformCache(random_numbers.APGD)
 
     def _objectives(self, problem: Problem) -> list[Objective]:
         classes = problem.classes
@@ -280,7 +284,7 @@ class TargetedAPGD(_AutoPGD):
         self.steps = steps
         self.restarts = restarts
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.APGD)
+        self._numbers = random_numbers.UniformCache(random_numbers.APGD)
 
     def _objectives(self, problem: Problem) -> list[Objective]:
         logits = problem.logits(problem.images)

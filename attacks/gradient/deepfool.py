@@ -61,9 +61,9 @@ class _DeepFool(deepfool.DeepFoolAttack, ABC):
             margins = logits.gather(1, classes[:, 1:]) - logits.gather(1, classes[:, :1])
             totals = margins.sum(dim=0).unbind()
         gradients = x.new_empty(*margins.shape, *x.shape[1:])  # (n, classes - 1, C, H, W)
-        for place, total in enumerate(totals):
-            again = place < len(totals) - 1
-            gradients[:, place] = torch.autograd.grad(total, x, retain_graph=again)[0]
+        for other, total in enumerate(totals):
+            again = other < len(totals) - 1
+            gradients[:, other] = torch.autograd.grad(total, x, retain_graph=again)[0]
         distances: Tensor = self.get_distances(astensor(margins.detach()), astensor(gradients)).raw
         shortest, nearest = distances.min(dim=1)
         direction = gradients[torch.arange(len(x), device=x.device), nearest]

@@ -170,9 +170,9 @@ class L0FMN(_FMN):
         """The largest ``epsilon`` changes of an image kept."""
         flat = delta.flatten(1)
         order = flat.abs().argsort(dim=1, descending=True, stable=True)
-        places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
-        place = torch.empty_like(order).scatter_(1, order, places)
-        return torch.where(place < epsilon[:, None], flat, 0).view_as(delta)
+        ranks = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+        rank = torch.empty_like(order).scatter_(1, order, ranks)
+        return torch.where(rank < epsilon[:, None], flat, 0).view_as(delta)
 
     def _first(self, farthest: Tensor) -> Tensor:
         return torch.ones_like(farthest)

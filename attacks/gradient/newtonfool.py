@@ -8,7 +8,7 @@ from foolbox.distances import l2
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.early_stopping import due
+from blrobust.attacks.building_blocks.early_stopping import should_check
 from blrobust.attacks.building_blocks.gradient_scaling import power_of_two
 from blrobust.attacks.building_blocks.losses import log_odds
 from blrobust.attacks.building_blocks.problem import Problem, check_counts
@@ -55,7 +55,7 @@ class NewtonFool(MinimizationAttack):
             labels = problem.classes[rows]
             step, fooled = self._step(problem, x, labels, limit[rows])
             done = done | fooled
-            if count == self.steps or due(count, rows):
+            if count == self.steps or should_check(count, rows):
                 found[rows[done]] = x[done]
                 x, step, rows, done = x[~done], step[~done], rows[~done], done[~done]
                 if len(rows) == 0:

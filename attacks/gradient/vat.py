@@ -39,7 +39,7 @@ class VAT(FixedEpsilonAttack):
         self.steps = steps
         self.xi = xi
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.VAT)
+        self._numbers = random_numbers.UniformCache(random_numbers.VAT)
 
     def __repr__(self) -> str:
         return call(self)
@@ -57,16 +57,16 @@ class VAT(FixedEpsilonAttack):
     ) -> T:
         """Images (m, C, H, W) at ``epsilon``, or nearer where the bounds clip.
 
-        ``samples`` are the images' places in the data set (default 0..m - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..m - 1); they and `draw`
         choose the first directions. The labels only say how many images there are. Raises
         ``ValueError`` for a criterion other than ``Misclassification`` or images beyond the bounds.
         """
         raise_if_kwargs(kwargs)
         problem = Problem.of(self, model, inputs, criterion, targeted=False)
         images, ball = problem.images, BALLS["l2"]
-        places = range(len(images)) if samples is None else samples
+        sample_ids = range(len(images)) if samples is None else samples
         numbers = self._numbers(
-            images[0].numel(), seed=self.seed, draw=draw, samples=places, device=images.device
+            images[0].numel(), seed=self.seed, draw=draw, samples=sample_ids, device=images.device
         )
         direction = ball.start(numbers.view_as(images), 1)
         clean = problem.logits(images)

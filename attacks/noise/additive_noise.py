@@ -45,10 +45,10 @@ def clipping_aware_factors(
     moved = functional.pad(moved[:, :-1], (1, 0))  # by those before
     others = squares.flip(1).cumsum(dim=1, dtype=torch.float64).flip(1)  # a difference would cancel
     short = (moved + reach * others < epsilon**2).sum(dim=1, keepdim=True)
-    place = short.clamp(max=flat.shape[1] - 1)
-    missing = (epsilon**2 - moved.gather(1, place)).clamp(min=0)
-    factor = (missing / others.gather(1, place).clamp(min=1e-300)).sqrt()
-    factors: Tensor = torch.minimum(factor, clipped.gather(1, place)).to(noise.dtype)
+    segment = short.clamp(max=flat.shape[1] - 1)
+    missing = (epsilon**2 - moved.gather(1, segment)).clamp(min=0)
+    factor = (missing / others.gather(1, segment).clamp(min=1e-300)).sqrt()
+    factors: Tensor = torch.minimum(factor, clipped.gather(1, segment)).to(noise.dtype)
     return factors.view(-1, 1, 1, 1)
 
 

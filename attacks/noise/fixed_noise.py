@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from blrobust.attacks.building_blocks.first_success import Unmeasured
-from blrobust.attacks.building_blocks.per_sample import DrawnAttack
+from blrobust.attacks.building_blocks.per_sample import PerSampleNoise
 from blrobust.perturbations import random_numbers
 
 
-class _FixedNoiseAttack(DrawnAttack):
+class _FixedNoiseAttack(PerSampleNoise):
     """x + epsilon z, clipped to the bounds."""
 
     distance = Unmeasured()

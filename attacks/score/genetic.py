@@ -9,7 +9,7 @@ from foolbox.distances import linf
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.early_stopping import due
+from blrobust.attacks.building_blocks.early_stopping import should_check
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.score.goal import Goal, ask, check_inputs
 from blrobust.perturbations import random_numbers
@@ -59,7 +59,7 @@ class GeneticAttack(FixedEpsilonAttack):
         self.size = size
         self.temperature = temperature
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.GENETIC)
+        self._numbers = random_numbers.UniformCache(random_numbers.GENETIC)
 
     def __repr__(self) -> str:
         return call(self)
@@ -78,7 +78,7 @@ class GeneticAttack(FixedEpsilonAttack):
     ) -> T:
         """The fittest images (batch, C, H, W) of the last generation, or of the first with the target.
 
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..batch - 1); they and `draw`
         choose the randomness. Raises ``ValueError`` for inputs out of bounds and for a criterion
         other than targeted misclassification.
         """
@@ -87,13 +87,13 @@ class GeneticAttack(FixedEpsilonAttack):
         goal = Goal.of(criterion, images)
         if not goal.targeted:
             raise ValueError("the genetic attack needs a target: legal is TargetedMisclassification")
-        places = range(len(images)) if samples is None else samples
+        sample_ids = range(len(images)) if samples is None else samples
         members, values = self.population, images[0].numel()
         # A sample's own numbers: the parents of each child, and for each value whose it is, whether it
         # mutates, and by how much.
         parents = 2 * (members - 1)
         own = self._numbers(
-            parents + 3 * values, seed=self.seed, draw=draw, samples=places, device=images.device
+            parents + 3 * values, seed=self.seed, draw=draw, samples=sample_ids, device=images.device
         )
 
         def shared(count: int, generation: int) -> Tensor:
@@ -116,7 +116,7 @@ class GeneticAttack(FixedEpsilonAttack):
         stalled = torch.zeros_like(elite)
         plateaus = torch.zeros_like(elite)
         for generation in range(1, self.generations):
-            if due(generation - 1, rows):
+            if should_check(generation - 1, rows):
                 rows = evolving.nonzero()[:, 0]
                 if len(rows) == 0:
                     break
@@ -124,7 +124,7 @@ class GeneticAttack(FixedEpsilonAttack):
             numbers = shared(parents + 3 * (members - 1) * values, generation)
             young = self._children(old, fit, own[rows], numbers, plateaus[rows], epsilon)
             judged, best = self._judged(model, images[rows], goal[rows], young)
-            # The fittest moves to the front; the children take the other places.
+            # The fittest moves to the front; the children follow.
             row, first = torch.arange(len(rows), device=images.device), fit.argmax(dim=1)
             grown = torch.cat([old[row, first][:, None], young], dim=1)
             scores = torch.cat([fit[row, first][:, None], judged], dim=1)

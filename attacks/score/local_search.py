@@ -84,7 +84,7 @@ class LocalSearchAttack(FixedEpsilonAttack):
         self.p = p
         self.d = d
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.LOCAL_SEARCH)
+        self._numbers = random_numbers.UniformCache(random_numbers.LOCAL_SEARCH)
 
     @property
     def distance(self) -> RoundDistance:
@@ -108,7 +108,7 @@ class LocalSearchAttack(FixedEpsilonAttack):
     ) -> T:
         """The images (batch, C, H, W) after the last round, or the one that lost the label.
 
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..batch - 1); they and `draw`
         choose the candidates. Raises ``UserError`` where ``epsilon`` is no number of pixels, and
         ``ValueError`` for inputs out of bounds and criteria other than misclassification.
         """
@@ -170,9 +170,9 @@ class LocalSearchAttack(FixedEpsilonAttack):
     def _probes(self, images: Tensor, pixels: Tensor, middle: float, span: float) -> Tensor:
         """Images (n, C, H, W) with one pixel (n,) each set to ``p`` sign(v)."""
         flat = images.flatten(2)
-        place = pixels.view(-1, 1, 1).expand(-1, flat.shape[1], 1)
-        outside = middle + self.p * span * (flat.gather(2, place) - middle).sign()
-        return flat.scatter(2, place, outside).view_as(images)
+        index = pixels.view(-1, 1, 1).expand(-1, flat.shape[1], 1)
+        outside = middle + self.p * span * (flat.gather(2, index) - middle).sign()
+        return flat.scatter(2, index, outside).view_as(images)
 
     def _wrapped(self, centred: Tensor) -> Tensor:
         """``r`` v, plus or minus 1 where it leaves [-1/2, 1/2]."""

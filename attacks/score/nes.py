@@ -51,7 +51,7 @@ class NESAttack(FixedEpsilonAttack):
         self.sigma = sigma
         self.stepsize = stepsize
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.NES)
+        self._numbers = random_numbers.UniformCache(random_numbers.NES)
 
     def __repr__(self) -> str:
         return call(self)
@@ -70,7 +70,7 @@ class NESAttack(FixedEpsilonAttack):
     ) -> T:
         """The images (batch, C, H, W) after the last step, or the first that reached the goal.
 
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..batch - 1); they and `draw`
         choose the directions. Raises ``ValueError`` for inputs out of bounds and other criteria.
         """
         raise_if_kwargs(kwargs)

@@ -12,7 +12,7 @@ from foolbox.distances import l2
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.early_stopping import due
+from blrobust.attacks.building_blocks.early_stopping import should_check
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.score.goal import Goal, check_inputs
 from blrobust.errors import UserError
@@ -44,7 +44,7 @@ class WalkAttack(MinimizationAttack):
         self.step = step
         self.queries = queries
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.SIMBA)
+        self._numbers = random_numbers.UniformCache(random_numbers.SIMBA)
 
     def __repr__(self) -> str:
         return call(self)
@@ -64,7 +64,7 @@ class WalkAttack(MinimizationAttack):
         """The first adversarials of the walks (batch, C, H, W); a sample without one stays as it was.
 
         ``early_stop`` changes nothing: a walk stops at its first adversarial anyway. ``samples`` are
-        the images' places in the data set (default 0..batch - 1); they and ``draw`` choose the
+        the ids of the images in the data set (default 0..batch - 1); they and ``draw`` choose the
         order. Raises ``ValueError`` for inputs out of bounds and other criteria.
         """
         raise_if_kwargs(kwargs)
@@ -85,19 +85,19 @@ class WalkAttack(MinimizationAttack):
         loss = goal.log_odds(logits)
         found = goal.reached(logits)
         walking = ~found
-        place = torch.zeros_like(goal.classes)  # in the order
+        position = torch.zeros_like(goal.classes)  # in the order
         sign = torch.ones_like(loss)
         rows = torch.arange(len(images), device=images.device)
         # Each sample walks at its own pace, so every query asks one question for each of them.
         for query in range(1, self.queries):
-            if due(query - 1, rows):
+            if should_check(query - 1, rows):
                 rows = walking.nonzero()[:, 0]
                 if len(rows) == 0:
                     break
                 row = torch.arange(len(rows), device=rows.device)
                 parts, wanted = self._parts(best), goal[rows]
-            signs, places = sign[rows], place[rows]
-            part, direction = self._direction(order[rows, places.clamp(max=count - 1)], images.shape)
+            signs, positions = sign[rows], position[rows]
+            part, direction = self._direction(order[rows, positions.clamp(max=count - 1)], images.shape)
             # A direction changes one part of the image; the others go to the model as they are.
             asked, now = parts[rows], parts[rows, part]
             moved = torch.addcmul(now, direction, step * signs[:, None]).clamp_(lower, upper)
@@ -110,9 +110,9 @@ class WalkAttack(MinimizationAttack):
             loss[rows] = torch.where(kept, proposed_loss, least)
             onward = kept | (signs < 0)
             sign[rows] = torch.where(onward, 1.0, -1.0).to(sign)
-            place[rows] = places = places + onward
+            position[rows] = positions = positions + onward
             found[rows] |= live & reached
-            walking[rows] = live & ~reached & (places < count)
+            walking[rows] = live & ~reached & (positions < count)
         best = torch.where(found.view(-1, 1, 1, 1), best, images)
         return restore_type(astensor(best))  # type: ignore[no-any-return]
 

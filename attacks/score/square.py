@@ -13,7 +13,7 @@ from foolbox.distances import Distance
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.early_stopping import due
+from blrobust.attacks.building_blocks.early_stopping import should_check
 from blrobust.attacks.building_blocks.norm_balls import BALLS, Ball
 from blrobust.attacks.building_blocks.problem import call
 from blrobust.attacks.score.goal import Goal, check_inputs, coins, pick
@@ -48,7 +48,7 @@ class SquareAttack(FixedEpsilonAttack):
         self.queries = queries
         self.share = share
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.SQUARE)
+        self._numbers = random_numbers.UniformCache(random_numbers.SQUARE)
 
     def __repr__(self) -> str:
         return call(self)
@@ -67,7 +67,7 @@ class SquareAttack(FixedEpsilonAttack):
     ) -> T:
         """The best images found (batch, C, H, W), within ``epsilon`` and the bounds.
 
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
+        `samples` are the ids of the images in the data set (default 0..batch - 1); they and `draw`
         choose the randomness. Raises ``ValueError`` for inputs out of bounds and other criteria.
         """
         raise_if_kwargs(kwargs)
@@ -87,7 +87,7 @@ class SquareAttack(FixedEpsilonAttack):
         looking = ~goal.reached(logits)
         rows = torch.arange(len(images), device=images.device)
         for query in range(1, self.queries):
-            if due(query - 1, rows):
+            if should_check(query - 1, rows):
                 rows = looking.nonzero()[:, 0]
                 if len(rows) == 0:
                     break

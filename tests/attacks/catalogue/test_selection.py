@@ -58,8 +58,8 @@ def test_the_preset_of_the_literature_can_be_changed_too() -> None:
 
 def test_frequencies_have_signs_and_norms_are_part_of_the_name() -> None:
     assert selection.parameters(["fourier"], ["row=-3,column=0"], "default")["fourier"]["row"] == -3
-    for kind, entry in ATTACKS.items():
-        assert not {"norm", "constraint"} & set(entry.settable()), kind
+    for kind, spec in ATTACKS.items():
+        assert not {"norm", "constraint"} & set(spec.settable()), kind
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ATTACKS if kind.startswith("apgd-")])
@@ -98,8 +98,8 @@ def test_a_wrong_change_names_itself_and_what_is_legal(change: str, said: str) -
 
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_the_default_and_the_literature_are_legal(kind: str) -> None:
-    entry = ATTACKS[kind]
-    for name, value in {**entry.settable(), **{n: v for n, v in entry.paper.items() if n != "norm"}}.items():
+    spec = ATTACKS[kind]
+    for name, value in {**spec.settable(), **{n: v for n, v in spec.paper.items() if n != "norm"}}.items():
         assert selection.parameters([kind], [f"{name}={value}"], "default")[kind][name] == value
 
 
@@ -109,7 +109,7 @@ FROM_0 = {
     *("deepfool-l2.overshoot", "deepfool-linf.overshoot", "mifgsm.momentum"),
     *("brendel-bethge-l2.momentum", "brendel-bethge-linf.momentum"),
 }
-SETTABLE = [(kind, name) for kind, entry in ATTACKS.items() for name in entry.settable()]
+SETTABLE = [(kind, name) for kind, spec in ATTACKS.items() for name in spec.settable()]
 
 
 @pytest.mark.parametrize(("kind", "name"), SETTABLE, ids=[".".join(pair) for pair in SETTABLE])

@@ -17,7 +17,7 @@ from blrobust.attacks.catalogue import selection
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.gradient.autoattack import MEMBERS, AutoAttack
 from blrobust.attacks.guard import Guard
-from blrobust.attacks.status import Reason
+from blrobust.attacks.status import Status
 from blrobust.cli import main
 from blrobust.errors import UserError
 
@@ -300,4 +300,4 @@ def test_square_that_cannot_tile_the_images_costs_only_what_is_left_for_it(packa
     outcome = guard(
         Half().eval(), images, torch.zeros(2, dtype=torch.int64), level=0.5, draw=0, samples=range(2)
     )
-    assert outcome["reason"].tolist() == [Reason.ADVERSARIAL, Reason.RAISED]
+    assert outcome["reason"].tolist() == [Status.ADVERSARIAL, Status.RAISED]

@@ -164,7 +164,7 @@ def test_finished_weights_are_not_overwritten(capsys, own):
         ("mine=a.safetensors", "unknown model 'mine=a.safetensors'"),
         ("fp32 --arch vgg", "unknown architecture 'vgg'; choose resnet20, resnet18, tiny"),
         ("fp32 --dataset cifar10-sample", "cifar10-sample has no train images"),
-        ("fp32 --device tpu", "device 'tpu' is not available"),
+        ("fp32 --device tpu", "--device: got 'tpu'; legal: auto"),
         ("fp32 --epochs 0", "--epochs"),
         ("fp32 --batch-size -1", "--batch-size"),
         ("fp32 --batch-size 81", "batch size 81 is larger than the 80 training images"),

@@ -34,7 +34,7 @@ class Strength:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class AttackSpec:
     """One row of the table."""
 
     attack: str
@@ -44,12 +44,12 @@ class Entry:
     """What the class is built with: a budget for a look, seconds on a laptop."""
     paper: Mapping[str, Any] = field(default_factory=dict)
     """What differs under ``--preset paper``, the budget of the literature."""
-    keyed: bool = False
+    per_sample_seed: bool = False
     """Its randomness belongs to the sample: it is built with ``seed`` too, and its ``run`` takes
-    ``draw`` and ``samples`` (places in the data set)."""
+    ``draw`` and ``samples`` (ids of the images in the data set)."""
     family: Family
     """What the attack sees of the model."""
-    searches: bool = True
+    is_search: bool = True
     """It looks for a failure, so samples that are wrong without it are left alone and count as
     wrong; otherwise it is a random perturbation of every sample."""
     targeted: bool = False
@@ -96,7 +96,7 @@ class Entry:
             value = self.parameters.get(name, parameter.default)
             if name not in taken and isinstance(value, bool | int | float | str):
                 found[name] = float(value) if parameter.annotation is float else value  # Foolbox has a 0
-        return {"restarts": self.parameters.get("restarts", 1), **found} if self.searches else found
+        return {"restarts": self.parameters.get("restarts", 1), **found} if self.is_search else found
 
     def words(self, name: str) -> tuple[str, ...]:
         """The legal values of a parameter that is a word."""
@@ -105,7 +105,7 @@ class Entry:
     def build(self, *, seed: int, parameters: Mapping[str, Any]) -> Attack:
         """The Foolbox attack."""
         given = {name: value for name, value in parameters.items() if name != "restarts"}
-        if self.keyed:
+        if self.per_sample_seed:
             given["seed"] = seed
         attack: Attack = self._class(**given)
         return attack
