@@ -299,7 +299,7 @@ def test_what_is_too_far_puts_no_wrong_sample_right() -> None:
 
 
 def test_a_wrong_parameter_is_the_users() -> None:
-    with pytest.raises(UserError, match="'square-linf': share 2"):
+    with pytest.raises(UserError, match=r"'square-linf': got share=2\.0; legal: numbers above 0, up to 1"):
         Guard("square-linf", ATTACKS["square-linf"], seed=0, parameters={"share": 2.0})
 
 

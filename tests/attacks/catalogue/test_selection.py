@@ -39,7 +39,7 @@ def test_what_names_nothing_is_said(text: str) -> None:
 def test_a_suite_names_attacks_with_grids_they_can_take() -> None:
     for members in SUITES.values():
         for kind, grid in members.items():
-            ATTACKS[kind].check_strengths(levels.parse(grid or ATTACKS[kind].grid), (3, 32, 32))
+            ATTACKS[kind].check_levels(levels.parse(grid or ATTACKS[kind].grid), (3, 32, 32))
 
 
 def test_changes_go_to_every_attack_that_has_the_parameter() -> None:
@@ -123,7 +123,7 @@ def test_nonsense_is_refused_before_anything_runs(kind: str, name: str) -> None:
     for value in nonsense:
         if kind.startswith("autoattack-") and name == "attacks":  # several words: the class knows them
             chosen = selection.parameters([kind], [f"{name}={value}"], "default")[kind]
-            with pytest.raises(ValueError, match=f"attacks '{value}'; legal"):
+            with pytest.raises(ValueError, match=f"got attacks='{value}'; legal"):
                 ATTACKS[kind].build(seed=0, parameters=chosen)
             continue
         with pytest.raises(UserError, match=re.escape(f"--set '{name}={value}'")) as error:

@@ -167,8 +167,8 @@ attack --kind pgd_linf                            | did you mean 'pgd-linf'?
 attack --kind fgsm --strength 8                   | write 8/255
 attack --kind apgd-targeted --target 3            | is for targeted attacks: gen; not for apgd-targeted
 recover --strength 2/0                            | 2/0 is not a number such as 0.01 or 2/255
-attack --kind pixel --strength 0.5                | strength 0.5: the pixel attack takes a whole number
-attack --kind pixel --strength 5000               | whole number of pixels from 0 to 1024
+attack --kind pixel --strength 0.5                | got strength 0.5; legal: whole numbers of pixels
+attack --kind pixel --strength 5000               | whole numbers of pixels from 0 to 1024
 attack --kind pixel --strength 0:1                | strength 0.05
 attack --kind pixel --sigma 0:1                   | No such option '--sigma'
 attack --kind pixel --legacy --models a=hostile:Net --dataset npz:good.npz | legal data sets: cifar10
