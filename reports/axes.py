@@ -114,7 +114,6 @@ def _attack(kind: str, space: str) -> Axis:
         "decision": "It sees the model's answers alone.",
         "score": "It sees the model's logits.",
         "gradient": "It follows the model's gradient.",
-        "transfer": "It sees another model.",
     }[entry.family]
     return Axis(
         title=f"the {kind} attack{', legacy space' if legacy else ''}",

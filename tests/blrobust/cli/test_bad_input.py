@@ -162,7 +162,7 @@ noise {GOOD} --out sqlite                         | sqlite/run.sqlite cannot be 
 noise --nonsense                                  | No such option '--nonsense'
 noise extra                                       | unexpected extra argument (extra)
 attack                                            | Missing option '--kind'
-attack --kind nonsense                            | attack 'nonsense' does not exist; legal:
+attack --kind nonsense                            | --kind: got 'nonsense'; legal:
 attack --kind pgd_linf                            | did you mean 'pgd-linf'?
 attack --kind fgsm --strength 8                   | write 8/255
 attack --kind apgd-targeted --target 3            | is for targeted attacks: gen; not for apgd-targeted
