@@ -113,7 +113,6 @@ def _attack(kind: str, space: str) -> Axis:
         "decision": "It uses only the classes that the model predicts.",
         "score": "It uses the model's logits.",
         "gradient": "It uses the model's gradient.",
-        "transfer": "It uses another model.",
     }[spec.family]
     return Axis(
         title=f"the {kind} attack{', legacy space' if legacy else ''}",

@@ -1,10 +1,10 @@
-"""Attacks that see the model's answer alone, or not even that."""
+"""Attacks that use the predicted class only, or no output of the model at all."""
 
 from blrobust.attacks.catalogue.attack_spec import AttackSpec, Strength
-from blrobust.attacks.catalogue.strengths import L2, LIMIT_CHECK, PIXELS
+from blrobust.attacks.catalogue.strengths import L2, NOT_NEGATIVE, PIXEL_COUNT, PIXELS
 
-FAR = Strength("L2", L2.axis, "0,1,2,4,8,16")  # of noise, which needs more than a search
-SPATIAL = Strength("none", "share of 30 degrees and 3 pixels", "0,0.25,0.5,0.75,1", LIMIT_CHECK)
+FAR = Strength("L2", L2.axis, "0,1,2,4,8,16")  # noise needs larger levels than a search
+SPATIAL = Strength("none", "share of 30 degrees and 3 pixels", "0,0.25,0.5,0.75,1", NOT_NEGATIVE)
 
 ROWS: dict[str, AttackSpec] = {
     "pixel": AttackSpec(
@@ -13,7 +13,7 @@ ROWS: dict[str, AttackSpec] = {
             PIXELS,
             "number of pixels set to the minimum or maximum",
             "0:1000:50",
-            "blrobust.attacks.decision.pixel:check_count",
+            PIXEL_COUNT,
         ),
         per_sample_seed=True,
         family="decision",
@@ -37,7 +37,7 @@ ROWS: dict[str, AttackSpec] = {
             "none",
             "share of the way to grey; beyond 1 a negative",
             "0:1:0.1",
-            "blrobust.attacks.decision.contrast:check_share",
+            NOT_NEGATIVE,
         ),
         family="decision",
         queries="1",
@@ -56,7 +56,7 @@ ROWS: dict[str, AttackSpec] = {
             "none",
             "standard deviation over the larger side",
             "0,0.01,0.02,0.03,0.05,0.075,0.1,0.5,1",
-            "blrobust.attacks.decision.contrast:check_share",
+            NOT_NEGATIVE,
         ),
         family="decision",
         queries="1",
@@ -64,7 +64,7 @@ ROWS: dict[str, AttackSpec] = {
     ),
     "rotation": AttackSpec(
         attack="blrobust.attacks.decision.spatial:RotationAttack",
-        strength=Strength("none", "largest angle in degrees", "0,2,5,10,15,20,30", LIMIT_CHECK),
+        strength=Strength("none", "largest angle in degrees", "0,2,5,10,15,20,30", NOT_NEGATIVE),
         parameters={"angles": 31},
         family="decision",
         queries="up to 31",
@@ -72,7 +72,7 @@ ROWS: dict[str, AttackSpec] = {
     ),
     "translation": AttackSpec(
         attack="blrobust.attacks.decision.spatial:TranslationAttack",
-        strength=Strength("none", "largest shift in pixels", "0,2,4,6,8,10", LIMIT_CHECK),
+        strength=Strength("none", "largest shift in pixels", "0,2,4,6,8,10", NOT_NEGATIVE),
         parameters={"shifts": 5},
         family="decision",
         queries="up to 25",
@@ -126,7 +126,7 @@ ROWS: dict[str, AttackSpec] = {
         source="Schott et al. 2019",
     ),
     "blended-uniform": AttackSpec(
-        attack="blrobust.attacks.decision.boundary:BlendedUniformAttack",
+        attack="blrobust.attacks.decision.blended_uniform:BlendedUniformAttack",
         strength=FAR,
         parameters={"directions": 50, "steps": 200},
         paper={"directions": 1000, "steps": 1000},

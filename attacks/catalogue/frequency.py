@@ -1,4 +1,4 @@
-"""Attacks that choose frequencies: the adaptive ones on a band-limited network."""
+"""Attacks that choose spatial frequencies, among them the adaptive attack on a band-limited network."""
 
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.strengths import L2, LINF
@@ -26,7 +26,7 @@ ROWS: dict[str, AttackSpec] = {
         f"band-pgd-{norm}": AttackSpec(
             attack="blrobust.attacks.frequency.band_pgd:BandPGD",
             strength=strength,
-            # The low band up to sqrt(1 - 0.84) = 0.4 of every axis: what fft85 keeps.
+            # fft85 keeps the low band up to sqrt(1 - 0.84) = 0.4 of every axis.
             parameters={"norm": norm, "low": 0.0, "high": 0.4, "steps": 20, "rel_stepsize": 0.1},
             paper={"steps": 50, "rel_stepsize": 0.025, "restarts": 10},
             per_sample_seed=True,

@@ -1,4 +1,4 @@
-"""Attacks that follow the model's gradient."""
+"""Attacks that use the model's gradients."""
 
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.strengths import L0, L1, L2, LINF
@@ -110,7 +110,7 @@ ROWS: dict[str, AttackSpec] = {
             "steps": 40,
             "initial_stepsize": 0.03,
             "initial_const": 0.1,
-            "abort_early": False,  # Foolbox stops a batch as one
+            "abort_early": False,  # Foolbox stops a batch as a whole
         },
         paper={"binary_search_steps": 9, "steps": 10000, "initial_stepsize": 0.01, "initial_const": 0.001},
         family="gradient",
@@ -202,9 +202,9 @@ ROWS: dict[str, AttackSpec] = {
     },
     **{
         f"brendel-bethge-{suffix}": AttackSpec(
-            attack=f"blrobust.attacks.decision.boundary:{name}BrendelBethgeAttack",
+            attack=f"blrobust.attacks.decision.brendel_bethge:{name}BrendelBethgeAttack",
             strength=strength,
-            # The solver's compilation takes half a minute besides. Twenty halvings of the step are for 1,000.
+            # Compiling the solver takes half a minute more. Twenty halvings are for 1,000 steps.
             parameters={"steps": 30, "lr_num_decay": 3},
             paper={"steps": 1000, "lr_num_decay": 20},
             family="gradient",

@@ -1,4 +1,4 @@
-"""Random perturbations, which see nothing of the model; repeated ones keep what fools it."""
+"""Random perturbations, which do not use the model; repeated ones keep the first that fools it."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""Attacks that see the model's logits."""
+"""Attacks that use the model's logits."""
 
 from blrobust.attacks.catalogue.attack_spec import AttackSpec, Strength
-from blrobust.attacks.catalogue.strengths import L2, LINF
+from blrobust.attacks.catalogue.strengths import L2, LINF, PIXEL_COUNT
 
 ROWS: dict[str, AttackSpec] = {
     "square-linf": AttackSpec(
@@ -28,7 +28,7 @@ ROWS: dict[str, AttackSpec] = {
         attack="blrobust.attacks.score.simba:SimBAAttack",
         strength=Strength("L2", L2.axis, "0,0.5,1,2,4"),
         parameters={"step": 0.2, "queries": 200},
-        paper={"queries": 6145},  # every number of a CIFAR-10 image both ways, and the image itself
+        paper={"queries": 6145},  # every number of a CIFAR-10 image both ways, and the clean image
         per_sample_seed=True,
         family="score",
         queries="up to 200, one search",
@@ -50,7 +50,7 @@ ROWS: dict[str, AttackSpec] = {
             "L0 (pixels) per round",
             "number of pixels moved per round",
             "0,5,10,20",
-            "blrobust.attacks.score.local_search:check_pixels",
+            PIXEL_COUNT,
         ),
         parameters={"rounds": 5, "candidates": 32},
         paper={"rounds": 150, "candidates": 128},

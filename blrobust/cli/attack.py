@@ -150,7 +150,7 @@ def command(
         if strength is None:  # the default grid, as far as these images have pixels for it
             feasible = spec.feasible(grid, shape)
             grid = feasible if len(feasible) > 1 else grid
-        spec.check_strengths(grid, shape)
+        spec.check_levels(grid, shape)
         guard = Guard(
             name, spec, seed=seed, space=space, parameters=settings[name], target=target,
             source=None if origin is None else origin.module,

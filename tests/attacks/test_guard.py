@@ -51,6 +51,10 @@ class Planted(FixedEpsilonAttack):
         return self.act(model, inputs, epsilon)
 
 
+class PlantedL1(Planted):
+    distance = l1
+
+
 class Unbounded(MinimizationAttack):
     """A minimal-norm attack, which no epsilon limits: every pixel becomes 1."""
 
@@ -107,7 +111,7 @@ def test_an_honest_success_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "reason"),
+    ("act", "status"),
     [
         (lambda model, x, epsilon: x * torch.nan, Status.NOT_FINITE),
         (lambda model, x, epsilon: x + torch.inf, Status.NOT_FINITE),
@@ -120,10 +124,10 @@ def test_an_honest_success_passes() -> None:
     ],
 )
 def test_a_bad_return_counts_as_robust_with_its_reason(
-    act: Callable[[Any, Tensor, float], Tensor], reason: Status
+    act: Callable[[Any, Tensor, float], Tensor], status: Status
 ) -> None:
     outcome = run(planted(act))
-    assert outcome["reason"].tolist() == [reason] * 3 + [Status.NOT_ATTACKED]
+    assert outcome["reason"].tolist() == [status] * 3 + [Status.NOT_ATTACKED]
     assert outcome["prediction"].tolist() == [0, 0, 0, 0]
     assert not outcome["success"].any()
     assert not outcome["rounded"].any()
@@ -164,9 +168,8 @@ def test_float32_rounding_of_a_sum_is_no_violation() -> None:
     def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
         return (inputs.double() + change[: len(inputs)]).float()
 
-    planted_l1 = replace(spec(act=act), strength=ATTACKS["pgd-l1"].strength)
+    planted_l1 = replace(spec(f"{__name__}:PlantedL1", act=act), strength=ATTACKS["pgd-l1"].strength)
     guard = Guard("planted", planted_l1, seed=0, space=legacy_space(cifar()))
-    guard._attack.distance = l1
     images = images * 0.5 + 0.25
     labels = Brightness()(images).argmax(1)
     outcome = guard(Brightness(), images, labels, level=2.0, draw=0, samples=range(50))
@@ -296,7 +299,7 @@ def test_what_is_too_far_puts_no_wrong_sample_right() -> None:
 
 
 def test_a_wrong_parameter_is_the_users() -> None:
-    with pytest.raises(UserError, match="'square-linf': share 2"):
+    with pytest.raises(UserError, match=r"'square-linf': got share=2\.0; legal: numbers above 0, up to 1"):
         Guard("square-linf", ATTACKS["square-linf"], seed=0, parameters={"share": 2.0})
 
 

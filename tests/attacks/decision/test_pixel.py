@@ -7,9 +7,11 @@ import torch
 from foolbox.attacks.base import Attack
 from torch import Tensor, nn
 
+from blrobust.attacks.building_blocks.distances import PixelDistance
 from blrobust.attacks.building_blocks.early_stopping import FEW, should_check
+from blrobust.attacks.building_blocks.level_checks import check_pixel_count
 from blrobust.attacks.catalogue.table import ATTACKS
-from blrobust.attacks.decision.pixel import PixelAttack, PixelDistance, check_count
+from blrobust.attacks.decision.pixel import PixelAttack
 from blrobust.errors import UserError
 from blrobust.perturbations import levels
 
@@ -61,7 +63,7 @@ def test_every_row_builds_and_has_a_grid(kind: str) -> None:
     assert set(spec.parameters) | set(spec.paper) <= {*spec.settable(), "norm", "loss"}
     grid = levels.parse(spec.grid)
     assert grid[0] == 0
-    spec.check_strengths(grid, (3, 32, 32))
+    spec.check_levels(grid, (3, 32, 32))
 
 
 def test_the_default_pixel_grid_is_the_published_one() -> None:
@@ -165,9 +167,9 @@ def test_unknown_keywords_raise() -> None:
 
 @pytest.mark.parametrize("strength", [0.5, -1.0, 145.0])
 def test_illegal_strengths_name_themselves_and_the_pixels_there_are(strength: float) -> None:
-    message = f"strength {strength:g}: .* 0 to 144, .* 12 x 12"
+    message = f"got strength {strength:g}; legal: .* 0 to 144, .* 12 x 12"
     with pytest.raises(UserError, match=message):
-        check_count(strength, (3, SIZE, SIZE))
+        check_pixel_count(strength, (3, SIZE, SIZE))
     with pytest.raises(UserError, match=message):
         PixelAttack().run(target(), grey(1), torch.zeros(1), epsilon=strength)
 

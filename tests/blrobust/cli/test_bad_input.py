@@ -163,13 +163,13 @@ noise {GOOD} --out sqlite                         | sqlite/run.sqlite cannot be 
 noise --nonsense                                  | No such option '--nonsense'
 noise extra                                       | unexpected extra argument (extra)
 attack                                            | Missing option '--kind'
-attack --kind nonsense                            | attack 'nonsense' does not exist; legal:
+attack --kind nonsense                            | --kind: got 'nonsense'; legal:
 attack --kind pgd_linf                            | did you mean 'pgd-linf'?
 attack --kind fgsm --strength 8                   | write 8/255
 attack --kind apgd-targeted --target 3            | got 3 for apgd-targeted; legal: targeted attacks (gen)
 recover --strength 2/0                            | got 2/0; legal: a number such as 0.01 or 2/255
-attack --kind pixel --strength 0.5                | strength 0.5: the pixel attack takes a whole number
-attack --kind pixel --strength 5000               | whole number of pixels from 0 to 1024
+attack --kind pixel --strength 0.5                | got strength 0.5; legal: whole numbers of pixels
+attack --kind pixel --strength 5000               | whole numbers of pixels from 0 to 1024
 attack --kind pixel --strength 0:1                | strength 0.05
 attack --kind pixel --sigma 0:1                   | No such option '--sigma'
 attack --kind pixel --legacy --models a=hostile:Net --dataset npz:good.npz | legal: cifar10, cifar10-sample
