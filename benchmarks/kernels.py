@@ -17,7 +17,7 @@ from timing import PRECISIONS, Step, copy_bandwidth, milliseconds, repeatable, s
 from torch import Tensor
 
 from blconv.kernels import launches
-from blconv.methods.spectral import numbers_of
+from blconv.methods.spectral import axes_of
 
 CALLS = 10
 
@@ -50,7 +50,7 @@ def _steps(
     layer: Layer, compression: float, batch: int, dtype: torch.dtype, device: torch.device
 ) -> dict[str, tuple[Step, tuple[Tensor, ...]]]:
     """Every kernel and product of a layer by name, with the tensors that it reads and writes."""
-    inputs, outputs, filters = numbers_of(layer.geometry(Cut(compression, "compact")))
+    inputs, outputs, filters = axes_of(layer.geometry(Cut(compression, "compact")))
     x = torch.randn(layer.input_shape(batch), dtype=dtype, device=device)
     w = torch.randn(layer.weight_shape, dtype=dtype, device=device)
     x, w = (t.contiguous(memory_format=torch.channels_last) for t in (x, w))

@@ -19,7 +19,7 @@ from blconv.methods.choice import Method
 Convolution = nn.Conv1d | nn.Conv2d
 LayerFilter = Callable[[str, Convolution], bool]
 
-TWINS: dict[type, type[BandLimited]] = {
+REPLACEMENTS: dict[type, type[BandLimited]] = {
     nn.Conv1d: BandLimitedConv1d,
     nn.Conv2d: BandLimitedConv2d,
     BandLimitedConv1d: BandLimitedConv1d,
@@ -68,13 +68,13 @@ def band_limit(
     """
     BandLimitedConv2d(1, 1, 1).configure(compression, fft_size, method)  # raises before anything changes
     for name, module in list(model.named_modules(remove_duplicate=False)):
-        if type(module) not in TWINS:
+        if type(module) not in REPLACEMENTS:
             continue
         assert isinstance(module, Convolution)
         if include(name, module) and not exclude(name, module):
             # Only the class changes, so whatever holds the layer, its parameters or hooks holds them
             # still: an optimizer, tied weights, a pruning mask.
-            twin = TWINS[type(module)]
+            twin = REPLACEMENTS[type(module)]
             module.__class__ = BlockConv2d if fuse and twin is BandLimitedConv2d else twin  # type: ignore[assignment]
             assert isinstance(module, BandLimited)
             module.configure(compression, fft_size, method)
@@ -147,7 +147,7 @@ def calibrate(
     with ExitStack() as stack:
         for name, layer in layers.items():
             stack.callback(layer.register_forward_pre_hook(partial(measure, name)).remove)
-        stack.enter_context(evaluating(model))
+        stack.enter_context(evaluation_mode(model))
         for batch in batches:
             model(batch)
     if not powers:
@@ -156,7 +156,7 @@ def calibrate(
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; every module's training mode is put back after."""
     modes = {module: module.training for module in model.modules()}
     try:

@@ -53,7 +53,7 @@ class EnergyBand:
         real. Does not wait for the device.
         """
         energies, order = power.flatten().sort(descending=True)
-        held = (energies * _conjugates(power, geometry).flatten()[order]).cumsum(0)
+        held = (energies * _conjugate_counts(power, geometry).flatten()[order]).cumsum(0)
         short = held < self.energy * held[-1] * (1 - ROUNDING)
         least = energies.gather(0, short.sum().view(1))
         return power >= least * (1 - ROUNDING)
@@ -75,8 +75,8 @@ def spectral_power(x: Tensor, geometry: Geometry) -> Tensor:
     Summed over batch and channels. By Parseval's theorem its sum is that of x squared, times the
     transform's size: the interior columns of the one-sided spectrum stand for two.
     """
-    power = _one_sided(x, geometry)
-    power = power * _conjugates(power, geometry)
+    power = _one_sided_power(x, geometry)
+    power = power * _conjugate_counts(power, geometry)
     if geometry.dims == 1:
         return power
     size, half = geometry.band.axes[0].size, geometry.band.axes[0].half
@@ -90,15 +90,15 @@ def coefficient_power(x: Tensor, geometry: Geometry) -> Tensor:
 
     Summed over batch and channels. Conjugate coefficients have the same energy to the last bit.
     """
-    power = _one_sided(x, geometry)
+    power = _one_sided_power(x, geometry)
     if geometry.dims == 1:
         return power
     mirrored = power.flip(0).roll(1, 0)  # row -u
-    return torch.where(_conjugates(power, geometry) == 1, (power + mirrored) / 2, power)
+    return torch.where(_conjugate_counts(power, geometry) == 1, (power + mirrored) / 2, power)
 
 
 @torch.no_grad()
-def _one_sided(x: Tensor, geometry: Geometry) -> Tensor:
+def _one_sided_power(x: Tensor, geometry: Geometry) -> Tensor:
     """|rfftn(x)|^2 in float64, summed over batch and channels, (N_h,) half_w."""
     axes = geometry.band.axes
     dims = tuple(range(-len(axes), 0))
@@ -107,7 +107,7 @@ def _one_sided(x: Tensor, geometry: Geometry) -> Tensor:
     return power
 
 
-def _conjugates(power: Tensor, geometry: Geometry) -> Tensor:
+def _conjugate_counts(power: Tensor, geometry: Geometry) -> Tensor:
     """How many coefficients of the whole spectrum each of the one-sided stands for, like `power`.
 
     1 in the columns 0 and, of even sizes, N / 2, where a coefficient's conjugate is in the same

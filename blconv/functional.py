@@ -146,7 +146,7 @@ def geometry_of(
     lists = (tuple(n) if isinstance(n, list) else n for n in (stride, padding, dilation))
     arguments: Any = (tuple(input_size), tuple(kernel_size), *lists, groups, compression, fft_size)
     # A compiler follows the arithmetic, not the cache; eager code saves more than ten microseconds.
-    return _geometry(*arguments) if torch.compiler.is_compiling() else _kept_geometry(*arguments)
+    return _geometry(*arguments) if torch.compiler.is_compiling() else _cached_geometry(*arguments)
 
 
 def _geometry(
@@ -161,7 +161,7 @@ def _geometry(
 ) -> Geometry:
     dims = len(kernel_size)
     kernel = tuple(index(k) for k in kernel_size)
-    strides, dilations = each_axis(stride, dims), each_axis(dilation, dims)
+    strides, dilations = per_axis(stride, dims), per_axis(dilation, dims)
     pads = _pads(padding, kernel, dilations, strides)
     axes = tuple(
         AxisBand.of(
@@ -173,10 +173,10 @@ def _geometry(
     return Geometry(Band(axes), kernel, strides, dilations, groups)
 
 
-_kept_geometry = lru_cache(maxsize=4096)(_geometry)
+_cached_geometry = lru_cache(maxsize=4096)(_geometry)
 
 
-def each_axis(value: IntPair, dims: int) -> tuple[int, ...]:
+def per_axis(value: IntPair, dims: int) -> tuple[int, ...]:
     """An int, or a sequence of one int or of one each axis, as a tuple of one int each axis."""
     if isinstance(value, int):
         return (value,) * dims
@@ -203,7 +203,7 @@ def _pads(
         return [(total // 2, total - total // 2) for total in totals]
     if isinstance(padding, str):
         raise ValueError(f"padding must be an int, a pair of ints, 'same' or 'valid', got {padding!r}")
-    pads = each_axis(padding, dims)
+    pads = per_axis(padding, dims)
     if min(pads) < 0:
         raise ValueError(f"padding must not be negative, got {padding!r}")
     return [(p, p) for p in pads]

@@ -22,7 +22,7 @@ class Windows:
     ceil_mode: bool
 
     @property
-    def are_numbered(self) -> bool:
+    def fit_in_bytes(self) -> bool:
         """Whether a byte numbers a window's cells, and each window has one that is no padding."""
         # The first cell of a window that begins in the padding is less than a dilation from the edge.
         inside = all(size >= step > 0 for size, step in zip(self.input, self.dilation, strict=False))
@@ -31,7 +31,7 @@ class Windows:
     @property
     def out(self) -> tuple[int, int]:
         """Height and width of the output, by torch's own rule. Raises what torch raises."""
-        return _out(self)
+        return _output_size(self)
 
     def maxima(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Torch's maxima of x (batch, C, H, W) or (C, H, W), and their indices in the map, row by row."""
@@ -62,6 +62,6 @@ class Windows:
 
 
 @lru_cache(maxsize=1024)
-def _out(windows: Windows) -> tuple[int, int]:
+def _output_size(windows: Windows) -> tuple[int, int]:
     height, width = windows.maxima(torch.empty(1, *windows.input, device="meta"))[0].shape[-2:]
     return height, width

@@ -9,12 +9,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from blconv.convert import band_limited_layers, evaluating
+from blconv.convert import band_limited_layers, evaluation_mode
 from blconv.energy import EnergyBand
 from blconv.geometry import Geometry
 from blconv.layers import BandLimited
 from blconv.methods.choice import Choice, choose, multiply_adds
-from blconv.methods.mask import MASKED
+from blconv.methods.mask import MASK_CHOICE
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def summary(model: nn.Module, input_shape: tuple[int, ...]) -> NetworkCompressio
         layers = band_limited_layers(model)
         for name, layer in layers.items():
             stack.callback(layer.register_forward_pre_hook(partial(note, name)).remove)
-        stack.enter_context(evaluating(model))
+        stack.enter_context(evaluation_mode(model))
         batched = len(input_shape) == 2 + _dims(layers)
         shape = input_shape if batched else (1, *input_shape)
         model(torch.zeros(shape, dtype=like.dtype, device=like.device))
@@ -160,7 +160,7 @@ def _describe(name: str, layer: BandLimited, x: Tensor) -> LayerCompression:
 
 
 def _choice(layer: BandLimited, x: Tensor, geometry: Geometry) -> Choice:
-    return MASKED if layer.is_fine else choose(x, layer.weight, geometry, layer.method)
+    return MASK_CHOICE if layer.is_fine else choose(x, layer.weight, geometry, layer.method)
 
 
 def _dims(layers: dict[str, BandLimited]) -> int:

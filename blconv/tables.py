@@ -45,14 +45,14 @@ def low_pass_taps(taps: int, dilation: int, out: int, stride: int, *axis: int) -
 def analysis(*axis: int) -> Tensor:
     """Rows (u, real | imaginary) x length: the kept non-negative frequencies of a real axis."""
     band = AxisBand(*axis)
-    cosine, sine = _waves(one_sided(band), torch.arange(band.length) + band.before, band.size)
+    cosine, sine = _waves(one_sided_frequencies(band), torch.arange(band.length) + band.before, band.size)
     return torch.stack([cosine, -sine], 1).flatten(0, 1) / math.sqrt(band.size)
 
 
 def analysis_complex(*axis: int) -> Tensor:
     """Rows (v, real | imaginary) x columns (real | imaginary, length): both signs, complex to complex."""
     band = AxisBand(*axis)
-    cosine, sine = _waves(two_sided(band), torch.arange(band.length) + band.before, band.size)
+    cosine, sine = _waves(two_sided_frequencies(band), torch.arange(band.length) + band.before, band.size)
     table = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
     return table.flatten(2, 3).flatten(0, 1) / math.sqrt(band.size)
 
@@ -60,7 +60,7 @@ def analysis_complex(*axis: int) -> Tensor:
 def synthesis(out: int, stride: int, *axis: int) -> Tensor:
     """Rows out x (u, real | imaginary): the real output of a half spectrum; pairs count twice."""
     band = AxisBand(*axis)
-    u = one_sided(band)
+    u = one_sided_frequencies(band)
     cosine, sine = _waves(torch.arange(out) * stride, u, band.size)
     pairs = torch.where((u == 0) | (2 * u == band.size), 1.0, 2.0).double()
     return torch.stack([cosine * pairs, -sine * pairs], 2).flatten(1, 2) / math.sqrt(band.size)
@@ -69,7 +69,7 @@ def synthesis(out: int, stride: int, *axis: int) -> Tensor:
 def synthesis_complex(out: int, stride: int, *axis: int) -> Tensor:
     """Rows (real | imaginary, out) x columns (v, real | imaginary)."""
     band = AxisBand(*axis)
-    cosine, sine = _waves(torch.arange(out) * stride, two_sided(band), band.size)
+    cosine, sine = _waves(torch.arange(out) * stride, two_sided_frequencies(band), band.size)
     table = torch.stack([torch.stack([cosine, -sine], 2), torch.stack([sine, cosine], 2)], 0)
     return table.flatten(2, 3).flatten(0, 1) / math.sqrt(band.size)
 
@@ -77,7 +77,7 @@ def synthesis_complex(out: int, stride: int, *axis: int) -> Tensor:
 def filters(taps: int, dilation: int, *axis: int) -> Tensor:
     """Rows (u, real | imaginary) x taps: the spectrum of a 1D filter."""
     band = AxisBand(*axis)
-    cosine, sine = _waves(one_sided(band), torch.arange(taps) * dilation, band.size)
+    cosine, sine = _waves(one_sided_frequencies(band), torch.arange(taps) * dilation, band.size)
     return torch.stack([cosine, -sine], 1).flatten(0, 1)
 
 
@@ -88,9 +88,11 @@ def filters_plane(*numbers: int) -> Tensor:
     """
     (row_taps, row_dilation), rows = numbers[:2], AxisBand(*numbers[2:7])
     (column_taps, column_dilation), columns = numbers[7:9], AxisBand(*numbers[9:])
-    row_wave = torch.complex(*_waves(one_sided(rows), torch.arange(row_taps) * row_dilation, rows.size))
+    row_wave = torch.complex(
+        *_waves(one_sided_frequencies(rows), torch.arange(row_taps) * row_dilation, rows.size)
+    )
     column_wave = torch.complex(
-        *_waves(two_sided(columns), torch.arange(column_taps) * column_dilation, columns.size)
+        *_waves(two_sided_frequencies(columns), torch.arange(column_taps) * column_dilation, columns.size)
     )
     wave = torch.einsum("ui,vj->uvij", row_wave, column_wave).conj().flatten(2).flatten(0, 1)
     return torch.stack([wave.real, wave.imag], 1).flatten(0, 1)
@@ -128,12 +130,12 @@ def pixel_filter_table(*numbers: int) -> Tensor:
     return whole.flatten(4).flatten(2, 3).flatten(0, 1)[None]
 
 
-def one_sided(axis: AxisBand) -> Tensor:
+def one_sided_frequencies(axis: AxisBand) -> Tensor:
     """The kept frequencies 0 .. k - 1."""
     return torch.arange(axis.kept)
 
 
-def two_sided(axis: AxisBand) -> Tensor:
+def two_sided_frequencies(axis: AxisBand) -> Tensor:
     """The kept frequencies of both signs, -(k - 1) .. k - 1, or all N where the axis is not cut."""
     return torch.arange(1 - axis.kept, axis.kept) if axis.is_cut else torch.arange(axis.size)
 

@@ -26,7 +26,7 @@ from blconv.band import FftSize
 from blconv.energy import EnergyBand
 from blconv.fused.relu import ReLUFromBits, relu_backward, relu_forward
 from blconv.geometry import Geometry
-from blconv.kernels.limits import TYPES, runs_operators
+from blconv.kernels.limits import KERNEL_DTYPES, runs_operators
 from blconv.layers import BandLimitedConv2d
 from blconv.layout import is_channels_last
 from blconv.methods.choice import Method, choose
@@ -61,13 +61,13 @@ class BlockConv2d(BandLimitedConv2d):
         """As in `BandLimitedConv2d`."""
         # A strided output, or one of few pixels, may be smaller than its coefficients.
         worth = x.dim() == 4 and 2 * geometry.coefficients < math.prod(geometry.out)
-        if not (worth and is_ours_to_keep()):
+        if not (worth and saves_for_backward()):
             return super().convolve(x, geometry)
         if choose(x, self.weight, geometry, self.method).method != "spectral":
             return super().convolve(x, geometry)
         coefficients = contract(analyse(x, geometry), self.weight, geometry)
         y = synthesise(coefficients, geometry, channels_last=is_channels_last(x))
-        y = _add(y, self.bias)
+        y = _add_bias(y, self.bias)
         vars(y)[SOURCE] = Source(coefficients, self.bias, geometry, y._version)
         return y
 
@@ -83,7 +83,7 @@ class BlockNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
         """Normalise `input`, (batch, channels, H, W), as `nn.BatchNorm2d` does."""
-        source = Source.of(input) if is_ours_to_keep() else None
+        source = Source.of(input) if saves_for_backward() else None
         if source is None or input[:, 0].numel() == 1:  # of one value a channel, torch says what is wrong
             return super().forward(input)
         factor = self.momentum or 0.0
@@ -109,7 +109,7 @@ class BlockReLU(nn.ReLU):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return max(input, 0), any shape."""
-        if not is_ours_to_keep():
+        if not saves_for_backward():
             return super().forward(input)
         if getattr(input, RELU_APPLIED, None) == input._version:
             return input
@@ -214,7 +214,7 @@ class BatchNormFromCoefficients(torch.autograd.Function):
             grad = relu_backward(grad, bits, channels_last=bits_channels_last)
         y = grad  # given statistics make an affine map: what y was matters to gamma's gradient alone
         if by_batch or needs[3]:
-            y = _add(synthesise(coefficients, geometry, channels_last=channels_last), bias)
+            y = _add_bias(synthesise(coefficients, geometry, channels_last=channels_last), bias)
         to_y, to_gamma, to_beta = torch.ops.aten._batch_norm_impl_index_backward(
             backend, y, grad, gamma, mean, variance, *state, by_batch, eps,
             [needs[0], needs[3], needs[4]], reserve,
@@ -224,15 +224,15 @@ class BatchNormFromCoefficients(torch.autograd.Function):
 
 def _runs_kernels(grad: Tensor) -> bool:
     """Whether our kernel computes this gradient: a map more would be the peak of a network's memory."""
-    runs = grad.dtype in TYPES and grad.numel() > 0 and runs_operators(grad.device)
+    runs = grad.dtype in KERNEL_DTYPES and grad.numel() > 0 and runs_operators(grad.device)
     return runs and not torch.is_grad_enabled()
 
 
-def _add(y: Tensor, bias: Tensor | None) -> Tensor:
+def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias.to(y.dtype).view(-1, 1, 1)
 
 
-def is_ours_to_keep() -> bool:
+def saves_for_backward() -> bool:
     """Whether a backward pass may follow, and what it is given is up to us.
 
     A compiler chooses itself what to keep and what to compute again, and function transforms have no

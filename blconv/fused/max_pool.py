@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blconv.fused.block import is_ours_to_keep
-from blconv.kernels.limits import TYPES, runs_operators
+from blconv.fused.block import saves_for_backward
+from blconv.kernels.limits import KERNEL_DTYPES, runs_operators
 from blconv.layout import is_channels_last
 from blconv.pool_windows import Windows
 
@@ -39,14 +39,16 @@ class BlockMaxPool2d(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002 (torch's own argument name)
         """Return the maxima of `input`, (batch, C, H, W) or (C, H, W), as `nn.MaxPool2d` does."""
-        if self.return_indices or not (is_ours_to_keep() and input.requires_grad and input.dim() in (3, 4)):
+        if self.return_indices or not (
+            saves_for_backward() and input.requires_grad and input.dim() in (3, 4)
+        ):
             return super().forward(input)
         height, width = input.shape[-2:]
         windows = Windows(
             (height, width), _pair(self.kernel_size), _pair(self.stride), _pair(self.padding),
             _pair(self.dilation), self.ceil_mode,
         )  # fmt: skip
-        return MaxPoolFromOffsets.apply(input, windows) if windows.are_numbered else super().forward(input)
+        return MaxPoolFromOffsets.apply(input, windows) if windows.fit_in_bytes else super().forward(input)
 
 
 def use_fused_max_pool(model: nn.Module) -> None:
@@ -88,7 +90,7 @@ def max_pool_backward(grad: Tensor, offsets: Tensor, windows: Windows, *, channe
 
 
 def _runs_kernels(x: Tensor) -> bool:
-    return x.dtype in TYPES and runs_operators(x.device)
+    return x.dtype in KERNEL_DTYPES and runs_operators(x.device)
 
 
 def _pair(value: Any) -> tuple[int, ...]:

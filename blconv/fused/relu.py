@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blconv.kernels.limits import TYPES, is_installed
+from blconv.kernels.limits import KERNEL_DTYPES, is_installed
 from blconv.layout import is_channels_last
 
 
-def pack(held: Tensor) -> Tensor:
+def pack_bits(held: Tensor) -> Tensor:
     """The bits of a boolean tensor, in its order in memory: uint8 (ceil(elements / 8),).
 
     Byte j has elements j, j + n, .. of the n bytes, so that all reads and writes are contiguous.
@@ -21,7 +21,7 @@ def pack(held: Tensor) -> Tensor:
     return (planes << _shifts(held.device)).sum(0, dtype=torch.uint8)
 
 
-def unpack(bits: Tensor, like: Tensor) -> Tensor:
+def unpack_bits(bits: Tensor, like: Tensor) -> Tensor:
     """The boolean tensor of `pack`, where the one packed had the shape and the layout of `like`."""
     planes = (bits >> _shifts(bits.device)).bitwise_and_(1).view(torch.bool)
     order = _in_memory_order(like)
@@ -39,7 +39,7 @@ def relu_forward(x: Tensor, *, inplace: bool = False) -> tuple[Tensor, Tensor]:
         torch.autograd.graph.increment_version(y)
         return y, bits
     y = x.relu_() if inplace else x.relu()
-    return y, pack(y <= 0)
+    return y, pack_bits(y <= 0)
 
 
 def relu_backward(grad: Tensor, bits: Tensor, *, channels_last: bool) -> Tensor:
@@ -52,7 +52,7 @@ def relu_backward(grad: Tensor, bits: Tensor, *, channels_last: bool) -> Tensor:
         from blconv.kernels.fused import relu
 
         return relu.relu_backward(grad, bits)
-    return grad.masked_fill(unpack(bits, grad), 0)
+    return grad.masked_fill(unpack_bits(bits, grad), 0)
 
 
 class ReLUFromBits(torch.autograd.Function):
@@ -76,7 +76,7 @@ class ReLUFromBits(torch.autograd.Function):
 
 
 def _runs_kernels(x: Tensor) -> bool:
-    return x.device.type == "cuda" and x.dtype in TYPES and is_installed()
+    return x.device.type == "cuda" and x.dtype in KERNEL_DTYPES and is_installed()
 
 
 def _in_memory_order(x: Tensor) -> Tensor:

@@ -40,13 +40,13 @@ def norms_followed_by_relu(model: nn.Module) -> set[nn.BatchNorm2d]:
 def _followed_by_relu(graph: fx.Graph, model: nn.Module) -> set[nn.BatchNorm2d]:
     norms: dict[nn.BatchNorm2d, bool] = {}
     for node in graph.nodes:
-        module = _called(node, model)
+        module = _called_module(node, model)
         if isinstance(module, nn.BatchNorm2d):
-            followers = [_called(user, model) for user in node.users]
+            followers = [_called_module(user, model) for user in node.users]
             alone = len(followers) == 1 and type(followers[0]) in (nn.ReLU, BlockReLU)
             norms[module] = norms.get(module, True) and alone and not module._forward_hooks
     return {norm for norm, holds in norms.items() if holds}
 
 
-def _called(node: fx.Node, model: nn.Module) -> nn.Module | None:
+def _called_module(node: fx.Node, model: nn.Module) -> nn.Module | None:
     return model.get_submodule(str(node.target)) if node.op == "call_module" else None

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from blconv import tables
 from blconv.band import AxisBand
-from blconv.kernels.runtime.side_stream import Branch
-from blconv.kernels.transforms.fragments import AxisWaves, coefficients, parts_of
+from blconv.kernels.runtime.side_stream import SideStream
+from blconv.kernels.transforms.fragments import AxisWaves, coefficient_count, part_count
 from blconv.layout import is_channels_last
 
 if TYPE_CHECKING:
-    from blconv.kernels.low_pass.sizes import Maps
+    from blconv.kernels.low_pass.sizes import LowPassSizes
     from blconv.kernels.runtime.kernel import Kernel
 
 MEMORY: dict[torch.dtype, Literal["float32", "bfloat16", "float16"]] = {
@@ -42,11 +42,11 @@ class Plan:
     sizes: Numbers
 
 
-def matrices(kind: str, numbers: Sequence[int]) -> tuple[int, int, int]:
+def matrix_sizes(kind: str, numbers: Sequence[int]) -> tuple[int, int, int]:
     """How many matrices a table makes of filters, and the parts of their inputs and outputs."""
     if kind == "filter_table":
-        count = coefficients(AxisBand(*numbers[2:7]).kept, AxisBand(*numbers[9:14]).kept)
-        return count, parts_of(count), parts_of(count)
+        count = coefficient_count(AxisBand(*numbers[2:7]).kept, AxisBand(*numbers[9:14]).kept)
+        return count, part_count(count), part_count(count)
     (_, _, out_rows, _, rows, *_), (_, _, out_columns, _, columns, *_) = numbers[:9], numbers[9:]
     return 1, rows * columns, out_rows * out_columns
 
@@ -54,9 +54,11 @@ def matrices(kind: str, numbers: Sequence[int]) -> tuple[int, int, int]:
 def analyse(x: Tensor, axes: Sequence[int]) -> Tensor:
     """The kept coefficients (Q, batch, parts C) of x (batch, C, H, W)."""
     channels_last = is_channels_last(x)
-    x = _aligned(x if channels_last else x.contiguous())
+    x = _align(x if channels_last else x.contiguous())
     batch, channels = x.shape[:2]
-    plan = _transform("analysis", x.dtype, channels, tuple(axes), channels_last, _splits(x.dtype), x.device)
+    plan = _transform_plan(
+        "analysis", x.dtype, channels, tuple(axes), channels_last, _is_split(x.dtype), x.device
+    )
     count, width = plan.sizes
     z = x.new_empty(count, batch, width)
     plan.kernel.launch(batch * plan.blocks, x, z, *plan.constants, batch)
@@ -65,15 +67,17 @@ def analyse(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 def synthesise(z: Tensor, axes: Sequence[int], channels: int, channels_last: bool) -> Tensor:
     """The pixels (batch, C, H, W) of coefficients z."""
-    z = _aligned(z.contiguous())
+    z = _align(z.contiguous())
     batch = z.shape[1]
-    plan = _transform("synthesis", z.dtype, channels, tuple(axes), channels_last, _splits(z.dtype), z.device)
-    y = images(z, axes, channels, channels_last)
+    plan = _transform_plan(
+        "synthesis", z.dtype, channels, tuple(axes), channels_last, _is_split(z.dtype), z.device
+    )
+    y = empty_images(z, axes, channels, channels_last)
     plan.kernel.launch(batch * plan.blocks, z, y, *plan.constants, batch)
     return y
 
 
-def images(z: Tensor, axes: Sequence[int], channels: int, channels_last: bool) -> Tensor:
+def empty_images(z: Tensor, axes: Sequence[int], channels: int, channels_last: bool) -> Tensor:
     """An empty tensor for the result of `synthesise`."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     shape = z.shape[1], channels, axes[0], axes[5]
@@ -81,19 +85,24 @@ def images(z: Tensor, axes: Sequence[int], channels: int, channels_last: bool) -
 
 
 def pack(
-    w: Tensor, kind: str, numbers: Sequence[int], *, transposed: bool = False, branch: Branch | None = None
+    w: Tensor,
+    kind: str,
+    numbers: Sequence[int],
+    *,
+    transposed: bool = False,
+    side_stream: SideStream | None = None,
 ) -> Tensor:
     """The matrices (Q, inputs C, outputs O) of filters w (O, C, K_h, K_w), or their transposes.
 
-    With a `branch` the kernel runs there.
+    With a `side_stream` the kernel runs there.
     """
     channels_last = is_channels_last(w)
-    rounds = w.dtype == torch.float32 and not _splits(w.dtype)
+    rounds = w.dtype == torch.float32 and not _is_split(w.dtype)
     sizes = tuple(w.shape), kind, tuple(numbers)
-    plan = _filters("pack", w.dtype, *sizes, channels_last, transposed, rounds, w.device)
+    plan = _filter_plan("pack", w.dtype, *sizes, channels_last, transposed, rounds, w.device)
     v = w.new_empty(plan.sizes)
     w = w if channels_last else w.contiguous()
-    plan.kernel.launch(plan.blocks, w, v, *plan.constants, stream=branch and branch.fork())
+    plan.kernel.launch(plan.blocks, w, v, *plan.constants, stream=side_stream and side_stream.fork())
     return v
 
 
@@ -104,14 +113,14 @@ def fold(
     shape: Sequence[int],
     channels_last: bool,
     *,
-    branch: Branch | None = None,
+    side_stream: SideStream | None = None,
 ) -> Tensor:
     """The adjoint of `pack`, onto filters of `shape` and layout; sums are float32's until the end."""
     sizes = tuple(shape), kind, tuple(numbers)
-    plan = _filters("fold", v.dtype, *sizes, channels_last, False, False, v.device)
+    plan = _filter_plan("fold", v.dtype, *sizes, channels_last, False, False, v.device)
     w = v.new_empty(plan.sizes)
     v = v.contiguous()
-    plan.kernel.launch(plan.blocks, v, w, *plan.constants, stream=branch and branch.fork())
+    plan.kernel.launch(plan.blocks, v, w, *plan.constants, stream=side_stream and side_stream.fork())
     return w.movedim(-1, 1) if channels_last else w
 
 
@@ -121,7 +130,7 @@ def contract(z: Tensor, w: Tensor, kind: str, numbers: Sequence[int]) -> Tensor:
     return torch.bmm(z, pack(w, kind, numbers, transposed=True).mT)
 
 
-def low_passed(x: Tensor, axes: Sequence[int], transposed: bool) -> Tensor:
+def empty_low_pass(x: Tensor, axes: Sequence[int], transposed: bool) -> Tensor:
     """An empty tensor for the result of `low_pass`."""
     bands = AxisBand(*axes[:5]), AxisBand(*axes[5:])
     sizes = [band.length if transposed else band.padded for band in bands]
@@ -132,31 +141,31 @@ def low_passed(x: Tensor, axes: Sequence[int], transposed: bool) -> Tensor:
 def low_pass(x: Tensor, axes: Sequence[int], transposed: bool) -> Tensor:
     """A_rows x A_columns^T on every plane of x (batch, C, H, W), or with the transposed matrices."""
     channels_last = is_channels_last(x)
-    x = _aligned(x if channels_last else x.contiguous())
-    y = low_passed(x, axes, transposed)
+    x = _align(x if channels_last else x.contiguous())
+    y = empty_low_pass(x, axes, transposed)
     if y.numel():
         from blconv.kernels.low_pass.kernel import low_pass as kernel_of
 
         batch, *planes = x.shape
-        maps, constants = _low_pass(
-            x.dtype, tuple(planes), tuple(axes), transposed, channels_last, _splits(x.dtype), x.device
+        maps, constants = _low_pass_plan(
+            x.dtype, tuple(planes), tuple(axes), transposed, channels_last, _is_split(x.dtype), x.device
         )
         kernel_of(maps).launch(maps.blocks(batch), x, y, *constants, batch)
     return y
 
 
-def _splits(dtype: torch.dtype) -> bool:
+def _is_split(dtype: torch.dtype) -> bool:
     """Whether float32 is multiplied in full: torch's setting for matrix products, of which these are some."""
     return dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
 
 
-def _aligned(x: Tensor) -> Tensor:
+def _align(x: Tensor) -> Tensor:
     """x where a lane can read 16 bytes at once."""
     return x if x.data_ptr() % 16 == 0 else x.clone(memory_format=torch.preserve_format)
 
 
 @lru_cache(maxsize=4096)
-def _transform(
+def _transform_plan(
     direction: Literal["analysis", "synthesis"],
     dtype: torch.dtype,
     channels: int,
@@ -178,12 +187,12 @@ def _transform(
         planes = HalfPlanes(*sizes, MEMORY[dtype])
     source = single if dtype == torch.float32 else half
     kernel, constants = getattr(source, direction), getattr(source, f"{direction}_tables")
-    made = planes.coefficients, planes.parts * channels
+    made = planes.coefficient_count, planes.parts * channels
     return Plan(kernel(planes), constants(planes, rows, columns, device), planes.chunks, made)
 
 
 @lru_cache(maxsize=4096)
-def _filters(
+def _filter_plan(
     direction: Literal["pack", "fold"],
     dtype: torch.dtype,
     shape: Numbers,
@@ -197,8 +206,8 @@ def _filters(
     from blconv.kernels.filters import kernel as kernels
 
     outputs, channels, *taps = shape
-    count, inputs_of, outputs_of = matrices(kind, numbers)
-    filters = kernels.Filters(
+    count, inputs_of, outputs_of = matrix_sizes(kind, numbers)
+    filters = kernels.FilterSizes(
         channels, outputs, math.prod(taps), count, (inputs_of, outputs_of),
         kind == "filter_table" and inputs_of == 2, channels_last, MEMORY[dtype], transposed, rounds,
     )  # fmt: skip
@@ -212,7 +221,7 @@ def _filters(
 
 
 @lru_cache(maxsize=4096)
-def _low_pass(
+def _low_pass_plan(
     dtype: torch.dtype,
     planes: Numbers,
     axes: Numbers,
@@ -220,15 +229,14 @@ def _low_pass(
     channels_last: bool,
     split: bool,
     device: torch.device,
-) -> tuple["Maps", tuple[Tensor, Tensor]]:
-    from blconv.kernels.low_pass.sizes import Maps
-    from blconv.kernels.low_pass.sizes import matrices as in_order
+) -> tuple["LowPassSizes", tuple[Tensor, Tensor]]:
+    from blconv.kernels.low_pass.sizes import LowPassSizes, operands
 
     bands = AxisBand(*axes[:5]), AxisBand(*axes[5:])
     (channels, height, width), (rows, columns) = planes, [b.length if transposed else b.padded for b in bands]
     precision: Literal["split", "tf32"] = "split" if split else "tf32"
-    maps = Maps(channels, height, width, rows, columns, channels_last, MEMORY[dtype], precision)
+    maps = LowPassSizes(channels, height, width, rows, columns, channels_last, MEMORY[dtype], precision)
     with torch.inference_mode(False), torch.no_grad():
         sides = tables.low_pass(*axes[:5]), tables.low_pass(*axes[5:])
-        first, second = in_order(maps, *(side.T if transposed else side for side in sides))
+        first, second = operands(maps, *(side.T if transposed else side for side in sides))
         return maps, (first.to(device), second.to(device))

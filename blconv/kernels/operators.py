@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from blconv.kernels import launches
-from blconv.kernels.launches import images, low_passed, matrices
-from blconv.kernels.transforms.fragments import coefficients, parts_of
+from blconv.kernels.launches import empty_images, empty_low_pass, matrix_sizes
+from blconv.kernels.transforms.fragments import coefficient_count, part_count
 from blconv.layout import is_channels_last
 
 LIBRARY = torch.library.Library("blconv", "DEF")
@@ -50,18 +50,18 @@ low_pass: Callable[..., Tensor] = torch.ops.blconv.low_pass
 
 @torch.library.register_fake("blconv::analyse")
 def _(x: Tensor, axes: list[int]) -> Tensor:
-    count = coefficients(axes[4], axes[9])
-    return x.new_empty(count, x.shape[0], parts_of(count) * x.shape[1])
+    count = coefficient_count(axes[4], axes[9])
+    return x.new_empty(count, x.shape[0], part_count(count) * x.shape[1])
 
 
 @torch.library.register_fake("blconv::synthesise")
 def _(z: Tensor, axes: list[int], channels: int, channels_last: bool) -> Tensor:
-    return images(z, axes, channels, channels_last)
+    return empty_images(z, axes, channels, channels_last)
 
 
 @torch.library.register_fake("blconv::pack")
 def _(w: Tensor, kind: str, numbers: list[int]) -> Tensor:
-    count, inputs, outputs = matrices(kind, numbers)
+    count, inputs, outputs = matrix_sizes(kind, numbers)
     return w.new_empty(count, inputs * w.shape[1], outputs * w.shape[0])
 
 
@@ -73,15 +73,15 @@ def _(v: Tensor, kind: str, numbers: list[int], shape: list[int], channels_last:
 
 @torch.library.register_fake("blconv::contract")
 def _(z: Tensor, w: Tensor, kind: str, numbers: list[int]) -> Tensor:
-    return z.new_empty(z.shape[0], z.shape[1], matrices(kind, numbers)[2] * w.shape[0])
+    return z.new_empty(z.shape[0], z.shape[1], matrix_sizes(kind, numbers)[2] * w.shape[0])
 
 
 @torch.library.register_fake("blconv::low_pass")
 def _(x: Tensor, axes: list[int], transposed: bool) -> Tensor:
-    return low_passed(x, axes, transposed)
+    return empty_low_pass(x, axes, transposed)
 
 
-def _keep_analyse(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_analyse(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, ctx.axes = inputs
     ctx.channels, ctx.channels_last = x.shape[1], is_channels_last(x)
 
@@ -90,7 +90,7 @@ def _analyse_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
     return synthesise(grad, ctx.axes, ctx.channels, ctx.channels_last), None
 
 
-def _keep_synthesise(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_synthesise(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     _, ctx.axes, _, ctx.channels_last = inputs
 
 
@@ -99,7 +99,7 @@ def _synthesise_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, No
     return analyse(grad.contiguous(memory_format=layout), ctx.axes), None, None, None
 
 
-def _keep_pack(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_pack(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     w, ctx.kind, ctx.numbers = inputs
     ctx.shape, ctx.channels_last = list(w.shape), is_channels_last(w)
 
@@ -108,7 +108,7 @@ def _pack_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
     return fold(grad, ctx.kind, ctx.numbers, ctx.shape, ctx.channels_last), None, None
 
 
-def _keep_fold(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_fold(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     _, ctx.kind, ctx.numbers, _, _ = inputs
 
 
@@ -116,7 +116,7 @@ def _fold_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, No
     return pack(grad, ctx.kind, ctx.numbers), None, None, None, None
 
 
-def _keep_contract(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_contract(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     z, w, ctx.kind, ctx.numbers = inputs
     ctx.save_for_backward(z, w)
 
@@ -131,7 +131,7 @@ def _contract_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | 
     return dz, dw, None, None
 
 
-def _keep_low_pass(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_low_pass(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, ctx.axes, ctx.transposed = inputs
     ctx.layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
 
@@ -140,12 +140,12 @@ def _low_pass_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
     return low_pass(grad.contiguous(memory_format=ctx.layout), ctx.axes, not ctx.transposed), None, None
 
 
-for _name, _backward, _keep in (
-    ("analyse", _analyse_backward, _keep_analyse),
-    ("synthesise", _synthesise_backward, _keep_synthesise),
-    ("pack", _pack_backward, _keep_pack),
-    ("fold", _fold_backward, _keep_fold),
-    ("contract", _contract_backward, _keep_contract),
-    ("low_pass", _low_pass_backward, _keep_low_pass),
+for _name, _backward, _setup in (
+    ("analyse", _analyse_backward, _setup_analyse),
+    ("synthesise", _synthesise_backward, _setup_synthesise),
+    ("pack", _pack_backward, _setup_pack),
+    ("fold", _fold_backward, _setup_fold),
+    ("contract", _contract_backward, _setup_contract),
+    ("low_pass", _low_pass_backward, _setup_low_pass),
 ):
-    torch.library.register_autograd(f"blconv::{_name}", _backward, setup_context=_keep)
+    torch.library.register_autograd(f"blconv::{_name}", _backward, setup_context=_setup)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from blconv.geometry import Geometry
-from blconv.kernels.limits import fits_kernels, fits_mixing, runs_operators
+from blconv.kernels.limits import has_dense_kernels, has_spectral_kernels, runs_operators
 from blconv.methods import dense, lowpass, paper, spectral
 from blconv.methods.gpu_cost import microseconds
 
@@ -24,7 +24,7 @@ METHODS: dict[str, Callable[[Tensor, Tensor, Geometry], Tensor]] = {
 }
 DENSE_PIXELS = 9  # up to 3 x 3
 DENSE_NUMBERS = 2**24  # of its matrix, where it is asked for by name
-BATCH = 64
+CPU_BATCH = 64
 FULL_PRECISION = (torch.float32, torch.float64)
 
 
@@ -63,7 +63,7 @@ def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto
         torch.backends.cuda.matmul.allow_tf32, geometry, method,
     )  # fmt: skip
     # A compiler follows the arithmetic, not the cache; eager code saves tens of microseconds.
-    return _choose(*arguments) if torch.compiler.is_compiling() else _kept(*arguments)
+    return _choose(*arguments) if torch.compiler.is_compiling() else _cached_choice(*arguments)
 
 
 def _choose(
@@ -96,18 +96,20 @@ def _choose(
     if method != "auto":
         return Choice(method, "asked for")
     if kind == "cpu":
-        return _cheapest(multiply_adds(filters, geometry), _members(geometry), "million multiply-adds", 1e6)
+        return _cheapest(
+            multiply_adds(filters, geometry), _cpu_methods(geometry), "million multiply-adds", 1e6
+        )
     dtype, members = autocast or dtype, ["lowpass"]
-    if ours and fits_kernels(dtype, geometry):
+    if ours and has_spectral_kernels(dtype, geometry):
         members.append("spectral")
-    if ours and fits_mixing(dtype, geometry):
+    if ours and has_dense_kernels(dtype, geometry):
         members.append("dense")
     if len(members) == 1:
         return Choice("lowpass", "no other method has kernels for it")
     return _cheapest(microseconds(filters, dtype, geometry, allow_tf32), members, "estimated us", 1)
 
 
-_kept = lru_cache(maxsize=4096)(_choose)
+_cached_choice = lru_cache(maxsize=4096)(_choose)
 
 
 def _is_autocast(device: str) -> bool:
@@ -116,7 +118,7 @@ def _is_autocast(device: str) -> bool:
     return device != "meta" and torch.is_autocast_enabled(device)
 
 
-def _members(geometry: Geometry) -> list[str]:
+def _cpu_methods(geometry: Geometry) -> list[str]:
     """What "auto" compares on the CPU."""
     members = ["lowpass", "spectral"]
     if geometry.groups == 1 and math.prod(geometry.input) <= DENSE_PIXELS:
@@ -135,7 +137,7 @@ def multiply_adds(filters: Sequence[int], geometry: Geometry) -> dict[str, float
     """Multiply-adds of one image by method, and of the ordinary convolution ("ordinary").
 
     `filters` are those of the weight's shape, (O, C / groups, [K_h,] K_w).
-    The transform of the filters is shared by a batch of `BATCH`, whatever the batch is: the method,
+    The transform of the filters is shared by a batch of `CPU_BATCH`, whatever the batch is: the method,
     and so the last bits of an answer, must not depend on how many images are asked about at once.
     """
     out_channels, group_channels, *_ = filters
@@ -157,6 +159,6 @@ def multiply_adds(filters: Sequence[int], geometry: Geometry) -> dict[str, float
         "spectral": channels * there
         + 2 * coefficients * pairs
         + out_channels * back
-        + coefficients * taps * pairs / BATCH,
-        "dense": inputs * outputs * pairs * (1 + taps / BATCH),
+        + coefficients * taps * pairs / CPU_BATCH,
+        "dense": inputs * outputs * pairs * (1 + taps / CPU_BATCH),
     }

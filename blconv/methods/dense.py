@@ -9,9 +9,9 @@ from torch import Tensor
 
 from blconv.geometry import Geometry
 from blconv.kernels import operators
-from blconv.kernels.limits import mixes_pixels
+from blconv.kernels.limits import runs_dense_kernels
 from blconv.layout import is_channels_last
-from blconv.methods.spectral import as_autocast
+from blconv.methods.spectral import to_autocast_dtype
 from blconv.tables import table
 
 SUBSCRIPTS = {1: "oct,tna->cano", 2: "octs,tna,smb->cabnmo"}
@@ -22,12 +22,12 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
     Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
     """
-    x = as_autocast(x)
+    x = to_autocast_dtype(x)
     axes = zip(
         geometry.kernel, geometry.dilation, geometry.out, geometry.stride, geometry.band.axes, strict=True
     )
     numbers = [(*sizes, *axis.numbers) for *sizes, axis in axes]
-    if mixes_pixels(x.device, x.dtype, geometry):
+    if runs_dense_kernels(x.device, x.dtype, geometry):
         pixels = x.permute(0, 2, 3, 1).reshape(1, x.shape[0], -1)
         flat = [n for axis in numbers for n in axis]
         y = operators.contract(pixels, weight.to(x.dtype), "pixel_filter_table", flat)

@@ -2,7 +2,7 @@
 
 Forward and backward pass of one image, in microseconds. The rates are round numbers fitted to an H200 on
 the layers of a ResNet-18, cuDNN's and cuBLAS's own inefficiency included. Other GPUs have others, but it
-is the ratios that decide. What the filters and the kernels' starts cost is shared by a batch of `BATCH`,
+is the ratios that decide. What the filters and the kernels' starts cost is shared by a batch of `GPU_BATCH`,
 whatever the batch is, because a method must not depend on how many images are asked about at once.
 """
 
@@ -14,9 +14,9 @@ import torch
 
 from blconv.geometry import Geometry
 
-BATCH = 256
+GPU_BATCH = 256
 # Microseconds a call that starting and ending all kernels takes.
-STARTS = {"ordinary": 30, "lowpass": 40, "spectral": 30, "dense": 15}
+LAUNCH_MICROSECONDS = {"ordinary": 30, "lowpass": 40, "spectral": 30, "dense": 15}
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def microseconds(
         + 2 * (x + padded) / rates.low_pass_bytes,
         "spectral": (2 * (x + z + out + y) + 3 * (z + out)) / rates.transform_bytes
         + passes * pairs * 2 * geometry.coefficients / rates.product
-        + 6 * matrices / BATCH / rates.filter_bytes,
+        + 6 * matrices / GPU_BATCH / rates.filter_bytes,
         "dense": passes * (pairs * pixels / rates.product + (x + y) / rates.transform_bytes)
-        + 6 * size * pixels * pairs / 2 / BATCH / rates.filter_bytes,
+        + 6 * size * pixels * pairs / 2 / GPU_BATCH / rates.filter_bytes,
     }
-    return {method: cost + STARTS[method] / BATCH for method, cost in costs.items()}
+    return {method: cost + LAUNCH_MICROSECONDS[method] / GPU_BATCH for method, cost in costs.items()}

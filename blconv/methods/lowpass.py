@@ -11,9 +11,9 @@ from torch import Tensor
 from blconv.band import Band
 from blconv.geometry import Geometry
 from blconv.kernels import operators
-from blconv.kernels.limits import runs_low_pass
+from blconv.kernels.limits import runs_low_pass_kernel
 from blconv.layout import is_channels_last
-from blconv.methods.spectral import as_autocast
+from blconv.methods.spectral import to_autocast_dtype
 from blconv.tables import table
 
 # Above this many input pixels a plane is filtered axis by axis also on the GPU: the one-product form
@@ -24,7 +24,7 @@ PLANE_MATRIX_PIXELS = 1024
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w)."""
     # A convolution in bfloat16 or float16 reads its input in it: under autocast too, half the bytes.
-    x = as_autocast(x)
+    x = to_autocast_dtype(x)
     convolution = F.conv1d if geometry.dims == 1 else F.conv2d
     return convolution(
         low_pass(x, geometry.band), weight, None, geometry.stride, 0, geometry.dilation, geometry.groups
@@ -39,7 +39,7 @@ def low_pass(x: Tensor, band: Band) -> Tensor:
     """
     if len(band.axes) == 1:
         return torch.matmul(x, table("low_pass", band.axes[0].numbers, x).T)
-    if x.dim() == 4 and runs_low_pass(x.device, x.dtype, band, channels_last=is_channels_last(x)):
+    if x.dim() == 4 and runs_low_pass_kernel(x.device, x.dtype, band, channels_last=is_channels_last(x)):
         return operators.low_pass(x, [n for axis in band.axes for n in axis.numbers], False)
     height, width = band.axes
     if is_channels_last(x):

@@ -14,17 +14,19 @@ from blconv.geometry import Geometry
 from blconv.layout import is_channels_last
 from blconv.methods.choice import FULL_PRECISION, Choice
 
-MASKED = Choice("mask", "a fine-grained set has one way: mask the input's spectrum, then convolve as usual")
+MASK_CHOICE = Choice(
+    "mask", "a fine-grained set has one way: mask the input's spectrum, then convolve as usual"
+)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, geometry: Geometry) -> Tensor:
-    """The convolution of x, cut to `mask` (as in `masked`), with weight (O, C / groups, [K_h,] K_w)."""
+    """The convolution of x, cut to `mask` (as in `apply_mask`), with weight (O, C / groups, [K_h,] K_w)."""
     convolution = F.conv1d if geometry.dims == 1 else F.conv2d
-    x = masked(x, mask, geometry)
+    x = apply_mask(x, mask, geometry)
     return convolution(x, weight, bias, geometry.stride, 0, geometry.dilation, geometry.groups)
 
 
-def masked(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
+def apply_mask(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
     """x ([batch,] C, [H,] W) padded and cut to the coefficients in `mask`, in x's dtype and layout.
 
     mask: bool, ([N_h,] N_w // 2 + 1), the same for a coefficient and its conjugate. Raises

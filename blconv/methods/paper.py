@@ -36,8 +36,8 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductN
     fused = x.dtype == torch.float32 and runs_operators(x.device) and not torch.compiler.is_exporting()
     name = product or ("hadamard" if fused else "sgemm")
     inputs = [slice(axis.before, axis.before + axis.length) for axis in axes]
-    outputs = [_every(*steps) for steps in zip(geometry.out, geometry.stride, strict=True)]
-    taps = [_every(*steps) for steps in zip(geometry.kernel, geometry.dilation, strict=True)]
+    outputs = [_strided(*steps) for steps in zip(geometry.out, geometry.stride, strict=True)]
+    taps = [_strided(*steps) for steps in zip(geometry.kernel, geometry.dilation, strict=True)]
 
     z = _Analysis.apply(_place(x, inputs, axes), axes).flatten(2)
     v = _Analysis.apply(_place(weight, taps, axes), axes).flatten(2)
@@ -184,7 +184,7 @@ def _place(values: Tensor, where: list[Any], axes: Axes) -> Tensor:
     return maps
 
 
-def _every(count: int, step: int) -> Any:
+def _strided(count: int, step: int) -> Any:
     """`count` places from the first on, `step` apart."""
     return slice(0, (count - 1) * step + 1, step)
 

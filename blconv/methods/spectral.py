@@ -25,9 +25,9 @@ from torch.autograd import Function
 
 from blconv.geometry import Geometry
 from blconv.kernels import launches, operators
-from blconv.kernels.limits import runs_kernels
-from blconv.kernels.runtime.side_stream import Branch
-from blconv.kernels.transforms.fragments import parts_of
+from blconv.kernels.limits import runs_spectral_kernels
+from blconv.kernels.runtime.side_stream import SideStream
+from blconv.kernels.transforms.fragments import part_count
 from blconv.layout import is_channels_last
 from blconv.tables import table
 
@@ -38,8 +38,12 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
     """
     channels_last = is_channels_last(x)
-    x = as_autocast(x)
-    if type(x) is Tensor and runs_kernels(x.device, x.dtype, geometry) and not torch.compiler.is_compiling():
+    x = to_autocast_dtype(x)
+    if (
+        type(x) is Tensor
+        and runs_spectral_kernels(x.device, x.dtype, geometry)
+        and not torch.compiler.is_compiling()
+    ):
         y: Tensor = _Convolution.apply(x, weight.to(x.dtype), geometry, channels_last)[0]
         return y
     coefficients = contract(analyse(x, geometry), weight, geometry)
@@ -56,9 +60,9 @@ class _Convolution(Function):
     # Not `setup_context`: torch then inspects the signature at every call.
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, last: bool) -> tuple[Tensor, Tensor]:
-        inputs, outputs, filters = numbers_of(geometry)
-        with Branch(x.device) as branch:
-            v = launches.pack(weight, "filter_table", filters, transposed=True, branch=branch)
+        inputs, outputs, filters = axes_of(geometry)
+        with SideStream(x.device) as side_stream:
+            v = launches.pack(weight, "filter_table", filters, transposed=True, side_stream=side_stream)
             z = launches.analyse(x, inputs)
         # Both operands with the summed index contiguous: what the tensor cores read fastest.
         coefficients = torch.bmm(z, v.mT)
@@ -72,18 +76,18 @@ class _Convolution(Function):
         z, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _differentiable(ctx, z, weight, dy, dz)
-        inputs, outputs, filters = numbers_of(ctx.geometry)
+        inputs, outputs, filters = axes_of(ctx.geometry)
         to_x, to_weight = ctx.needs_input_grad[:2]
         dx = dw = v = g = None
         if dy is not None:
-            with Branch(z.device) as branch:
+            with SideStream(z.device) as side_stream:
                 if to_x:
-                    v = launches.pack(weight, "filter_table", filters, branch=branch)
-                g = launches.analyse(_laid_out(dy, ctx.last), outputs)
-        with Branch(z.device) as branch:
+                    v = launches.pack(weight, "filter_table", filters, side_stream=side_stream)
+                g = launches.analyse(_to_layout(dy, ctx.last), outputs)
+        with SideStream(z.device) as side_stream:
             if g is not None and to_weight:
                 dv, last = torch.bmm(z.mT, g), is_channels_last(weight)
-                dw = launches.fold(dv, "filter_table", filters, weight.shape, last, branch=branch)
+                dw = launches.fold(dv, "filter_table", filters, weight.shape, last, side_stream=side_stream)
             if g is not None and v is not None:
                 back = torch.bmm(g, v.mT)
                 dz = back if dz is None else dz + back
@@ -96,10 +100,10 @@ def _differentiable(
     ctx: Any, z: Tensor, weight: Tensor, dy: Tensor | None, dz: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     """The backward pass by way of the operators, which have derivatives."""
-    inputs, outputs, filters = numbers_of(ctx.geometry)
+    inputs, outputs, filters = axes_of(ctx.geometry)
     dx = dw = None
     if dy is not None:
-        g = operators.analyse(_laid_out(dy, ctx.last), outputs)
+        g = operators.analyse(_to_layout(dy, ctx.last), outputs)
         if ctx.needs_input_grad[0]:
             back = torch.bmm(g, operators.pack(weight, "filter_table", filters).mT)
             dz = back if dz is None else dz + back
@@ -111,14 +115,14 @@ def _differentiable(
     return dx, dw, None, None
 
 
-def _laid_out(y: Tensor, channels_last: bool) -> Tensor:
+def _to_layout(y: Tensor, channels_last: bool) -> Tensor:
     return y.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:
     """The kept coefficients of x (batch, C, [H,] W): (batch, Q, 2, C), or on CUDA the layout of `ops`."""
-    x = as_autocast(x)
-    if runs_kernels(x.device, x.dtype, geometry):
+    x = to_autocast_dtype(x)
+    if runs_spectral_kernels(x.device, x.dtype, geometry):
         return operators.analyse(x, pixel_numbers(geometry))
     return _analyse(x.movedim(1, -1), geometry)
 
@@ -141,7 +145,7 @@ def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool)
     if coefficients.dim() == 4:
         y = _synthesise(coefficients, geometry).movedim(-1, 1)
         return y if channels_last else y.contiguous()
-    channels = coefficients.shape[2] // parts_of(coefficients.shape[0])
+    channels = coefficients.shape[2] // part_count(coefficients.shape[0])
     return operators.synthesise(coefficients, output_numbers(geometry), channels, channels_last)
 
 
@@ -157,12 +161,12 @@ def output_numbers(geometry: Geometry) -> list[int]:
 
 
 @lru_cache(maxsize=4096)
-def numbers_of(geometry: Geometry) -> tuple[tuple[int, ...], ...]:
+def axes_of(geometry: Geometry) -> tuple[tuple[int, ...], ...]:
     """What the operators are told of the input, the output and the filters, kept."""
     return tuple(pixel_numbers(geometry)), tuple(output_numbers(geometry)), tuple(filter_numbers(geometry))
 
 
-def as_autocast(x: Tensor) -> Tensor:
+def to_autocast_dtype(x: Tensor) -> Tensor:
     """x in the type that convolutions compute in under autocast on CUDA: our operators have no such rule."""
     if x.device.type != "cuda" or x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
         return x

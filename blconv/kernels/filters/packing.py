@@ -5,25 +5,30 @@ from typing import Any
 
 from numba import cuda, float32, uint32
 
-from blconv.kernels.filters.sizes import LANES, WARPS, Filters
+from blconv.kernels.filters.sizes import LANES, WARPS, FilterSizes
 from blconv.kernels.primitives.warp import device, loader, shared_four, storer, tf32
 
 
-def packing(filters: Filters) -> Callable[..., None]:
-    """The kernel (w, V, mixes)."""
+def function(filters: FilterSizes) -> Callable[..., None]:
+    """The kernel (w, V, table)."""
     C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
-    (INS, OUTS), (HIGH, WIDE) = filters.parts, filters.block
-    TILES, RUN, ROW, TRANSPOSED = filters.tiles, filters.run, filters.row, filters.transposed
+    (INS, OUTS), (HIGH, WIDE) = filters.parts, filters.packing_block
+    TILES, RUN, ROW, TRANSPOSED = (
+        filters.packing_tiles,
+        filters.packing_run,
+        filters.row_stride,
+        filters.transposed,
+    )
     THREADS, ACROSS, SHIFT = LANES * WARPS, -(-O // HIGH), WIDE.bit_length() - 1
-    W_O, W_C, W_TAP = filters.steps
+    W_O, W_C, W_TAP = filters.weight_strides
     # Steps in V from one input, output, input part and output part to the next.
     STEP_C, STEP_O = (1, INS * C) if TRANSPOSED else (OUTS * O, 1)
     STEP_IN, STEP_OUT, MATRIX = C * STEP_C, O * STEP_O, INS * C * OUTS * O
-    ENTRIES, MIXES_OF_Q, COMPLEX = filters.entries, filters.mixes, filters.complex
-    STAGED, MIXES_LAST = RUN * MIXES_OF_Q, Q * MIXES_OF_Q - 1
+    ENTRIES, TABLE_OF_Q, COMPLEX = filters.entries, filters.table_numbers, filters.complex
+    STAGED, TABLE_LAST = RUN * TABLE_OF_Q, Q * TABLE_OF_Q - 1
     PIECES, SUMS = -(-STAGED // THREADS), 2 if COMPLEX else ENTRIES
     add = _adder(ENTRIES, COMPLEX)
-    load, load_mix, store = loader(filters.memory, 1), loader("float32", 1), storer(filters.memory, 1)
+    load, load_number, store = loader(filters.memory, 1), loader("float32", 1), storer(filters.memory, 1)
 
     def rounded(x):
         return tf32(x)
@@ -31,10 +36,10 @@ def packing(filters: Filters) -> Callable[..., None]:
     def same(x):
         return x
 
-    leave = device(rounded if filters.rounds else same)
+    convert = device(rounded if filters.rounds_to_tf32 else same)
 
     def store_complex(V, at, totals):
-        re, im = leave(totals[0]), leave(totals[1])
+        re, im = convert(totals[0]), convert(totals[1])
         store(V, at, re)
         store(V, at + STEP_OUT, im)
         store(V, at + STEP_IN, -im)
@@ -43,26 +48,26 @@ def packing(filters: Filters) -> Callable[..., None]:
     def store_entries(V, at, totals):
         for i in range(INS):
             for j in range(OUTS):
-                store(V, at + i * STEP_IN + j * STEP_OUT, leave(totals[i * OUTS + j]))
+                store(V, at + i * STEP_IN + j * STEP_OUT, convert(totals[i * OUTS + j]))
 
     store_matrix = device(store_complex if COMPLEX else store_entries)
 
-    def pack(w, V, mixes):
+    def pack(w, V, table):
         staged = cuda.shared.array(0, float32)
         thread, block = uint32(cuda.threadIdx.x), uint32(cuda.blockIdx.x)
         tile, first = block % TILES, RUN * (block // TILES)
         o0, c0 = HIGH * (tile % ACROSS), WIDE * (tile // ACROSS)
         taps = cuda.local.array(TAPS, float32)
-        mix = cuda.local.array(PIECES, float32)
+        numbers = cuda.local.array(PIECES, float32)
         row, column = thread >> SHIFT, thread & (WIDE - 1)
         at = min(o0 + row, O - 1) * W_O + min(c0 + column, C - 1) * W_C
         for k in range(TAPS):
             taps[k] = load(w, at + k * W_TAP)
         for n in range(PIECES):
-            mix[n] = load_mix(mixes, min(first * MIXES_OF_Q + thread + THREADS * n, MIXES_LAST))
+            numbers[n] = load_number(table, min(first * TABLE_OF_Q + thread + THREADS * n, TABLE_LAST))
         for n in range(PIECES):
             if thread + THREADS * n < STAGED:
-                staged[thread + THREADS * n] = mix[n]
+                staged[thread + THREADS * n] = numbers[n]
         if not TRANSPOSED:
             for k in range(TAPS):
                 staged[STAGED + row * ROW + column * TAPS + k] = taps[k]
@@ -85,7 +90,7 @@ def packing(filters: Filters) -> Callable[..., None]:
 
 
 def _adder(entries: int, of_complex: bool) -> Callable[..., Any]:
-    """A matrix's entries from one tap: totals[e] += mixes[at + e] tap, of mixes in shared memory."""
+    """A matrix's entries from one tap: totals[e] += table[at + e] tap, of table in shared memory."""
     fours = entries // 4
 
     def add_complex(totals, staged, at, tap):

@@ -33,13 +33,13 @@ from blconv.kernels.runtime.kernel import Kernel
 from blconv.layout import is_channels_last
 
 THREADS = 256
-BLOCKS = 2048  # of a sum, at most about: three times as many as run at once
+SUM_BLOCKS = 2048  # of a sum, at most about: three times as many as run at once
 EACH = 4  # vectors of a thread before a sum is split further
-WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # the bits of a vector, a byte an element
+BIT_WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # the bits of a vector, a byte an element
 
 
 @dataclass(frozen=True)
-class Maps:
+class BatchNormSizes:
     """What the kernels are made for: numbers in memory, and where each channel's lie.
 
     Memory is vectors (runs, groups, steps): `steps` of one channel each, or one of `wide` channels.
@@ -49,10 +49,10 @@ class Maps:
     channels: int
     pixels: int  # neighbours in memory that are of one channel
     vector: int
-    held: bool
+    has_bits: bool
 
     @staticmethod
-    def of(y: Tensor, grad: Tensor, bits: Tensor | None) -> "Maps":
+    def of(y: Tensor, grad: Tensor, bits: Tensor | None) -> "BatchNormSizes":
         """The maps of y (batch, C, H, W) and grad, both dense and laid out alike."""
         last, vector = is_channels_last(y), 16 // y.element_size()
         channels, pixels = y.shape[1], 1 if last else math.prod(y.shape[2:])
@@ -60,7 +60,7 @@ class Maps:
         # Neighbours are of one channel or of whole vectors of channels, and have bits of one place.
         if not aligned or (channels if last else pixels) % vector or y.numel() % (8 * vector):
             vector = 1
-        return Maps(str(y.dtype).removeprefix("torch."), channels, pixels, vector, bits is not None)
+        return BatchNormSizes(str(y.dtype).removeprefix("torch."), channels, pixels, vector, bits is not None)
 
     @property
     def wide(self) -> int:
@@ -94,7 +94,7 @@ class Maps:
 
     def parts(self, length: int) -> int:
         """In how many parts `length` vectors of a group are added."""
-        return max(1, min(BLOCKS // self.tiles, -(-length // (EACH * self.lanes))))
+        return max(1, min(SUM_BLOCKS // self.tiles, -(-length // (EACH * self.lanes))))
 
 
 def differentiate(
@@ -103,14 +103,14 @@ def differentiate(
     """Turn y, the BatchNorm's input, into its gradient; returns those of gamma and beta, float32 (C,).
 
     grad, of the output, and y (batch, C, H, W) are not empty, dense, laid out alike and of one type of
-    `limits.TYPES`; `bits`, if any, are `relu_forward`'s; mean and invstd (C,) are the batch's.
+    `limits.KERNEL_DTYPES`; `bits`, if any, are `relu_forward`'s; mean and invstd (C,) are the batch's.
     """
-    maps = Maps.of(y, grad, bits)
+    maps = BatchNormSizes.of(y, grad, bits)
     vectors = y.numel() // maps.vector
     length = vectors // maps.groups
     parts = maps.parts(length)
     count = -(-y.numel() // 8) // maps.vector
-    words = grad if bits is None else bits.view(WORDS[maps.vector])  # grad: something that nobody reads
+    words = grad if bits is None else bits.view(BIT_WORDS[maps.vector])  # grad: something that nobody reads
     mean, invstd = mean.float(), invstd.float()
     scale = invstd if gamma is None else invstd * gamma
     partial = torch.empty(parts, 2, maps.channels, device=y.device)
@@ -128,7 +128,7 @@ def differentiate(
 
 
 @lru_cache
-def reducer(maps: Maps) -> Kernel:
+def reducer(maps: BatchNormSizes) -> Kernel:
     """The kernel of a part's sums (grad, y, words, mean, partial, count, length, parts).
 
     `count` words stand for eight times as many vectors; `length` vectors are of one group.
@@ -137,8 +137,8 @@ def reducer(maps: Maps) -> Kernel:
     TILE, TILES, LANES, CHANNELS = maps.tile, maps.tiles, maps.lanes, maps.channels
     BOTH = 2 * WIDE
     SUMS = THREADS * BOTH
-    read, read_held = vector_reader(maps.memory, VECTOR), _held_reader(maps)
-    read_channels, fold = _channels_reader(WIDE), _folder(BOTH, LANES, TILE)
+    read, read_masked = vector_reader(maps.memory, VECTOR), _masked_reader(maps)
+    read_channels, fold = _channels_reader(WIDE), _sum_folder(BOTH, LANES, TILE)
 
     def reduce(
         grad: Any, y: Any, words: Any, mean: Any, partial: Any, count: int, length: int, parts: int
@@ -158,7 +158,7 @@ def reducer(maps: Maps) -> Kernel:
             m = int64(part) * LANES + lane
             while m < length:
                 at = (m // STEPS * GROUPS + group) * STEPS + m % STEPS
-                read_held(g, grad, words, at, count)
+                read_masked(g, grad, words, at, count)
                 read(values, y, at)
                 for e in range(VECTOR):
                     sums[e % WIDE] += g[e]
@@ -184,7 +184,7 @@ def finisher(channels: int) -> Kernel:
     Its last argument is 1 / n.
     """
     SUMS = 2 * THREADS
-    fold = _folder(2, THREADS, 1)
+    fold = _sum_folder(2, THREADS, 1)
 
     def finish(
         partial: Any, mean: Any, invstd: Any, scale: Any, factors: Any, to_gamma: Any, to_beta: Any,
@@ -216,12 +216,12 @@ def finisher(channels: int) -> Kernel:
 
 
 @lru_cache
-def writer(maps: Maps) -> Kernel:
+def writer(maps: BatchNormSizes) -> Kernel:
     """The kernel that turns y into dx (grad, y, words, factors, count, vectors)."""
     GROUPS, STEPS, VECTOR, WIDE = maps.groups, maps.steps, maps.vector, maps.wide
     CHANNELS = maps.channels
     read, write = vector_reader(maps.memory, VECTOR, written=True), vector_writer(maps.memory, VECTOR)
-    read_held, read_channels = _held_reader(maps), _channels_reader(WIDE)
+    read_masked, read_channels = _masked_reader(maps), _channels_reader(WIDE)
 
     def differentiate(grad: Any, y: Any, words: Any, factors: Any, count: int, vectors: int) -> None:
         g = cuda.local.array(VECTOR, float32)
@@ -233,7 +233,7 @@ def writer(maps: Maps) -> Kernel:
         at = int64(cuda.blockIdx.x) * THREADS + cuda.threadIdx.x
         if at < vectors:
             channel = at // STEPS % GROUPS * WIDE
-            read_held(g, grad, words, at, count)
+            read_masked(g, grad, words, at, count)
             read(values, y, at)
             read_channels(centre, factors, channel)
             read_channels(a, factors, CHANNELS + channel)
@@ -249,12 +249,12 @@ def writer(maps: Maps) -> Kernel:
     return Kernel(differentiate, signature, THREADS, constants=(maps, THREADS))
 
 
-def _held_reader(maps: Maps) -> Any:
+def _masked_reader(maps: BatchNormSizes) -> Any:
     """The procedure that reads a vector of the gradient, 0 where the bit is set."""
-    VECTOR, HELD = maps.vector, maps.held
+    VECTOR, HELD = maps.vector, maps.has_bits
     read = vector_reader(maps.memory, VECTOR)
 
-    def read_held(g, grad, words, at, count):
+    def read_masked(g, grad, words, at, count):
         read(g, grad, at)
         if HELD:
             place = 0  # at // count, which is less than 8
@@ -264,7 +264,7 @@ def _held_reader(maps: Maps) -> Any:
             for e in range(VECTOR):
                 g[e] = float32(0) if (word >> (8 * e + place)) & 1 else g[e]
 
-    return device(read_held)
+    return device(read_masked)
 
 
 def _channels_reader(wide: int) -> Any:
@@ -284,7 +284,7 @@ def _channels_reader(wide: int) -> Any:
     return device({1: one, 4: four, 8: eight}[wide])
 
 
-def _folder(rows: int, lanes: int, tile: int) -> Any:
+def _sum_folder(rows: int, lanes: int, tile: int) -> Any:
     """The procedure that adds `rows` shared rows over the lanes, `tile` threads apart, onto lane 0's."""
 
     def fold(shared, thread, lane):
@@ -300,5 +300,5 @@ def _folder(rows: int, lanes: int, tile: int) -> Any:
     return device(fold)
 
 
-def _words(maps: Maps) -> str:
-    return str(WORDS[maps.vector]).removeprefix("torch.") + "*"
+def _words(maps: BatchNormSizes) -> str:
+    return str(BIT_WORDS[maps.vector]).removeprefix("torch.") + "*"

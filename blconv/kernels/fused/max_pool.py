@@ -33,7 +33,7 @@ VECTOR = 4
 
 
 @dataclass(frozen=True)
-class Maps:
+class MaxPoolSizes:
     """What a kernel is made for: the windows, the numbers, and where the channels lie.
 
     `channels` are those that lie within a pixel, 1 where pixels are last; `vector` of them a thread.
@@ -45,12 +45,12 @@ class Maps:
     vector: int
 
     @staticmethod
-    def of(source: Tensor, windows: Windows, *, channels_last: bool) -> "Maps":
+    def of(source: Tensor, windows: Windows, *, channels_last: bool) -> "MaxPoolSizes":
         """The maps of a kernel that reads `source`."""
         channels = source.shape[1] if channels_last else 1
         aligned = source.data_ptr() % (VECTOR * source.element_size()) == 0
         vector = VECTOR if channels % VECTOR == 0 and aligned else 1
-        return Maps(windows, str(source.dtype).removeprefix("torch."), channels, vector)
+        return MaxPoolSizes(windows, str(source.dtype).removeprefix("torch."), channels, vector)
 
 
 def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
@@ -59,19 +59,19 @@ def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     y = torch.empty((*x.shape[:-2], *windows.out), dtype=x.dtype, device=x.device, memory_format=layout)
     offsets = torch.empty_like(y, dtype=torch.uint8)
-    maps = Maps.of(x, windows, channels_last=channels_last)
+    maps = MaxPoolSizes.of(x, windows, channels_last=channels_last)
     _launch(forward_kernel(maps), x, offsets, y, maps)
     return y, offsets
 
 
 def max_pool_backward(grad: Tensor, offsets: Tensor, out: Tensor, windows: Windows) -> Tensor:
     """Write the gradient of the input of `max_pool_forward` to `out`; all three are laid out alike."""
-    maps = Maps.of(grad, windows, channels_last=is_channels_last(out))
+    maps = MaxPoolSizes.of(grad, windows, channels_last=is_channels_last(out))
     _launch(backward_kernel(maps), grad, offsets, out, maps)
     return out
 
 
-def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, maps: Maps) -> None:
+def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, maps: MaxPoolSizes) -> None:
     count = out.numel() // maps.vector
     if count:
         words = offsets.as_strided((offsets.numel(),), (1,))
@@ -80,7 +80,7 @@ def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, maps: 
 
 
 @lru_cache
-def forward_kernel(maps: Maps) -> Kernel:
+def forward_kernel(maps: MaxPoolSizes) -> Kernel:
     """The kernel of `max_pool_forward` (x, offsets, y, vectors of y)."""
     (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = maps.windows.input, maps.windows.out, maps.windows.kernel
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = maps.windows.stride, maps.windows.padding
@@ -122,7 +122,7 @@ def forward_kernel(maps: Maps) -> Kernel:
 
 
 @lru_cache
-def backward_kernel(maps: Maps) -> Kernel:
+def backward_kernel(maps: MaxPoolSizes) -> Kernel:
     """The kernel of `max_pool_backward` (grad, offsets, out, vectors of out)."""
     (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = maps.windows.input, maps.windows.out, maps.windows.kernel
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = maps.windows.stride, maps.windows.padding
@@ -161,6 +161,6 @@ def backward_kernel(maps: Maps) -> Kernel:
     return Kernel(max_pool_backward, _signature(maps), THREADS, constants=maps)
 
 
-def _signature(maps: Maps) -> tuple[str, ...]:
+def _signature(maps: MaxPoolSizes) -> tuple[str, ...]:
     numbers = pointer(maps.memory)
     return (numbers, "uint32*" if maps.vector == VECTOR else "uint8*", numbers, "int64")

@@ -19,7 +19,7 @@ from torch import Tensor
 from blconv.kernels.runtime.kernel import Kernel
 
 THREADS = 256
-WORDS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 INFINITY = {torch.float32: 0x7F800000, torch.bfloat16: 0x7F80, torch.float16: 0x7C00}
 POINTERS = {torch.int32: "int32*", torch.int16: "int16*"}
 
@@ -27,7 +27,7 @@ POINTERS = {torch.int32: "int32*", torch.int16: "int16*"}
 def relu_forward(x: Tensor, y: Tensor) -> Tensor:
     """Write max(x, 0) to y, which may be x; returns the bits, uint8 (ceil(elements / 8),).
 
-    x and y are dense and laid out alike, of a type in `WORDS`.
+    x and y are dense and laid out alike, of a type in `INTEGERS`.
     """
     bits = torch.empty((x.numel() + 7) // 8, dtype=torch.uint8, device=x.device)
     _launch(forward_kernel(x.dtype), x, y, bits)
@@ -43,7 +43,7 @@ def relu_backward(grad: Tensor, bits: Tensor) -> Tensor:
 
 def _launch(kernel: Kernel, x: Tensor, y: Tensor, bits: Tensor) -> None:
     if x.numel():
-        words = WORDS[x.dtype]
+        words = INTEGERS[x.dtype]
         blocks = -(-bits.numel() // THREADS)
         kernel.launch(blocks, _flat(x).view(words), _flat(y).view(words), bits, bits.numel(), x.numel())
 
@@ -95,5 +95,5 @@ def backward_kernel(dtype: torch.dtype) -> Kernel:
 
 
 def _signature(dtype: torch.dtype) -> tuple[str, ...]:
-    pointer = POINTERS[WORDS[dtype]]
+    pointer = POINTERS[INTEGERS[dtype]]
     return (pointer, pointer, "uint8*", "int64", "int64")

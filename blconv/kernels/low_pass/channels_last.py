@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from numba import cuda, float32
 
-from blconv.kernels.low_pass.sizes import Maps
+from blconv.kernels.low_pass.sizes import LowPassSizes
 from blconv.kernels.primitives.products import multiplier, rounder
 from blconv.kernels.primitives.warp import device, loader, store_pair, storer
 
 
-def channels_last(maps: Maps) -> Callable[..., None]:
+def function(maps: LowPassSizes) -> Callable[..., None]:
     """The kernel (x, y, S as operand A, R as operand A, images)."""
     C, H, W, ROWS, COLUMNS = maps.channels, maps.height, maps.width, maps.rows, maps.columns
     TILES, WARPS, ROW = maps.tiles, maps.warps, maps.row_stride
@@ -21,8 +21,11 @@ def channels_last(maps: Maps) -> Callable[..., None]:
     COLUMN_TILES, COLUMN_STEPS = -(-COLUMNS // 16), -(-W // 8)
     ROW_TILES, ROW_STEPS = -(-ROWS // 16), -(-H // 8)
     LOADED, LOADED_LAST = 2 * COLUMN_STEPS * TILES, 2 * ROW_STEPS * TILES
-    HOLDS, HOLDS_LAST = maps.holds(COLUMN_TILES * COLUMN_STEPS), maps.holds(ROW_TILES * ROW_STEPS)
-    AT_ONCE, LAST_AT_ONCE = maps.at_once(H, LOADED, HOLDS), maps.at_once(COLUMNS, LOADED_LAST, HOLDS_LAST)
+    HOLDS, HOLDS_LAST = maps.holds_table(COLUMN_TILES * COLUMN_STEPS), maps.holds_table(ROW_TILES * ROW_STEPS)
+    AT_ONCE, LAST_AT_ONCE = (
+        maps.lines_at_once(H, LOADED, HOLDS),
+        maps.lines_at_once(COLUMNS, LOADED_LAST, HOLDS_LAST),
+    )
     HELD, SUMS = LOADED * AT_ONCE, 4 * TILES * AT_ONCE
     LAST_HELD, LAST_SUMS = LOADED_LAST * LAST_AT_ONCE, 4 * TILES * LAST_AT_ONCE
     # Channel of column n of tile `tile`: TILES n + tile, so that a lane's columns 2t and 2t + 1 are one
@@ -122,7 +125,7 @@ def channels_last(maps: Maps) -> Callable[..., None]:
 
 
 def _product(
-    maps: Maps, table_tiles: int, steps: int, several: int, holds: bool
+    maps: LowPassSizes, table_tiles: int, steps: int, several: int, holds: bool
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
     """How many numbers a lane holds of a constant matrix A, the procedure that reads them, and the one of
     c = A B: 16 rows of A, B `several` times `tiles` tiles of 8 columns.
@@ -165,7 +168,7 @@ def _product(
     return 4 * HELD * PARTS, device(fill if holds else later), device(product)
 
 
-def _channel_writer(maps: Maps) -> Callable[..., None]:
+def _channel_writer(maps: LowPassSizes) -> Callable[..., None]:
     """The procedure that writes a lane's two columns of all tiles, d[n + 4 tile] and d[n + 4 tile + 1]."""
     C, TILES = maps.channels, maps.tiles
     store, store_both = storer("float32", TILES), storer("float32", min(2 * TILES, 4))

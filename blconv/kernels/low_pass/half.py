@@ -17,27 +17,36 @@ import torch.nn.functional as F
 from numba import cuda, float32, uint32
 from torch import Tensor
 
+from blconv.kernels.limits import MAX_SHARED_BYTES
 from blconv.kernels.primitives.warp import device
-from blconv.kernels.primitives.words import getter, multiplier, packer, putter, reader
+from blconv.kernels.primitives.words import multiplier, packer, reader, shared_reader, shared_writer
 from blconv.kernels.transforms.half_analysis import row_reader
-from blconv.kernels.transforms.half_fragments import steps_of
-from blconv.kernels.transforms.half_planes import HalfPlanes, channel_writer, placed
+from blconv.kernels.transforms.half_fragments import step_count
+from blconv.kernels.transforms.half_planes import (
+    HALF_SHARED_BYTES,
+    WORDS_AHEAD,
+    HalfPlanes,
+    channel_writer,
+    swizzle,
+)
 
-SHARED_BYTES = {4: 74 * 1024, 2: 112 * 1024}  # of a block, at most: wide vectors where three share, or two
-WORDS_HELD = 96  # words of a pair of rows that a lane holds, at most
-WORDS_AHEAD = 32  # words of pixels that a lane has in flight, unless a pair of rows is more
-TABLE_HELD = 32  # words of a constant matrix that a lane holds; a larger one is read where it is used
+SHARED_BYTES_BY_TILES = {
+    4: HALF_SHARED_BYTES,
+    2: MAX_SHARED_BYTES,
+}  # of a block: wide vectors where three share
+LOW_PASS_WORDS_HELD = 96  # words of a pair of rows that a lane holds, at most
+TABLE_WORDS_HELD = 32  # words of a constant matrix that a lane holds; a larger one is read where it is used
 
 
 @dataclass(frozen=True)
-class HalfMaps(HalfPlanes):
+class HalfLowPassSizes(HalfPlanes):
     """What the kernel is compiled for: kept_rows x kept_columns are the sizes of y."""
 
     @property
     def tiles(self) -> int:
         """Tiles of 8 channels that a block owns: as many as are written at once, fit and can be held."""
-        for tiles, shared in SHARED_BYTES.items():
-            held = 4 * steps_of(self.width, 2) * tiles <= WORDS_HELD
+        for tiles, shared in SHARED_BYTES_BY_TILES.items():
+            held = 4 * step_count(self.width, 2) * tiles <= LOW_PASS_WORDS_HELD
             if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= shared and held:
                 return tiles
         return 1
@@ -46,7 +55,7 @@ class HalfMaps(HalfPlanes):
         return 4 * 8 * tiles * self.kept_columns * self.pairs
 
 
-def in_order(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+def operand_a(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     """A matrix (rows, k), rounded once, as operand A: int32 (tiles of 16 rows, steps of 16 k, 32, 4)."""
     rows, k = matrix.shape
     padded = F.pad(matrix, (0, -k % 16, 0, -rows % 16)).to(dtype)
@@ -55,14 +64,14 @@ def in_order(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     return parts.permute(0, 3, 2, 5, 4, 1, 6).reshape(tiles, steps, 32, 8).view(torch.int32)
 
 
-def function(maps: HalfMaps) -> Callable[..., None]:
+def function(maps: HalfLowPassSizes) -> Callable[..., None]:
     """The kernel's function; see `blconv.kernels.low_pass.kernel`."""
     C, H, W, ROWS, COLUMNS = maps.channels, maps.height, maps.width, maps.kept_rows, maps.kept_columns
     TILES, WARPS, CHUNKS, PAIRS = maps.tiles, maps.warps, maps.chunks, maps.pairs
     COLUMN = 8 * TILES
     ROW = COLUMNS * COLUMN
-    COLUMN_TILES, COLUMN_STEPS = -(-COLUMNS // 16), steps_of(W, 2)
-    ROW_TILES, ROW_STEPS = -(-ROWS // 16), steps_of(H, 2)
+    COLUMN_TILES, COLUMN_STEPS = -(-COLUMNS // 16), step_count(W, 2)
+    ROW_TILES, ROW_STEPS = -(-ROWS // 16), step_count(H, 2)
     LOADED, LOADED_LAST, SUMS = 2 * COLUMN_STEPS * TILES, 2 * ROW_STEPS * TILES, 4 * TILES
     PAIR_SUMS, WRITTEN = 2 * SUMS, 2 * TILES
     AT_ONCE = max(1, min(WORDS_AHEAD // (2 * LOADED), -(-PAIRS // WARPS)))
@@ -70,7 +79,7 @@ def function(maps: HalfMaps) -> Callable[..., None]:
 
     COLUMN_TABLE, fill_columns, multiply = _constant(maps, COLUMN_TILES * COLUMN_STEPS, 2)
     ROW_TABLE, fill_rows, multiply_last = _constant(maps, ROW_TILES * ROW_STEPS, 1)
-    pack, get, put = packer(maps.memory), getter(TILES), putter(TILES)
+    pack, get, put = packer(maps.memory), shared_reader(TILES), shared_writer(TILES)
     read, write = row_reader(maps), channel_writer(maps)
 
     def low_pass(x, y, columns, rows, images):
@@ -106,7 +115,7 @@ def function(maps: HalfMaps) -> Callable[..., None]:
                                 for tile in range(TILES):
                                     n = 4 * tile + 2 * below + e
                                     words[tile] = pack(c[n], c[SUMS + n])
-                                put(T, pair * ROW + j * COLUMN + TILES * placed(2 * t + e, pair, j), words)
+                                put(T, pair * ROW + j * COLUMN + TILES * swizzle(2 * t + e, pair, j), words)
 
         row_table = cuda.local.array(ROW_TABLE, uint32)
         fill_rows(row_table, rows, lane)
@@ -118,7 +127,7 @@ def function(maps: HalfMaps) -> Callable[..., None]:
         for j in range(warp, COLUMNS, WARPS):
             for h in range(2 * ROW_STEPS):
                 pair = min(4 * h + t, PAIRS - 1)
-                found = get(T, pair * ROW + j * COLUMN + TILES * placed(g, pair, j))
+                found = get(T, pair * ROW + j * COLUMN + TILES * swizzle(g, pair, j))
                 for tile in range(TILES):
                     v[h * TILES + tile] = found[tile]
             line = image * (ROWS * COLUMNS) + g * COLUMNS + j
@@ -139,12 +148,12 @@ def function(maps: HalfMaps) -> Callable[..., None]:
 
 
 def _constant(
-    maps: HalfMaps, fragments: int, several: int
+    maps: HalfLowPassSizes, fragments: int, several: int
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
     """How many words a lane holds of a constant matrix A, the procedure that reads them, and the one that
     multiplies: c += A B, for `several` times `tiles` tiles of B, these times `apart` words from each other.
     """
-    TILES, SEVERAL, HELD = maps.tiles, several, fragments if 4 * fragments <= TABLE_HELD else 0
+    TILES, SEVERAL, HELD = maps.tiles, several, fragments if 4 * fragments <= TABLE_WORDS_HELD else 0
     product, load = multiplier(maps.memory), reader(4, again=True)
 
     def fill(table, source, lane):

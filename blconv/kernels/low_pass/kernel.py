@@ -13,21 +13,19 @@ numbers that the tensor cores read exactly.
 
 from functools import lru_cache
 
-from blconv.kernels.low_pass import half
-from blconv.kernels.low_pass.channels_last import channels_last
-from blconv.kernels.low_pass.pixels_last import pixels_last
-from blconv.kernels.low_pass.sizes import Maps
+from blconv.kernels.low_pass import channels_last, half, pixels_last
+from blconv.kernels.low_pass.sizes import LowPassSizes
 from blconv.kernels.primitives.vectors import pointer
 from blconv.kernels.runtime.kernel import Kernel
 
 
 @lru_cache(maxsize=256)
-def low_pass(maps: Maps) -> Kernel:
-    """The kernel (x, y, first, second, images): the two `matrices`."""
+def low_pass(maps: LowPassSizes) -> Kernel:
+    """The kernel (x, y, first, second, images): the two `operands`."""
     numbers = pointer(maps.memory)
     if maps.halves:
         function, table = half.function(maps.halves), "uint32*"
     else:
-        function, table = (channels_last if maps.channels_last else pixels_last)(maps), "float32*"
+        function, table = (channels_last if maps.channels_last else pixels_last).function(maps), "float32*"
     signature = (numbers, numbers, table, table, "int64")
     return Kernel(function, signature, 32 * maps.warps, maps.shared_bytes, maps)

@@ -10,26 +10,26 @@ from collections.abc import Callable
 
 from numba import cuda, float32
 
-from blconv.kernels.low_pass.sizes import Maps
+from blconv.kernels.low_pass.sizes import LowPassSizes
 from blconv.kernels.primitives.products import multiplier, right_multiplier, rounder
 from blconv.kernels.primitives.warp import device, loader, storer
 
 
-def pixels_last(maps: Maps) -> Callable[..., None]:
+def function(maps: LowPassSizes) -> Callable[..., None]:
     """The kernel (x, y, R as operand A, S of a group as operand B, images)."""
     C, H, W, ROWS = maps.channels, maps.height, maps.width, maps.rows
     (GROUP, VECTOR), (READ, WRITTEN) = maps.group, maps.group_tiles
-    WARPS, GROUPS, STREAMS = maps.warps, maps.groups, maps.streams
+    WARPS, GROUPS, REREADS = maps.warps, maps.groups, maps.rereads
     TILES, STEPS, STEP = -(-ROWS // 16), -(-H // 8), 2 * READ
     TABLE, SHARED = 4 * 32 * TILES * STEPS, 64 * READ * WRITTEN
     FRAGMENT, SPLIT, THREADS = 4 * (1 + maps.split), maps.split, 32 * WARPS
-    HELD, SUMS, ALL = STEP if STREAMS else STEP * STEPS * GROUPS, 4 * READ, SHARED * (1 + SPLIT)
-    PAIR = 2 if maps.written == 4 else 1  # tiles that give a lane its neighbours
+    HELD, SUMS, ALL = STEP if REREADS else STEP * STEPS * GROUPS, 4 * READ, SHARED * (1 + SPLIT)
+    PAIR = 2 if maps.store_vector == 4 else 1  # tiles that give a lane its neighbours
     LAST_SUMS = 4 * PAIR
 
     multiply, multiply_right = multiplier(SPLIT), right_multiplier(SPLIT, SHARED, 32)
-    enter, rounded = rounder(not SPLIT and maps.memory == "float32"), rounder(not SPLIT)
-    load, write = loader(maps.memory, VECTOR, again=STREAMS), _pixel_writer(maps)
+    convert, rounded = rounder(not SPLIT and maps.memory == "float32"), rounder(not SPLIT)
+    load, write = loader(maps.memory, VECTOR, again=REREADS), _pixel_writer(maps)
     load_fragment = loader("float32", 4, again=True)
 
     def read_vectors(x, b, at, plane, s, g, t):
@@ -39,14 +39,14 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
             for half in range(2):
                 values = load(x, start + min(8 * s + 4 * half + t, H - 1) * W)
                 for n in range(VECTOR):
-                    b[at + half * READ + VECTOR * group + n] = enter(values[n])
+                    b[at + half * READ + VECTOR * group + n] = convert(values[n])
 
     def read_singly(x, b, at, plane, s, g, t):
         for tile in range(READ):
             column = min(8 * tile + g, GROUP * W - 1)
             start = (plane + column // W) * (H * W) + column % W
             for half in range(2):
-                b[at + half * READ + tile] = enter(load(x, start + min(8 * s + 4 * half + t, H - 1) * W))
+                b[at + half * READ + tile] = convert(load(x, start + min(8 * s + 4 * half + t, H - 1) * W))
 
     read = device(read_singly if VECTOR == 1 else read_vectors)
 
@@ -58,7 +58,7 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
         base = (cuda.blockIdx.x * WARPS + warp) * (GROUPS * GROUP)
 
         b = cuda.local.array(HELD, float32)
-        if not STREAMS:
+        if not REREADS:
             for r in range(GROUPS):  # all reads before the first product: more bytes in flight
                 plane = min(base + r * GROUP, planes - GROUP)
                 for s in range(STEPS):
@@ -80,8 +80,8 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
                     a[0], a[1], a[2], a[3] = load_fragment(rows, at)
                     if SPLIT:
                         a[4], a[5], a[6], a[7] = load_fragment(rows, TABLE + at)
-                    at = 0 if STREAMS else STEP * (r * STEPS + s)
-                    if STREAMS:
+                    at = 0 if REREADS else STEP * (r * STEPS + s)
+                    if REREADS:
                         read(x, b, at, min(plane, planes - GROUP), s, g, t)
                     for tile in range(READ):
                         multiply(c, 4 * tile, a, 0, 4, b[at + tile], b[at + READ + tile])
@@ -103,10 +103,10 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
     return low_pass
 
 
-def _pixel_writer(maps: Maps) -> Callable[..., None]:
+def _pixel_writer(maps: LowPassSizes) -> Callable[..., None]:
     """The procedure that writes row i of a group from column `left` on: a lane's d[n], d[n + 1] of a tile."""
     ROWS, COLUMNS, ALL = maps.rows, maps.columns, maps.group[0] * maps.columns
-    store = storer(maps.memory, maps.written)
+    store = storer(maps.memory, maps.store_vector)
 
     def place(plane, i, column):
         return ((plane + column // COLUMNS) * ROWS + i) * COLUMNS + column % COLUMNS
@@ -129,4 +129,4 @@ def _pixel_writer(maps: Maps) -> Callable[..., None]:
             if column < ALL:
                 store(y, place(plane, i, column), d[n + e])
 
-    return device({1: write_singly, 2: write_pair, 4: write_four}[maps.written])
+    return device({1: write_singly, 2: write_pair, 4: write_four}[maps.store_vector])

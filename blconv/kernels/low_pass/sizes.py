@@ -7,21 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blconv.kernels.low_pass.half import HalfMaps, in_order
+from blconv.kernels.low_pass.half import HalfLowPassSizes, operand_a
 from blconv.kernels.primitives.products import Precision
 from blconv.kernels.primitives.warp import Memory
-from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, order, rounded, steps_of
+from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, position_order, round_table, step_count
 
-READ_AT_ONCE = 64  # numbers that a lane has in flight, unless one row or group is more
+LOW_PASS_READ_AHEAD = 64  # numbers that a lane has in flight, unless one row or group is more
 READ_BESIDE_TABLE = 40  # the same where it holds a constant matrix too, of at most
-TABLE_HELD = 48  # numbers
+TABLE_NUMBERS_HELD = 48  # numbers
 MOST_HELD = 72  # of a group: a larger one is read in parts
-SHARED_BYTES = 75 * 1024  # of a block, so that three share a multiprocessor
+LOW_PASS_SHARED_BYTES = 75 * 1024  # of a block, so that three share a multiprocessor
 GROUP_COLUMNS = 48  # of the planes that a warp multiplies as one, at most
 
 
 @dataclass(frozen=True)
-class Maps:
+class LowPassSizes:
     """What the kernel is compiled for: everything but the number of images."""
 
     channels: int
@@ -34,11 +34,11 @@ class Maps:
     precision: Precision
 
     @cached_property
-    def halves(self) -> HalfMaps | None:
+    def halves(self) -> HalfLowPassSizes | None:
         """The sizes of the kernel that multiplies 16-bit numbers, where that is the one."""
         if self.memory == "float32" or not self.channels_last:
             return None
-        return HalfMaps(*astuple(self)[:-1])
+        return HalfLowPassSizes(*astuple(self)[:-1])
 
     @property
     def split(self) -> bool:
@@ -49,7 +49,7 @@ class Maps:
     def tiles(self) -> int:
         """Tiles of 8 channels that a block owns, channels last: as many as are read at once and fit."""
         for tiles in (4, 2):
-            if self.channels % tiles == 0 and self._shared(tiles) <= SHARED_BYTES:
+            if self.channels % tiles == 0 and self._shared(tiles) <= LOW_PASS_SHARED_BYTES:
                 return tiles
         return 1
 
@@ -78,7 +78,7 @@ class Maps:
         return planes, vector
 
     @property
-    def written(self) -> int:
+    def store_vector(self) -> int:
         """Neighbouring pixels of a row that a lane writes at once, pixels last."""
         return 4 if self.columns % 4 == 0 and self.columns > 8 else 2 if self.columns % 2 == 0 else 1
 
@@ -87,7 +87,7 @@ class Maps:
         """Tiles of 8 columns that a group is read and written in."""
         planes, vector = self.group
         read = vector * -(-planes * self.width // (8 * vector))
-        return read, steps_of(planes * self.columns, self.written)
+        return read, step_count(planes * self.columns, self.store_vector)
 
     @cached_property
     def warps(self) -> int:
@@ -99,7 +99,7 @@ class Maps:
         return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
 
     @cached_property
-    def streams(self) -> bool:
+    def rereads(self) -> bool:
         """Whether a group is read again for every 16 rows of its result, pixels last: it is large."""
         return self.split or 2 * self.group_tiles[0] * -(-self.height // 8) > MOST_HELD
 
@@ -107,16 +107,16 @@ class Maps:
     def groups(self) -> int:
         """Groups that a warp reads before its first product, pixels last."""
         loaded = 2 * self.group_tiles[0] * -(-self.height // 8)
-        return 1 if self.streams else min(4, max(1, READ_AT_ONCE // loaded))
+        return 1 if self.rereads else min(4, max(1, LOW_PASS_READ_AHEAD // loaded))
 
-    def holds(self, fragments: int) -> bool:
+    def holds_table(self, fragments: int) -> bool:
         """Whether a lane holds its vectors of 4 of a constant matrix, channels last."""
-        return 4 * fragments * (1 + self.split) <= TABLE_HELD
+        return 4 * fragments * (1 + self.split) <= TABLE_NUMBERS_HELD
 
-    def at_once(self, items: int, loaded: int, holds: bool) -> int:
+    def lines_at_once(self, items: int, loaded: int, holds: bool) -> int:
         """Rows or columns of `loaded` numbers that a warp multiplies at once, of a block's `items`."""
         each = -(-items // self.warps)
-        most = max(1, (READ_BESIDE_TABLE if holds else READ_AT_ONCE) // (1 + self.split) // loaded)
+        most = max(1, (READ_BESIDE_TABLE if holds else LOW_PASS_READ_AHEAD) // (1 + self.split) // loaded)
         return -(-each // -(-each // most))
 
     @cached_property
@@ -143,16 +143,18 @@ def _row_stride(columns: int, tiles: int) -> int:
     return dense + (8 - dense) % 16
 
 
-def matrices(maps: Maps, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+def operands(maps: LowPassSizes, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """The operands of the two stages from R (rows, H) and S (columns, W), float64, as lanes read them."""
     if maps.halves:
         dtype = getattr(torch, maps.memory)
-        return in_order(columns, dtype), in_order(rows, dtype)
+        return operand_a(columns, dtype), operand_a(rows, dtype)
     if maps.channels_last:
         first, second = _left(columns), _left(rows)
     else:
         first, second = _left(rows), _right(maps, columns)
-    return rounded(first, split=maps.split).contiguous(), rounded(second, split=maps.split).contiguous()
+    return round_table(first, split=maps.split).contiguous(), round_table(
+        second, split=maps.split
+    ).contiguous()
 
 
 def _left(matrix: Tensor) -> Tensor:
@@ -160,12 +162,12 @@ def _left(matrix: Tensor) -> Tensor:
     rows, columns = matrix.shape
     padded = F.pad(matrix, (0, -columns % 8, 0, -rows % 16))
     row = 16 * torch.arange(-(-rows // 16))[:, None, None] + LANE_ROW  # (tiles, 1, 32)
-    k = order(columns, 1)[:, LANE_STEP]  # (steps, 32, half)
+    k = position_order(columns, 1)[:, LANE_STEP]  # (steps, 32, half)
     parts = [padded[row + below, k[None, :, :, half]] for half in (0, 1) for below in (0, 8)]
     return torch.stack(parts, -1)
 
 
-def _right(maps: Maps, matrix: Tensor) -> Tensor:
+def _right(maps: LowPassSizes, matrix: Tensor) -> Tensor:
     """S^T of a group as operand B: (tiles read, tiles written, half, 32 lanes), its rows in the order of
     stage 1's sums: a lane holds columns 2t and 2t + 1 of each of its tiles.
     """
@@ -176,6 +178,6 @@ def _right(maps: Maps, matrix: Tensor) -> Tensor:
     k = 8 * vector * (tile // vector) + vector * (2 * LANE_STEP + half) + tile % vector
     tile = torch.arange(written)[:, None, None]
     column = 8 * tile + LANE_ROW
-    if maps.written == 4:  # a pair of tiles gives a lane four neighbours: its columns 2t, 2t + 1 of both
+    if maps.store_vector == 4:  # a pair of tiles gives a lane four neighbours: its columns 2t, 2t + 1 of both
         column = 16 * (tile // 2) + 4 * (LANE_ROW // 2) + 2 * (tile % 2) + LANE_ROW % 2
     return padded[k, column]

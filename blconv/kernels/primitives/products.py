@@ -2,7 +2,7 @@
 
 "tf32" rounds numbers to these. "split" takes a number as the sum of two that are read exactly: three
 products for one, and float32's accuracy. Constant matrices are rounded or split beforehand
-(`fragments.rounded`), a split one has its low half `low` numbers after the high one.
+(`fragments.round_table`), a split one has its low half `low` numbers after the high one.
 """
 
 from collections.abc import Callable

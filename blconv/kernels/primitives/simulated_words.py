@@ -39,12 +39,12 @@ def _word(numbers: Any, memory: str) -> np.uint32:
     return np.uint32(halves.view(np.uint32)[0])
 
 
-def lower(x: int, y: int) -> np.uint32:
+def low_halves(x: int, y: int) -> np.uint32:
     """The first numbers of two words."""
     return np.uint32((int(x) & 0xFFFF) | (int(y) & 0xFFFF) << 16)
 
 
-def upper(x: int, y: int) -> np.uint32:
+def high_halves(x: int, y: int) -> np.uint32:
     """The second numbers of two words."""
     return np.uint32(int(x) >> 16 | (int(y) >> 16) << 16)
 
@@ -111,11 +111,11 @@ def writer(width: int) -> Callable[..., None]:
     return write
 
 
-def getter(width: int) -> Callable[..., Any]:
+def shared_reader(width: int) -> Callable[..., Any]:
     """A function (shared array, offset) -> tuple of `width` words."""
     return reader(width)
 
 
-def putter(width: int) -> Callable[..., None]:
+def shared_writer(width: int) -> Callable[..., None]:
     """A procedure (shared array, offset, words)."""
     return writer(width)

@@ -22,7 +22,7 @@ MMA = (
     "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
     "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
 )
-WORDS = {1: "", 2: ".v2", 4: ".v4"}
+VECTOR_SUFFIX = {1: "", 2: ".v2", 4: ".v4"}
 
 
 def device(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,7 +35,7 @@ def load_assembly(dtype: str, width: int) -> str:
     """Read `width` numbers at address $width into the float32 registers $0 .. $width - 1."""
     names = ",".join(f"${i}" for i in range(width))
     if dtype == "float32":
-        return f"ld.global.nc{WORDS[width]}.f32 {{{names}}}, [${width}];".replace("{$0}", "$0")
+        return f"ld.global.nc{VECTOR_SUFFIX[width]}.f32 {{{names}}}, [${width}];".replace("{$0}", "$0")
     if width == 1:
         read = f"{{ .reg .b16 h; .reg .b32 w; ld.global.nc.b16 h, [${width}]; "
         if dtype == "float16":
@@ -43,7 +43,9 @@ def load_assembly(dtype: str, width: int) -> str:
         return read + "cvt.u32.u16 w, h; shl.b32 w, w, 16; mov.b32 $0, w; }"
     words = [f"w{i}" for i in range(width // 2)]
     read = f"{{ .reg .b32 w, {', '.join(words)}; .reg .b16 l, h; "
-    read += f"ld.global.nc{WORDS[width // 2]}.b32 {{{','.join(words)}}}, [${width}]; ".replace("{w0}", "w0")
+    read += f"ld.global.nc{VECTOR_SUFFIX[width // 2]}.b32 {{{','.join(words)}}}, [${width}]; ".replace(
+        "{w0}", "w0"
+    )
     for i, word in enumerate(words):
         if dtype == "float16":
             read += f"mov.b32 {{l, h}}, {word}; cvt.f32.f16 ${2 * i}, l; cvt.f32.f16 ${2 * i + 1}, h; "
@@ -57,7 +59,7 @@ def store_assembly(dtype: str, width: int) -> str:
     """Write the float32 registers $1 .. $width at address $0, rounded to nearest."""
     names = ",".join(f"${i + 1}" for i in range(width))
     if dtype == "float32":
-        return f"st.global{WORDS[width]}.f32 [$0], {{{names}}};".replace("{$1}", "$1")
+        return f"st.global{VECTOR_SUFFIX[width]}.f32 [$0], {{{names}}};".replace("{$1}", "$1")
     short = {"bfloat16": "bf16", "float16": "f16"}[dtype]
     if width == 1:
         return f"{{ .reg .b16 h; cvt.rn.{short}.f32 h, $1; st.global.b16 [$0], h; }}"
@@ -65,7 +67,9 @@ def store_assembly(dtype: str, width: int) -> str:
     write = f"{{ .reg .b32 {', '.join(words)}; "
     for i, word in enumerate(words):
         write += f"cvt.rn.{short}x2.f32 {word}, ${2 * i + 2}, ${2 * i + 1}; "
-    return write + f"st.global{WORDS[width // 2]}.b32 [$0], {{{','.join(words)}}}; }}".replace("{w0}", "w0")
+    return write + f"st.global{VECTOR_SUFFIX[width // 2]}.b32 [$0], {{{','.join(words)}}}; }}".replace(
+        "{w0}", "w0"
+    )
 
 
 if config.ENABLE_CUDASIM:

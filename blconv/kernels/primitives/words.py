@@ -15,8 +15,9 @@ from typing import Any
 
 from numba import config
 
+from blconv.kernels.primitives.warp import VECTOR_SUFFIX
+
 SHORT = {"bfloat16": "bf16", "float16": "f16"}
-WORDS = {1: "", 2: ".v2", 4: ".v4"}
 
 
 def product_assembly(memory: str) -> str:
@@ -29,22 +30,22 @@ def product_assembly(memory: str) -> str:
 def read_assembly(width: int) -> str:
     """Read `width` words at address $width into $0 .. $width - 1."""
     names = ",".join(f"${i}" for i in range(width))
-    return f"ld.global.nc{WORDS[width]}.b32 {{{names}}}, [${width}];".replace("{$0}", "$0")
+    return f"ld.global.nc{VECTOR_SUFFIX[width]}.b32 {{{names}}}, [${width}];".replace("{$0}", "$0")
 
 
 def write_assembly(width: int) -> str:
     """Write the words $1 .. $width at address $0."""
     names = ",".join(f"${i + 1}" for i in range(width))
-    return f"st.global{WORDS[width]}.b32 [$0], {{{names}}};".replace("{$1}", "$1")
+    return f"st.global{VECTOR_SUFFIX[width]}.b32 [$0], {{{names}}};".replace("{$1}", "$1")
 
 
 if config.ENABLE_CUDASIM:
     from blconv.kernels.primitives import simulated_words as simulated
 
-    lower, upper, packer, adder, multiplier = (
-        simulated.lower, simulated.upper, simulated.packer, simulated.adder, simulated.multiplier,
-    )  # fmt: skip
-    reader, writer, getter, putter = simulated.reader, simulated.writer, simulated.getter, simulated.putter
+    low_halves, high_halves = simulated.low_halves, simulated.high_halves
+    packer, adder, multiplier = simulated.packer, simulated.adder, simulated.multiplier
+    reader, writer = simulated.reader, simulated.writer
+    shared_reader, shared_writer = simulated.shared_reader, simulated.shared_writer
 else:
     from llvmlite import ir
     from numba import types
@@ -81,8 +82,8 @@ else:
         result: Callable[..., Any] = combine
         return result
 
-    lower = _words("prmt.b32 $0, $1, $2, 0x5410;")  # the first numbers of two words
-    upper = _words("prmt.b32 $0, $1, $2, 0x7632;")  # the second numbers
+    low_halves = _words("prmt.b32 $0, $1, $2, 0x5410;")  # the first numbers of two words
+    high_halves = _words("prmt.b32 $0, $1, $2, 0x7632;")  # the second numbers
 
     def packer(memory: str) -> Callable[..., Any]:
         """A function (float32, float32) -> word, rounded to nearest."""
@@ -180,7 +181,7 @@ else:
         place = builder.gep(data, [args[1]])
         return builder.bitcast(place, ir.VectorType(_word, width).as_pointer())
 
-    def getter(width: int) -> Callable[..., Any]:
+    def shared_reader(width: int) -> Callable[..., Any]:
         """A function (shared array, offset) -> tuple of `width` words, at once."""
 
         @intrinsic
@@ -195,7 +196,7 @@ else:
         result: Callable[..., Any] = get
         return result
 
-    def putter(width: int) -> Callable[..., Any]:
+    def shared_writer(width: int) -> Callable[..., Any]:
         """A procedure (shared array, offset, words) that writes an array's first `width` words at once."""
 
         @intrinsic

@@ -15,7 +15,7 @@ from uuid import uuid4
 from platformdirs import user_cache_path
 
 
-def kept(name: str, compiled: Callable[[], bytes]) -> bytes:
+def cached_code(name: str, compiled: Callable[[], bytes]) -> bytes:
     """The bytes kept under `name`, made by `compiled` where there are none; a bad folder keeps nothing."""
     folder = _folder()
     if folder is None:

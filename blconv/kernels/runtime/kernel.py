@@ -52,12 +52,12 @@ class Kernel:
     def cubin(self, capability: tuple[int, int]) -> bytes:
         """The machine code for a compute capability: kept from an earlier run, or compiled now."""
         if self.constants is None:
-            return self.compiled(capability)[0]
+            return self.compile(capability)[0]
         function = f"{self.function.__module__}.{self.function.__name__}"
         name = f"{function} {self.signature} {self.constants!r} {capability}"
-        return cache.kept(name, lambda: self.compiled(capability)[0])
+        return cache.cached_code(name, lambda: self.compile(capability)[0])
 
-    def compiled(self, capability: tuple[int, int]) -> tuple[bytes, str]:
+    def compile(self, capability: tuple[int, int]) -> tuple[bytes, str]:
         """The machine code, and what the assembler says of its resources; needs no GPU."""
         from cuda.core import Linker, LinkerOptions, ObjectCode
 
@@ -80,7 +80,7 @@ class Kernel:
             with torch.cuda.device(index):
                 self.launch(blocks, *arguments, stream=stream)
             return
-        enter(index)
+        set_context(index)
         function = self._loaded.get(index) or self._load(index)
         values = tuple([a.data_ptr() if isinstance(a, Tensor) else a for a in arguments])
         stream = torch._C._cuda_getCurrentRawStream(index) if stream is None else stream
@@ -146,7 +146,7 @@ def driver() -> Any:
     return driver
 
 
-def enter(index: int) -> None:
+def set_context(index: int) -> None:
     """Make the context of torch's current device `index` this thread's.
 
     Torch puts that off: a thread of autograd that takes all memory from what is free meets the driver

@@ -1,6 +1,6 @@
 """A second stream beside torch's current one, for a small kernel to run while a large one does.
 
-    with Branch(x.device) as branch:
+    with SideStream(x.device) as branch:
         kernel.launch(..., stream=branch.fork())    # after all that is on the current stream so far
         ...                                         # beside it, on the current stream
     ...                                             # after both
@@ -14,18 +14,18 @@ from typing import Any
 
 import torch
 
-from blconv.kernels.runtime.kernel import check, driver, enter
+from blconv.kernels.runtime.kernel import check, driver, set_context
 
 
-class Branch:
+class SideStream:
     """What is beside the current stream of a device; nothing on the CPU and on a device not current."""
 
-    __slots__ = ("_beside", "_device", "_forked")
+    __slots__ = ("_device", "_forked", "_pair")
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._forked = device, False
 
-    def __enter__(self) -> "Branch":
+    def __enter__(self) -> "SideStream":
         return self
 
     def fork(self) -> Any:
@@ -33,18 +33,18 @@ class Branch:
         index = self._device.index
         if self._device.type != "cuda" or index != torch.cuda.current_device():
             return None
-        enter(index)
+        set_context(index)
         main = torch._C._cuda_getCurrentRawStream(index)
-        self._beside = _beside.get((index, main)) or _beside.setdefault((index, main), _Beside(main))
+        self._pair = _pairs.get((index, main)) or _pairs.setdefault((index, main), _StreamPair(main))
         self._forked = True
-        return self._beside.fork()
+        return self._pair.fork()
 
     def __exit__(self, *_: object) -> None:
         if self._forked:
-            self._beside.join()
+            self._pair.join()
 
 
-class _Beside:
+class _StreamPair:
     """A stream, and the events by which it and the main one wait for each other."""
 
     def __init__(self, main: int) -> None:
@@ -68,4 +68,4 @@ class _Beside:
         check(*self._wait(self._main, self._joined, 0))
 
 
-_beside: dict[tuple[int, int], _Beside] = {}
+_pairs: dict[tuple[int, int], _StreamPair] = {}

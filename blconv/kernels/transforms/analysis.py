@@ -9,20 +9,20 @@ from numba import cuda, float32
 
 from blconv.kernels.primitives.products import multiplier, rounder
 from blconv.kernels.primitives.warp import device, loader, store_pair
-from blconv.kernels.transforms.fragments import steps_of
+from blconv.kernels.transforms.fragments import step_count
 from blconv.kernels.transforms.planes import Float32Planes, channel_writer, table_reader
 
-READ_AT_ONCE = 64  # numbers that a lane has in flight, at most
+ANALYSIS_READ_AHEAD = 64  # numbers that a lane has in flight, at most
 
 
-def row_reader(planes: Float32Planes, enter: Callable[..., float]) -> Callable[..., None]:
+def row_reader(planes: Float32Planes, convert: Callable[..., float]) -> Callable[..., None]:
     """The procedure that fills b[at + (2 s + half) tiles + tile] with row i of an image, as operand B.
 
     What lies past the last pixel or channel is read again from inside: the constant matrices have
     zeros there, and channels beyond the last are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
-    STEPS = steps_of(W, planes.vector)
+    STEPS = step_count(W, planes.vector)
     load = loader("float32", TILES if planes.channels_last else planes.vector)
 
     def channels_in_vectors(x, b, at, image, i, channel, t):
@@ -30,12 +30,12 @@ def row_reader(planes: Float32Planes, enter: Callable[..., float]) -> Callable[.
         for s in range(2 * STEPS):
             values = load(x, (line + min(4 * s + t, W - 1)) * C + channel)
             for tile in range(TILES):
-                b[at + s * TILES + tile] = enter(values[tile])
+                b[at + s * TILES + tile] = convert(values[tile])
 
     def channels_one_by_one(x, b, at, image, i, channel, t):
         line = (image * H + i) * W
         for s in range(2 * STEPS):
-            b[at + s] = enter(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
+            b[at + s] = convert(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
 
     def pixels_in_fours(x, b, at, image, i, channel, t):
         for tile in range(TILES):
@@ -43,21 +43,21 @@ def row_reader(planes: Float32Planes, enter: Callable[..., float]) -> Callable[.
             for s in range(STEPS // 2):
                 values = load(x, line + min(16 * s + 4 * t, W - 4))
                 for n in range(4):
-                    b[at + (4 * s + n) * TILES + tile] = enter(values[n])
+                    b[at + (4 * s + n) * TILES + tile] = convert(values[n])
 
     def pixels_in_pairs(x, b, at, image, i, channel, t):
         for tile in range(TILES):
             line = ((image * C + channel + tile) * H + i) * W
             for s in range(STEPS):
                 values = load(x, line + min(8 * s + 2 * t, W - 2))
-                b[at + 2 * s * TILES + tile] = enter(values[0])
-                b[at + (2 * s + 1) * TILES + tile] = enter(values[1])
+                b[at + 2 * s * TILES + tile] = convert(values[0])
+                b[at + (2 * s + 1) * TILES + tile] = convert(values[1])
 
     def pixels_one_by_one(x, b, at, image, i, channel, t):
         for tile in range(TILES):
             line = ((image * C + channel + tile) * H + i) * W
             for s in range(2 * STEPS):
-                b[at + s * TILES + tile] = enter(load(x, line + min(4 * s + t, W - 1)))
+                b[at + s * TILES + tile] = convert(load(x, line + min(4 * s + t, W - 1)))
 
     if planes.channels_last:
         return device(channels_one_by_one if TILES == 1 else channels_in_vectors)
@@ -71,12 +71,12 @@ def function(planes: Float32Planes) -> Callable[..., None]:
     TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
     SPLIT = planes.split
-    COLUMN_TILES, COLUMN_STEPS = -(-KW // 8), steps_of(W, planes.vector)
-    ROW_TILES, ROW_STEPS = -(-KH // 8), steps_of(H, 1)
+    COLUMN_TILES, COLUMN_STEPS = -(-KW // 8), step_count(W, planes.vector)
+    ROW_TILES, ROW_STEPS = -(-KH // 8), step_count(H, 1)
     COLUMN_TABLE, ROW_TABLE = 4 * COLUMN_TILES * COLUMN_STEPS, 4 * ROW_TILES * ROW_STEPS
     COLUMN_HELD, ROW_HELD = COLUMN_TABLE * (1 + SPLIT), ROW_TABLE * (1 + SPLIT)
     LOADED, SUMS, PLANE_SUMS = 2 * COLUMN_STEPS * TILES, 4 * TILES, 8 * TILES * ROW_TILES
-    AT_ONCE = max(1, min(READ_AT_ONCE // LOADED, -(-H // WARPS)))
+    AT_ONCE = max(1, min(ANALYSIS_READ_AHEAD // LOADED, -(-H // WARPS)))
     HELD = LOADED * AT_ONCE
     PLUS, MINUS = float32(1), float32(-1)
 

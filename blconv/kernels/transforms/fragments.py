@@ -37,28 +37,28 @@ def waves(axis: AxisWaves) -> tuple[Tensor, Tensor]:
     return angle.cos() / math.sqrt(axis.size), angle.sin() / math.sqrt(axis.size)
 
 
-def coefficients(kept_rows: int, kept_columns: int) -> int:
+def coefficient_count(kept_rows: int, kept_columns: int) -> int:
     """Q, the complex coefficients that stand for a plane: one of each conjugate pair."""
     return kept_rows + (kept_columns - 1) * (2 * kept_rows - 1)
 
 
-def parts_of(count: int) -> int:
+def part_count(count: int) -> int:
     """Real and imaginary, or real alone where only the mean is kept."""
     return 1 if count == 1 else 2
 
 
-def steps_of(positions: int, vector: int) -> int:
+def step_count(positions: int, vector: int) -> int:
     """Steps of 8 positions that cover an axis read in vectors of 1, 2 or 4 positions a lane."""
     return 2 * -(-positions // 16) if vector == 4 else -(-positions // 8)
 
 
-def order(positions: int, vector: int) -> Tensor:
+def position_order(positions: int, vector: int) -> Tensor:
     """Which position a lane's k index stands for, (steps, t, half): half 0 is k = t, half 1 is k = t + 4.
 
     With vectors of 2 or 4 neighbours a lane multiplies what it has loaded, whatever the order of k is.
     """
     s, t, half = torch.meshgrid(
-        torch.arange(steps_of(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
+        torch.arange(step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
     )
     if vector == 4:
         return 16 * (s // 2) + 4 * t + 2 * (s % 2) + half
@@ -68,20 +68,20 @@ def order(positions: int, vector: int) -> Tensor:
 def from_pixels(axis: AxisWaves, sign: int, vector: int, split: bool) -> Tensor:
     """Operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 is sign * sin.
 
-    Returns (tiles m, steps, 32, 4), `rounded`.
+    Returns (tiles m, steps, 32, 4), `round_table`.
     """
     cosine, sine = waves(axis)
     tiles = -(-axis.kept // 8)
-    k = order(axis.positions, vector)  # (steps, t, half)
+    k = position_order(axis.positions, vector)  # (steps, t, half)
     rows = 8 * torch.arange(tiles)[:, None] + LANE_ROW[None, :]  # (tiles, 32)
     where = rows[:, None, :, None], k[:, LANE_STEP][None]  # against (1, steps, 32, half)
     even, odd = pick(cosine, *where), pick(sign * sine, *where)
-    return rounded(torch.stack([even[..., 0], odd[..., 0], even[..., 1], odd[..., 1]], -1), split=split)
+    return round_table(torch.stack([even[..., 0], odd[..., 0], even[..., 1], odd[..., 1]], -1), split=split)
 
 
 def to_pixels(axis: AxisWaves, sign: int, split: bool) -> Tensor:
     """Operand A of frequencies -> pixels: rows are positions 16 m + g and + 8; k = t is cos of 4 s + t,
-    k = t + 4 sign * sin. Returns (tiles m, steps, 32, 4), `rounded`.
+    k = t + 4 sign * sin. Returns (tiles m, steps, 32, 4), `round_table`.
     """
     cosine, sine = (wave.T for wave in waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 4)
@@ -92,16 +92,16 @@ def to_pixels(axis: AxisWaves, sign: int, split: bool) -> Tensor:
         for wave in (cosine, sign * sine)
         for below in (0, 8)
     ]
-    return rounded(torch.stack(parts, -1), split=split)
+    return round_table(torch.stack(parts, -1), split=split)
 
 
 def to_pixels_right(axis: AxisWaves, sign: int, vector: int, split: bool) -> Tensor:
-    """The same as operand B, whose columns are positions: (tiles of 8 columns, steps, 32, 2), `rounded`.
+    """The same as operand B, whose columns are positions: (tiles of 8 columns, steps, 32, 2), `round_table`.
 
     With vectors of 4 a pair of tiles gives a lane four neighbours: its columns 2t, 2t + 1 of both.
     """
     cosine, sine = waves(axis)
-    tiles, steps = steps_of(axis.positions, vector), -(-axis.kept // 4)
+    tiles, steps = step_count(axis.positions, vector), -(-axis.kept // 4)
     tile, column = torch.arange(tiles)[:, None], LANE_ROW[None, :]
     position = 8 * tile + column
     if vector == 4:
@@ -111,7 +111,7 @@ def to_pixels_right(axis: AxisWaves, sign: int, vector: int, split: bool) -> Ten
         pick(wave, k.expand(tiles, -1, -1), position[:, None, :].expand(-1, steps, -1))
         for wave in (cosine, sign * sine)
     ]
-    return rounded(torch.stack(parts, -1), split=split)
+    return round_table(torch.stack(parts, -1), split=split)
 
 
 def pick(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def pick(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return torch.where(inside, picked, 0.0)
 
 
-def rounded(matrix: Tensor, *, split: bool) -> Tensor:
+def round_table(matrix: Tensor, *, split: bool) -> Tensor:
     """A float64 table as numbers the tensor cores read exactly; split: (2, ...), their sum is float32's."""
     high = _tf32(matrix.float())
     return torch.stack([high, _tf32((matrix - high).float())]) if split else high

@@ -11,7 +11,7 @@ from torch import Tensor
 from blconv.kernels.runtime.kernel import Kernel
 from blconv.kernels.transforms import half_analysis, half_synthesis
 from blconv.kernels.transforms.fragments import AxisWaves, on_device
-from blconv.kernels.transforms.half_fragments import from_pixels, scale_of, to_pixels, to_pixels_right
+from blconv.kernels.transforms.half_fragments import from_pixels, table_scale, to_pixels, to_pixels_right
 from blconv.kernels.transforms.half_planes import HalfPlanes
 
 SIGNATURE = ("uint16*", "uint16*", "uint32*", "uint32*", "float32", "int64")
@@ -39,7 +39,7 @@ def analysis_tables(
     return (
         on_device(device, from_pixels, columns, -1, planes.span, dtype),
         on_device(device, from_pixels, rows, 1, 2, dtype),
-        scale_of(rows) * scale_of(columns),
+        table_scale(rows) * table_scale(columns),
     )
 
 
@@ -52,4 +52,4 @@ def synthesis_tables(
         last = on_device(device, to_pixels, columns, -1, dtype)
     else:
         last = on_device(device, to_pixels_right, columns, -1, planes.span, dtype)
-    return on_device(device, to_pixels, rows, 1, dtype), last, scale_of(rows) * scale_of(columns)
+    return on_device(device, to_pixels, rows, 1, dtype), last, table_scale(rows) * table_scale(columns)

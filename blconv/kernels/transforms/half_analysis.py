@@ -8,14 +8,21 @@ from collections.abc import Callable
 from numba import cuda, float32, uint32
 
 from blconv.kernels.primitives.warp import device
-from blconv.kernels.primitives.words import getter, lower, packer, putter, reader, upper
-from blconv.kernels.transforms.half_fragments import steps_of, words_of
+from blconv.kernels.primitives.words import (
+    high_halves,
+    low_halves,
+    packer,
+    reader,
+    shared_reader,
+    shared_writer,
+)
+from blconv.kernels.transforms.half_fragments import step_count, word_count
 from blconv.kernels.transforms.half_planes import (
     WORDS_AHEAD,
     HalfPlanes,
     channel_writer,
-    multiplied,
-    placed,
+    swizzle,
+    table_multiplier,
     table_reader,
 )
 
@@ -28,7 +35,7 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     SPAN, EACH = planes.span, planes.span // 2
-    HELD, READ = 2 * steps_of(W, SPAN), words_of(W, SPAN)
+    HELD, READ = 2 * step_count(W, SPAN), word_count(W, SPAN)
     load = reader(max(TILES // 2, 1) if planes.channels_last else EACH)
 
     def pixel(line, h, e, t):
@@ -45,14 +52,14 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
             first = load(x, pixel(line, h, 0, t) * C + channel)
             second = load(x, pixel(line, h, 1, t) * C + channel)
             for n in range(TILES // 2):
-                b[at + h * TILES + 2 * n] = lower(first[n], second[n])
-                b[at + h * TILES + 2 * n + 1] = upper(first[n], second[n])
+                b[at + h * TILES + 2 * n] = low_halves(first[n], second[n])
+                b[at + h * TILES + 2 * n + 1] = high_halves(first[n], second[n])
 
     def channels_one_by_one(x, b, at, image, i, channel, t):
         line = (image * H + i) * W
         for h in range(READ):
             first, second = x[pixel(line, h, 0, t) * C + channel], x[pixel(line, h, 1, t) * C + channel]
-            b[at + h] = lower(uint32(first), uint32(second))
+            b[at + h] = low_halves(uint32(first), uint32(second))
 
     def pixels_in_vectors(x, b, at, image, i, channel, t):
         for tile in range(TILES):
@@ -67,7 +74,7 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
             line = ((image * C + channel + tile) * H + i) * W
             for h in range(READ):
                 first, second = x[pixel(line, h, 0, t)], x[pixel(line, h, 1, t)]
-                b[at + h * TILES + tile] = lower(uint32(first), uint32(second))
+                b[at + h * TILES + tile] = low_halves(uint32(first), uint32(second))
 
     if planes.channels_last:
         read = device(channels_one_by_one if TILES == 1 else channels_in_vectors)
@@ -90,18 +97,18 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
     PART = 8 * TILES
     COLUMN = 2 * PART
     ROW = KW * COLUMN
-    COLUMN_TILES, COLUMN_STEPS = -(-KW // 8), steps_of(W, planes.span)
-    ROW_TILES, ROW_STEPS = -(-KH // 8), steps_of(H, 2)
+    COLUMN_TILES, COLUMN_STEPS = -(-KW // 8), step_count(W, planes.span)
+    ROW_TILES, ROW_STEPS = -(-KH // 8), step_count(H, 2)
     COLUMN_TABLE, ROW_TABLE = 4 * COLUMN_TILES * COLUMN_STEPS, 4 * ROW_TILES * ROW_STEPS
     LOADED, SUMS, PLANE_SUMS = 2 * COLUMN_STEPS * TILES, 4 * TILES, 8 * TILES * ROW_TILES
     ROW_SUMS, WRITTEN = 2 * SUMS, 2 * TILES
     AT_ONCE = max(1, min(WORDS_AHEAD // (2 * LOADED), -(-PAIRS // WARPS)))
     HELD = 2 * LOADED * AT_ONCE
 
-    multiply, pack = multiplied(planes), packer(planes.memory)
+    multiply, pack = table_multiplier(planes), packer(planes.memory)
     read_columns, read_rows = table_reader(COLUMN_TABLE // 4, 4), table_reader(ROW_TABLE // 4, 4)
     read_pixels, write = row_reader(planes), channel_writer(planes)
-    get, put = getter(TILES), putter(TILES)
+    get, put = shared_reader(TILES), shared_writer(TILES)
 
     def gather(numbers, d, i, j, sign, scale):
         """The numbers scale (d[i ..] + sign d[j ..]) of columns 2t, then 2t + 1, of all tiles."""
@@ -144,7 +151,7 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                     v = 8 * m + g
                     if v < KW and pair < PAIRS:
                         for e in range(2):
-                            at = pair * ROW + v * COLUMN + TILES * placed(2 * t + e, pair, v)
+                            at = pair * ROW + v * COLUMN + TILES * swizzle(2 * t + e, pair, v)
                             for part in range(2):
                                 for tile in range(TILES):
                                     n = 4 * tile + 2 * part + e
@@ -162,8 +169,8 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                 d[n] = 0
             for s in range(ROW_STEPS):
                 above, below = min(8 * s + t, PAIRS - 1), min(8 * s + 4 + t, PAIRS - 1)
-                upper_at = above * ROW + v * COLUMN + TILES * placed(g, above, v)
-                lower_at = below * ROW + v * COLUMN + TILES * placed(g, below, v)
+                upper_at = above * ROW + v * COLUMN + TILES * swizzle(g, above, v)
+                lower_at = below * ROW + v * COLUMN + TILES * swizzle(g, below, v)
                 for part in range(2):
                     b0 = get(T, upper_at + part * PART)
                     b1 = get(T, lower_at + part * PART) if 8 * s + 4 < PAIRS else b0

@@ -3,7 +3,7 @@
 As in `fragments`, for products of 16 k at once. A lane's words are numbered h = 2 step + half, half 0
 being k = 2t, 2t + 1 and half 1 k = 2t + 8, 2t + 9. Rounded, 1 / sqrt(size) would be wrong by up to 2^-9
 for every frequency alike. So the tables hold waves over a power of two, the mean's exactly, and
-`scale_of` is left to float32.
+`table_scale` is left to float32.
 """
 
 import math
@@ -14,25 +14,25 @@ from torch import Tensor
 from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, AxisWaves, pick, waves
 
 
-def scale_of(axis: AxisWaves) -> float:
+def table_scale(axis: AxisWaves) -> float:
     """What the tables of an axis leave out of 1 / sqrt(size): between sqrt(1 / 2) and sqrt(2)."""
     return 2.0 ** round(math.log2(axis.size) / 2) / math.sqrt(axis.size)
 
 
-def words_of(positions: int, vector: int) -> int:
+def word_count(positions: int, vector: int) -> int:
     """Words of two positions that a lane holds of an axis read in vectors of 2, 4 or 8, its last included."""
     return vector // 2 * -(-positions // (4 * vector))
 
 
-def steps_of(positions: int, vector: int) -> int:
+def step_count(positions: int, vector: int) -> int:
     """Steps of 16 positions that cover the axis."""
-    return -(-words_of(positions, vector) // 2)
+    return -(-word_count(positions, vector) // 2)
 
 
-def order(positions: int, vector: int) -> Tensor:
+def position_order(positions: int, vector: int) -> Tensor:
     """Which positions a lane's word h stands for, (h, t, 2): neighbours, whose vectors a lane reads whole."""
     h, t, e = torch.meshgrid(
-        torch.arange(2 * steps_of(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
+        torch.arange(2 * step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
     )
     each = vector // 2
     return 4 * vector * (h // each) + vector * t + 2 * (h % each) + e
@@ -45,7 +45,7 @@ def from_pixels(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype) -> 
     """
     cosine, sine = _waves(axis)
     rows = 8 * torch.arange(-(-axis.kept // 8))[:, None] + LANE_ROW  # (tiles, 32)
-    positions = order(axis.positions, vector)[:, LANE_STEP]  # (h, 32, 2)
+    positions = position_order(axis.positions, vector)[:, LANE_STEP]  # (h, 32, 2)
     where = rows[:, None, :, None], positions[None]
     parts = torch.stack([pick(cosine, *where), pick(sign * sine, *where)], 3)  # (tiles, h, 32, 2 rows, 2)
     tiles = len(parts)
@@ -73,7 +73,7 @@ def to_pixels_right(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype)
     The columns 2t, 2t + 1 of a vector's tiles are a lane's neighbouring positions.
     """
     cosine, sine = (wave.T for wave in _waves(axis))
-    tiles, steps = words_of(axis.positions, vector), -(-axis.kept // 8)
+    tiles, steps = word_count(axis.positions, vector), -(-axis.kept // 8)
     each = vector // 2
     tile, column = torch.arange(tiles)[:, None, None], LANE_ROW
     rows = 4 * vector * (tile // each) + vector * (column // 2) + 2 * (tile % each) + column % 2
@@ -85,7 +85,7 @@ def to_pixels_right(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype)
 def _waves(axis: AxisWaves) -> tuple[Tensor, Tensor]:
     """cos and sin by (frequency, position), over a power of two: float64 (kept, positions)."""
     cosine, sine = waves(axis)
-    return cosine / scale_of(axis), sine / scale_of(axis)
+    return cosine / table_scale(axis), sine / table_scale(axis)
 
 
 def _words(table: Tensor, dtype: torch.dtype) -> Tensor:

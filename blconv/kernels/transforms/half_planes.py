@@ -6,7 +6,7 @@ that the next product contracts. Column n of tile `tile` is channel tiles * n + 
 reads `tiles` neighbouring channels, and writes the twice as many of its two columns.
 
 The words of T are kept by (..., 8 columns, tiles), a column's tiles being read and written at once.
-Columns change places (`placed`) so that lanes, which differ in the column and in what lies above it,
+Columns change places (`swizzle`) so that lanes, which differ in the column and in what lies above it,
 meet different banks without gaps between.
 """
 
@@ -17,10 +17,10 @@ from numba import cuda, float32, uint32
 
 from blconv.kernels.primitives.warp import Memory, device
 from blconv.kernels.primitives.words import multiplier, packer, reader, writer
-from blconv.kernels.transforms.half_fragments import steps_of
+from blconv.kernels.transforms.half_fragments import step_count
 from blconv.kernels.transforms.planes import Planes
 
-SHARED_BYTES = 74 * 1024  # of a block, at most, so that three share a multiprocessor
+HALF_SHARED_BYTES = 74 * 1024  # of a block, at most, so that three share a multiprocessor
 WORDS_HELD = 64  # words of a pair of rows that a lane holds, at most
 WORDS_AHEAD = 32  # words of pixels that a lane has in flight, but for a pair of rows at least
 
@@ -49,8 +49,8 @@ class HalfPlanes(Planes):
     def tiles(self) -> int:
         """Tiles of 8 channels that a block owns: as many as are written at once, fit and can be held."""
         for tiles in (4, 2):
-            held = 4 * steps_of(self.width, self.span) * tiles <= WORDS_HELD
-            if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= SHARED_BYTES and held:
+            held = 4 * step_count(self.width, self.span) * tiles <= WORDS_HELD
+            if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= HALF_SHARED_BYTES and held:
                 return tiles
         return 1
 
@@ -64,12 +64,12 @@ class HalfPlanes(Planes):
 
 
 @device
-def placed(column, above, beside):
+def swizzle(column, above, beside):
     """Where a column of T stands, of the 8 that share `above` and `beside`."""
     return column ^ (2 * (above & 3)) ^ (beside & 1)
 
 
-def multiplied(planes: HalfPlanes) -> Callable[..., None]:
+def table_multiplier(planes: HalfPlanes) -> Callable[..., None]:
     """The procedure c[at : at + 4] += A B: A at `a` of a constant table, B two words."""
     product = multiplier(planes.memory)
 

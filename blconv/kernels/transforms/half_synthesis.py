@@ -10,17 +10,23 @@ from numba import cuda, float32, uint32
 from blconv.kernels.primitives.warp import device
 from blconv.kernels.primitives.words import (
     adder,
-    getter,
-    lower,
+    high_halves,
+    low_halves,
     multiplier,
     packer,
-    putter,
     reader,
-    upper,
+    shared_reader,
+    shared_writer,
     writer,
 )
-from blconv.kernels.transforms.half_fragments import words_of
-from blconv.kernels.transforms.half_planes import HalfPlanes, channel_writer, multiplied, placed, table_reader
+from blconv.kernels.transforms.half_fragments import word_count
+from blconv.kernels.transforms.half_planes import (
+    HalfPlanes,
+    channel_writer,
+    swizzle,
+    table_multiplier,
+    table_reader,
+)
 
 ONE = {"bfloat16": 0x3F803F80, "float16": 0x3C003C00}  # both numbers of a word
 SIGNS = 0x80008000
@@ -44,9 +50,9 @@ def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
     load = device(single) if TILES == 1 else vector
 
     def fill(b, at, cosine, sine, n):
-        b[at + 2 * n] = lower(cosine, sine)
+        b[at + 2 * n] = low_halves(cosine, sine)
         if TILES > 1:
-            b[at + 2 * n + 1] = upper(cosine, sine)
+            b[at + 2 * n + 1] = high_halves(cosine, sine)
 
     fill = device(fill)
 
@@ -96,7 +102,7 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
     ROW_TILES, ROW_STEPS = -(-H // 16), -(-KH // 8)
     ROW_TABLE, HELD = 4 * ROW_TILES * ROW_STEPS, 4 * TILES * ROW_STEPS
 
-    multiply, pack, put = multiplied(planes), packer(planes.memory), putter(TILES)
+    multiply, pack, put = table_multiplier(planes), packer(planes.memory), shared_writer(TILES)
     read_rows, read_coefficients = table_reader(ROW_TABLE // 4, 4), coefficient_reader(planes)
     finish = last_rows(planes) if planes.channels_last else rows_of_pixels(planes)
 
@@ -129,7 +135,7 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                             for tile in range(TILES):
                                 n = 4 * tile + 2 * below + e
                                 words[tile] = pack(scale * c[n], scale * c[PART_SUMS + n])
-                            put(T, i * ROW + v * COLUMN + TILES * placed(2 * t + e, v, i), words)
+                            put(T, i * ROW + v * COLUMN + TILES * swizzle(2 * t + e, v, i), words)
         finish(T, y, columns, image, first, warp, lane)
 
     return synthesise
@@ -143,8 +149,8 @@ def last_rows(planes: HalfPlanes) -> Callable[..., None]:
     ROW = KW * COLUMN
     COLUMN_TILES, STEPS = -(-W // 16), -(-KW // 8)
     TABLE, SUMS, WRITTEN = 4 * COLUMN_TILES * STEPS, 4 * TILES * COLUMN_TILES, 2 * TILES
-    multiply, read_table = multiplied(planes), table_reader(TABLE // 4, 4)
-    get, write = getter(TILES), channel_writer(planes)
+    multiply, read_table = table_multiplier(planes), table_reader(TABLE // 4, 4)
+    get, write = shared_reader(TILES), channel_writer(planes)
 
     def finish(T, y, columns, image, first, warp, lane):
         g, t = lane >> 2, lane & 3
@@ -159,8 +165,8 @@ def last_rows(planes: HalfPlanes) -> Callable[..., None]:
                 d[n] = 0
             for s in range(STEPS):
                 v, w = min(8 * s + t, KW - 1), min(8 * s + 4 + t, KW - 1)
-                b0 = get(T, i * ROW + v * COLUMN + TILES * placed(g, v, i))
-                b1 = get(T, i * ROW + w * COLUMN + TILES * placed(g, w, i)) if 8 * s + 4 < KW else b0
+                b0 = get(T, i * ROW + v * COLUMN + TILES * swizzle(g, v, i))
+                b1 = get(T, i * ROW + w * COLUMN + TILES * swizzle(g, w, i)) if 8 * s + 4 < KW else b0
                 for tile in range(TILES):
                     for m in range(COLUMN_TILES):
                         multiply(d, 4 * (TILES * m + tile), table, 4 * (m * STEPS + s), b0[tile], b1[tile])
@@ -182,11 +188,11 @@ def rows_of_pixels(planes: HalfPlanes) -> Callable[..., None]:
     TILES, WARPS, SPAN = planes.tiles, planes.warps, planes.span
     EACH, COLUMN = SPAN // 2, 8 * TILES
     ROW = KW * COLUMN
-    COLUMN_TILES, STEPS = words_of(W, SPAN), -(-KW // 8)
+    COLUMN_TILES, STEPS = word_count(W, SPAN), -(-KW // 8)
     TABLE, SUMS, HELD = 2 * COLUMN_TILES * STEPS, 4 * COLUMN_TILES, 2 * STEPS * TILES
     OTHER = 1 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows stand twice
     product, pack = multiplier(planes.memory), packer(planes.memory)
-    read_table, get, store = table_reader(TABLE // 2, 2), getter(TILES), writer(EACH)
+    read_table, get, store = table_reader(TABLE // 2, 2), shared_reader(TILES), writer(EACH)
     NOTHING = float32(0)
 
     def write_vectors(y, line, d, n, t):
@@ -218,7 +224,7 @@ def rows_of_pixels(planes: HalfPlanes) -> Callable[..., None]:
         for i in range(warp, H, WARPS):
             for h in range(2 * STEPS):
                 v = min(4 * h + t, KW - 1)
-                words = get(T, i * ROW + v * COLUMN + TILES * placed(g, v, i))
+                words = get(T, i * ROW + v * COLUMN + TILES * swizzle(g, v, i))
                 for tile in range(TILES):
                     a[h * TILES + tile] = words[tile]
             for tile in range(0, TILES, 2):

@@ -8,11 +8,10 @@ memory.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from blconv.kernels.limits import MAX_SHARED_BYTES
 from blconv.kernels.primitives.products import Precision
 from blconv.kernels.primitives.warp import device, loader, storer
-from blconv.kernels.transforms.fragments import coefficients, parts_of
-
-SHARED_BYTES = 112 * 1024  # of a block, at most, so that two share a multiprocessor
+from blconv.kernels.transforms.fragments import coefficient_count, part_count
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,14 @@ class Planes:
     channels_last: bool
 
     @property
-    def coefficients(self) -> int:
+    def coefficient_count(self) -> int:
         """Q, the number of complex coefficients."""
-        return coefficients(self.kept_rows, self.kept_columns)
+        return coefficient_count(self.kept_rows, self.kept_columns)
 
     @property
     def parts(self) -> int:
         """Real and imaginary, or real alone where only the mean is kept."""
-        return parts_of(self.coefficients)
+        return part_count(self.coefficient_count)
 
     @property
     def tiles(self) -> int:
@@ -83,7 +82,7 @@ class Float32Planes(Planes):
         """Tiles of 8 channels that a block owns: as many as are read at once and fit."""
         # The sums of 32 channels in full precision are more than the compiler keeps in registers.
         for tiles in (2,) if self.split else (4, 2):
-            if self.channels % tiles == 0 and self._shared(tiles) <= SHARED_BYTES:
+            if self.channels % tiles == 0 and self._shared(tiles) <= MAX_SHARED_BYTES:
                 return tiles
         return 1
 
@@ -126,7 +125,7 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
     return device(fours if width == 4 else pairs)
 
 
-def channel_writer(tiles: int, leave: Callable[..., float]) -> Callable[..., None]:
+def channel_writer(tiles: int, convert: Callable[..., float]) -> Callable[..., None]:
     """The procedure that writes d[i + 4 tile] + sign d[j + 4 tile] of all tiles: neighbouring channels."""
     store = storer("float32", tiles)
 
@@ -134,15 +133,15 @@ def channel_writer(tiles: int, leave: Callable[..., float]) -> Callable[..., Non
         store(
             out, at,
             (
-                leave(d[i] + sign * d[j]), leave(d[i + 4] + sign * d[j + 4]),
-                leave(d[i + 8] + sign * d[j + 8]), leave(d[i + 12] + sign * d[j + 12]),
+                convert(d[i] + sign * d[j]), convert(d[i + 4] + sign * d[j + 4]),
+                convert(d[i + 8] + sign * d[j + 8]), convert(d[i + 12] + sign * d[j + 12]),
             ),
         )  # fmt: skip
 
     def write2(out, at, d, i, j, sign):
-        store(out, at, (leave(d[i] + sign * d[j]), leave(d[i + 4] + sign * d[j + 4])))
+        store(out, at, (convert(d[i] + sign * d[j]), convert(d[i + 4] + sign * d[j + 4])))
 
     def write1(out, at, d, i, j, sign):
-        store(out, at, leave(d[i] + sign * d[j]))
+        store(out, at, convert(d[i] + sign * d[j]))
 
     return device({1: write1, 2: write2, 4: write4}[tiles])

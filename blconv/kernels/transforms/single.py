@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from blconv.kernels.runtime.kernel import Kernel
-from blconv.kernels.transforms import analysis as analysing
-from blconv.kernels.transforms import synthesis as synthesising
+from blconv.kernels.transforms import analysis as analysis_kernel
+from blconv.kernels.transforms import synthesis as synthesis_kernel
 from blconv.kernels.transforms.fragments import AxisWaves, from_pixels, on_device, to_pixels, to_pixels_right
 from blconv.kernels.transforms.planes import Float32Planes
 
@@ -34,13 +34,16 @@ SIGNATURE = ("float32*", "float32*", "float32*", "float32*", "int64")
 @lru_cache(maxsize=256)
 def analysis(planes: Float32Planes) -> Kernel:
     """The kernel (x, z, *analysis_tables, images), of images * planes.chunks blocks."""
-    return Kernel(analysing.function(planes), SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
+    function = analysis_kernel.function(planes)
+    return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
 
 
 @lru_cache(maxsize=256)
 def synthesis(planes: Float32Planes) -> Kernel:
     """The kernel (z, y, *synthesis_tables, images), of images * planes.chunks blocks."""
-    return Kernel(synthesising.function(planes), SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
+    return Kernel(
+        synthesis_kernel.function(planes), SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes
+    )
 
 
 def analysis_tables(

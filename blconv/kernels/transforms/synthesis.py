@@ -9,7 +9,7 @@ from numba import cuda, float32
 
 from blconv.kernels.primitives.products import multiplier, right_multiplier, rounder
 from blconv.kernels.primitives.warp import device, loader, store_pair, storer
-from blconv.kernels.transforms.fragments import steps_of
+from blconv.kernels.transforms.fragments import step_count
 from blconv.kernels.transforms.planes import Float32Planes, channel_writer, table_reader
 
 
@@ -157,7 +157,7 @@ def rows_of_pixels(planes: Float32Planes) -> tuple[Callable[..., None], int, int
     TILES, WARPS, VECTOR = planes.tiles, planes.warps, planes.vector
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
     SPLIT = planes.split
-    COLUMN_TILES, STEPS = steps_of(W, VECTOR), -(-KW // 4)
+    COLUMN_TILES, STEPS = step_count(W, VECTOR), -(-KW // 4)
     TABLE = 2 * COLUMN_TILES * STEPS
     HELD, SUMS = TABLE * (1 + SPLIT), 4 * COLUMN_TILES
     PAIR = 8 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows stand twice

@@ -11,9 +11,9 @@ from blconv import tables
 from blconv.band import AxisBand, Band
 from blconv.functional import band_limited_conv2d
 from blconv.kernels import launches, operators
-from blconv.kernels.limits import low_pass_fits
+from blconv.kernels.limits import low_pass_planes_fit
 from blconv.kernels.low_pass.kernel import low_pass
-from blconv.kernels.low_pass.sizes import Maps, matrices
+from blconv.kernels.low_pass.sizes import LowPassSizes, operands
 from blconv.layout import is_channels_last
 from blrobust.device import full_precision
 
@@ -39,7 +39,7 @@ def result_of(maps, rows, columns, x):
     layout = torch.channels_last if maps.channels_last else torch.contiguous_format
     y = torch.full((*x.shape[:2], maps.rows, maps.columns), torch.nan, dtype=x.dtype, device=x.device)
     y = y.contiguous(memory_format=layout)
-    tables = [table.to(x.device) for table in matrices(maps, rows, columns)]
+    tables = [table.to(x.device) for table in operands(maps, rows, columns)]
     low_pass(maps).launch(maps.blocks(len(x)), x.contiguous(memory_format=layout), y, *tables, len(x))
     return y
 
@@ -53,14 +53,14 @@ def check_products(device, sizes, images, precisions=PRECISIONS):
             x = torch.randn(images, channels, height, width).to(getattr(torch, memory))
             wanted = left @ x.double() @ right.T
             for last in (False, True):
-                maps = Maps(channels, height, width, rows, columns, last, memory, precision)
+                maps = LowPassSizes(channels, height, width, rows, columns, last, memory, precision)
                 y = result_of(maps, left, right, x.to(device)).double().cpu()
                 assert float((y - wanted).norm()) < tolerance * float(wanted.norm()), maps
 
 
 def check_a_nan_stays_in_its_image(device):
     for memory, last in product(("float32", "bfloat16"), (False, True)):
-        maps = Maps(6, 5, 5, 6, 6, last, memory, "tf32")
+        maps = LowPassSizes(6, 5, 5, 6, 6, last, memory, "tf32")
         x = torch.randn(3, 6, 5, 5, device=device).to(getattr(torch, memory))
         x[1, 2, 3, 4] = torch.nan
         y = result_of(maps, torch.randn(6, 5).double(), torch.randn(6, 5).double(), x)
@@ -116,13 +116,13 @@ def test_in_the_simulator():
 @pytest.mark.parametrize(("memory", "precision", "tolerance"), PRECISIONS[:3])
 def test_registers_and_instructions(memory, precision, tolerance, last):
     for sizes, capability in ((LARGE[0], (8, 0)), (LARGE[0], (9, 0)), (LARGE[1], (9, 0))):
-        kernel = low_pass(Maps(*sizes, last, memory, precision))
+        kernel = low_pass(LowPassSizes(*sizes, last, memory, precision))
         ptx = kernel.ptx(capability)
         kind = "m16n8k16.row.col.f32.bf16" if last and memory == "bfloat16" else "m16n8k8.row.col.f32.tf32"
         assert f"mma.sync.aligned.{kind}" in ptx
         assert ".local" not in ptx
         assert not re.search(r"\.f64\b", ptx[ptx.index("{") :])
-        report = kernel.compiled(capability)[1]
+        report = kernel.compile(capability)[1]
         assert "0 bytes spill stores, 0 bytes spill loads" in report
         assert int(re.search(r"Used (\d+) registers", report)[1]) <= 168
 
@@ -133,12 +133,14 @@ def test_what_fits_is_what_the_kernels_hold(last):
         axis = AxisBand(side, 1, 1, side + 2, 1)
         there, back = ((side, side, side + 2, side + 2), (side + 2, side + 2, side, side))
         kinds = product((there, back), PRECISIONS)
-        held = [Maps(3, *sizes, last, *kind[:2]).shared_bytes for sizes, kind in kinds]
-        if low_pass_fits(Band((axis, axis)), channels_last=last):
+        held = [LowPassSizes(3, *sizes, last, *kind[:2]).shared_bytes for sizes, kind in kinds]
+        if low_pass_planes_fit(Band((axis, axis)), channels_last=last):
             assert max(held) <= 112 * 1024
         else:
             assert side > (56 if last else 70)
-    assert not low_pass_fits(Band((AxisBand(0, 1, 1, 4, 1), AxisBand(4, 0, 0, 4, 1))), channels_last=last)
+    assert not low_pass_planes_fit(
+        Band((AxisBand(0, 1, 1, 4, 1), AxisBand(4, 0, 0, 4, 1))), channels_last=last
+    )
 
 
 @pytest.mark.gpu
