@@ -3,16 +3,16 @@
 import math
 from dataclasses import dataclass
 from operator import index
-from typing import Literal
+from typing import Literal, NamedTuple
 
 FftSize = Literal["paper", "compact"] | int
 
 
-@dataclass(frozen=True)
-class AxisBand:
+class AxisBand(NamedTuple):
     """One axis of a band: `kept` of the `half` frequencies of a transform of `size` points.
 
     `length` is the input's extent without padding; `before` and `after` are the zeros around it.
+    A tuple, because its hash is part of the key of several caches at every call of a layer.
     """
 
     length: int
@@ -40,11 +40,6 @@ class AxisBand:
     def two_sided(self) -> int:
         """Kept frequencies of both signs: `2 kept - 1`, or all `size` where nothing is cut."""
         return 2 * self.kept - 1 if self.is_cut else self.size
-
-    @property
-    def numbers(self) -> tuple[int, int, int, int, int]:
-        """The fields in their order: what identifies the axis' tables."""
-        return self.length, self.before, self.after, self.size, self.kept
 
     @classmethod
     def of(

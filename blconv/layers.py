@@ -82,7 +82,7 @@ class BandLimited(nn.modules.conv._ConvNd):
         if kept is None:
             return geometry
         axes = zip(geometry.band.axes, kept, strict=True)
-        return replace(geometry, band=Band(tuple(replace(a, kept=min(k, a.half)) for a, k in axes)))
+        return replace(geometry, band=Band(tuple(a._replace(kept=min(k, a.half)) for a, k in axes)))
 
     @property
     def is_fine(self) -> bool:

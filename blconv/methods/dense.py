@@ -23,17 +23,13 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
     """
     x = to_autocast_dtype(x)
-    axes = zip(
-        geometry.kernel, geometry.dilation, geometry.out, geometry.stride, geometry.band.axes, strict=True
-    )
-    numbers = [(*sizes, *axis.numbers) for *sizes, axis in axes]
+    axes = geometry.dense_axes
     if runs_dense_kernels(x.device, x.dtype, geometry):
         pixels = x.permute(0, 2, 3, 1).reshape(1, x.shape[0], -1)
-        flat = [n for axis in numbers for n in axis]
-        y = operators.contract(pixels, weight.to(x.dtype), "pixel_filter_table", flat)
+        y = operators.contract(pixels, weight.to(x.dtype), axes)
         y = y.view(x.shape[0], *geometry.out, weight.shape[0]).movedim(-1, 1)
         return y if is_channels_last(x) else y.contiguous()
-    reads = [table("low_pass_taps", each, weight) for each in numbers]
+    reads = [table("low_pass_taps", (axis,), weight) for axis in axes]
     matrix = torch.einsum(SUBSCRIPTS[geometry.dims], weight, *reads)
     inputs = x.shape[1] * x[0, 0].numel()
     y = torch.matmul(x.reshape(x.shape[0], inputs), matrix.reshape(inputs, -1))

@@ -38,24 +38,24 @@ def low_pass(x: Tensor, band: Band) -> Tensor:
     the padding around it. On CUDA one kernel where it can run (`blconv.kernels.low_pass.kernel`).
     """
     if len(band.axes) == 1:
-        return torch.matmul(x, table("low_pass", band.axes[0].numbers, x).T)
+        return torch.matmul(x, table("low_pass", band.axes, x).T)
     if x.dim() == 4 and runs_low_pass_kernel(x.device, x.dtype, band, channels_last=is_channels_last(x)):
-        return operators.low_pass(x, [n for axis in band.axes for n in axis.numbers], False)
+        return operators.low_pass(x, band.axes, False)
     height, width = band.axes
     if is_channels_last(x):
         return _channels_last(x, band)
     if type(x) is Tensor and x.device.type == "cuda" and height.length * width.length <= PLANE_MATRIX_PIXELS:
         # On a GPU one product per plane beats two batches of small ones by 1.3 to 2 times.
-        plane = table("low_pass_plane", (*height.numbers, *width.numbers), x)
+        plane = table("low_pass_plane", band.axes, x)
         y = torch.matmul(x.reshape(*x.shape[:-2], height.length * width.length), plane.T)
         return y.view(*x.shape[:-2], height.padded, width.padded)
-    rows, columns = table("low_pass", height.numbers, x), table("low_pass", width.numbers, x)
+    rows, columns = table("low_pass", (height,), x), table("low_pass", (width,), x)
     return torch.matmul(rows, torch.matmul(x, columns.T))
 
 
 def _channels_last(x: Tensor, band: Band) -> Tensor:
     batch, channels, height, width = x.shape
-    rows, columns = (table("low_pass", axis.numbers, x) for axis in band.axes)
+    rows, columns = (table("low_pass", (axis,), x) for axis in band.axes)
     pixels = x.permute(0, 2, 3, 1)  # (b, H, W, c), contiguous
     y = torch.matmul(rows, pixels.reshape(batch, height, width * channels))
     y = torch.matmul(columns, y.view(batch * rows.shape[0], width, channels))

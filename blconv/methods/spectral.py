@@ -17,13 +17,13 @@ of conjugate coefficients one is kept, and counted twice. A 1D convolution has u
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from blconv.geometry import Geometry
+from blconv.geometry import Geometry, TransformAxis
 from blconv.kernels import launches, operators
 from blconv.kernels.limits import runs_spectral_kernels
 from blconv.kernels.runtime.side_stream import SideStream
@@ -62,7 +62,7 @@ class _Convolution(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, last: bool) -> tuple[Tensor, Tensor]:
         inputs, outputs, filters = axes_of(geometry)
         with SideStream(x.device) as side_stream:
-            v = launches.pack(weight, "filter_table", filters, transposed=True, side_stream=side_stream)
+            v = launches.pack(weight, filters, transposed=True, side_stream=side_stream)
             z = launches.analyse(x, inputs)
         # Both operands with the summed index contiguous: what the tensor cores read fastest.
         coefficients = torch.bmm(z, v.mT)
@@ -82,12 +82,12 @@ class _Convolution(Function):
         if dy is not None:
             with SideStream(z.device) as side_stream:
                 if to_x:
-                    v = launches.pack(weight, "filter_table", filters, side_stream=side_stream)
+                    v = launches.pack(weight, filters, side_stream=side_stream)
                 g = launches.analyse(_to_layout(dy, ctx.last), outputs)
         with SideStream(z.device) as side_stream:
             if g is not None and to_weight:
                 dv, last = torch.bmm(z.mT, g), is_channels_last(weight)
-                dw = launches.fold(dv, "filter_table", filters, weight.shape, last, side_stream=side_stream)
+                dw = launches.fold(dv, filters, weight.shape, last, side_stream=side_stream)
             if g is not None and v is not None:
                 back = torch.bmm(g, v.mT)
                 dz = back if dz is None else dz + back
@@ -105,11 +105,11 @@ def _differentiable(
     if dy is not None:
         g = operators.analyse(_to_layout(dy, ctx.last), outputs)
         if ctx.needs_input_grad[0]:
-            back = torch.bmm(g, operators.pack(weight, "filter_table", filters).mT)
+            back = torch.bmm(g, operators.pack(weight, filters).mT)
             dz = back if dz is None else dz + back
         if ctx.needs_input_grad[1]:
             dv, shape = torch.bmm(z.mT, g), list(weight.shape)
-            dw = operators.fold(dv, "filter_table", filters, shape, is_channels_last(weight))
+            dw = operators.fold(dv, filters, shape, is_channels_last(weight))
     if dz is not None and ctx.needs_input_grad[0]:
         dx = operators.synthesise(dz, inputs, ctx.channels, ctx.x_last)
     return dx, dw, None, None
@@ -123,7 +123,7 @@ def analyse(x: Tensor, geometry: Geometry) -> Tensor:
     """The kept coefficients of x (batch, C, [H,] W): (batch, Q, 2, C), or on CUDA the layout of `ops`."""
     x = to_autocast_dtype(x)
     if runs_spectral_kernels(x.device, x.dtype, geometry):
-        return operators.analyse(x, pixel_numbers(geometry))
+        return operators.analyse(x, _axes(geometry).inputs)
     return _analyse(x.movedim(1, -1), geometry)
 
 
@@ -131,13 +131,7 @@ def contract(z: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """The output's coefficients from the input's and weight (O, C / groups, [K_h,] K_w)."""
     if z.dim() == 4:
         return _multiply(z, filter_spectrum(weight, geometry), geometry.groups)
-    return operators.contract(z, weight.to(z.dtype), "filter_table", filter_numbers(geometry))
-
-
-def filter_numbers(geometry: Geometry) -> list[int]:
-    """What the tables of the filters are made from."""
-    axes = zip(geometry.kernel, geometry.dilation, geometry.band.axes, strict=True)
-    return [n for taps, dilation, axis in axes for n in (taps, dilation, *axis.numbers)]
+    return operators.contract(z, weight.to(z.dtype), _axes(geometry).filters)
 
 
 def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool) -> Tensor:
@@ -146,24 +140,28 @@ def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool)
         y = _synthesise(coefficients, geometry).movedim(-1, 1)
         return y if channels_last else y.contiguous()
     channels = coefficients.shape[2] // part_count(coefficients.shape[0])
-    return operators.synthesise(coefficients, output_numbers(geometry), channels, channels_last)
+    return operators.synthesise(coefficients, _axes(geometry).outputs, channels, channels_last)
 
 
-def pixel_numbers(geometry: Geometry) -> list[int]:
-    """The axes of the input for the operators: positions, start, step, size, kept of each."""
-    return [n for axis in geometry.band.axes for n in (axis.length, axis.before, 1, axis.size, axis.kept)]
+class LayerAxes(NamedTuple):
+    """The axes of a layer's three transforms."""
+
+    inputs: tuple[TransformAxis, ...]
+    outputs: tuple[TransformAxis, ...]
+    filters: tuple[TransformAxis, ...]
+
+    @staticmethod
+    def of(geometry: Geometry) -> "LayerAxes":
+        """Return those of one convolution."""
+        return LayerAxes(geometry.input_axes, geometry.output_axes, geometry.filter_axes)
 
 
-def output_numbers(geometry: Geometry) -> list[int]:
-    """The axes of the output for the operators."""
-    axes = zip(geometry.out, geometry.stride, geometry.band.axes, strict=True)
-    return [n for out, stride, axis in axes for n in (out, 0, stride, axis.size, axis.kept)]
+axes_of = lru_cache(maxsize=4096)(LayerAxes.of)
 
 
-@lru_cache(maxsize=4096)
-def axes_of(geometry: Geometry) -> tuple[tuple[int, ...], ...]:
-    """What the operators are told of the input, the output and the filters, kept."""
-    return tuple(pixel_numbers(geometry)), tuple(output_numbers(geometry)), tuple(filter_numbers(geometry))
+def _axes(geometry: Geometry) -> LayerAxes:
+    # A compiler traces the arithmetic, not the cache.
+    return LayerAxes.of(geometry) if torch.compiler.is_compiling() else axes_of(geometry)
 
 
 def to_autocast_dtype(x: Tensor) -> Tensor:
@@ -191,34 +189,35 @@ def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
 def _analyse(x: Tensor, geometry: Geometry) -> Tensor:
     """The kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C), over the square root of the size."""
     batch, channels = x.shape[0], x.shape[-1]
-    first, *second = geometry.band.axes
-    rows = table("analysis", first.numbers, x)
+    first, *second = _axes(geometry).inputs
+    rows = table("analysis", (first,), x)
     if not second:
         return torch.matmul(rows, x).view(batch, first.kept, 2, channels)
-    columns = table("analysis_complex", second[0].numbers, x)
-    z = torch.matmul(rows, x.reshape(batch, first.length, -1))
-    z = torch.matmul(columns, z.view(batch * first.kept, 2 * second[0].length, channels))
+    (last,) = second
+    columns = table("analysis_complex", (last,), x)
+    z = torch.matmul(rows, x.reshape(batch, first.positions, -1))
+    z = torch.matmul(columns, z.view(batch * first.kept, 2 * last.positions, channels))
     return z.view(batch, geometry.coefficients, 2, channels)
 
 
 def _synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
     """The strided output (batch, [H_out,] W_out, O) of its coefficients (batch, Q, 2, O)."""
     batch, channels = coefficients.shape[0], coefficients.shape[-1]
-    first, *second = geometry.band.axes
-    rows = table("synthesis", (geometry.out[0], geometry.stride[0], *first.numbers), coefficients)
+    first, *second = _axes(geometry).outputs
+    rows = table("synthesis", (first,), coefficients)
     if not second:
         return torch.matmul(rows, coefficients.reshape(batch, 2 * first.kept, channels))
-    numbers = (geometry.out[1], geometry.stride[1], *second[0].numbers)
-    columns = table("synthesis_complex", numbers, coefficients)
-    y = coefficients.reshape(batch * first.kept, 2 * second[0].two_sided, channels)
-    y = torch.matmul(columns, y).view(batch, 2 * first.kept, geometry.out[1] * channels)
-    return torch.matmul(rows, y).view(batch, *geometry.out, channels)
+    (last,) = second
+    columns = table("synthesis_complex", (last,), coefficients)
+    y = coefficients.reshape(batch * first.kept, columns.shape[1], channels)
+    y = torch.matmul(columns, y).view(batch, 2 * first.kept, last.positions * channels)
+    return torch.matmul(rows, y).view(batch, first.positions, last.positions, channels)
 
 
 def filter_spectrum(weight: Tensor, geometry: Geometry) -> Tensor:
     """The filters' spectrum (Q, 2, groups, C / groups, O / groups) of weight (O, C / groups, [K_h,] K_w)."""
-    numbers = tuple(filter_numbers(geometry))
-    waves = table("filters" if geometry.dims == 1 else "filters_plane", numbers, weight)
+    kind = "filters" if geometry.dims == 1 else "filters_plane"
+    waves = table(kind, _axes(geometry).filters, weight)
     out_channels, channels = weight.shape[:2]
     groups = geometry.groups
     # (taps, groups, C / groups, O / groups)

@@ -8,28 +8,18 @@ lane), so that a lane reads its numbers of one `mma` as one vector.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from blconv.geometry import TransformAxis
+
 LANE_ROW = torch.arange(32) // 4  # g
 LANE_STEP = torch.arange(32) % 4  # t
 
 
-@dataclass(frozen=True)
-class AxisWaves:
-    """One axis of a transform: where its pixels are, and which frequencies are kept."""
-
-    positions: int
-    start: int
-    step: int
-    size: int
-    kept: int
-
-
-def waves(axis: AxisWaves) -> tuple[Tensor, Tensor]:
+def waves(axis: TransformAxis) -> tuple[Tensor, Tensor]:
     """cos and sin by (frequency, position), float64 (kept, positions)."""
     position = axis.start + axis.step * torch.arange(axis.positions)
     phase = torch.arange(axis.kept)[:, None] * position[None, :] % axis.size
@@ -65,7 +55,7 @@ def position_order(positions: int, vector: int) -> Tensor:
     return 8 * s + 2 * t + half if vector == 2 else 8 * s + t + 4 * half
 
 
-def from_pixels(axis: AxisWaves, sign: int, vector: int, split: bool) -> Tensor:
+def from_pixels(axis: TransformAxis, sign: int, vector: int, split: bool) -> Tensor:
     """Operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 is sign * sin.
 
     Returns (tiles m, steps, 32, 4), `round_table`.
@@ -79,7 +69,7 @@ def from_pixels(axis: AxisWaves, sign: int, vector: int, split: bool) -> Tensor:
     return round_table(torch.stack([even[..., 0], odd[..., 0], even[..., 1], odd[..., 1]], -1), split=split)
 
 
-def to_pixels(axis: AxisWaves, sign: int, split: bool) -> Tensor:
+def to_pixels(axis: TransformAxis, sign: int, split: bool) -> Tensor:
     """Operand A of frequencies -> pixels: rows are positions 16 m + g and + 8; k = t is cos of 4 s + t,
     k = t + 4 sign * sin. Returns (tiles m, steps, 32, 4), `round_table`.
     """
@@ -95,7 +85,7 @@ def to_pixels(axis: AxisWaves, sign: int, split: bool) -> Tensor:
     return round_table(torch.stack(parts, -1), split=split)
 
 
-def to_pixels_right(axis: AxisWaves, sign: int, vector: int, split: bool) -> Tensor:
+def to_pixels_right(axis: TransformAxis, sign: int, vector: int, split: bool) -> Tensor:
     """The same as operand B, whose columns are positions: (tiles of 8 columns, steps, 32, 2), `round_table`.
 
     With vectors of 4 a pair of tiles gives a lane four neighbours: its columns 2t, 2t + 1 of both.

@@ -8,9 +8,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from blconv.geometry import TransformAxis
 from blconv.kernels.runtime.kernel import Kernel
 from blconv.kernels.transforms import half_analysis, half_synthesis
-from blconv.kernels.transforms.fragments import AxisWaves, on_device
+from blconv.kernels.transforms.fragments import on_device
 from blconv.kernels.transforms.half_fragments import from_pixels, table_scale, to_pixels, to_pixels_right
 from blconv.kernels.transforms.half_planes import HalfPlanes
 
@@ -32,7 +33,7 @@ def synthesis(planes: HalfPlanes) -> Kernel:
 
 
 def analysis_tables(
-    planes: HalfPlanes, rows: AxisWaves, columns: AxisWaves, device: torch.device
+    planes: HalfPlanes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor, float]:
     """The constants of an analysis: tables of the columns and the rows, and what they leave to the sums."""
     dtype = getattr(torch, planes.memory)
@@ -44,7 +45,7 @@ def analysis_tables(
 
 
 def synthesis_tables(
-    planes: HalfPlanes, rows: AxisWaves, columns: AxisWaves, device: torch.device
+    planes: HalfPlanes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor, float]:
     """The constants of a synthesis: tables of the rows and the columns, and what they leave to the sums."""
     dtype = getattr(torch, planes.memory)

@@ -11,10 +11,11 @@ import math
 import torch
 from torch import Tensor
 
-from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, AxisWaves, pick, waves
+from blconv.geometry import TransformAxis
+from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, pick, waves
 
 
-def table_scale(axis: AxisWaves) -> float:
+def table_scale(axis: TransformAxis) -> float:
     """What the tables of an axis leave out of 1 / sqrt(size): between sqrt(1 / 2) and sqrt(2)."""
     return 2.0 ** round(math.log2(axis.size) / 2) / math.sqrt(axis.size)
 
@@ -38,7 +39,7 @@ def position_order(positions: int, vector: int) -> Tensor:
     return 4 * vector * (h // each) + vector * t + 2 * (h % each) + e
 
 
-def from_pixels(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
+def from_pixels(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
     """Operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 is sign * sin.
 
     Returns int32 (tiles m, steps, 32, 4), words of dtype.
@@ -52,7 +53,7 @@ def from_pixels(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype) -> 
     return _words(parts.view(tiles, -1, 2, 32, 2, 2).transpose(2, 3).reshape(tiles, -1, 32, 4, 2), dtype)
 
 
-def to_pixels(axis: AxisWaves, sign: int, dtype: torch.dtype) -> Tensor:
+def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
     """Operand A of frequencies -> pixels: rows are positions 16 m + g and + 8, and word h of a lane is
     cos and sign * sin of frequency 4 h + t. Returns int32 (tiles m, steps, 32, 4), words of dtype.
     """
@@ -67,7 +68,7 @@ def to_pixels(axis: AxisWaves, sign: int, dtype: torch.dtype) -> Tensor:
     )
 
 
-def to_pixels_right(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
+def to_pixels_right(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
     """The same as operand B, whose columns are positions: int32 (tiles of 8 columns, steps, 32, 2).
 
     The columns 2t, 2t + 1 of a vector's tiles are a lane's neighbouring positions.
@@ -82,7 +83,7 @@ def to_pixels_right(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype)
     return _words(parts.view(tiles, steps, 2, 32, 2).transpose(2, 3), dtype)
 
 
-def _waves(axis: AxisWaves) -> tuple[Tensor, Tensor]:
+def _waves(axis: TransformAxis) -> tuple[Tensor, Tensor]:
     """cos and sin by (frequency, position), over a power of two: float64 (kept, positions)."""
     cosine, sine = waves(axis)
     return cosine / table_scale(axis), sine / table_scale(axis)

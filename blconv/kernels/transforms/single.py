@@ -22,10 +22,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from blconv.geometry import TransformAxis
 from blconv.kernels.runtime.kernel import Kernel
 from blconv.kernels.transforms import analysis as analysis_kernel
 from blconv.kernels.transforms import synthesis as synthesis_kernel
-from blconv.kernels.transforms.fragments import AxisWaves, from_pixels, on_device, to_pixels, to_pixels_right
+from blconv.kernels.transforms.fragments import from_pixels, on_device, to_pixels, to_pixels_right
 from blconv.kernels.transforms.planes import Float32Planes
 
 SIGNATURE = ("float32*", "float32*", "float32*", "float32*", "int64")
@@ -47,7 +48,7 @@ def synthesis(planes: Float32Planes) -> Kernel:
 
 
 def analysis_tables(
-    planes: Float32Planes, rows: AxisWaves, columns: AxisWaves, device: torch.device
+    planes: Float32Planes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """The constants of an analysis: tables of the columns and the rows."""
     return (
@@ -57,7 +58,7 @@ def analysis_tables(
 
 
 def synthesis_tables(
-    planes: Float32Planes, rows: AxisWaves, columns: AxisWaves, device: torch.device
+    planes: Float32Planes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """The constants of a synthesis: tables of the rows and the columns."""
     if planes.channels_last:

@@ -10,7 +10,7 @@ from support.simulator import simulate
 
 pytest.importorskip("numba_cuda")
 
-from blconv.kernels.transforms.fragments import AxisWaves
+from blconv.geometry import TransformAxis
 from blconv.kernels.transforms.half import analysis, analysis_tables, synthesis, synthesis_tables
 from blconv.kernels.transforms.half_fragments import from_pixels, table_scale
 from blconv.kernels.transforms.half_planes import HalfPlanes
@@ -66,7 +66,7 @@ def error(found, wanted):
 def check_values():
     for case in CASES:
         channels, rows, columns, channels_last, memory = case
-        axes = AxisWaves(*rows), AxisWaves(*columns)
+        axes = TransformAxis(*rows), TransformAxis(*columns)
         planes = HalfPlanes(channels, rows[0], columns[0], rows[4], columns[4], channels_last, memory)
         dtype = getattr(torch, memory)
         x = torch.randn(IMAGES, channels, rows[0], columns[0]).relu().to(dtype)
@@ -83,7 +83,7 @@ def check_values():
 
 def check_an_infinity_stays_in_its_plane():
     warnings.filterwarnings("ignore", "invalid value", RuntimeWarning)  # NumPy's, of inf * 0
-    axes = AxisWaves(5, 1, 1, 7, 3), AxisWaves(6, 1, 1, 8, 3)
+    axes = TransformAxis(5, 1, 1, 7, 3), TransformAxis(6, 1, 1, 8, 3)
     for channels_last in (False, True):
         planes = HalfPlanes(8, 5, 6, 3, 3, channels_last, "float16")
         x = torch.randn(IMAGES, 8, 5, 6).half()
@@ -106,7 +106,7 @@ def test_in_the_simulator(check):
 
 @pytest.mark.parametrize("size", [3, 4, 8, 10, 18, 34, 63, 128])
 def test_the_mean_is_exact(size):
-    axis = AxisWaves(size, 0, 1, size, 1)
+    axis = TransformAxis(size, 0, 1, size, 1)
     mean = from_pixels(axis, -1, 2, torch.bfloat16).view(torch.bfloat16).max().item()
     assert mean * table_scale(axis) == pytest.approx(1 / math.sqrt(size), rel=1e-12)
     assert math.frexp(mean)[0] == 0.5

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blconv.functional import geometry_of
+from blconv.geometry import TransformAxis
 from blconv.kernels import limits
-from blconv.kernels.transforms.fragments import AxisWaves, from_pixels, to_pixels
+from blconv.kernels.transforms.fragments import from_pixels, to_pixels
 from blconv.kernels.transforms.planes import Float32Planes
 
 OPT_IN_SHARED_BYTES = 163 * 1024  # of a block, in compute capability 8.0
@@ -61,6 +62,6 @@ def test_what_fits_can_be_launched(size, compression, stride, channels):
             planes = Float32Planes(channels, height, width, rows.kept, columns.kept, last, "split")
             assert planes.shared_bytes <= OPT_IN_SHARED_BYTES
             for length, axis, vector in ((height, rows, 1), (width, columns, planes.vector)):
-                waves = AxisWaves(length, 0, 1, axis.size, axis.kept)
+                waves = TransformAxis(length, 0, 1, axis.size, axis.kept)
                 for table in (from_pixels(waves, 1, vector, False), to_pixels(waves, 1, False)):
                     assert 2 * table.shape[0] * table.shape[1] <= limits.MAX_FRAGMENTS

@@ -10,7 +10,7 @@ from support.simulator import simulate
 from blconv import tables
 from blconv.band import AxisBand, Band
 from blconv.functional import band_limited_conv2d
-from blconv.kernels import launches, operators
+from blconv.kernels import operators
 from blconv.kernels.limits import low_pass_planes_fit
 from blconv.kernels.low_pass.kernel import low_pass
 from blconv.kernels.low_pass.sizes import LowPassSizes, operands
@@ -72,19 +72,18 @@ def check_operator(device):
     """Values and both gradients against float64, and <A x, y> = <x, A^T y>, from memory of any kind."""
     torch.manual_seed(0)
     rows, columns = AxisBand(6, 1, 1, 16, 4), AxisBand(5, 2, 0, 7, 2)
-    axes = [*rows.numbers, *columns.numbers]
-    left, right = tables.low_pass(*rows.numbers), tables.low_pass(*columns.numbers)
+    left, right = tables.low_pass(rows), tables.low_pass(columns)
     plain = torch.randn(2, 3, 6, 5).to(device)
     odd = torch.randn(plain.numel() + 1, device=device)[1:].view(plain.shape)
     last = torch.channels_last
     for given in (plain, plain.to(memory_format=last)):
         checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-        arguments = (given.clone().requires_grad_(), axes, False)
-        torch.library.opcheck(operators.low_pass, arguments, test_utils=checks)
+        arguments = (given.clone().requires_grad_(), [*rows, *columns], False)
+        torch.library.opcheck(operators.ops.low_pass, arguments, test_utils=checks)
     inputs = [odd, plain.to(memory_format=last), plain.mT.contiguous().mT, plain[:, :1], plain[:0]]
     for given in inputs:
         x = given.detach().requires_grad_()
-        y = operators.low_pass(x, axes, False)
+        y = operators.low_pass(x, (rows, columns), False)
         wanted = left @ x.detach().cpu().double() @ right.T
         torch.testing.assert_close(y.detach().cpu().double(), wanted, rtol=0, atol=1e-5)
         cotangent = torch.randn_like(y.mT).mT.requires_grad_()  # in a layout of its own
@@ -101,7 +100,7 @@ def check_operator(device):
 def check_in_the_simulator():
     """On the CPU, with the operator's CUDA code registered for it, in this process alone."""
     library = torch.library.Library("blconv", "IMPL")
-    library.impl("low_pass", launches.low_pass, "CPU")
+    library.impl("low_pass", operators.KERNELS["low_pass"], "CPU")
     check_products("cpu", SMALL[:2], 2)
     check_products("cpu", SMALL[2:], 2, PRECISIONS[1:3])
     check_a_nan_stays_in_its_image("cpu")
@@ -170,7 +169,9 @@ class TestOnCuda:
 
     def test_the_same_bits_again(self):
         x = torch.randn(8, 64, 32, 32, device="cuda")
-        axes = [32, 1, 1, 128, 30] * 2
+        bands = (AxisBand(32, 1, 1, 128, 30),) * 2
         for layout in (torch.contiguous_format, torch.channels_last):
             given = x.contiguous(memory_format=layout)
-            assert torch.equal(operators.low_pass(given, axes, False), operators.low_pass(given, axes, False))
+            assert torch.equal(
+                operators.low_pass(given, bands, False), operators.low_pass(given, bands, False)
+            )

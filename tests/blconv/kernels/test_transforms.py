@@ -9,7 +9,8 @@ import pytest
 import torch
 from support.simulator import kernels_on_cpu, simulate
 
-from blconv.kernels.filters import sizes
+from blconv.geometry import TransformAxis
+from blconv.kernels.filters import sizes as filter_sizes
 from blconv.kernels.filters.kernel import FilterSizes, fold, pack
 from blconv.kernels.primitives import simulated, warp
 from blconv.kernels.runtime.kernel import Kernel
@@ -90,12 +91,13 @@ def check_transforms():
             case = (channels, rows, columns, last, accuracy)
             dtype, layout = getattr(torch, memory), (torch.contiguous_format, torch.channels_last)[last]
             setting(accuracy)
+            axes = TransformAxis(*rows), TransformAxis(*columns)
             x = torch.randn(2, channels, rows[0], columns[0]).to(dtype)
-            z = operators.analyse(x.contiguous(memory_format=layout), [*rows, *columns])
+            z = operators.analyse(x.contiguous(memory_format=layout), axes)
             wanted = transform(x, rows, columns)
             near(z.view(wanted.shape), wanted, TOLERANCES[accuracy], ("analysis", *case))
             z = torch.randn(wanted.shape).to(dtype)
-            y = operators.synthesise(z.flatten(2), [*rows, *columns], channels, last)
+            y = operators.synthesise(z.flatten(2), axes, channels, last)
             assert y.is_contiguous(memory_format=layout), case
             near(y, inverse(z, rows, columns), TOLERANCES[accuracy], ("synthesis", *case))
     del library
@@ -132,24 +134,24 @@ def check_filters():
     from blconv.kernels import launches, operators
 
     library = kernels_on_cpu()
-    sizes.PACKING_BLOCKS = 4
+    filter_sizes.PACKING_BLOCKS = 4
     for n, (shape, layout, dilation, rows, columns) in enumerate(WEIGHTS):
         memory, accuracy = MEMORIES[n % len(MEMORIES)]
         case = (shape, layout, dilation, rows, columns, accuracy)
         setting(accuracy)
         weight = torch.randn(shape).to(getattr(torch, memory)).contiguous(memory_format=layout)
-        axes = zip(shape[2:], dilation, (rows, columns), strict=True)
-        numbers = [k for taps, d, (size, kept) in axes for k in (taps, d, size, 0, 0, size, kept)]
+        sizes = zip(shape[2:], dilation, (rows, columns), strict=True)
+        axes = tuple(TransformAxis(taps, 0, step, *points) for taps, step, points in sizes)
         exact = weight.detach().double().requires_grad_()
         wanted = spectra(exact, dilation, rows, columns)
         weight.requires_grad_()
-        v = operators.pack(weight, "filter_table", numbers)
+        v = operators.pack(weight, axes)
         near(v, wanted, TOLERANCES[accuracy], ("pack", *case))
         cotangent = torch.randn(v.shape).to(v.dtype)
         (found,) = torch.autograd.grad(v, weight, cotangent)
         (gradient,) = torch.autograd.grad(wanted, exact, cotangent.double())
         near(found, gradient, TOLERANCES[accuracy], ("fold", *case))
-        turned = launches.pack(weight.detach(), "filter_table", numbers, transposed=True)
+        turned = launches.pack(weight.detach(), axes, transposed=True)
         assert torch.equal(turned.mT, v), case
     del library
 
