@@ -142,10 +142,10 @@ def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
         from blconv.kernels.low_pass.kernel import low_pass as kernel_of
 
         batch, *planes = x.shape
-        maps, constants = _low_pass_plan(
+        sizes, constants = _low_pass_plan(
             x.dtype, tuple(planes), bands, transposed, channels_last, _is_split(x.dtype), x.device
         )
-        kernel_of(maps).launch(maps.blocks(batch), x, y, *constants, batch)
+        kernel_of(sizes).launch(sizes.blocks(batch), x, y, *constants, batch)
     return y
 
 
@@ -229,8 +229,8 @@ def _low_pass_plan(
 
     (channels, height, width), (rows, columns) = planes, [b.length if transposed else b.padded for b in bands]
     precision: Literal["split", "tf32"] = "split" if split else "tf32"
-    maps = LowPassSizes(channels, height, width, rows, columns, channels_last, MEMORY[dtype], precision)
+    sizes = LowPassSizes(channels, height, width, rows, columns, channels_last, MEMORY[dtype], precision)
     with torch.inference_mode(False), torch.no_grad():
         sides = [tables.low_pass(band) for band in bands]
-        first, second = operands(maps, *(side.T if transposed else side for side in sides))
-        return maps, (first.to(device), second.to(device))
+        first, second = operands(sizes, *(side.T if transposed else side for side in sides))
+        return sizes, (first.to(device), second.to(device))

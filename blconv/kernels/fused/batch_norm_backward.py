@@ -27,8 +27,8 @@ import torch
 from numba import cuda, float32, int64
 from torch import Tensor
 
-from blconv.kernels.primitives.vectors import pointer, vector_reader, vector_writer
-from blconv.kernels.primitives.warp import device, loader
+from blconv.kernels.primitives.vectors import float32_reader, pointer, vector_reader, vector_writer
+from blconv.kernels.primitives.warp import device
 from blconv.kernels.runtime.kernel import Kernel
 from blconv.layout import is_channels_last
 
@@ -105,40 +105,40 @@ def differentiate(
     grad, of the output, and y (batch, C, H, W) are not empty, dense, laid out alike and of one type of
     `limits.KERNEL_DTYPES`; `bits`, if any, are `relu_forward`'s; mean and invstd (C,) are the batch's.
     """
-    maps = BatchNormSizes.of(y, grad, bits)
-    vectors = y.numel() // maps.vector
-    length = vectors // maps.groups
-    parts = maps.parts(length)
-    count = -(-y.numel() // 8) // maps.vector
-    words = grad if bits is None else bits.view(BIT_WORDS[maps.vector])  # grad: something that nobody reads
+    sizes = BatchNormSizes.of(y, grad, bits)
+    vectors = y.numel() // sizes.vector
+    length = vectors // sizes.groups
+    parts = sizes.parts(length)
+    count = -(-y.numel() // 8) // sizes.vector
+    words = grad if bits is None else bits.view(BIT_WORDS[sizes.vector])  # grad: something that nobody reads
     mean, invstd = mean.float(), invstd.float()
     scale = invstd if gamma is None else invstd * gamma
-    partial = torch.empty(parts, 2, maps.channels, device=y.device)
-    factors = torch.empty(4, maps.channels, device=y.device)
+    partial = torch.empty(parts, 2, sizes.channels, device=y.device)
+    factors = torch.empty(4, sizes.channels, device=y.device)
     to_gamma, to_beta = torch.empty_like(mean), torch.empty_like(mean)
-    blocks = parts * maps.tiles
-    reducer(maps).launch(blocks, grad, y, words, mean, partial, count, length, parts)
-    finisher(maps.channels).launch(
-        maps.channels, partial, mean, invstd, scale, factors, to_gamma, to_beta, parts,
-        maps.channels / y.numel(),
+    blocks = parts * sizes.tiles
+    reducer(sizes).launch(blocks, grad, y, words, mean, partial, count, length, parts)
+    finisher(sizes.channels).launch(
+        sizes.channels, partial, mean, invstd, scale, factors, to_gamma, to_beta, parts,
+        sizes.channels / y.numel(),
     )  # fmt: skip
-    writer(maps).launch(-(-vectors // THREADS), grad, y, words, factors, count, vectors)
+    writer(sizes).launch(-(-vectors // THREADS), grad, y, words, factors, count, vectors)
     torch.autograd.graph.increment_version(y)
     return to_gamma, to_beta
 
 
 @lru_cache
-def reducer(maps: BatchNormSizes) -> Kernel:
+def reducer(sizes: BatchNormSizes) -> Kernel:
     """The kernel of a part's sums (grad, y, words, mean, partial, count, length, parts).
 
     `count` words stand for eight times as many vectors; `length` vectors are of one group.
     """
-    GROUPS, STEPS, VECTOR, WIDE = maps.groups, maps.steps, maps.vector, maps.wide
-    TILE, TILES, LANES, CHANNELS = maps.tile, maps.tiles, maps.lanes, maps.channels
+    GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.wide
+    TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
     BOTH = 2 * WIDE
     SUMS = THREADS * BOTH
-    read, read_masked = vector_reader(maps.memory, VECTOR), _masked_reader(maps)
-    read_channels, fold = _channels_reader(WIDE), _sum_folder(BOTH, LANES, TILE)
+    read, read_masked = vector_reader(sizes.memory, VECTOR), _masked_reader(sizes)
+    read_channels, fold = float32_reader(WIDE), _sum_folder(BOTH, LANES, TILE)
 
     def reduce(
         grad: Any, y: Any, words: Any, mean: Any, partial: Any, count: int, length: int, parts: int
@@ -172,9 +172,9 @@ def reducer(maps: BatchNormSizes) -> Kernel:
                 partial[2 * part * CHANNELS + group * WIDE + s] = shared[s * THREADS + thread]
                 partial[(2 * part + 1) * CHANNELS + group * WIDE + s] = shared[(WIDE + s) * THREADS + thread]
 
-    numbers = pointer(maps.memory)
-    signature = (numbers, numbers, _words(maps), "float32*", "float32*", "int64", "int64", "int64")
-    return Kernel(reduce, signature, THREADS, constants=(maps, THREADS))
+    numbers = pointer(sizes.memory)
+    signature = (numbers, numbers, _words(sizes), "float32*", "float32*", "int64", "int64", "int64")
+    return Kernel(reduce, signature, THREADS, constants=(sizes, THREADS))
 
 
 @lru_cache
@@ -216,12 +216,12 @@ def finisher(channels: int) -> Kernel:
 
 
 @lru_cache
-def writer(maps: BatchNormSizes) -> Kernel:
+def writer(sizes: BatchNormSizes) -> Kernel:
     """The kernel that turns y into dx (grad, y, words, factors, count, vectors)."""
-    GROUPS, STEPS, VECTOR, WIDE = maps.groups, maps.steps, maps.vector, maps.wide
-    CHANNELS = maps.channels
-    read, write = vector_reader(maps.memory, VECTOR, written=True), vector_writer(maps.memory, VECTOR)
-    read_masked, read_channels = _masked_reader(maps), _channels_reader(WIDE)
+    GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.wide
+    CHANNELS = sizes.channels
+    read, write = vector_reader(sizes.memory, VECTOR, written=True), vector_writer(sizes.memory, VECTOR)
+    read_masked, read_channels = _masked_reader(sizes), float32_reader(WIDE)
 
     def differentiate(grad: Any, y: Any, words: Any, factors: Any, count: int, vectors: int) -> None:
         g = cuda.local.array(VECTOR, float32)
@@ -244,15 +244,15 @@ def writer(maps: BatchNormSizes) -> Kernel:
                 values[e] = a[c] * g[e] + (b[c] * (values[e] - centre[c]) + k[c])
             write(y, at, values)
 
-    numbers = pointer(maps.memory)
-    signature = (numbers, numbers, _words(maps), "float32*", "int64", "int64")
-    return Kernel(differentiate, signature, THREADS, constants=(maps, THREADS))
+    numbers = pointer(sizes.memory)
+    signature = (numbers, numbers, _words(sizes), "float32*", "int64", "int64")
+    return Kernel(differentiate, signature, THREADS, constants=(sizes, THREADS))
 
 
-def _masked_reader(maps: BatchNormSizes) -> Any:
+def _masked_reader(sizes: BatchNormSizes) -> Any:
     """The procedure that reads a vector of the gradient, 0 where the bit is set."""
-    VECTOR, HELD = maps.vector, maps.has_bits
-    read = vector_reader(maps.memory, VECTOR)
+    VECTOR, HELD = sizes.vector, sizes.has_bits
+    read = vector_reader(sizes.memory, VECTOR)
 
     def read_masked(g, grad, words, at, count):
         read(g, grad, at)
@@ -265,23 +265,6 @@ def _masked_reader(maps: BatchNormSizes) -> Any:
                 g[e] = float32(0) if (word >> (8 * e + place)) & 1 else g[e]
 
     return device(read_masked)
-
-
-def _channels_reader(wide: int) -> Any:
-    """The procedure that fills a local array with `wide` of the channels' numbers, float32, from one on."""
-    load = loader("float32", min(wide, 4))
-
-    def one(values, source, at):
-        values[0] = load(source, at)
-
-    def four(values, source, at):
-        values[0], values[1], values[2], values[3] = load(source, at)
-
-    def eight(values, source, at):
-        values[0], values[1], values[2], values[3] = load(source, at)
-        values[4], values[5], values[6], values[7] = load(source, at + 4)
-
-    return device({1: one, 4: four, 8: eight}[wide])
 
 
 def _sum_folder(rows: int, lanes: int, tile: int) -> Any:
@@ -300,5 +283,5 @@ def _sum_folder(rows: int, lanes: int, tile: int) -> Any:
     return device(fold)
 
 
-def _words(maps: BatchNormSizes) -> str:
-    return str(BIT_WORDS[maps.vector]).removeprefix("torch.") + "*"
+def _words(sizes: BatchNormSizes) -> str:
+    return str(BIT_WORDS[sizes.vector]).removeprefix("torch.") + "*"

@@ -59,34 +59,34 @@ def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     y = torch.empty((*x.shape[:-2], *windows.out), dtype=x.dtype, device=x.device, memory_format=layout)
     offsets = torch.empty_like(y, dtype=torch.uint8)
-    maps = MaxPoolSizes.of(x, windows, channels_last=channels_last)
-    _launch(forward_kernel(maps), x, offsets, y, maps)
+    sizes = MaxPoolSizes.of(x, windows, channels_last=channels_last)
+    _launch(forward_kernel(sizes), x, offsets, y, sizes)
     return y, offsets
 
 
 def max_pool_backward(grad: Tensor, offsets: Tensor, out: Tensor, windows: Windows) -> Tensor:
     """Write the gradient of the input of `max_pool_forward` to `out`; all three are laid out alike."""
-    maps = MaxPoolSizes.of(grad, windows, channels_last=is_channels_last(out))
-    _launch(backward_kernel(maps), grad, offsets, out, maps)
+    sizes = MaxPoolSizes.of(grad, windows, channels_last=is_channels_last(out))
+    _launch(backward_kernel(sizes), grad, offsets, out, sizes)
     return out
 
 
-def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, maps: MaxPoolSizes) -> None:
-    count = out.numel() // maps.vector
+def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, sizes: MaxPoolSizes) -> None:
+    count = out.numel() // sizes.vector
     if count:
         words = offsets.as_strided((offsets.numel(),), (1,))
-        words = words.view(torch.uint32) if maps.vector == VECTOR else words
+        words = words.view(torch.uint32) if sizes.vector == VECTOR else words
         kernel.launch(-(-count // THREADS), source, words, out, count)
 
 
 @lru_cache
-def forward_kernel(maps: MaxPoolSizes) -> Kernel:
+def forward_kernel(sizes: MaxPoolSizes) -> Kernel:
     """The kernel of `max_pool_forward` (x, offsets, y, vectors of y)."""
-    (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = maps.windows.input, maps.windows.out, maps.windows.kernel
-    (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = maps.windows.stride, maps.windows.padding
-    STEP_H, STEP_W = maps.windows.dilation
-    LANES, GROUPS = maps.vector, maps.channels // maps.vector
-    read, write = vector_reader(maps.memory, LANES), vector_writer(maps.memory, LANES)
+    (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
+    (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
+    STEP_H, STEP_W = sizes.windows.dilation
+    LANES, GROUPS = sizes.vector, sizes.channels // sizes.vector
+    read, write = vector_reader(sizes.memory, LANES), vector_writer(sizes.memory, LANES)
 
     def max_pool_forward(x: Any, offsets: Any, y: Any, count: int) -> None:
         values = cuda.local.array(LANES, float32)
@@ -118,18 +118,18 @@ def forward_kernel(maps: MaxPoolSizes) -> Kernel:
             offsets[i] = word
             write(y, i, best)
 
-    return Kernel(max_pool_forward, _signature(maps), THREADS, constants=maps)
+    return Kernel(max_pool_forward, _signature(sizes), THREADS, constants=sizes)
 
 
 @lru_cache
-def backward_kernel(maps: MaxPoolSizes) -> Kernel:
+def backward_kernel(sizes: MaxPoolSizes) -> Kernel:
     """The kernel of `max_pool_backward` (grad, offsets, out, vectors of out)."""
-    (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = maps.windows.input, maps.windows.out, maps.windows.kernel
-    (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = maps.windows.stride, maps.windows.padding
-    STEP_H, STEP_W = maps.windows.dilation
+    (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
+    (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
+    STEP_H, STEP_W = sizes.windows.dilation
     EARLIER_H, EARLIER_W = (ROWS - 1) * STEP_H // STRIDE_H, (COLUMNS - 1) * STEP_W // STRIDE_W
-    LANES, GROUPS = maps.vector, maps.channels // maps.vector
-    read, write = vector_reader(maps.memory, LANES), vector_writer(maps.memory, LANES)
+    LANES, GROUPS = sizes.vector, sizes.channels // sizes.vector
+    read, write = vector_reader(sizes.memory, LANES), vector_writer(sizes.memory, LANES)
 
     def max_pool_backward(grad: Any, offsets: Any, out: Any, count: int) -> None:
         values = cuda.local.array(LANES, float32)
@@ -158,9 +158,9 @@ def backward_kernel(maps: MaxPoolSizes) -> Kernel:
                             sums[e] += values[e]
             write(out, i, sums)
 
-    return Kernel(max_pool_backward, _signature(maps), THREADS, constants=maps)
+    return Kernel(max_pool_backward, _signature(sizes), THREADS, constants=sizes)
 
 
-def _signature(maps: MaxPoolSizes) -> tuple[str, ...]:
-    numbers = pointer(maps.memory)
-    return (numbers, "uint32*" if maps.vector == VECTOR else "uint8*", numbers, "int64")
+def _signature(sizes: MaxPoolSizes) -> tuple[str, ...]:
+    numbers = pointer(sizes.memory)
+    return (numbers, "uint32*" if sizes.vector == VECTOR else "uint8*", numbers, "int64")

@@ -20,12 +20,12 @@ from blconv.kernels.runtime.kernel import Kernel
 
 
 @lru_cache(maxsize=256)
-def low_pass(maps: LowPassSizes) -> Kernel:
+def low_pass(sizes: LowPassSizes) -> Kernel:
     """The kernel (x, y, first, second, images): the two `operands`."""
-    numbers = pointer(maps.memory)
-    if maps.halves:
-        function, table = half.function(maps.halves), "uint32*"
+    numbers = pointer(sizes.memory)
+    if sizes.halves:
+        function, table = half.function(sizes.halves), "uint32*"
     else:
-        function, table = (channels_last if maps.channels_last else pixels_last).function(maps), "float32*"
+        function, table = (channels_last if sizes.channels_last else pixels_last).function(sizes), "float32*"
     signature = (numbers, numbers, table, table, "int64")
-    return Kernel(function, signature, 32 * maps.warps, maps.shared_bytes, maps)
+    return Kernel(function, signature, 32 * sizes.warps, sizes.shared_bytes, sizes)

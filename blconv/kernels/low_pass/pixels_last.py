@@ -15,40 +15,21 @@ from blconv.kernels.primitives.products import multiplier, right_multiplier, rou
 from blconv.kernels.primitives.warp import device, loader, storer
 
 
-def function(maps: LowPassSizes) -> Callable[..., None]:
-    """The kernel (x, y, R as operand A, S of a group as operand B, images)."""
-    C, H, W, ROWS = maps.channels, maps.height, maps.width, maps.rows
-    (GROUP, VECTOR), (READ, WRITTEN) = maps.group, maps.group_tiles
-    WARPS, GROUPS, REREADS = maps.warps, maps.groups, maps.rereads
-    TILES, STEPS, STEP = -(-ROWS // 16), -(-H // 8), 2 * READ
+def function(sizes: LowPassSizes) -> Callable[..., None]:
+    """The kernel's function (x, y, R as operand A, S of a group as operand B, images)."""
+    C, H, ROWS = sizes.channels, sizes.height, sizes.rows
+    (GROUP, _), (READ, WRITTEN) = sizes.group, sizes.group_tiles
+    WARPS, GROUPS, REREADS, SPLIT = sizes.warps, sizes.groups, sizes.rereads, sizes.split
+    TILES, STEPS, STEP, THREADS = -(-ROWS // 16), -(-H // 8), 2 * READ, 32 * WARPS
     TABLE, SHARED = 4 * 32 * TILES * STEPS, 64 * READ * WRITTEN
-    FRAGMENT, SPLIT, THREADS = 4 * (1 + maps.split), maps.split, 32 * WARPS
-    HELD, SUMS, ALL = STEP if REREADS else STEP * STEPS * GROUPS, 4 * READ, SHARED * (1 + SPLIT)
-    PAIR = 2 if maps.store_vector == 4 else 1  # tiles that give a lane its neighbours
+    FRAGMENT, ALL = 4 * (1 + SPLIT), SHARED * (1 + SPLIT)
+    HELD, SUMS = STEP if REREADS else STEP * STEPS * GROUPS, 4 * READ
+    PAIR = 2 if sizes.store_vector == 4 else 1  # tiles that give a lane its neighbours
     LAST_SUMS = 4 * PAIR
 
     multiply, multiply_right = multiplier(SPLIT), right_multiplier(SPLIT, SHARED, 32)
-    convert, rounded = rounder(not SPLIT and maps.memory == "float32"), rounder(not SPLIT)
-    load, write = loader(maps.memory, VECTOR, again=REREADS), _pixel_writer(maps)
-    load_fragment = loader("float32", 4, again=True)
-
-    def read_vectors(x, b, at, plane, s, g, t):
-        for group in range(READ // VECTOR):
-            column = min(8 * VECTOR * group + VECTOR * g, GROUP * W - VECTOR)
-            start = (plane + column // W) * (H * W) + column % W
-            for half in range(2):
-                values = load(x, start + min(8 * s + 4 * half + t, H - 1) * W)
-                for n in range(VECTOR):
-                    b[at + half * READ + VECTOR * group + n] = convert(values[n])
-
-    def read_singly(x, b, at, plane, s, g, t):
-        for tile in range(READ):
-            column = min(8 * tile + g, GROUP * W - 1)
-            start = (plane + column // W) * (H * W) + column % W
-            for half in range(2):
-                b[at + half * READ + tile] = convert(load(x, start + min(8 * s + 4 * half + t, H - 1) * W))
-
-    read = device(read_singly if VECTOR == 1 else read_vectors)
+    read, write = _step_reader(sizes), _pixel_writer(sizes)
+    rounded, load_fragment = rounder(not SPLIT), loader("float32", 4, again=True)
 
     def low_pass(x, y, rows, columns, images):
         T = cuda.shared.array(0, float32)
@@ -103,10 +84,39 @@ def function(maps: LowPassSizes) -> Callable[..., None]:
     return low_pass
 
 
-def _pixel_writer(maps: LowPassSizes) -> Callable[..., None]:
+def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
+    """The procedure that fills b[at ...] with rows 8 s + t and 8 s + 4 + t of the group at `plane`.
+
+    Past the last row or column it reads the last one again: the constant matrices have zeros there.
+    """
+    H, W, REREADS, READ = sizes.height, sizes.width, sizes.rereads, sizes.group_tiles[0]
+    GROUP, VECTOR = sizes.group
+    rounded = rounder(not sizes.split and sizes.memory == "float32")
+    load = loader(sizes.memory, VECTOR, again=REREADS)
+
+    def read_vectors(x, b, at, plane, s, g, t):
+        for group in range(READ // VECTOR):
+            column = min(8 * VECTOR * group + VECTOR * g, GROUP * W - VECTOR)
+            start = (plane + column // W) * (H * W) + column % W
+            for half in range(2):
+                values = load(x, start + min(8 * s + 4 * half + t, H - 1) * W)
+                for n in range(VECTOR):
+                    b[at + half * READ + VECTOR * group + n] = rounded(values[n])
+
+    def read_singly(x, b, at, plane, s, g, t):
+        for tile in range(READ):
+            column = min(8 * tile + g, GROUP * W - 1)
+            start = (plane + column // W) * (H * W) + column % W
+            for half in range(2):
+                b[at + half * READ + tile] = rounded(load(x, start + min(8 * s + 4 * half + t, H - 1) * W))
+
+    return device(read_singly if VECTOR == 1 else read_vectors)
+
+
+def _pixel_writer(sizes: LowPassSizes) -> Callable[..., None]:
     """The procedure that writes row i of a group from column `left` on: a lane's d[n], d[n + 1] of a tile."""
-    ROWS, COLUMNS, ALL = maps.rows, maps.columns, maps.group[0] * maps.columns
-    store = storer(maps.memory, maps.store_vector)
+    ROWS, COLUMNS, ALL = sizes.rows, sizes.columns, sizes.group[0] * sizes.columns
+    store = storer(sizes.memory, sizes.store_vector)
 
     def place(plane, i, column):
         return ((plane + column // COLUMNS) * ROWS + i) * COLUMNS + column % COLUMNS
@@ -129,4 +139,4 @@ def _pixel_writer(maps: LowPassSizes) -> Callable[..., None]:
             if column < ALL:
                 store(y, place(plane, i, column), d[n + e])
 
-    return device({1: write_singly, 2: write_pair, 4: write_four}[maps.store_vector])
+    return device({1: write_singly, 2: write_pair, 4: write_four}[sizes.store_vector])

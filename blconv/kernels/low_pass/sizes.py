@@ -143,17 +143,17 @@ def _row_stride(columns: int, tiles: int) -> int:
     return dense + (8 - dense) % 16
 
 
-def operands(maps: LowPassSizes, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+def operands(sizes: LowPassSizes, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """The operands of the two stages from R (rows, H) and S (columns, W), float64, as lanes read them."""
-    if maps.halves:
-        dtype = getattr(torch, maps.memory)
+    if sizes.halves:
+        dtype = getattr(torch, sizes.memory)
         return operand_a(columns, dtype), operand_a(rows, dtype)
-    if maps.channels_last:
+    if sizes.channels_last:
         first, second = _left(columns), _left(rows)
     else:
-        first, second = _left(rows), _right(maps, columns)
-    return round_table(first, split=maps.split).contiguous(), round_table(
-        second, split=maps.split
+        first, second = _left(rows), _right(sizes, columns)
+    return round_table(first, split=sizes.split).contiguous(), round_table(
+        second, split=sizes.split
     ).contiguous()
 
 
@@ -167,17 +167,19 @@ def _left(matrix: Tensor) -> Tensor:
     return torch.stack(parts, -1)
 
 
-def _right(maps: LowPassSizes, matrix: Tensor) -> Tensor:
+def _right(sizes: LowPassSizes, matrix: Tensor) -> Tensor:
     """S^T of a group as operand B: (tiles read, tiles written, half, 32 lanes), its rows in the order of
     stage 1's sums: a lane holds columns 2t and 2t + 1 of each of its tiles.
     """
-    (planes, vector), (read, written) = maps.group, maps.group_tiles
+    (planes, vector), (read, written) = sizes.group, sizes.group_tiles
     group = torch.kron(torch.eye(planes, dtype=matrix.dtype), matrix.T.contiguous())
     padded = F.pad(group, (0, 8 * written - group.shape[1], 0, 8 * read - group.shape[0]))
     tile, half = torch.arange(read)[:, None, None, None], torch.arange(2)[:, None]
     k = 8 * vector * (tile // vector) + vector * (2 * LANE_STEP + half) + tile % vector
     tile = torch.arange(written)[:, None, None]
     column = 8 * tile + LANE_ROW
-    if maps.store_vector == 4:  # a pair of tiles gives a lane four neighbours: its columns 2t, 2t + 1 of both
+    if (
+        sizes.store_vector == 4
+    ):  # a pair of tiles gives a lane four neighbours: its columns 2t, 2t + 1 of both
         column = 16 * (tile // 2) + 4 * (LANE_ROW // 2) + 2 * (tile % 2) + LANE_ROW % 2
     return padded[k, column]

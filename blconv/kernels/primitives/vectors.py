@@ -45,3 +45,20 @@ def vector_writer(memory: str, width: int) -> Any:
         store(out, 8 * at, (v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]))
 
     return device({1: one, 4: four, 8: eight}[width])
+
+
+def float32_reader(count: int) -> Any:
+    """The procedure that fills a local array with `count` float32 (1, 4 or 8) from an offset on."""
+    load = loader("float32", min(count, 4))
+
+    def one(values, source, at):
+        values[0] = load(source, at)
+
+    def four(values, source, at):
+        values[0], values[1], values[2], values[3] = load(source, at)
+
+    def eight(values, source, at):
+        values[0], values[1], values[2], values[3] = load(source, at)
+        values[4], values[5], values[6], values[7] = load(source, at + 4)
+
+    return device({1: one, 4: four, 8: eight}[count])

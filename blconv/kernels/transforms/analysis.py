@@ -66,33 +66,37 @@ def row_reader(planes: Float32Planes, convert: Callable[..., float]) -> Callable
 
 def function(planes: Float32Planes) -> Callable[..., None]:
     """The kernel's function; see `blconv.kernels.transforms.single.analysis`."""
-    C, H, W = planes.channels, planes.height, planes.width
-    KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
-    TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
-    ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
-    SPLIT = planes.split
-    COLUMN_TILES, COLUMN_STEPS = -(-KW // 8), step_count(W, planes.vector)
-    ROW_TILES, ROW_STEPS = -(-KH // 8), step_count(H, 1)
-    COLUMN_TABLE, ROW_TABLE = 4 * COLUMN_TILES * COLUMN_STEPS, 4 * ROW_TILES * ROW_STEPS
-    COLUMN_HELD, ROW_HELD = COLUMN_TABLE * (1 + SPLIT), ROW_TABLE * (1 + SPLIT)
-    LOADED, SUMS, PLANE_SUMS = 2 * COLUMN_STEPS * TILES, 4 * TILES, 8 * TILES * ROW_TILES
-    AT_ONCE = max(1, min(ANALYSIS_READ_AHEAD // LOADED, -(-H // WARPS)))
-    HELD = LOADED * AT_ONCE
-    PLUS, MINUS = float32(1), float32(-1)
-
-    multiply, rounded = multiplier(SPLIT), rounder(not SPLIT)
-    read_columns, read_rows = table_reader(COLUMN_HELD // 4, 4), table_reader(ROW_HELD // 4, 4)
-    read_pixels, write = row_reader(planes, rounded), channel_writer(TILES, rounded)
+    TILES, CHUNKS = planes.tiles, planes.chunks
+    transform_rows, transform_columns = first_stage(planes), second_stage(planes)
 
     def analyse(x, z, columns, rows, images):
         T = cuda.shared.array(0, float32)
         lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
         g, t = lane >> 2, lane & 3
         image, first = cuda.blockIdx.x // CHUNKS, 8 * TILES * (cuda.blockIdx.x % CHUNKS)
+        transform_rows(T, x, columns, image, first, warp, lane, g, t)
+        cuda.syncthreads()
+        transform_columns(T, z, rows, images, image, first, warp, lane, g, t)
 
-        table = cuda.local.array(COLUMN_HELD, float32)
-        read_columns(table, columns, lane)
-        b = cuda.local.array(HELD, float32)
+    return analyse
+
+
+def first_stage(planes: Float32Planes) -> Callable[..., None]:
+    """The procedure that transforms every row of the image, from x to T."""
+    C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
+    ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
+    COLUMN_TILES, STEPS = -(-KW // 8), step_count(planes.width, planes.vector)
+    TABLE = 4 * COLUMN_TILES * STEPS
+    HELD, LOADED, SUMS = TABLE * (1 + planes.split), 2 * STEPS * TILES, 4 * TILES
+    AT_ONCE = max(1, min(ANALYSIS_READ_AHEAD // LOADED, -(-H // WARPS)))
+    PIXELS = LOADED * AT_ONCE
+    multiply, rounded = multiplier(planes.split), rounder(not planes.split)
+    read_table, read_pixels = table_reader(HELD // 4, 4), row_reader(planes, rounded)
+
+    def transform_rows(T, x, columns, image, first, warp, lane, g, t):
+        table = cuda.local.array(HELD, float32)
+        read_table(table, columns, lane)
+        b = cuda.local.array(PIXELS, float32)
         c = cuda.local.array(SUMS, float32)
         channel = min(first + TILES * (4 * (g & 1) + (g >> 1)), C - TILES)
         for top in range(warp, H, WARPS * AT_ONCE):
@@ -103,39 +107,49 @@ def function(planes: Float32Planes) -> Callable[..., None]:
                 for m in range(COLUMN_TILES):
                     for n in range(SUMS):
                         c[n] = 0
-                    for s in range(COLUMN_STEPS):
+                    for s in range(STEPS):
                         for tile in range(TILES):
                             at = r * LOADED + 2 * s * TILES + tile
-                            multiply(
-                                c, 4 * tile, table, 4 * (m * COLUMN_STEPS + s), COLUMN_TABLE,
-                                b[at], b[at + TILES],
-                            )  # fmt: skip
+                            multiply(c, 4 * tile, table, 4 * (m * STEPS + s), TABLE, b[at], b[at + TILES])
                     v = 8 * m + g
                     if v < KW and i < H:
                         for tile in range(TILES):
                             at = i * ROW + v * COLUMN + 8 * tile + 2 * t
                             store_pair(T, at, rounded(c[4 * tile]), rounded(c[4 * tile + 1]))
                             store_pair(T, at + PART, rounded(c[4 * tile + 2]), rounded(c[4 * tile + 3]))
-        cuda.syncthreads()
 
-        row_table = cuda.local.array(ROW_HELD, float32)
-        read_rows(row_table, rows, lane)
+    return device(transform_rows)
+
+
+def second_stage(planes: Float32Planes) -> Callable[..., None]:
+    """The procedure that transforms every column of frequencies v, from T to z."""
+    C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
+    KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
+    ROW, COLUMN = planes.row_stride, planes.column_stride
+    ROW_TILES, STEPS = -(-KH // 8), step_count(H, 1)
+    TABLE = 4 * ROW_TILES * STEPS
+    HELD, SUMS = TABLE * (1 + planes.split), 8 * TILES * ROW_TILES
+    PLUS, MINUS = float32(1), float32(-1)
+    multiply, read_table = multiplier(planes.split), table_reader(HELD // 4, 4)
+    write = channel_writer(TILES, rounder(not planes.split))
+
+    def transform_columns(T, z, rows, images, image, first, warp, lane, g, t):
+        table = cuda.local.array(HELD, float32)
+        read_table(table, rows, lane)
         step, own = images * (PARTS * C), image * (PARTS * C) + first + TILES * t
         eight = 8 * step
-        d = cuda.local.array(PLANE_SUMS, float32)
+        d = cuda.local.array(SUMS, float32)
         for v in range(warp, KW, WARPS):
-            for n in range(PLANE_SUMS):
+            for n in range(SUMS):
                 d[n] = 0
-            for s in range(ROW_STEPS):
+            for s in range(STEPS):
                 upper = min(8 * s + t, H - 1) * ROW + v * COLUMN + g
                 lower = min(8 * s + t + 4, H - 1) * ROW + v * COLUMN + g
                 for column in range(2 * TILES):  # the tiles of the real parts, then of the imaginary ones
                     b0, b1 = T[upper + 8 * column], T[lower + 8 * column]
                     for m in range(ROW_TILES):
-                        multiply(
-                            d, 4 * (2 * TILES * m + column), row_table, 4 * (m * ROW_STEPS + s), ROW_TABLE,
-                            b0, b1,
-                        )  # fmt: skip
+                        at = 4 * (2 * TILES * m + column)
+                        multiply(d, at, table, 4 * (m * STEPS + s), TABLE, b0, b1)
             # Where Z(u) and Z(-u) go, by steps from one frequency to the next: few products of long numbers.
             centre = 0 if v == 0 else KH + (v - 1) * (2 * KH - 1) + KH - 1
             plus, minus = (centre + g) * step + own, (centre - g) * step + own
@@ -157,4 +171,4 @@ def function(planes: Float32Planes) -> Callable[..., None]:
                 plus += eight
                 minus -= eight
 
-    return analyse
+    return device(transform_columns)

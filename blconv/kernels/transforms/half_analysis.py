@@ -91,33 +91,8 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
 
 def function(planes: HalfPlanes) -> Callable[..., None]:
     """The kernel's function; see `blconv.kernels.transforms.half.analysis`."""
-    C, H, W = planes.channels, planes.height, planes.width
-    KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
-    TILES, WARPS, CHUNKS, PAIRS = planes.tiles, planes.warps, planes.chunks, planes.pairs
-    PART = 8 * TILES
-    COLUMN = 2 * PART
-    ROW = KW * COLUMN
-    COLUMN_TILES, COLUMN_STEPS = -(-KW // 8), step_count(W, planes.span)
-    ROW_TILES, ROW_STEPS = -(-KH // 8), step_count(H, 2)
-    COLUMN_TABLE, ROW_TABLE = 4 * COLUMN_TILES * COLUMN_STEPS, 4 * ROW_TILES * ROW_STEPS
-    LOADED, SUMS, PLANE_SUMS = 2 * COLUMN_STEPS * TILES, 4 * TILES, 8 * TILES * ROW_TILES
-    ROW_SUMS, WRITTEN = 2 * SUMS, 2 * TILES
-    AT_ONCE = max(1, min(WORDS_AHEAD // (2 * LOADED), -(-PAIRS // WARPS)))
-    HELD = 2 * LOADED * AT_ONCE
-
-    multiply, pack = table_multiplier(planes), packer(planes.memory)
-    read_columns, read_rows = table_reader(COLUMN_TABLE // 4, 4), table_reader(ROW_TABLE // 4, 4)
-    read_pixels, write = row_reader(planes), channel_writer(planes)
-    get, put = shared_reader(TILES), shared_writer(TILES)
-
-    def gather(numbers, d, i, j, sign, scale):
-        """The numbers scale (d[i ..] + sign d[j ..]) of columns 2t, then 2t + 1, of all tiles."""
-        for e in range(2):
-            for tile in range(TILES):
-                n = 4 * tile + e
-                numbers[TILES * e + tile] = scale * d[i + n] + sign * d[j + n]
-
-    gather = device(gather)
+    TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
+    transform_rows, transform_columns = first_stage(planes), second_stage(planes)
 
     def analyse(x, z, columns, rows, scale, images):
         T = cuda.shared.array(0, uint32)
@@ -125,9 +100,29 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
         g, t = lane >> 2, lane & 3
         block = cuda.blockIdx.x & 0x7FFFFFFF
         image, first = block // CHUNKS, 8 * TILES * (block % CHUNKS)
+        transform_rows(T, x, columns, image, first, warp, lane, g, t)
+        transform_columns(T, z, rows, scale, images, image, first, warp, lane, g, t)
 
-        table = cuda.local.array(COLUMN_TABLE, uint32)
-        read_columns(table, columns, lane)
+    return analyse
+
+
+def first_stage(planes: HalfPlanes) -> Callable[..., None]:
+    """The procedure that transforms every pair of rows of the image, from x to T."""
+    C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
+    PAIRS, PART = planes.pairs, 8 * TILES
+    COLUMN = 2 * PART
+    ROW = KW * COLUMN
+    COLUMN_TILES, STEPS = -(-KW // 8), step_count(planes.width, planes.span)
+    TABLE, LOADED, SUMS = 4 * COLUMN_TILES * STEPS, 2 * STEPS * TILES, 4 * TILES
+    ROW_SUMS = 2 * SUMS
+    AT_ONCE = max(1, min(WORDS_AHEAD // (2 * LOADED), -(-PAIRS // WARPS)))
+    HELD = 2 * LOADED * AT_ONCE
+    multiply, pack, put = table_multiplier(planes), packer(planes.memory), shared_writer(TILES)
+    read_table, read_pixels = table_reader(TABLE // 4, 4), row_reader(planes)
+
+    def transform_rows(T, x, columns, image, first, warp, lane, g, t):
+        table = cuda.local.array(TABLE, uint32)
+        read_table(table, columns, lane)
         b = cuda.local.array(HELD, uint32)
         c = cuda.local.array(ROW_SUMS, float32)
         words = cuda.local.array(TILES, uint32)
@@ -142,11 +137,11 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                 for m in range(COLUMN_TILES):
                     for n in range(ROW_SUMS):
                         c[n] = 0
-                    for s in range(COLUMN_STEPS):
+                    for s in range(STEPS):
                         for row in range(2):
                             for tile in range(TILES):
                                 at = (2 * r + row) * LOADED + 2 * s * TILES + tile
-                                a = 4 * (m * COLUMN_STEPS + s)
+                                a = 4 * (m * STEPS + s)
                                 multiply(c, row * SUMS + 4 * tile, table, a, b[at], b[at + TILES])
                     v = 8 * m + g
                     if v < KW and pair < PAIRS:
@@ -158,16 +153,41 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                                     words[tile] = pack(c[n], c[SUMS + n])
                                 put(T, at + part * PART, words)
 
-        row_table = cuda.local.array(ROW_TABLE, uint32)
-        read_rows(row_table, rows, lane)
+    return device(transform_rows)
+
+
+def second_stage(planes: HalfPlanes) -> Callable[..., None]:
+    """The procedure that transforms every column of frequencies v, from T to z; it begins with a barrier."""
+    C, TILES, WARPS = planes.channels, planes.tiles, planes.warps
+    KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
+    PAIRS, PART = planes.pairs, 8 * TILES
+    COLUMN = 2 * PART
+    ROW = KW * COLUMN
+    ROW_TILES, STEPS = -(-KH // 8), step_count(planes.height, 2)
+    TABLE, SUMS, WRITTEN = 4 * ROW_TILES * STEPS, 8 * TILES * ROW_TILES, 2 * TILES
+    multiply, read_table = table_multiplier(planes), table_reader(TABLE // 4, 4)
+    get, write = shared_reader(TILES), channel_writer(planes)
+
+    def gather(numbers, d, i, j, sign, scale):
+        """The numbers scale d[i ..] + sign d[j ..] of columns 2t, then 2t + 1, of all tiles."""
+        for e in range(2):
+            for tile in range(TILES):
+                n = 4 * tile + e
+                numbers[TILES * e + tile] = scale * d[i + n] + sign * d[j + n]
+
+    gather = device(gather)
+
+    def transform_columns(T, z, rows, scale, images, image, first, warp, lane, g, t):
+        table = cuda.local.array(TABLE, uint32)
+        read_table(table, rows, lane)
         cuda.syncthreads()
-        d = cuda.local.array(PLANE_SUMS, float32)
+        d = cuda.local.array(SUMS, float32)
         numbers = cuda.local.array(WRITTEN, float32)
         channel = first + 2 * TILES * t
         for v in range(warp, KW, WARPS):
-            for n in range(PLANE_SUMS):
+            for n in range(SUMS):
                 d[n] = 0
-            for s in range(ROW_STEPS):
+            for s in range(STEPS):
                 above, below = min(8 * s + t, PAIRS - 1), min(8 * s + 4 + t, PAIRS - 1)
                 upper_at = above * ROW + v * COLUMN + TILES * swizzle(g, above, v)
                 lower_at = below * ROW + v * COLUMN + TILES * swizzle(g, below, v)
@@ -177,7 +197,7 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                     for tile in range(TILES):
                         for m in range(ROW_TILES):
                             at = 4 * (TILES * (2 * m + part) + tile)
-                            multiply(d, at, row_table, 4 * (m * ROW_STEPS + s), b0[tile], b1[tile])
+                            multiply(d, at, table, 4 * (m * STEPS + s), b0[tile], b1[tile])
             for m in range(ROW_TILES):
                 u = 8 * m + g
                 if u < KH:
@@ -197,4 +217,4 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                         gather(numbers, d, im, re + 2, scale, scale)
                         write(z, at + C, channel, numbers)
 
-    return analyse
+    return device(transform_columns)

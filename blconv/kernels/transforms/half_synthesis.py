@@ -94,17 +94,9 @@ def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
 
 def function(planes: HalfPlanes) -> Callable[..., None]:
     """The kernel's function; see `blconv.kernels.transforms.half.synthesis`."""
-    C, H = planes.channels, planes.height
-    KH, KW = planes.kept_rows, planes.kept_columns
     TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
-    COLUMN, PART_SUMS, SUMS = 8 * TILES, 4 * TILES, 8 * TILES
-    ROW = KW * COLUMN
-    ROW_TILES, ROW_STEPS = -(-H // 16), -(-KH // 8)
-    ROW_TABLE, HELD = 4 * ROW_TILES * ROW_STEPS, 4 * TILES * ROW_STEPS
-
-    multiply, pack, put = table_multiplier(planes), packer(planes.memory), shared_writer(TILES)
-    read_rows, read_coefficients = table_reader(ROW_TABLE // 4, 4), coefficient_reader(planes)
-    finish = last_rows(planes) if planes.channels_last else rows_of_pixels(planes)
+    transform_columns = first_stage(planes)
+    transform_rows = (second_stage_to_channels if planes.channels_last else second_stage_to_pixels)(planes)
 
     def synthesise(z, y, rows, columns, scale, images):
         T = cuda.shared.array(0, uint32)
@@ -112,9 +104,25 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
         g, t = lane >> 2, lane & 3
         block = cuda.blockIdx.x & 0x7FFFFFFF
         image, first = block // CHUNKS, 8 * TILES * (block % CHUNKS)
+        transform_columns(T, z, rows, scale, images, image, first, warp, lane, g, t)
+        transform_rows(T, y, columns, image, first, warp, lane, g, t)
 
-        table = cuda.local.array(ROW_TABLE, uint32)
-        read_rows(table, rows, lane)
+    return synthesise
+
+
+def first_stage(planes: HalfPlanes) -> Callable[..., None]:
+    """The procedure that transforms every column of frequencies v, from z to T."""
+    C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
+    COLUMN, PART_SUMS, SUMS = 8 * TILES, 4 * TILES, 8 * TILES
+    ROW = KW * COLUMN
+    ROW_TILES, STEPS = -(-H // 16), -(-planes.kept_rows // 8)
+    TABLE, HELD = 4 * ROW_TILES * STEPS, 4 * TILES * STEPS
+    multiply, pack, put = table_multiplier(planes), packer(planes.memory), shared_writer(TILES)
+    read_table, read_coefficients = table_reader(TABLE // 4, 4), coefficient_reader(planes)
+
+    def transform_columns(T, z, rows, scale, images, image, first, warp, lane, g, t):
+        table = cuda.local.array(TABLE, uint32)
+        read_table(table, rows, lane)
         b = cuda.local.array(HELD, uint32)
         c = cuda.local.array(SUMS, float32)
         words = cuda.local.array(TILES, uint32)
@@ -124,10 +132,10 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
             for m in range(ROW_TILES):
                 for n in range(SUMS):
                     c[n] = 0
-                for s in range(ROW_STEPS):
+                for s in range(STEPS):
                     for n in range(2 * TILES):
                         at = 4 * s * TILES + n
-                        multiply(c, 4 * n, table, 4 * (m * ROW_STEPS + s), b[at], b[at + 2 * TILES])
+                        multiply(c, 4 * n, table, 4 * (m * STEPS + s), b[at], b[at + 2 * TILES])
                 for below in range(2):
                     i = 16 * m + 8 * below + g
                     if i < H:
@@ -136,13 +144,15 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                                 n = 4 * tile + 2 * below + e
                                 words[tile] = pack(scale * c[n], scale * c[PART_SUMS + n])
                             put(T, i * ROW + v * COLUMN + TILES * swizzle(2 * t + e, v, i), words)
-        finish(T, y, columns, image, first, warp, lane)
 
-    return synthesise
+    return device(transform_columns)
 
 
-def last_rows(planes: HalfPlanes) -> Callable[..., None]:
-    """The second stage, from a barrier on, where channels are last: the constant matrix is operand A."""
+def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
+    """The second stage, from T to y, where channels are last: the constant matrix is operand A.
+
+    It begins with a barrier.
+    """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS = planes.tiles, planes.warps
     COLUMN = 8 * TILES
@@ -152,8 +162,7 @@ def last_rows(planes: HalfPlanes) -> Callable[..., None]:
     multiply, read_table = table_multiplier(planes), table_reader(TABLE // 4, 4)
     get, write = shared_reader(TILES), channel_writer(planes)
 
-    def finish(T, y, columns, image, first, warp, lane):
-        g, t = lane >> 2, lane & 3
+    def transform_rows(T, y, columns, image, first, warp, lane, g, t):
         table = cuda.local.array(TABLE, uint32)
         read_table(table, columns, lane)
         cuda.syncthreads()
@@ -179,11 +188,14 @@ def last_rows(planes: HalfPlanes) -> Callable[..., None]:
                                 numbers[TILES * e + tile] = d[4 * (TILES * m + tile) + 2 * below + e]
                         write(y, ((image * H + i) * W + j) * C, channel, numbers)
 
-    return device(finish)
+    return device(transform_rows)
 
 
-def rows_of_pixels(planes: HalfPlanes) -> Callable[..., None]:
-    """The second stage, from a barrier on, where pixels are last: operand A is T, its rows are channels."""
+def second_stage_to_pixels(planes: HalfPlanes) -> Callable[..., None]:
+    """The second stage, from T to y, where pixels are last: operand A is T, its rows are channels.
+
+    It begins with a barrier.
+    """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS, SPAN = planes.tiles, planes.warps, planes.span
     EACH, COLUMN = SPAN // 2, 8 * TILES
@@ -214,8 +226,7 @@ def rows_of_pixels(planes: HalfPlanes) -> Callable[..., None]:
 
     write = device(write_singly if planes.vector == 1 else write_vectors)
 
-    def finish(T, y, columns, image, first, warp, lane):
-        g, t = lane >> 2, lane & 3
+    def transform_rows(T, y, columns, image, first, warp, lane, g, t):
         table = cuda.local.array(TABLE, uint32)
         read_table(table, columns, lane)
         cuda.syncthreads()
@@ -244,4 +255,4 @@ def rows_of_pixels(planes: HalfPlanes) -> Callable[..., None]:
                 if OTHER > 0 and channel + 1 < C:
                     write(y, ((image * C + channel + 1) * H + i) * W, d, 2, t)
 
-    return device(finish)
+    return device(transform_rows)
