@@ -46,14 +46,14 @@ def band_limited_conv2d(
             `torch.nn.functional.conv2d`.
         fft_size: points of the transform: "paper" (next power of two of the linear convolution),
             "compact" (the padded input), or an int of at least the padded input.
-        method: "auto", "lowpass", "spectral", "dense" or "paper" (`blconv.methods.choice`); what the one
-            named cannot do falls to "lowpass", with the same result.
+        method: "auto", "lowpass", "spectral", "dense" or "paper" (`blconv.methods.choice`); where the
+            method named lacks an option, "lowpass" computes the same result.
 
     Returns:
         (batch, out_channels, H_out, W_out), in x's dtype; channels_last where x is.
 
     Raises:
-        ValueError: an illegal compression, fft_size, method, padding or stride; named with the
+        ValueError: an illegal compression, fft_size, method, padding or stride; the message names the
             legal values.
     """
     return _band_limited(
@@ -117,7 +117,7 @@ def _band_limited(
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, method: Method = "auto"
 ) -> Tensor:
-    """The band-limited convolution of a given geometry, whose band is cut; x with or without a batch."""
+    """Compute the convolution in the band of `geometry`, which is cut; x with or without a batch."""
     if x.dim() not in (geometry.dims + 1, geometry.dims + 2):
         legal = f"{geometry.dims + 1}D (unbatched) or {geometry.dims + 2}D (batched)"
         raise RuntimeError(f"expected {legal} input, got {x.dim()}D")
@@ -139,13 +139,13 @@ def geometry_of(
     compression: float,
     fft_size: FftSize = "paper",
 ) -> Geometry:
-    """The geometry of a convolution over inputs of `input_size`, (W,) or (H, W), without padding.
+    """Return the geometry of a convolution of inputs of `input_size`, (W,) or (H, W) without padding.
 
     Raises `ValueError` as `band_limited_conv2d` does.
     """
     lists = (tuple(n) if isinstance(n, list) else n for n in (stride, padding, dilation))
     arguments: Any = (tuple(input_size), tuple(kernel_size), *lists, groups, compression, fft_size)
-    # A compiler follows the arithmetic, not the cache; eager code saves more than ten microseconds.
+    # A compiler traces the arithmetic, not the cache, which saves eager code more than ten microseconds.
     return _geometry(*arguments) if torch.compiler.is_compiling() else _cached_geometry(*arguments)
 
 
@@ -177,7 +177,7 @@ _cached_geometry = lru_cache(maxsize=4096)(_geometry)
 
 
 def per_axis(value: IntPair, dims: int) -> tuple[int, ...]:
-    """An int, or a sequence of one int or of one each axis, as a tuple of one int each axis."""
+    """Return one int per axis from an int, a sequence of one int, or a sequence of one int per axis."""
     if isinstance(value, int):
         return (value,) * dims
     if len(value) not in (1, dims):
@@ -192,7 +192,7 @@ def _pads(
     dilation: tuple[int, ...],
     stride: tuple[int, ...],
 ) -> list[tuple[int, int]]:
-    """Zeros (before, after) each axis."""
+    """Return the zeros (before, after) of each axis."""
     dims = len(kernel_size)
     if padding == "valid":
         return [(0, 0)] * dims

@@ -1,7 +1,7 @@
-"""The sizes of one convolution at one input size, and its axes as the transforms and tables take them.
+"""The sizes of one convolution at one input size, and the axes of its transforms and tables.
 
-Axes are tuples: `torch.compile` takes a table for a constant only if it is named by plain constants, and
-the caches of plans hash them at every call.
+Axes are tuples of ints, because `torch.compile` treats a table as a constant only where all its arguments
+are plain constants, and because every call hashes them for the cache of plans.
 """
 
 import math

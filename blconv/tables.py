@@ -1,7 +1,7 @@
 """Constant matrices of cosines and sines, built in float64 and cached by axes, dtype and device.
 
-A table is named by its kind and by one or two axes, which are tuples of ints: `torch.compile` takes the
-result of a call for a constant only where all arguments are plain constants.
+A table is named by its kind and its axes, which are tuples of ints: `torch.compile` treats the result of
+a call as a constant only where all its arguments are plain constants.
 """
 
 import math
@@ -18,7 +18,7 @@ Axes = tuple[AxisBand, ...] | tuple[TransformAxis, ...] | tuple[DenseAxis, ...]
 
 
 def low_pass(axis: AxisBand) -> Tensor:
-    """A[i, j] = 1/N sum over |f| < k of cos(2 pi f (i - before - j) / N), (padded, length).
+    """Return A[i, j] = 1/N sum over |f| < k of cos(2 pi f (i - before - j) / N), (padded, length).
 
     i is a padded, j an input position. Where the axis is not cut, A is the padding matrix (1 where
     i - before == j): the sum would count Nyquist twice.
@@ -32,31 +32,31 @@ def low_pass(axis: AxisBand) -> Tensor:
 
 
 def low_pass_plane(rows: AxisBand, columns: AxisBand) -> Tensor:
-    """The Kronecker product of the rows' and the columns' low-pass: a whole plane in one product."""
+    """Return the Kronecker product of the rows' and the columns' low-pass, which filters a whole plane."""
     return torch.kron(low_pass(rows), low_pass(columns))
 
 
 def low_pass_taps(axis: DenseAxis) -> Tensor:
-    """The row of the low-pass that tap t of output n reads, (taps, out, length)."""
+    """Return the row of the low-pass that tap t of output n reads, (taps, out, length)."""
     taps, outputs = torch.arange(axis.taps) * axis.dilation, torch.arange(axis.out) * axis.stride
     return low_pass(axis.band)[taps[:, None] + outputs[None, :]]
 
 
 def analysis(axis: TransformAxis) -> Tensor:
-    """Rows (u, real | imaginary) x positions: the kept non-negative frequencies of a real axis."""
+    """Return rows (u, real | imaginary) x positions: the kept non-negative frequencies of a real axis."""
     cosine, sine = _waves(one_sided_frequencies(axis), _positions(axis), axis.size)
     return torch.stack([cosine, -sine], 1).flatten(0, 1) / math.sqrt(axis.size)
 
 
 def analysis_complex(axis: TransformAxis) -> Tensor:
-    """Rows (v, real | imaginary) x columns (real | imaginary, positions): both signs, complex input."""
+    """Return rows (v, real | imaginary) x columns (real | imaginary, positions), for both signs of v."""
     cosine, sine = _waves(two_sided_frequencies(axis), _positions(axis), axis.size)
     table = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
     return table.flatten(2, 3).flatten(0, 1) / math.sqrt(axis.size)
 
 
 def synthesis(axis: TransformAxis) -> Tensor:
-    """Rows positions x (u, real | imaginary): the real output of a half spectrum; pairs count twice."""
+    """Return rows positions x (u, real | imaginary): real output of a half spectrum; pairs count twice."""
     u = one_sided_frequencies(axis)
     cosine, sine = _waves(_positions(axis), u, axis.size)
     pairs = torch.where((u == 0) | (2 * u == axis.size), 1.0, 2.0).double()
@@ -64,20 +64,20 @@ def synthesis(axis: TransformAxis) -> Tensor:
 
 
 def synthesis_complex(axis: TransformAxis) -> Tensor:
-    """Rows (real | imaginary, positions) x columns (v, real | imaginary)."""
+    """Return rows (real | imaginary, positions) x columns (v, real | imaginary)."""
     cosine, sine = _waves(_positions(axis), two_sided_frequencies(axis), axis.size)
     table = torch.stack([torch.stack([cosine, -sine], 2), torch.stack([sine, cosine], 2)], 0)
     return table.flatten(2, 3).flatten(0, 1) / math.sqrt(axis.size)
 
 
 def filters(axis: TransformAxis) -> Tensor:
-    """Rows (u, real | imaginary) x taps: the spectrum of a 1D filter."""
+    """Return rows (u, real | imaginary) x taps: the spectrum of a 1D filter."""
     cosine, sine = _waves(one_sided_frequencies(axis), _positions(axis), axis.size)
     return torch.stack([cosine, -sine], 1).flatten(0, 1)
 
 
 def filters_plane(rows: TransformAxis, columns: TransformAxis) -> Tensor:
-    """Rows (u, v, real | imaginary) x (row taps, column taps): the spectrum of a 2D filter."""
+    """Return rows (u, v, real | imaginary) x (row taps, column taps): the spectrum of a 2D filter."""
     row_wave = torch.complex(*_waves(one_sided_frequencies(rows), _positions(rows), rows.size))
     column_wave = torch.complex(*_waves(two_sided_frequencies(columns), _positions(columns), columns.size))
     wave = torch.einsum("ui,vj->uvij", row_wave, column_wave).conj().flatten(2).flatten(0, 1)
@@ -85,7 +85,7 @@ def filters_plane(rows: TransformAxis, columns: TransformAxis) -> Tensor:
 
 
 def filter_table(rows: TransformAxis, columns: TransformAxis) -> Tensor:
-    """The factors of a filter's taps in the real form of its spectrum, (Q, row taps x column taps, 2, 2).
+    """Return the factors of a filter's taps in the real form of its spectrum, (Q, taps, 2, 2).
 
     Frequencies q are u for v = 0 and u >= 0, then both signs of u for each v > 0; [[re, im], [-im, re]]
     is the spectrum's conjugate, times the number of coefficients that q represents: 1 for the mean, 2 for
@@ -105,18 +105,18 @@ def filter_table(rows: TransformAxis, columns: TransformAxis) -> Tensor:
 
 
 def pixel_filter_table(rows: DenseAxis, columns: DenseAxis) -> Tensor:
-    """The factors of the taps in the matrix of the dense form, (1, taps, input pixels, output pixels)."""
+    """Return the factors of the taps in the dense form's matrix, (1, taps, input pixels, output pixels)."""
     whole = torch.einsum("tna,smb->tsabnm", low_pass_taps(rows), low_pass_taps(columns))
     return whole.flatten(4).flatten(2, 3).flatten(0, 1)[None]
 
 
 def one_sided_frequencies(axis: TransformAxis) -> Tensor:
-    """The kept frequencies 0 .. k - 1."""
+    """Return the kept frequencies 0 .. k - 1."""
     return torch.arange(axis.kept)
 
 
 def two_sided_frequencies(axis: TransformAxis) -> Tensor:
-    """The kept frequencies of both signs, -(k - 1) .. k - 1, or all N where the axis is not cut."""
+    """Return the kept frequencies of both signs, -(k - 1) .. k - 1, or all N where the axis is not cut."""
     return torch.arange(1 - axis.kept, axis.kept) if axis.is_cut else torch.arange(axis.size)
 
 
@@ -125,7 +125,7 @@ def _positions(axis: TransformAxis) -> Tensor:
 
 
 def _waves(left: Tensor, right: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of 2 pi left right / size, (len(left), len(right)).
+    """Return cosine and sine of 2 pi left right / size, (len(left), len(right)).
 
     The product is reduced modulo N as an integer, so that no digit of the phase is lost.
     """
@@ -149,16 +149,16 @@ BUILDERS: dict[str, Callable[..., Tensor]] = {
 
 
 def table(kind: str, axes: Axes, like: Tensor) -> Tensor:
-    """The table `kind` of `axes`, in the dtype and on the device of `like`."""
+    """Return the table `kind` of `axes`, in the dtype and on the device of `like`."""
     if type(like) in (Tensor, nn.Parameter):
         found: Tensor = _constant(kind, axes, like.dtype, like.device)[0]
         return found
-    # A table made under torch.export or a fake mode is fake too: kept, it would spoil later calls.
+    # A table made under torch.export or a fake mode is fake too, and must not enter the cache.
     return _build(kind, axes, like.dtype, like.device)
 
 
 def _build(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # Inference tensors cannot be saved for a later backward pass, so the cache never holds one.
+    # Inference tensors cannot be saved for a backward pass, so the cache must not hold any.
     with torch.inference_mode(False), torch.no_grad():
         return BUILDERS[kind](*axes).contiguous().to(device=device, dtype=dtype)
 
@@ -167,11 +167,11 @@ _cached = lru_cache(maxsize=1024)(_build)
 
 
 def constant(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The table `kind` of `axes`, kept."""
+    """Return the table `kind` of `axes` from the cache."""
     return _cached(kind, axes, dtype, device)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _constant(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> tuple[Tensor]:
-    # Not the tensor itself: torch 2.11's compiler calls all that a function returns by the function's name.
+    # Not the tensor itself: torch 2.11's compiler gives all results of a function the function's name.
     return (constant(kind, axes, dtype, device),)

@@ -1,7 +1,7 @@
 """Maps of two or three pixels: low-pass, padding and filter folded into one matrix.
 
-Every output sees every input, so y = x M with M (C H W) x (O H_out W_out): 16 multiply-adds a pair of
-channels for 2 x 2 pixels, where the direct 3 x 3 convolution takes 36; at any compression and size.
+Every output depends on every input, so y = x M with M (C H W) x (O H_out W_out): 16 multiply-adds per
+pair of channels for 2 x 2 pixels, where the direct 3 x 3 convolution takes 36; at any compression and size.
 """
 
 import torch
@@ -18,7 +18,7 @@ SUBSCRIPTS = {1: "oct,tna->cano", 2: "octs,tna,smb->cabnmo"}
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
+    """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
 
     Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
     """

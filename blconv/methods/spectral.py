@@ -1,8 +1,8 @@
 """The convolution in the band: truncated transform, a product per frequency, and back.
 
-Everything is a matrix product, with a constant table or of the two operands. So autograd, double
-backward and `torch.compile` need nothing from us, and what autograd keeps for the backward pass are
-the kept coefficients `z` and the filters' spectrum, never the input.
+Every step is a matrix product, with a constant table or of the two operands. So autograd, double backward
+and `torch.compile` work without code of ours, and autograd saves the kept coefficients `z` and the filters'
+spectrum for the backward pass, never the input.
 
 Layout: channels last, because every table then multiplies contiguous rows of channels from the left:
 
@@ -12,8 +12,8 @@ Layout: channels last, because every table then multiplies contiguous rows of ch
     Y  (batch, Q, 2, O)           the output's coefficients, z conj(v) summed over C
     y  (batch, H_out, W_out, O)   only the strided positions are ever produced
 
-u runs over the non-negative frequencies of the rows, v over both signs of the columns: of each pair
-of conjugate coefficients one is kept, and counted twice. A 1D convolution has u alone.
+u runs over the non-negative frequencies of the rows, v over both signs of the columns: one coefficient of
+each conjugate pair is kept, and counted twice. A 1D convolution has u only.
 """
 
 from functools import lru_cache
@@ -33,17 +33,14 @@ from blconv.tables import table
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w).
+    """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w).
 
     Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
     """
     channels_last = is_channels_last(x)
     x = to_autocast_dtype(x)
-    if (
-        type(x) is Tensor
-        and runs_spectral_kernels(x.device, x.dtype, geometry)
-        and not torch.compiler.is_compiling()
-    ):
+    runs = type(x) is Tensor and runs_spectral_kernels(x.device, x.dtype, geometry)
+    if runs and not torch.compiler.is_compiling():
         y: Tensor = _Convolution.apply(x, weight.to(x.dtype), geometry, channels_last)[0]
         return y
     coefficients = contract(analyse(x, geometry), weight, geometry)
@@ -51,20 +48,20 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 class _Convolution(Function):
-    """The three steps on CUDA without torch's dispatcher between them: less than half the time of the host.
+    """The three steps on CUDA without torch's dispatcher between them, in less than half its host time.
 
-    z is an output, though nobody's but ours, for derivatives of the gradients to find their way back
-    through it to x; those use the operators.
+    z is an output, although only used here, so that derivatives of the gradients reach x through it; these
+    use the operators.
     """
 
-    # Not `setup_context`: torch then inspects the signature at every call.
+    # No `setup_context`: with it torch inspects the signature at every call.
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, last: bool) -> tuple[Tensor, Tensor]:
         inputs, outputs, filters = axes_of(geometry)
         with SideStream(x.device) as side_stream:
             v = launches.pack(weight, filters, transposed=True, side_stream=side_stream)
             z = launches.analyse(x, inputs)
-        # Both operands with the summed index contiguous: what the tensor cores read fastest.
+        # The summed index is contiguous in both operands: tensor cores read this layout fastest.
         coefficients = torch.bmm(z, v.mT)
         ctx.geometry, ctx.last, ctx.channels, ctx.x_last = geometry, last, x.shape[1], is_channels_last(x)
         ctx.set_materialize_grads(False)
@@ -99,7 +96,7 @@ class _Convolution(Function):
 def _differentiable(
     ctx: Any, z: Tensor, weight: Tensor, dy: Tensor | None, dz: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """The backward pass by way of the operators, which have derivatives."""
+    """Compute the backward pass by the operators, which have derivatives."""
     inputs, outputs, filters = axes_of(ctx.geometry)
     dx = dw = None
     if dy is not None:
@@ -120,7 +117,7 @@ def _to_layout(y: Tensor, channels_last: bool) -> Tensor:
 
 
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:
-    """The kept coefficients of x (batch, C, [H,] W): (batch, Q, 2, C), or on CUDA the layout of `ops`."""
+    """Return the kept coefficients of x (batch, C, [H,] W): (batch, Q, 2, C), or as `operators` on CUDA."""
     x = to_autocast_dtype(x)
     if runs_spectral_kernels(x.device, x.dtype, geometry):
         return operators.analyse(x, _axes(geometry).inputs)
@@ -128,14 +125,14 @@ def analyse(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def contract(z: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The output's coefficients from the input's and weight (O, C / groups, [K_h,] K_w)."""
+    """Return the output's coefficients from the input's and weight (O, C / groups, [K_h,] K_w)."""
     if z.dim() == 4:
         return _multiply(z, filter_spectrum(weight, geometry), geometry.groups)
     return operators.contract(z, weight.to(z.dtype), _axes(geometry).filters)
 
 
 def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool) -> Tensor:
-    """The strided output (batch, O, [H_out,] W_out) of its coefficients."""
+    """Return the strided output (batch, O, [H_out,] W_out) of its coefficients."""
     if coefficients.dim() == 4:
         y = _synthesise(coefficients, geometry).movedim(-1, 1)
         return y if channels_last else y.contiguous()
@@ -152,7 +149,7 @@ class LayerAxes(NamedTuple):
 
     @staticmethod
     def of(geometry: Geometry) -> "LayerAxes":
-        """Return those of one convolution."""
+        """Return the axes of one convolution."""
         return LayerAxes(geometry.input_axes, geometry.output_axes, geometry.filter_axes)
 
 
@@ -165,16 +162,16 @@ def _axes(geometry: Geometry) -> LayerAxes:
 
 
 def to_autocast_dtype(x: Tensor) -> Tensor:
-    """x in the type that convolutions compute in under autocast on CUDA: our operators have no such rule."""
+    """Return x in the dtype of autocast on CUDA, for which our operators have no rule of their own."""
     if x.device.type != "cuda" or x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
         return x
     return x.to(torch.get_autocast_dtype("cuda"))
 
 
 def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
-    """Y = z conj(v) summed over the channels: z (batch, Q, 2, C), v (Q, 2, groups, C / groups, O / groups).
+    """Compute Y = z conj(v), for z (batch, Q, 2, C) and v (Q, 2, groups, C / groups, O / groups).
 
-    Four real products a frequency, two of which add onto the others. Returns (batch, Q, 2, O).
+    Four real products per frequency, two of which add to the others. Returns (batch, Q, 2, O).
     """
     batch, count, _, channels = z.shape
     split = z.view(batch, count, 2, groups, channels // groups)
@@ -187,7 +184,7 @@ def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
 
 
 def _analyse(x: Tensor, geometry: Geometry) -> Tensor:
-    """The kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C), over the square root of the size."""
+    """Return the kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C), over the root of the size."""
     batch, channels = x.shape[0], x.shape[-1]
     first, *second = _axes(geometry).inputs
     rows = table("analysis", (first,), x)
@@ -201,7 +198,7 @@ def _analyse(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
-    """The strided output (batch, [H_out,] W_out, O) of its coefficients (batch, Q, 2, O)."""
+    """Return the strided output (batch, [H_out,] W_out, O) of its coefficients (batch, Q, 2, O)."""
     batch, channels = coefficients.shape[0], coefficients.shape[-1]
     first, *second = _axes(geometry).outputs
     rows = table("synthesis", (first,), coefficients)
@@ -215,7 +212,7 @@ def _synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
 
 
 def filter_spectrum(weight: Tensor, geometry: Geometry) -> Tensor:
-    """The filters' spectrum (Q, 2, groups, C / groups, O / groups) of weight (O, C / groups, [K_h,] K_w)."""
+    """Return the spectrum (Q, 2, groups, C / groups, O / groups) of weight (O, C / groups, [K_h,] K_w)."""
     kind = "filters" if geometry.dims == 1 else "filters_plane"
     waves = table(kind, _axes(geometry).filters, weight)
     out_channels, channels = weight.shape[:2]
