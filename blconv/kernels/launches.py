@@ -1,4 +1,4 @@
-"""The kernels on tensors: each operator of `blconv.kernels.operators` on CUDA, without torch's dispatcher.
+"""The kernels applied to tensors: the operators of `blconv.kernels.operators` without torch's dispatcher.
 
 Everything a call needs besides its tensors (a compiled kernel, constant tables on the device, sizes) is a
 plan, made once and cached: an eager call then costs little more than the launch.
@@ -36,7 +36,7 @@ Bands = tuple[AxisBand, ...]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A kernel, its constants, its blocks (an image, or in all), and the sizes of what it makes."""
+    """A kernel, its constants, its number of blocks (per image, or in total), and the sizes of its result."""
 
     kernel: "Kernel"
     constants: tuple[Tensor | float, ...]
@@ -59,7 +59,7 @@ def matrix_sizes(axes: FilterAxes) -> tuple[int, int, int]:
 
 
 def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
-    """The kept coefficients (Q, batch, parts C) of x (batch, C, H, W)."""
+    """Return the kept coefficients (Q, batch, parts C) of x (batch, C, H, W)."""
     channels_last = is_channels_last(x)
     x = _align(x if channels_last else x.contiguous())
     batch, channels = x.shape[:2]
@@ -71,7 +71,7 @@ def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
 
 
 def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
-    """The pixels (batch, C, H, W) of coefficients z."""
+    """Return the pixels (batch, C, H, W) of coefficients z."""
     z = _align(z.contiguous())
     batch = z.shape[1]
     plan = _transform_plan("synthesis", z.dtype, channels, axes, channels_last, _is_split(z.dtype), z.device)
@@ -81,7 +81,7 @@ def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -
 
 
 def empty_images(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
-    """An empty tensor for the result of `synthesise`."""
+    """Return an empty tensor for the result of `synthesise`."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     shape = z.shape[1], channels, *(axis.positions for axis in axes)
     return torch.empty(shape, dtype=z.dtype, device=z.device, memory_format=layout)
@@ -90,7 +90,7 @@ def empty_images(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool)
 def pack(
     w: Tensor, axes: FilterAxes, *, transposed: bool = False, side_stream: SideStream | None = None
 ) -> Tensor:
-    """The matrices (Q, inputs C, outputs O) of filters w (O, C, K_h, K_w), or their transposes.
+    """Return the matrices (Q, inputs C, outputs O) of filters w (O, C, K_h, K_w), or their transposes.
 
     With a `side_stream` the kernel runs there.
     """
@@ -112,7 +112,7 @@ def fold(
     *,
     side_stream: SideStream | None = None,
 ) -> Tensor:
-    """The adjoint of `pack`, onto filters of `shape` and layout; sums are float32's until the end."""
+    """Return the adjoint of `pack` of v: filters of `shape` and layout, summed in float32."""
     plan = _filter_plan("fold", v.dtype, tuple(shape), axes, channels_last, False, False, v.device)
     w = v.new_empty(plan.sizes)
     v = v.contiguous()
@@ -121,20 +121,20 @@ def fold(
 
 
 def contract(z: Tensor, w: Tensor, axes: FilterAxes) -> Tensor:
-    """Y = z V, a product for each of the filters' matrices."""
-    # Both operands with the summed index contiguous: what the tensor cores read fastest.
+    """Return Y = z V, one product for each of the filters' matrices."""
+    # The summed index is contiguous in both operands: tensor cores read this layout fastest.
     return torch.bmm(z, pack(w, axes, transposed=True).mT)
 
 
 def empty_low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
-    """An empty tensor for the result of `low_pass`."""
+    """Return an empty tensor for the result of `low_pass`."""
     sizes = [band.length if transposed else band.padded for band in bands]
     layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
     return torch.empty(*x.shape[:2], *sizes, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
 def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
-    """A_rows x A_columns^T on every plane of x (batch, C, H, W), or with the transposed matrices."""
+    """Return A_rows x A_columns^T of every plane of x (batch, C, H, W), or with the transposed matrices."""
     channels_last = is_channels_last(x)
     x = _align(x if channels_last else x.contiguous())
     y = empty_low_pass(x, bands, transposed)
@@ -150,12 +150,12 @@ def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
 
 
 def _is_split(dtype: torch.dtype) -> bool:
-    """Whether float32 is multiplied in full: torch's setting for matrix products, of which these are some."""
+    """Return whether float32 is multiplied in full, by torch's setting for matrix products."""
     return dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
 
 
 def _align(x: Tensor) -> Tensor:
-    """x where a lane can read 16 bytes at once."""
+    """Return x, or a copy of it at an address where a lane can read 16 bytes at once."""
     return x if x.data_ptr() % 16 == 0 else x.clone(memory_format=torch.preserve_format)
 
 

@@ -1,4 +1,4 @@
-"""What the kernels can do: where they cannot, the same form runs on torch's matrix products."""
+"""The limits of the kernels: beyond them the same method runs on torch's matrix products."""
 
 import math
 from functools import lru_cache
@@ -10,20 +10,18 @@ import torch
 from blconv.band import Band
 from blconv.geometry import Geometry
 
-MAX_TAPS = 49
+MAX_TAPS = 49  # of a filter in the spectral form
 MAX_SHARED_BYTES = 112 * 1024  # of a block, at most, so that two share a multiprocessor
-MAX_FRAGMENTS = 32  # vectors of 4 of a constant matrix that a lane holds, both halves of a split together
-LOW_PASS_MAX_COLUMNS = 72  # of a plane whose pixels are last: a lane holds sums of every eighth
+MAX_FRAGMENTS = 32  # vectors of 4 of a constant matrix in a lane, both halves of a split together
+LOW_PASS_MAX_COLUMNS = 72  # of a plane whose pixels are last: a lane holds sums of every eighth column
 LOW_PASS_MAX_SIDE = 256  # of a plane whose channels are last: a lane holds every fourth pixel of a line
+DENSE_MAX_TAPS = 25
+DENSE_MAX_ENTRIES = 16  # of the dense form's matrix per pair of channels: maps of 2 x 2 pixels
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-DENSE_MAX_TAPS = 25
-DENSE_MAX_ENTRIES = 16  # entries of the dense form's table a pair of channels: maps of 2 x 2 pixels
-
-
 def runs_spectral_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Whether the spectral form of (batch, C, H, W) runs on our kernels."""
+    """Return whether the spectral form of (batch, C, H, W) runs on our kernels."""
     if not runs_operators(device):
         return False
     # A compiler traces the arithmetic, not the cache.
@@ -32,14 +30,14 @@ def runs_spectral_kernels(device: torch.device, dtype: torch.dtype, geometry: Ge
 
 
 def runs_dense_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Whether our kernels make the dense form's matrix of the filters."""
+    """Return whether our kernels compute the dense form's matrix from the filters."""
     return runs_operators(device) and has_dense_kernels(dtype, geometry)
 
 
 def runs_low_pass_kernel(
     device: torch.device, dtype: torch.dtype, band: Band, *, channels_last: bool
 ) -> bool:
-    """Whether the low-pass form's A x A^T on planes (batch, C, H, W) is our kernel, forward and backward."""
+    """Return whether A x A^T of planes (batch, C, H, W) runs on our kernel, forward and backward."""
     return (
         dtype in KERNEL_DTYPES
         and len(band.axes) == 2
@@ -49,20 +47,19 @@ def runs_low_pass_kernel(
 
 
 def low_pass_planes_fit(band: Band, *, channels_last: bool) -> bool:
-    """Whether what is between the two products fits: in shared memory with 8 channels, or in registers."""
+    """Return whether the intermediate result fits: in shared memory for 8 channels, or in registers."""
     rows, columns = band.axes
     if min(rows.length, columns.length) < 1:
         return False
     if channels_last:
         there, back = rows.length * (8 * columns.padded + 16), rows.padded * (8 * columns.length + 16)
-        return (
-            4 * max(there, back) <= MAX_SHARED_BYTES and max(rows.padded, columns.padded) <= LOW_PASS_MAX_SIDE
-        )
+        side = max(rows.padded, columns.padded)
+        return 4 * max(there, back) <= MAX_SHARED_BYTES and side <= LOW_PASS_MAX_SIDE
     return columns.padded <= LOW_PASS_MAX_COLUMNS
 
 
 def runs_operators(device: torch.device) -> bool:
-    """Whether our operators run here at all: they have no rules for `torch.func`'s transforms."""
+    """Return whether our operators run on the device now: they do not support `torch.func`'s transforms."""
     return (
         device.type == "cuda"
         and torch.version.cuda is not None
@@ -72,19 +69,16 @@ def runs_operators(device: torch.device) -> bool:
 
 
 def has_spectral_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Whether the kernels of the spectral form have this type and these sizes."""
-    return (
-        _has_type(dtype, geometry)
-        and math.prod(geometry.kernel) <= MAX_TAPS
-        and spectral_planes_fit(geometry)
-    )
+    """Return whether the kernels of the spectral form support this dtype and these sizes."""
+    few_taps = math.prod(geometry.kernel) <= MAX_TAPS
+    return few_taps and _has_type(dtype, geometry) and spectral_planes_fit(geometry)
 
 
 _has_spectral_kernels = lru_cache(maxsize=4096)(has_spectral_kernels)
 
 
 def has_dense_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Whether the kernels of the dense form have this type and these sizes."""
+    """Return whether the kernels of the dense form support this dtype and these sizes."""
     pixels, taps = math.prod(geometry.input) * math.prod(geometry.out), math.prod(geometry.kernel)
     return _has_type(dtype, geometry) and pixels <= DENSE_MAX_ENTRIES and taps <= DENSE_MAX_TAPS
 
@@ -94,7 +88,7 @@ def _has_type(dtype: torch.dtype, geometry: Geometry) -> bool:
 
 
 def spectral_planes_fit(geometry: Geometry) -> bool:
-    """Whether both axes are cut, and planes are small enough for shared memory and registers."""
+    """Return whether both axes are cut, and planes fit into shared memory and registers."""
     rows, columns = geometry.band.axes
     if not (rows.is_cut and columns.is_cut):
         return False
@@ -115,10 +109,11 @@ def _plane_fits(height: int, width: int, kept_rows: int, kept_columns: int) -> b
 
 @torch.compiler.assume_constant_result
 def is_installed() -> bool:
-    """Whether Numba's CUDA target and the driver's bindings are there, and the GPUs have what is asked for.
+    """Return whether Numba's CUDA target and the driver's bindings are installed and every GPU is suitable.
 
-    That is compute capability 8.0 and 112 KB of shared memory a block: A100, H100 and later ones of
-    their kind. The small ones of a generation (99 KB) run the same methods on torch's matrix products.
+    A suitable GPU has compute capability 8.0 and 112 KB of shared memory per block, like A100, H100 and
+    their successors. The smaller GPUs of a generation (99 KB) run the same methods on torch's matrix
+    products.
     """
     return _is_installed()
 

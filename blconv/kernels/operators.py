@@ -1,7 +1,7 @@
 """The CUDA operations as torch operators: differentiable, traceable, capturable in CUDA graphs.
 
     z = analyse(x, axes)           pixels -> kept coefficients             z  (Q, batch, parts C)
-    Y = contract(z, w, axes)       one product a frequency                 Y  (Q, batch, parts O)
+    Y = contract(z, w, axes)       one product per frequency               Y  (Q, batch, parts O)
     y = synthesise(Y, axes, ...)   coefficients -> pixels
     V = pack(w, axes)              filters -> their matrices               V  (Q, parts C, parts O)
     y = low_pass(x, bands, ...)    A_rows x A_columns^T on every plane, or its adjoint

@@ -1,4 +1,4 @@
-"""Folding: the sums over all matrices, of which warps each take a share, and then over the warps."""
+"""Folding: every warp sums a share of the matrices, then the sums of the warps are added."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from blconv.kernels.primitives.warp import device, loader, storer
 
 
 def function(filters: FilterSizes) -> Callable[..., None]:
-    """The kernel (V, w, table)."""
+    """The kernel's function (V, w, table); see `blconv.kernels.filters.kernel`."""
     C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
     INS, OUTS = filters.parts
     WIDE, SHARES = filters.folding_channels, filters.folding_warps
@@ -18,7 +18,7 @@ def function(filters: FilterSizes) -> Callable[..., None]:
     W_O, W_C, W_TAP = filters.weight_strides
     ENTRIES, MATRIX, ROW = filters.entries, INS * C * OUTS * O, LANES + 1
     SHARE = WIDE * TAPS * ROW
-    # With many taps the compiler leaves loops as they are, and what they index in slow local memory.
+    # With many taps the compiler does not unroll the loops, and arrays they index go to slow local memory.
     AT_ONCE = min(-(-Q // SHARES), max(1, FOLDING_READ_AHEAD // ENTRIES)) if TAPS <= 9 else 1
     HELD, STEP = AT_ONCE * ENTRIES, AT_ONCE * SHARES
     gather = _gatherer(ENTRIES, filters.complex)
@@ -61,7 +61,7 @@ def function(filters: FilterSizes) -> Callable[..., None]:
 
 
 def _gatherer(entries: int, of_complex: bool) -> Callable[..., Any]:
-    """A tap from a matrix's entries: the sum of table[at + e] values[n + e], of table in memory."""
+    """The function that returns a tap: the sum over the entries of table[at + e] values[n + e]."""
     fours = entries // 4
     load, load_four = loader("float32", 1), loader("float32", 4)
 

@@ -1,21 +1,21 @@
-"""BatchNorm's gradient, and that of the ReLU behind it, written over BatchNorm's input.
+"""The gradient of BatchNorm and of the ReLU after it, written over BatchNorm's input.
 
-With y the input, g the gradient of the output where ReLU's bit is not set and 0 elsewhere, and n the
-numbers of a channel:
+With y the input, g the gradient of the output where ReLU's bit is not set and 0 elsewhere, and n the number
+of values of a channel:
 
     sum_dy = sum g         sum_dy_xmu = sum g (y - mean)
     to_beta = sum_dy       to_gamma = invstd sum_dy_xmu
     a = gamma invstd       b = -a invstd^2 sum_dy_xmu / n       k = -a sum_dy / n
     dx = a g + b (y - mean) + k
 
-`reducer` adds a part of a channel a block, `finisher` the parts, both in an order that the shape alone
-decides; `writer` turns y into dx. In float32, 8 bytes an element are read for the sums, and 8 read and
-4 written for dx: no third map beside the two is needed, which is the point.
+`reducer` sums a part of a channel in each block and `finisher` adds the parts, both in an order that
+depends only on the shape; `writer` turns y into dx. In float32, 8 bytes per element are read for the sums,
+and 8 read and 4 written for dx. There is no third map beside y and g, which saves memory.
 
-A thread reads 16 bytes at once: `vector` neighbours, of one channel where pixels are last, otherwise of
-as many channels. Byte j of the n bytes of bits has elements j, j + n, .., j + 7 n (`signs`), so
-neighbours' bits are neighbouring bytes, each read eight times: a 32nd of a float32 map, they stay in
-the second cache.
+A thread reads 16 bytes at once: `vector` neighbours, which are of one channel where pixels are last, and
+of `vector` channels otherwise. Byte j of the n bytes of bits has elements j, j + n, .., j + 7 n (see
+`relu`), so the bits of neighbours are in neighbouring bytes. Each byte is read eight times; together they
+are a 32nd of a float32 map and stay in the L2 cache.
 """
 
 import math
@@ -33,31 +33,31 @@ from blconv.kernels.runtime.kernel import Kernel
 from blconv.layout import is_channels_last
 
 THREADS = 256
-SUM_BLOCKS = 2048  # of a sum, at most about: three times as many as run at once
-EACH = 4  # vectors of a thread before a sum is split further
-BIT_WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # the bits of a vector, a byte an element
+SUM_BLOCKS = 2048  # of a sum, about at most: three times the number that runs at once
+EACH = 4  # vectors per thread before a sum is split further
+BIT_WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # of a vector's bits, one byte per element
 
 
 @dataclass(frozen=True)
 class BatchNormSizes:
-    """What the kernels are made for: numbers in memory, and where each channel's lie.
+    """The types and sizes that the kernels are compiled for.
 
-    Memory is vectors (runs, groups, steps): `steps` of one channel each, or one of `wide` channels.
+    Memory is vectors (runs, groups, steps): `steps` vectors of one channel, or one of `wide` channels.
     """
 
     memory: str
     channels: int
-    pixels: int  # neighbours in memory that are of one channel
+    pixels: int  # neighbours in memory of one channel
     vector: int
     has_bits: bool
 
     @staticmethod
     def of(y: Tensor, grad: Tensor, bits: Tensor | None) -> "BatchNormSizes":
-        """The maps of y (batch, C, H, W) and grad, both dense and laid out alike."""
+        """Return the sizes for y (batch, C, H, W) and grad, both dense and of the same layout."""
         last, vector = is_channels_last(y), 16 // y.element_size()
         channels, pixels = y.shape[1], 1 if last else math.prod(y.shape[2:])
         aligned = y.data_ptr() % 16 == 0 and grad.data_ptr() % 16 == 0
-        # Neighbours are of one channel or of whole vectors of channels, and have bits of one place.
+        # Neighbours are of one channel or of whole vectors of channels, and their bits have one position.
         if not aligned or (channels if last else pixels) % vector or y.numel() % (8 * vector):
             vector = 1
         return BatchNormSizes(str(y.dtype).removeprefix("torch."), channels, pixels, vector, bits is not None)
@@ -69,17 +69,17 @@ class BatchNormSizes:
 
     @property
     def groups(self) -> int:
-        """Vectors side by side whose channels differ."""
+        """Neighbouring vectors of different channels."""
         return self.channels // self.wide
 
     @property
     def steps(self) -> int:
-        """Vectors side by side of the same channel."""
+        """Neighbouring vectors of the same channel."""
         return self.pixels * self.wide // self.vector
 
     @property
     def tile(self) -> int:
-        """Groups of a block of a sum: one where its steps are neighbours, otherwise as many as fit."""
+        """Groups of a block of a sum: one if its steps are neighbours, otherwise as many as fit."""
         return 1 if self.steps > 1 else -(-self.groups // -(-self.groups // THREADS))
 
     @property
@@ -93,16 +93,16 @@ class BatchNormSizes:
         return THREADS // self.tile
 
     def parts(self, length: int) -> int:
-        """In how many parts `length` vectors of a group are added."""
+        """Return the number of parts in which `length` vectors of a group are summed."""
         return max(1, min(SUM_BLOCKS // self.tiles, -(-length // (EACH * self.lanes))))
 
 
 def differentiate(
     grad: Tensor, y: Tensor, bits: Tensor | None, gamma: Tensor | None, mean: Tensor, invstd: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Turn y, the BatchNorm's input, into its gradient; returns those of gamma and beta, float32 (C,).
+    """Replace y, the BatchNorm's input, by its gradient; return those of gamma and beta, float32 (C,).
 
-    grad, of the output, and y (batch, C, H, W) are not empty, dense, laid out alike and of one type of
+    grad, of the output, and y (batch, C, H, W) are not empty, dense, of the same layout and of one of
     `limits.KERNEL_DTYPES`; `bits`, if any, are `relu_forward`'s; mean and invstd (C,) are the batch's.
     """
     sizes = BatchNormSizes.of(y, grad, bits)
@@ -110,7 +110,8 @@ def differentiate(
     length = vectors // sizes.groups
     parts = sizes.parts(length)
     count = -(-y.numel() // 8) // sizes.vector
-    words = grad if bits is None else bits.view(BIT_WORDS[sizes.vector])  # grad: something that nobody reads
+    # Without bits the kernels do not read this pointer.
+    words = grad if bits is None else bits.view(BIT_WORDS[sizes.vector])
     mean, invstd = mean.float(), invstd.float()
     scale = invstd if gamma is None else invstd * gamma
     partial = torch.empty(parts, 2, sizes.channels, device=y.device)
@@ -129,9 +130,9 @@ def differentiate(
 
 @lru_cache
 def reducer(sizes: BatchNormSizes) -> Kernel:
-    """The kernel of a part's sums (grad, y, words, mean, partial, count, length, parts).
+    """Return the kernel of a part's sums (grad, y, words, mean, partial, count, length, parts).
 
-    `count` words stand for eight times as many vectors; `length` vectors are of one group.
+    `count` words hold the bits of 8 `count` vectors; `length` vectors are of one group.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.wide
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
@@ -179,9 +180,9 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
 
 @lru_cache
 def finisher(channels: int) -> Kernel:
-    """The kernel that adds the parts, a block a channel, and writes (mean, a, b, k) and both gradients.
+    """Return the kernel that adds the parts and writes (mean, a, b, k) and both gradients.
 
-    Its last argument is 1 / n.
+    It has one block per channel; its last argument is 1 / n.
     """
     SUMS = 2 * THREADS
     fold = _sum_folder(2, THREADS, 1)
@@ -217,7 +218,7 @@ def finisher(channels: int) -> Kernel:
 
 @lru_cache
 def writer(sizes: BatchNormSizes) -> Kernel:
-    """The kernel that turns y into dx (grad, y, words, factors, count, vectors)."""
+    """Return the kernel that replaces y by dx (grad, y, words, factors, count, vectors)."""
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.wide
     CHANNELS = sizes.channels
     read, write = vector_reader(sizes.memory, VECTOR, written=True), vector_writer(sizes.memory, VECTOR)
@@ -268,7 +269,7 @@ def _masked_reader(sizes: BatchNormSizes) -> Any:
 
 
 def _sum_folder(rows: int, lanes: int, tile: int) -> Any:
-    """The procedure that adds `rows` shared rows over the lanes, `tile` threads apart, onto lane 0's."""
+    """The procedure that adds `rows` shared rows over the lanes, `tile` threads apart, to lane 0's."""
 
     def fold(shared, thread, lane):
         active = lanes

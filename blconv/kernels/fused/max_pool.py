@@ -1,18 +1,18 @@
-"""The maximum over windows and its gradient by one byte an output: each one pass over the numbers.
+"""The maximum over windows and its gradient from one byte per output, each in one pass over memory.
 
     max_pool_forward   y = the largest cell of each window, and the number of that cell, row by row
-    max_pool_backward  out = the sum of the gradients of those windows whose maximum a pixel was
+    max_pool_backward  out = the sum of the gradients of the windows whose maximum was the pixel
 
-In the forward kernel a thread makes an output, in the backward kernel a gradient of the input, or four
-of either where channels are last: neighbours in memory, so that each read is of 16 bytes at most and the
-windows are found once for all four. The backward kernel gathers: at most ceil(kernel / stride) windows an
-axis see a pixel, and their gradients are added in float32 and in torch's order, whatever the threads'
-one. With 3 x 3 windows at stride 2 and float32, the forward kernel moves 21 bytes an output through
-memory (16 read, 5 written) and the backward kernel as many.
+A thread of the forward kernel computes an output, one of the backward kernel a gradient of the input. Where
+channels are last it computes four neighbours, so that a read is up to 16 bytes and the four share the
+arithmetic of the windows. The backward kernel gathers: at most ceil(kernel / stride) windows per axis
+contain a pixel, and their gradients are added in float32 and in torch's order, whatever the order of the
+threads. With 3 x 3 windows at stride 2 and float32, the forward kernel moves 21 bytes per output through
+memory (16 read, 5 written), and so does the backward kernel.
 
-Torch's rules: the first of equal maxima is taken, and the last NaN before all numbers; padding is never
-taken. Windows over the edge read their nearest cell inside again instead, which changes nothing by these
-rules, so no read depends on another.
+Torch's rules: the first of equal maxima wins, the last NaN wins over all numbers, and padding never wins.
+For cells outside the map a window reads its nearest cell inside again. By these rules this changes nothing,
+and no read depends on another.
 """
 
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ VECTOR = 4
 
 @dataclass(frozen=True)
 class MaxPoolSizes:
-    """What a kernel is made for: the windows, the numbers, and where the channels lie.
+    """The sizes and types that a kernel is compiled for.
 
-    `channels` are those that lie within a pixel, 1 where pixels are last; `vector` of them a thread.
+    `channels` are those of a pixel, or 1 where pixels are last; a thread computes `vector` of them.
     """
 
     windows: Windows
@@ -46,7 +46,7 @@ class MaxPoolSizes:
 
     @staticmethod
     def of(source: Tensor, windows: Windows, *, channels_last: bool) -> "MaxPoolSizes":
-        """The maps of a kernel that reads `source`."""
+        """Return the sizes of a kernel that reads `source`."""
         channels = source.shape[1] if channels_last else 1
         aligned = source.data_ptr() % (VECTOR * source.element_size()) == 0
         vector = VECTOR if channels % VECTOR == 0 and aligned else 1
@@ -54,7 +54,7 @@ class MaxPoolSizes:
 
 
 def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """The maxima of x, and their numbers, uint8; x is dense, (batch, C, H, W) or (C, H, W)."""
+    """Return the maxima of x, and their numbers, uint8; x is dense, (batch, C, H, W) or (C, H, W)."""
     channels_last = is_channels_last(x)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     y = torch.empty((*x.shape[:-2], *windows.out), dtype=x.dtype, device=x.device, memory_format=layout)
@@ -65,7 +65,7 @@ def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 
 
 def max_pool_backward(grad: Tensor, offsets: Tensor, out: Tensor, windows: Windows) -> Tensor:
-    """Write the gradient of the input of `max_pool_forward` to `out`; all three are laid out alike."""
+    """Write the gradient of the input of `max_pool_forward` to `out`; all tensors have the same layout."""
     sizes = MaxPoolSizes.of(grad, windows, channels_last=is_channels_last(out))
     _launch(backward_kernel(sizes), grad, offsets, out, sizes)
     return out
@@ -81,7 +81,7 @@ def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, sizes:
 
 @lru_cache
 def forward_kernel(sizes: MaxPoolSizes) -> Kernel:
-    """The kernel of `max_pool_forward` (x, offsets, y, vectors of y)."""
+    """Return the kernel of `max_pool_forward` (x, offsets, y, vectors of y)."""
     (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
     STEP_H, STEP_W = sizes.windows.dilation
@@ -123,7 +123,7 @@ def forward_kernel(sizes: MaxPoolSizes) -> Kernel:
 
 @lru_cache
 def backward_kernel(sizes: MaxPoolSizes) -> Kernel:
-    """The kernel of `max_pool_backward` (grad, offsets, out, vectors of out)."""
+    """Return the kernel of `max_pool_backward` (grad, offsets, out, vectors of out)."""
     (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
     STEP_H, STEP_W = sizes.windows.dilation

@@ -1,7 +1,8 @@
 """R x S^T where channels are last: the matrices multiply columns that are channels.
 
 A block owns one image and 8, 16 or 32 channels. Its first stage contracts j and leaves T (i, column,
-channels) in shared memory, its second one contracts i, so whole vectors of channels are read and written.
+channels) in shared memory, and its second stage contracts i, so that channels are read and written in whole
+vectors.
 """
 
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
     write, swizzle = _channel_writer(sizes), _tile_swizzle(TILES)
 
     def row_offset(s, t):
-        """The offset of T's row 4 s + t, or of its last row."""
+        """Return the offset of T's row 4 s + t, or of its last row."""
         if 4 * s + 4 <= H:
             return t * ROW + 4 * s * ROW
         return min(4 * s + t, H - 1) * ROW
@@ -119,7 +120,7 @@ def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _tile_swizzle(tiles: int) -> Callable[..., int]:
-    """The place of a tile in column j of T; it depends on j so that no two lanes share a bank."""
+    """The function that returns a tile's place in column j of T: no two lanes share a bank."""
     SHIFT, MASK = (1 if tiles == 2 else 0), tiles - 1
 
     def swizzle(tile, j):
@@ -135,7 +136,7 @@ def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
     load = loader("float32", TILES)
 
     def pixel(line, s, t):
-        """The pixel 4 s + t of a line, or its last: a constant after line + t where all are inside."""
+        """Return pixel 4 s + t of a line, or its last one: a constant plus line + t where all are inside."""
         if 4 * s + 4 <= W:
             return (line + t) + 4 * s
         return line + min(4 * s + t, W - 1)

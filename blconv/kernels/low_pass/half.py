@@ -54,7 +54,7 @@ class HalfLowPassSizes(HalfPlanes):
 
 
 def operand_a(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """A matrix (rows, k), rounded once, as operand A: int32 (tiles of 16 rows, steps of 16 k, 32, 4)."""
+    """Return a matrix (rows, k) as operand A: int32 (tiles of 16 rows, steps of 16 k, 32, 4)."""
     rows, k = matrix.shape
     padded = F.pad(matrix, (0, -k % 16, 0, -rows % 16)).to(dtype)
     parts = padded.view(-(-rows // 16), 2, 8, -(-k // 16), 2, 4, 2)  # (.., below, g, .., half, t, pair)

@@ -1,14 +1,14 @@
-"""R x S^T on every plane, for two constant matrices: the low-pass form's filter, and its adjoint.
+"""R x S^T of every plane, for two constant matrices: the low-pass form's filter, and its adjoint.
 
 Layouts, for images of C channels and H x W pixels that become `rows` x `columns`:
 
     x  (images, C, H, W) or (images, H, W, C)
     y  the same, rows x columns instead of H x W
 
-Device memory is read once and written once, H W + rows columns numbers a plane. Both products are on
-tensor cores: `low_pass_pixels` tells how where pixels are last, `low_pass_channels` where channels are,
-`half_low_pass` where these are 16-bit numbers. "split" precision multiplies float32 as sums of two
-numbers that the tensor cores read exactly.
+Device memory is read once and written once, H W + rows columns numbers per plane. Both products run on
+tensor cores: `pixels_last` and `channels_last` have the kernels of the two layouts, `half` that of 16-bit
+numbers with channels last. "split" precision multiplies float32 as sums of two numbers that tensor cores
+read exactly.
 """
 
 from functools import lru_cache
@@ -21,7 +21,7 @@ from blconv.kernels.runtime.kernel import Kernel
 
 @lru_cache(maxsize=256)
 def low_pass(sizes: LowPassSizes) -> Kernel:
-    """The kernel (x, y, first, second, images): the two `operands`."""
+    """Return the kernel (x, y, first, second, images), with the two `operands` as first and second."""
     numbers = pointer(sizes.memory)
     if sizes.halves:
         function, table = half.function(sizes.halves), "uint32*"

@@ -1,9 +1,9 @@
 """R x S^T where pixels are last: both products of a plane in the registers of one warp.
 
-The planes of a group lie side by side, as one of P W columns. Stage 1 contracts i: its columns are
-pixels of a row, V neighbours a lane as they are read. Its sums are, without a move, the operand A of
-stage 2, which contracts j (with S once for each plane of the group, zeros elsewhere), so that pixels of
-a row come out side by side.
+The planes of a group lie side by side, as one plane of P W columns. Stage 1 contracts i: its columns are
+pixels of a row, V neighbours per lane as they are read. Its sums are operand A of stage 2 without a move.
+Stage 2 contracts j, with a matrix of one S for each plane of the group and zeros elsewhere, so that the
+pixels of a row come out side by side.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
     TABLE, SHARED = 4 * 32 * TILES * STEPS, 64 * READ * WRITTEN
     FRAGMENT, ALL = 4 * (1 + SPLIT), SHARED * (1 + SPLIT)
     HELD, SUMS = STEP if REREADS else STEP * STEPS * GROUPS, 4 * READ
-    PAIR = 2 if sizes.store_vector == 4 else 1  # tiles that give a lane its neighbours
+    PAIR = 2 if sizes.store_vector == 4 else 1  # tiles that give a lane neighbouring pixels
     LAST_SUMS = 4 * PAIR
 
     multiply, multiply_right = multiplier(SPLIT), right_multiplier(SPLIT, SHARED, 32)
@@ -70,7 +70,7 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
                     for k in range(LAST_SUMS):
                         d[k] = 0
                     for tile in range(READ):
-                        # A row of operand A is one of c's: its k = t is column 2t of a tile, t + 4 2t + 1.
+                        # A row of operand A is one of c: k = t is column 2t, k = t + 4 column 2t + 1.
                         a0, a1 = rounded(c[4 * tile]), rounded(c[4 * tile + 2])
                         a2, a3 = rounded(c[4 * tile + 1]), rounded(c[4 * tile + 3])
                         for k in range(PAIR):
@@ -114,29 +114,29 @@ def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _pixel_writer(sizes: LowPassSizes) -> Callable[..., None]:
-    """The procedure that writes row i of a group from column `left` on: a lane's d[n], d[n + 1] of a tile."""
+    """The procedure that writes row i of a group from column `left` on, from a lane's d[n ..]."""
     ROWS, COLUMNS, ALL = sizes.rows, sizes.columns, sizes.group[0] * sizes.columns
     store = storer(sizes.memory, sizes.store_vector)
 
-    def place(plane, i, column):
+    def offset(plane, i, column):
         return ((plane + column // COLUMNS) * ROWS + i) * COLUMNS + column % COLUMNS
 
-    place = device(place)
+    offset = device(offset)
 
     def write_four(y, plane, i, left, d, n, t):
         column = left + 4 * t
         if column < ALL:
-            store(y, place(plane, i, column), (d[n], d[n + 1], d[n + 4], d[n + 5]))
+            store(y, offset(plane, i, column), (d[n], d[n + 1], d[n + 4], d[n + 5]))
 
     def write_pair(y, plane, i, left, d, n, t):
         column = left + 2 * t
         if column < ALL:
-            store(y, place(plane, i, column), (d[n], d[n + 1]))
+            store(y, offset(plane, i, column), (d[n], d[n + 1]))
 
     def write_singly(y, plane, i, left, d, n, t):
         for e in range(2):
             column = left + 2 * t + e
             if column < ALL:
-                store(y, place(plane, i, column), d[n + e])
+                store(y, offset(plane, i, column), d[n + e])
 
     return device({1: write_singly, 2: write_pair, 4: write_four}[sizes.store_vector])

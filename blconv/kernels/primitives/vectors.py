@@ -1,4 +1,4 @@
-"""Vectors of memory as a thread's local arrays of float32, whatever the memory holds."""
+"""Vectors of memory of any type as a thread's local arrays of float32."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from blconv.kernels.primitives.warp import device, loader, storer
 
 
 def pointer(memory: str) -> str:
-    """The type of a pointer to `memory` in a kernel's signature; 16-bit numbers go by their bits."""
+    """Return the type of a pointer to `memory` in a signature; 16-bit numbers are passed as their bits."""
     return "float32*" if memory == "float32" else "uint16*"
 
 
 def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
-    """The procedure that fills a local array with a memory's vector of this number.
+    """The procedure that fills a local array with a vector of memory, by the vector's number.
 
-    `written`: the kernel writes to that memory too.
+    `written`: whether the kernel also writes to that memory.
     """
     load = loader(memory, width, written=written)
 
@@ -32,7 +32,7 @@ def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
 
 
 def vector_writer(memory: str, width: int) -> Any:
-    """The procedure that writes a local array as a memory's vector of this number."""
+    """The procedure that writes a local array to a vector of memory, by the vector's number."""
     store = storer(memory, width)
 
     def one(out, at, v):

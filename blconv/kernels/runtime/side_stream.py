@@ -1,13 +1,13 @@
-"""A second stream beside torch's current one, for a small kernel to run while a large one does.
+"""A second stream beside torch's current one, so that a small kernel can run during a large one.
 
-    with SideStream(x.device) as branch:
-        kernel.launch(..., stream=branch.fork())    # after all that is on the current stream so far
-        ...                                         # beside it, on the current stream
-    ...                                             # after both
+    with SideStream(x.device) as side:
+        kernel.launch(..., stream=side.fork())    # after everything on the current stream so far
+        ...                                       # at the same time, on the current stream
+    ...                                           # after both
 
-Memory is taken from, and given back to, the current stream alone. In a capture the branch is captured
-with it. Each stream has one beside it for ever, so no two streams share one; threads that share a stream
-may share what is beside it, since a later event of a stream stands for an earlier one too.
+Memory is allocated and freed on the current stream only. A capture includes the side stream. Every stream
+has a side stream of its own for ever. Threads that share a stream share its side stream, which is safe
+because a later event of a stream implies an earlier one.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from blconv.kernels.runtime.kernel import check, driver, set_context
 
 
 class SideStream:
-    """What is beside the current stream of a device; nothing on the CPU and on a device not current."""
+    """The side stream of the current stream; on the CPU and other devices the current stream itself."""
 
     __slots__ = ("_device", "_forked", "_pair")
 
@@ -29,7 +29,7 @@ class SideStream:
         return self
 
     def fork(self) -> Any:
-        """Let the second stream wait for the current one, and return it; None: the current one."""
+        """Order the side stream after the current one and return it; None stands for the current stream."""
         index = self._device.index
         if self._device.type != "cuda" or index != torch.cuda.current_device():
             return None
@@ -45,7 +45,7 @@ class SideStream:
 
 
 class _StreamPair:
-    """A stream, and the events by which it and the main one wait for each other."""
+    """A side stream, and the events that order it and its main stream."""
 
     def __init__(self, main: int) -> None:
         cuda = driver()

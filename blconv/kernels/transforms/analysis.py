@@ -1,4 +1,4 @@
-"""The analysis of float32 planes: pixels to kept coefficients; see `transforms` and `planes`.
+"""The analysis of float32 planes, from pixels to kept coefficients; see `single` and `planes`.
 
 T  (rows, v, re | im, tiles, 8 columns)   with gaps, `Float32Planes.row_stride` and `column_stride`
 """
@@ -18,8 +18,8 @@ ANALYSIS_READ_AHEAD = 64  # numbers that a lane has in flight, at most
 def row_reader(planes: Float32Planes, convert: Callable[..., float]) -> Callable[..., None]:
     """The procedure that fills b[at + (2 s + half) tiles + tile] with row i of an image, as operand B.
 
-    What lies past the last pixel or channel is read again from inside: the constant matrices have
-    zeros there, and channels beyond the last are not written.
+    Past the last pixel or channel it reads again from inside: the constant matrices have zeros there, and
+    channels beyond the last are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     STEPS = step_count(W, planes.vector)
@@ -150,7 +150,7 @@ def second_stage(planes: Float32Planes) -> Callable[..., None]:
                     for m in range(ROW_TILES):
                         at = 4 * (2 * TILES * m + column)
                         multiply(d, at, table, 4 * (m * STEPS + s), TABLE, b0, b1)
-            # Where Z(u) and Z(-u) go, by steps from one frequency to the next: few products of long numbers.
+            # Offsets of Z(u) and Z(-u), by steps from one frequency to the next: few 64-bit products.
             centre = 0 if v == 0 else KH + (v - 1) * (2 * KH - 1) + KH - 1
             plus, minus = (centre + g) * step + own, (centre - g) * step + own
             for m in range(ROW_TILES):
@@ -159,7 +159,7 @@ def second_stage(planes: Float32Planes) -> Callable[..., None]:
                     re, im = 8 * TILES * m, 8 * TILES * m + 4 * TILES
                     for e in range(2):  # columns 2t and 2t + 1 of every tile
                         if first + TILES * t + 4 * TILES * e < C:
-                            # Z(u) = sum (cos - i sin)(re + i im): d has the sums of cos, 2 on those of sin
+                            # Z(u) = sum (cos - i sin)(re + i im): d has the sums of cos, d + 2 those of sin
                             at = plus + 4 * TILES * e
                             write(z, at, d, re + e, im + 2 + e, PLUS)
                             if PARTS == 2:

@@ -1,4 +1,4 @@
-"""The analysis of 16-bit planes: pixels to kept coefficients; see `half_planes` and `transforms`.
+"""The analysis of 16-bit planes, from pixels to kept coefficients; see `half` and `half_planes`.
 
 T  (pairs of rows, v, re | im, 8 columns, tiles)   a word is a frequency v of rows 2 p and 2 p + 1
 """
@@ -30,8 +30,8 @@ from blconv.kernels.transforms.half_planes import (
 def row_reader(planes: HalfPlanes) -> Callable[..., None]:
     """The procedure that fills b[at + h tiles + tile] with row i of an image, as operand B.
 
-    What lies past the last pixel or channel is read again from inside: the constant matrices have
-    zeros there, and channels beyond the last are not written.
+    Past the last pixel or channel it reads again from inside: the constant matrices have zeros there, and
+    channels beyond the last are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     SPAN, EACH = planes.span, planes.span // 2
@@ -39,7 +39,7 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
     load = reader(max(TILES // 2, 1) if planes.channels_last else EACH)
 
     def pixel(line, h, e, t):
-        """The pixel e of a lane's word h: a constant after `line` + 2t where all are inside."""
+        """Return pixel e of a lane's word h: a constant plus line + 2t where all are inside."""
         if 8 * h + 8 <= W:
             return (line + 2 * t) + (8 * h + e)
         return line + min(8 * h + e + 2 * t, W - 1)
@@ -169,7 +169,7 @@ def second_stage(planes: HalfPlanes) -> Callable[..., None]:
     get, write = shared_reader(TILES), channel_writer(planes)
 
     def gather(numbers, d, i, j, sign, scale):
-        """The numbers scale d[i ..] + sign d[j ..] of columns 2t, then 2t + 1, of all tiles."""
+        """Collect scale d[i ..] + sign d[j ..] of columns 2t, then 2t + 1, of all tiles."""
         for e in range(2):
             for tile in range(TILES):
                 n = 4 * tile + e

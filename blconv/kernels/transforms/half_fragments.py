@@ -1,9 +1,9 @@
-"""The constant matrices of the 16-bit transforms, two numbers to a word, in the order lanes read them.
+"""The constant matrices of the 16-bit transforms, two numbers per word, in the order lanes read them.
 
-As in `fragments`, for products of 16 k at once. A lane's words are numbered h = 2 step + half, half 0
-being k = 2t, 2t + 1 and half 1 k = 2t + 8, 2t + 9. Rounded, 1 / sqrt(size) would be wrong by up to 2^-9
-for every frequency alike. So the tables hold waves over a power of two, the mean's exactly, and
-`table_scale` is left to float32.
+As in `fragments`, for products of 16 k at once. A lane's words are numbered h = 2 step + half, where half 0
+is k = 2t, 2t + 1 and half 1 is k = 2t + 8, 2t + 9. A factor 1 / sqrt(size) in 16 bits would be wrong by up to
+2^-9, by the same amount for every frequency. So the tables hold waves over a power of two, which is exact
+for the mean, and the sums are multiplied by `table_scale` in float32.
 """
 
 import math
@@ -16,22 +16,22 @@ from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, pick, waves
 
 
 def table_scale(axis: TransformAxis) -> float:
-    """What the tables of an axis leave out of 1 / sqrt(size): between sqrt(1 / 2) and sqrt(2)."""
+    """Return the factor of 1 / sqrt(size) that the tables lack: between sqrt(1 / 2) and sqrt(2)."""
     return 2.0 ** round(math.log2(axis.size) / 2) / math.sqrt(axis.size)
 
 
 def word_count(positions: int, vector: int) -> int:
-    """Words of two positions that a lane holds of an axis read in vectors of 2, 4 or 8, its last included."""
+    """Return the words of two positions that a lane holds of an axis read in vectors of 2, 4 or 8."""
     return vector // 2 * -(-positions // (4 * vector))
 
 
 def step_count(positions: int, vector: int) -> int:
-    """Steps of 16 positions that cover the axis."""
+    """Return the steps of 16 positions that cover the axis."""
     return -(-word_count(positions, vector) // 2)
 
 
 def position_order(positions: int, vector: int) -> Tensor:
-    """Which positions a lane's word h stands for, (h, t, 2): neighbours, whose vectors a lane reads whole."""
+    """Return the two positions of a lane's word h, (h, t, 2): neighbours, in whole vectors per lane."""
     h, t, e = torch.meshgrid(
         torch.arange(2 * step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
     )
@@ -40,9 +40,9 @@ def position_order(positions: int, vector: int) -> Tensor:
 
 
 def from_pixels(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
-    """Operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 is sign * sin.
+    """Return operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 sign * sin.
 
-    Returns int32 (tiles m, steps, 32, 4), words of dtype.
+    int32 (tiles m, steps, 32, 4), words of dtype.
     """
     cosine, sine = _waves(axis)
     rows = 8 * torch.arange(-(-axis.kept // 8))[:, None] + LANE_ROW  # (tiles, 32)
@@ -54,8 +54,9 @@ def from_pixels(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype)
 
 
 def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
-    """Operand A of frequencies -> pixels: rows are positions 16 m + g and + 8, and word h of a lane is
-    cos and sign * sin of frequency 4 h + t. Returns int32 (tiles m, steps, 32, 4), words of dtype.
+    """Return operand A of frequencies -> pixels: rows are positions 16 m + g and 16 m + g + 8.
+
+    Word h of a lane is cos and sign * sin of frequency 4 h + t; int32 (tiles m, steps, 32, 4).
     """
     cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 8)
@@ -69,7 +70,7 @@ def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
 
 
 def to_pixels_right(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
-    """The same as operand B, whose columns are positions: int32 (tiles of 8 columns, steps, 32, 2).
+    """Return the same as operand B, whose columns are positions: int32 (tiles of 8 columns, steps, 32, 2).
 
     The columns 2t, 2t + 1 of a vector's tiles are a lane's neighbouring positions.
     """
@@ -84,11 +85,11 @@ def to_pixels_right(axis: TransformAxis, sign: int, vector: int, dtype: torch.dt
 
 
 def _waves(axis: TransformAxis) -> tuple[Tensor, Tensor]:
-    """cos and sin by (frequency, position), over a power of two: float64 (kept, positions)."""
+    """Return cos and sin by (frequency, position), over a power of two: float64 (kept, positions)."""
     cosine, sine = waves(axis)
     return cosine / table_scale(axis), sine / table_scale(axis)
 
 
 def _words(table: Tensor, dtype: torch.dtype) -> Tensor:
-    """A float64 table (..., 2), rounded to dtype, as int32 words."""
+    """Return a float64 table (..., 2), rounded to dtype, as int32 words."""
     return table.to(dtype).contiguous().view(torch.int32).squeeze(-1)

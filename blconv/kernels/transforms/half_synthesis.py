@@ -1,4 +1,4 @@
-"""The synthesis of 16-bit planes: coefficients to pixels; see `half_planes` and `transforms`.
+"""The synthesis of 16-bit planes, from coefficients to pixels; see `half` and `half_planes`.
 
 T  (rows, v, 8 columns, tiles)   a word is the real and the imaginary part of a frequency v
 """
@@ -35,8 +35,8 @@ SIGNS = 0x80008000
 def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
     """The procedure that fills b[(2 h + part) tiles + tile] with a column's coefficients, as operand B.
 
-    A word stands for one u: what cos and what sin multiplies, of the real part Re(+) + Re(-) and
-    Im(-) - Im(+), of the imaginary part Im(+) + Im(-) and Re(+) - Re(-), with + at u and - at -u.
+    A word of one u has the factor of cos and the factor of sin: Re(+) + Re(-) and Im(-) - Im(+) in the real
+    part, Im(+) + Im(-) and Re(+) - Re(-) in the imaginary part, with + at u and - at -u.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     USED, HELD, PAIRS = -(-KH // 4), 2 * -(-KH // 8), max(TILES // 2, 1)
@@ -69,7 +69,7 @@ def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
             q, back, keep = KH + (v - 1) * (2 * KH - 1) + KH - 1 + u, 2 * u, KEPT
             if v == 0:
                 q, back = u, 0
-            if back == 0:  # no partner: the same numbers again, times 0, so that all reads start at once
+            if back == 0:  # no partner: read the same numbers times 0, so that all reads start at once
                 keep = NOTHING
             at = q * plane + image * (2 * C) + channel
             re, im = load(z, at), load(z, at + C)
@@ -202,7 +202,7 @@ def second_stage_to_pixels(planes: HalfPlanes) -> Callable[..., None]:
     ROW = KW * COLUMN
     COLUMN_TILES, STEPS = word_count(W, SPAN), -(-KW // 8)
     TABLE, SUMS, HELD = 2 * COLUMN_TILES * STEPS, 4 * COLUMN_TILES, 2 * STEPS * TILES
-    OTHER = 1 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows stand twice
+    OTHER = 1 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows are repeated
     product, pack = multiplier(planes.memory), packer(planes.memory)
     read_table, get, store = table_reader(TABLE // 2, 2), shared_reader(TILES), writer(EACH)
     NOTHING = float32(0)

@@ -1,8 +1,8 @@
-"""How the transforms share out planes, and what both of the float32 kernels do alike.
+"""The blocks of the transforms, and the device functions that both float32 kernels share.
 
 In float32, column n of tile `tile` is channel tiles * (4 * (n % 2) + n // 2) + tile of the block: a lane's
-column 2t + e of all tiles is one vector, and four lanes write four neighbouring ones, whole sectors of
-memory.
+column 2t + e of all tiles is one vector, and four lanes write four neighbouring vectors, which are whole
+sectors of memory.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from blconv.kernels.transforms.fragments import coefficient_count, part_count
 
 @dataclass(frozen=True)
 class Planes:
-    """What a transform's kernel is compiled for: all but the kind of numbers and the number of images."""
+    """The sizes that a transform's kernel is compiled for: all but the number of images."""
 
     channels: int
     height: int
@@ -32,22 +32,22 @@ class Planes:
 
     @property
     def parts(self) -> int:
-        """Real and imaginary, or real alone where only the mean is kept."""
+        """2 for real and imaginary parts, or 1 where only the mean is kept, which is real."""
         return part_count(self.coefficient_count)
 
     @property
     def tiles(self) -> int:
-        """Tiles of 8 channels that a block owns."""
+        """Tiles of 8 channels of a block."""
         raise NotImplementedError
 
     @property
     def chunks(self) -> int:
-        """Blocks that share an image."""
+        """Number of blocks that share an image."""
         return -(-self.channels // (8 * self.tiles))
 
     @property
     def warps(self) -> int:
-        """Warps of a block: few, for all to have as many rows as are read ahead."""
+        """Warps of a block: few enough that each has as many rows as it reads ahead."""
         return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
 
     @property
@@ -61,7 +61,7 @@ class Planes:
 
 @dataclass(frozen=True)
 class Float32Planes(Planes):
-    """What a float32 transform's kernel is compiled for."""
+    """The sizes and the precision that a float32 transform's kernel is compiled for."""
 
     precision: Precision
 
@@ -72,15 +72,15 @@ class Float32Planes(Planes):
 
     @property
     def vector(self) -> int:
-        """Neighbouring pixels of a row that a lane reads at once; 1 where channels are neighbours."""
+        """Neighbouring pixels of a row that a lane reads in one vector; 1 where channels are neighbours."""
         if self.channels_last or self.width % 2:
             return 1
         return 4 if self.width % 4 == 0 and self.width > 8 else 2
 
     @property
     def tiles(self) -> int:
-        """Tiles of 8 channels that a block owns: as many as are read at once and fit."""
-        # The sums of 32 channels in full precision are more than the compiler keeps in registers.
+        """Tiles of 8 channels of a block: as many as are read in one vector and fit in memory."""
+        # In full precision the compiler cannot keep the sums of 32 channels in registers.
         for tiles in (2,) if self.split else (4, 2):
             if self.channels % tiles == 0 and self._shared(tiles) <= MAX_SHARED_BYTES:
                 return tiles
@@ -88,12 +88,12 @@ class Float32Planes(Planes):
 
     @property
     def row_stride(self) -> int:
-        """Numbers of T between positions; 8 modulo 32: no two lanes share a bank."""
+        """Stride of T between positions; 8 modulo 32, so that no two lanes share a bank."""
         return self._row_stride(self.tiles)
 
     @property
     def column_stride(self) -> int:
-        """Numbers of T between frequencies v."""
+        """Stride of T between frequencies v."""
         return _column_stride(self.tiles)
 
     def _row_stride(self, tiles: int) -> int:
@@ -126,7 +126,7 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 
 
 def channel_writer(tiles: int, convert: Callable[..., float]) -> Callable[..., None]:
-    """The procedure that writes d[i + 4 tile] + sign d[j + 4 tile] of all tiles: neighbouring channels."""
+    """The procedure that writes d[i + 4 tile] + sign d[j + 4 tile] of all tiles, neighbouring channels."""
     store = storer("float32", tiles)
 
     def write4(out, at, d, i, j, sign):

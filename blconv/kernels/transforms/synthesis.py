@@ -1,4 +1,4 @@
-"""The synthesis of float32 planes: coefficients to pixels; see `transforms` and `planes`.
+"""The synthesis of float32 planes, from coefficients to pixels; see `single` and `planes`.
 
 T  (rows, v, re | im, tiles, 8 columns)   with gaps, `Float32Planes.row_stride` and `column_stride`
 """
@@ -16,8 +16,8 @@ from blconv.kernels.transforms.planes import Float32Planes, channel_writer, tabl
 def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
     """The procedure that fills e[4 tile ...] with a coefficient's sums and differences over +-u.
 
-    A tile's four numbers are Re(+) + Re(-), Im(+) - Im(-), Im(+) + Im(-), Re(+) - Re(-): operand B of the
-    real part is the first and minus the second, of the imaginary part the others.
+    The four numbers of a tile are Re(+) + Re(-), Im(+) - Im(-), Im(+) + Im(-), Re(+) - Re(-). Operand B of
+    the real part is the first and minus the second, that of the imaginary part the others.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     load = loader("float32", TILES)
@@ -40,7 +40,7 @@ def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
         q, back, keep = KH + (v - 1) * (2 * KH - 1) + KH - 1 + u, 2 * u, float32(1)
         if v == 0:
             q, back = u, 0
-        if back == 0:  # no partner: the same numbers again, times 0, so that all reads start at once
+        if back == 0:  # no partner: read the same numbers times 0, so that all reads start at once
             keep = float32(0)
         at = q * plane + image * (2 * C) + channel
         re, im = load(z, at), load(z, at + C)
@@ -164,7 +164,7 @@ def second_stage_to_pixels(planes: Float32Planes) -> Callable[..., None]:
     COLUMN_TILES, STEPS = step_count(W, VECTOR), -(-KW // 4)
     TABLE = 2 * COLUMN_TILES * STEPS
     HELD, SUMS = TABLE * (1 + SPLIT), 4 * COLUMN_TILES
-    PAIR = 8 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows stand twice
+    PAIR = 8 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows are repeated
     read_table, multiply = table_reader(HELD // 2, 2), right_multiplier(SPLIT, TABLE, 1)
     store = storer("float32", VECTOR)
 
