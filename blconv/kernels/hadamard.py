@@ -36,13 +36,13 @@ def multiply(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
     columns = b.shape[1]
     out = a.new_empty(rows, columns, count)
     kernel(min(MAX_THREADS, count)).launch(
-        rows * columns, _floats(out), _floats(a), _floats(b), columns, terms, count,
+        rows * columns, _as_floats(out), _as_floats(a), _as_floats(b), columns, terms, count,
         *a.stride()[:2], *b.stride()[:2], -1.0 if conjugate else 1.0,
     )  # fmt: skip
     return out
 
 
-def _floats(planes: Tensor) -> Tensor:
+def _as_floats(planes: Tensor) -> Tensor:
     """Return the memory of complex planes from the first on: real and imaginary parts in turn."""
     last = sum((n - 1) * step for n, step in zip(planes.shape, planes.stride(), strict=True))
     return torch.view_as_real(planes.as_strided((last + 1,), (1,))).flatten()

@@ -25,7 +25,7 @@ def runs_spectral_kernels(device: torch.device, dtype: torch.dtype, geometry: Ge
     if not runs_operators(device):
         return False
     # A compiler traces the arithmetic, not the cache.
-    check = has_spectral_kernels if torch.compiler.is_compiling() else _has_spectral_kernels
+    check = has_spectral_kernels if torch.compiler.is_compiling() else _cached_has_spectral_kernels
     return check(dtype, geometry)
 
 
@@ -74,7 +74,7 @@ def has_spectral_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:
     return few_taps and _has_type(dtype, geometry) and spectral_planes_fit(geometry)
 
 
-_has_spectral_kernels = lru_cache(maxsize=4096)(has_spectral_kernels)
+_cached_has_spectral_kernels = lru_cache(maxsize=4096)(has_spectral_kernels)
 
 
 def has_dense_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:

@@ -72,7 +72,7 @@ class _Convolution(Function):
     def backward(ctx: Any, dy: Tensor | None, dz: Tensor | None) -> tuple[Tensor | None, ...]:
         z, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _differentiable(ctx, z, weight, dy, dz)
+            return _differentiable_backward(ctx, z, weight, dy, dz)
         inputs, outputs, filters = axes_of(ctx.geometry)
         to_x, to_weight = ctx.needs_input_grad[:2]
         dx = dw = v = g = None
@@ -93,7 +93,7 @@ class _Convolution(Function):
         return dx, dw, None, None
 
 
-def _differentiable(
+def _differentiable_backward(
     ctx: Any, z: Tensor, weight: Tensor, dy: Tensor | None, dz: Tensor | None
 ) -> tuple[Tensor | None, ...]:
     """Compute the backward pass by the operators, which have derivatives."""

@@ -34,7 +34,7 @@ from blconv.layout import is_channels_last
 
 THREADS = 256
 SUM_BLOCKS = 2048  # of a sum, about at most: three times the number that runs at once
-EACH = 4  # vectors per thread before a sum is split further
+VECTORS_PER_THREAD = 4  # at least, before a sum is split further
 BIT_WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # of a vector's bits, one byte per element
 
 
@@ -42,7 +42,8 @@ BIT_WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # of a vector's bi
 class BatchNormSizes:
     """The types and sizes that the kernels are compiled for.
 
-    Memory is vectors (runs, groups, steps): `steps` vectors of one channel, or one of `wide` channels.
+    Memory is vectors (runs, groups, steps): `steps` vectors of one channel, or one vector of
+    `vector_channels`.
     """
 
     memory: str
@@ -63,19 +64,19 @@ class BatchNormSizes:
         return BatchNormSizes(str(y.dtype).removeprefix("torch."), channels, pixels, vector, bits is not None)
 
     @property
-    def wide(self) -> int:
+    def vector_channels(self) -> int:
         """Channels of a vector."""
         return self.vector if self.pixels == 1 else 1
 
     @property
     def groups(self) -> int:
         """Neighbouring vectors of different channels."""
-        return self.channels // self.wide
+        return self.channels // self.vector_channels
 
     @property
     def steps(self) -> int:
         """Neighbouring vectors of the same channel."""
-        return self.pixels * self.wide // self.vector
+        return self.pixels * self.vector_channels // self.vector
 
     @property
     def tile(self) -> int:
@@ -94,7 +95,7 @@ class BatchNormSizes:
 
     def parts(self, length: int) -> int:
         """Return the number of parts in which `length` vectors of a group are summed."""
-        return max(1, min(SUM_BLOCKS // self.tiles, -(-length // (EACH * self.lanes))))
+        return max(1, min(SUM_BLOCKS // self.tiles, -(-length // (VECTORS_PER_THREAD * self.lanes))))
 
 
 def differentiate(
@@ -134,7 +135,7 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
 
     `count` words hold the bits of 8 `count` vectors; `length` vectors are of one group.
     """
-    GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.wide
+    GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
     BOTH = 2 * WIDE
     SUMS = THREADS * BOTH
@@ -219,7 +220,7 @@ def finisher(channels: int) -> Kernel:
 @lru_cache
 def writer(sizes: BatchNormSizes) -> Kernel:
     """Return the kernel that replaces y by dx (grad, y, words, factors, count, vectors)."""
-    GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.wide
+    GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     CHANNELS = sizes.channels
     read, write = vector_reader(sizes.memory, VECTOR, written=True), vector_writer(sizes.memory, VECTOR)
     read_masked, read_channels = _masked_reader(sizes), float32_reader(WIDE)

@@ -18,7 +18,7 @@ from torch import Tensor
 from blconv.kernels.runtime import cache
 
 STATIC_SHARED_BYTES = 48 * 1024  # a kernel needs an attribute of the driver for more
-_compiling = Lock()
+_compile_lock = Lock()
 _thread = local()
 
 
@@ -93,7 +93,7 @@ class Kernel:
 
     def _load(self, index: int) -> Any:
         cuda = driver()
-        with _compiling:
+        with _compile_lock:
             if index not in self._loaded:
                 code = self.cubin(torch.cuda.get_device_capability(index))
                 status, module = cuda.cuModuleLoadData(code)

@@ -112,7 +112,7 @@ def test_the_kernels_in_the_simulator(dtype):
 
 def check_in_small(dtype):
     """With 16 threads a block the smallest maps have several blocks, tiles and parts."""
-    kernels.THREADS, kernels.EACH = 16, 1
+    kernels.THREADS, kernels.VECTORS_PER_THREAD = 16, 1
     check_kernels("cpu", [getattr(torch, dtype)], SHAPES if dtype == "float32" else SHAPES[:3])
 
 
