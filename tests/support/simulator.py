@@ -34,14 +34,16 @@ def kernels_on_cpu() -> torch.library.Library:
 
     New memory is filled with NaN: an element that a kernel leaves out is seen. Returns what must be kept.
     """
-    from blconv.kernels import launches
-    from blconv.kernels.limits import TYPES, fits
+    from blconv.kernels import operators
+    from blconv.kernels.limits import KERNEL_DTYPES, spectral_planes_fit
     from blconv.methods import spectral
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     library = torch.library.Library("blconv", "IMPL")
     for name in OPERATORS:
-        library.impl(name, getattr(launches, name), "CPU")
-    spectral.runs_kernels = lambda _, dtype, geometry: dtype in TYPES and fits(geometry)
+        library.impl(name, operators.KERNELS[name], "CPU")
+    spectral.runs_spectral_kernels = lambda _, dtype, geometry: (
+        dtype in KERNEL_DTYPES and spectral_planes_fit(geometry)
+    )
     return library

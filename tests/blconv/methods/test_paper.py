@@ -236,7 +236,7 @@ def test_the_kernel_compiles_without_double_arithmetic_and_local_memory(capabili
     assert ".local" not in ptx
     assert not re.search(r"\.f64\b", body)
     assert "fma.rn.f32" in body
-    _, resources = hadamard.kernel(threads).compiled(capability)
+    _, resources = hadamard.kernel(threads).compile(capability)
     assert "0 bytes spill stores, 0 bytes spill loads" in resources
     assert int(re.search(r"Used (\d+) registers", resources).group(1)) <= 65536 // 1024
 
