@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from markdown_tables import percent, percent_within, table, within
+from markdown_tables import percent, percent_within, points, table, within
 
 from blrobust.analysis.statistics import SIGNIFICANCE
 from blrobust.reports import paper_curves
@@ -81,11 +81,11 @@ def paired() -> list[str]:
             [
                 f"`{model}`",
                 f"`{other}`",
-                f"{100 * pair.difference.mean():+.1f}",
+                points(pair.difference.mean()),
                 str(int((significant & (pair.difference > 0)).sum())),
                 str(int((significant & (pair.difference < 0)).sum())),
-                f"{100 * best.difference:+.1f} at {best.level:g}",
-                f"{100 * worst.difference:+.1f} at {worst.level:g}",
+                f"{points(best.difference)} at {best.level:g}",
+                f"{points(worst.difference)} at {worst.level:g}",
             ]
         )
     levels = tests.level.nunique()

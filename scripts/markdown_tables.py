@@ -19,6 +19,12 @@ def percent_within(share: float, low: float, high: float) -> str:
     return f"{percent(share)} ± {100 * max(share - low, high - share):.1f}"
 
 
+def points(difference: float) -> str:
+    """Return a difference of fractions in percentage points with its sign: `+1.3`, `0.0`."""
+    shown = f"{100 * difference:+.1f}"
+    return "0.0" if float(shown) == 0 else shown
+
+
 def within(value: float, low: float, high: float) -> str:
     """Return a value and its interval: `0.288 (0.285 to 0.292)`."""
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
