@@ -85,7 +85,7 @@ class Subject:
     norm: float
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def errors(model: nn.Module, subject: Subject, indices: range, *, batch_size: int) -> list[int]:
     """Return the number of images that the model gets wrong under each frequency in `indices`.
 
@@ -106,7 +106,7 @@ def errors(model: nn.Module, subject: Subject, indices: range, *, batch_size: in
     return result
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def clean_errors(model: nn.Module, subject: Subject, *, batch_size: int) -> int:
     """Return the number of images that the model gets wrong without perturbation."""
     pieces = zip(*(torch.split(t, batch_size) for t in (subject.pixels, subject.labels)), strict=True)

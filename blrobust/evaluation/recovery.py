@@ -83,7 +83,7 @@ def l2_norms(difference: Tensor) -> Tensor:
     return result
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predictions(network: torch.nn.Module, pixels: Tensor) -> Tensor:
     """Return the predicted classes (n,), computed block by block."""
     return torch.cat([predict(network, block) for block in _blocks(pixels)])
@@ -115,7 +115,7 @@ def recover(
     right = predictions(whole, adversarial) == labels
     clean = predictions(whole, pixels) == labels
     adaptive, beaten = craft(guard, whole, pixels, labels, level=level)
-    with torch.inference_mode():
+    with torch.no_grad():
         network_inputs = torch.cat([channel.transform(block) for block in _blocks(adversarial)])
     return {
         "recovered": int((right & fooled).sum()),
