@@ -25,7 +25,7 @@ from blrobust.runs import RUNS
 from blrobust.runs.database import Outcomes
 from blrobust.runs.interruption import resumable
 from blrobust.runs.provenance import digest, new_record
-from blrobust.runs.run import ADVERSARIALS, Cell, Run
+from blrobust.runs.run import ADVERSARIALS, REPORT, Cell, Run
 
 IN_FLIGHT = 2  # blocks; twice as many on a GPU, where every copy of predictions waits for the GPU
 
@@ -37,6 +37,15 @@ class Part:
     perturbation: Perturbation
     levels: Sequence[float]
     settings: dict[str, Any] = field(default_factory=dict)
+
+
+class FailedKindsError(UserError):
+    """Kinds that could not be measured; the others are in `folder`."""
+
+    def __init__(self, errors: dict[str, UserError], folder: Path) -> None:
+        self.folder = folder
+        texts = [f"{kind} failed: {error}" for kind, error in errors.items()]
+        super().__init__(f"{'; '.join(texts)}; the results of the other kinds are in {folder}")
 
 
 def execute(
@@ -65,7 +74,7 @@ def execute(
     `on_start` is called with the folder, the number of stored cells and that of all.
 
     Returns the folder. Raises `UserError` for one that cannot hold this run, or has cells without the
-    inputs that `save_adversarials` stores.
+    inputs that `save_adversarials` stores; `FailedKindsError` where some kinds fail, after all others.
     """
     block = block_size(dataset.images.shape[1:], device)
     batch_size = batch_size or block * IN_FLIGHT * (2 if device.type == "cuda" else 1)
@@ -100,14 +109,26 @@ def execute(
         if run.finished:
             return path
         with resumable(path, lambda: f"{len(run.done())} of {run.cells} {unit}"):
+            (path / REPORT).unlink(missing_ok=True)  # of the finished kinds, before others failed
             with full_precision():
                 if check_models:
                     run.provenance["flags"] = _check_models(models, dataset, device)
+                failed: dict[str, UserError] = {}
                 for part in parts:
-                    run_cells(
-                        run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
-                        adversarials=path / ADVERSARIALS if save_adversarials else None,
-                    )  # fmt: skip
+                    try:
+                        run_cells(
+                            run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
+                            adversarials=path / ADVERSARIALS if save_adversarials else None,
+                        )  # fmt: skip
+                    except UserError as error:
+                        failed[part.perturbation.kind] = error
+            if failed:
+                RunAnalysis(run).write_csv()
+                raise (
+                    next(iter(failed.values()))
+                    if len(failed) == len(parts)
+                    else FailedKindsError(failed, path)
+                )
             strips = [pictures.take(run, part.perturbation, dataset, device) for part in parts]
             run.add_pictures([picture for strip in strips for picture in strip])
             RunAnalysis(run).write_csv()
