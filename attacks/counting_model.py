@@ -1,12 +1,21 @@
 """Model wrapper that converts the input space and counts forward and backward passes."""
 
+import logging
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from blrobust.attacks.building_blocks.gradient_scaling import power_of_two
-from blrobust.perturbations.input_space import Space
+from blrobust.models.own_model import OwnModel, describe
+from blrobust.perturbations.base import is_out_of_memory
+from blrobust.perturbations.input_space import PIXELS, Space
+
+logger = logging.getLogger(__name__)
+
+_GRADIENTS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_LOGGED: WeakSet[nn.Module] = WeakSet()
 
 
 @dataclass
@@ -64,3 +73,44 @@ class _Scaling:
 
     def leave(self, gradient: Tensor) -> Tensor:
         return gradient / self._factor.view(-1, *[1] * (gradient.ndim - 1))
+
+
+def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
+    """Return whether the logits of a model have gradients with respect to pixels (m, C, H, W).
+
+    They have none if the model is detached from its input, or fails where the input requires gradients.
+    Gradients that are zero count. One pass of two images finds it out, once for each model; a model
+    without gradients is logged.
+    """
+    if model not in _GRADIENTS:
+        problem = _gradient_problem(model, pixels[:2])
+        _GRADIENTS[model] = problem is None
+        # A module of the user's own, whatever stands in front of it.
+        own = next((part for part in model.modules() if isinstance(part, OwnModel)), model)
+        if problem is not None and own not in _LOGGED:
+            _LOGGED.add(own)
+            logger.warning(
+                "model %s gives no gradients (%s): attacks that need them count its images as robust",
+                repr(own.label) if isinstance(own, OwnModel) else type(own).__name__,
+                problem,
+            )
+    return _GRADIENTS[model]
+
+
+def _gradient_problem(model: nn.Module, pixels: Tensor) -> str | None:
+    """Return why the model gives no gradients; None if it gives some."""
+    # Generators are restored: a model with random parts draws the same numbers without this pass.
+    devices = [pixels.device] if pixels.is_cuda else []
+    try:
+        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+            inputs = pixels.clone().requires_grad_()
+            logits = CountingModel(model, PIXELS)(inputs)
+            if not logits.requires_grad:
+                return "its logits do not depend on the input in a differentiable way"
+            (gradient,) = torch.autograd.grad(logits.sum(), inputs, allow_unused=True)
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
+        if is_out_of_memory(error):
+            raise
+        cause = error.__cause__ or error
+        return describe(cause)
+    return "its logits do not depend on the input" if gradient is None else None

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from blrobust.attacks.counting_model import CountingModel
+from blrobust.attacks.counting_model import CountingModel, gives_gradients
 from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import PIXELS
 from blrobust.perturbations.seeding import seeded
@@ -22,6 +22,7 @@ IMAGES = 64  # to check, at most
 SYMPTOM_SHARE = 0.25  # of the images that must show a symptom
 TINY = 1e-12  # a gradient all of whose entries are smaller moves no pixel
 
+NO_GRADIENTS = "no gradients"
 ZERO = "zero gradient"
 VANISHING = "vanishing gradient"
 SOFTMAX = "outputs are probabilities"
@@ -31,33 +32,36 @@ OPTIMISES = "optimises inside the model"
 def check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
     """Return the flags of `model` on pixels (m, C, H, W) in [0, 1] with labels int64 (m,).
 
+    - "no gradients": the logits do not depend on the input in a way that torch can differentiate.
     - "zero gradient": the loss has no gradient on a quarter of the images or more.
     - "vanishing gradient": it has one, but no entry is above 1e-12 in float32, on as many images: the
       logits are so far apart that the cross-entropy is saturated.
     - "outputs are probabilities": all rows lie in [0, 1] and sum to 1, where logits are expected.
     - "optimises inside the model": the forward pass takes derivatives itself.
 
-    There are none for a model that classifies no image correctly. A model that draws random numbers draws
-    the same ones each time. Random answers and those that depend on the batch have flags of their own,
-    for all measurements (`blrobust.evaluation.probe`).
+    A model that classifies no image correctly can have the first one only. A model that draws random
+    numbers draws the same ones each time. Random answers and those that depend on the batch have flags of
+    their own, for all measurements (`blrobust.evaluation.probe`).
     """
     with seeded("model checks", device=pixels.device):
         return _flags(model, pixels, labels)
 
 
 def _flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
+    found = [] if gives_gradients(model, pixels) else [NO_GRADIENTS]
     with torch.no_grad():
         right = predict(model, pixels[:IMAGES]) == labels[:IMAGES]
     images, truth = pixels[:IMAGES][right], labels[:IMAGES][right]
     if len(images) == 0:
-        return []
-    found = []
+        return found
     with derivatives_taken() as calls, torch.no_grad():
         first = model(images).float()
     if calls:
         found.append(OPTIMISES)
     if ((first >= 0) & (first <= 1)).all() and torch.allclose(first.sum(1), torch.ones_like(first[:, 0])):
         found.append(SOFTMAX)
+    if NO_GRADIENTS in found:
+        return found
     size = _gradient_size(model, images, truth)
     if (size == 0).float().mean() >= SYMPTOM_SHARE and not _is_saturated(first, truth):
         found.append(ZERO)

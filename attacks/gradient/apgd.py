@@ -224,6 +224,11 @@ class APGD(_AutoPGD):
         self.restarts = restarts
         self.seed = seed
 
+    @property
+    def least_classes(self) -> int:
+        """The least number of classes: DLR uses the third largest logit."""
+        return 3 if self.loss == "dlr" else 2
+
     def _objectives(self, problem: Problem) -> list[Objective]:
         classes = problem.classes
         if self.loss == "ce":
@@ -243,6 +248,9 @@ class TargetedAPGD(_AutoPGD):
     target is pursued with that target alone, which must be reached. More `targets` than wrong
     classes mean all of them. Raises `ValueError` for a parameter that is not legal.
     """
+
+    least_classes = 4
+    """The least number of classes: the targeted DLR uses the fourth largest logit."""
 
     def __init__(
         self,

@@ -67,6 +67,16 @@ class AutoAttack(EpsilonAttack):
         """The distance of the norm."""
         return BALLS[self.norm].distance
 
+    @property
+    def least_classes(self) -> int:
+        """The least number of classes of a model, given its members."""
+        return max(LEAST_CLASSES.get(name, 2) for name in self._members)
+
+    def hint_for_classes(self, classes: int) -> str | None:
+        """Return the setting that leaves out the members that need more classes; None if none is left."""
+        fitting = [name for name in self._members if LEAST_CLASSES.get(name, 2) <= classes]
+        return f"attacks={'+'.join(fitting)}" if fitting else None
+
     def _search(self, problem: Problem, epsilon: float) -> Tensor:
         lower, upper = problem.bounds
         width = upper - lower

@@ -16,7 +16,7 @@ from blrobust.attacks.guard.block import Block
 from blrobust.attacks.guard.checks import Checks
 from blrobust.attacks.status import Status
 from blrobust.errors import UserError
-from blrobust.perturbations.base import predict
+from blrobust.perturbations.base import is_out_of_memory, predict
 from blrobust.perturbations.input_space import Space
 from blrobust.perturbations.seeding import seeded
 
@@ -44,12 +44,44 @@ class Execution:
         except ValueError as error:
             raise UserError(f"attack {kind!r}: {error}") from error
         self.one_search_for_all_levels = spec.is_search and spec.minimal
+        self._failures: dict[str, list[int]] = {}  # ids of samples since the last report, by error
+        self._reported: set[str] = set()
         self.checks = Checks(self._attack, norm=spec.norm, space=space)
+
+    def check_classes(self, classes: int) -> None:
+        """Raise `UserError` where the attack needs more classes than that."""
+        least = getattr(self._attack, "least_classes", 1)
+        if classes >= least:
+            return
+        hint = getattr(self._attack, "hint_for_classes", lambda classes: None)(classes)
+        raise UserError(
+            f"attack {self._kind!r}: got {classes} classes; legal: at least {least}"
+            + (f"; give --set {self._kind}.{hint}" if hint else "")
+        )
 
     def best(
         self, model: nn.Module, block: Block, *, level: float, draw: int, start: int
     ) -> tuple[Tensor, Tensor]:
         """Return the best of all restarts: inputs to evaluate (m, C, H, W) and their status, uint8 (m,).
+
+        Logs each error of the attack once, with the number of samples in this block.
+        """
+        self._failures = {}
+        found = self._best(model, block, level=level, draw=draw, start=start)
+        for error, ids in self._failures.items():
+            if error not in self._reported:
+                self._reported.add(error)
+                logger.warning(
+                    "%s: %s at strength %g for %d of %d samples (the first is %d), which count as robust; "
+                    "the report counts all further ones as rejected",
+                    self._kind, error, level, len(set(ids)), len(block.labels), ids[0],
+                )  # fmt: skip
+        return found
+
+    def _best(
+        self, model: nn.Module, block: Block, *, level: float, draw: int, start: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return `best`.
 
         Samples that do not fool `model` are attacked again, those of a search for the smallest
         perturbation all are, and the smallest one counts. `start`, the first id of the whole block, is
@@ -96,18 +128,12 @@ class Execution:
             found = self._call(target, block, level, draw)
         except UserError:
             raise
-        except Exception as error:
-            out_of_memory = _is_out_of_memory(error)
+        except (Exception, SystemExit) as error:  # also of a backward pass through the user's code
+            out_of_memory = is_out_of_memory(error)
             if len(block.labels) == 1:
                 if out_of_memory:
                     raise torch.OutOfMemoryError(str(error)) from error
-                logger.warning(
-                    "%s: %r at strength %g for sample %d, which counts as robust",
-                    self._kind,
-                    error,
-                    level,
-                    block.sample_ids[0],
-                )
+                self._failures.setdefault(repr(error), []).append(block.sample_ids[0])
                 return block.inputs, torch.full_like(block.labels, Status.RAISED, dtype=torch.uint8)
         if found is None:
             # Outside the handler the error is gone, and with it the tensors of the frames in its traceback.
@@ -139,9 +165,3 @@ class Execution:
                 f"got a result of shape {tuple(found.shape)}; legal: {tuple(block.inputs.shape)}"
             )
         return found
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether the memory of the CPU or the GPU is full; torch has an error class for CUDA only."""
-    texts = ("can't allocate memory", "MPS backend out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in str(error) for t in texts)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
-from blrobust.attacks.counting_model import CountingModel, PassCounter
+from blrobust.attacks.counting_model import CountingModel, PassCounter, gives_gradients
 from blrobust.attacks.guard.block import Block
 from blrobust.attacks.guard.execution import Execution
 from blrobust.attacks.guard.mean_logits import MeanLogits
@@ -35,10 +35,11 @@ class Guard:
     """An attack as a perturbation that a sweep can measure: seeded, validated, counted.
 
     A sample whose returned input fails a check is evaluated unperturbed: it counts as robust, and the
-    reason says why. Every sample is evaluated once, after the checks; that is its prediction. With a
-    `source` the attack runs on that model, and its results are evaluated on another. `target` is the
-    class that a targeted attack aims at, by default the most likely wrong one. A guard is for one data
-    set and for models that do not change: it keeps their predictions of clean samples.
+    reason says why. So do all samples of a model without gradients, where the attack needs them. Every
+    sample is evaluated once, after the checks; that is its prediction. With a `source` the attack runs on
+    that model, and its results are evaluated on another. `target` is the class that a targeted attack aims
+    at, by default the most likely wrong one. A guard is for one data set and for models that do not change:
+    it keeps their predictions of clean samples.
 
     Raises `UserError` for `parameters` (by default the attack's own) that the attack does not accept.
     """
@@ -73,6 +74,10 @@ class Guard:
     def passes(self) -> int:
         """Images that went through models so far, including those of an unfinished block."""
         return self._counter.forwards
+
+    def check_classes(self, classes: int) -> None:
+        """Raise `UserError` where the attack needs models of more classes than that."""
+        self._execution.check_classes(classes)
 
     def __call__(
         self,
@@ -160,7 +165,11 @@ class Guard:
         key = (math.inf if self.one_search_for_all_levels else level, draw, samples)
         if key in self._crafted:
             return self._crafted[key]
-        counted = CountingModel(self._source or model, self._space, self._counter)
+        seen = self._source or model
+        if self._spec.gradients and not gives_gradients(seen, self._space.leave(block.inputs)):
+            none = torch.full_like(block.labels, Status.RAISED, dtype=torch.uint8)
+            return _Crafted(block.inputs, none, forwards=0, backwards=0)
+        counted = CountingModel(seen, self._space, self._counter)
         attacked = counted if self._eot == 1 else MeanLogits(counted, self._eot)
         inputs, status = self._execution.best(attacked, block, level=level, draw=draw, start=samples.start)
         crafted = _Crafted(inputs, status, counted.forwards, counted.backwards)

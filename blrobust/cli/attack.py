@@ -1,5 +1,6 @@
 """`blrobust attack`: accuracy under adversarial attack."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from blrobust.perturbations import levels
 
 if TYPE_CHECKING:
     from blrobust.analysis.run_analysis import RunAnalysis
+    from blrobust.attacks.guard import Guard
     from blrobust.models.zoo import Model
 
 NAMED = 3  # attacks that the announcement names; more are counted
@@ -144,7 +146,7 @@ def command(
     origin = None
     if source is not None:
         origin = zoo.load(_single_name(source), arch=arch, dataset=subjects.dataset, device=subjects.device)
-    parts = []
+    parts, guards = [], []
     for name, grid in grids.items():
         spec = ATTACKS[name]
         if strength is None:  # the default grid, as far as these images have pixels for it
@@ -156,26 +158,46 @@ def command(
             source=None if origin is None else origin.module,
         )  # fmt: skip
         parts.append(sweep.Part(guard, grid, {"parameters": settings[name]}, revision=spec.revision))
+        guards.append(guard)
+    _check_classes(guards, len(subjects.dataset.classes))
     further: dict[str, Any] = {"source": None if origin is None else _identity(origin), "target": target}
-    folder = sweep.execute(
-        parts,
-        command="attack",
-        models=subjects.models,
-        dataset=subjects.dataset,
-        draws=draws,
-        seed=seed,
-        arch=arch,
-        device=subjects.device,
-        batch_size=batch_size,
-        out=out,
-        settings=further,
-        source=origin,
-        save_adversarials=save_adversarials,
-        check_models=True,
-        on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
-    )
+    try:
+        folder = sweep.execute(
+            parts,
+            command="attack",
+            models=subjects.models,
+            dataset=subjects.dataset,
+            draws=draws,
+            seed=seed,
+            arch=arch,
+            device=subjects.device,
+            batch_size=batch_size,
+            out=out,
+            settings=further,
+            source=origin,
+            save_adversarials=save_adversarials,
+            check_models=True,
+            on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
+        )
+    except sweep.FailedKindsError as error:
+        present(error.folder, _show, open_report=open_report)
+        raise
     present(folder, _show, open_report=open_report)
     announcement.finish()
+
+
+def _check_classes(guards: "Sequence[Guard]", classes: int) -> None:
+    """Raise `UserError` for attacks that need more classes; it names the attacks that do not."""
+    problems: list[str] = []
+    for guard in guards:
+        try:
+            guard.check_classes(classes)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        fitting = [guard.kind for guard in guards if not any(repr(guard.kind) in text for text in problems)]
+        without = [f"without: --kind {','.join(fitting)}"] if fitting else []
+        raise UserError("; ".join([*problems, *without]))
 
 
 def _single_name(name: str) -> str:

@@ -88,7 +88,7 @@ class Subject:
     seed: int = 0  # of the random numbers that a model draws
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def errors(
     model: nn.Module, subject: Subject, indices: range, *, batch_size: int
 ) -> tuple[list[int], list[int]]:
@@ -114,7 +114,7 @@ def errors(
     return wrong.tolist(), not_finite.tolist()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def clean_errors(model: nn.Module, subject: Subject, *, batch_size: int) -> tuple[int, int]:
     """Return the number of images that the model gets wrong without perturbation.
 

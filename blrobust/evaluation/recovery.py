@@ -85,7 +85,7 @@ def l2_norms(difference: Tensor) -> Tensor:
     return result
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predictions(network: torch.nn.Module, pixels: Tensor, *, seed: int) -> Tensor:
     """Return the predicted classes (n,), computed block by block; -1 where logits are not finite.
 
@@ -127,7 +127,7 @@ def recover(
     on_clean = predictions(whole, pixels, seed=seed)
     right, clean = on_adversarial == labels, on_clean == labels
     adaptive, beaten = craft(guard, whole, pixels, labels, level=level)
-    with torch.inference_mode():
+    with torch.no_grad():
         network_inputs = torch.cat([channel.transform(block) for block in _blocks(adversarial)])
     return {
         "recovered": int((right & fooled).sum()),

@@ -28,7 +28,7 @@ from blrobust.runs import answers
 from blrobust.runs.database import Outcomes
 from blrobust.runs.interruption import resumable
 from blrobust.runs.provenance import new_record
-from blrobust.runs.run import ADVERSARIALS, Cell, Run
+from blrobust.runs.run import ADVERSARIALS, REPORT, Cell, Run
 
 IN_FLIGHT = 2  # blocks; twice as many on a GPU, where every copy of predictions waits for the GPU
 
@@ -48,6 +48,15 @@ class Part:
         """The entry of the kind in the configuration."""
         revision = {} if self.revision == 1 else {"revision": self.revision}
         return {"levels": list(self.levels), **self.settings, **revision}
+
+
+class FailedKindsError(UserError):
+    """Kinds that could not be measured; the others are in `folder`."""
+
+    def __init__(self, errors: dict[str, UserError], folder: Path) -> None:
+        self.folder = folder
+        texts = [f"{kind} failed: {error}" for kind, error in errors.items()]
+        super().__init__(f"{'; '.join(texts)}; the results of the other kinds are in {folder}")
 
 
 def execute(
@@ -79,7 +88,7 @@ def execute(
     of stored cells and that of all.
 
     Returns the folder. Raises `UserError` for one that cannot hold this run, or has cells without the
-    inputs that `save_adversarials` stores.
+    inputs that `save_adversarials` stores; `FailedKindsError` where some kinds fail, after all others.
     """
     block = block_size(dataset.images.shape[1:], device)
     batch_size = batch_size or block * IN_FLIGHT * (2 if device.type == "cuda" else 1)
@@ -116,14 +125,26 @@ def execute(
         if run.finished:
             return path
         with resumable(path, lambda: f"{len(run.done())} of {run.cells} {unit}"):
+            (path / REPORT).unlink(missing_ok=True)  # of the finished kinds, before others failed
             with full_precision():
                 if check_models:
                     _check_models(run, models, dataset, device)
+                failed: dict[str, UserError] = {}
                 for part in parts:
-                    run_cells(
-                        run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
-                        adversarials=path / ADVERSARIALS if save_adversarials else None,
-                    )  # fmt: skip
+                    try:
+                        run_cells(
+                            run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
+                            adversarials=path / ADVERSARIALS if save_adversarials else None,
+                        )  # fmt: skip
+                    except UserError as error:
+                        failed[part.perturbation.kind] = error
+            if failed:
+                RunAnalysis(run).write_csv()
+                raise (
+                    next(iter(failed.values()))
+                    if len(failed) == len(parts)
+                    else FailedKindsError(failed, path)
+                )
             strips = [pictures.take(run, part.perturbation, dataset, device) for part in parts]
             run.add_pictures([picture for strip in strips for picture in strip])
             RunAnalysis(run).write_csv()

@@ -7,7 +7,7 @@ from blrobust.data.datasets import Dataset
 EVALUATION_BATCH = 500
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def accuracy(model: torch.nn.Module, dataset: Dataset, device: torch.device, *, start: int = 0) -> float:
     """Share of the images from number `start` on that `model` classifies correctly, in evaluation mode."""
     model.eval()

@@ -20,28 +20,18 @@ from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError, reason
 from blrobust.models import checkpoint
 from blrobust.models.accuracy import accuracy
-from blrobust.models.card import ModelCard
 from blrobust.models.channels import ColourDepth, build_channel
 from blrobust.models.checkpoint import Facts
+from blrobust.models.fingerprint import fingerprint
+from blrobust.models.model import Model as Model
+from blrobust.models.model import check_logits, failure, first_logits, with_card, wrong_output
 from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
+from blrobust.models.own_model import NoLogitsError, OwnModel, odd_dtypes, place
 from blrobust.models.precision import reduce_precision
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 ACCURACY_TOLERANCE = 0.002
 BUNDLED = Path(__file__).parents[1] / "weights"
-
-
-@dataclass
-class Model:
-    """A model ready to be measured.
-
-    `module` takes pixels float32 (batch, C, H, W), in [0, 1] or beyond it where noise is not clipped,
-    and returns logits float32 (batch, classes). `card` is what tables and provenance say of it.
-    """
-
-    label: str
-    module: nn.Module
-    card: ModelCard
 
 
 def own_weights_folder() -> Path:
@@ -149,7 +139,7 @@ def _behind_channels(
     trained = f"{trained_on(dataset)}-{arch}"
     channels = [build_channel(word, trained=trained) for word in target.channels]
     module = nn.Sequential(*channels, model.module).eval()
-    _check_output(target.label, module, dataset, device)
+    check_logits(target.label, first_logits(target.label, module, dataset, device), dataset)
     settings = [repr(channel) for channel in channels]
     digest = hashlib.sha256("+".join([*settings, model.card.sha256]).encode()).hexdigest()
     notes = [model.card.note] if model.card.note else []
@@ -208,7 +198,8 @@ def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.dev
         "recipe": facts.recipe,
         "note": note,
     }
-    return _checked(label, module, origin, dataset, device)
+    logits = first_logits(label, module, dataset, device)
+    return with_card(label, module.requires_grad_(False), logits, origin, dataset)
 
 
 def _from_factory(label: str, target: str, dataset: Dataset, device: torch.device) -> Model:
@@ -223,61 +214,38 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         ) from error
     if not isinstance(module, nn.Module):
         raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
-    digest = hashlib.sha256(repr(module).encode())  # settings such as `compression` have no tensors
+    place(module, device)
+    kinds = (False, True) if odd_dtypes(module) else (False,)
+    digests = [_fingerprint(module, exact=exact) for exact in kinds]  # before a pass changes the module
+    own = OwnModel(module, label)
     try:
-        module = module.float()  # before the digest: numpy knows no bfloat16
-        for key, tensor in module.state_dict().items():
-            digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    except Exception as error:  # lazy parameters, meta tensors, states of another kind
-        raise UserError(
-            f"model {label!r}: the weights of {target} cannot be read: {reason(error)}"
-        ) from error
+        logits = own.fit(dataset.pixels(slice(0, 2), device))
+    except NoLogitsError as error:
+        raise wrong_output(label, error.found, dataset) from error
+    except Exception as error:
+        raise failure(label, error, dataset) from error
+    odd = odd_dtypes(module)
+    digest = digests[-1 if odd else 0] or _fingerprint(module, exact=bool(odd))
+    if digest is None:
+        raise UserError(f"model {label!r}: the weights of {target} cannot be read")
+    note = f", in {', '.join(str(dtype).removeprefix('torch.') for dtype in odd)}" if odd else ""
     origin: dict[str, Any] = {
         "arch": target,
         "precision": "fp32",
         "dataset": None,
         "checkpoint": None,
-        "sha256": digest.hexdigest(),
+        "sha256": digest,
         "test_accuracy": None,
         "seed": None,
         "recipe": {},
-        "note": "the user's own model",
+        "note": f"the user's own model{note}",
     }
-    return _checked(label, module.to(device).eval(), origin, dataset, device)
+    return with_card(label, own, logits, origin, dataset)
 
 
-def _checked(
-    label: str, module: nn.Module, origin: dict[str, Any], dataset: Dataset, device: torch.device
-) -> Model:
-    """The model with its card; `UserError` unless it maps images to finite logits of the right classes."""
-    shape = tuple(dataset.images.shape[1:])
-    _check_output(label, module, dataset, device)
+def _fingerprint(module: nn.Module, *, exact: bool) -> str | None:
+    """Return the checksum of the user's own module; None where its weights cannot be read, or not yet."""
     try:
-        network = effective_compression(module, shape)
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise UserError(f"model {label!r} fails on images {shape}: {reason(error)}") from error
-    card = ModelCard(
-        label=label,
-        **origin,
-        nominal_compression=max([layer.nominal or 0.0 for layer in network.layers], default=0.0),
-        effective_compression=network.effective,
-        fft_size="/".join(dict.fromkeys(str(layer.fft_size[0]) for layer in network.layers)) or None,
-        parameters=sum(p.numel() for p in module.parameters()),
-    )
-    return Model(label, module.requires_grad_(False), card)
-
-
-def _check_output(label: str, module: nn.Module, dataset: Dataset, device: torch.device) -> None:
-    """Raise `UserError` unless `module` maps images to finite logits of the right classes."""
-    shape = tuple(dataset.images.shape[1:])
-    try:
-        with torch.inference_mode():
-            logits = module(dataset.pixels(slice(0, 2), device))
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise UserError(f"model {label!r} fails on images {shape}: {reason(error)}") from error
-    wanted = (min(2, len(dataset)), len(dataset.classes))
-    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UserError(f"model {label!r} returns {found} for two images; {dataset.name} wants {wanted}")
-    if not torch.isfinite(logits).all():
-        raise UserError(f"model {label!r} returns logits that are not finite on clean images")
+        return fingerprint(module, exact=exact)
+    except Exception:  # lazy parameters, states of another kind
+        return None

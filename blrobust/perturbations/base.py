@@ -68,13 +68,15 @@ def predict(model: nn.Module, pixels: Tensor) -> Tensor:
     """Return the predicted classes, int16 `(b,)`; -1, which is never correct, where a logit is not finite.
 
     `argmax` takes NaN for the largest logit, which would make class 0 look robust. Raises `UserError`
-    where the model fails or does not return logits.
+    where the model fails or does not return logits, `torch.OutOfMemoryError` where memory is full.
     """
     try:
         logits = model(pixels)
-    except torch.OutOfMemoryError:
+    except (UserError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:  # whatever the user's own model raises
+        if is_out_of_memory(error):
+            raise torch.OutOfMemoryError(str(error)) from error
         raise UserError(f"the network failed: {type(error).__name__}: {reason(error)}") from error
     if logits.ndim != 2 or len(logits) != len(pixels):
         raise UserError(
@@ -83,6 +85,12 @@ def predict(model: nn.Module, pixels: Tensor) -> Tensor:
         )
     finite = logits.isfinite().all(1)
     return torch.where(finite, logits.argmax(1), -1).to(torch.int16)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether the memory of the CPU or the GPU is full; torch has an error class for CUDA only."""
+    texts = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in str(error) for t in texts)
 
 
 def block_size(shape: Sequence[int], device: torch.device) -> int:

@@ -51,7 +51,7 @@ class Noise:
         # Noise at level 1, in units of the space: a level costs one multiply-add per pixel.
         self._noise = random_numbers.Cache(unit_noise)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def measure(
         self,
         model: nn.Module,
@@ -67,7 +67,7 @@ class Noise:
         noisy = (self.perturb(pixels, level, draw, samples) for level in levels)
         return [{"prediction": predict(model, block)} for block in noisy]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def picture(self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range) -> Tensor:
         """Return the noisy block clipped to [0, 1]."""
         return self.perturb(pixels, level, draw, samples).clamp(0, 1)

@@ -400,7 +400,7 @@ def test_factories_of_other_dtypes_and_layouts(change, sample):
         (
             "class M(nn.Module):\n    def forward(self, x):\n        assert len(x) == 2, 'two'\n"
             "        return x.mean((2, 3)) @ torch.ones(3, 10)\nf = M",
-            "fails on images (3, 32, 32): two",
+            "fails on images (3, 32, 32): AssertionError: two",
         ),
     ],
 )

@@ -1,0 +1,92 @@
+"""A model ready to be measured, and the checks of its first logits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from blconv import effective_compression
+from blconv.convert import band_limited_layers
+from blconv.summary import NetworkCompression
+from blrobust.data.datasets import Dataset
+from blrobust.errors import UserError
+from blrobust.models.card import ModelCard
+from blrobust.models.own_model import describe
+
+
+@dataclass
+class Model:
+    """A model ready to be measured.
+
+    `module` takes pixels float32 (batch, C, H, W), in [0, 1] or beyond it where noise is not clipped,
+    and returns logits float32 (batch, classes). `card` is what tables and provenance say of it.
+    """
+
+    label: str
+    module: nn.Module
+    card: ModelCard
+
+
+def with_card(
+    label: str, module: nn.Module, logits: torch.Tensor, origin: dict[str, Any], dataset: Dataset
+) -> Model:
+    """Return the model with its card; `logits` are those of the first two images.
+
+    Raises `UserError` unless they are finite and of the right classes.
+    """
+    shape = tuple(dataset.images.shape[1:])
+    check_logits(label, logits, dataset)
+    network = NetworkCompression(())
+    try:
+        if band_limited_layers(module):
+            network = effective_compression(module, shape)
+        else:  # images come in batches of any size
+            with torch.no_grad():
+                module(torch.zeros((1, *shape), device=logits.device))
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
+        raise failure(label, error.__cause__ or error, dataset) from error
+    card = ModelCard(
+        label=label,
+        **origin,
+        nominal_compression=max([layer.nominal or 0.0 for layer in network.layers], default=0.0),
+        effective_compression=network.effective,
+        fft_size="/".join(dict.fromkeys(str(layer.fft_size[0]) for layer in network.layers)) or None,
+        parameters=sum(p.numel() for p in module.parameters()),
+    )
+    return Model(label, module, card)
+
+
+def first_logits(label: str, module: nn.Module, dataset: Dataset, device: torch.device) -> torch.Tensor:
+    """Return the logits of the first two images. Raises `UserError` where `module` fails."""
+    try:
+        with torch.no_grad():
+            logits: torch.Tensor = module(dataset.pixels(slice(0, 2), device))
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
+        raise failure(label, error.__cause__ or error, dataset) from error
+    return logits
+
+
+def check_logits(label: str, logits: torch.Tensor, dataset: Dataset) -> None:
+    """Raise `UserError` unless the logits of two images are finite and of the right classes."""
+    if tuple(logits.shape) != _logits_shape(dataset):
+        raise wrong_output(label, tuple(logits.shape), dataset)
+    if not torch.isfinite(logits).all():
+        raise UserError(f"model {label!r} returns logits that are not finite on clean images")
+
+
+def _logits_shape(dataset: Dataset) -> tuple[int, int]:
+    return min(2, len(dataset)), len(dataset.classes)
+
+
+def failure(label: str, error: BaseException, dataset: Dataset) -> UserError:
+    """Return the error of a model that fails on images of the data set."""
+    shape = tuple(dataset.images.shape[1:])
+    return UserError(f"model {label!r} fails on images {shape}: {describe(error)}")
+
+
+def wrong_output(label: str, found: object, dataset: Dataset) -> UserError:
+    """Return the error of a model whose output for two images, a shape or a type, is `found`."""
+    return UserError(
+        f"model {label!r} returns {found} for two images; {dataset.name} wants {_logits_shape(dataset)}"
+    )

@@ -1,0 +1,182 @@
+"""A module of the user's own as a network: float32 logits, whatever the module takes and returns."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blrobust.errors import UserError, reason
+from blrobust.perturbations.base import is_out_of_memory
+
+
+class NoLogitsError(TypeError):
+    """The output of a module, of the type `found`, contains no logits."""
+
+    def __init__(self, output: Any) -> None:
+        self.found = type(output).__name__
+        super().__init__(f"returned {self.found} without logits (images, classes)")
+
+
+class OwnModel(nn.Module):
+    """Module that takes pixels float32 (m, C, H, W) and returns logits float32 (m, classes).
+
+    The module inside keeps its mode, device and dtypes, whatever is done to this one. It runs
+    outside inference mode, because it may keep tensors for later passes that need gradients, and gets
+    pixels of its own if it writes into them. Its errors become a `UserError` that names the model.
+    """
+
+    def __init__(self, module: nn.Module, label: str) -> None:
+        super().__init__()
+        self.module = module
+        self.label = label
+        self.input_dtype: torch.dtype | None = None  # None: float32
+        self.writes_input = False
+        self.needs_grad_mode = False
+        self.training = False
+
+    def train(self, mode: bool = True) -> "OwnModel":
+        """Return the model unchanged: it has no training mode."""
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "OwnModel":
+        """Return the model unchanged: the device and the dtypes of the module inside stay as they are."""
+        return self
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the logits. Raises `UserError` where the module fails, `torch.OutOfMemoryError` as it is."""
+        try:
+            return self.logits(pixels)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the user's code raises, SystemExit among it
+            if is_out_of_memory(error):
+                raise
+            raise UserError(f"model {self.label!r} failed: {describe(error)}") from error
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Return the logits of pixels, with the module's own errors."""
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False), torch.no_grad():
+                return self._run(pixels.clone())
+        return self._run(pixels.clone() if self.writes_input or pixels.is_inference() else pixels)
+
+    def _run(self, pixels: Tensor) -> Tensor:
+        inputs = pixels if self.input_dtype is None else pixels.to(self.input_dtype)
+        with torch.enable_grad() if self.needs_grad_mode else nullcontext():
+            output = self.module(inputs)
+        logits = find_logits(output, len(pixels))
+        if logits.is_complex():
+            raise TypeError("returned complex logits")
+        if type(logits) is not Tensor:
+            logits = logits.as_subclass(Tensor)
+        if logits.is_inference():
+            logits = logits.clone()
+        if logits.requires_grad and not (pixels.requires_grad and torch.is_grad_enabled()):
+            logits = logits.detach()  # it depends on parameters only
+        return logits.to(pixels.device, torch.float32).contiguous()
+
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Set how the module has to be called, and return the logits of pixels (m, C, H, W).
+
+        Parameters require no gradients and the module computes in its own precision, unless it fails
+        so. Raises the module's error where everything fails; `RuntimeError` in place of a `SystemExit`.
+        """
+        errors: list[BaseException] = []
+        odd = odd_dtypes(self.module)
+        for prepare in self._preparations():
+            try:
+                prepare()
+                return self._try(pixels)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever the user's code raises, SystemExit among it
+                errors.append(error)
+                if is_out_of_memory(error):
+                    break
+        cause = errors[1 if odd and len(errors) > 1 else 0]  # of another precision, the error in float32
+        if isinstance(cause, Exception):
+            raise cause
+        raise RuntimeError(describe(cause)) from cause
+
+    def _try(self, pixels: Tensor) -> Tensor:
+        given = pixels.clone()
+        version = given._version
+        with torch.no_grad():
+            logits = self._run(given)
+        self.writes_input = given._version != version or not torch.equal(given, pixels)
+        return logits
+
+    def _preparations(self) -> Iterator[Callable[[], Any]]:
+        """Yield changes of the module or of its call, each in addition to those before."""
+        frozen = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
+        def freeze(*, thaw: bool = False) -> None:
+            for parameter in frozen:
+                parameter.requires_grad_(thaw)
+
+        def cast_input() -> None:
+            self.input_dtype = odd[0]
+
+        def enable() -> None:
+            self.needs_grad_mode = True
+
+        yield freeze
+        odd = odd_dtypes(self.module)
+        if odd:
+            yield self.module.float
+            odd = odd_dtypes(self.module) or odd
+            yield cast_input
+            self.input_dtype = None
+        yield lambda: freeze(thaw=True)
+        yield enable
+
+
+def place(module: nn.Module, device: torch.device) -> None:
+    """Put a module into evaluation mode and on `device`; one that spans devices stays where it is.
+
+    Some modules refuse one or the other, as those of `torch.export` refuse `eval`: they stay as they are,
+    and fail at their first pass if it is needed.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    if len({tensor.device for tensor in tensors}) <= 1:
+        with suppress(Exception):
+            module.to(device)
+    with suppress(Exception):
+        module.eval()
+
+
+def odd_dtypes(module: nn.Module) -> list[torch.dtype]:
+    """Return the floating dtypes of a module's tensors other than float32, in the order of the tensors."""
+    tensors = [*module.parameters(), *module.buffers()]
+    found = dict.fromkeys(tensor.dtype for tensor in tensors if tensor.is_floating_point())
+    return [dtype for dtype in found if dtype != torch.float32]
+
+
+def find_logits(output: Any, images: int) -> Tensor:
+    """Return the logits in the output of a module.
+
+    They are the output itself, its attribute or key `logits`, or else the first tensor (images, classes) of
+    a tuple, list or dictionary. Raises `NoLogitsError` if there are none.
+    """
+    if isinstance(output, Tensor):
+        return output
+    named = getattr(output, "logits", None)
+    members: list[Any] = []
+    if isinstance(output, Mapping):
+        named = output.get("logits", named)
+        members = list(output.values())
+    elif isinstance(output, tuple | list):
+        members = list(output)
+    if isinstance(named, Tensor):
+        return named
+    for member in members:
+        if isinstance(member, Tensor) and member.ndim == 2 and len(member) == images:
+            return member
+    raise NoLogitsError(output)
+
+
+def describe(error: BaseException) -> str:
+    """Return the type and the message of an error as one line."""
+    return f"{type(error).__name__}: {reason(error)}"

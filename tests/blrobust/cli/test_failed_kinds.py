@@ -1,0 +1,86 @@
+"""An attack that does not fit is refused before anything runs; one that fails costs no other."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import odd_models
+from support.messages import error
+
+from blrobust.cli import main
+from blrobust.runs.run import Run
+
+WHITE = "odd=support.odd_models:FailsOnWhite"
+TWO = "two=support.odd_models:two_classes"
+
+
+@pytest.fixture(autouse=True)
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sets of twelve images, of three classes and of two, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).uniform(0.2, 0.8, (12, 3, 6, 6)).astype(np.float32)
+    with torch.no_grad():
+        labels = odd_models.Plain()(torch.from_numpy(pixels)).argmax(1).numpy()
+    np.savez("three.npz", x=pixels, y=labels, classes=np.array(["a", "b", "c"]))
+    np.savez("two.npz", x=pixels, y=labels.clip(max=1), classes=np.array(["a", "b"]))
+
+
+def attack(words: str, *, code: int = 2) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["attack", *words.split(), "--device", "cpu", "--out", "run"])
+    assert exit_.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        ("apgd-targeted,fgsm", "'apgd-targeted': got 2 classes; legal: at least 4; without: --kind fgsm"),
+        ("apgd-dlr", "'apgd-dlr': got 2 classes; legal: at least 3"),
+        ("suite:standard", "at least 4; without: --kind apgd-ce,fmn-linf,square-linf"),
+    ],
+)
+def test_too_few_classes_are_refused_before_the_start(
+    kinds: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attack(f"--kind {kinds} --models {TWO} --dataset npz:two.npz --strength 0,0.1")
+    assert told in error(capsys.readouterr().err)
+    assert not Path("run").exists()
+
+
+def test_autoattack_names_the_members_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyautoattack")
+    command = f"--kind autoattack-linf --models {TWO} --dataset npz:two.npz --strength 0,0.1"
+    attack(command)
+    line = error(capsys.readouterr().err)
+    change = "--set autoattack-linf.attacks=apgd-ce+fab-t+square"
+    assert change in line
+    attack(f"{command} {change} --set steps=2,queries=3", code=0)
+
+
+def test_a_kind_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    attack(f"--kind fgsm,gaussian,mifgsm --models {WHITE} --dataset npz:three.npz")
+    printed = capsys.readouterr()
+    line = printed.err.strip().splitlines()[-1]
+    assert line.startswith("Error: gaussian failed: model 'odd'")
+    assert "ValueError: a white pixel" in line
+    assert "report: run/report.html" in printed.out
+    assert "fgsm" in Path("run/report.html").read_text()
+    assert "mifgsm" in Path("run/results.csv").read_text()
+    with Run.open(Path("run")) as stored:
+        done = {kind for _, kind, _, _ in stored.done()}
+        levels = {kind: len([cell for cell in stored.done() if cell[1] == kind]) for kind in done}
+        assert not stored.finished
+    assert levels["fgsm"] > 1
+    assert levels["mifgsm"] > 1
+
+
+def test_a_report_of_some_kinds_is_replaced_by_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = f"--kind fgsm,gaussian --models {WHITE} --dataset npz:three.npz"
+    attack(command)
+    before = Path("run/report.html").read_text()
+    monkeypatch.setattr(odd_models.FailsOnWhite, "forward", odd_models.Plain.forward)
+    attack(command, code=0)
+    with Run.open(Path("run")) as stored:
+        assert stored.finished
+    assert Path("run/report.html").read_text() != before

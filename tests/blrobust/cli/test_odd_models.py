@@ -1,0 +1,162 @@
+"""Every command measures whatever returns logits under a plain `model(x)`, or fails in one line."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import odd_models
+from support.messages import error
+from support.odd_models import ODD, WITHOUT_GRADIENTS
+
+from blrobust.attacks.model_checks import NO_GRADIENTS
+from blrobust.attacks.status import Status
+from blrobust.cli import main
+from blrobust.data import datasets
+from blrobust.models import zoo
+from blrobust.runs.run import Run
+
+COMMANDS = {
+    "noise": "noise --sigma 0,0.5 --models MODELS",
+    "decision": "attack --kind pixel --strength 0,9 --models MODELS",
+    "score": "attack --kind square-linf --strength 0,0.1 --set queries=5 --models MODELS",
+    "gradient": "attack --kind pgd-linf --strength 0,0.05 --set steps=2 --models MODELS",
+    "heatmap": "heatmap MODELS --size 3",
+    "recover": "recover --kind fgsm --source MODELS --networks x=support.odd_models:Plain "
+    "--compressions 0.5 --bits 4",
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images with the labels that the plain model predicts, but for two."""
+    source = np.random.default_rng(0)
+    pixels = source.random((12, 3, 6, 6), dtype=np.float32)
+    with torch.no_grad():
+        labels = odd_models.Plain()(torch.from_numpy(pixels)).argmax(1).numpy()
+    labels[:2] = (labels[:2] + 1) % 3
+    path = tmp_path_factory.mktemp("images") / "images.npz"
+    np.savez(path, x=pixels, y=labels, classes=np.array(["a", "b", "c"]))
+    return path
+
+
+def run(command: str, names: Iterable[str], images: Path, folder: Path, patch: pytest.MonkeyPatch) -> int:
+    patch.chdir(folder)
+    models = ",".join(f"{name}=support.odd_models:{name}" for name in names)
+    words = COMMANDS[command].replace("MODELS", models).split()
+    with pytest.raises(SystemExit) as exit_:
+        main([*words, "--dataset", f"npz:{images}", "--device", "cpu", "--out", "run"])
+    code: int = exit_.value.code
+    return code
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - {"recover"}))
+def test_every_command_measures_every_model(
+    command: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert run(command, ODD, images, tmp_path, monkeypatch) == 0, capsys.readouterr().err
+    is_attack = COMMANDS[command].startswith("attack")
+    logged = [line for line in caplog.messages if "gives no gradients" in line]
+    assert len(logged) == (len(WITHOUT_GRADIENTS) if is_attack else 0)
+    if command == "noise":
+        with Run.open(tmp_path / "run") as stored:
+            right = {name: int(stored.correct(name, "gaussian", 0).sum()) for name in ODD}
+        # Others have other weights, and a few round to 16 or 8 bits.
+        assert min(right[name] for name in {*ODD} - {"Parameterless", "lazy"}) >= 9, right
+    if command == "gradient":
+        with Run.open(tmp_path / "run") as stored:
+            for name in ODD:
+                reasons = stored.outcome(name, "pgd-linf", 0.05, 0)["reason"].tolist()
+                lacks = name in WITHOUT_GRADIENTS
+                assert (NO_GRADIENTS in stored.provenance["flags"][name]) == lacks, name
+                assert (Status.RAISED in reasons) == lacks, name
+                assert lacks or Status.ADVERSARIAL in reasons, name
+
+
+@pytest.mark.parametrize("name", ["InPlace", "Caches", "TakesGradients", "exported", "int8", "unused_meta"])
+def test_labels_are_recovered_from_every_model(
+    name: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert run("recover", [name], images, tmp_path, monkeypatch) == 0, capsys.readouterr().err
+    logged = [line for line in caplog.messages if "gives no gradients" in line]
+    assert len(logged) == (name in WITHOUT_GRADIENTS)
+
+
+@pytest.mark.parametrize("command", ["noise", "decision", "heatmap", "recover"])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Fails", "RuntimeError: no more than two"),
+        ("Exits", "SystemExit: no more than two"),
+        ("Cancels", "Cancelled: "),
+    ],
+)
+def test_an_error_of_the_model_is_one_line(
+    command: str,
+    name: str,
+    told: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(command, [name], images, tmp_path, monkeypatch) == 2
+    line = error(capsys.readouterr().err)
+    assert f"model {name!r}" in line
+    assert told in line
+
+
+def test_an_interrupt_stays_one(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("noise", ["Interrupts"], images, tmp_path, monkeypatch) == 130
+
+
+@pytest.mark.parametrize("name", ["InPlace", "InPlaceByData"])
+def test_a_model_that_writes_into_its_input_writes_into_a_copy(name: str, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load(f"m=support.odd_models:{name}", dataset=data, device=torch.device("cpu"))
+    pixels = data.pixels(slice(0, 5))
+    with torch.no_grad():
+        logits = model.module(pixels)
+    assert torch.equal(pixels, data.pixels(slice(0, 5)))
+    assert torch.allclose(logits, odd_models.Plain()(pixels))
+
+
+def test_the_checksum_is_the_same_each_time(images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+
+    def digest(label: str) -> str:
+        return zoo.load(f"m=support.odd_models:{label}", dataset=data, device=torch.device("cpu")).card.sha256
+
+    digests = {name: digest(name) for name in ODD}
+    assert digests == {name: digest(name) for name in digests}
+
+
+@pytest.mark.parametrize("buffer", ["whole", "mask", "phase", "brain", "eight", "view", "hidden"])
+def test_a_changed_buffer_changes_the_checksum(
+    buffer: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = datasets.load(f"npz:{images}")
+    digests = []
+    for change in (False, True):
+
+        def make(*, change: bool = change) -> torch.nn.Module:
+            model = odd_models.OddBuffers()
+            if change:
+                model.get_buffer(buffer).zero_()
+            return model
+
+        monkeypatch.setattr(odd_models, "changed", make, raising=False)
+        model = zoo.load("m=support.odd_models:changed", dataset=data, device=torch.device("cpu"))
+        digests.append(model.card.sha256)
+    assert digests[0] != digests[1]
