@@ -94,18 +94,22 @@ def paired() -> list[str]:
 
 
 def attacks() -> list[str]:
-    """Return accuracy under attack, a row per attack and strength and a column per model."""
+    """Return accuracy under attack: a table per attack, a row per model and a column per strength."""
     path = RESULTS / "controls-attacks.csv"
     if not path.exists():
         return ["Not measured."]
     frame = pd.read_csv(path)
     cells = _cells(frame)
-    models = list(dict.fromkeys(frame.model))
-    rows = [
-        [f"`{kind}`", f"{level:.4g}", *(cells.get((kind, model, level), "-") for model in models)]
-        for kind, level in dict.fromkeys(zip(frame.kind, frame.level, strict=True))
-    ]
-    return table(["attack", "strength", *(f"`{model}`" for model in models)], rows)
+    lines: list[str] = []
+    for kind, rows in frame.groupby("kind", sort=False):
+        levels = sorted(rows.level.unique())
+        head = ["model", *(f"{level:.4g}" for level in levels)]
+        shown = [
+            [f"`{model}`", *(cells.get((str(kind), model, level), "-") for level in levels)]
+            for model in dict.fromkeys(rows.model)
+        ]
+        lines += ["", f"`{kind}`, by strength:", "", *table(head, shown)]
+    return lines[1:]
 
 
 def selection() -> list[str]:
