@@ -248,6 +248,7 @@ def test_empty_batch(layout):
     y.sum().backward()
     assert x.grad.shape == x.shape
     assert not weight.grad.any()
+    assert reference.band_limited_conv2d(x, weight, bias, **OPTIONS).shape == (0, 3, 5, 4)
 
 
 def test_inputs_are_not_changed():

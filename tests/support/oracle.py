@@ -83,6 +83,18 @@ def conv2d(
     fft_size="paper",
 ):
     """The layer's definition for (..., channels, H, W), one output channel at a time."""
+    if not x.numel():  # torch 2.14's transforms on the CPU take no empty batch
+        return conv2d(
+            torch.cat([x, x.new_zeros(1, *x.shape[1:])]),
+            weight,
+            bias,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            compression=compression,
+            fft_size=fft_size,
+        )[:0]
     (before_h, after_h), (before_w, after_w) = pads(padding, weight.shape[2:], dilation)
     dilation, stride = pair(dilation), pair(stride)
     x = F.pad(x, (before_w, after_w, before_h, after_h))
