@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -12,7 +13,16 @@ from blrobust.device import full_precision
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
+# A shell lets what it starts in the background ignore Ctrl-C, and processes inherit that; some tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Draw the same random numbers every time."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=GPU)])

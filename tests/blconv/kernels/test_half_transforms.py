@@ -69,7 +69,7 @@ def check_values():
         axes = AxisWaves(*rows), AxisWaves(*columns)
         planes = HalfPlanes(channels, rows[0], columns[0], rows[4], columns[4], channels_last, memory)
         dtype = getattr(torch, memory)
-        x = torch.randn(IMAGES, channels, rows[0], columns[0]).relu().to(dtype)
+        x = torch.randn(IMAGES, channels, rows[0], columns[0]).abs().to(dtype)
         z = analysed(planes, axes, x)
         wave = waves(*axes)
         wanted = torch.view_as_real(torch.einsum("qij,bcij->qbc", wave, x.to(wave.dtype))).movedim(-1, 2)
