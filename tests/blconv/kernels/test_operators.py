@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from support import oracle
-from support.simulator import OPERATORS, kernels_on_cpu, simulate
+from support.simulator import OPERATORS, kernels_on_cpu
 
 from blconv import BandLimitedConv2d
 from blconv.functional import band_limited_conv2d, geometry_of
@@ -145,7 +145,7 @@ def check_operators():
 
 
 @pytest.mark.parametrize("check", [check_derivatives, check_fakes, check_operators])
-def test_in_the_simulator(check):
+def test_in_the_simulator(check, simulate):
     simulate(check)
 
 
