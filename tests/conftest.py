@@ -21,13 +21,15 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW = {"simulate": "simulator", "compile_kernel": "ptx"}  # the fixtures of slow tests, and their markers
-GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that run the simulator or compile kernels."""
+    """Mark the tests that run the simulator or compile kernels; skip those on a GPU where there is none."""
+    no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
     for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(no_gpu)
         for fixture in SLOW.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(SLOW[fixture])
 
@@ -38,7 +40,7 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=GPU)])
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every kind of device in turn, computing float32 in float32."""
     with full_precision():

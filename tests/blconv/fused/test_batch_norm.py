@@ -162,13 +162,11 @@ def check_a_block(case):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_kernels_on_cuda():
     check_kernels("cuda", TOLERANCES, [*SHAPES, (16, 64, 32, 32), (5, 2048, 4, 4), (9, 130, 17, 5)])
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_blocks_on_cuda():
     with full_precision():
         for shape in ((8, 4, 16, 16), (3, 4, 11, 7)):
@@ -176,7 +174,6 @@ def test_blocks_on_cuda():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_mixed_precision_on_cuda(layout):
     """Types as torch's BatchNorm has them, and its numbers: the convolution's are the same bits."""
@@ -193,7 +190,6 @@ def test_mixed_precision_on_cuda(layout):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_memory_of_a_backward_pass_on_cuda(layout):
     """Beside the gradient given there is one map more at any time; coefficients are a fifth of one."""
@@ -213,7 +209,6 @@ def test_memory_of_a_backward_pass_on_cuda(layout):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_second_derivatives_on_cuda():
     plain = chain()
     double = band_limit(copy.deepcopy(plain).double(), 0.75, fft_size="compact", method="lowpass")

@@ -292,13 +292,11 @@ def test_the_kernels_in_the_simulator(dtype, simulate):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_kernels_on_cuda():
     check_kernels("cuda", [torch.float32, torch.bfloat16, torch.float16], CASES)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_pool_on_cuda(layout, dtype):

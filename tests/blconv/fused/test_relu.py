@@ -76,7 +76,6 @@ def test_the_kernels_in_the_simulator(simulate):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_kernels_on_cuda():
     check_kernels("cuda")
     x, grad = torch.randn(2, 3, 1000, 7, device="cuda"), torch.randn(2, 3, 1000, 7, device="cuda")

@@ -135,7 +135,6 @@ def test_what_fits_is_what_the_kernels_hold(last):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 class TestOnCuda:
     def test_products(self):
         check_products("cuda", SMALL + LARGE, 5)

@@ -15,8 +15,6 @@ from blconv.layout import is_channels_last
 from blconv.methods import spectral
 from blrobust.device import full_precision
 
-GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-
 # Input, weight and options: odd and prime maps, one row, strides and dilations of each axis, the mean alone.
 LAYERS = [
     ((2, 3, 5, 7), (4, 3, 3, 2), {"padding": (1, 0), "stride": (2, 1), "compression": 0.6}),
@@ -185,7 +183,7 @@ def on_cpu(tensors):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 class TestOnCuda:
-    pytestmark = GPU
+    pytestmark = pytest.mark.gpu
 
     def test_the_same_bits_every_time(self, layout):
         layer, x = layer_on("cuda", layout)
@@ -268,7 +266,6 @@ class TestOnCuda:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.filterwarnings(f"ignore:{OWN_WARNING}")
 def test_torchs_own_checks_on_cuda():
     for name, several in calls(torch.channels_last, torch.float32).items():

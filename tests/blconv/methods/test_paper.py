@@ -12,8 +12,6 @@ from blconv.functional import band_limited_conv1d, band_limited_conv2d, geometry
 from blconv.kernels import hadamard
 from blconv.methods import paper
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
 # (batch, channels, H, W), (out, channels, K_h, K_w), options
 GEOMETRIES = [
     ((2, 3, 8, 8), (4, 3, 3, 3), {"padding": 1}),
@@ -268,7 +266,6 @@ def test_the_kernel_in_the_simulator(simulate):
 
 
 @pytest.mark.gpu
-@needs_cuda
 @pytest.mark.parametrize("conjugate", [False, True])
 @pytest.mark.parametrize(
     ("rows", "terms", "columns", "count"), [(3, 2, 5, 7), (1, 1, 1, 1), (7, 64, 5, 1024), (2, 33, 3, 3003)]
@@ -287,7 +284,6 @@ def test_the_kernel_on_cuda(rows, terms, columns, count, conjugate):
 
 
 @pytest.mark.gpu
-@needs_cuda
 @pytest.mark.parametrize("name", ["hadamard", "sgemm"])
 @pytest.mark.parametrize("geometry", [*GEOMETRIES, *SERIES], ids=str)
 def test_both_products_on_cuda(geometry, name):
@@ -299,7 +295,6 @@ def test_both_products_on_cuda(geometry, name):
 
 
 @pytest.mark.gpu
-@needs_cuda
 def test_by_default_on_cuda(monkeypatch):
     """The kernel in single precision, matrix products in double; captured in a graph, on any stream."""
     asked = []
