@@ -1,1 +1,1 @@
-"""Attacks: Foolbox classes, their table and the guard that checks what they return."""
+"""Attacks: Foolbox classes, their table, and the guard that validates their results."""

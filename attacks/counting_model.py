@@ -11,18 +11,18 @@ from blrobust.perturbations.input_space import Space
 
 @dataclass
 class PassCounter:
-    """Images that went through all models that share the counter; it moves while an attack runs."""
+    """Forward passes of all models that share the counter; it also grows while an attack runs."""
 
     forwards: int = 0
 
 
 class CountingModel(nn.Module):
-    """A model that takes inputs of ``space`` and counts the samples passed through it, both ways.
+    """A model that takes inputs of `space` and counts the samples passed through it, both ways.
 
-    Its answers are float32: half tensors inside Foolbox turn into NaN silently. ``model`` takes
-    float32 pixels, whatever it computes in. Gradients pass through it scaled, sample by sample, by
-    a power of two that brings the logits' to about 1: those of a sure network are 1e-9 and less,
-    which 16 bits round to 0, and the network would look robust because no attack could see it.
+    Its logits are float32: half tensors inside Foolbox turn into NaN silently. `model` takes float32
+    pixels, whatever it computes in. Each sample's gradient passes through the model scaled by a power
+    of two that brings the logits' gradient to about 1: that of a confident network is 1e-9 and less,
+    which 16 bits round to 0, and the network would look robust because attacks get no gradient.
     """
 
     def __init__(self, model: nn.Module, space: Space, counter: PassCounter | None = None) -> None:
@@ -37,12 +37,12 @@ class CountingModel(nn.Module):
         self.training = False
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits float32 (m, classes) of inputs (m, C, H, W)."""
+        """Return logits float32 (m, classes) of inputs (m, C, H, W)."""
         self.forwards += len(inputs)
         self._counter.forwards += len(inputs)
         scaling = _Scaling(self)
         if inputs.requires_grad:
-            inputs = inputs.view_as(inputs)  # whose gradient is this pass's alone
+            inputs = inputs.view_as(inputs)  # a tensor whose gradient belongs to this pass alone
             inputs.register_hook(scaling.leave)  # type: ignore[no-untyped-call]
         logits: Tensor = self.model(self.space.leave(inputs)).float()
         if logits.requires_grad:
@@ -51,7 +51,7 @@ class CountingModel(nn.Module):
 
 
 class _Scaling:
-    """The gradients of one pass: scaled where they enter the model, and back where they leave it."""
+    """Scales the gradients of one pass where they enter the model, and back where they leave it."""
 
     def __init__(self, counted: CountingModel) -> None:
         self._counted = counted

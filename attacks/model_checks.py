@@ -1,7 +1,7 @@
-"""What casts doubt on a model's accuracy under attack, in the manner of AutoAttack's warnings.
+"""Checks of a model that cast doubt on its accuracy under attack, like AutoAttack's warnings.
 
-Asked of a model before it is attacked, on a few images that it gets right (Croce & Hein 2020; Tramer
-et al. 2020). Whether an attack without gradients beats one with them shows in the results instead.
+They run before the attacks, on a few images that the model classifies correctly (Croce & Hein 2020;
+Tramer et al. 2020). Whether an attack without gradients beats one with them is a check of the results.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from blrobust.attacks.counting_model import CountingModel
 from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import PIXELS
 
-IMAGES = 64  # asked about, at most
-SHARE = 0.25  # of them that must show a symptom
+IMAGES = 64  # to check, at most
+SYMPTOM_SHARE = 0.25  # of the images that must show a symptom
 TINY = 1e-12  # a gradient all of whose entries are smaller moves no pixel
 
 ZERO = "zero gradient"
@@ -28,15 +28,17 @@ RANDOM = "answers are random"
 OPTIMISES = "optimises inside the model"
 
 
-def flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
-    """Return what is doubtful about ``model`` on pixels (m, C, H, W) in [0, 1] with labels int64 (m,).
+def check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
+    """Return the flags of `model` on pixels (m, C, H, W) in [0, 1] with labels int64 (m,).
 
-    - "zero gradient": the loss has none on the input, on a quarter of the images or more.
-    - "vanishing gradient": it has one, but float32 holds none of its entries beyond 1e-12: the
+    - "zero gradient": the loss has no gradient on a quarter of the images or more.
+    - "vanishing gradient": it has one, but no entry is above 1e-12 in float32, on as many images: the
       logits are so far apart that the cross-entropy is saturated.
-    - "outputs are probabilities": rows that sum to 1 within [0, 1], where logits are expected.
-    - "answers are random": the same images, other logits.
+    - "outputs are probabilities": all rows lie in [0, 1] and sum to 1, where logits are expected.
+    - "answers are random": the same images have other logits the second time.
     - "optimises inside the model": the forward pass takes derivatives itself.
+
+    There are none for a model that classifies no image correctly.
     """
     with torch.no_grad():
         right = predict(model, pixels[:IMAGES]) == labels[:IMAGES]
@@ -44,7 +46,7 @@ def flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
     if len(images) == 0:
         return []
     found = []
-    with watched() as calls, torch.no_grad():
+    with derivatives_taken() as calls, torch.no_grad():
         first, again = model(images).float(), model(images).float()
     if calls:
         found.append(OPTIMISES)
@@ -53,15 +55,15 @@ def flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
     if ((first >= 0) & (first <= 1)).all() and torch.allclose(first.sum(1), torch.ones_like(first[:, 0])):
         found.append(SOFTMAX)
     size = _gradient_size(model, images, truth)
-    if (size == 0).float().mean() >= SHARE and not _is_saturated(first, truth):
+    if (size == 0).float().mean() >= SYMPTOM_SHARE and not _is_saturated(first, truth):
         found.append(ZERO)
-    elif (size <= TINY).float().mean() >= SHARE:
+    elif (size <= TINY).float().mean() >= SYMPTOM_SHARE:
         found.append(VANISHING)
     return found
 
 
 def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """The largest entry of the loss's gradient on each image, float32 (m,), as attacks see it; 0 for none."""
+    """Return the largest entry of each image's loss gradient, float32 (m,), as attacks get it; 0 for none."""
     with torch.enable_grad():
         inputs = images.clone().requires_grad_()
         logits = CountingModel(model, PIXELS)(inputs)
@@ -74,13 +76,13 @@ def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def _is_saturated(logits: Tensor, labels: Tensor) -> bool:
-    """Whether most images are classified with probability 1 to the last bit: no gradient is left of that."""
-    return bool((F.cross_entropy(logits, labels, reduction="none") == 0).float().mean() >= SHARE)
+    """Return whether a quarter of the images have probability 1 to the last bit, which leaves no gradient."""
+    return bool((F.cross_entropy(logits, labels, reduction="none") == 0).float().mean() >= SYMPTOM_SHARE)
 
 
 @contextmanager
-def watched() -> Iterator[list[str]]:
-    """Collect the derivatives that are taken inside, by name."""
+def derivatives_taken() -> Iterator[list[str]]:
+    """Record the names of torch's functions that take derivatives, called in the context."""
     calls: list[str] = []
 
     def watch(name: str, function: Any) -> Any:

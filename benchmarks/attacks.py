@@ -116,10 +116,10 @@ def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iter
     """What a guarded attack costs beside its calls of the network: a row for each of ``names``."""
     count = sum(len(labels) for _, labels, _ in blocks)
     for kind in names:
-        entry = ATTACKS[kind]
-        strengths = [level for level in levels.parse(entry.grid) if level > 0]
+        spec = ATTACKS[kind]
+        strengths = [level for level in levels.parse(spec.grid) if level > 0]
         level = strengths[len(strengths) // 2]
-        guard = Guard(kind, entry, seed=0)
+        guard = Guard(kind, spec, seed=0)
         recorder = Recorder(model)
         taken = 0.0
         try:
@@ -159,9 +159,9 @@ def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
         chosen.append((pixels[rows], labels[rows], range(samples.start, samples.start + len(rows))))
     wrong = sum(len(labels) for _, labels, _ in blocks) - sum(len(labels) for _, labels, _ in chosen)
     for kind, peers in PEERS.items():
-        entry = ATTACKS[kind]
-        epsilon = EPSILON if entry.norm == "Linf" else 0.1
-        guard = Guard(kind, entry, seed=0, parameters={**entry.budget(), "steps": steps})
+        spec = ATTACKS[kind]
+        epsilon = EPSILON if spec.norm == "Linf" else 0.1
+        guard = Guard(kind, spec, seed=0, parameters={**spec.budget(), "steps": steps})
         runs = {"blrobust": partial(_ours, guard, model, chosen, epsilon)}
         for by, peer in peers.items():
             try:
@@ -169,7 +169,7 @@ def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
             except ImportError as error:
                 yield Row(kind, by, epsilon, note=f"not installed: {error.name}")
                 continue
-            runs[by] = partial(_theirs, attack, model, chosen, entry.norm, epsilon)
+            runs[by] = partial(_theirs, attack, model, chosen, spec.norm, epsilon)
         left = [int(run()) for run in runs.values()]  # the warm-up too
         start = time.perf_counter()
         int(runs["blrobust"]())

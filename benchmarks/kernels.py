@@ -17,7 +17,7 @@ from timing import PRECISIONS, Step, copy_bandwidth, milliseconds, repeatable, s
 from torch import Tensor
 
 from blconv.kernels import launches
-from blconv.methods.spectral import numbers_of
+from blconv.methods.spectral import axes_of
 
 CALLS = 10
 
@@ -50,22 +50,22 @@ def _steps(
     layer: Layer, compression: float, batch: int, dtype: torch.dtype, device: torch.device
 ) -> dict[str, tuple[Step, tuple[Tensor, ...]]]:
     """Every kernel and product of a layer by name, with the tensors that it reads and writes."""
-    inputs, outputs, filters = numbers_of(layer.geometry(Cut(compression, "compact")))
+    inputs, outputs, filters = axes_of(layer.geometry(Cut(compression, "compact")))
     x = torch.randn(layer.input_shape(batch), dtype=dtype, device=device)
     w = torch.randn(layer.weight_shape, dtype=dtype, device=device)
     x, w = (t.contiguous(memory_format=torch.channels_last) for t in (x, w))
-    z, v = launches.analyse(x, inputs), launches.pack(w, "filter_table", filters)
-    turned = launches.pack(w, "filter_table", filters, transposed=True)
+    z, v = launches.analyse(x, inputs), launches.pack(w, filters)
+    turned = launches.pack(w, filters, transposed=True)
     y = torch.bmm(z, v)
     images = launches.synthesise(y, outputs, len(w), True)
     return {
         "analysis": (lambda: launches.analyse(x, inputs), (x, z)),
-        "pack": (lambda: launches.pack(w, "filter_table", filters, transposed=True), (w, v)),
+        "pack": (lambda: launches.pack(w, filters, transposed=True), (w, v)),
         "z V": (lambda: torch.bmm(z, turned.mT), (z, v, y)),
         "synthesis": (lambda: launches.synthesise(y, outputs, len(w), True), (y, images)),
         "g V^T": (lambda: torch.bmm(y, v.mT), (y, v, z)),
         "z^T g": (lambda: torch.bmm(z.mT, y), (z, y, v)),
-        "fold": (lambda: launches.fold(v, "filter_table", filters, list(w.shape), True), (v, w)),
+        "fold": (lambda: launches.fold(v, filters, list(w.shape), True), (v, w)),
     }
 
 

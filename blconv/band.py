@@ -1,18 +1,18 @@
-"""The band: which coefficients of a convolution's spectrum are kept, by map size and compression."""
+"""The band: the kept coefficients of a convolution's spectrum, by map size and compression."""
 
 import math
 from dataclasses import dataclass
 from operator import index
-from typing import Literal
+from typing import Literal, NamedTuple
 
 FftSize = Literal["paper", "compact"] | int
 
 
-@dataclass(frozen=True)
-class AxisBand:
+class AxisBand(NamedTuple):
     """One axis of a band: `kept` of the `half` frequencies of a transform of `size` points.
 
     `length` is the input's extent without padding; `before` and `after` are the zeros around it.
+    A tuple, because every call of a layer hashes it for the keys of several caches.
     """
 
     length: int
@@ -33,18 +33,13 @@ class AxisBand:
 
     @property
     def is_cut(self) -> bool:
-        """Whether anything is dropped along this axis."""
+        """Whether any frequency of this axis is dropped."""
         return self.kept < self.half
 
     @property
     def two_sided(self) -> int:
         """Kept frequencies of both signs: `2 kept - 1`, or all `size` where nothing is cut."""
         return 2 * self.kept - 1 if self.is_cut else self.size
-
-    @property
-    def numbers(self) -> tuple[int, int, int, int, int]:
-        """The fields in their order: what identifies the axis' tables."""
-        return self.length, self.before, self.after, self.size, self.kept
 
     @classmethod
     def of(
@@ -58,29 +53,29 @@ class AxisBand:
         fft_size: FftSize,
         dims: Literal[1, 2] = 2,
     ) -> "AxisBand":
-        """The band of an input of `length` points under a filter of `kernel` taps.
+        """Return the band of an input of `length` points for a filter of `kernel` taps.
 
-        Paper section 3.1; `dims` chooses between the rules of 1D and of 2D convolutions, see
-        `transform_size` and `kept_frequencies`. Raises `ValueError` for a compression outside [0, 1)
+        Paper section 3.1; `dims` selects the rules of 1D or of 2D convolutions, see `transform_size` and
+        `kept_frequencies`. Raises `ValueError` for a compression outside [0, 1)
         or an integer `fft_size` smaller than the padded input.
         """
         before, after = padding
         span = (kernel - 1) * dilation + 1
         size = transform_size(length + before + after, span, fft_size=fft_size, dims=dims)
         kept = kept_frequencies(size, compression, dims=dims)
-        # Plain numbers also where `torch.compile` has made symbols of sizes or of the compression.
+        # Plain ints, also where `torch.compile` has replaced sizes or the compression by symbols.
         return cls(index(length), before, after, index(size), index(kept))
 
 
 @dataclass(frozen=True)
 class Band:
-    """The kept corner of the one-sided spectrum of one layer at one input size, an axis each dimension."""
+    """The kept corner of the one-sided spectrum of one layer at one input size, one axis per dimension."""
 
     axes: tuple[AxisBand, ...]
 
     @property
     def is_cut(self) -> bool:
-        """Whether anything is dropped at all."""
+        """Whether any axis is cut."""
         return any(axis.is_cut for axis in self.axes)
 
     @property
@@ -90,12 +85,12 @@ class Band:
 
     @property
     def kept(self) -> int:
-        """Complex coefficients kept: (2k - 1) k for a square map."""
+        """Number of complex coefficients kept: (2k - 1) k for a square map."""
         return math.prod(self.kept_shape)
 
     @property
     def full(self) -> int:
-        """Complex coefficients of the whole one-sided spectrum: N (N // 2 + 1) for a square map."""
+        """Number of complex coefficients of the one-sided spectrum: N (N // 2 + 1) for a square map."""
         return math.prod([axis.size for axis in self.axes[:-1]]) * self.axes[-1].half
 
     @property
@@ -118,11 +113,12 @@ def check_fft_size(fft_size: FftSize) -> None:
 
 
 def kept_frequencies(size: int, compression: float, *, dims: Literal[1, 2] = 2) -> int:
-    """How many of the `half = size // 2 + 1` frequencies of an axis stay.
+    """Return the number of kept frequencies of an axis, of `half = size // 2 + 1`.
 
-    2D: max(1, int(half sqrt(1 - compression))), so that the corner holds the share wanted (paper
-    section 3.1). 1D, as the authors have it: max(1, half - (int(half compression) + 1)), or all of
-    them at 0. In Python floats exactly as written: single precision moves the result for some sizes.
+    2D: max(1, int(half sqrt(1 - compression))), so that the corner holds the share 1 - compression
+    (paper section 3.1). 1D, by the authors' rule: max(1, half - (int(half compression) + 1)), or all of
+    them at 0. Computed in Python floats exactly as written: single precision changes the result for some
+    sizes.
     """
     check_compression(compression)
     half = size // 2 + 1
@@ -132,7 +128,7 @@ def kept_frequencies(size: int, compression: float, *, dims: Literal[1, 2] = 2) 
 
 
 def transform_size(padded: int, span: int, *, fft_size: FftSize, dims: Literal[1, 2] = 2) -> int:
-    """Points of the transform for `padded` input points and a filter that spans `span` points.
+    """Return the number of points of the transform, for `padded` input points and a filter of `span` points.
 
     "paper" is the next power of two that holds a linear convolution in the forward and both backward
     passes, by the authors' rule for 1D and 2D; "compact" is `padded`: every index that the valid

@@ -1,4 +1,4 @@
-"""Band-limit a whole network, and change its compression."""
+"""Band-limit whole networks, change their compression, calibrate their bands."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +19,7 @@ from blconv.methods.choice import Method
 Convolution = nn.Conv1d | nn.Conv2d
 LayerFilter = Callable[[str, Convolution], bool]
 
-TWINS: dict[type, type[BandLimited]] = {
+REPLACEMENTS: dict[type, type[BandLimited]] = {
     nn.Conv1d: BandLimitedConv1d,
     nn.Conv2d: BandLimitedConv2d,
     BandLimitedConv1d: BandLimitedConv1d,
@@ -29,7 +29,7 @@ TWINS: dict[type, type[BandLimited]] = {
 
 
 def is_spatial(name: str, conv: Convolution) -> bool:
-    """Whether a convolution has more than one tap: the authors leave 1x1 shortcuts as they are."""
+    """Return whether a convolution has more than one tap: the authors leave 1x1 shortcuts as they are."""
     return set(conv.kernel_size) != {1}
 
 
@@ -48,34 +48,32 @@ def band_limit(
     exclude: LayerFilter = no_layer,
     fuse: bool = False,
 ) -> nn.Module:
-    """Make the model's 1D and 2D convolutions band-limited ones, with their very weights.
+    """Turn the model's 1D and 2D convolutions into band-limited ones that keep their weights.
 
-    The model is changed in place and returned, also where it is itself a convolution: its layers keep
-    their parameters, hooks and place, so an optimizer made before stays good. `include` and `exclude`
-    are functions of (name, convolution); the default leaves 1x1 convolutions alone. Layers that are
-    band-limited already get the new settings. Subclasses of torch's convolutions other than ours are
-    left alone, because what they add would be lost; so are transposed and 3D convolutions. Paper
-    section 4.
+    The model is changed in place and returned, even if it is itself a convolution. Layers keep their
+    parameters and hooks, so an existing optimizer stays valid. `include` and `exclude` are functions of
+    (name, convolution); by default 1x1 convolutions stay as they are. Layers that are band-limited
+    already get the new settings. Other subclasses of torch's convolutions are left alone, because their
+    additions would be lost, and so are transposed and 3D convolutions. Paper section 4.
 
-    `fuse` makes training take less memory (`blconv.fused.block`): the model's BatchNorm2d keep the
-    coefficients of a band-limited convolution's output in place of the output, its `nn.ReLU` keep one
-    bit an element, and where a ReLU and nothing else follows a BatchNorm, the two are one step. Its
-    `nn.MaxPool2d` keep one byte an output in place of their input. Same results, same state dict. A ReLU
-    or a max-pool called as a function stays torch's, and where the model cannot be traced a warning says
-    that no two steps were joined.
+    `fuse` reduces the memory of training (`blconv.fused.block`) with the same results and state dict.
+    For the backward pass a BatchNorm2d saves the coefficients of a band-limited convolution's output
+    instead of the output, an `nn.ReLU` one bit per element, and an `nn.MaxPool2d` one byte per output
+    instead of its input. A BatchNorm followed by a ReLU and nothing else becomes one step; if the model
+    cannot be traced, a warning reports that no steps were joined. ReLUs and max-pools that are called as
+    functions stay torch's.
 
     Raises `ValueError` for an illegal compression, fft_size or method.
     """
     BandLimitedConv2d(1, 1, 1).configure(compression, fft_size, method)  # raises before anything changes
     for name, module in list(model.named_modules(remove_duplicate=False)):
-        if type(module) not in TWINS:
+        if type(module) not in REPLACEMENTS:
             continue
         assert isinstance(module, Convolution)
         if include(name, module) and not exclude(name, module):
-            # Only the class changes, so whatever holds the layer, its parameters or hooks holds them
-            # still: an optimizer, tied weights, a pruning mask.
-            twin = TWINS[type(module)]
-            module.__class__ = BlockConv2d if fuse and twin is BandLimitedConv2d else twin  # type: ignore[assignment]
+            # Only the class changes: optimizers, tied weights and pruning masks keep their references.
+            new = REPLACEMENTS[type(module)]
+            module.__class__ = BlockConv2d if fuse and new is BandLimitedConv2d else new  # type: ignore[assignment]
             assert isinstance(module, BandLimited)
             module.configure(compression, fft_size, method)
     if fuse:
@@ -89,8 +87,8 @@ def set_compression(
 ) -> None:
     """Change the compression of every band-limited layer, or of those named in a mapping.
 
-    A calibrated band of these layers is forgotten. Raises `ValueError` for an illegal compression,
-    for a name that is no band-limited layer, and for a model that has none.
+    Calibrated bands of these layers are discarded. Raises `ValueError` for an illegal compression, for a
+    name that is not a band-limited layer, and for a model without band-limited layers.
     """
     layers = _required_layers(model)
     if isinstance(compression, Mapping):
@@ -112,14 +110,14 @@ def calibrate(
 ) -> dict[str, tuple[int, ...] | Tensor]:
     """Measure a fixed band for every band-limited layer: "energy, then static" (paper 6.2.5).
 
-    Runs the model on `batches` of its inputs in evaluation mode. Each layer then keeps the smallest
-    band that holds the share `energy` (default: that of its `EnergyBand`) of the energy it has seen
-    in all of them, and uses it from the first batch on; where its `EnergyBand` has a fine cut, the
-    smallest set of coefficients. Returns by layer name the kept frequencies of each axis, or the mask
-    of the kept coefficients; the model's training mode is left as it was.
+    Runs the model on `batches` of its inputs in evaluation mode. Each layer keeps the smallest band, or
+    for an `EnergyBand` with a fine cut the smallest set of coefficients, that holds the share `energy`
+    (default: that of its `EnergyBand`) of the energy of all its inputs so far; it uses this band from the
+    first batch on. Returns, by layer name, the kept frequencies of each axis or the mask of the kept
+    coefficients. The model's training mode is restored.
 
-    Raises `ValueError` without layers, without batches, for a layer without an energy, or for one that
-    sees inputs of several sizes.
+    Raises `ValueError` without layers, without batches, for a layer without an energy, and for a layer
+    whose inputs have several sizes.
     """
     powers: dict[str, Tensor] = {}
     kept: dict[str, tuple[int, ...] | Tensor] = {}
@@ -137,7 +135,7 @@ def calibrate(
         power_of = coefficient_power if module.is_fine else spectral_power
         power = power_of(module.padded(inputs[0]), whole)
         if name in powers and powers[name].shape != power.shape:
-            raise ValueError(f"layer {name!r} sees inputs of several sizes: calibrate with those of one")
+            raise ValueError(f"layer {name!r} gets inputs of several sizes: calibrate with one size")
         powers[name] = powers[name] + power if name in powers else power
         if module.is_fine:
             kept[name] = module.mask = targets[name].mask(powers[name], whole)
@@ -147,17 +145,17 @@ def calibrate(
     with ExitStack() as stack:
         for name, layer in layers.items():
             stack.callback(layer.register_forward_pre_hook(partial(measure, name)).remove)
-        stack.enter_context(evaluating(model))
+        stack.enter_context(evaluation_mode(model))
         for batch in batches:
             model(batch)
     if not powers:
-        raise ValueError("calibrate saw no batch: give it at least one")
+        raise ValueError("calibrate got no batches: pass at least one")
     return kept
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's training mode is put back after."""
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, as a context; restores every module's training mode."""
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
@@ -169,7 +167,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def band_limited_layers(model: nn.Module) -> dict[str, BandLimited]:
-    """The band-limited layers of a model by name."""
+    """Return the band-limited layers of a model by name."""
     return {n: m for n, m in model.named_modules() if isinstance(m, BandLimited)}
 
 

@@ -1,4 +1,4 @@
-"""Energy compression: the least of the spectrum that keeps a share of the input's energy (paper 4.1)."""
+"""Energy compression: the smallest part of the spectrum that holds a share of the energy (paper 4.1)."""
 
 import math
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ ROUNDING = 1e-12  # energies of float64 that differ by less, relative to their s
 
 @dataclass(frozen=True)
 class EnergyBand:
-    """In place of a fixed compression: in training, what each batch and layer keeps follows its input.
+    """A compression that follows the input, for use in place of a fixed one.
 
-    The smallest part of the spectrum that holds the share `energy`, 0 < energy <= 1, of the input's
-    energy, summed over batch and channels; filter and gradients use the same (paper 3.1, 4.1). `cut`
-    says how it is cut out (paper 6.2.6): "coarse" by whole rows and columns, which leaves a corner;
-    "fine" coefficient by coefficient, the largest energy first, which keeps the fewest but is slower.
-    In evaluation it must not depend on the batch: `blconv.calibrate` measures fixed bands or sets.
-    Raises `ValueError` for another energy or cut.
+    In training, each layer keeps for each batch the smallest part of the spectrum that holds the share
+    `energy`, 0 < energy <= 1, of the input's energy, summed over batch and channels. Filter and gradients
+    use the same part (paper 3.1, 4.1). `cut` "coarse" drops whole rows and columns, which leaves a corner;
+    "fine" drops single coefficients, those of least energy, which keeps fewer but is slower (paper 6.2.6).
+    A result in evaluation must not depend on the batch: `blconv.calibrate` measures fixed bands or sets.
+    Raises `ValueError` for an illegal energy or cut.
     """
 
     energy: float
@@ -37,7 +37,7 @@ class EnergyBand:
             raise ValueError(f"cut must be 'coarse' or 'fine', got {self.cut!r}")
 
     def kept(self, power: Tensor) -> tuple[int, ...]:
-        """The kept frequencies of each axis for a `power` from `spectral_power`; waits for the device."""
+        """Return each axis' kept frequencies for a `power` of `spectral_power`; synchronises the device."""
         total = power
         for axis in range(power.dim()):
             total = total.cumsum(axis)
@@ -46,23 +46,23 @@ class EnergyBand:
         return list(corners(power.shape))[int(enough.int().argmax())]
 
     def mask(self, power: Tensor, geometry: Geometry) -> Tensor:
-        """The kept coefficients for a `power` from `coefficient_power`: bool, of its shape.
+        """Return the kept coefficients for a `power` of `coefficient_power`: bool, of its shape.
 
-        From the largest energy down until the share is held. Coefficients of equal energy, but for
-        rounding, stay or go together: conjugates are such a pair, so what is kept of a real input is
-        real. Does not wait for the device.
+        Those of the largest energies that together hold the share. Coefficients of equal energy, up to
+        rounding, are kept or dropped together; conjugates are such a pair, so a real input stays real.
+        Does not synchronise the device.
         """
         energies, order = power.flatten().sort(descending=True)
-        held = (energies * _conjugates(power, geometry).flatten()[order]).cumsum(0)
+        held = (energies * _conjugate_counts(power, geometry).flatten()[order]).cumsum(0)
         short = held < self.energy * held[-1] * (1 - ROUNDING)
         least = energies.gather(0, short.sum().view(1))
         return power >= least * (1 - ROUNDING)
 
 
 def corners(halves: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Corners of the spectrum from the smallest to the whole: ceil(t half) on each axis, 0 < t <= 1.
+    """Yield the corners of the spectrum by size, up to the whole: ceil(t half) on each axis, 0 < t <= 1.
 
-    Rectangular maps grow in proportion; the longest axis sets the steps.
+    Corners of rectangular maps grow in proportion, in steps of the longest axis.
     """
     longest = max(halves)
     for step in range(1, longest + 1):
@@ -70,13 +70,13 @@ def corners(halves: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def spectral_power(x: Tensor, geometry: Geometry) -> Tensor:
-    """The energy of x (batch, C, [H,] W) by frequency, float64 (half_h,) half_w: both signs together.
+    """Return the energy of x (batch, C, [H,] W) by frequency, both signs together: float64 (half_h,) half_w.
 
-    Summed over batch and channels. By Parseval's theorem its sum is that of x squared, times the
-    transform's size: the interior columns of the one-sided spectrum stand for two.
+    Summed over batch and channels. By Parseval's theorem the sum of the result is the sum of x squared,
+    times the transform's size: an interior column of the one-sided spectrum counts twice.
     """
-    power = _one_sided(x, geometry)
-    power = power * _conjugates(power, geometry)
+    power = _one_sided_power(x, geometry)
+    power = power * _conjugate_counts(power, geometry)
     if geometry.dims == 1:
         return power
     size, half = geometry.band.axes[0].size, geometry.band.axes[0].half
@@ -86,20 +86,20 @@ def spectral_power(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def coefficient_power(x: Tensor, geometry: Geometry) -> Tensor:
-    """The energy of x (batch, C, [H,] W) by coefficient of the one-sided spectrum, float64 (N_h,) half_w.
+    """Return the energy of x (batch, C, [H,] W) by one-sided coefficient: float64 (N_h,) half_w.
 
     Summed over batch and channels. Conjugate coefficients have the same energy to the last bit.
     """
-    power = _one_sided(x, geometry)
+    power = _one_sided_power(x, geometry)
     if geometry.dims == 1:
         return power
     mirrored = power.flip(0).roll(1, 0)  # row -u
-    return torch.where(_conjugates(power, geometry) == 1, (power + mirrored) / 2, power)
+    return torch.where(_conjugate_counts(power, geometry) == 1, (power + mirrored) / 2, power)
 
 
 @torch.no_grad()
-def _one_sided(x: Tensor, geometry: Geometry) -> Tensor:
-    """|rfftn(x)|^2 in float64, summed over batch and channels, (N_h,) half_w."""
+def _one_sided_power(x: Tensor, geometry: Geometry) -> Tensor:
+    """Return |rfftn(x)|^2 in float64, summed over batch and channels, (N_h,) half_w."""
     axes = geometry.band.axes
     dims = tuple(range(-len(axes), 0))
     x = x if x.shape[0] else x.new_zeros(1, *x.shape[1:])  # torch 2.14 transforms no empty batch on the CPU
@@ -108,11 +108,11 @@ def _one_sided(x: Tensor, geometry: Geometry) -> Tensor:
     return power
 
 
-def _conjugates(power: Tensor, geometry: Geometry) -> Tensor:
-    """How many coefficients of the whole spectrum each of the one-sided stands for, like `power`.
+def _conjugate_counts(power: Tensor, geometry: Geometry) -> Tensor:
+    """Return how often each one-sided coefficient occurs in the whole spectrum, with its conjugate.
 
-    1 in the columns 0 and, of even sizes, N / 2, where a coefficient's conjugate is in the same
-    column; 2 between them.
+    Once in column 0 and, for even sizes, in column N / 2, which hold their own conjugates; twice in the
+    columns between them. Shaped like `power`.
     """
     last = geometry.band.axes[-1]
     column = torch.arange(last.half, device=power.device)

@@ -46,14 +46,14 @@ def band_limited_conv2d(
             `torch.nn.functional.conv2d`.
         fft_size: points of the transform: "paper" (next power of two of the linear convolution),
             "compact" (the padded input), or an int of at least the padded input.
-        method: "auto", "lowpass", "spectral", "dense" or "paper" (`blconv.methods.choice`); what the one
-            named cannot do falls to "lowpass", with the same result.
+        method: "auto", "lowpass", "spectral", "dense" or "paper" (`blconv.methods.choice`); where the
+            method named lacks an option, "lowpass" computes the same result.
 
     Returns:
         (batch, out_channels, H_out, W_out), in x's dtype; channels_last where x is.
 
     Raises:
-        ValueError: an illegal compression, fft_size, method, padding or stride; named with the
+        ValueError: an illegal compression, fft_size, method, padding or stride; the message names the
             legal values.
     """
     return _band_limited(
@@ -117,7 +117,7 @@ def _band_limited(
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, method: Method = "auto"
 ) -> Tensor:
-    """The band-limited convolution of a given geometry, whose band is cut; x with or without a batch."""
+    """Compute the convolution in the band of `geometry`, which is cut; x with or without a batch."""
     if x.dim() not in (geometry.dims + 1, geometry.dims + 2):
         legal = f"{geometry.dims + 1}D (unbatched) or {geometry.dims + 2}D (batched)"
         raise RuntimeError(f"expected {legal} input, got {x.dim()}D")
@@ -139,14 +139,14 @@ def geometry_of(
     compression: float,
     fft_size: FftSize = "paper",
 ) -> Geometry:
-    """The geometry of a convolution over inputs of `input_size`, (W,) or (H, W), without padding.
+    """Return the geometry of a convolution of inputs of `input_size`, (W,) or (H, W) without padding.
 
     Raises `ValueError` as `band_limited_conv2d` does.
     """
     lists = (tuple(n) if isinstance(n, list) else n for n in (stride, padding, dilation))
     arguments: Any = (tuple(input_size), tuple(kernel_size), *lists, groups, compression, fft_size)
-    # A compiler follows the arithmetic, not the cache; eager code saves more than ten microseconds.
-    return _geometry(*arguments) if torch.compiler.is_compiling() else _kept_geometry(*arguments)
+    # A compiler traces the arithmetic, not the cache, which saves eager code more than ten microseconds.
+    return _geometry(*arguments) if torch.compiler.is_compiling() else _cached_geometry(*arguments)
 
 
 def _geometry(
@@ -161,7 +161,7 @@ def _geometry(
 ) -> Geometry:
     dims = len(kernel_size)
     kernel = tuple(index(k) for k in kernel_size)
-    strides, dilations = each_axis(stride, dims), each_axis(dilation, dims)
+    strides, dilations = per_axis(stride, dims), per_axis(dilation, dims)
     pads = _pads(padding, kernel, dilations, strides)
     axes = tuple(
         AxisBand.of(
@@ -173,11 +173,11 @@ def _geometry(
     return Geometry(Band(axes), kernel, strides, dilations, groups)
 
 
-_kept_geometry = lru_cache(maxsize=4096)(_geometry)
+_cached_geometry = lru_cache(maxsize=4096)(_geometry)
 
 
-def each_axis(value: IntPair, dims: int) -> tuple[int, ...]:
-    """An int, or a sequence of one int or of one each axis, as a tuple of one int each axis."""
+def per_axis(value: IntPair, dims: int) -> tuple[int, ...]:
+    """Return one int per axis from an int, a sequence of one int, or a sequence of one int per axis."""
     if isinstance(value, int):
         return (value,) * dims
     if len(value) not in (1, dims):
@@ -192,7 +192,7 @@ def _pads(
     dilation: tuple[int, ...],
     stride: tuple[int, ...],
 ) -> list[tuple[int, int]]:
-    """Zeros (before, after) each axis."""
+    """Return the zeros (before, after) of each axis."""
     dims = len(kernel_size)
     if padding == "valid":
         return [(0, 0)] * dims
@@ -203,7 +203,7 @@ def _pads(
         return [(total // 2, total - total // 2) for total in totals]
     if isinstance(padding, str):
         raise ValueError(f"padding must be an int, a pair of ints, 'same' or 'valid', got {padding!r}")
-    pads = each_axis(padding, dims)
+    pads = per_axis(padding, dims)
     if min(pads) < 0:
         raise ValueError(f"padding must not be negative, got {padding!r}")
     return [(p, p) for p in pads]

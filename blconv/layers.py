@@ -17,11 +17,11 @@ NOT_CALIBRATED = "an EnergyBand needs a fixed band in evaluation: run blconv.cal
 
 
 class BandLimited(nn.modules.conv._ConvNd):
-    """What the band-limited layers share; not a layer of its own.
+    """The common part of the band-limited layers; not a layer of its own.
 
-    `compression` is nominal, in [0, 1), or an `EnergyBand`. What `blconv.calibrate` has set stands in
-    its place: `kept`, the kept frequencies of each axis, or for a fine cut `mask`, the kept
-    coefficients of the one-sided spectrum. `mask` moves with the layer but is not in its state dict.
+    `compression` is nominal, in [0, 1), or an `EnergyBand`. The results of `blconv.calibrate` take its
+    place: `kept`, the kept frequencies of each axis, or for a fine cut `mask`, the kept coefficients of
+    the one-sided spectrum. `mask` moves with the layer but is not in its state dict.
     """
 
     compression: float | EnergyBand
@@ -49,25 +49,25 @@ class BandLimited(nn.modules.conv._ConvNd):
         fft_size: FftSize = "paper",
         method: Method = "auto",
     ) -> Self:
-        """The band-limited twin of `conv`, with a copy of its parameters, device, dtype and mode."""
+        """Return a band-limited copy of `conv`: same parameters, device, dtype and training mode."""
         options: Any = (
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
             conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode, "meta",
         )  # fmt: skip
-        # Made without memory, and so without drawing random numbers for weights that are replaced.
-        twin = cls(*options).configure(compression, fft_size, method)
+        # On the meta device, so that no random numbers are drawn for weights that are then replaced.
+        layer = cls(*options).configure(compression, fft_size, method)
         for name, parameter in conv.named_parameters():
-            twin.register_parameter(name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
-        return twin.train(conv.training)
+            layer.register_parameter(name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
+        return layer.train(conv.training)
 
     def geometry(self, *input_size: int, kept: tuple[int, ...] | None = None) -> Geometry:
-        """The sizes of this layer for an input of `input_size`, (W) or (H, W) without padding.
+        """Return the sizes of this layer for an input of `input_size`, (W) or (H, W) without padding.
 
-        With `kept`, or where `self.kept` is set, those frequencies stay, as far as the axes have
-        them; with an `EnergyBand` that was not measured, all of them.
+        `kept`, or else `self.kept`, are the kept frequencies of each axis, at most all of it. With an
+        `EnergyBand` and neither of them, all frequencies are kept.
         """
         padding: Any = self.padding
-        if self.padding_mode != "zeros":  # the input arrives padded
+        if self.padding_mode != "zeros":  # `padded` has added it
             around = self._reversed_padding_repeated_twice
             pairs = zip(around[::2], around[1::2], strict=True)
             totals = [before + after for before, after in pairs][::-1]
@@ -82,15 +82,15 @@ class BandLimited(nn.modules.conv._ConvNd):
         if kept is None:
             return geometry
         axes = zip(geometry.band.axes, kept, strict=True)
-        return replace(geometry, band=Band(tuple(replace(a, kept=min(k, a.half)) for a, k in axes)))
+        return replace(geometry, band=Band(tuple(a._replace(kept=min(k, a.half)) for a, k in axes)))
 
     @property
     def is_fine(self) -> bool:
-        """Whether coefficients are kept one by one, not by rows and columns."""
+        """Whether single coefficients are kept, not rows and columns."""
         return isinstance(self.compression, EnergyBand) and self.compression.cut == "fine"
 
     def padded(self, input: Tensor) -> Tensor:  # noqa: A002
-        """The input with the padding of a mode other than zeros; zeros belong to the geometry."""
+        """Return the input with the padding of a mode other than zeros; zeros belong to the geometry."""
         if self.padding_mode == "zeros":
             return input
         return F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
@@ -98,8 +98,8 @@ class BandLimited(nn.modules.conv._ConvNd):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
         """Convolve `input`, (batch, in_channels, [H,] W) or without the batch.
 
-        Raises `RuntimeError` in evaluation with an `EnergyBand` that was not calibrated, with a fine
-        cut also where it was calibrated on inputs of another size.
+        Raises `RuntimeError` in evaluation if an `EnergyBand` was not calibrated, or if one with a fine
+        cut was calibrated on inputs of another size.
         """
         if self.compression == 0 and self.kept is None:
             return cast(Tensor, super().forward(input))
@@ -119,11 +119,11 @@ class BandLimited(nn.modules.conv._ConvNd):
         return self.convolve(padded, geometry)
 
     def convolve(self, x: Tensor, geometry: Geometry) -> Tensor:
-        """The convolution of x, padded by `padded`, in the band of `geometry`, which is cut."""
+        """Compute the convolution of x, padded by `padded`, in the band of `geometry`, which is cut."""
         return convolve(x, self.weight, self.bias, geometry, self.method)
 
     def _convolve_fine(self, padded: Tensor, whole: Geometry) -> Tensor:
-        """The convolution in the batch's set of coefficients in training, else in the calibrated one."""
+        """Compute the convolution in the batch's set of coefficients; in evaluation in the calibrated one."""
         kept = self.mask
         if self.training:
             assert isinstance(self.compression, EnergyBand)
@@ -133,10 +133,10 @@ class BandLimited(nn.modules.conv._ConvNd):
         return mask.convolve(padded, self.weight, self.bias, kept, whole)
 
     def extra_repr(self) -> str:
-        """torch's own line, then what this layer adds."""
+        """Return torch's own line, extended by the options of this layer."""
         base: str = super().extra_repr()  # type: ignore[no-untyped-call]
         kept = f", kept={self.kept}" if self.kept else ""
-        if self.mask is not None:  # counting what it keeps would wait for the device
+        if self.mask is not None:  # counting the kept coefficients would synchronise the device
             kept = f", mask={tuple(self.mask.shape)}"
         method = f", method={self.method!r}" if self.method != "auto" else ""
         return f"{base}, compression={self.compression}, fft_size={self.fft_size!r}{method}{kept}"

@@ -1,4 +1,4 @@
-"""The windows of a max-pool: their size, and the number of a cell within its window."""
+"""The windows of a max-pool: their sizes, and the number of a cell within its window."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CELLS = 256  # of a window, at most, that a byte can number
+CELLS = 256  # of a window, at most, that fit into a byte
 
 
 @dataclass(frozen=True)
@@ -22,38 +22,38 @@ class Windows:
     ceil_mode: bool
 
     @property
-    def are_numbered(self) -> bool:
-        """Whether a byte numbers a window's cells, and each window has one that is no padding."""
+    def fit_in_bytes(self) -> bool:
+        """Whether a byte can number the cells of a window, and every window has a cell inside the map."""
         # The first cell of a window that begins in the padding is less than a dilation from the edge.
         inside = all(size >= step > 0 for size, step in zip(self.input, self.dilation, strict=False))
         return self.kernel[0] * self.kernel[1] <= CELLS and inside
 
     @property
     def out(self) -> tuple[int, int]:
-        """Height and width of the output, by torch's own rule. Raises what torch raises."""
-        return _out(self)
+        """Height and width of the output, by torch's own rule and with its errors."""
+        return _output_size(self)
 
     def maxima(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Torch's maxima of x (batch, C, H, W) or (C, H, W), and their indices in the map, row by row."""
+        """Return the maxima of x (batch, C, H, W) or (C, H, W), and their indices in the map, row by row."""
         return F.max_pool2d(
             x, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices=True
         )
 
     def offsets(self, indices: Tensor) -> Tensor:
-        """The number of each maximum within its window, uint8, from its index in the map."""
+        """Return the number of each maximum within its window, uint8, from its index in the map."""
         top, left = self._corners(indices)
         down = (indices // self.input[1] - top) // self.dilation[0]
         return (down * self.kernel[1] + (indices % self.input[1] - left) // self.dilation[1]).byte()
 
     def indices(self, offsets: Tensor) -> Tensor:
-        """The inverse of `offsets`."""
+        """Return the inverse of `offsets`."""
         top, left = self._corners(offsets)
         cells = offsets.long()
         down, across = cells // self.kernel[1], cells % self.kernel[1]
         return (down * self.dilation[0] + top) * self.input[1] + across * self.dilation[1] + left
 
     def _corners(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """First row of each row of windows, and first column of each column: (H_out, 1), (W_out,)."""
+        """Return the first row and the first column of each window: (H_out, 1), (W_out,)."""
         rows, columns = (
             torch.arange(y.shape[axis], device=y.device) * self.stride[axis] - self.padding[axis]
             for axis in (-2, -1)
@@ -62,6 +62,6 @@ class Windows:
 
 
 @lru_cache(maxsize=1024)
-def _out(windows: Windows) -> tuple[int, int]:
+def _output_size(windows: Windows) -> tuple[int, int]:
     height, width = windows.maxima(torch.empty(1, *windows.input, device="meta"))[0].shape[-2:]
     return height, width

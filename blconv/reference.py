@@ -1,4 +1,4 @@
-"""The definition, literally: transform, mask, multiply, transform back. Slow; the oracle of the tests."""
+"""The definition, literally: transform, mask, multiply, transform back. Slow; the tests' reference."""
 
 from typing import cast
 
@@ -22,10 +22,10 @@ def band_limited_conv2d(
     compression: float = 0.0,
     fft_size: FftSize = "paper",
 ) -> Tensor:
-    """y = irfft2(mask * rfft2(pad(x)) * conj(rfft2(w))), cropped, then strided (paper section 3).
+    """Compute y = irfft2(mask * rfft2(pad(x)) * conj(rfft2(w))), cropped, then strided (paper section 3).
 
-    Arguments, shapes and legal values as in `blconv.functional.band_limited_conv2d`; sizes, padding
-    and the mask are worked out here from the definition, not taken from the code under test.
+    Arguments, shapes and legal values as in `blconv.functional.band_limited_conv2d`; sizes, padding and
+    the mask follow from the definition here and do not use the code under test.
     """
     if x.dim() == 3:
         y = band_limited_conv2d(

@@ -1,4 +1,4 @@
-"""What band-limiting a network amounts to: what each layer keeps, how it is computed, what it costs."""
+"""The table of a band-limited network: kept coefficients, method and cost of each layer."""
 
 import math
 from contextlib import ExitStack
@@ -9,17 +9,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from blconv.convert import band_limited_layers, evaluating
+from blconv.convert import band_limited_layers, evaluation_mode
 from blconv.energy import EnergyBand
 from blconv.geometry import Geometry
 from blconv.layers import BandLimited
 from blconv.methods.choice import Choice, choose, multiply_adds
-from blconv.methods.mask import MASKED
+from blconv.methods.mask import MASK_CHOICE
 
 
 @dataclass(frozen=True)
 class LayerCompression:
-    """What one band-limited layer keeps at the input size that it sees, and what that costs."""
+    """Kept coefficients, method and cost of one band-limited layer at the size of its input."""
 
     name: str
     in_channels: int
@@ -52,12 +52,12 @@ class LayerCompression:
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """Kept rows and columns of the one-sided spectrum; of a fine-grained set, their number alone."""
+        """Kept rows and columns of the one-sided spectrum, or the size of a fine-grained set."""
         return (self.coefficients,) if self.choice.method == "mask" else self.geometry.band.kept_shape
 
     @property
     def saved(self) -> float:
-        """Numbers kept for the backward pass, as a share of the input's."""
+        """Numbers saved for the backward pass, as a share of the input's."""
         inputs = math.prod(self.geometry.input)
         if self.choice.method == "spectral":
             return 2 * self.geometry.coefficients / inputs
@@ -75,7 +75,7 @@ class LayerCompression:
 
 @dataclass(frozen=True)
 class NetworkCompression:
-    """The effective compression of a network and of each of its band-limited layers."""
+    """Effective compression of a network and of each of its band-limited layers."""
 
     layers: tuple[LayerCompression, ...]
 
@@ -87,11 +87,11 @@ class NetworkCompression:
         return 1 - kept / full if full else 0.0
 
     def __str__(self) -> str:
-        """A table for people: one line a layer."""
+        """Return a table with one line per layer."""
         heads = ("layer", "input", "N", "k", "kept", "nominal", "effective", "method", "work", "saved")
         rows = [
             (
-                layer.name, _by(layer.input_size), _by(layer.fft_size), _by(layer.k), _by(layer.kept),
+                layer.name, _join(layer.input_size), _join(layer.fft_size), _join(layer.k), _join(layer.kept),
                 "-" if layer.nominal is None else f"{layer.nominal:.1%}", f"{layer.effective:.1%}",
                 layer.choice.method, f"{layer.multiply_adds:.2f}", f"{layer.saved:.2f}",
             )
@@ -105,39 +105,39 @@ class NetworkCompression:
             )
             for row in [heads, *rows]
         ]
-        foot = "work, saved: multiply-adds and numbers kept for the backward pass, ordinary convolution = 1"
+        foot = "work, saved: multiply-adds and numbers saved for the backward pass, ordinary convolution = 1"
         return "\n".join([*lines, foot, f"network: effective compression {self.effective:.1%}"])
 
 
 def summary(model: nn.Module, input_shape: tuple[int, ...]) -> NetworkCompression:
-    """Every band-limited layer of `model` for inputs of `input_shape`, with or without a batch.
+    """Return the table of every band-limited layer of `model` for inputs of `input_shape`.
 
-    Shapes are ([batch,] C, W) or ([batch,] C, H, W). Runs one forward pass on zeros
-    in evaluation mode to see each layer's input; a layer that is called twice counts twice. Buffers
-    and the training mode are left as they were.
+    Shapes are ([batch,] C, W) or ([batch,] C, H, W). Runs one forward pass on zeros in evaluation mode to
+    record each layer's input; a layer that is called twice counts twice. Buffers and the training mode do
+    not change.
     """
     found: list[LayerCompression] = []
 
-    def note(name: str, layer: BandLimited, inputs: tuple[Tensor]) -> None:
+    def record(name: str, layer: BandLimited, inputs: tuple[Tensor]) -> None:
         found.append(_describe(name, layer, inputs[0]))
 
     like = next(model.parameters(), torch.empty(0))
     with ExitStack() as stack:
         layers = band_limited_layers(model)
         for name, layer in layers.items():
-            stack.callback(layer.register_forward_pre_hook(partial(note, name)).remove)
-        stack.enter_context(evaluating(model))
+            stack.callback(layer.register_forward_pre_hook(partial(record, name)).remove)
+        stack.enter_context(evaluation_mode(model))
         batched = len(input_shape) == 2 + _dims(layers)
         shape = input_shape if batched else (1, *input_shape)
         model(torch.zeros(shape, dtype=like.dtype, device=like.device))
     return NetworkCompression(tuple(found))
 
 
-effective_compression = summary  # what one asks first of the same table
+effective_compression = summary  # the same table under the name of its main result
 
 
 def explain(layer: BandLimited, input_shape: tuple[int, ...]) -> str:
-    """Which method computes `layer` on inputs of `input_shape`, ([batch,] C, [H,] W), and why."""
+    """Return the method that computes `layer` on inputs of `input_shape`, ([batch,] C, [H,] W), and why."""
     dims = len(layer.kernel_size)
     shape = input_shape if len(input_shape) == dims + 2 else (1, *input_shape)
     x = torch.empty(shape, dtype=layer.weight.dtype, device="meta")
@@ -160,12 +160,12 @@ def _describe(name: str, layer: BandLimited, x: Tensor) -> LayerCompression:
 
 
 def _choice(layer: BandLimited, x: Tensor, geometry: Geometry) -> Choice:
-    return MASKED if layer.is_fine else choose(x, layer.weight, geometry, layer.method)
+    return MASK_CHOICE if layer.is_fine else choose(x, layer.weight, geometry, layer.method)
 
 
 def _dims(layers: dict[str, BandLimited]) -> int:
     return max((len(layer.kernel_size) for layer in layers.values()), default=2)
 
 
-def _by(sizes: tuple[int, ...]) -> str:
+def _join(sizes: tuple[int, ...]) -> str:
     return "x".join(map(str, sizes)) or "-"

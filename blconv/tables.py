@@ -1,7 +1,7 @@
-"""Constant matrices of cosines and sines, built in float64 and kept per shape, dtype and device.
+"""Constant matrices of cosines and sines, built in float64 and cached by axes, dtype and device.
 
-A table is named by a kind and a tuple of ints, because `torch.compile` can take a call's result for
-a constant only where all its arguments are plain constants.
+A table is named by its kind and its axes, which are tuples of ints: `torch.compile` treats the result of
+a call as a constant only where all its arguments are plain constants.
 """
 
 import math
@@ -12,104 +12,90 @@ import torch
 from torch import Tensor, nn
 
 from blconv.band import AxisBand
+from blconv.geometry import DenseAxis, TransformAxis
 
-Numbers = tuple[int, ...]
+Axes = tuple[AxisBand, ...] | tuple[TransformAxis, ...] | tuple[DenseAxis, ...]
 
 
-def low_pass(*axis: int) -> Tensor:
-    """A[i, j] = 1/N sum over |f| < k of cos(2 pi f (i - before - j) / N), (padded, length).
+def low_pass(axis: AxisBand) -> Tensor:
+    """Return A[i, j] = 1/N sum over |f| < k of cos(2 pi f (i - before - j) / N), (padded, length).
 
-    The numbers of an `AxisBand`; i is a padded, j an input position. Where the axis is not cut, A is
-    the padding matrix (1 where i - before == j): the sum would count Nyquist twice.
+    i is a padded, j an input position. Where the axis is not cut, A is the padding matrix (1 where
+    i - before == j): the sum would count Nyquist twice.
     """
-    band = AxisBand(*axis)
-    offset = torch.arange(band.padded)[:, None] - band.before - torch.arange(band.length)[None, :]
-    if not band.is_cut:
+    offset = torch.arange(axis.padded)[:, None] - axis.before - torch.arange(axis.length)[None, :]
+    if not axis.is_cut:
         return (offset == 0).double()
-    cosine, _ = _waves(torch.arange(1, band.kept), torch.arange(band.size), band.size)
-    response = (1 + 2 * cosine.sum(0)) / band.size
-    return response[offset % band.size]
+    cosine, _ = _waves(torch.arange(1, axis.kept), torch.arange(axis.size), axis.size)
+    response = (1 + 2 * cosine.sum(0)) / axis.size
+    return response[offset % axis.size]
 
 
-def low_pass_plane(*axes: int) -> Tensor:
-    """The Kronecker product of the rows' and the columns' low-pass: a whole plane in one product."""
-    return torch.kron(low_pass(*axes[:5]), low_pass(*axes[5:]))
+def low_pass_plane(rows: AxisBand, columns: AxisBand) -> Tensor:
+    """Return the Kronecker product of the rows' and the columns' low-pass, which filters a whole plane."""
+    return torch.kron(low_pass(rows), low_pass(columns))
 
 
-def low_pass_taps(taps: int, dilation: int, out: int, stride: int, *axis: int) -> Tensor:
-    """The row of the low-pass that tap t of output n reads, (taps, out, length)."""
-    rows = torch.arange(taps)[:, None] * dilation + torch.arange(out)[None, :] * stride
-    return low_pass(*axis)[rows]
+def low_pass_taps(axis: DenseAxis) -> Tensor:
+    """Return the row of the low-pass that tap t of output n reads, (taps, out, length)."""
+    taps, outputs = torch.arange(axis.taps) * axis.dilation, torch.arange(axis.out) * axis.stride
+    return low_pass(axis.band)[taps[:, None] + outputs[None, :]]
 
 
-def analysis(*axis: int) -> Tensor:
-    """Rows (u, real | imaginary) x length: the kept non-negative frequencies of a real axis."""
-    band = AxisBand(*axis)
-    cosine, sine = _waves(one_sided(band), torch.arange(band.length) + band.before, band.size)
-    return torch.stack([cosine, -sine], 1).flatten(0, 1) / math.sqrt(band.size)
+def analysis(axis: TransformAxis) -> Tensor:
+    """Return rows (u, real | imaginary) x positions: the kept non-negative frequencies of a real axis."""
+    cosine, sine = _waves(one_sided_frequencies(axis), _positions(axis), axis.size)
+    return torch.stack([cosine, -sine], 1).flatten(0, 1) / math.sqrt(axis.size)
 
 
-def analysis_complex(*axis: int) -> Tensor:
-    """Rows (v, real | imaginary) x columns (real | imaginary, length): both signs, complex to complex."""
-    band = AxisBand(*axis)
-    cosine, sine = _waves(two_sided(band), torch.arange(band.length) + band.before, band.size)
+def analysis_complex(axis: TransformAxis) -> Tensor:
+    """Return rows (v, real | imaginary) x columns (real | imaginary, positions), for both signs of v."""
+    cosine, sine = _waves(two_sided_frequencies(axis), _positions(axis), axis.size)
     table = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
-    return table.flatten(2, 3).flatten(0, 1) / math.sqrt(band.size)
+    return table.flatten(2, 3).flatten(0, 1) / math.sqrt(axis.size)
 
 
-def synthesis(out: int, stride: int, *axis: int) -> Tensor:
-    """Rows out x (u, real | imaginary): the real output of a half spectrum; pairs count twice."""
-    band = AxisBand(*axis)
-    u = one_sided(band)
-    cosine, sine = _waves(torch.arange(out) * stride, u, band.size)
-    pairs = torch.where((u == 0) | (2 * u == band.size), 1.0, 2.0).double()
-    return torch.stack([cosine * pairs, -sine * pairs], 2).flatten(1, 2) / math.sqrt(band.size)
+def synthesis(axis: TransformAxis) -> Tensor:
+    """Return rows positions x (u, real | imaginary): real output of a half spectrum; pairs count twice."""
+    u = one_sided_frequencies(axis)
+    cosine, sine = _waves(_positions(axis), u, axis.size)
+    pairs = torch.where((u == 0) | (2 * u == axis.size), 1.0, 2.0).double()
+    return torch.stack([cosine * pairs, -sine * pairs], 2).flatten(1, 2) / math.sqrt(axis.size)
 
 
-def synthesis_complex(out: int, stride: int, *axis: int) -> Tensor:
-    """Rows (real | imaginary, out) x columns (v, real | imaginary)."""
-    band = AxisBand(*axis)
-    cosine, sine = _waves(torch.arange(out) * stride, two_sided(band), band.size)
+def synthesis_complex(axis: TransformAxis) -> Tensor:
+    """Return rows (real | imaginary, positions) x columns (v, real | imaginary)."""
+    cosine, sine = _waves(_positions(axis), two_sided_frequencies(axis), axis.size)
     table = torch.stack([torch.stack([cosine, -sine], 2), torch.stack([sine, cosine], 2)], 0)
-    return table.flatten(2, 3).flatten(0, 1) / math.sqrt(band.size)
+    return table.flatten(2, 3).flatten(0, 1) / math.sqrt(axis.size)
 
 
-def filters(taps: int, dilation: int, *axis: int) -> Tensor:
-    """Rows (u, real | imaginary) x taps: the spectrum of a 1D filter."""
-    band = AxisBand(*axis)
-    cosine, sine = _waves(one_sided(band), torch.arange(taps) * dilation, band.size)
+def filters(axis: TransformAxis) -> Tensor:
+    """Return rows (u, real | imaginary) x taps: the spectrum of a 1D filter."""
+    cosine, sine = _waves(one_sided_frequencies(axis), _positions(axis), axis.size)
     return torch.stack([cosine, -sine], 1).flatten(0, 1)
 
 
-def filters_plane(*numbers: int) -> Tensor:
-    """Rows (u, v, real | imaginary) x (row taps, column taps): the spectrum of a 2D filter.
-
-    Numbers: row taps, row dilation, the rows' axis, then the same for the columns.
-    """
-    (row_taps, row_dilation), rows = numbers[:2], AxisBand(*numbers[2:7])
-    (column_taps, column_dilation), columns = numbers[7:9], AxisBand(*numbers[9:])
-    row_wave = torch.complex(*_waves(one_sided(rows), torch.arange(row_taps) * row_dilation, rows.size))
-    column_wave = torch.complex(
-        *_waves(two_sided(columns), torch.arange(column_taps) * column_dilation, columns.size)
-    )
+def filters_plane(rows: TransformAxis, columns: TransformAxis) -> Tensor:
+    """Return rows (u, v, real | imaginary) x (row taps, column taps): the spectrum of a 2D filter."""
+    row_wave = torch.complex(*_waves(one_sided_frequencies(rows), _positions(rows), rows.size))
+    column_wave = torch.complex(*_waves(two_sided_frequencies(columns), _positions(columns), columns.size))
     wave = torch.einsum("ui,vj->uvij", row_wave, column_wave).conj().flatten(2).flatten(0, 1)
     return torch.stack([wave.real, wave.imag], 1).flatten(0, 1)
 
 
-def filter_table(*numbers: int) -> Tensor:
-    """How the taps of a filter make the real form of its spectrum, (Q, row taps x column taps, 2, 2).
+def filter_table(rows: TransformAxis, columns: TransformAxis) -> Tensor:
+    """Return the factors of a filter's taps in the real form of its spectrum, (Q, taps, 2, 2).
 
-    The numbers are those of `filters_plane`. Frequencies q are u for v = 0 and u >= 0, then both signs of
-    u for each v > 0; [[re, im], [-im, re]] is the spectrum's conjugate, times the coefficients that q
-    stands for: 1 for the mean, 2 for the others. Where only the mean is kept, (1, taps, 1, 1).
+    Frequencies q are u for v = 0 and u >= 0, then both signs of u for each v > 0; [[re, im], [-im, re]]
+    is the spectrum's conjugate, times the number of coefficients that q represents: 1 for the mean, 2 for
+    the others. Where only the mean is kept, (1, taps, 1, 1).
     """
-    (row_taps, row_dilation), rows = numbers[:2], AxisBand(*numbers[2:7])
-    (column_taps, column_dilation), columns = numbers[7:9], AxisBand(*numbers[9:])
     pairs = [(u, 0) for u in range(rows.kept)]
     pairs += [(u, v) for v in range(1, columns.kept) for u in range(1 - rows.kept, rows.kept)]
     u, v = torch.tensor(pairs).T
-    row_wave = torch.complex(*_waves(u, torch.arange(row_taps) * row_dilation, rows.size))
-    column_wave = torch.complex(*_waves(v, torch.arange(column_taps) * column_dilation, columns.size))
+    row_wave = torch.complex(*_waves(u, _positions(rows), rows.size))
+    column_wave = torch.complex(*_waves(v, _positions(columns), columns.size))
     wave = torch.einsum("qi,qj->qij", row_wave, column_wave).flatten(1) * 2
     wave[0] /= 2
     if len(pairs) == 1:
@@ -118,28 +104,28 @@ def filter_table(*numbers: int) -> Tensor:
     return torch.stack([real, imaginary, -imaginary, real], -1).view(*real.shape, 2, 2)
 
 
-def pixel_filter_table(*numbers: int) -> Tensor:
-    """How the taps make the matrix of the dense form, (1, taps, input pixels, output pixels).
-
-    Numbers: those of `low_pass_taps` for the rows, then for the columns.
-    """
-    rows, columns = low_pass_taps(*numbers[:9]), low_pass_taps(*numbers[9:])  # (taps, out, length)
-    whole = torch.einsum("tna,smb->tsabnm", rows, columns)
+def pixel_filter_table(rows: DenseAxis, columns: DenseAxis) -> Tensor:
+    """Return the factors of the taps in the dense form's matrix, (1, taps, input pixels, output pixels)."""
+    whole = torch.einsum("tna,smb->tsabnm", low_pass_taps(rows), low_pass_taps(columns))
     return whole.flatten(4).flatten(2, 3).flatten(0, 1)[None]
 
 
-def one_sided(axis: AxisBand) -> Tensor:
-    """The kept frequencies 0 .. k - 1."""
+def one_sided_frequencies(axis: TransformAxis) -> Tensor:
+    """Return the kept frequencies 0 .. k - 1."""
     return torch.arange(axis.kept)
 
 
-def two_sided(axis: AxisBand) -> Tensor:
-    """The kept frequencies of both signs, -(k - 1) .. k - 1, or all N where the axis is not cut."""
+def two_sided_frequencies(axis: TransformAxis) -> Tensor:
+    """Return the kept frequencies of both signs, -(k - 1) .. k - 1, or all N where the axis is not cut."""
     return torch.arange(1 - axis.kept, axis.kept) if axis.is_cut else torch.arange(axis.size)
 
 
+def _positions(axis: TransformAxis) -> Tensor:
+    return axis.start + axis.step * torch.arange(axis.positions)
+
+
 def _waves(left: Tensor, right: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of 2 pi left right / size, (len(left), len(right)).
+    """Return cosine and sine of 2 pi left right / size, (len(left), len(right)).
 
     The product is reduced modulo N as an integer, so that no digit of the phase is lost.
     """
@@ -162,30 +148,30 @@ BUILDERS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def table(kind: str, numbers: Numbers, like: Tensor) -> Tensor:
-    """The table `kind` of `numbers`, in the dtype and on the device of `like`."""
+def table(kind: str, axes: Axes, like: Tensor) -> Tensor:
+    """Return the table `kind` of `axes`, in the dtype and on the device of `like`."""
     if type(like) in (Tensor, nn.Parameter):
-        found: Tensor = _constant(kind, numbers, like.dtype, like.device)[0]
+        found: Tensor = _constant(kind, axes, like.dtype, like.device)[0]
         return found
-    # A table made under torch.export or a fake mode is fake too: kept, it would spoil later calls.
-    return _build(kind, numbers, like.dtype, like.device)
+    # A table made under torch.export or a fake mode is fake too, and must not enter the cache.
+    return _build(kind, axes, like.dtype, like.device)
 
 
-def _build(kind: str, numbers: Numbers, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # Inference tensors cannot be saved for a later backward pass, so the cache never holds one.
+def _build(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Inference tensors cannot be saved for a backward pass, so the cache must not hold any.
     with torch.inference_mode(False), torch.no_grad():
-        return BUILDERS[kind](*numbers).contiguous().to(device=device, dtype=dtype)
+        return BUILDERS[kind](*axes).contiguous().to(device=device, dtype=dtype)
 
 
 _cached = lru_cache(maxsize=1024)(_build)
 
 
-def constant(kind: str, numbers: Numbers, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The table `kind` of `numbers`, kept."""
-    return _cached(kind, numbers, dtype, device)
+def constant(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the table `kind` of `axes` from the cache."""
+    return _cached(kind, axes, dtype, device)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _constant(kind: str, numbers: Numbers, dtype: torch.dtype, device: torch.device) -> tuple[Tensor]:
-    # Not the tensor itself: torch 2.11's compiler calls all that a function returns by the function's name.
-    return (constant(kind, numbers, dtype, device),)
+def _constant(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> tuple[Tensor]:
+    # Not the tensor itself: torch 2.11's compiler gives all results of a function the function's name.
+    return (constant(kind, axes, dtype, device),)

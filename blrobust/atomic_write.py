@@ -1,24 +1,24 @@
-"""Files that are whole or not there: what a kill or a full disk must never leave half-written."""
+"""Files that are complete or absent: neither a kill nor a full disk leaves half of one."""
 
 import os
 from pathlib import Path
 
 
 def temporary(path: Path) -> Path:
-    """Return the hidden neighbour in which a file is written before it is renamed."""
+    """Return the hidden file beside `path` that is written and then renamed to it."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all.
+    """Write `text` as UTF-8, whole or not at all.
 
-    Bytes of file names that are no text come out as ``\\udcff``: a path must not cost the results.
+    Bytes of file names that are not UTF-8 are written as `\\udcff`: a path must not cost the results.
     """
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to a hidden neighbour, flush it to the disk, rename it to ``path``."""
+    """Write `content` to a hidden file beside `path`, flush it to the disk, and rename it to `path`."""
     neighbour = temporary(path)
     try:
         with neighbour.open("wb") as file:
@@ -29,5 +29,5 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException as error:
         neighbour.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename = str(path)  # a full disk names no file, and nobody knows the neighbour
+            error.filename = str(path)  # a full disk names no file; the hidden one is unknown to users
         raise

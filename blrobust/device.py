@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""The device to compute on, and its numerical precision."""
 
 import platform
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from blrobust.errors import UserError
 
 
 def resolve(name: str) -> torch.device:
-    """The device called `name`; "auto" is CUDA, then MPS, then the CPU.
+    """Return the device called `name`; "auto" is CUDA, then MPS, then the CPU.
 
-    Raises `UserError` for a device that does not exist or is not there.
+    Raises `UserError` for an unknown or missing device.
     """
     cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
@@ -22,13 +22,13 @@ def resolve(name: str) -> torch.device:
     if name == "cuda" and cuda:
         return torch.device("cuda", torch.cuda.current_device())
     if name not in found:
-        raise UserError(f"device {name!r} is not available; choose auto, {', '.join(found)}")
+        raise UserError(f"--device: got {name!r}; legal: auto, {', '.join(found)}")
     return torch.device(name)
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute float32 in float32 on a GPU too: no TF32, whose 10 bits would move predictions."""
+    """Compute float32 in float32 on a GPU too: no TF32, whose 10 bits would change predictions."""
     matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
         torch.set_float32_matmul_precision("highest")
@@ -40,7 +40,7 @@ def full_precision() -> Iterator[None]:
 
 
 def describe(device: torch.device) -> str:
-    """The device in words, for the provenance."""
+    """Return the device in words, for the provenance."""
     if device.type == "cuda":
         return f"{device}, {torch.cuda.get_device_name(device)}"
     return f"{device}, {platform.machine()}, {torch.get_num_threads()} threads"

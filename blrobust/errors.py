@@ -1,10 +1,10 @@
-"""The one exception that the command line turns into a single line and exit code 2."""
+"""The exception that the command line prints as one line, with exit code 2."""
 
 
 class UserError(ValueError):
-    """Something the user gave is not usable: the message names the value and what is legal."""
+    """Input that cannot be used; the message names it, its value and the legal ones."""
 
 
 def reason(error: BaseException) -> str:
-    """Return what another library's error says, as one line; its type where it says nothing."""
+    """Return the message of another library's error as one line; its type where there is none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,58 +1,77 @@
-"""Progress of long work on stderr: bars on a terminal, else a line for each model."""
+"""Progress of long work on stderr: bars on a terminal, lines elsewhere."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import click
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-NAME = 20  # columns for a model's label beside the bar, which fits into 60 so
+NAME = 20  # columns for a label: with it a line of bar and numbers fits into 60 columns
+UNKNOWN = "-:--:--"
 
 
-@dataclass
-class _Bar:
-    """How far something is: ``done`` of ``total`` images, ``before`` of them when the clock started."""
+class _Remaining(ProgressColumn):
+    """`done/total UNIT, h:mm:ss to go`."""
 
-    name: str
-    total: int
-    done: int
-    before: int = field(init=False)
-    since: float = field(init=False)
-    last: float = field(init=False)  # when images came back
+    def __init__(self, unit: str) -> None:
+        super().__init__(Column(no_wrap=True, justify="right"))
+        self._unit = unit
 
-    def __post_init__(self) -> None:
-        self.before = self.done
-        self.since = self.last = time.perf_counter()
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.completed:.0f}/{task.total or 0:.0f} {self._unit}, {_to_go(task)} to go")
 
-    def advance(self, images: int) -> None:
-        self.done += images
-        self.last = time.perf_counter()
 
-    def to_go(self) -> str:
-        """At the mean pace so far, counting down between two advances, which may be minutes apart.
+def _to_go(task: Task) -> str:
+    """Return the time to go at the mean pace of this session, counting down between two updates.
 
-        Unknown again once that has run out: what follows a level 0 takes longer than it.
-        """
-        if self.done == self.before:
-            return "-:--:--"
-        whole = (self.last - self.since) / (self.done - self.before) * (self.total - self.done)
-        left = whole - (time.perf_counter() - self.last)
-        return _clock(left) if left > 0 or self.done == self.total else "-:--:--"
+    It is unknown before the first update, and again when it has run out before the next one.
+    """
+    before, updated = task.fields["before"], task.fields["updated"]
+    if task.completed == before or task.start_time is None or task.remaining is None:
+        return UNKNOWN
+    whole = (updated - task.start_time) / (task.completed - before) * task.remaining
+    left = whole - (task.get_time() - updated)
+    return _clock(left) if left > 0 or task.remaining == 0 else UNKNOWN
+
+
+class _Bars(Progress):
+    """A bar for every visible task; they disappear at the end, also after Ctrl-C."""
+
+    def __init__(self, *, unit: str, width: int) -> None:
+        console = Console(stderr=True)
+        super().__init__(
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(max_width=width, no_wrap=True)
+            ),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            _Remaining(unit),
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            expand=True,
+            disable=not console.is_terminal,
+            get_time=lambda: time.perf_counter(),
+        )
+
+    below: Callable[[], RenderableType] | None = None  # returns the line below the bars
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the table of bars and the line below it."""
+        yield from super().get_renderables()
+        if self.below is not None:
+            yield self.below()
 
 
 class Meter:
-    """Progress over all images of a run: on a terminal bars of the run and of its cell, else lines.
+    """Progress over all images of a run: bars of the run and of its present cell, or lines.
 
-    A line is printed per model, when that is done. A context manager; leaving it, also by Ctrl-C,
-    leaves a clean terminal.
+    Off a terminal one line is printed when a model is done, with the time it took.
     """
 
     def __init__(
@@ -63,26 +82,22 @@ class Meter:
         kinds: Sequence[str] = (),
         passes: Callable[[], int] = lambda: 0,
     ) -> None:
-        """``images`` go through the networks in the whole run, ``done`` of them did so before.
+        """Count `images` through the networks in the whole run, of which `done` were counted before.
 
-        ``kinds`` are all those that the run measures, in order. ``passes`` returns how many images went
-        through the networks so far: it grows while a block is under way.
+        `kinds` are all kinds that the run measures, in order. `passes` returns the number of images
+        that went through the networks so far; it grows while a block is under way.
         """
-        console = Console(stderr=True)
-        self._count_passes = passes
-        self._run = _Bar("run", images, done)
-        self._cell: _Bar | None = None
+        self._bars = _Bars(unit="images", width=NAME)
         self._kinds = list(kinds)
-        self._levels = 1
-        self._what = ""
-        self._passed = passes()
+        self._count_passes = passes
+        self._passes_before = 0
+        self._levels, self._heading = 1, ""
         self._name, self._since = "", time.perf_counter()
-        self._on_terminal = console.is_terminal
-        self._shown = Live(get_renderable=self._lines, console=console, transient=True, refresh_per_second=4)
+        self._run = self._bars.add_task("run", total=images, **_state(done))
+        self._cell = self._bars.add_task("", visible=False, total=0, **_state(0))
 
     def __enter__(self) -> Self:
-        if self._on_terminal:
-            self._shown.start()
+        self._bars.start()
         return self
 
     def __exit__(
@@ -91,56 +106,80 @@ class Meter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        """Remove the bars; print the last line unless the work failed."""
         if error is None:
             self._rename("")
-        self._shown.stop()
+        self._bars.stop()
 
     def begin(
         self, name: str, *, images: int, done: int = 0, kind: str = "", levels: Sequence[float] = ()
     ) -> None:
-        """Say what is measured from now on: ``images`` at each level, of which ``done`` were before."""
+        """Start a cell: `images` at each of the levels, of which `done` were counted before."""
         several = len(self._kinds) > 1
         self._rename(f"{kind} {name}" if several else name)
         if several:
-            self._run.name = f"run, kind {self._kinds.index(kind) + 1} of {len(self._kinds)}"
-        self._what = kind + (" at " if levels else "") + ", ".join(f"{level:.4g}" for level in levels)
+            number = f"run, kind {self._kinds.index(kind) + 1} of {len(self._kinds)}"
+            self._bars.update(self._run, description=number)
+        self._heading = kind + (" at " if levels else "") + ", ".join(f"{level:.4g}" for level in levels)
         self._levels = max(1, len(levels))
-        self._passed = self._count_passes()
-        self._cell = _Bar(name, images, done)
+        self._passes_before = self._count_passes()
+        self._bars.below = self._below
+        self._bars.reset(self._cell, total=images, description=name, visible=True, **_state(done))
 
     def advance(self, images: int) -> None:
-        """Count images that came back from the network, those of every level."""
-        self._run.advance(images)
-        if self._cell is not None:
-            self._cell.advance(images // self._levels)
+        """Count images whose predictions are known, those of every level."""
+        now = time.perf_counter()
+        self._bars.update(self._run, advance=images, updated=now)
+        self._bars.update(self._cell, advance=images // self._levels, updated=now)
 
     def _rename(self, name: str) -> None:
-        """Off a terminal, say how long the one before took."""
+        """Off a terminal, print the time that the previous name took."""
         if name == self._name:
             return
-        if self._name and not self._on_terminal:
+        if self._name and self._bars.disable:
             click.echo(f"{self._name}: {time.perf_counter() - self._since:.1f} s", err=True)
         self._name, self._since = name, time.perf_counter()
 
-    def _lines(self) -> Group:
-        """Both bars, and below them what moves while a block is under way."""
-        bars = Table.grid(
-            Column(max_width=NAME, no_wrap=True),
-            Column(ratio=1),
-            Column(no_wrap=True, justify="right"),
-            padding=(0, 1),
-            expand=True,
+    def _below(self) -> RenderableType:
+        """Return the kind and levels of the cell, its passes and its time: they move within a block."""
+        passes = self._count_passes() - self._passes_before
+        spent = _clock(self._bars.tasks[-1].elapsed or 0)
+        line = Table.grid(Column(ratio=1, no_wrap=True), Column(no_wrap=True), padding=(0, 1), expand=True)
+        line.add_row(Text(self._heading), Text(f"{passes:,} passes, {spent}" if passes else spent))
+        return line
+
+
+class Steps:
+    """Progress over the steps of one loop: a bar, or a line at every tenth of the way."""
+
+    def __init__(self, *, unit: str = "steps", width: int = 30) -> None:
+        """Count in `unit`; `width` columns are for the text beside the bar."""
+        self._bars = _Bars(unit=unit, width=width)
+        self._task = self._bars.add_task("", total=None, visible=False, **_state(0))
+        self._started = False
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def update(self, done: int, total: int, text: str) -> None:
+        """Report that `done` of `total` steps are finished; `text` is shown beside the bar."""
+        if not self._started:  # steps of an earlier session do not count for the pace
+            self._started = True
+            self._bars.reset(self._task, total=total, visible=True, **_state(max(0, done - 1)))
+        self._bars.update(
+            self._task, completed=done, total=total, description=text, updated=time.perf_counter()
         )
-        below = Table.grid(Column(ratio=1, no_wrap=True), Column(no_wrap=True), padding=(0, 1), expand=True)
-        for bar in (self._run, self._cell):
-            if bar is not None:
-                numbers = f"{bar.done}/{bar.total} images, {bar.to_go()} to go"
-                bars.add_row(Text(bar.name), ProgressBar(total=bar.total, completed=bar.done), Text(numbers))
-        if self._cell is not None:
-            passes = self._count_passes() - self._passed
-            spent = _clock(time.perf_counter() - self._cell.since)
-            below.add_row(Text(self._what), Text(f"{passes:,} passes, {spent}" if passes else spent))
-        return Group(bars, below)
+        if self._bars.disable and done * 10 // total != (done - 1) * 10 // total:
+            click.echo(f"{done * 10 // total * 10} %: {text}", err=True)
+
+
+def _state(done: int) -> dict[str, Any]:
+    """Return the fields of a task that starts with `done` finished before."""
+    return {"completed": done, "before": done, "updated": time.perf_counter()}
 
 
 def _clock(seconds: float) -> str:

@@ -1,7 +1,7 @@
-"""Accuracy curves with 95 % bands, drawn with seaborn, as SVG to be put inside an HTML page.
+"""Accuracy curves with 95 % bands, drawn with seaborn, as SVG for an HTML page.
 
-No name that the user chose is ever given to matplotlib, which would read ``$`` as mathematics and
-drop a leading ``_``: legends are HTML, and tool tips are added to the finished SVG as text nodes.
+Names chosen by the user are never passed to matplotlib, which takes `$` for mathematics and drops a
+leading `_`: legends are HTML, and tool tips are added to the finished SVG as text nodes.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ from blrobust.reports.paper_curves import Series
 
 INK = "#222222"
 FAINT = "#8a8a8a"
-# Okabe and Ito's colours without the two that vanish on white; the baseline comes first, in ink.
+# Okabe and Ito's colours without the two that are too light on white; the first one is for the baseline.
 COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#aa3f8b", "#8c6d1f", "#3a9bd9", "#7a7a7a")
 # matplotlib's markers, each with its path around (18, 6) for the legend.
 MARKERS = {
@@ -33,7 +34,7 @@ MARKERS = {
     "P": "M16.5 2h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5z",
     "X": "M15.2 1.6l2.8 2.2 2.8-2.2 1.6 1.6-2.2 2.8 2.2 2.8-1.6 1.6-2.8-2.2-2.8 2.2-1.6-1.6 2.2-2.8-2.2-2.8z",
 }
-# One per run, in line widths; plain dashes mean published.
+# One per run, in line widths; plain dashes are for published curves.
 DASHES = ((), (1, 1.5), (5, 1.5, 1, 1.5), (5, 1.5, 1, 1.5, 1, 1.5))
 LINE = 2.0
 PUBLISHED = (4, 3)
@@ -56,12 +57,12 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One model's measured curve: rows of ``results.table`` by level, and how it is drawn."""
+    """One model's measured curve: rows of `Analysis.table` by level, and its style."""
 
     name: str
     frame: pd.DataFrame
-    model: int  # place of the model among those of the figure
-    run: int = 0  # place of the run
+    model: int  # index of the model among those of the figure
+    run: int = 0  # index of the run
 
     @property
     def colour(self) -> str:
@@ -80,17 +81,17 @@ class Curve:
 
     @property
     def dash(self) -> tuple[float, ...]:
-        """Dashes and gaps in line widths, the same for all models of a run; none: a full line."""
+        """Dashes and gaps in line widths, the same for all models of a run; empty for a solid line."""
         return DASHES[self.run % len(DASHES)]
 
     @property
     def stroke(self) -> str:
-        """SVG's ``stroke-dasharray`` of the line, for the legend."""
+        """SVG's `stroke-dasharray` of the line, for the legend."""
         return " ".join(f"{LINE * part:g}" for part in self.dash) or "none"
 
 
 def colour(model: int) -> str:
-    """Return the colour of the model in this place of a figure."""
+    """Return the colour of the model with this index in a figure."""
     return COLOURS[model % len(COLOURS)]
 
 
@@ -105,11 +106,9 @@ def accuracy(
 ) -> Markup:
     """Return an SVG element: accuracy over level, one line and one 95 % band per curve.
 
-    ``published`` are dashed series with their colours; ``prefix`` makes ids unique in the page.
+    `published` are dashed series with their colours; `prefix` makes ids unique in the page.
     """
-    import seaborn
-
-    # "default" first: the user's own matplotlibrc must not reach into the report.
+    # "default" first: the user's own matplotlibrc must not change the report.
     with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
@@ -135,8 +134,6 @@ def accuracy(
 
 
 def _draw(axes: Axes, curve: Curve, *, gid: str) -> None:
-    import seaborn
-
     frame = curve.frame
     axes.fill_between(
         frame["level"],
@@ -166,7 +163,7 @@ def _draw(axes: Axes, curve: Curve, *, gid: str) -> None:
 
 
 def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
-    """Axes, units and what lies behind the curves."""
+    """Draw axes, units, grid and the label of the chance level."""
     axes.set(xlabel=axis.label, ylabel="", ylim=(0, 100))
     axes.margins(x=0.015)
     axes.set_yticks(range(0, 101, 20 if narrow else 10))
@@ -194,7 +191,7 @@ def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
 
 def _tips(curve: Curve, axis: Axis) -> list[str]:
     return [
-        f"{curve.name}, {axis.say(row['level'])}: {100 * row['accuracy']:.1f} % "
+        f"{curve.name}, {axis.describe(row['level'])}: {100 * row['accuracy']:.1f} % "
         f"({100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f})"
         for row in curve.frame.to_dict("records")
     ]

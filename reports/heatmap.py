@@ -1,8 +1,9 @@
-"""The page of Fourier heat maps: one map a model, one colour scale."""
+"""The page of Fourier heat maps: one map per model, with a common colour scale."""
 
 from pathlib import Path
 
 import pandas as pd
+import seaborn
 from markupsafe import Markup
 from matplotlib import style
 from matplotlib.cm import ScalarMappable
@@ -13,24 +14,30 @@ from blrobust.analysis.heatmap import rings
 from blrobust.reports import svg, template
 from blrobust.reports.figures import STYLE
 from blrobust.reports.tables import Cell, Table, percent
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.measurement import Measurement
 
 COLOURS = "rocket_r"  # seaborn's, light to dark: more error is darker
 SCALE = Normalize(0, 100)
 
 
-def render(ledger: Ledger, frame: pd.DataFrame, destination: Path) -> None:
-    """Write the page of the maps in ``frame`` (``blrobust.analysis.heatmap.table``)."""
+def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> None:
+    """Write the page of the maps in `frame` (`blrobust.analysis.heatmap.table`)."""
     groups = dict(list(frame.groupby("model", sort=False)))
     maps = {
         label: _map(group, str(label), prefix=f"map{i}") for i, (label, group) in enumerate(groups.items())
     }
-    template.render("heatmap.html", ledger, destination, maps=maps, scale=_scale(), summary=_summary(frame))
+    template.render(
+        "heatmap.html",
+        destination,
+        record=measurement.record,
+        folder=str(measurement.folder),
+        maps=maps,
+        scale=_scale(),
+        summary=_summary(frame),
+    )
 
 
 def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
-    import seaborn
-
     grid = 100 * frame.pivot(index="row", columns="column", values="error")
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(4.2, 4.0), layout="constrained")
@@ -38,9 +45,9 @@ def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
         seaborn.heatmap(grid, ax=axes, cmap=COLOURS, norm=SCALE, cbar=False, square=True)
         axes.collections[0].set_gid("cells")
         ticks = [f for f in grid.index if f % max(1, 5 * (len(grid) // 20)) == 0]
-        places = [list(grid.index).index(f) + 0.5 for f in ticks]
-        axes.set_xticks(places, [str(f) for f in ticks], rotation=0)
-        axes.set_yticks(places, [str(f) for f in ticks], rotation=0)
+        positions = [list(grid.index).index(f) + 0.5 for f in ticks]
+        axes.set_xticks(positions, [str(f) for f in ticks], rotation=0)
+        axes.set_yticks(positions, [str(f) for f in ticks], rotation=0)
         axes.tick_params(length=2)
         axes.set(xlabel="waves across the image", ylabel="waves down the image")
         tips = [
@@ -54,15 +61,13 @@ def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
 
 
 def _scale() -> Markup:
-    import seaborn  # noqa: F401  registers its colours
-
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(4.2, 0.7), layout="constrained")
         axes = figure.subplots()
         bar = figure.colorbar(
             ScalarMappable(SCALE, COLOURS), cax=axes, orientation="horizontal", drawedges=False
         )
-        bar.set_label("wrong answers in per cent")
+        bar.set_label("error in per cent")
         bar.outline.set_visible(False)
         return svg.element(figure, prefix="scale", label="Colour scale from 0 to 100 per cent")
 

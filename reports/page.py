@@ -1,39 +1,36 @@
-"""One self-contained HTML file about one run, or about several beside each other."""
+"""The report of one run, or the comparison of several, as one self-contained HTML file."""
 
 import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from blrobust import __version__, atomic_write
-from blrobust.analysis import results
-from blrobust.reports import attacks, figures, paper_curves, tables
+from blrobust.analysis.analysis import Analysis
+from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.reports import attacks, figures, paper_curves, tables, template
 from blrobust.reports.axes import Axis, axis
-from blrobust.reports.conclusions import finding
+from blrobust.reports.conclusions import conclusions
 from blrobust.reports.figures import Curve
 from blrobust.reports.tables import Table
-
-if TYPE_CHECKING:
-    from blrobust.runs.run import Run
+from blrobust.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One image at several levels, with what each model takes it for."""
+    """One image at several levels, with the class that each model predicts."""
 
     sample: int
     label: str
     pictures: list[tuple[str, str]]  # level in words, image as data URI
-    rows: list[tuple[str, list[tuple[str, bool]]]]  # model, then class and whether it is right
+    rows: list[tuple[str, list[tuple[str, bool]]]]  # model, then class and whether it is correct
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunEntry:
     """One kind of perturbation of one run, as text."""
 
     name: str
@@ -41,13 +38,13 @@ class Entry:
     note: str | None
     unfinished: str | None
     command: str
-    finding: list[str]
+    conclusions: list[str]
     tests: Table
     draws: int
     levels: Table
     strip: Strip | None
     rejected: str | None
-    attacked: Table | None
+    attack: Table | None
     curves: dict[str, Curve]  # by model
 
 
@@ -62,85 +59,80 @@ class Section:
     narrow: Markup
     published: list[str]  # colours of the published curves
     summary: Table
-    entries: list[Entry]
+    entries: list[RunEntry]
 
 
-def render(runs: Sequence["Run"], destination: Path) -> None:
-    """Write the report of ``runs`` to ``destination``, whole or not at all.
+def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
+    """Write the report of `runs` to `destination`, whole or not at all.
 
     Runs of one kind in one space share a figure; other kinds get sections of their own. Raises
-    ``OSError`` where ``destination`` cannot be written.
+    `OSError` where `destination` cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("blrobust.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    named = _named(runs)
-    html = environment.get_template("page.html").render(
-        sections=_sections(named),
-        worst={name: table for name, run in named.items() if (table := attacks.worst(run))},
-        provenance={name: _provenance(run) for name, run in named.items()},
+    by_name = _by_name(runs)
+    template.render(
+        "page.html",
+        destination,
+        sections=_sections(by_name),
+        worst={name: table for name, run in by_name.items() if (table := attacks.worst_case_table(run))},
+        provenance={name: _provenance(results.run) for name, results in by_name.items()},
         published_label=paper_curves.LABEL,
-        version=__version__,
     )
-    atomic_write.write_text(destination, html)
 
 
-def _named(runs: Sequence["Run"]) -> "dict[str, Run]":
+def _by_name(runs: Sequence[RunAnalysis]) -> dict[str, RunAnalysis]:
     """Return the runs by the name of their folders, by the whole path where two are alike."""
-    short = [Path(run.path).resolve().name for run in runs]
+    short = [results.run.path.resolve().name for results in runs]
     return {
-        name if short.count(name) == 1 else str(run.path): run for name, run in zip(short, runs, strict=True)
+        name if short.count(name) == 1 else str(results.run.path): results
+        for name, results in zip(short, runs, strict=True)
     }
 
 
-def _sections(runs: "dict[str, Run]") -> list[Section]:
-    groups: dict[tuple[str, str, tuple[float, ...]], dict[str, Run]] = {}
-    for name, run in runs.items():
-        for kind in run.kinds:
-            axes = (kind, run.config["space"], tuple(run.provenance["dataset"]["std"]))
-            groups.setdefault(axes, {})[name] = run
+def _sections(runs: dict[str, RunAnalysis]) -> list[Section]:
+    groups: dict[tuple[str, str, tuple[float, ...]], dict[str, RunAnalysis]] = {}
+    for name, results in runs.items():
+        space, std = results.run.config["space"], tuple(results.run.provenance["dataset"]["std"])
+        for kind in results.kinds:
+            groups.setdefault((kind, space, std), {})[name] = results
     return [
         _section(members, kind, axis(kind, space, list(std)), number)
         for number, ((kind, space, std), members) in enumerate(groups.items())
     ]
 
 
-def _section(runs: "dict[str, Run]", kind: str, on: Axis, number: int) -> Section:
-    models = list(dict.fromkeys(model for run in runs.values() for model in run.models))
+def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> Section:
+    models = list(dict.fromkeys(model for results in runs.values() for model in results.run.models))
     entries = []
-    for place, (name, run) in enumerate(runs.items()):
-        frame = results.table(run, kind)
+    for index, (name, results) in enumerate(runs.items()):
+        table = results.kinds[kind].table
         curves = {
             model: Curve(
                 name=tables.row_name(model, name, runs),
-                frame=frame[frame.model == model],
+                frame=table[table.model == model],
                 model=models.index(model),
-                run=place,
+                run=index,
             )
-            for model in run.models
+            for model in results.run.models
         }
-        entries.append(_entry(name, run, kind, on, curves))
+        entries.append(_entry(name, results, kind, on, curves))
     curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
-    first = next(iter(runs.values()))
+    analyses = {name: results.kinds[kind] for name, results in runs.items()}
+    first = next(iter(runs.values())).run
     data = first.provenance["dataset"]
-    dashed = paper_curves.series(
+    paper = paper_curves.series(
         kind=kind,
         space=first.config["space"],
         dataset=data["name"],
         n=data["n"],
         models=models,
-        last=max(run.levels(kind)[-1] for run in runs.values()),
+        last=max(analysis.levels[-1] for analysis in analyses.values()),
     )
-    colours = [figures.colour(models.index(series.model)) for series in dashed]
+    colours = [figures.colour(models.index(series.model)) for series in paper]
     wide, narrow = (
         figures.accuracy(
             list(curves.values()),
             on,
-            published=list(zip(dashed, colours, strict=True)),
+            published=list(zip(paper, colours, strict=True)),
             chance=1 / len(data["classes"]),
             size=size,
             prefix=f"figure{number}{width}",
@@ -154,25 +146,26 @@ def _section(runs: "dict[str, Run]", kind: str, on: Axis, number: int) -> Sectio
         wide=wide,
         narrow=narrow,
         published=colours,
-        summary=tables.summary(runs, on, kind),
+        summary=tables.summary(analyses, on),
         entries=entries,
     )
 
 
-def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve]) -> Entry:
+def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve]) -> RunEntry:
+    run, analysis = results.run, results.kinds[kind]
     record = run.provenance
     data = record["dataset"]
-    levels = run.levels(kind)
+    levels = analysis.levels
     source = run.config.get("source")
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     cells = len(run.models) * len(levels) * run.draws
-    return Entry(
+    return RunEntry(
         name=name,
         facts=(
             f"{data['n']:,} images of {data['name']} ({data['split']} split), {len(levels)} levels from "
-            f"{on.say(levels[0])} to {on.write(levels[-1])}, {draws} per image and level"
+            f"{on.describe(levels[0])} to {on.format(levels[-1])}, {draws} per image and level"
             + (
-                f"; the inputs were found on {source['label']} and tried on every model (transfer)"
+                f"; the inputs were found on {source['label']} and tested on every model (transfer)"
                 if source
                 else ""
             )
@@ -180,18 +173,19 @@ def _entry(name: str, run: "Run", kind: str, on: Axis, curves: dict[str, Curve])
         note=data["note"] if kind == run.kinds[0] else None,  # once a run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record["command_line"],
-        finding=finding(run, on, kind) + [said for said in (attacks.sign(run, kind),) if said],
-        tests=tables.tests(run, on, kind),
+        conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis),
+        tests=tables.tests(analysis, on),
         draws=run.draws,
-        levels=tables.levels(run, on, kind),
-        strip=_strip(run, kind, on),
-        rejected=tables.rejected(run, kind),
-        attacked=attacks.attacked(run, kind, on),
+        levels=tables.levels(analysis, on),
+        strip=_strip(analysis, on),
+        rejected=tables.rejection_note(analysis),
+        attack=attacks.attack_table(results, kind, on),
         curves=curves,
     )
 
 
-def _strip(run: "Run", kind: str, on: Axis) -> Strip | None:
+def _strip(analysis: Analysis, on: Axis) -> Strip | None:
+    run, kind = analysis.run, analysis.kind
     pictures = [picture for picture in run.pictures() if picture.kind == kind]
     if not pictures:
         return None
@@ -199,17 +193,17 @@ def _strip(run: "Run", kind: str, on: Axis) -> Strip | None:
     sample, label = pictures[0].sample, pictures[0].label
     rows = []
     for model in run.models:
-        answers = [
+        predictions = [
             int(run.outcome(model, kind, picture.level, 0)["prediction"][sample]) for picture in pictures
         ]
-        # -1 stands for an answer that was no number.
-        rows.append((model, [(classes[a] if a >= 0 else "none", a == label) for a in answers]))
+        # -1 stands for logits that are not finite.
+        rows.append((model, [(classes[p] if p >= 0 else "none", p == label) for p in predictions]))
     uris = [f"data:image/png;base64,{base64.b64encode(p.png).decode()}" for p in pictures]
-    words = [on.say(picture.level) for picture in pictures]
+    words = [on.describe(picture.level) for picture in pictures]
     return Strip(sample, classes[label], list(zip(words, uris, strict=True)), rows)
 
 
-def _provenance(run: "Run") -> dict[str, Any]:
+def _provenance(run: Run) -> dict[str, Any]:
     record = run.provenance
     data = record["dataset"]
     facts = {

@@ -1,11 +1,11 @@
-"""The published series (Dziedzic et al., ICML 2019), to be laid over runs on the same axis."""
+"""The published series (Dziedzic et al., ICML 2019), drawn over runs on the same axis."""
 
 from dataclasses import dataclass
 from importlib.resources import files
 
 import pandas as pd
 
-from blrobust.reports.axes import LEGACY_WIDTH
+from blrobust.perturbations.paper_bounds import WIDTH
 
 LABEL = "published (P100, 2019, one seed)"
 DATASETS = ("cifar10", "cifar10-sample")  # the published numbers are CIFAR-10 test images
@@ -21,7 +21,7 @@ SMALL = 1000  # images of the smaller published pixel series
 
 @dataclass(frozen=True)
 class _Source:
-    """A file, what its columns' names have before a model's, and what its levels are multiplied by."""
+    """A file, the prefix of its columns' names before the model's, and the factor of its levels."""
 
     file: str
     before: str = ""
@@ -33,7 +33,7 @@ SOURCES = {
     ("gaussian", "normalized"): _Source("gaussian_noise.csv"),
     ("uniform", "legacy"): _Source("uniform_noise.csv"),
     ("pixel", "legacy"): _Source("pixel.csv"),
-    ("fgsm", "legacy"): _Source("fgsm.csv", scale=LEGACY_WIDTH),  # of the bounds, in Foolbox 1
+    ("fgsm", "legacy"): _Source("fgsm.csv", scale=WIDTH),  # of the bounds, in Foolbox 1
     ("contrast", "legacy"): _Source("contrast.csv"),
     ("gaussian-blur", "legacy"): _Source("gaussian_blur.csv"),
     ("rotation", "legacy"): _Source("spatial.csv", before="rot_"),
@@ -51,9 +51,9 @@ class Series:
 
 
 def series(*, kind: str, space: str, dataset: str, n: int, models: list[str], last: float) -> list[Series]:
-    """Return the published curves of ``models`` up to level ``last``; none where the axes differ.
+    """Return the published curves of `models` up to level `last`; none where the axes differ.
 
-    The pixel attack was published on 1,000 and on all images: the series nearer to ``n`` is taken.
+    The pixel attack was published on 1,000 images and on all: the series nearer to `n` is used.
     """
     if (kind, space) not in SOURCES or dataset not in DATASETS:
         return []

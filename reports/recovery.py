@@ -1,4 +1,4 @@
-"""The page of recovered labels: one figure and one table an attack."""
+"""The page of recovered labels: one figure and one table per attack."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from markupsafe import Markup
 from matplotlib import style
 from matplotlib.figure import Figure
@@ -14,48 +15,53 @@ from matplotlib.ticker import LogLocator, NullLocator
 from blrobust.reports import paper_curves, svg, template
 from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
 from blrobust.reports.tables import NONE, Cell, Table, percent, span
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.measurement import Measurement
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
 CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> published channel
 
 
-def render(ledger: Ledger, frame: pd.DataFrame, destination: Path) -> None:
-    """Write the page of the rows in ``frame`` (``blrobust.evaluation.recovery.table``)."""
-    data = ledger.record["dataset"]["name"]
+def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> None:
+    """Write the page of the rows in `frame` (`blrobust.analysis.recovery.table`)."""
+    data = measurement.record["dataset"]["name"]
     sections = [
         _section(str(attack), rows, dataset=data, prefix=f"figure{number}")
         for number, (attack, rows) in enumerate(frame.groupby("attack", sort=False))
     ]
     template.render(
-        "recovery.html", ledger, destination, sections=sections, published_label=paper_curves.LABEL
+        "recovery.html",
+        destination,
+        record=measurement.record,
+        folder=str(measurement.folder),
+        sections=sections,
+        published_label=paper_curves.LABEL,
     )
 
 
 def facts(rows: pd.DataFrame) -> str:
-    """One line about an attack: how strong, how many were right, how many were fooled."""
+    """Return one line about an attack: its strength, the correct images, the fooled images."""
     row = rows.iloc[0]
     at = "smallest perturbation" if np.isnan(row.strength) else f"strength {row.strength:.4g}"
     return (
-        f"{row.attack}, {at}: {row.source} gets {row.right} of {row.n} images right, "
-        f"and the attack fools it on {row.fooled}"
+        f"{row.attack}, {at}: {row.source} classifies {row.right} of {row.n} images correctly, and the "
+        f"attack fools it on {row.fooled}"
     )
 
 
 def share(count: int, of: int) -> str:
-    """A count and its share, a dash where there is nothing to share."""
+    """Return a count and its share of a total; a dash where the total is 0."""
     return f"{count} ({count / of:.0%})" if of else "-"
 
 
 def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:
-    """The published L2_distortion and recovered_acc (per cent); empty where the settings differ."""
+    """Return the published L2_distortion and recovered_acc (per cent); empty where the settings differ."""
     source = files("blrobust.reports") / "reference" / "label_recovery.csv"
     with source.open() as file:
         frame = pd.read_csv(file)
     if dataset not in paper_curves.DATASETS:
         return frame.iloc[:0]
-    wanted = (frame.setting == SETTINGS.get(attack)) & (frame.channel == CHANNELS.get(kind))
-    return frame[wanted & (frame.L2_distortion > 0)].sort_values("L2_distortion")
+    matching = (frame.setting == SETTINGS.get(attack)) & (frame.channel == CHANNELS.get(kind))
+    return frame[matching & (frame.L2_distortion > 0)].sort_values("L2_distortion")
 
 
 def _section(attack: str, rows: pd.DataFrame, *, dataset: str, prefix: str) -> dict[str, Any]:
@@ -83,8 +89,6 @@ def _figure(
     *,
     prefix: str,
 ) -> Markup:
-    import seaborn
-
     with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
         figure = Figure(figsize=(7.4, 4.2), layout="constrained")
         axes = figure.subplots()
@@ -116,11 +120,12 @@ def _figure(
             )
             line.set_gid(f"points-{len(tips)}")
             tips[f"points-{len(tips)}"] = [
-                f"{row['channel']}: {row['recovered']} of {row['fooled']} back, L2 {row['distortion']:.2f}"
+                f"{row['channel']}: {row['recovered']} of {row['fooled']} recovered, "
+                f"L2 {row['distortion']:.2f}"
                 for row in group.to_dict("records")
             ]
         axes.set_xscale("log")
-        axes.set(xlabel="mean L2 distance between image and what the network sees (log scale)", ylim=(0, 100))
+        axes.set(xlabel="mean L2 distance between image and network input (log scale)", ylim=(0, 100))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
@@ -137,7 +142,7 @@ def _figure(
 
 def _table(rows: pd.DataFrame) -> Table:
     result = Table(
-        ["channel", "dropped in fact", "distortion", "labels back", "clean", "adaptive", "adaptive distance"]
+        ["channel", "effective compression", "distortion", "recovered", "clean", "adaptive", "adaptive L2"]
     )
     for row in rows.to_dict("records"):
         of = max(1, row["fooled"])

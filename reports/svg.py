@@ -1,4 +1,4 @@
-"""A matplotlib figure as an element of a page: ids of its own, no global style, tool tips as text."""
+"""A matplotlib figure as an element of a page: unique ids, no global style, tool tips as text."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,11 @@ XLINK = "http://www.w3.org/1999/xlink"
 def element(
     figure: Figure, *, prefix: str, label: str, tips: Mapping[str, Sequence[str]] | None = None
 ) -> Markup:
-    """The figure as SVG text. ``prefix`` makes its ids unique in the page, ``label`` is read aloud.
+    """Return the figure as an SVG element.
 
-    ``tips`` are texts for the shapes drawn under a gid, in their order: for the markers where there
-    are any, and not for the line through them. They may hold anything.
+    `prefix` makes its ids unique in the page; `label` is its text for screen readers. `tips` are texts
+    for the shapes drawn under a gid, in their order: for the markers where there are any, and not for
+    the line through them. They may contain any characters.
     """
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
@@ -27,7 +28,7 @@ def element(
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag == f"{{{SVG}}}style" or child.tag.endswith("metadata"):
-                parent.remove(child)  # the style is "*": it would reach into the whole page
+                parent.remove(child)  # the style has the selector "*": it would apply to the whole page
     for node in root.iter():
         texts = (tips or {}).get(node.get("id", ""), ())
         markers = list(node.iter(f"{{{SVG}}}use"))

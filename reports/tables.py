@@ -1,15 +1,16 @@
-"""Results as tables of text, for the page."""
+"""Results as tables of text for a page."""
 
 import math
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from blrobust.analysis import results
+from blrobust.analysis.analysis import BASELINE, REJECTED, SUMMARY, Analysis, concatenate
+from blrobust.analysis.statistics import SIGNIFICANCE
 from blrobust.reports.axes import Axis
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Cell:
-    """A value, a smaller line below it (its interval), and how it compares to the baseline."""
+    """A value, a smaller line below it (its interval), and its comparison with the baseline."""
 
     text: str
     detail: str = ""
@@ -34,29 +35,29 @@ class Cell:
 
 @dataclass
 class Table:
-    """Column names, the first of them over the rows' names, and the rows: a name and its cells."""
+    """Column names, of which the first is for the rows' names, and rows: a name and its cells."""
 
     header: list[str]
     rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
 
 
-def summary(runs: "dict[str, Run]", axis: Axis, kind: str) -> Table:
+def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
     """Return the numbers of each model: compression, clean, mean, level at 50 %, against fp32.
 
-    ``runs`` are by name; several stand below each other, model by model.
+    `runs` are by name; the rows of several runs are sorted by model.
     """
-    frames = [results.summary(run, kind).assign(run=name) for name, run in runs.items()]
-    frame = pd.concat(frames, ignore_index=True)
-    order = {model: place for place, model in enumerate(dict.fromkeys(frame.model))}
+    frames = [analysis.summary.assign(run=name) for name, analysis in runs.items()]
+    frame = concatenate(frames, [*SUMMARY, "run"])
+    order = {model: index for index, model in enumerate(dict.fromkeys(frame.model))}
     frame = frame.sort_values("model", key=lambda models: models.map(order), kind="stable")
     header = [
         *("model", "nominal compression", "effective compression"),
         *("clean accuracy", "mean accuracy", f"level at 50{NBSP}% ({axis.name})"),
     ]
     against = frame.better.notna().any()
-    table = Table([*header, f"levels above {results.BASELINE}"] if against else header)
+    table = Table([*header, f"levels above {BASELINE}"] if against else header)
     for row in frame.to_dict("records"):
-        grid = runs[row["run"]].levels(kind)
+        grid = runs[row["run"]].levels
         half = [level_at(row[f"half_level{end}"], grid, axis) for end in ("", "_low", "_high")]
         cells = [
             Cell(nominal(row["nominal_compression"])),
@@ -71,46 +72,45 @@ def summary(runs: "dict[str, Run]", axis: Axis, kind: str) -> Table:
     return table
 
 
-def row_name(model: str, run: str, runs: "dict[str, Run]") -> str:
-    """Return a model's name, with its run's where there are several."""
+def row_name(model: str, run: str, runs: Mapping[str, object]) -> str:
+    """Return a model's name, with the name of its run where there are several."""
     return model if len(runs) == 1 else f"{model}, {run}"
 
 
-def levels(run: "Run", axis: Axis, kind: str) -> Table:
+def levels(analysis: Analysis, axis: Axis) -> Table:
     """Return accuracy with its interval, a row per level and a column per model."""
-    rows = _by_cell(results.table(run, kind))
+    rows = _by_cell(analysis.table)
+    models = analysis.run.models
     other = [] if axis.other is None else [axis.other_name]
-    table = Table([axis.name, *other, *run.models])
-    for level in run.levels(kind):
+    table = Table([axis.name, *other, *models])
+    for level in analysis.levels:
         cells = [] if axis.other is None else [Cell(f"{float(axis.other(np.array(level))):#.3g}")]
-        for model in run.models:
+        for model in models:
             row = rows.get((level, model))
             cells.append(
                 Cell(percent(row["accuracy"]), span(row["ci_low"], row["ci_high"])) if row else Cell(NONE)
             )
-        table.rows.append((axis.write(level), cells))
+        table.rows.append((axis.format(level), cells))
     return table
 
 
-def tests(run: "Run", axis: Axis, kind: str) -> Table:
+def tests(analysis: Analysis, axis: Axis) -> Table:
     """Return differences to the baseline in points with adjusted p-values, and Cochran's Q."""
-    rows = _by_cell(results.paired(run, kind))
-    across = {
-        row["level"]: p_value(row["p_holm"]) for row in results.across_models(run, kind).to_dict("records")
-    }
-    compared = [model for model in run.models if any(model == other for _, other in rows)]
-    names = [f"{model} minus {results.baseline(run)}" for model in compared]
+    rows = _by_cell(analysis.paired)
+    across = {row["level"]: p_value(row["p_holm"]) for row in analysis.across_models.to_dict("records")}
+    compared = [model for model in analysis.run.models if any(model == other for _, other in rows)]
+    names = [f"{model} minus {analysis.baseline}" for model in compared]
     table = Table([axis.name, *names, *(["all models alike?"] if across else [])])
-    for level in run.levels(kind) if compared else []:
+    for level in analysis.levels if compared else []:
         cells = [_difference(rows.get((level, model))) for model in compared]
         if across:
             cells.append(Cell(across.get(level, NONE)))
-        table.rows.append((axis.write(level), cells))
+        table.rows.append((axis.format(level), cells))
     return table
 
 
 def models(run: "Run") -> Table:
-    """Return what each model is and where its weights come from."""
+    """Return the architecture, training and weights of each model."""
     columns = {
         "architecture": "arch",
         "precision": "precision",
@@ -121,7 +121,7 @@ def models(run: "Run") -> Table:
         "weights SHA-256": "sha256",
         "note": "note",
     }
-    cards = results.cards(run)
+    cards = run.cards
     columns = {
         name: key for name, key in columns.items() if any(c.get(key) is not None for c in cards.values())
     }
@@ -136,19 +136,18 @@ def models(run: "Run") -> Table:
     return table
 
 
-def rejected(run: "Run", kind: str) -> str | None:
-    """Return how many attacked inputs failed a check and why, None where none did."""
+def rejection_note(analysis: Analysis) -> str | None:
+    """Return the numbers of attacked inputs that failed each check, None where all passed."""
     count: Counter[str] = Counter()
-    for model in run.models:
-        for level in results.outcomes(run, model, kind):
-            count += results.reasons(run, model, kind, level)
-    why = {name.lower().replace("_", " "): count[name] for name in results.REJECTED if count[name]}
-    if not why:
+    for checks in analysis.checks.values():
+        count += checks.statuses
+    failed = {name.lower().replace("_", " "): count[name] for name in REJECTED if count[name]}
+    if not failed:
         return None
-    reasons = ", ".join(f"{number:,} {name}" for name, number in why.items())
+    reasons = ", ".join(f"{number:,} {name}" for name, number in failed.items())
     attacked = count.total() - count["NOT_ATTACKED"] - count["IS_TARGET"]
     return (
-        f"{sum(why.values()):,} of {attacked:,} attacked inputs were rejected "
+        f"{sum(failed.values()):,} of {attacked:,} attacked inputs were rejected "
         f"by the checks and count as robust: {reasons}."
     )
 
@@ -164,7 +163,7 @@ def span(low: float, high: float) -> str:
 
 
 def nominal(share: float) -> str:
-    """Return a nominal compression in per cent, as short as it was given."""
+    """Return a nominal compression in per cent, with the digits that it was given with."""
     return f"{100 * share:.6g}{NBSP}%"
 
 
@@ -180,13 +179,13 @@ def p_value(p: float) -> str:
 
 
 def level_at(level: float, levels: list[float], axis: Axis) -> str:
-    """Return a crossing level to 1/1000 of the grid or so, ``> last`` where the grid ends before."""
+    """Return a crossing level with a resolution of about 1/1000 of the grid; `> last` beyond the grid."""
     last = levels[-1]
     if math.isnan(level):
         return NONE
     if math.isinf(level):
-        return f">{NBSP}{axis.write(last)}"
-    if "/" in (fraction := axis.write(level)):
+        return f">{NBSP}{axis.format(last)}"
+    if "/" in (fraction := axis.format(level)):
         return fraction
     decimals = max(0, 3 - math.ceil(math.log10(last))) if last else 0
     return f"{level:.{decimals}f}"
@@ -203,7 +202,7 @@ def _levels_above(better: float, worse: float, count: int) -> Cell:
 def _difference(row: Row | None) -> Cell:
     if row is None:
         return Cell(NONE)
-    significant = row["p_holm"] < results.SIGNIFICANT
+    significant = row["p_holm"] < SIGNIFICANCE
     sign = ("better" if row["difference"] > 0 else "worse") if significant else ""
     return Cell(points(row["difference"]), p_value(row["p_holm"]), sign)
 

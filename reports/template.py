@@ -1,4 +1,4 @@
-"""A page about one measurement that is no sweep: its template, and what all of them say of it."""
+"""Rendering of a page from one of the templates beside this file."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from blrobust import __version__, atomic_write
-from blrobust.runs.measurement import Ledger
 
 
-def render(template: str, ledger: Ledger, destination: Path, **content: Any) -> None:
-    """Write the page, whole or not at all; ``content`` are the template's own variables."""
+def render(template: str, destination: Path, **content: Any) -> None:
+    """Write the page, whole or not at all; `content` are the template's variables.
+
+    Raises `OSError` where `destination` cannot be written.
+    """
     environment = Environment(
         loader=PackageLoader("blrobust.reports"),
         autoescape=True,
@@ -18,7 +20,5 @@ def render(template: str, ledger: Ledger, destination: Path, **content: Any) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = environment.get_template(template).render(
-        **content, record=ledger.record, folder=str(ledger.folder), version=__version__
-    )
+    html = environment.get_template(template).render(**content, version=__version__)
     atomic_write.write_text(destination, html)

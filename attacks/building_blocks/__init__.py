@@ -1,1 +1,1 @@
-"""What several attacks share: losses, norm balls, early stopping, first successful candidates."""
+"""Parts that several attacks share: base classes, losses, norm balls, early stopping, parameter checks."""

@@ -1,4 +1,4 @@
-"""When to look at which samples are done: it spares their passes, but a GPU waits for the CPU meanwhile."""
+"""When to check which samples are finished: it saves their passes, but synchronises a GPU with the CPU."""
 
 from torch import Tensor
 
@@ -6,9 +6,9 @@ EVERY = 10  # steps
 FEW = 256  # a pass of fewer samples takes a GPU less time than launching the next one
 
 
-def due(step: int, rows: Tensor) -> bool:
-    """Whether to look in ``step`` (from 0) at which of the samples ``rows`` (n,) are done.
+def should_check(step: int, rows: Tensor) -> bool:
+    """Return whether to check in `step` (from 0) which of the samples `rows` (n,) are finished.
 
-    Always on a CPU, and where few samples are left; else in one step of ``EVERY``.
+    Always on a CPU and with few samples left, else in one step of `EVERY`.
     """
     return step % EVERY == 0 or len(rows) < FEW or rows.device.type == "cpu"

@@ -1,90 +1,43 @@
-"""Attacks that ask about many candidates: the first one, in a given order, that fools the model.
+"""The first of many candidates, in a given order, that fools the model.
 
-All samples still open go through the model together, several candidates of each in a pass.
+All samples without a success go through the model together, several candidates of each in a pass.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import torch
-from eagerpy.astensor import astensor_
-from foolbox.attacks.base import get_criterion
-from foolbox.criteria import Misclassification, TargetedMisclassification
-from foolbox.distances import Distance
-from foolbox.models.base import Model
 from torch import Tensor
 
-T = TypeVar("T")
+from blrobust.attacks.building_blocks.problem import Problem
 
-FIRST = 8  # candidates of a sample in the first pass; each pass doubles them, so few are asked in vain
+FIRST = 8  # candidates of a sample in the first pass; each pass doubles them, so that few queries are wasted
 VALUES = 2**22  # numbers in a pass of few images: 1,365 of CIFAR-10
-ROUND = 2  # candidates of each image in a pass of many: each pass waits for the device once
+ROUND = 2  # candidates of each image in a pass of many: each pass synchronises with the device once
 
 
-def opened(inputs: T, model: Model) -> tuple[Tensor, Callable[[Any], T]]:
-    """Return ``inputs`` as a tensor, and what turns an eagerpy tensor back into their kind.
+class MakeCandidates(Protocol):
+    """Makes the candidates of an attack, which it tries in order."""
 
-    Raises ``ValueError`` where a number is not within the model's bounds.
-    """
-    wrapped, restore = astensor_(inputs)
-    images: Tensor = wrapped.raw
-    lower, upper = model.bounds
-    if not ((images >= lower) & (images <= upper)).all():
-        lowest, highest = (number.item() for number in images.aminmax())
-        raise ValueError(
-            f"inputs from {lowest:g} to {highest:g}; legal: from {lower:g} to {upper:g}, the model's bounds"
-        )
-    return images, restore
+    def __call__(self, rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        """Return the candidates `candidate_ids` (k,) of the samples `rows` (n,), (n, k, C, H, W)."""
 
 
-class Oracle:
-    """Whether inputs fool ``model``: the one thing that a decision-based attack is told.
-
-    Takes ``Misclassification`` and ``TargetedMisclassification``, or labels int64 (m,); raises
-    ``ValueError`` for another criterion.
-    """
-
-    def __init__(self, model: Model, criterion: Any) -> None:
-        criterion = get_criterion(criterion)
-        if isinstance(criterion, Misclassification):
-            self._classes: Tensor = criterion.labels.raw
-        elif isinstance(criterion, TargetedMisclassification):
-            self._classes = criterion.target_classes.raw
-        else:
-            raise ValueError(
-                f"criterion {criterion!r}; legal: Misclassification and TargetedMisclassification"
-            )
-        self._kind = type(criterion)
-        self._model = model
-
-    def criterion(self, rows: Tensor) -> Misclassification | TargetedMisclassification:
-        """The criterion of some of the samples, int64 (n,)."""
-        chosen: Misclassification | TargetedMisclassification = self._kind(self._classes[rows])
-        return chosen
-
-    @torch.no_grad()
-    def __call__(self, candidates: Tensor, rows: Tensor) -> Tensor:
-        """Bool (n, k): which candidates (n, k, C, H, W) of the samples ``rows`` (n,) fool the model?"""
-        predicted = self._model(candidates.flatten(0, 1)).argmax(-1).view(candidates.shape[:2])
-        wanted = self._classes[rows].unsqueeze(1)
-        return predicted == wanted if self._kind is TargetedMisclassification else predicted != wanted
-
-
-class Make(Protocol):
-    """What an attack tries, in order."""
-
-    def __call__(self, rows: Tensor, places: Tensor) -> Tensor:
-        """Candidates (n, k, C, H, W) at ``places`` (k,) of the order, for samples ``rows`` (n,)."""
+def candidates_fool(problem: Problem, candidates: Tensor, rows: Tensor) -> Tensor:
+    """Return bool (n, k): which candidates (n, k, C, H, W) of the samples `rows` (n,) fool the model."""
+    count = candidates.shape[1]
+    logits = problem.logits(candidates.flatten(0, 1))
+    return problem.fooled(logits, rows.repeat_interleave(count)).view(-1, count)
 
 
 def first_fooling(
-    oracle: Oracle, images: Tensor, make: Make, count: int, *, among: Tensor | None = None
+    problem: Problem, make: MakeCandidates, count: int, *, among: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return for each of the images (m, C, H, W) its first candidate of ``count`` that fools the model.
+    """Return for each image the first of its `count` candidates that fools the model, (m, C, H, W).
 
-    Also bool (m,): was there one? An image without, or not ``among`` those to try (bool (m,)), stays
-    as it was. What is found for a sample does not depend on the others.
+    Also bool (m,): whether there is one. An image without one, or outside `among` (bool (m,)), stays
+    as it is. The outcome of a sample does not depend on the others.
     """
+    images = problem.images
     found = torch.zeros(len(images), dtype=torch.bool, device=images.device)
     result = images.clone()
     rows = torch.arange(len(images), device=images.device)
@@ -94,31 +47,14 @@ def first_fooling(
         room = max(ROUND * len(images), VALUES // images[0].numel()) // len(rows)
         last = min(count, first + most, first + room)
         candidates = make(rows, torch.arange(first, last, device=images.device))
-        hits = oracle(candidates, rows)
+        hits = candidates_fool(problem, candidates, rows)
         done = hits.any(dim=1)
-        order = done.int().argsort(stable=True)  # those that are done last
-        left = len(rows) - int(done.sum())  # the one time that this pass waits for the device
+        order = done.int().argsort(stable=True)  # finished samples last
+        left = len(rows) - int(done.sum())  # the only synchronisation of this pass
         ended, rows = order[left:], rows[order]
-        places = hits[ended].int().argmax(dim=1)  # the first of several
+        first_hit = hits[ended].int().argmax(dim=1)
         found[rows[left:]] = True
-        result[rows[left:]] = candidates[ended, places]
+        result[rows[left:]] = candidates[ended, first_hit]
         rows = rows[:left]
         first, most = last, 2 * most
     return result, found
-
-
-class Unmeasured(Distance):
-    """The distance of attacks that no norm describes, such as rotations: NaN."""
-
-    def __repr__(self) -> str:
-        return "Unmeasured()"
-
-    def __call__(self, references: T, perturbed: T) -> T:
-        """NaN (batch,)."""
-        x, restore = astensor_(references)
-        distances: T = restore((x[:, 0, 0, 0] * 0 + 1) * float("nan"))
-        return distances
-
-    def clip_perturbation(self, references: T, perturbed: T, epsilon: float) -> T:
-        """``perturbed`` as it is: its strength is the attack's own to keep."""
-        return perturbed

@@ -5,10 +5,10 @@ from torch import Tensor
 
 
 def power_of_two(values: Tensor) -> Tensor:
-    """The factor (m, 1, ...) that brings the largest magnitude of each sample into [1/2, 1).
+    """Return the factor (m, 1, ...) that brings each sample's largest magnitude into [1/2, 1).
 
-    Multiplying by it loses no bit. It is positive and finite whatever the values are, from 2^-126 to
-    2^126: subnormal magnitudes, and those from 2^126 on, do not come as far.
+    A product with it loses no bit. The factor is positive and finite for all values, from 2^-126 to
+    2^126; magnitudes that are subnormal or at least 2^126 therefore do not reach [1/2, 1).
     """
     flat = values.detach().float().flatten(1)
     largest: Tensor = torch.linalg.vector_norm(flat, torch.inf, dim=1)

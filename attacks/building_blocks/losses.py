@@ -1,4 +1,4 @@
-"""What gradient attacks raise: losses (m,) of logits (m, classes), larger where the sample is more wrong."""
+"""Losses (m,) of logits (m, classes), and the margins that they are made of."""
 
 import torch
 from torch import Tensor
@@ -6,18 +6,18 @@ from torch.nn.functional import softplus
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log softmax(z)_y, as log(1 + exp(-log-odds)).
+    """Return -log softmax(z)_y, computed as log(1 + exp(-log-odds)).
 
-    Written with the softmax, where the network is sure the loss rounds to 0 and the label's part of
-    the gradient, softmax(z)_y - 1, too, and the rest points elsewhere.
+    The usual form through the softmax fails on a confident network: the loss rounds to 0, and so does
+    the label's part of the gradient, softmax(z)_y - 1, so that the rest points elsewhere.
     """
     return softplus(-log_odds(logits, labels))
 
 
 def logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
-    """DLR: -(z_y - max_{i != y} z_i) / (z_1st - z_3rd), blind to shift and scale of the logits.
+    """Return DLR, -(z_y - max_{i != y} z_i) / (z_1st - z_3rd), invariant to shift and scale of the logits.
 
-    Croce & Hein 2020, equation 6. Raises ``ValueError`` below three classes.
+    Croce & Hein 2020, equation 6. Raises `ValueError` below three classes.
     """
     _check_classes(logits, 3, "the difference of logits ratio")
     first, _, third = logits.topk(3, dim=1).values.unbind(dim=1)
@@ -25,9 +25,9 @@ def logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def targeted_logits_ratio(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Targeted DLR: -(z_y - z_t) / (z_1st - (z_3rd + z_4th) / 2).
+    """Return the targeted DLR, -(z_y - z_t) / (z_1st - (z_3rd + z_4th) / 2).
 
-    Croce & Hein 2020, equation 7. Raises ``ValueError`` below four classes.
+    Croce & Hein 2020, equation 7. Raises `ValueError` below four classes.
     """
     _check_classes(logits, 4, "the targeted difference of logits ratio")
     first, _, third, fourth = logits.topk(4, dim=1).values.unbind(dim=1)
@@ -35,22 +35,26 @@ def targeted_logits_ratio(logits: Tensor, labels: Tensor, targets: Tensor) -> Te
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """z_y - max_{i != y} z_i: positive where the prediction is right."""
+    """Return z_y - max_{i != y} z_i: positive where the prediction is right."""
     return _of(logits, labels) - others(logits, labels).amax(dim=1)
 
 
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
-    """log(p_y / (1 - p_y)) of the softmax p, without cancellation however sure the network is."""
+    """Return ln(p_y / (1 - p_y)) of the softmax p, without cancellation.
+
+    It orders samples as p_y does, but still falls where p_y has rounded to 1: a confident network has
+    no plateau.
+    """
     return _of(logits, labels) - others(logits, labels).logsumexp(dim=1)
 
 
 def others(logits: Tensor, labels: Tensor) -> Tensor:
-    """The logits with minus infinity in place of each sample's label."""
+    """Return the logits with each sample's label at minus infinity."""
     return logits.scatter(1, labels[:, None], -torch.inf)
 
 
 def likely_wrong(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """The ``count`` most likely classes but the label, or all there are, int64 (m, count)."""
+    """Return the `count` most likely classes without the label, at most all others, int64 (m, count)."""
     return others(logits, labels).topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 
@@ -64,4 +68,4 @@ def _positive(difference: Tensor) -> Tensor:
 
 def _check_classes(logits: Tensor, least: int, name: str) -> None:
     if logits.shape[1] < least:
-        raise ValueError(f"{name} needs at least {least} classes, the model has {logits.shape[1]}")
+        raise ValueError(f"got a model of {logits.shape[1]} classes; legal for {name}: at least {least}")

@@ -1,4 +1,4 @@
-"""The balls that perturbations of a fixed strength live in."""
+"""The balls that perturbations of a given level lie in."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,8 +8,9 @@ from foolbox.distances import Distance, l2, linf
 from torch import Tensor
 
 from blrobust.attacks.building_blocks.gradient_scaling import power_of_two
+from blrobust.attacks.building_blocks.parameters import check
 
-TINY = 1e-12  # no norm is divided by less
+TINY = 1e-12  # the least divisor in place of a norm
 
 
 class Ball(ABC):
@@ -19,23 +20,23 @@ class Ball(ABC):
 
     @abstractmethod
     def start(self, uniforms: Tensor, epsilon: float) -> Tensor:
-        """A random point of the ball from numbers uniform in [0, 1) of the images' shape."""
+        """Return a random point of the ball, from numbers uniform in [0, 1) of the images' shape."""
 
     @abstractmethod
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The step of norm 1 along which a loss of this gradient rises fastest; 0 where there is none."""
+        """Return the step of norm 1 along which the loss rises fastest; 0 where the gradient is 0."""
 
     @abstractmethod
     def project(self, delta: Tensor, epsilon: float) -> Tensor:
-        """The nearest perturbation of the ball."""
+        """Return the nearest perturbation in the ball."""
 
     @abstractmethod
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """A perturbation of the ball, projected onto a linear subspace, scaled down into the ball again."""
+        """Scale a perturbation of the ball, projected onto a linear subspace, back into the ball."""
 
     @abstractmethod
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-        """``found``, nearer to ``origin`` where rounding origin + delta to float32 put it beyond epsilon."""
+        """Return `found`, moved towards `origin` where rounding origin + delta put it beyond epsilon."""
 
 
 class LinfBall(Ball):
@@ -44,24 +45,24 @@ class LinfBall(Ball):
     distance = linf
 
     def start(self, uniforms: Tensor, epsilon: float) -> Tensor:
-        """Uniform in the ball."""
+        """Return a uniform point of the ball."""
         return (2 * uniforms - 1) * epsilon
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The sign."""
+        """Return the sign of the gradient."""
         return gradient.nan_to_num(0, 0, 0).sign()
 
     def project(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Every number clipped."""
+        """Clip every number."""
         return delta.clamp(-epsilon, epsilon)
 
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Scaled by min(1, epsilon / norm)."""
+        """Scale by min(1, epsilon / norm)."""
         norm = delta.flatten(1).abs().amax(dim=1).clamp(min=TINY)
         return delta * (epsilon / norm).clamp(max=1).view(-1, 1, 1, 1)
 
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-        """As it is: one number's rounding is less than what the guard grants."""
+        """Return `found` as it is: one number rounds by less than the guard tolerates."""
         return found
 
 
@@ -71,32 +72,32 @@ class L2Ball(Ball):
     distance = l2
 
     def start(self, uniforms: Tensor, epsilon: float) -> Tensor:
-        """A random direction at the distance epsilon: nearly all of a high ball's volume is at its edge."""
-        # 0 would be minus infinity; 2**-25 is half the step of the uniform numbers.
+        """Return a random direction of length epsilon: nearly all of a high ball's volume is at its edge."""
+        # ndtri(0) is minus infinity; 2**-25 is half the step of the uniform numbers.
         return epsilon * self.steepest(torch.special.ndtri(uniforms.clamp(min=2**-25)))
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The gradient over its norm, of any size: the squares of a small one must not underflow."""
+        """Return the gradient over its norm, scaled first: the squares of a small one would underflow."""
         gradient = gradient.nan_to_num(0, 0, 0)
         scaled = gradient * power_of_two(gradient)
         return scaled * (1 / _norm(scaled))
 
     def project(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Scaled by min(1, epsilon / norm)."""
+        """Scale by min(1, epsilon / norm)."""
         return delta * (epsilon / _norm(delta)).clamp(max=1)
 
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """As it is: such a projection lengthens no perturbation."""
+        """Return `delta` as it is: such a projection lengthens no perturbation."""
         return delta
 
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-        """Shorter by all that rounding can add: on a flat image every number may be rounded alike."""
+        """Shorten by all that rounding can add: on a flat image every number may round the same way."""
         delta = found - origin
         norm = _norm(delta)
         brightest = origin.flatten(1).abs().amax(dim=1).view(-1, 1, 1, 1)
         rounding = 2**-24 * math.sqrt(origin[0].numel()) * brightest
         nearer = origin + delta * ((epsilon - rounding).clamp(min=0) / norm)
-        return torch.where(norm > epsilon * (1 + 5e-7), nearer, found)  # the guard grants twice as much
+        return torch.where(norm > epsilon * (1 + 5e-7), nearer, found)  # the guard tolerates twice as much
 
 
 def _norm(delta: Tensor) -> Tensor:
@@ -107,6 +108,5 @@ BALLS: dict[str, Ball] = {"linf": LinfBall(), "l2": L2Ball()}
 
 
 def check_norm(norm: str) -> None:
-    """Raise ``ValueError`` unless ``norm`` names a ball."""
-    if norm not in BALLS:
-        raise ValueError(f"norm must be one of {', '.join(BALLS)}, got {norm!r}")
+    """Raise `ValueError` unless `norm` names a ball."""
+    check("norm", norm, ", ".join(BALLS), accepted=norm in BALLS)

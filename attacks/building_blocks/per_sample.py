@@ -1,24 +1,57 @@
-"""What attacks share whose choices are drawn for each sample, whatever the model says."""
+"""Random numbers that belong to the sample: they do not depend on its batch, the model or the level."""
 
 from abc import ABC, abstractmethod
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any
 
 import torch
 from eagerpy.astensor import astensor, astensor_
-from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
+from foolbox.attacks.base import FixedEpsilonAttack, T, raise_if_kwargs
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.problem import call
+from blrobust.attacks.building_blocks.parameters import constructor_call
+from blrobust.attacks.building_blocks.problem import Problem
 from blrobust.perturbations import random_numbers
 
-T = TypeVar("T")
+
+class PerSampleSeed:
+    """Gives an attack with a `seed` uniform random numbers of the stream that a subclass names."""
+
+    stream: int
+    """One of the streams in `blrobust.perturbations.random_numbers`."""
+    seed: int
+
+    @cached_property
+    def _uniforms(self) -> random_numbers.UniformCache:
+        return random_numbers.UniformCache(self.stream)
+
+    def _own_numbers(self, problem: Problem, count: int) -> Tensor:
+        """Return `count` numbers in [0, 1) for each sample, float32 (m, count), a copy."""
+        return self._uniforms(
+            count,
+            seed=self.seed,
+            draw=problem.draw,
+            samples=problem.sample_ids,
+            device=problem.images.device,
+        )
+
+    def _shared_numbers(self, problem: Problem, count: int, *, step: int) -> Tensor:
+        """Return `count` numbers in [0, 1) that all samples share in a step, float32 (count,)."""
+        return random_numbers.common(
+            count,
+            stream=self.stream,
+            seed=self.seed,
+            draw=problem.draw,
+            step=step,
+            device=problem.images.device,
+        )
 
 
-class DrawnAttack(FixedEpsilonAttack, ABC):
-    """A perturbation that belongs to the sample: levels and models are paired, the batch does not matter.
+class PerSampleNoise(FixedEpsilonAttack, ABC):
+    """A random perturbation of each sample, the same for all levels and models and in any batch.
 
-    What is drawn is kept on the device for the next level and model.
+    The random numbers are kept on the device for the next level and model.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
@@ -26,7 +59,7 @@ class DrawnAttack(FixedEpsilonAttack, ABC):
         self._caches: dict[tuple[torch.Size, torch.device], random_numbers.Cache] = {}
 
     def __repr__(self) -> str:
-        return call(self)
+        return constructor_call(self)
 
     def run(
         self,
@@ -39,10 +72,11 @@ class DrawnAttack(FixedEpsilonAttack, ABC):
         samples: range | None = None,
         **kwargs: Any,
     ) -> T:
-        """Perturbed images (batch, C, H, W); the model is asked for its bounds only.
+        """Return perturbed images (m, C, H, W); the model is queried for its bounds only.
 
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
-        choose the randomness. Raises ``UserError`` for an ``epsilon`` that the images cannot take.
+        `samples` are the ids of the images in the data set (default 0..m - 1); they and `draw` choose
+        the random numbers. Raises `TypeError` for other arguments, `UserError` for an `epsilon` that
+        does not go with such images.
         """
         raise_if_kwargs(kwargs)
         x, restore_type = astensor_(inputs)
@@ -58,8 +92,8 @@ class DrawnAttack(FixedEpsilonAttack, ABC):
 
     @abstractmethod
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
-        """What belongs to the samples of images of ``shape`` (C, H, W), on the CPU, a row each."""
+        """Return the random numbers of images of `shape` (C, H, W), a row for each sample, on the CPU."""
 
     @abstractmethod
     def _perturb(self, images: Tensor, drawn: Tensor, epsilon: float, bounds: tuple[float, float]) -> Tensor:
-        """Images (batch, C, H, W) within ``bounds``."""
+        """Return images (m, C, H, W) within `bounds`."""

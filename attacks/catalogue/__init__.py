@@ -1,1 +1,1 @@
-"""The table of attacks: a row each, with norm, strengths, parameters and source."""
+"""The table of attacks: a row each, with norm, levels, parameters and source."""

@@ -1,84 +1,84 @@
-"""Attacks that see the model's answer alone, or not even that."""
+"""Attacks that use the predicted class only, or no output of the model at all."""
 
-from blrobust.attacks.catalogue.entry import Entry, Strength
-from blrobust.attacks.catalogue.strengths import L2, PIXELS, SHARE
+from blrobust.attacks.catalogue.attack_spec import AttackSpec, Strength
+from blrobust.attacks.catalogue.strengths import L2, NOT_NEGATIVE, PIXEL_COUNT, PIXELS
 
-FAR = Strength("L2", L2.axis, "0,1,2,4,8,16")  # of noise, which needs more than a search
-SPATIAL = Strength("none", "share of 30 degrees and 3 pixels", "0,0.25,0.5,0.75,1", SHARE)
+FAR = Strength("L2", L2.axis, "0,1,2,4,8,16")  # noise needs larger levels than a search
+SPATIAL = Strength("none", "share of 30 degrees and 3 pixels", "0,0.25,0.5,0.75,1", NOT_NEGATIVE)
 
-ROWS: dict[str, Entry] = {
-    "pixel": Entry(
+ROWS: dict[str, AttackSpec] = {
+    "pixel": AttackSpec(
         attack="blrobust.attacks.decision.pixel:PixelAttack",
         strength=Strength(
             PIXELS,
             "number of pixels set to the minimum or maximum",
             "0:1000:50",
-            "blrobust.attacks.decision.pixel:check_count",
+            PIXEL_COUNT,
         ),
-        keyed=True,
+        per_sample_seed=True,
         family="decision",
-        searches=False,
+        is_search=False,
         queries="1",
         source="Dziedzic et al. 2019",
     ),
-    "single-pixel": Entry(
+    "single-pixel": AttackSpec(
         attack="blrobust.attacks.decision.single_pixel:SinglePixelAttack",
         strength=Strength(PIXELS, "number of pixels set to the minimum or maximum", "0,1"),
         parameters={"pixels": 500},
         paper={"pixels": 1000000},
-        keyed=True,
+        per_sample_seed=True,
         family="decision",
         queries="up to 1000",
         source="Narodytska & Kasiviswanathan 2017",
     ),
-    "contrast": Entry(
+    "contrast": AttackSpec(
         attack="blrobust.attacks.decision.contrast:ContrastReductionAttack",
         strength=Strength(
             "none",
             "share of the way to grey; beyond 1 a negative",
             "0:1:0.1",
-            "blrobust.attacks.decision.contrast:check_share",
+            NOT_NEGATIVE,
         ),
         family="decision",
         queries="1",
         source="Foolbox 1; Dziedzic et al. 2019",
     ),
-    "inversion": Entry(
+    "inversion": AttackSpec(
         attack="blrobust.attacks.decision.contrast:InversionAttack",
         strength=Strength("Linf", "1: every pixel becomes its opposite", "0,1"),
         family="decision",
         queries="1",
         source="Hosseini et al. 2017",
     ),
-    "gaussian-blur": Entry(
+    "gaussian-blur": AttackSpec(
         attack="blrobust.attacks.decision.blur:GaussianBlurAttack",
         strength=Strength(
             "none",
             "standard deviation over the larger side",
             "0,0.01,0.02,0.03,0.05,0.075,0.1,0.5,1",
-            "blrobust.attacks.decision.contrast:check_share",
+            NOT_NEGATIVE,
         ),
         family="decision",
         queries="1",
         source="Foolbox 1; Dziedzic et al. 2019",
     ),
-    "rotation": Entry(
+    "rotation": AttackSpec(
         attack="blrobust.attacks.decision.spatial:RotationAttack",
-        strength=Strength("none", "largest angle in degrees", "0,2,5,10,15,20,30", SHARE),
+        strength=Strength("none", "largest angle in degrees", "0,2,5,10,15,20,30", NOT_NEGATIVE),
         parameters={"angles": 31},
         family="decision",
         queries="up to 31",
         source="Engstrom et al. 2019",
     ),
-    "translation": Entry(
+    "translation": AttackSpec(
         attack="blrobust.attacks.decision.spatial:TranslationAttack",
-        strength=Strength("none", "largest shift in pixels", "0,2,4,6,8,10", SHARE),
+        strength=Strength("none", "largest shift in pixels", "0,2,4,6,8,10", NOT_NEGATIVE),
         parameters={"shifts": 5},
         family="decision",
         queries="up to 25",
         source="Engstrom et al. 2019",
     ),
-    "spatial": Entry(
+    "spatial": AttackSpec(
         attack="blrobust.attacks.decision.spatial:SpatialAttack",
         strength=SPATIAL,
         parameters={"angles": 5, "shifts": 5},
@@ -87,16 +87,16 @@ ROWS: dict[str, Entry] = {
         queries="up to 125",
         source="Engstrom et al. 2019",
     ),
-    "spatial-random": Entry(
+    "spatial-random": AttackSpec(
         attack="blrobust.attacks.decision.spatial:RandomSpatialAttack",
         strength=SPATIAL,
         parameters={"tries": 10},
-        keyed=True,
+        per_sample_seed=True,
         family="decision",
         queries="up to 10",
         source="Engstrom et al. 2019",
     ),
-    "boundary": Entry(
+    "boundary": AttackSpec(
         attack="blrobust.attacks.decision.boundary:BoundaryAttack",
         strength=L2,
         parameters={"steps": 1000},
@@ -105,7 +105,7 @@ ROWS: dict[str, Entry] = {
         queries="about 1200, one search",
         source="Brendel et al. 2018",
     ),
-    "hopskipjump": Entry(
+    "hopskipjump": AttackSpec(
         attack="blrobust.attacks.decision.boundary:HopSkipJumpAttack",
         strength=L2,
         # With the paper's gamma the probes lie closer together than 16 bits can tell apart.
@@ -115,27 +115,27 @@ ROWS: dict[str, Entry] = {
         queries="about 1500, one search",
         source="Chen et al. 2020",
     ),
-    "pointwise": Entry(
+    "pointwise": AttackSpec(
         attack="blrobust.attacks.decision.pointwise:PointwiseAttack",
         strength=Strength(PIXELS, "number of pixels that change", "0,1,2,5,10,20,50"),
         parameters={"starts": 4, "steps": 64},
         paper={"starts": 10, "steps": 1000},
-        keyed=True,
+        per_sample_seed=True,
         family="decision",
         queries="350 to 900, one search",
         source="Schott et al. 2019",
     ),
-    "blended-uniform": Entry(
-        attack="blrobust.attacks.decision.boundary:BlendedUniformAttack",
+    "blended-uniform": AttackSpec(
+        attack="blrobust.attacks.decision.blended_uniform:BlendedUniformAttack",
         strength=FAR,
         parameters={"directions": 50, "steps": 200},
         paper={"directions": 1000, "steps": 1000},
-        keyed=True,
+        per_sample_seed=True,
         family="decision",
         queries="150 to 600, one search",
         source="Foolbox",
     ),
-    "salt-and-pepper": Entry(
+    "salt-and-pepper": AttackSpec(
         attack="foolbox.attacks:SaltAndPepperNoiseAttack",
         strength=FAR,
         parameters={"steps": 200},

@@ -1,19 +1,19 @@
-"""Attacks that choose frequencies: the adaptive ones on a band-limited network."""
+"""Attacks that choose spatial frequencies, among them the adaptive attack on a band-limited network."""
 
-from blrobust.attacks.catalogue.entry import Entry
+from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.strengths import L2, LINF
 
-ROWS: dict[str, Entry] = {
-    "fourier": Entry(
+ROWS: dict[str, AttackSpec] = {
+    "fourier": AttackSpec(
         attack="blrobust.attacks.frequency.fourier:SingleFourierAttack",
         strength=LINF,
         parameters={"row": 8, "column": 8},
         family="decision",
-        searches=False,
+        is_search=False,
         queries="1",
         source="Tsuzuku & Sato 2019",
     ),
-    "fourier-worst": Entry(
+    "fourier-worst": AttackSpec(
         attack="blrobust.attacks.frequency.fourier:WorstFourierAttack",
         strength=LINF,
         parameters={"step": 4},
@@ -23,13 +23,13 @@ ROWS: dict[str, Entry] = {
         source="Tsuzuku & Sato 2019",
     ),
     **{
-        f"band-pgd-{norm}": Entry(
+        f"band-pgd-{norm}": AttackSpec(
             attack="blrobust.attacks.frequency.band_pgd:BandPGD",
             strength=strength,
-            # The low band up to sqrt(1 - 0.84) = 0.4 of every axis: what fft85 keeps.
+            # fft85 keeps the low band up to sqrt(1 - 0.84) = 0.4 of every axis.
             parameters={"norm": norm, "low": 0.0, "high": 0.4, "steps": 20, "rel_stepsize": 0.1},
             paper={"steps": 50, "rel_stepsize": 0.025, "restarts": 10},
-            keyed=True,
+            per_sample_seed=True,
             family="gradient",
             queries="20",
             source="Madry et al. 2018, in a band",

@@ -1,24 +1,24 @@
-"""Attacks that follow the model's gradient."""
+"""Attacks that use the model's gradients."""
 
-from blrobust.attacks.catalogue.entry import Entry
+from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.strengths import L0, L1, L2, LINF
 
-ROWS: dict[str, Entry] = {
-    "fgsm": Entry(
+ROWS: dict[str, AttackSpec] = {
+    "fgsm": AttackSpec(
         attack="foolbox.attacks:FGSM",
         strength=LINF,
         family="gradient",
         queries="1",
         source="Goodfellow et al. 2015",
     ),
-    "fgm-l2": Entry(
+    "fgm-l2": AttackSpec(
         attack="foolbox.attacks:FGM",
         strength=L2,
         family="gradient",
         queries="1",
         source="Goodfellow et al. 2015",
     ),
-    "bim-linf": Entry(
+    "bim-linf": AttackSpec(
         attack="foolbox.attacks:LinfBasicIterativeAttack",
         strength=LINF,
         parameters={"steps": 10},
@@ -26,7 +26,7 @@ ROWS: dict[str, Entry] = {
         queries="10",
         source="Kurakin et al. 2017",
     ),
-    "bim-l2": Entry(
+    "bim-l2": AttackSpec(
         attack="foolbox.attacks:L2BasicIterativeAttack",
         strength=L2,
         parameters={"steps": 10},
@@ -34,7 +34,7 @@ ROWS: dict[str, Entry] = {
         queries="10",
         source="Kurakin et al. 2017",
     ),
-    "bim-l1": Entry(
+    "bim-l1": AttackSpec(
         attack="foolbox.attacks:L1BasicIterativeAttack",
         strength=L1,
         parameters={"steps": 10},
@@ -42,7 +42,7 @@ ROWS: dict[str, Entry] = {
         queries="10",
         source="Kurakin et al. 2017",
     ),
-    "pgd-linf": Entry(
+    "pgd-linf": AttackSpec(
         attack="foolbox.attacks:LinfPGD",
         strength=LINF,
         parameters={"steps": 20, "rel_stepsize": 0.1},
@@ -51,7 +51,7 @@ ROWS: dict[str, Entry] = {
         queries="20",
         source="Madry et al. 2018",
     ),
-    "pgd-l2": Entry(
+    "pgd-l2": AttackSpec(
         attack="foolbox.attacks:L2PGD",
         strength=L2,
         parameters={"steps": 20, "rel_stepsize": 0.1},
@@ -60,7 +60,7 @@ ROWS: dict[str, Entry] = {
         queries="20",
         source="Madry et al. 2018",
     ),
-    "pgd-l1": Entry(
+    "pgd-l1": AttackSpec(
         attack="foolbox.attacks:L1PGD",
         strength=L1,
         parameters={"steps": 20, "rel_stepsize": 0.1},
@@ -69,7 +69,7 @@ ROWS: dict[str, Entry] = {
         queries="20",
         source="Madry et al. 2018",
     ),
-    "mifgsm": Entry(
+    "mifgsm": AttackSpec(
         attack="foolbox.attacks:MIFGSM",
         strength=LINF,
         parameters={"steps": 10},
@@ -77,7 +77,7 @@ ROWS: dict[str, Entry] = {
         queries="10",
         source="Dong et al. 2018",
     ),
-    "deepfool-l2": Entry(
+    "deepfool-l2": AttackSpec(
         attack="blrobust.attacks.gradient.deepfool:L2DeepFool",
         strength=L2,
         parameters={"steps": 50},
@@ -85,7 +85,7 @@ ROWS: dict[str, Entry] = {
         queries="up to 50",
         source="Moosavi-Dezfooli et al. 2016",
     ),
-    "deepfool-linf": Entry(
+    "deepfool-linf": AttackSpec(
         attack="blrobust.attacks.gradient.deepfool:LinfDeepFool",
         strength=LINF,
         parameters={"steps": 50},
@@ -93,7 +93,7 @@ ROWS: dict[str, Entry] = {
         queries="up to 50",
         source="Moosavi-Dezfooli et al. 2016",
     ),
-    "cw-l2": Entry(
+    "cw-l2": AttackSpec(
         attack="blrobust.attacks.gradient.carlini_wagner:CarliniWagner",
         strength=L2,
         parameters={"binary_search_steps": 5, "steps": 32, "stepsize": 0.005, "initial_const": 0.05},
@@ -102,7 +102,7 @@ ROWS: dict[str, Entry] = {
         queries="160",
         source="Carlini & Wagner 2017",
     ),
-    "ead": Entry(
+    "ead": AttackSpec(
         attack="blrobust.attacks.gradient.carlini_wagner:EAD",
         strength=L1,
         parameters={
@@ -110,14 +110,14 @@ ROWS: dict[str, Entry] = {
             "steps": 40,
             "initial_stepsize": 0.03,
             "initial_const": 0.1,
-            "abort_early": False,  # Foolbox stops a batch as one
+            "abort_early": False,  # Foolbox stops a batch as a whole
         },
         paper={"binary_search_steps": 9, "steps": 10000, "initial_stepsize": 0.01, "initial_const": 0.001},
         family="gradient",
         queries="160",
         source="Chen et al. 2018",
     ),
-    "ddn": Entry(
+    "ddn": AttackSpec(
         attack="foolbox.attacks:DDNAttack",
         strength=L2,
         parameters={"steps": 100},
@@ -127,7 +127,7 @@ ROWS: dict[str, Entry] = {
         source="Rony et al. 2019",
     ),
     **{
-        f"fmn-{norm}": Entry(
+        f"fmn-{norm}": AttackSpec(
             attack=f"blrobust.attacks.gradient.fmn:{name}FMN",
             strength=strength,
             parameters={"steps": 50},
@@ -143,7 +143,7 @@ ROWS: dict[str, Entry] = {
             ("linf", "Linf", LINF),
         )
     },
-    "newtonfool": Entry(
+    "newtonfool": AttackSpec(
         attack="blrobust.attacks.gradient.newtonfool:NewtonFool",
         strength=L2,
         parameters={"steps": 100},
@@ -151,23 +151,23 @@ ROWS: dict[str, Entry] = {
         queries="up to 101, one search",
         source="Jang et al. 2017",
     ),
-    "vat": Entry(
+    "vat": AttackSpec(
         attack="blrobust.attacks.gradient.vat:VAT",
         strength=L2,
         parameters={"steps": 5},
         paper={"steps": 1},
-        keyed=True,
+        per_sample_seed=True,
         family="gradient",
         queries="6",
         source="Miyato et al. 2016",
     ),
     **{
-        f"apgd-{loss}{suffix}": Entry(
+        f"apgd-{loss}{suffix}": AttackSpec(
             attack="blrobust.attacks.gradient.apgd:APGD",
             strength=strength,
             parameters={"loss": loss, "norm": norm, "steps": 50},
             paper={"steps": 100, "restarts": 5},
-            keyed=True,
+            per_sample_seed=True,
             family="gradient",
             queries="up to 51",
             source="Croce & Hein 2020",
@@ -176,12 +176,12 @@ ROWS: dict[str, Entry] = {
         for suffix, norm, strength in (("", "linf", LINF), ("-l2", "l2", L2))
     },
     **{
-        f"apgd-targeted{suffix}": Entry(
+        f"apgd-targeted{suffix}": AttackSpec(
             attack="blrobust.attacks.gradient.apgd:TargetedAPGD",
             strength=strength,
             parameters={"norm": norm, "targets": 3, "steps": 30},
             paper={"targets": 9, "steps": 100},
-            keyed=True,
+            per_sample_seed=True,
             family="gradient",
             queries="up to 94",
             source="Croce & Hein 2020",
@@ -189,7 +189,7 @@ ROWS: dict[str, Entry] = {
         for suffix, norm, strength in (("", "linf", LINF), ("-l2", "l2", L2))
     },
     **{
-        f"autoattack-{norm}": Entry(
+        f"autoattack-{norm}": AttackSpec(
             attack="blrobust.attacks.gradient.autoattack:AutoAttack",
             strength=strength,
             parameters={"norm": norm, "steps": 50, "targets": 3, "queries": 100},
@@ -201,10 +201,10 @@ ROWS: dict[str, Entry] = {
         for norm, strength in (("linf", LINF), ("l2", L2))
     },
     **{
-        f"brendel-bethge-{suffix}": Entry(
-            attack=f"blrobust.attacks.decision.boundary:{name}BrendelBethgeAttack",
+        f"brendel-bethge-{suffix}": AttackSpec(
+            attack=f"blrobust.attacks.decision.brendel_bethge:{name}BrendelBethgeAttack",
             strength=strength,
-            # The solver's compilation takes half a minute besides. Twenty halvings of the step are for 1,000.
+            # Compiling the solver takes half a minute more. Twenty halvings are for 1,000 steps.
             parameters={"steps": 30, "lr_num_decay": 3},
             paper={"steps": 1000, "lr_num_decay": 20},
             family="gradient",

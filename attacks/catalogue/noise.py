@@ -1,29 +1,29 @@
-"""Random perturbations, which see nothing of the model; repeated ones keep what fools it."""
+"""Random perturbations, which do not use the model; repeated ones keep the first that fools it."""
 
 from typing import Any
 
-from blrobust.attacks.catalogue.entry import Entry, Strength
+from blrobust.attacks.catalogue.attack_spec import AttackSpec, Strength
 from blrobust.attacks.catalogue.strengths import L2, LINF
 
 FAR = Strength("L2", L2.axis, "0,1,2,4,8")
 WIDE = Strength("Linf", LINF.axis, "0,8/255,16/255,32/255,64/255")
 
 FOOLBOX, OURS = "foolbox.attacks:", "blrobust.attacks.noise.additive_noise:"
-ONCE: dict[str, Any] = {"searches": False, "queries": "1"}
+ONCE: dict[str, Any] = {"is_search": False, "queries": "1"}
 REPEATS: dict[str, Any] = {
     "parameters": {"repeats": 50},
     "paper": {"repeats": 100},
     "queries": "up to 51",
 }
 
-ROWS: dict[str, Entry] = {
+ROWS: dict[str, AttackSpec] = {
     **{
-        kind: Entry(
+        kind: AttackSpec(
             attack=f"blrobust.attacks.noise.fixed_noise:{name}NoiseAttack",
             strength=Strength("none", f"{width} of the noise on every pixel", "0:0.4"),
-            keyed=True,
+            per_sample_seed=True,
             family="noise",
-            searches=False,
+            is_search=False,
             queries="1",
             source="Dziedzic et al. 2019",
         )
@@ -33,7 +33,7 @@ ROWS: dict[str, Entry] = {
         )
     },
     **{
-        f"{kind}-l2{'-clipping' * clipping}{'-repeated' * repeated}": Entry(
+        f"{kind}-l2{'-clipping' * clipping}{'-repeated' * repeated}": AttackSpec(
             attack=(OURS if clipping else FOOLBOX)
             + f"L2{'ClippingAware' * clipping}{'Repeated' * repeated}Additive{name}NoiseAttack",
             strength=FAR,
@@ -46,7 +46,7 @@ ROWS: dict[str, Entry] = {
         for clipping in (False, True)
     },
     **{
-        f"uniform-linf{'-repeated' * repeated}": Entry(
+        f"uniform-linf{'-repeated' * repeated}": AttackSpec(
             attack=f"{OURS}Linf{'Repeated' * repeated}AdditiveUniformNoiseAttack",
             strength=WIDE,
             **(REPEATS if repeated else ONCE),

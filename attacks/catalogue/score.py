@@ -1,80 +1,80 @@
-"""Attacks that see the model's logits."""
+"""Attacks that use the model's logits."""
 
-from blrobust.attacks.catalogue.entry import Entry, Strength
-from blrobust.attacks.catalogue.strengths import L2, LINF
+from blrobust.attacks.catalogue.attack_spec import AttackSpec, Strength
+from blrobust.attacks.catalogue.strengths import L2, LINF, PIXEL_COUNT
 
-ROWS: dict[str, Entry] = {
-    "square-linf": Entry(
+ROWS: dict[str, AttackSpec] = {
+    "square-linf": AttackSpec(
         attack="blrobust.attacks.score.square:SquareLinfAttack",
         strength=LINF,
         parameters={"queries": 100, "share": 0.8},
         paper={"queries": 10_000, "share": 0.05},
-        keyed=True,
+        per_sample_seed=True,
         family="score",
         queries="up to 100",
         source="Andriushchenko et al. 2020",
     ),
-    "square-l2": Entry(
+    "square-l2": AttackSpec(
         attack="blrobust.attacks.score.square:SquareL2Attack",
         strength=L2,
         parameters={"queries": 100, "share": 0.8},
         paper={"queries": 10_000, "share": 0.1},
-        keyed=True,
+        per_sample_seed=True,
         family="score",
         queries="up to 100",
         source="Andriushchenko et al. 2020",
     ),
-    "simba": Entry(
+    "simba": AttackSpec(
         attack="blrobust.attacks.score.simba:SimBAAttack",
         strength=Strength("L2", L2.axis, "0,0.5,1,2,4"),
         parameters={"step": 0.2, "queries": 200},
-        paper={"queries": 6145},  # every number of a CIFAR-10 image both ways, and the image itself
-        keyed=True,
+        paper={"queries": 6145},  # every number of a CIFAR-10 image both ways, and the clean image
+        per_sample_seed=True,
         family="score",
         queries="up to 200, one search",
         source="Guo et al. 2019",
     ),
-    "simba-dct": Entry(
+    "simba-dct": AttackSpec(
         attack="blrobust.attacks.score.simba:SimBADCTAttack",
         strength=Strength("L2", L2.axis, "0,0.5,1,2,4"),
         parameters={"step": 0.2, "queries": 200, "frequencies": 8},
         paper={"queries": 1177, "frequencies": 14},
-        keyed=True,
+        per_sample_seed=True,
         family="score",
         queries="up to 200, one search",
         source="Guo et al. 2019",
     ),
-    "local-search": Entry(
+    "local-search": AttackSpec(
         attack="blrobust.attacks.score.local_search:LocalSearchAttack",
         strength=Strength(
             "L0 (pixels) per round",
             "number of pixels moved per round",
             "0,5,10,20",
-            "blrobust.attacks.score.local_search:check_pixels",
+            PIXEL_COUNT,
         ),
         parameters={"rounds": 5, "candidates": 32},
         paper={"rounds": 150, "candidates": 128},
-        keyed=True,
+        per_sample_seed=True,
         family="score",
         queries="up to 165",
         source="Narodytska & Kasiviswanathan 2016",
     ),
-    "nes": Entry(
+    "nes": AttackSpec(
         attack="blrobust.attacks.score.nes:NESAttack",
         strength=LINF,
         parameters={"steps": 10, "directions": 20, "sigma": 0.01, "stepsize": 0.2},
         paper={"steps": 200, "directions": 50, "sigma": 0.001},
-        keyed=True,
+        per_sample_seed=True,
         family="score",
         queries="up to 210",
         source="Ilyas et al. 2018",
     ),
-    "gen": Entry(
+    "gen": AttackSpec(
         attack="blrobust.attacks.score.genetic:GeneticAttack",
         strength=Strength("Linf", LINF.axis, "0,4/255,8/255,16/255"),
         parameters={"generations": 20, "population": 6},
         paper={"generations": 20_000},
-        keyed=True,
+        per_sample_seed=True,
         family="score",
         targeted=True,
         queries="up to 101",

@@ -1,10 +1,11 @@
-"""The rows of the table of attacks, a file for each family, and the strengths that they share."""
+"""Strengths, and checks of levels, that several attacks share."""
 
-from blrobust.attacks.catalogue.entry import Strength
+from blrobust.attacks.catalogue.attack_spec import Strength
 
 LINF = Strength("Linf", "largest change of a pixel's channel", "0,1/255,2/255,4/255,8/255")
 L2 = Strength("L2", "Euclidean length of the change", "0,0.1,0.25,0.5,1")
 L1 = Strength("L1", "sum of the absolute changes", "0,2,4,8,12")
 L0 = Strength("L0", "numbers (a channel of a pixel) that change", "0,5,10,25,50,100")
 PIXELS = "L0 (pixels)"
-SHARE = "blrobust.attacks.decision.spatial:check_limit"
+PIXEL_COUNT = "blrobust.attacks.building_blocks.level_checks:check_pixel_count"
+NOT_NEGATIVE = "blrobust.attacks.building_blocks.level_checks:check_not_negative"

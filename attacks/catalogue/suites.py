@@ -1,8 +1,8 @@
-"""The suites: the attacks of each, and their grids."""
+"""The suites: named sets of attacks, with their levels."""
 
-# kind -> its grid, None for the default one
+# kind -> its levels as text, None for the default ones
 SUITES: dict[str, dict[str, str | None]] = {
-    # The attacks of the paper, at its strengths where their units are ours.
+    # The attacks of the paper, at its levels where their units are ours.
     "paper": {
         "gaussian": None,
         "pixel": None,
@@ -13,7 +13,7 @@ SUITES: dict[str, dict[str, str | None]] = {
         "rotation": None,
         "translation": None,
     },
-    # One of each kind, minutes on a laptop.
+    # One attack of each sort, minutes on a laptop.
     "quick": {
         "gaussian": "0,0.1,0.2,0.4",
         "pixel": "0,10,50,200",
@@ -22,7 +22,7 @@ SUITES: dict[str, dict[str, str | None]] = {
         "pgd-linf": "0,1/255,4/255",
         "deepfool-l2": None,
     },
-    # AutoAttack's recipe, with FMN in the place of FAB.
+    # The attacks of AutoAttack, with FMN instead of FAB.
     "standard": {
         "apgd-ce": "0,8/255",
         "apgd-targeted": "0,8/255",

@@ -1,1 +1,1 @@
-"""Decision-based attacks: they see the predicted class alone."""
+"""Decision-based attacks: they use the predicted class only, or no output of the model at all."""

@@ -1,81 +1,66 @@
-"""Contrast reduced by a stated share, and images turned into their negatives."""
+"""Contrast reduced by a given share, and images turned into their negatives."""
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
-from eagerpy.astensor import astensor
-from foolbox.attacks.base import FixedEpsilonAttack, MinimizationAttack, raise_if_kwargs
+from foolbox.attacks.base import MinimizationAttack, T, raise_if_kwargs
 from foolbox.distances import linf
 from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.first_success import Unmeasured, opened
-from blrobust.attacks.building_blocks.problem import call
-from blrobust.errors import UserError
+from blrobust.attacks.building_blocks.attack import Transform
+from blrobust.attacks.building_blocks.distances import Unmeasured
+from blrobust.attacks.building_blocks.level_checks import check_not_negative
+from blrobust.attacks.building_blocks.parameters import check, constructor_call
+from blrobust.attacks.building_blocks.problem import checked_images
 
-T = TypeVar("T")
-
-TARGETS = ("middle", "mean")
-
-
-def check_share(strength: float, shape: tuple[int, ...]) -> None:
-    """Raise ``UserError`` where ``strength`` is negative or no number, for images of ``shape``."""
-    if not 0 <= strength < float("inf"):
-        raise UserError(f"strength {strength:g}: contrast and blur take one of at least 0")
+GREYS = ("middle", "mean")
 
 
-class ContrastReductionAttack(FixedEpsilonAttack):
-    """Move every number the share ``epsilon`` of its way to a grey: (1 - epsilon) x + epsilon grey.
+class ContrastReductionAttack(Transform):
+    """Moves every number by the share `epsilon` towards a grey: (1 - epsilon) x + epsilon grey.
 
-    The grey is the middle of the bounds (``towards="middle"``, as in Foolbox 1) or the mean of the
-    image (``"mean"``). At 1 the image is that grey all over; beyond 1 it comes back as a negative,
-    clipped to the bounds.
+    The grey is the middle of the bounds (`towards="middle"`, as in Foolbox 1) or the mean of the
+    image (`"mean"`). At 1 the whole image is that grey; beyond 1 it is a negative, clipped to the
+    bounds. Raises `ValueError` for another `towards`.
     """
 
     distance = Unmeasured()
 
     def __init__(self, *, towards: Literal["middle", "mean"] = "middle") -> None:
-        if towards not in TARGETS:
-            raise ValueError(f"towards = {towards!r}; legal: {', '.join(TARGETS)}")
+        check("towards", towards, ", ".join(GREYS), accepted=towards in GREYS)
         self.towards = towards
 
-    def __repr__(self) -> str:
-        return call(self)
-
-    def run(self, model: Model, inputs: T, criterion: Any, *, epsilon: float, **kwargs: Any) -> T:
-        """Images (batch, C, H, W); the model is asked for its bounds only.
-
-        Raises ``UserError`` where ``epsilon`` is negative, ``ValueError`` for inputs beyond the bounds.
-        """
-        raise_if_kwargs(kwargs)
-        images, restore = opened(inputs, model)
-        check_share(epsilon, images.shape[1:])
-        lower, upper = model.bounds
+    def _transform(self, images: Tensor, epsilon: float, bounds: tuple[float, float]) -> Tensor:
+        check_not_negative(epsilon, images.shape[1:])
+        lower, upper = bounds
         grey: float | Tensor = (lower + upper) / 2
         if self.towards == "mean":
             grey = images.mean(dim=(1, 2, 3), keepdim=True)
-        return restore(astensor(((1 - epsilon) * images + epsilon * grey).clamp(lower, upper)))
+        return ((1 - epsilon) * images + epsilon * grey).clamp(lower, upper)
 
 
 class InversionAttack(MinimizationAttack):
-    """Turn the image into its negative, lower + upper - x (Hosseini et al. 2017, section 2).
+    """Turns the image into its negative, lower + upper - x (Hosseini et al. 2017, section 2).
 
-    Foolbox's has no distance of its own; this one's is Linf.
+    Foolbox's class has no distance of its own; the one here is Linf.
     """
 
     distance = linf
 
     def __repr__(self) -> str:
-        return call(self)
+        return constructor_call(self)
 
     def run(
         self, model: Model, inputs: T, criterion: Any, *, early_stop: float | None = None, **kwargs: Any
     ) -> T:
-        """Images (batch, C, H, W), inverted whether or not that fools the model, which is not asked.
+        """Return the negatives (m, C, H, W), whether or not they fool the model, which is not queried.
 
-        Raises ``ValueError`` for inputs beyond the bounds.
+        Raises `TypeError` for other arguments or inputs that are not a torch tensor, `ValueError` for
+        inputs of another shape or beyond the bounds.
         """
         raise_if_kwargs(kwargs)
-        images, restore = opened(inputs, model)
+        images, restore = checked_images(inputs, model)
         lower, upper = model.bounds
-        return restore(astensor(torch.clamp(lower + upper - images, lower, upper)))
+        found: T = restore(torch.clamp(lower + upper - images, lower, upper))
+        return found

@@ -1,37 +1,28 @@
 """Rotations and translations: the first of a grid, or of some random ones, that fools the model."""
 
-import math
 from abc import ABC, abstractmethod
-from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from eagerpy.astensor import astensor
-from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
-from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.first_success import Oracle, Unmeasured, first_fooling, opened
-from blrobust.attacks.building_blocks.problem import call
-from blrobust.errors import UserError
+from blrobust.attacks.building_blocks.attack import EpsilonAttack
+from blrobust.attacks.building_blocks.distances import Unmeasured
+from blrobust.attacks.building_blocks.first_success import first_fooling
+from blrobust.attacks.building_blocks.level_checks import check_not_negative
+from blrobust.attacks.building_blocks.parameters import check_counts
+from blrobust.attacks.building_blocks.per_sample import PerSampleSeed
+from blrobust.attacks.building_blocks.problem import Problem
 from blrobust.perturbations import random_numbers
-
-T = TypeVar("T")
 
 LIMITS = 30.0, 3.0  # degrees and pixels of Engstrom et al. 2019, for images of 32 pixels
 
 
-def check_limit(strength: float, shape: tuple[int, ...]) -> None:
-    """Raise ``UserError`` where ``strength`` is negative or no number, for images of ``shape``."""
-    if not 0 <= strength < math.inf:
-        raise UserError(f"strength {strength:g}: rotations and translations take a limit of at least 0")
-
-
 def move(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor, *, fill: float) -> Tensor:
-    """Turn images (n, C, H, W) counter-clockwise about their centre, then shift them in pixels.
+    """Return images (n, C, H, W) turned counter-clockwise about their centre, then shifted.
 
-    ``degrees``, ``right`` and ``down`` are (n,). Bilinear; what comes in from outside is ``fill``.
-    By whole pixels the result is exact: no number is interpolated.
+    `degrees`, and `right` and `down` in pixels, are (n,). Bilinear; pixels from outside the image
+    are `fill`. A shift by whole pixels is exact: it interpolates nothing.
     """
     height, width = images.shape[2:]
     # On a canvas whose sides are powers of 2 the grid's units, shares of the side, are exact.
@@ -49,37 +40,38 @@ def move(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor, *, fill: 
     return moved + fill if fill else moved
 
 
-class _Moves(FixedEpsilonAttack, ABC):
-    """Tries moves in order; what comes in from outside is 0, or the bound nearest to it."""
+class _Moves(EpsilonAttack, ABC):
+    """Tries moves in order; pixels from outside the image are 0, or the bound nearest to it.
+
+    An image that no move turns into a success stays as it is. `run` raises `UserError` for a
+    negative `epsilon`.
+    """
 
     distance = Unmeasured()
     limits: tuple[float, float]
-    """Degrees and pixels at strength 1."""
+    """Degrees and pixels at level 1."""
 
-    def __repr__(self) -> str:
-        return call(self)
+    @abstractmethod
+    def _moves(self, problem: Problem) -> Tensor:
+        """Return the moves, float64 (m or 1, k, 3): degrees, right and down as shares of their limits."""
 
-    def _search(self, model: Model, inputs: T, criterion: Any, moves: Tensor, *, epsilon: float) -> T:
-        """Images moved by the first of ``moves`` that fools the model, or as they were.
-
-        ``moves`` (m or 1, k, 3) are degrees, right and down as shares of their limits.
-        """
-        images, restore = opened(inputs, model)
-        check_limit(epsilon, images.shape[1:])
-        lower, upper = model.bounds
+    def _search(self, problem: Problem, epsilon: float) -> Tensor:
+        images = problem.images
+        check_not_negative(epsilon, images.shape[1:])
+        lower, upper = problem.bounds
         fill = min(max(0.0, lower), upper)
         degrees, pixels = self.limits
         scale = torch.tensor([degrees, pixels, pixels], dtype=torch.float64) * epsilon
-        scaled = (moves * scale).to(images).expand(len(images), -1, -1)
+        scaled = (self._moves(problem) * scale).to(images).expand(len(images), -1, -1)
 
-        def make(rows: Tensor, places: Tensor) -> Tensor:
-            chosen = scaled[rows][:, places].flatten(0, 1)  # (n * k, 3)
-            copies = images[rows].repeat_interleave(len(places), dim=0)
+        def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+            chosen = scaled[rows][:, candidate_ids].flatten(0, 1)  # (n * k, 3)
+            copies = images[rows].repeat_interleave(len(candidate_ids), dim=0)
             moved = move(copies, *chosen.unbind(dim=1), fill=fill)
-            return moved.clamp(lower, upper).view(len(rows), len(places), *images.shape[1:])
+            return moved.clamp(lower, upper).view(len(rows), len(candidate_ids), *images.shape[1:])
 
-        found, _ = first_fooling(Oracle(model, criterion), images, make, scaled.shape[1])
-        return restore(astensor(found))
+        found, _ = first_fooling(problem, make, scaled.shape[1])
+        return found
 
 
 class _GridMoves(_Moves):
@@ -87,117 +79,85 @@ class _GridMoves(_Moves):
 
     @abstractmethod
     def _grid(self) -> tuple[int, int]:
-        """Numbers of angles and of shifts along each axis."""
+        """Return the numbers of angles and of shifts along each axis."""
 
-    def run(self, model: Model, inputs: T, criterion: Any, *, epsilon: float, **kwargs: Any) -> T:
-        """Images (batch, C, H, W), moved by the first of the grid that fools the model, or as they were.
-
-        Raises ``UserError`` where ``epsilon`` is negative, ``ValueError`` for inputs beyond the
-        bounds and other criteria.
-        """
-        raise_if_kwargs(kwargs)
+    def _moves(self, problem: Problem) -> Tensor:
         angles, shifts = (_line(count) for count in self._grid())
-        moves = torch.cartesian_prod(angles, shifts, shifts).unsqueeze(0)
-        return self._search(model, inputs, criterion, moves, epsilon=epsilon)
+        return torch.cartesian_prod(angles, shifts, shifts).unsqueeze(0)
 
 
 def _line(count: int) -> Tensor:
-    """``count`` even steps from -1 to 1, float64; 0 alone where there is one."""
+    """Return `count` even steps from -1 to 1, float64; 0 alone for a count of 1."""
     return torch.linspace(-1, 1, count, dtype=torch.float64) if count > 1 else torch.zeros(1).double()
 
 
-def _counted(name: str, count: int) -> int:
-    if count < 1:
-        raise ValueError(f"{name} = {count}; legal: at least 1")
-    return count
-
-
 class RotationAttack(_GridMoves):
-    """Turn by ``angles`` even steps from -``epsilon`` to ``epsilon`` degrees.
+    """Turns by `angles` even steps from -`epsilon` to `epsilon` degrees.
 
-    Engstrom et al. 2019, section 3.
+    Engstrom et al. 2019, section 3. Raises `ValueError` for a parameter that is not legal.
     """
 
     limits = (1.0, 0.0)
 
     def __init__(self, *, angles: int = 31) -> None:
-        self.angles = _counted("angles", angles)
+        check_counts(angles=angles)
+        self.angles = angles
 
     def _grid(self) -> tuple[int, int]:
         return self.angles, 1
 
 
 class TranslationAttack(_GridMoves):
-    """Shift along both axes by ``shifts`` even steps from -``epsilon`` to ``epsilon`` pixels.
+    """Shifts along both axes by `shifts` even steps from -`epsilon` to `epsilon` pixels.
 
-    Engstrom et al. 2019, section 3.
+    Engstrom et al. 2019, section 3. Raises `ValueError` for a parameter that is not legal.
     """
 
     limits = (0.0, 1.0)
 
     def __init__(self, *, shifts: int = 5) -> None:
-        self.shifts = _counted("shifts", shifts)
+        check_counts(shifts=shifts)
+        self.shifts = shifts
 
     def _grid(self) -> tuple[int, int]:
         return 1, self.shifts
 
 
 class SpatialAttack(_GridMoves):
-    """Turn and shift at once, over a grid (Engstrom et al. 2019, section 3, "grid search").
+    """Turns and shifts at once, over a grid (Engstrom et al. 2019, section 3, "grid search").
 
-    ``epsilon`` is the share of the paper's limits, 30 degrees and 3 pixels. Foolbox's counts the
-    pixels by half the side instead of half the distance between the outermost pixels: its shifts
-    by whole pixels blur.
+    `epsilon` is the share of the paper's limits, 30 degrees and 3 pixels. Foolbox's class takes half
+    the side as the unit of a shift instead of half the distance between the outermost pixels: its
+    shifts by whole pixels blur. Raises `ValueError` for a parameter that is not legal.
     """
 
     limits = LIMITS
 
     def __init__(self, *, angles: int = 5, shifts: int = 5) -> None:
-        self.angles = _counted("angles", angles)
-        self.shifts = _counted("shifts", shifts)
+        check_counts(angles=angles, shifts=shifts)
+        self.angles = angles
+        self.shifts = shifts
 
     def _grid(self) -> tuple[int, int]:
         return self.angles, self.shifts
 
 
-class RandomSpatialAttack(_Moves):
-    """Turn and shift by ``tries`` random moves (Engstrom et al. 2019, section 3, "worst-of-k").
+class RandomSpatialAttack(PerSampleSeed, _Moves):
+    """Turns and shifts by `tries` random moves (Engstrom et al. 2019, section 3, "worst-of-k").
 
-    ``epsilon`` is the share of the paper's limits, 30 degrees and 3 pixels; the moves are uniform
-    within, belong to the sample, and scale with the limits.
+    `epsilon` is the share of the paper's limits, 30 degrees and 3 pixels. The moves are uniform within
+    the limits, belong to the sample, and scale with the limits. Raises `ValueError` for a parameter
+    that is not legal.
     """
 
     limits = LIMITS
+    stream = random_numbers.SPATIAL
 
     def __init__(self, *, tries: int = 10, seed: int = 0) -> None:
-        self.tries = _counted("tries", tries)
+        check_counts(tries=tries)
+        self.tries = tries
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.SPATIAL)
 
-    def run(
-        self,
-        model: Model,
-        inputs: T,
-        criterion: Any,
-        *,
-        epsilon: float,
-        draw: int = 0,
-        samples: range | tuple[int, ...] | None = None,
-        **kwargs: Any,
-    ) -> T:
-        """Images (batch, C, H, W), moved by the first try that fools the model, or as they were.
-
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
-        choose the moves. Raises ``UserError`` where ``epsilon`` is negative, ``ValueError`` for
-        inputs beyond the bounds and other criteria.
-        """
-        raise_if_kwargs(kwargs)
-        numbers = self._numbers(
-            3 * self.tries,
-            seed=self.seed,
-            draw=draw,
-            samples=range(len(astensor(inputs))) if samples is None else samples,
-            device=torch.device("cpu"),
-        )
-        moves = numbers.view(-1, self.tries, 3).double() * 2 - 1
-        return self._search(model, inputs, criterion, moves, epsilon=epsilon)
+    def _moves(self, problem: Problem) -> Tensor:
+        numbers = self._own_numbers(problem, 3 * self.tries).cpu()  # not every device has float64
+        return numbers.view(-1, self.tries, 3).double() * 2 - 1

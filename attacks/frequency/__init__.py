@@ -1,1 +1,1 @@
-"""Attacks within a frequency band."""
+"""Attacks that choose spatial frequencies."""

@@ -1,35 +1,38 @@
 """PGD within a band of spatial frequencies: the adaptive attack on a band-limited network."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Literal
 
 import torch
-from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
 from foolbox.distances import Distance
-from foolbox.models.base import Model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from blrobust.attacks.building_blocks.attack import EpsilonAttack
 from blrobust.attacks.building_blocks.norm_balls import BALLS, check_norm
-from blrobust.attacks.building_blocks.problem import Problem, call, check_counts
+from blrobust.attacks.building_blocks.parameters import check_above_0, check_counts
+from blrobust.attacks.building_blocks.per_sample import PerSampleSeed
+from blrobust.attacks.building_blocks.problem import Problem
 from blrobust.attacks.frequency import spectral_band
 from blrobust.perturbations import random_numbers
 
-T = TypeVar("T")
 
-
-class BandPGD(FixedEpsilonAttack):
-    """Projected gradient ascent on the cross-entropy, of perturbations in a band only.
+class BandPGD(PerSampleSeed, EpsilonAttack):
+    """Projected gradient ascent on the cross-entropy, with perturbations in a band only.
 
     Each step follows the gradient's part within the band, then projects onto the band, the ball of
-    ``epsilon`` and the bounds (Madry et al. 2018 for the rest). Clipping a number leaves the band, so
-    after the linf ball the perturbation goes back to the band and is scaled into the ball: before the
-    bounds it has nothing outside the band. With ``low`` 0 and ``high`` 1 it is Foolbox's PGD, bit by
-    bit from the same start. ``low`` and ``high`` are fractions of the one-sided spectrum, see
-    ``SpectralBand``; a step has the size ``rel_stepsize`` times epsilon.
+    `epsilon` and the bounds (all else as in Madry et al. 2018). Clipping a number leaves the band, so
+    after the linf ball the perturbation is projected onto the band again and scaled into the ball:
+    before the bounds it has nothing outside the band. With `low` 0 and `high` 1 it is Foolbox's PGD,
+    bit by bit from the same start. `low` and `high` are fractions of the one-sided spectrum, see
+    `SpectralBand`; a step has the size `rel_stepsize` times epsilon. The result is the image after the
+    last step, adversarial or not.
 
-    Raises ``ValueError`` for a parameter that is not legal.
+    Raises `ValueError` for a parameter that is not legal; `run` raises it for images without a
+    frequency in the band.
     """
+
+    stream = random_numbers.BAND_PGD
 
     def __init__(
         self,
@@ -44,9 +47,8 @@ class BandPGD(FixedEpsilonAttack):
     ) -> None:
         check_norm(norm)
         check_counts(steps=steps)
-        if not rel_stepsize > 0:
-            raise ValueError(f"rel_stepsize must be above 0, got {rel_stepsize!r}")
-        spectral_band.SpectralBand(low, high)
+        check_above_0(rel_stepsize=rel_stepsize)
+        spectral_band.SpectralBand(low, high)  # checks them
         self.norm = norm
         self.low = low
         self.high = high
@@ -54,35 +56,13 @@ class BandPGD(FixedEpsilonAttack):
         self.steps = steps
         self.random_start = random_start
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.BAND_PGD)
-
-    def __repr__(self) -> str:
-        return call(self)
 
     @property
     def distance(self) -> Distance:
-        """The norm's."""
+        """The distance of the norm."""
         return BALLS[self.norm].distance
 
-    def run(
-        self,
-        model: Model,
-        inputs: T,
-        criterion: Any,
-        *,
-        epsilon: float,
-        draw: int = 0,
-        samples: Sequence[int] | None = None,
-        **kwargs: Any,
-    ) -> T:
-        """Images (m, C, H, W) after the last step, adversarial or not.
-
-        ``samples`` are the images' places in the data set (default 0..m - 1); they and ``draw``
-        choose the starts. Raises ``ValueError`` for images beyond the bounds or without a frequency
-        in the band.
-        """
-        raise_if_kwargs(kwargs)
-        problem = Problem.of(self, model, inputs, criterion, targeted=True)
+    def _search(self, problem: Problem, epsilon: float) -> Tensor:
         origin = problem.images
         ball = BALLS[self.norm]
         within = self._projection(origin)
@@ -93,19 +73,16 @@ class BandPGD(FixedEpsilonAttack):
 
         x = origin
         if self.random_start:
-            places = range(len(origin)) if samples is None else samples
-            numbers = self._numbers(
-                origin[0].numel(), seed=self.seed, draw=draw, samples=places, device=origin.device
-            )
+            numbers = self._own_numbers(problem, origin[0].numel())
             start = within(ball.start(numbers.view_as(origin), epsilon))
             x = problem.clip(origin + ball.shrink(start, epsilon))
-        stepsize = self.rel_stepsize * epsilon * (-1 if problem.targeted else 1)
+        stepsize = self.rel_stepsize * epsilon * problem.sign
         for _ in range(self.steps):
             x = project(x + stepsize * ball.steepest(within(_gradient(problem, x))))
-        return ball.settle(x, origin, epsilon)  # type: ignore[return-value]
+        return ball.settle(x, origin, epsilon)
 
-    def _projection(self, images: Tensor) -> Any:
-        """The projection onto the band: nothing at all where it is full."""
+    def _projection(self, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the projection onto the band: the identity where the band is full."""
         spectrum = spectral_band.SpectralBand(self.low, self.high)
         if spectrum.is_full:
             return lambda delta: delta

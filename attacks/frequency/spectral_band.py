@@ -10,12 +10,12 @@ from blconv.band import transform_size
 
 @dataclass(frozen=True)
 class SpectralBand:
-    """The frequencies between two fractions of the one-sided spectrum, of either axis' larger one.
+    """The frequencies whose larger component lies between two fractions of the one-sided spectrum.
 
     A network that drops the share c of the coefficients keeps the fractions 0 to sqrt(1 - c) of each
-    axis (paper section 3.1), so ``SpectralBand(0, sqrt(1 - c))`` is what its first layer, a 3 x 3
-    convolution with padding 1, lets through, and ``SpectralBand(sqrt(1 - c), 1)`` all the rest.
-    Raises ``ValueError`` unless 0 <= low < high <= 1.
+    axis (paper section 3.1), so its first layer, a 3 x 3 convolution with padding 1, keeps
+    `SpectralBand(0, sqrt(1 - c))` and drops `SpectralBand(sqrt(1 - c), 1)`. Raises `ValueError` unless
+    0 <= low < high <= 1.
     """
 
     low: float
@@ -23,7 +23,7 @@ class SpectralBand:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high <= 1:
-            raise ValueError(f"a band needs 0 <= low < high <= 1, got low {self.low}, high {self.high}")
+            raise ValueError(f"got low={self.low}, high={self.high}; legal: 0 <= low < high <= 1")
 
     @property
     def is_full(self) -> bool:
@@ -31,10 +31,10 @@ class SpectralBand:
         return self.low == 0 and self.high == 1
 
     def mask(self, height: int, width: int, *, device: torch.device) -> Tensor:
-        """Bool (height, width // 2 + 1): which coefficients of ``rfft2`` are in the band.
+        """Return bool (height, width // 2 + 1): which coefficients of `rfft2` are in the band.
 
-        Those below the higher edge on both axes, but for those below the lower edge on both. Raises
-        ``ValueError`` where images of this size have none.
+        Those below the higher edge on both axes, except those below the lower edge on both. Raises
+        `ValueError` where images of this size have none.
         """
         below = [
             _below(height, edge, device)[:, None] & _below(width, edge, device)[: width // 2 + 1]
@@ -43,20 +43,20 @@ class SpectralBand:
         mask = below[1] & ~below[0]
         if not mask.any():
             raise ValueError(
-                f"images of {height} x {width} have no frequency between {self.low:g} and {self.high:g} "
-                "of the one-sided spectrum"
+                f"got low={self.low:g}, high={self.high:g}, between which images of {height} x {width} have "
+                "no frequency; legal: a wider band"
             )
         return mask
 
 
 def project(images: Tensor, mask: Tensor) -> Tensor:
-    """The nearest images (m, C, H, W) whose spectrum is 0 where ``mask`` (H, W // 2 + 1) is false."""
+    """Return the nearest images (m, C, H, W) whose spectrum is 0 where `mask` (H, W // 2 + 1) is false."""
     projected: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * mask, s=images.shape[-2:])
     return projected
 
 
 def _below(length: int, edge: float, device: torch.device) -> Tensor:
-    """Bool (length,): which frequencies, in the order of ``fft``, lie below the fraction ``edge``.
+    """Return bool (length,): which frequencies, in the order of `fft`, lie below the fraction `edge`.
 
     The layer's transform has more points than the image: its frequency k is the image's k length / size.
     """

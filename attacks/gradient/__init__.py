@@ -1,1 +1,1 @@
-"""Gradient-based attacks."""
+"""Gradient-based attacks: they use the model's gradients."""

@@ -1,17 +1,16 @@
 """Auto-PGD: gradient ascent that sets its own step size (Croce & Hein 2020)."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import torch
-from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
 from foolbox.distances import Distance
-from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.early_stopping import due
+from blrobust.attacks.building_blocks.attack import EpsilonAttack
+from blrobust.attacks.building_blocks.early_stopping import should_check
 from blrobust.attacks.building_blocks.losses import (
     cross_entropy,
     likely_wrong,
@@ -19,23 +18,25 @@ from blrobust.attacks.building_blocks.losses import (
     targeted_logits_ratio,
 )
 from blrobust.attacks.building_blocks.norm_balls import BALLS, check_norm
-from blrobust.attacks.building_blocks.problem import Problem, call, check_counts
+from blrobust.attacks.building_blocks.parameters import check, check_counts
+from blrobust.attacks.building_blocks.per_sample import PerSampleSeed
+from blrobust.attacks.building_blocks.problem import Problem
 from blrobust.perturbations import random_numbers
 
-T = TypeVar("T")
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Losses (k,) to raise, of logits (k, classes) and the samples' rows (k,) in the batch."""
 
+LOSSES = ("ce", "dlr")
 MOMENTUM = 0.75  # alpha of section 3.1: the share of the new step, the rest is the last move
 RISES = 0.75  # rho of section 3.2: the share of steps that must raise the loss
-LEAD = (-1, 1, 1, 1)  # one number a sample, ready to meet the images
+LEAD = (-1, 1, 1, 1)  # shape of one number a sample that is combined with images
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:
-    """The numbers of steps, ceil(p_j ``steps``), after which the step size may be halved.
+    """Return the numbers of steps, ceil(p_j `steps`), after which the step size may be halved.
 
-    p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), section 3.2 of the paper; in
-    hundredths, which are exact.
+    p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), section 3.2 of the paper;
+    computed in hundredths, which are exact.
     """
     last, share, found = 0, 22, []
     while share <= 100:
@@ -46,15 +47,15 @@ def checkpoints(steps: int) -> tuple[int, ...]:
 
 @dataclass
 class _Ascent:
-    """Where the samples still attacked are; every tensor has one entry a sample."""
+    """State of the samples still under attack; every tensor has one entry a sample."""
 
-    rows: Tensor  # int64, their places in the batch
+    rows: Tensor  # int64, rows of the batch
     origin: Tensor
     x: Tensor
     previous: Tensor
     best: Tensor
     best_gradient: Tensor
-    best_value: Tensor  # infinite once the sample is fooled, so that nothing replaces ``best``
+    best_value: Tensor  # infinite once the model is fooled, so that nothing replaces `best`
     value: Tensor
     step: Tensor
     rises: Tensor  # since the last checkpoint
@@ -62,21 +63,21 @@ class _Ascent:
     halved: Tensor  # at the last checkpoint
 
     def part(self, keep: Tensor) -> "_Ascent":
-        """Some of the samples, int64 (k,)."""
+        """Return the state of some of the samples, int64 (k,)."""
         return _Ascent(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
 
     def keep_best(self, gradient: Tensor) -> None:
-        """Remember where the loss is higher than ever."""
+        """Replace the best point of samples whose loss is higher than before."""
         higher = self.value > self.best_value
         self.best = torch.where(higher.view(LEAD), self.x, self.best)
         self.best_gradient = torch.where(higher.view(LEAD), gradient, self.best_gradient)
         self.best_value = torch.where(higher, self.value, self.best_value)
 
     def halve(self, gradient: Tensor, *, steps: int) -> Tensor:
-        """Halve the step of samples that stall, and put them back at their best; the gradient there.
+        """Halve the step of samples that stall, move them back to their best point, return the gradients.
 
-        Section 3.2: too few of the ``steps`` since the last checkpoint raised the loss, or neither
-        the step nor the best loss has changed since.
+        A sample stalls if too few of the `steps` since the last checkpoint raised the loss, or if
+        neither the step nor the best loss has changed since (section 3.2).
         """
         stalls = (self.rises < RISES * steps) | (~self.halved & (self.best_value == self.marked))
         self.halved, self.marked, self.rises = stalls, self.best_value, torch.zeros_like(self.rises)
@@ -86,60 +87,39 @@ class _Ascent:
         return torch.where(stalls.view(LEAD), self.best_gradient, gradient)
 
 
-class _AutoPGD(FixedEpsilonAttack):
-    """Algorithm 1 of the paper, from a random start, again with every objective of a subclass."""
+class _AutoPGD(PerSampleSeed, EpsilonAttack):
+    """Algorithm 1 of the paper, from a random start, again with every objective of a subclass.
 
+    The result is the first image found that fools the model, else the one with the highest loss of the
+    last objective.
+    """
+
+    stream = random_numbers.APGD
     norm: str
     steps: int
     restarts: int
-    seed: int
-    _numbers: random_numbers.Numbers
-
-    def __repr__(self) -> str:
-        return call(self)
 
     @property
     def distance(self) -> Distance:
-        """The norm's."""
+        """The distance of the norm."""
         return BALLS[self.norm].distance
 
     @abstractmethod
     def _objectives(self, problem: Problem) -> list[Objective]:
-        """What to raise, one trial each."""
+        """Return the objectives to raise, one for each trial."""
 
-    def run(
-        self,
-        model: Model,
-        inputs: T,
-        criterion: Any,
-        *,
-        epsilon: float,
-        draw: int = 0,
-        samples: Sequence[int] | None = None,
-        **kwargs: Any,
-    ) -> T:
-        """Images (m, C, H, W) within ``epsilon``: the first one found that fools the model.
-
-        A sample that none does comes back where the last trial's loss was highest. ``samples`` are
-        the images' places in the data set (default 0..m - 1); they and ``draw`` choose the starts.
-        Raises ``ValueError`` for a criterion it cannot pursue, images beyond the bounds or too few
-        classes.
-        """
-        raise_if_kwargs(kwargs)
-        problem = Problem.of(self, model, inputs, criterion, targeted=True)
+    def _search(self, problem: Problem, epsilon: float) -> Tensor:
         found = problem.images.clone()
         objectives = self._objectives(problem)
-        places = range(len(found)) if samples is None else samples
-        numbers = self._numbers(
-            len(objectives) * found[0].numel(), seed=self.seed, draw=draw, samples=places, device=found.device
-        ).view(len(found), len(objectives), *found.shape[1:])
+        numbers = self._own_numbers(problem, len(objectives) * found[0].numel())
+        numbers = numbers.view(len(found), len(objectives), *found.shape[1:])
         rows = torch.arange(len(found), device=found.device)
         for trial, objective in enumerate(objectives):
             start = BALLS[self.norm].start(numbers[rows, trial], epsilon)
             rows = self._ascend(problem, objective, found, rows, start, epsilon)
             if len(rows) == 0:
                 break
-        return BALLS[self.norm].settle(found, problem.images, epsilon)  # type: ignore[return-value]
+        return BALLS[self.norm].settle(found, problem.images, epsilon)
 
     def _ascend(
         self,
@@ -150,7 +130,7 @@ class _AutoPGD(FixedEpsilonAttack):
         start: Tensor,
         epsilon: float,
     ) -> Tensor:
-        """Attack ``rows``, write the outcome into ``found``, return the rows that are not fooled."""
+        """Attack `rows`, write the outcome into `found`, return the rows that do not fool the model."""
         ball = BALLS[self.norm]
 
         def project(x: Tensor, origin: Tensor) -> Tensor:
@@ -176,7 +156,7 @@ class _AutoPGD(FixedEpsilonAttack):
         checked = 0
         halvings = checkpoints(self.steps)
         for count in range(self.steps):
-            value, gradient = _ask(problem, objective, at)
+            value, gradient = _value_and_gradient(problem, objective, at)
             at.rises = at.rises + (value > at.value)
             at.value = value
             at.keep_best(gradient)
@@ -185,7 +165,7 @@ class _AutoPGD(FixedEpsilonAttack):
             elif count in halvings:
                 gradient = at.halve(gradient, steps=count - checked)
                 checked = count
-            if due(count, at.rows):
+            if should_check(count, at.rows):
                 left = (at.best_value < torch.inf).nonzero()[:, 0]
                 if len(left) < len(at.rows):
                     found[at.rows] = at.best
@@ -204,8 +184,8 @@ class _AutoPGD(FixedEpsilonAttack):
         return at.rows[at.best_value < torch.inf]
 
 
-def _ask(problem: Problem, objective: Objective, at: _Ascent) -> tuple[Tensor, Tensor]:
-    """The value and the gradient of the loss."""
+def _value_and_gradient(problem: Problem, objective: Objective, at: _Ascent) -> tuple[Tensor, Tensor]:
+    """Return the value (k,) and the gradient (k, C, H, W) of the loss."""
     with torch.enable_grad():
         x = at.x.detach().requires_grad_()
         logits: Tensor = problem.model(x)
@@ -215,15 +195,15 @@ def _ask(problem: Problem, objective: Objective, at: _Ascent) -> tuple[Tensor, T
 
 
 def _value(problem: Problem, at: _Ascent, loss: Tensor, logits: Tensor) -> Tensor:
-    """The loss, infinite where the model is fooled."""
-    return loss.masked_fill(problem.fooled(logits, problem.classes[at.rows]), torch.inf)
+    """Return the loss (k,), infinite where the model is fooled."""
+    return loss.masked_fill(problem.fooled(logits, at.rows), torch.inf)
 
 
 class APGD(_AutoPGD):
     """Auto-PGD on the cross-entropy or on the difference of logits ratio (DLR).
 
-    Croce & Hein 2020, sections 3 and 4. Raises ``ValueError`` for a parameter that is not legal; DLR
-    knows no target, ``TargetedAPGD`` is the attack for that.
+    Croce & Hein 2020, sections 3 and 4. Raises `ValueError` for a parameter that is not legal; DLR has
+    no targeted form, `TargetedAPGD` is the attack for that.
     """
 
     def __init__(
@@ -235,8 +215,7 @@ class APGD(_AutoPGD):
         restarts: int = 1,
         seed: int = 0,
     ) -> None:
-        if loss not in ("ce", "dlr"):
-            raise ValueError(f"loss must be one of ce, dlr, got {loss!r}")
+        check("loss", loss, ", ".join(LOSSES), accepted=loss in LOSSES)
         check_norm(norm)
         check_counts(steps=steps, restarts=restarts)
         self.loss = loss
@@ -244,24 +223,25 @@ class APGD(_AutoPGD):
         self.steps = steps
         self.restarts = restarts
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.APGD)
 
     def _objectives(self, problem: Problem) -> list[Objective]:
         classes = problem.classes
         if self.loss == "ce":
-            sign = -1 if problem.targeted else 1
+            sign = problem.sign
             return [lambda logits, rows: sign * cross_entropy(logits, classes[rows])] * self.restarts
         if problem.targeted:
-            raise ValueError("the loss dlr takes the criterion Misclassification: it knows no target")
+            raise ValueError(
+                "got the criterion TargetedMisclassification; legal for the loss dlr: Misclassification"
+            )
         return [lambda logits, rows: logits_ratio(logits, classes[rows])] * self.restarts
 
 
 class TargetedAPGD(_AutoPGD):
-    """Auto-PGD on the targeted DLR, towards each of the ``targets`` most likely wrong classes in turn.
+    """Auto-PGD on the targeted DLR, towards each of the `targets` most likely wrong classes in turn.
 
-    Croce & Hein 2020, section 4. Any wrong class ends the attack on a sample. Where the criterion has
-    a target, that is the only one, and must be reached. ``targets`` beyond the wrong classes there are
-    count as all of them. Raises ``ValueError`` for a parameter that is not legal.
+    Croce & Hein 2020, section 4. Any wrong class ends the attack on a sample. A criterion with a
+    target is pursued with that target alone, which must be reached. More `targets` than wrong
+    classes mean all of them. Raises `ValueError` for a parameter that is not legal.
     """
 
     def __init__(
@@ -280,12 +260,11 @@ class TargetedAPGD(_AutoPGD):
         self.steps = steps
         self.restarts = restarts
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.APGD)
 
     def _objectives(self, problem: Problem) -> list[Objective]:
         logits = problem.logits(problem.images)
         if problem.targeted:
-            # Away from the most likely other class, which is the label until the sample is fooled.
+            # Away from the most likely other class, which is the label until the model is fooled.
             labels = likely_wrong(logits, problem.classes, 1)[:, 0]
             wanted = [problem.classes]
         else:

@@ -1,51 +1,42 @@
-"""Carlini & Wagner's attack and EAD: Foolbox's, without the black images, and without its waits."""
+"""Carlini & Wagner's attack and EAD: Foolbox's, without its black images and its synchronisations."""
 
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from foolbox.attacks.base import raise_if_kwargs
+from foolbox.attacks.base import T
 from foolbox.attacks.carlini_wagner import L2CarliniWagnerAttack
 from foolbox.attacks.ead import EADAttack
 from foolbox.models.base import Model
 from torch import Tensor
 
+from blrobust.attacks.building_blocks.attack import MinimalAttack
 from blrobust.attacks.building_blocks.losses import margin
 from blrobust.attacks.building_blocks.problem import Problem
 
-T = TypeVar("T")
-
 INNER = 0.999999  # of the bounds: artanh of the bounds themselves is infinite
-PROGRESS = 0.9999  # a loss that has not fallen below this share of the one a tenth earlier stands still
-ENOUGH = 10  # searches from which on the last one takes the largest constant that worked
+PROGRESS = 0.9999  # a loss above this share of the one a tenth of the steps earlier has stalled
+ENOUGH = 10  # with so many searches, the last one takes the largest constant that worked
 
 
-class CarliniWagner(L2CarliniWagnerAttack):
-    """Carlini & Wagner 2017 in L2: Adam on |x' - x|^2 + c max(margin + ``confidence``, 0).
+class CarliniWagner(MinimalAttack, L2CarliniWagnerAttack):
+    """Carlini & Wagner 2017 in L2: Adam on |x' - x|^2 + c max(margin + `confidence`, 0).
 
-    And a search for the smallest c that works. x' = tanh(w) spans the bounds. Foolbox's class waits for the
-    device three times a step, returns a black image where it finds nothing, and stops all samples of a
-    batch together where their sum stands still: here, with ``abort_early``, each stops for itself.
+    With a search for the smallest c that works. x' = tanh(w) spans the bounds. The result is the
+    nearest image found that fools the model; a sample without one stays as it is. Foolbox's class
+    synchronises with the device three times a step, returns a black image where it finds nothing, and
+    stops all samples of a batch together when the sum of their losses stalls; here, with
+    `abort_early`, each stops for itself.
     """
 
-    def run(
-        self, model: Model, inputs: T, criterion: Any, *, early_stop: float | None = None, **kwargs: Any
-    ) -> T:
-        """The nearest images (m, C, H, W) found that fool the model; a sample without one stays as it was.
-
-        ``early_stop`` changes nothing: one search serves all strengths. Raises ``ValueError`` for another
-        criterion than (targeted) misclassification and images beyond the bounds.
-        """
-        raise_if_kwargs(kwargs)
-        problem = Problem.of(self, model, inputs, criterion, targeted=True)
+    def _search(self, problem: Problem) -> Tensor:
         x = best = problem.images
-        lower, upper = model.bounds
+        lower, upper = problem.bounds
         middle, half = (lower + upper) / 2, (upper - lower) / 2
         start = ((x - middle) / half * INNER).atanh().contiguous()
         origin = middle + half * start.tanh()
         shortest = torch.full_like(x[:, 0, 0, 0], math.inf)
         const = torch.full_like(shortest, self.initial_const)
-        sign = -1 if problem.targeted else 1
         fails, works = torch.zeros_like(shortest), shortest  # the constants next to the smallest that works
         for search in range(self.binary_search_steps):
             if search == self.binary_search_steps - 1 and search >= ENOUGH - 1:
@@ -58,16 +49,16 @@ class CarliniWagner(L2CarliniWagnerAttack):
                 with torch.enable_grad():
                     point = middle + half * (start + change).tanh()
                     logits: Tensor = problem.model(point)
-                    excess = sign * margin(logits, problem.classes) + self.confidence
+                    excess = problem.sign * margin(logits, problem.classes) + self.confidence
                     loss = const * excess.clamp(min=0) + (point - origin).flatten(1).square().sum(dim=1)
                     (gradient,) = torch.autograd.grad(loss.sum(), change)
-                change.grad = gradient.contiguous()  # the fused step takes no other layout than its own
+                change.grad = gradient.contiguous()  # the fused step needs its own layout
                 point, logits, loss = point.detach(), logits.detach(), loss.detach()
                 if self.abort_early and step % math.ceil(self.steps / 10) == 0:
                     moving, before = moving & (loss <= PROGRESS * before), loss
                     if not moving.any():
                         break
-                fooled = moving & problem.fooled(logits, problem.classes) & ~(excess.detach() > 0)
+                fooled = moving & problem.fooled(logits) & ~(excess.detach() > 0)
                 found |= fooled
                 length = torch.linalg.vector_norm((point - x).flatten(1), dim=1)
                 nearer = fooled & (length < shortest)
@@ -76,20 +67,20 @@ class CarliniWagner(L2CarliniWagnerAttack):
                 optimizer.step()
             works, fails = torch.where(found, const, works), torch.where(found, fails, const)
             const = torch.where(works.isinf(), 10 * const, (fails + works) / 2)
-        return best  # type: ignore[return-value]
+        return best
 
 
 class EAD(EADAttack):
     """The elastic-net attack of Chen et al. 2018.
 
-    Foolbox's class returns a black image where it finds nothing, which is mostly misclassified; a sample
-    without an adversarial comes back as it was.
+    Foolbox's class returns a black image where it finds nothing, which is mostly misclassified; here a
+    sample without an adversarial stays as it is.
     """
 
     def run(
         self, model: Model, inputs: T, criterion: Any, *, early_stop: float | None = None, **kwargs: Any
     ) -> T:
-        """Images (m, C, H, W) nearest to the inputs among the adversarials found."""
+        """Return the adversarials found that are nearest to the inputs (m, C, H, W)."""
         images: Any = inputs
         found: Any = super().run(model, inputs, criterion, early_stop=early_stop, **kwargs)
         none: Tensor = found.flatten(1).count_nonzero(dim=1) == 0

@@ -1,1 +1,1 @@
-"""Noise as an attack: drawn for each sample, whatever the model answers."""
+"""Noise as an attack: drawn for each sample, whatever the model predicts."""

@@ -1,4 +1,4 @@
-"""Random noise of a fixed size, where Foolbox's own misses the size that was asked for."""
+"""Random noise of a fixed size, where Foolbox's classes miss the size that is set."""
 
 import torch
 from eagerpy.astensor import astensor
@@ -12,16 +12,16 @@ class _Linf:
     """Scales noise by its largest absolute value; Foolbox takes the largest positive one."""
 
     def get_epsilons(self, x: Wrapped, p: Wrapped, epsilon: float, min_: float, max_: float) -> Wrapped:
-        """Factors (m, 1, 1, 1) of noise ``p`` (m, C, H, W) that make its Linf size ``epsilon``."""
+        """Return factors (m, 1, 1, 1) of noise `p` (m, C, H, W) that make its Linf size `epsilon`."""
         factors: Wrapped = astensor(epsilon / p.raw.abs().amax(dim=(1, 2, 3), keepdim=True))
         return factors
 
 
 class _ClippingAware:
-    """Adds up in float64, where Foolbox's, in float32, misses small sizes by up to 2 %."""
+    """Adds up in float64; Foolbox's sums in float32 miss small sizes by up to 2 %."""
 
     def get_epsilons(self, x: Wrapped, p: Wrapped, epsilon: float, min_: float, max_: float) -> Wrapped:
-        """Factors (m, 1, 1, 1) of noise ``p`` (m, C, H, W) that make its L2 size ``epsilon`` once clipped."""
+        """Return factors (m, 1, 1, 1) of noise `p` (m, C, H, W) for the L2 size `epsilon` after clipping."""
         factors: Wrapped = astensor(clipping_aware_factors(x.raw, p.raw, epsilon, (min_, max_)))
         return factors
 
@@ -29,12 +29,12 @@ class _ClippingAware:
 def clipping_aware_factors(
     images: Tensor, noise: Tensor, epsilon: float, bounds: tuple[float, float]
 ) -> Tensor:
-    """Factors (m, 1, 1, 1) of ``noise`` that put images (m, C, H, W) at the L2 distance ``epsilon``.
+    """Return factors (m, 1, 1, 1) of `noise` that move images (m, C, H, W) by the L2 distance `epsilon`.
 
-    After clipping to ``bounds``. Where no factor does, the one at which every number is clipped.
+    After clipping to `bounds`. Where no factor does, the one at which every number is clipped.
     Rauber & Bethge 2020, section 3: with the numbers in the order of the factors at which they are
-    clipped, the squared distance at the factor of one of them is what those before it have moved,
-    and its square times the squared noise of the others.
+    clipped, the squared distance at the factor of one of them is the sum of the squared moves of
+    those before it, plus the squared factor times the squared noise of the others.
     """
     lower, upper = bounds
     flat = noise.flatten(1)
@@ -42,13 +42,13 @@ def clipping_aware_factors(
     clipped, order = (room / flat.abs().clamp(min=1e-18)).sort(dim=1)
     squares, reach = flat.gather(1, order).square_(), clipped.square()
     moved = (reach * squares).cumsum(dim=1, dtype=torch.float64)
-    moved = functional.pad(moved[:, :-1], (1, 0))  # by those before
+    moved = functional.pad(moved[:, :-1], (1, 0))  # of the numbers before
     others = squares.flip(1).cumsum(dim=1, dtype=torch.float64).flip(1)  # a difference would cancel
     short = (moved + reach * others < epsilon**2).sum(dim=1, keepdim=True)
-    place = short.clamp(max=flat.shape[1] - 1)
-    missing = (epsilon**2 - moved.gather(1, place)).clamp(min=0)
-    factor = (missing / others.gather(1, place).clamp(min=1e-300)).sqrt()
-    factors: Tensor = torch.minimum(factor, clipped.gather(1, place)).to(noise.dtype)
+    segment = short.clamp(max=flat.shape[1] - 1)
+    missing = (epsilon**2 - moved.gather(1, segment)).clamp(min=0)
+    factor = (missing / others.gather(1, segment).clamp(min=1e-300)).sqrt()
+    factors: Tensor = torch.minimum(factor, clipped.gather(1, segment)).to(noise.dtype)
     return factors.view(-1, 1, 1, 1)
 
 
@@ -57,7 +57,7 @@ class LinfAdditiveUniformNoiseAttack(_Linf, foolbox.LinfAdditiveUniformNoiseAtta
 
 
 class LinfRepeatedAdditiveUniformNoiseAttack(_Linf, foolbox.LinfRepeatedAdditiveUniformNoiseAttack):
-    """Uniform noise of a fixed Linf size, until it fools the model."""
+    """Uniform noise of a fixed Linf size, repeated until it fools the model."""
 
 
 class L2ClippingAwareAdditiveGaussianNoiseAttack(
@@ -75,10 +75,10 @@ class L2ClippingAwareAdditiveUniformNoiseAttack(
 class L2ClippingAwareRepeatedAdditiveGaussianNoiseAttack(
     _ClippingAware, foolbox.L2ClippingAwareRepeatedAdditiveGaussianNoiseAttack
 ):
-    """Gaussian noise of a fixed L2 size after clipping, until it fools the model."""
+    """Gaussian noise of a fixed L2 size after clipping, repeated until it fools the model."""
 
 
 class L2ClippingAwareRepeatedAdditiveUniformNoiseAttack(
     _ClippingAware, foolbox.L2ClippingAwareRepeatedAdditiveUniformNoiseAttack
 ):
-    """Uniform noise of a fixed L2 size after clipping, until it fools the model."""
+    """Uniform noise of a fixed L2 size after clipping, repeated until it fools the model."""

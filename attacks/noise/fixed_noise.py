@@ -1,14 +1,14 @@
-"""Gaussian and uniform noise of a fixed width, the same draws as ``blrobust noise``."""
+"""Gaussian and uniform noise of a fixed width, with the random numbers of `blrobust noise`."""
 
 import torch
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.first_success import Unmeasured
-from blrobust.attacks.building_blocks.per_sample import DrawnAttack
+from blrobust.attacks.building_blocks.distances import Unmeasured
+from blrobust.attacks.building_blocks.per_sample import PerSampleNoise
 from blrobust.perturbations import random_numbers
 
 
-class _FixedNoiseAttack(DrawnAttack):
+class _FixedNoiseAttack(PerSampleNoise):
     """x + epsilon z, clipped to the bounds."""
 
     distance = Unmeasured()

@@ -1,1 +1,1 @@
-"""Score-based attacks: they see the logits, no gradients."""
+"""Score-based attacks: they use the model's logits, but no gradients."""

@@ -1,39 +1,41 @@
-"""GenAttack: a population of perturbations that is selected, crossed and mutated towards a class."""
-
-from typing import Any, TypeVar
+"""GenAttack: a population of perturbations, selected, crossed and mutated towards a class."""
 
 import torch
-from eagerpy.astensor import astensor
-from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
+from foolbox.criteria import TargetedMisclassification
 from foolbox.distances import linf
-from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.early_stopping import due
-from blrobust.attacks.building_blocks.problem import call
-from blrobust.attacks.score.goal import Goal, ask, check_inputs
+from blrobust.attacks.building_blocks.attack import EpsilonAttack
+from blrobust.attacks.building_blocks.early_stopping import should_check
+from blrobust.attacks.building_blocks.losses import log_odds
+from blrobust.attacks.building_blocks.parameters import check, check_above_0, check_counts
+from blrobust.attacks.building_blocks.per_sample import PerSampleSeed
+from blrobust.attacks.building_blocks.problem import Problem
+from blrobust.attacks.score.queries import batched_logits
 from blrobust.perturbations import random_numbers
-
-T = TypeVar("T")
 
 PATIENCE = 100  # generations without a better elite before mutation becomes rarer and smaller
 
 
-class GeneticAttack(FixedEpsilonAttack):
-    """Evolve linf perturbations until one is classified as the target (Alzantot et al. 2019, Algorithm 1).
+class GeneticAttack(PerSampleSeed, EpsilonAttack):
+    """Evolves linf perturbations until one is classified as the target (Alzantot et al. 2019, Algorithm 1).
 
-    The fitness is ln p_t - ln sum_{j != t} p_j. A generation keeps the fittest member; each other one
-    is a child of two parents drawn by softmax(fitness / ``temperature``), takes each value from the
-    first with probability P1 / (P1 + P2), and changes each value with probability rho by a number
-    uniform in +-alpha epsilon. After c plateaus of 100 generations rho = max(``probability``,
-    0.5 0.9^c) and alpha = max(``size``, 0.4 0.9^c) (Section 4.2).
+    The fitness is ln p_t - ln sum_{j != t} p_j. A generation keeps the fittest member. Each other
+    member is a child of two parents drawn by softmax(fitness / `temperature`), takes each value from
+    the first with probability P1 / (P1 + P2), and changes each value with probability rho by a number
+    uniform in +-alpha epsilon. After c plateaus of 100 generations rho = max(`probability`, 0.5 0.9^c)
+    and alpha = max(`size`, 0.4 0.9^c) (Section 4.2). The result is the fittest image of the last
+    generation, or of the first that reached the target.
 
-    Foolbox's class of this name draws sample by sample on the CPU, asks about the elite again, and
-    takes the logarithm of sums of exponentials less a logit, which is NaN for ordinary logits. The
-    queries here are ``population`` + (``generations`` - 1) (``population`` - 1) a sample.
+    Foolbox's class of this name draws sample by sample on the CPU, queries the elite again, and takes
+    the logarithm of sums of exponentials less a logit, which is NaN for ordinary logits. The queries
+    here are `population` + (`generations` - 1) (`population` - 1) per sample. Raises `ValueError` for a
+    parameter that is not legal.
     """
 
+    criteria = (TargetedMisclassification,)
     distance = linf
+    stream = random_numbers.GENETIC
 
     def __init__(
         self,
@@ -45,89 +47,47 @@ class GeneticAttack(FixedEpsilonAttack):
         temperature: float = 0.3,
         seed: int = 0,
     ) -> None:
-        for name, count, least in (("generations", generations, 1), ("population", population, 2)):
-            if count < least:
-                raise ValueError(f"{name} {count}; legal: {least} or more")
-        if not 0 <= probability <= 1:
-            raise ValueError(f"probability {probability:g}; legal: 0 to 1")
-        for name, value in (("size", size), ("temperature", temperature)):
-            if not value > 0:
-                raise ValueError(f"{name} {value:g}; legal: above 0")
+        check_counts(generations=generations)
+        check_counts(population=population, least=2)
+        check("probability", probability, "numbers from 0 to 1", accepted=0 <= probability <= 1)
+        check_above_0(size=size, temperature=temperature)
         self.generations = generations
         self.population = population
         self.probability = probability
         self.size = size
         self.temperature = temperature
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.GENETIC)
-
-    def __repr__(self) -> str:
-        return call(self)
 
     @torch.no_grad()
-    def run(
-        self,
-        model: Model,
-        inputs: T,
-        criterion: Any,
-        *,
-        epsilon: float,
-        draw: int = 0,
-        samples: range | tuple[int, ...] | None = None,
-        **kwargs: Any,
-    ) -> T:
-        """The fittest images (batch, C, H, W) of the last generation, or of the first with the target.
-
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
-        choose the randomness. Raises ``ValueError`` for inputs out of bounds and for a criterion
-        other than targeted misclassification.
-        """
-        raise_if_kwargs(kwargs)
-        images, restore_type = check_inputs(inputs, model)
-        goal = Goal.of(criterion, images)
-        if not goal.targeted:
-            raise ValueError("the genetic attack needs a target: legal is TargetedMisclassification")
-        places = range(len(images)) if samples is None else samples
+    def _search(self, problem: Problem, epsilon: float) -> Tensor:
+        images = problem.images
         members, values = self.population, images[0].numel()
-        # A sample's own numbers: the parents of each child, and for each value whose it is, whether it
-        # mutates, and by how much.
+        # A sample's own numbers: the parents of each child, and for each value the parent that it comes
+        # from, whether it mutates, and by how much.
         parents = 2 * (members - 1)
-        own = self._numbers(
-            parents + 3 * values, seed=self.seed, draw=draw, samples=places, device=images.device
-        )
-
-        def shared(count: int, generation: int) -> Tensor:
-            return random_numbers.common(
-                count,
-                stream=random_numbers.GENETIC,
-                seed=self.seed,
-                draw=draw,
-                step=generation,
-                device=images.device,
-            )
-
-        start = random_numbers.mixed(
-            own[:, None, -values:], shared(members * values, 0).view(members, values)
-        )
+        own = self._own_numbers(problem, parents + 3 * values)
+        shared = self._shared_numbers(problem, members * values, step=0)
+        start = random_numbers.mixed(own[:, None, -values:], shared.view(members, values))
         pool = ((2 * start - 1) * epsilon).view(len(images), members, *images.shape[1:])
         rows = torch.arange(len(images), device=images.device)
-        fitness, elite = self._judged(model, images, goal, pool)
+        fitness, elite = self._evaluate(problem, pool, rows)
         evolving = ~elite.isposinf()
         stalled = torch.zeros_like(elite)
         plateaus = torch.zeros_like(elite)
         for generation in range(1, self.generations):
-            if due(generation - 1, rows):
+            if should_check(generation - 1, rows):
                 rows = evolving.nonzero()[:, 0]
                 if len(rows) == 0:
                     break
             old, fit, live = pool[rows], fitness[rows], evolving[rows]
-            numbers = shared(parents + 3 * (members - 1) * values, generation)
-            young = self._children(old, fit, own[rows], numbers, plateaus[rows], epsilon)
-            judged, best = self._judged(model, images[rows], goal[rows], young)
-            # The fittest moves to the front; the children take the other places.
+            count = parents + 3 * (members - 1) * values
+            shared = self._shared_numbers(problem, count, step=generation)
+            young = self._children(old, fit, own[rows], shared, plateaus[rows], epsilon)
+            young_fit, best = self._evaluate(problem, young, rows)
+            # The fittest moves to the front; the children follow.
             row, first = torch.arange(len(rows), device=images.device), fit.argmax(dim=1)
             grown = torch.cat([old[row, first][:, None], young], dim=1)
-            scores = torch.cat([fit[row, first][:, None], judged], dim=1)
+            scores = torch.cat([fit[row, first][:, None], young_fit], dim=1)
             pool[rows] = torch.where(live.view(-1, 1, 1, 1, 1), grown, old)
             fitness[rows] = torch.where(live[:, None], scores, fit)
             better = best > elite[rows]
@@ -137,25 +97,27 @@ class GeneticAttack(FixedEpsilonAttack):
             elite[rows] = torch.where(live & better, best, elite[rows])
             evolving[rows] = live & ~best.isposinf()
         row = torch.arange(len(images), device=images.device)
-        found = (images + pool[row, fitness.argmax(dim=1)]).clamp(*model.bounds)
-        return restore_type(astensor(found))  # type: ignore[no-any-return]
+        return problem.clip(images + pool[row, fitness.argmax(dim=1)])
 
-    def _judged(self, model: Model, images: Tensor, goal: Goal, pool: Tensor) -> tuple[Tensor, Tensor]:
-        """Fitness (n, members), infinite where a member has reached the target, and its maximum (n,)."""
+    def _evaluate(self, problem: Problem, pool: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fitness (n, members) of the samples `rows` (n,), and its maximum (n,).
+
+        It is infinite where a member has reached the target.
+        """
         members = pool.shape[1]
-        asked = (images[:, None] + pool).clamp(*model.bounds).flatten(0, 1)
-        logits = ask(model, asked)
-        goals = Goal(goal.classes.repeat_interleave(members), goal.targeted)
-        fitness = -goals.log_odds(logits)
-        fitness = fitness.masked_fill(goals.reached(logits), torch.inf).view(-1, members)
+        repeated = rows.repeat_interleave(members)
+        candidates = problem.clip(problem.images[rows, None] + pool).flatten(0, 1)
+        logits = batched_logits(problem, candidates)
+        fitness = log_odds(logits, problem.classes[repeated])
+        fitness = fitness.masked_fill(problem.fooled(logits, repeated), torch.inf).view(-1, members)
         return fitness, fitness.amax(dim=1)
 
     def _children(
         self, pool: Tensor, fitness: Tensor, own: Tensor, shared: Tensor, plateaus: Tensor, epsilon: float
     ) -> Tensor:
-        """The next generation without its elite (n, children, C, H, W).
+        """Return the next generation without its elite (n, children, C, H, W).
 
-        From uniform numbers of the samples ``own`` (n, 2 children + 3 C H W) and ``shared``
+        The uniform numbers are the samples' `own` (n, 2 children + 3 C H W) and `shared`
         (2 children + 3 children C H W,).
         """
         children = self.population - 1

@@ -3,130 +3,101 @@
 import math
 from abc import abstractmethod
 from functools import lru_cache
-from typing import Any, TypeVar
 
 import torch
-from eagerpy.astensor import astensor
-from foolbox.attacks.base import MinimizationAttack, raise_if_kwargs
 from foolbox.distances import l2
-from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.early_stopping import due
-from blrobust.attacks.building_blocks.problem import call
-from blrobust.attacks.score.goal import Goal, check_inputs
+from blrobust.attacks.building_blocks.attack import MinimalAttack
+from blrobust.attacks.building_blocks.early_stopping import should_check
+from blrobust.attacks.building_blocks.losses import log_odds
+from blrobust.attacks.building_blocks.parameters import check_above_0, check_counts
+from blrobust.attacks.building_blocks.per_sample import PerSampleSeed
+from blrobust.attacks.building_blocks.problem import Problem
 from blrobust.errors import UserError
 from blrobust.perturbations import random_numbers
 
-T = TypeVar("T")
 
-
-class WalkAttack(MinimizationAttack):
-    """Add +-``step`` of one direction after the other while the score falls (Guo et al. 2019, Algorithm 1).
+class WalkAttack(PerSampleSeed, MinimalAttack):
+    """Adds +-`step` of one direction after the other while the score falls (Guo et al. 2019, Algorithm 1).
 
     The directions are orthonormal, in an order of the sample's own, without replacement. Each costs
     one query where + is kept, else two. The score is the probability of the class (of the target:
-    it rises). n kept steps have an l2 norm of at most ``step`` sqrt(n), less where pixels are
-    clipped (Section 3.3): the norm only grows, so the walk that ends at its first adversarial
-    serves every strength.
+    it rises). n kept steps have an l2 norm of at most `step` sqrt(n), less where pixels are clipped
+    (Section 3.3). The norm only grows, so that the walk that ends at its first adversarial serves
+    every level; a sample without one stays as it is.
 
-    ``step`` is in units of the width of the bounds; ``queries`` counts every model call of a sample,
-    the clean one included.
+    `step` is in units of the width of the bounds; `queries` counts every model call of a sample,
+    including that of the clean image. Raises `ValueError` for a parameter that is not legal.
     """
 
     distance = l2
+    stream = random_numbers.SIMBA
 
     def __init__(self, *, step: float = 0.2, queries: int = 200, seed: int = 0) -> None:
-        if not step > 0:
-            raise ValueError(f"step {step:g}; legal: above 0")
-        if queries < 1:
-            raise ValueError(f"queries {queries}; legal: 1 or more")
+        check_above_0(step=step)
+        check_counts(queries=queries)
         self.step = step
         self.queries = queries
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.SIMBA)
-
-    def __repr__(self) -> str:
-        return call(self)
 
     @torch.no_grad()
-    def run(
-        self,
-        model: Model,
-        inputs: T,
-        criterion: Any,
-        *,
-        early_stop: float | None = None,
-        draw: int = 0,
-        samples: range | tuple[int, ...] | None = None,
-        **kwargs: Any,
-    ) -> T:
-        """The first adversarials of the walks (batch, C, H, W); a sample without one stays as it was.
-
-        ``early_stop`` changes nothing: a walk stops at its first adversarial anyway. ``samples`` are
-        the images' places in the data set (default 0..batch - 1); they and ``draw`` choose the
-        order. Raises ``ValueError`` for inputs out of bounds and other criteria.
-        """
-        raise_if_kwargs(kwargs)
-        images, restore_type = check_inputs(inputs, model)
-        goal = Goal.of(criterion, images)
-        lower, upper = model.bounds
+    def _search(self, problem: Problem) -> Tensor:
+        images = problem.images
+        lower, upper = problem.bounds
         step = self.step * (upper - lower)
         count = self._count(images.shape)
-        order = self._numbers(
-            count,
-            seed=self.seed,
-            draw=draw,
-            samples=range(len(images)) if samples is None else samples,
-            device=images.device,
-        ).argsort(dim=1, stable=True)
+        order = self._own_numbers(problem, count).argsort(dim=1, stable=True)
         best = images.clone(memory_format=torch.contiguous_format)
-        logits = model(best)
-        loss = goal.log_odds(logits)
-        found = goal.reached(logits)
+        logits = problem.logits(best)
+        loss = problem.sign * log_odds(logits, problem.classes)
+        found = problem.fooled(logits)
         walking = ~found
-        place = torch.zeros_like(goal.classes)  # in the order
+        position = torch.zeros_like(problem.classes)  # in the order
         sign = torch.ones_like(loss)
         rows = torch.arange(len(images), device=images.device)
-        # Each sample walks at its own pace, so every query asks one question for each of them.
+        # Each sample walks at its own pace: a step of the loop is one query for each of them.
         for query in range(1, self.queries):
-            if due(query - 1, rows):
+            if should_check(query - 1, rows):
                 rows = walking.nonzero()[:, 0]
                 if len(rows) == 0:
                     break
                 row = torch.arange(len(rows), device=rows.device)
-                parts, wanted = self._parts(best), goal[rows]
-            signs, places = sign[rows], place[rows]
-            part, direction = self._direction(order[rows, places.clamp(max=count - 1)], images.shape)
+                parts, classes = self._parts(best), problem.classes[rows]
+            signs, positions = sign[rows], position[rows]
+            part, direction = self._direction(order[rows, positions.clamp(max=count - 1)], images.shape)
             # A direction changes one part of the image; the others go to the model as they are.
-            asked, now = parts[rows], parts[rows, part]
+            proposed, now = parts[rows], parts[rows, part]
             moved = torch.addcmul(now, direction, step * signs[:, None]).clamp_(lower, upper)
-            asked[row, part] = moved
-            logits = model(asked.view(-1, *images.shape[1:]))
-            proposed_loss, reached = wanted.log_odds(logits), wanted.reached(logits)
+            proposed[row, part] = moved
+            logits = problem.logits(proposed.view(-1, *images.shape[1:]))
+            proposed_loss = problem.sign * log_odds(logits, classes)
+            fooled = problem.fooled(logits, rows)
             live, least = walking[rows], loss[rows]
-            kept = live & (reached | (proposed_loss < least))
+            kept = live & (fooled | (proposed_loss < least))
             parts[rows, part] = torch.where(kept[:, None], moved, now)
             loss[rows] = torch.where(kept, proposed_loss, least)
             onward = kept | (signs < 0)
             sign[rows] = torch.where(onward, 1.0, -1.0).to(sign)
-            place[rows] = places = places + onward
-            found[rows] |= live & reached
-            walking[rows] = live & ~reached & (places < count)
-        best = torch.where(found.view(-1, 1, 1, 1), best, images)
-        return restore_type(astensor(best))  # type: ignore[no-any-return]
+            position[rows] = positions = positions + onward
+            found[rows] |= live & fooled
+            walking[rows] = live & ~fooled & (positions < count)
+        return torch.where(found.view(-1, 1, 1, 1), best, images)
 
     @abstractmethod
     def _count(self, shape: tuple[int, ...]) -> int:
-        """How many directions images of ``shape`` (m, C, H, W) have."""
+        """Return the number of directions of images of `shape` (m, C, H, W)."""
 
     @abstractmethod
     def _parts(self, images: Tensor) -> Tensor:
-        """The images (m, C, H, W) as parts of which a direction changes one: a view (m, parts, values)."""
+        """Return a view (m, parts, values) of the images; a direction changes one part."""
 
     @abstractmethod
     def _direction(self, numbers: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """The parts (n,) that directions ``numbers`` int64 (n,) change, and how, of l2 norm 1 (n, values)."""
+        """Return the parts (n,) that directions `numbers` int64 (n,) change, and their change (n, values).
+
+        A change has l2 norm 1.
+        """
 
 
 class SimBAAttack(WalkAttack):
@@ -145,21 +116,21 @@ class SimBAAttack(WalkAttack):
 class SimBADCTAttack(WalkAttack):
     """SimBA-DCT: each direction is a low frequency of the cosine transform in one channel (Section 3.2).
 
-    The frequencies are the lowest ``frequencies`` x ``frequencies`` of the H x W there are; the
-    basis is the orthonormal DCT-II.
+    The frequencies are the lowest `frequencies` x `frequencies` of the H x W there are; the basis is
+    the orthonormal DCT-II. `run` raises `UserError` where images have fewer.
     """
 
     def __init__(self, *, step: float = 0.2, queries: int = 200, frequencies: int = 8, seed: int = 0) -> None:
         super().__init__(step=step, queries=queries, seed=seed)
-        if frequencies < 1:
-            raise ValueError(f"frequencies {frequencies}; legal: 1 or more")
+        check_counts(frequencies=frequencies)
         self.frequencies = frequencies
 
     def _count(self, shape: tuple[int, ...]) -> int:
-        if self.frequencies > min(shape[-2:]):
+        height, width = shape[-2:]
+        if self.frequencies > min(height, width):
             raise UserError(
-                f"frequencies {self.frequencies}: images of {shape[-2]} x {shape[-1]} have fewer; "
-                f"legal: 1 to {min(shape[-2:])}"
+                f"got frequencies={self.frequencies}; legal for images of {height} x {width}: "
+                f"1 to {min(height, width)}"
             )
         return shape[1] * self.frequencies**2
 
@@ -175,7 +146,7 @@ class SimBADCTAttack(WalkAttack):
 
 @lru_cache(maxsize=8)
 def cosines(size: int, device: torch.device) -> Tensor:
-    """The orthonormal DCT-II basis, float32 (size, size).
+    """Return the orthonormal DCT-II basis, float32 (size, size).
 
     Row k is sqrt(2 / size) cos(pi (2 i + 1) k / (2 size)) at i; row 0 is sqrt(1 / size).
     """

@@ -4,131 +4,102 @@ import bisect
 import math
 from abc import abstractmethod
 from functools import lru_cache
-from typing import Any, TypeVar
 
 import torch
-from eagerpy.astensor import astensor
-from foolbox.attacks.base import FixedEpsilonAttack, raise_if_kwargs
 from foolbox.distances import Distance
-from foolbox.models.base import Model
 from torch import Tensor
 
-from blrobust.attacks.building_blocks.early_stopping import due
+from blrobust.attacks.building_blocks.attack import EpsilonAttack
+from blrobust.attacks.building_blocks.early_stopping import should_check
+from blrobust.attacks.building_blocks.losses import log_odds, margin
 from blrobust.attacks.building_blocks.norm_balls import BALLS, Ball
-from blrobust.attacks.building_blocks.problem import call
-from blrobust.attacks.score.goal import Goal, check_inputs, coins, pick
+from blrobust.attacks.building_blocks.parameters import check, check_counts
+from blrobust.attacks.building_blocks.per_sample import PerSampleSeed
+from blrobust.attacks.building_blocks.problem import Problem
+from blrobust.attacks.score.choices import integers, signs
 from blrobust.perturbations import random_numbers
 
-T = TypeVar("T")
-
 # Of 10,000 queries, those after which the share of changed pixels halves (the paper, Section 4.1;
-# 500 is in the authors' code and in AutoAttack, whose figures are the ones to compare with).
+# 500 is in the authors' code and in AutoAttack, whose results are the ones to compare with).
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 TILES = 5  # the l2 search starts from a grid of 5 x 5 tiles
 
 
-class SquareAttack(FixedEpsilonAttack):
-    """Change a random square, keep the change where the margin falls (Andriushchenko et al. 2020).
+class SquareAttack(PerSampleSeed, EpsilonAttack):
+    """Changes a random square, keeps the change where the margin falls (Andriushchenko et al. 2020).
 
     The margin is f_y - max f_other, untargeted, and the cross-entropy of the target otherwise
     (Section 3.1; its order, as the log-odds of the target). The square of query i of N has about
-    p H W pixels: p starts at ``share`` and halves on the schedule, which is scaled to N.
+    p H W pixels: p starts at `share` and halves on the schedule, which is scaled to N.
 
-    ``queries`` N counts every model call of a sample, the start included; a sample that has reached
-    its goal is left alone. ``share`` lies in (0, 1]; 0.8 is AutoAttack's, for both norms.
+    `queries` N counts every model call of a sample, including the start; a sample that fools the
+    model is not changed any more. `share` lies in (0, 1]; 0.8 is AutoAttack's, for both norms. The
+    result is the best image found. Raises `ValueError` for a parameter that is not legal.
     """
 
+    stream = random_numbers.SQUARE
     _ball: Ball
 
     def __init__(self, *, queries: int = 100, share: float = 0.8, seed: int = 0) -> None:
-        if queries < 1:
-            raise ValueError(f"queries {queries}; legal: 1 or more")
-        if not 0 < share <= 1:
-            raise ValueError(f"share {share:g}; legal: above 0, up to 1")
+        check_counts(queries=queries)
+        check("share", share, "numbers above 0, up to 1", accepted=0 < share <= 1)
         self.queries = queries
         self.share = share
         self.seed = seed
-        self._numbers = random_numbers.Numbers(random_numbers.SQUARE)
-
-    def __repr__(self) -> str:
-        return call(self)
 
     @torch.no_grad()
-    def run(
-        self,
-        model: Model,
-        inputs: T,
-        criterion: Any,
-        *,
-        epsilon: float,
-        draw: int = 0,
-        samples: range | tuple[int, ...] | None = None,
-        **kwargs: Any,
-    ) -> T:
-        """The best images found (batch, C, H, W), within ``epsilon`` and the bounds.
-
-        ``samples`` are the images' places in the data set (default 0..batch - 1); they and ``draw``
-        choose the randomness. Raises ``ValueError`` for inputs out of bounds and other criteria.
-        """
-        raise_if_kwargs(kwargs)
-        images, restore_type = check_inputs(inputs, model)
-        goal = Goal.of(criterion, images)
+    def _search(self, problem: Problem, epsilon: float) -> Tensor:
+        images = problem.images
         start_numbers, step_numbers = self._counts(images.shape)
-        numbers = self._numbers(
-            start_numbers + (self.queries - 1) * step_numbers,
-            seed=self.seed,
-            draw=draw,
-            samples=range(len(images)) if samples is None else samples,
-            device=images.device,
-        )
-        best = self._start(images, epsilon, numbers[:, :start_numbers]).clamp(*model.bounds)
-        logits = model(best)
-        loss = self._loss(goal, logits)
-        looking = ~goal.reached(logits)
+        numbers = self._own_numbers(problem, start_numbers + (self.queries - 1) * step_numbers)
+        best = problem.clip(self._start(images, epsilon, numbers[:, :start_numbers]))
         rows = torch.arange(len(images), device=images.device)
+        logits = problem.logits(best)
+        loss = self._loss(problem, logits, rows)
+        searching = ~problem.fooled(logits)
         for query in range(1, self.queries):
-            if due(query - 1, rows):
-                rows = looking.nonzero()[:, 0]
+            if should_check(query - 1, rows):
+                rows = searching.nonzero()[:, 0]
                 if len(rows) == 0:
                     break
             first = start_numbers + (query - 1) * step_numbers
             chosen = numbers[rows, first : first + step_numbers]
             side = self.side(query, images.shape)
-            proposed = self._step(images[rows], best[rows], epsilon, side, chosen).clamp(*model.bounds)
-            logits = model(proposed)
-            proposed_loss = self._loss(goal[rows], logits)
-            better = looking[rows] & (proposed_loss < loss[rows])
+            proposed = problem.clip(self._step(images[rows], best[rows], epsilon, side, chosen))
+            logits = problem.logits(proposed)
+            proposed_loss = self._loss(problem, logits, rows)
+            better = searching[rows] & (proposed_loss < loss[rows])
             best[rows] = torch.where(better.view(-1, 1, 1, 1), proposed, best[rows])
             loss[rows] = torch.where(better, proposed_loss, loss[rows])
-            looking[rows] &= ~goal[rows].reached(logits)
-        settled = self._ball.settle(best, images, epsilon)
-        return restore_type(astensor(settled))  # type: ignore[no-any-return]
+            searching[rows] &= ~problem.fooled(logits, rows)
+        return self._ball.settle(best, images, epsilon)
 
     @property
     def distance(self) -> Distance:
-        """The norm's."""
+        """The distance of the norm."""
         return self._ball.distance
 
     def side(self, query: int, shape: tuple[int, ...]) -> int:
-        """The side in pixels of the square of ``query`` (from 1) in images (..., H, W)."""
+        """Return the side in pixels of the square of `query` (from 1) in images (..., H, W)."""
         halvings = bisect.bisect_left(HALVINGS, query * 10_000 // self.queries)
         pixels = self.share / 2**halvings * math.prod(shape[-2:])
         return min(max(round(math.sqrt(pixels)), 1), *shape[-2:])
 
-    def _loss(self, goal: Goal, logits: Tensor) -> Tensor:
-        return goal.log_odds(logits) if goal.targeted else goal.margin(logits)
+    def _loss(self, problem: Problem, logits: Tensor, rows: Tensor) -> Tensor:
+        loss = log_odds if problem.targeted else margin
+        return problem.sign * loss(logits, problem.classes[rows])
 
     @abstractmethod
     def _counts(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """How many random numbers a sample's start and each of its steps take."""
+        """Return the counts of random numbers that a sample's start and each of its steps take."""
 
     @abstractmethod
     def _start(self, images: Tensor, epsilon: float, numbers: Tensor) -> Tensor:
-        """The first images to try (m, C, H, W), not yet within the bounds."""
+        """Return the first images to try (m, C, H, W), not yet clipped to the bounds."""
 
     @abstractmethod
     def _step(self, images: Tensor, best: Tensor, epsilon: float, side: int, numbers: Tensor) -> Tensor:
-        """The next images to try (m, C, H, W), not yet within the bounds."""
+        """Return the next images to try (m, C, H, W), not yet clipped to the bounds."""
 
 
 class SquareLinfAttack(SquareAttack):
@@ -140,27 +111,27 @@ class SquareLinfAttack(SquareAttack):
         return shape[1] * shape[3], 2 + shape[1]
 
     def _start(self, images: Tensor, epsilon: float, numbers: Tensor) -> Tensor:
-        stripes = coins(numbers).view(len(images), images.shape[1], 1, images.shape[3])
+        stripes = signs(numbers).view(len(images), images.shape[1], 1, images.shape[3])
         return images + epsilon * stripes
 
     def _step(self, images: Tensor, best: Tensor, epsilon: float, side: int, numbers: Tensor) -> Tensor:
         inside = _window(numbers[:, :2], side, images.shape)
-        signs = coins(numbers[:, 2:]).view(*images.shape[:2], 1, 1)
-        return torch.where(inside, images + epsilon * signs, best)
+        values = signs(numbers[:, 2:]).view(*images.shape[:2], 1, 1)
+        return torch.where(inside, images + epsilon * values, best)
 
 
 class SquareL2Attack(SquareAttack):
     """The l2 attack (Algorithm 3): a step moves the l2 mass of one square to another.
 
-    The second square gets, in each channel, its old direction plus +-eta, scaled to the mass of
-    both squares and a share of what of epsilon is not in use; the first becomes zero. eta is a bump
-    that falls from its centre, on one half, and minus a bump on the other.
+    The second square gets, in each channel, its old direction plus +-eta, scaled to the mass of both
+    squares and a share of the unused part of epsilon; the first becomes zero. eta is a bump, highest
+    at its centre, on one half, and minus a bump on the other.
     """
 
     _ball = BALLS["l2"]
 
     def side(self, query: int, shape: tuple[int, ...]) -> int:
-        """Odd, and 3 or more where the images (..., H, W) are as large."""
+        """Return an odd side of at least 3 pixels, at most that of the images (..., H, W)."""
         side = max(super().side(query, shape), 3) // 2 * 2 + 1
         return min(side, *shape[-2:])
 
@@ -171,9 +142,9 @@ class SquareL2Attack(SquareAttack):
     def _start(self, images: Tensor, epsilon: float, numbers: Tensor) -> Tensor:
         side, rows, columns = _tiles(images.shape)
         height, width = images.shape[2:]
-        signs = coins(numbers[:, 1:]).view(*images.shape[:2], rows, columns)
-        signs = signs.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
-        tiles = signs * _turned(bumps(side, images.device), numbers[:, 0]).repeat(1, 1, rows, columns)
+        values = signs(numbers[:, 1:]).view(*images.shape[:2], rows, columns)
+        values = values.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
+        tiles = values * _turned(bumps(side, images.device), numbers[:, 0]).repeat(1, 1, rows, columns)
         change = torch.zeros_like(images)
         top, left = (height - rows * side) // 2, (width - columns * side) // 2
         change[:, :, top : top + rows * side, left : left + columns * side] = tiles
@@ -184,22 +155,22 @@ class SquareL2Attack(SquareAttack):
         channels = images.shape[1]
         filled = _window(numbers[:, :2], side, images.shape)
         emptied = _window(numbers[:, 2:4], side, images.shape)
-        signs = coins(numbers[:, 5:]).view(-1, channels, 1, 1)
+        values = signs(numbers[:, 5:]).view(-1, channels, 1, 1)
         bump = torch.zeros_like(change[:, :1])
         bump.masked_scatter_(filled, _turned(bumps(side, images.device), numbers[:, 4]))
         old = change * filled
-        direction = signs * bump + old / _norm(old, (2, 3)).clamp(min=1e-12)
+        direction = values * bump + old / _norm(old, (2, 3)).clamp(min=1e-12)
         unused = (epsilon**2 - change.square().sum((1, 2, 3), keepdim=True)).clamp(min=0) / channels
         mass = (change * (filled | emptied)).square().sum((2, 3), keepdim=True) + unused
         moved = direction * (mass.sqrt() / _norm(direction, (2, 3)).clamp(min=1e-12))
         change = torch.where(filled, moved, change.masked_fill(emptied, 0))
-        # The norm is epsilon already, but for rounding.
+        # The norm is epsilon already, up to rounding.
         return images + change * (epsilon / _norm(change, (1, 2, 3)).clamp(min=1e-12)).clamp(max=1)
 
 
 @lru_cache(maxsize=32)
 def bumps(side: int, device: torch.device) -> Tensor:
-    """eta of Section 3.4, float32 (side, side), of l2 norm 1: a bump above minus a bump."""
+    """Return eta of Section 3.4, float32 (side, side), of l2 norm 1: a bump above minus a bump."""
     half = side // 2
     eta = torch.cat([_bump(half, side), -_bump(side - half, side)])
     unit: Tensor = eta / eta.norm()
@@ -207,7 +178,7 @@ def bumps(side: int, device: torch.device) -> Tensor:
 
 
 def _bump(height: int, width: int) -> Tensor:
-    """The sum of 1 / (j + 1)^2 over j from d to width // 2, d the larger offset from the centre."""
+    """Return the sum of 1 / (j + 1)^2 over j from d to width // 2, d the larger offset from the centre."""
     down = (torch.arange(height) - height // 2).abs()
     across = (torch.arange(width) - width // 2).abs()
     terms = 1 / torch.arange(1, width // 2 + 2, dtype=torch.float32).square()
@@ -215,22 +186,22 @@ def _bump(height: int, width: int) -> Tensor:
 
 
 def _turned(eta: Tensor, numbers: Tensor) -> Tensor:
-    """eta upright or lying, (m, 1, side, side), as uniform numbers (m,) say."""
+    """Return eta or its transpose (m, 1, side, side), chosen by uniform numbers (m,)."""
     return torch.where((numbers < 0.5).view(-1, 1, 1, 1), eta, eta.T)
 
 
 def _tiles(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Side, rows and columns of the tiles that the l2 search starts from."""
+    """Return side, rows and columns of the tiles that the l2 search starts from."""
     height, width = shape[-2:]
     side = max(min(height, width) // TILES, 1)
     return side, height // side, width // side
 
 
 def _window(numbers: Tensor, side: int, shape: tuple[int, ...]) -> Tensor:
-    """Bool (m, 1, H, W): a square at a place chosen by uniform numbers (m, 2)."""
+    """Return bool (m, 1, H, W): a square whose position uniform numbers (m, 2) choose."""
     height, width = shape[-2:]
-    top = pick(numbers[:, 0], height - side + 1).view(-1, 1, 1, 1)
-    left = pick(numbers[:, 1], width - side + 1).view(-1, 1, 1, 1)
+    top = integers(numbers[:, 0], height - side + 1).view(-1, 1, 1, 1)
+    left = integers(numbers[:, 1], width - side + 1).view(-1, 1, 1, 1)
     row = torch.arange(height, device=numbers.device).view(-1, 1)
     column = torch.arange(width, device=numbers.device)
     return (row >= top) & (row < top + side) & (column >= left) & (column < left + side)

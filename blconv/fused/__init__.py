@@ -1,1 +1,1 @@
-"""Convolution, BatchNorm, ReLU and max-pool that together keep less for the backward pass."""
+"""Layers that save less for the backward pass: convolution, BatchNorm, ReLU and max-pool."""

@@ -1,18 +1,17 @@
-"""Convolution, BatchNorm and ReLU that keep for the backward pass little but the band.
+"""Convolution, BatchNorm and ReLU that save little more than the band for the backward pass.
 
-BatchNorm keeps its input y, the convolution's output, and ReLU keeps its own output: dropping the
-convolution's input alone would save little. But y lies in the band, so its kept coefficients are
-enough to make it again; and ReLU needs one bit an element. A block keeps
+BatchNorm saves its input y, the convolution's output, and ReLU saves its own output, so dropping only the
+convolution's input would save little memory. But y lies in the band: its kept coefficients suffice to
+compute it again, and ReLU needs one bit per element. A block saves
 
     z      the kept coefficients of its input
     Y      the kept coefficients of y
     mean and standard deviation of each channel, the bits, and the parameters.
 
-The convolution hands Y to the BatchNorm as an attribute of the tensor y, so that no layer needs to
-know another: whatever stands between the two or takes the place of one of them, the result is right,
-and only the saving is lost. What a BatchNorm must be told is that a ReLU follows
-(`blconv.fused.relu_followers`). Where the convolution is not computed in the spectral form, all three
-are torch's.
+The convolution passes Y to the BatchNorm as an attribute of the tensor y, so that no layer refers to
+another: with a layer between the two, or another in place of one of them, the result is right and only the
+memory is not saved. A BatchNorm has a flag for a ReLU that follows it (`blconv.fused.relu_followers`).
+Where the convolution does not use the spectral form, all three layers are torch's.
 """
 
 import math
@@ -26,7 +25,7 @@ from blconv.band import FftSize
 from blconv.energy import EnergyBand
 from blconv.fused.relu import ReLUFromBits, relu_backward, relu_forward
 from blconv.geometry import Geometry
-from blconv.kernels.limits import TYPES, runs_operators
+from blconv.kernels.limits import KERNEL_DTYPES, runs_operators
 from blconv.layers import BandLimitedConv2d
 from blconv.layout import is_channels_last
 from blconv.methods.choice import Method, choose
@@ -37,7 +36,7 @@ SOURCE, RELU_APPLIED = "_band_limited_source", "_relu_applied_version"
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a convolution's output can be made from again: coefficients and bias; y's version then."""
+    """The coefficients and the bias that a convolution's output y follows from, and the version of y."""
 
     coefficients: Tensor
     bias: Tensor | None
@@ -46,7 +45,7 @@ class Source:
 
     @staticmethod
     def of(y: Tensor) -> "Source | None":
-        """Take the source from y; None if y has none, or was changed in place since."""
+        """Remove and return the source of y; None if y has none or was changed in place."""
         source: Source | None = getattr(y, SOURCE, None)
         if source is None:
             return None
@@ -55,36 +54,35 @@ class Source:
 
 
 class BlockConv2d(BandLimitedConv2d):
-    """A band-limited convolution that tells a `BlockNorm2d` what its output can be made from again."""
+    """A band-limited convolution that attaches its coefficients to its output for a `BlockNorm2d`."""
 
     def convolve(self, x: Tensor, geometry: Geometry) -> Tensor:
-        """As in `BandLimitedConv2d`."""
-        # A strided output, or one of few pixels, may be smaller than its coefficients.
+        """Compute the same as `BandLimitedConv2d`."""
+        # A strided or small output may have fewer numbers than its coefficients.
         worth = x.dim() == 4 and 2 * geometry.coefficients < math.prod(geometry.out)
-        if not (worth and is_ours_to_keep()):
+        if not (worth and saves_for_backward()):
             return super().convolve(x, geometry)
         if choose(x, self.weight, geometry, self.method).method != "spectral":
             return super().convolve(x, geometry)
         coefficients = contract(analyse(x, geometry), self.weight, geometry)
         y = synthesise(coefficients, geometry, channels_last=is_channels_last(x))
-        y = _add(y, self.bias)
+        y = _add_bias(y, self.bias)
         vars(y)[SOURCE] = Source(coefficients, self.bias, geometry, y._version)
         return y
 
 
 class BlockNorm2d(nn.BatchNorm2d):
-    """A BatchNorm that keeps its input's coefficients for the backward pass where it is told them.
+    """A BatchNorm that saves its input's coefficients for the backward pass where the input has them.
 
-    With `applies_relu` it then applies the ReLU that follows too, which `BlockReLU` skips: its output is
-    that of both.
+    With `applies_relu` it then also applies the ReLU that follows, which `BlockReLU` skips.
     """
 
     applies_relu = False
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
         """Normalise `input`, (batch, channels, H, W), as `nn.BatchNorm2d` does."""
-        source = Source.of(input) if is_ours_to_keep() else None
-        if source is None or input[:, 0].numel() == 1:  # of one value a channel, torch says what is wrong
+        source = Source.of(input) if saves_for_backward() else None
+        if source is None or input[:, 0].numel() == 1:  # torch raises for one value per channel
             return super().forward(input)
         factor = self.momentum or 0.0
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
@@ -105,11 +103,11 @@ class BlockNorm2d(nn.BatchNorm2d):
 
 
 class BlockReLU(nn.ReLU):
-    """A ReLU that keeps one bit an element for the backward pass."""
+    """A ReLU that saves one bit per element for the backward pass."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return max(input, 0), any shape."""
-        if not is_ours_to_keep():
+        if not saves_for_backward():
             return super().forward(input)
         if getattr(input, RELU_APPLIED, None) == input._version:
             return input
@@ -118,12 +116,11 @@ class BlockReLU(nn.ReLU):
 
 
 class BandLimitedBlock(nn.Sequential):
-    """`conv`, band-limited, then `norm`, then `relu` where there is one, for little memory in training.
+    """A band-limited `conv`, then `norm`, then an optional `relu`, with little memory in training.
 
-    relu(gamma (y - mean) / sqrt(var + eps) + beta), y = the band-limited convolution of x (paper
-    section 3). The three become the block's layers, changed in place by their class alone; its state
-    dict is that of `nn.Sequential(conv, norm, relu)`. Compression, fft_size and method are those of
-    `BandLimitedConv2d`.
+    relu(gamma (y - mean) / sqrt(var + eps) + beta), where y is the band-limited convolution of x (paper
+    section 3). The three become the block's layers; only their classes change. The state dict is that of
+    `nn.Sequential(conv, norm, relu)`. Compression, fft_size and method as in `BandLimitedConv2d`.
 
     Shapes: (batch, in_channels, H, W) -> (batch, out_channels, H_out, W_out).
     Raises `ValueError` for an illegal compression, fft_size or method.
@@ -147,12 +144,12 @@ class BandLimitedBlock(nn.Sequential):
 
 
 def use_fused_norm_relu(model: nn.Module, followed_by_relu: set[nn.BatchNorm2d]) -> None:
-    """Turn the model's BatchNorm2d and ReLU, in place, into those that keep less.
+    """Turn the model's BatchNorm2d and ReLU, in place, into `BlockNorm2d` and `BlockReLU`.
 
-    `followed_by_relu`: those whose output goes to a ReLU and nowhere else.
+    `followed_by_relu` are those whose output goes to a ReLU and nowhere else.
     """
     for module in model.modules():
-        # By the class alone: parameters, buffers, hooks, and who else holds the module, stay as they are.
+        # Only the class changes: parameters, buffers, hooks and references stay.
         if type(module) in (nn.BatchNorm2d, BlockNorm2d):
             module.__class__ = BlockNorm2d
             cast(BlockNorm2d, module).applies_relu = module in followed_by_relu
@@ -161,7 +158,7 @@ def use_fused_norm_relu(model: nn.Module, followed_by_relu: set[nn.BatchNorm2d])
 
 
 class BatchNormFromCoefficients(torch.autograd.Function):
-    """BatchNorm (and ReLU) of y, which saves y's coefficients and the bits in place of both outputs."""
+    """BatchNorm (and ReLU) of y that saves y's coefficients and the bits instead of both outputs."""
 
     @staticmethod
     def forward(
@@ -179,9 +176,9 @@ class BatchNormFromCoefficients(torch.autograd.Function):
         geometry: Geometry,
         applies_relu: bool,
     ) -> Tensor:
-        """Normalise y (batch, channels, H, W), by its own statistics or by those given.
+        """Normalise y (batch, channels, H, W) by its own statistics or by the running ones.
 
-        `mean` and `variance`, the running ones, are updated by `factor` where y's own are used.
+        `mean` and `variance` are the running ones, which `factor` updates if y's own are used.
         """
         normal, *state, backend = torch._batch_norm_impl_index(
             y, gamma, beta, mean, variance, by_batch, factor, eps, torch.backends.cudnn.enabled
@@ -194,12 +191,12 @@ class BatchNormFromCoefficients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Make y again, and of it the gradient as torch does; differentiable, by way of the coefficients."""
+        """Compute y again and then torch's gradient, differentiable through the coefficients."""
         coefficients, bias, gamma, mean, variance, *state, reserve, bits = ctx.saved_tensors
         by_batch, eps, backend, geometry, channels_last, bits_channels_last = ctx.settings
         needs = ctx.needs_input_grad
         if by_batch and needs[0] and channels_last == bits_channels_last and _runs_kernels(grad):
-            from blconv.kernels.fused import batch_norm_backward  # where it is used: Numba is slow to import
+            from blconv.kernels.fused import batch_norm_backward  # here, because Numba is slow to import
 
             layout = torch.channels_last if channels_last else torch.contiguous_format
             grad = grad.contiguous(memory_format=layout)
@@ -207,14 +204,14 @@ class BatchNormFromCoefficients(torch.autograd.Function):
             saved_mean, invstd = state
             centre = saved_mean if bias is None else saved_mean - bias  # of y before its bias is added
             to_gamma, to_beta = batch_norm_backward.differentiate(grad, y, bits, gamma, centre, invstd)
-            # Autograd gives them the types of their parameters.
+            # Autograd casts them to the dtypes of their parameters.
             to_affine = to_gamma if needs[3] else None, to_beta if needs[4] else None
             return y, None, None, *to_affine, *[None] * 7
         if bits is not None:
             grad = relu_backward(grad, bits, channels_last=bits_channels_last)
-        y = grad  # given statistics make an affine map: what y was matters to gamma's gradient alone
+        y = grad  # with given statistics the map is affine: only gamma's gradient depends on y
         if by_batch or needs[3]:
-            y = _add(synthesise(coefficients, geometry, channels_last=channels_last), bias)
+            y = _add_bias(synthesise(coefficients, geometry, channels_last=channels_last), bias)
         to_y, to_gamma, to_beta = torch.ops.aten._batch_norm_impl_index_backward(
             backend, y, grad, gamma, mean, variance, *state, by_batch, eps,
             [needs[0], needs[3], needs[4]], reserve,
@@ -223,20 +220,20 @@ class BatchNormFromCoefficients(torch.autograd.Function):
 
 
 def _runs_kernels(grad: Tensor) -> bool:
-    """Whether our kernel computes this gradient: a map more would be the peak of a network's memory."""
-    runs = grad.dtype in TYPES and grad.numel() > 0 and runs_operators(grad.device)
+    """Return whether our kernel computes this gradient, without another map at the peak of the memory."""
+    runs = grad.dtype in KERNEL_DTYPES and grad.numel() > 0 and runs_operators(grad.device)
     return runs and not torch.is_grad_enabled()
 
 
-def _add(y: Tensor, bias: Tensor | None) -> Tensor:
+def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias.to(y.dtype).view(-1, 1, 1)
 
 
-def is_ours_to_keep() -> bool:
-    """Whether a backward pass may follow, and what it is given is up to us.
+def saves_for_backward() -> bool:
+    """Return whether a backward pass may follow whose saved tensors we choose.
 
-    A compiler chooses itself what to keep and what to compute again, and function transforms have no
-    saved tensors.
+    A compiler chooses itself which tensors to save and which to compute again, and function transforms
+    have no saved tensors.
     """
     return (
         torch.is_grad_enabled()

@@ -1,7 +1,7 @@
-"""A maximum over windows that keeps one byte an output for the backward pass.
+"""A max-pool that saves one byte per output for the backward pass.
 
-Torch's keeps its whole input and an index of eight bytes an output. But the gradient needs to know only
-which of a window's cells was its maximum, and windows of up to 256 cells are numbered by a byte.
+Torch's saves its whole input and an index of eight bytes per output. But the gradient only depends on the
+cell of each window that was its maximum, and a byte can number the cells of windows of up to 256.
 """
 
 from typing import Any
@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blconv.fused.block import is_ours_to_keep
-from blconv.kernels.limits import TYPES, runs_operators
+from blconv.fused.block import saves_for_backward
+from blconv.kernels.limits import KERNEL_DTYPES, runs_operators
 from blconv.layout import is_channels_last
 from blconv.pool_windows import Windows
 
 
 class MaxPoolFromOffsets(torch.autograd.Function):
-    """The maxima of all windows, which saves one byte an output."""
+    """The maxima of all windows; saves one byte per output."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, windows: Windows) -> Tensor:
@@ -28,38 +28,39 @@ class MaxPoolFromOffsets(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """Give each gradient to the pixel that was the maximum."""
+        """Add each gradient to the pixel that was the maximum."""
         (offsets,) = ctx.saved_tensors
         windows, channels_last = ctx.settings
         return max_pool_backward(grad, offsets, windows, channels_last=channels_last), None
 
 
 class BlockMaxPool2d(nn.MaxPool2d):
-    """A max-pool that keeps one byte an output for the backward pass."""
+    """A max-pool that saves one byte per output for the backward pass."""
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002 (torch's own argument name)
         """Return the maxima of `input`, (batch, C, H, W) or (C, H, W), as `nn.MaxPool2d` does."""
-        if self.return_indices or not (is_ours_to_keep() and input.requires_grad and input.dim() in (3, 4)):
+        saves = saves_for_backward() and input.requires_grad and input.dim() in (3, 4)
+        if self.return_indices or not saves:
             return super().forward(input)
         height, width = input.shape[-2:]
         windows = Windows(
             (height, width), _pair(self.kernel_size), _pair(self.stride), _pair(self.padding),
             _pair(self.dilation), self.ceil_mode,
         )  # fmt: skip
-        return MaxPoolFromOffsets.apply(input, windows) if windows.are_numbered else super().forward(input)
+        return MaxPoolFromOffsets.apply(input, windows) if windows.fit_in_bytes else super().forward(input)
 
 
 def use_fused_max_pool(model: nn.Module) -> None:
-    """Turn the model's `nn.MaxPool2d`, in place and by their class alone, into `BlockMaxPool2d`."""
+    """Turn the model's `nn.MaxPool2d` into `BlockMaxPool2d`, in place; only the class changes."""
     for module in model.modules():
         if type(module) is nn.MaxPool2d:
             module.__class__ = BlockMaxPool2d
 
 
 def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """The maxima, and the number of each within its window, uint8: shaped and laid out alike."""
+    """Return the maxima, and the number of each within its window, uint8, of the same shape and layout."""
     if _runs_kernels(x) and (x.is_contiguous() or is_channels_last(x)):
-        from blconv.kernels.fused import max_pool as kernels  # where it is used: Numba is slow to import
+        from blconv.kernels.fused import max_pool as kernels  # here, because Numba is slow to import
 
         return kernels.max_pool_forward(x, windows)
     y, indices = windows.maxima(x)
@@ -67,31 +68,31 @@ def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 
 
 def max_pool_backward(grad: Tensor, offsets: Tensor, windows: Windows, *, channels_last: bool) -> Tensor:
-    """The gradient of the input of `max_pool_forward`: the sum of those of the windows it was the maximum of.
+    """Return the gradient of the input of `max_pool_forward`; `channels_last` is the input's layout.
 
-    `channels_last` is the layout of the input. Differentiable in grad.
+    A pixel gets the sum of the gradients of all windows whose maximum it was. Differentiable in grad.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     shape = (*grad.shape[:-2], *windows.input)
-    # Of the input torch reads the shape and the layout alone; our kernel writes the gradient there.
-    form = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=layout)
+    # Torch only reads the shape and the layout of the input; our kernel writes the gradient there.
+    out = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=layout)
     grad, offsets = (tensor.contiguous(memory_format=layout) for tensor in (grad, offsets))
-    if _runs_kernels(form) and not torch.is_grad_enabled():
+    if _runs_kernels(out) and not torch.is_grad_enabled():
         from blconv.kernels.fused import max_pool as kernels
 
-        return kernels.max_pool_backward(grad, offsets, form, windows)
+        return kernels.max_pool_backward(grad, offsets, out, windows)
     gradient: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
-        grad, form, windows.kernel, windows.stride, windows.padding, windows.dilation, windows.ceil_mode,
+        grad, out, windows.kernel, windows.stride, windows.padding, windows.dilation, windows.ceil_mode,
         windows.indices(offsets),
     )  # fmt: skip
     return gradient
 
 
 def _runs_kernels(x: Tensor) -> bool:
-    return x.dtype in TYPES and runs_operators(x.device)
+    return x.dtype in KERNEL_DTYPES and runs_operators(x.device)
 
 
 def _pair(value: Any) -> tuple[int, ...]:
-    """Two numbers, of a setting that torch takes as one, or as one or two in a row."""
+    """Return two numbers from a setting that torch takes as an int or as a tuple of one or two."""
     numbers = (value,) if isinstance(value, int) else tuple(value)
     return 2 * numbers if len(numbers) == 1 else numbers

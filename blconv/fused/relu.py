@@ -1,4 +1,4 @@
-"""ReLU by one bit an element: its backward pass needs to know which elements it held back, no more."""
+"""A ReLU that saves one bit per element: whether the element was set to zero."""
 
 from typing import Any
 
@@ -6,23 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blconv.kernels.limits import TYPES, is_installed
+from blconv.kernels.limits import KERNEL_DTYPES, is_installed
 from blconv.layout import is_channels_last
 
 
-def pack(held: Tensor) -> Tensor:
-    """The bits of a boolean tensor, in its order in memory: uint8 (ceil(elements / 8),).
+def pack_bits(mask: Tensor) -> Tensor:
+    """Return the bits of a boolean tensor in its order in memory: uint8 (ceil(elements / 8),).
 
-    Byte j has elements j, j + n, .. of the n bytes, so that all reads and writes are contiguous.
+    Of n bytes, byte j has the elements j, j + n, .., so that all reads and writes are contiguous.
     """
-    flat = _in_memory_order(held).flatten().view(torch.uint8)
+    flat = _in_memory_order(mask).flatten().view(torch.uint8)
     count = (flat.numel() + 7) // 8
     planes = F.pad(flat, (0, 8 * count - flat.numel())).view(8, count)
-    return (planes << _shifts(held.device)).sum(0, dtype=torch.uint8)
+    return (planes << _shifts(mask.device)).sum(0, dtype=torch.uint8)
 
 
-def unpack(bits: Tensor, like: Tensor) -> Tensor:
-    """The boolean tensor of `pack`, where the one packed had the shape and the layout of `like`."""
+def unpack_bits(bits: Tensor, like: Tensor) -> Tensor:
+    """Return the inverse of `pack_bits`, for a mask of the shape and the layout of `like`."""
     planes = (bits >> _shifts(bits.device)).bitwise_and_(1).view(torch.bool)
     order = _in_memory_order(like)
     flat = planes.flatten()[: like.numel()].view(order.shape)
@@ -30,33 +30,33 @@ def unpack(bits: Tensor, like: Tensor) -> Tensor:
 
 
 def relu_forward(x: Tensor, *, inplace: bool = False) -> tuple[Tensor, Tensor]:
-    """max(x, 0), and the bits of the elements that were held back."""
+    """Return max(x, 0), and a bit for each element that was set to zero."""
     if _runs_kernels(x) and (x.is_contiguous() or is_channels_last(x)):
-        from blconv.kernels.fused import relu  # where it is used: Numba is slow to import
+        from blconv.kernels.fused import relu  # here, because Numba is slow to import
 
         y = x if inplace else torch.empty_like(x)
         bits = relu.relu_forward(x, y)
         torch.autograd.graph.increment_version(y)
         return y, bits
     y = x.relu_() if inplace else x.relu()
-    return y, pack(y <= 0)
+    return y, pack_bits(y <= 0)
 
 
 def relu_backward(grad: Tensor, bits: Tensor, *, channels_last: bool) -> Tensor:
-    """The gradient of ReLU's input: that of its output, and zero where the bit is set.
+    """Return the gradient of ReLU's input: that of its output, and zero where the bit is set.
 
-    `channels_last` is the layout of ReLU's output, and so of the bits. Differentiable.
+    `channels_last` is the layout of ReLU's output and of the bits. Differentiable.
     """
     grad = grad.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     if _runs_kernels(grad) and not torch.is_grad_enabled():
         from blconv.kernels.fused import relu
 
         return relu.relu_backward(grad, bits)
-    return grad.masked_fill(unpack(bits, grad), 0)
+    return grad.masked_fill(unpack_bits(bits, grad), 0)
 
 
 class ReLUFromBits(torch.autograd.Function):
-    """max(x, 0), which saves one bit an element."""
+    """max(x, 0); saves one bit per element."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, inplace: bool) -> Tensor:
@@ -76,7 +76,7 @@ class ReLUFromBits(torch.autograd.Function):
 
 
 def _runs_kernels(x: Tensor) -> bool:
-    return x.device.type == "cuda" and x.dtype in TYPES and is_installed()
+    return x.device.type == "cuda" and x.dtype in KERNEL_DTYPES and is_installed()
 
 
 def _in_memory_order(x: Tensor) -> Tensor:

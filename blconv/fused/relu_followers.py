@@ -1,4 +1,4 @@
-"""Which BatchNorms are followed by a ReLU and by nothing else, as shown by a trace of the model."""
+"""The BatchNorms followed by a ReLU and by nothing else, found by a trace of the model."""
 
 import warnings
 
@@ -8,17 +8,17 @@ from blconv.fused.block import BlockReLU
 
 
 class _Tracer(fx.Tracer):
-    """Follows the data down to the modules without children; torch's own follows into layers as ours."""
+    """Traces down to the modules without children; torch's own tracer would enter layers like ours."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return next(m.children(), None) is None or super().is_leaf_module(m, module_qualified_name)
 
 
 def norms_followed_by_relu(model: nn.Module) -> set[nn.BatchNorm2d]:
-    """The model's BatchNorm2d whose output goes to an `nn.ReLU` alone, wherever they are called.
+    """Return the model's BatchNorm2d whose output goes to one `nn.ReLU` and nowhere else, at every call.
 
-    Both in training and in evaluation mode. Warns, and returns none, where the model cannot be traced
-    (its path depends on values or sizes): nothing is known then about what follows what.
+    In training and in evaluation mode. Warns and returns none if the model cannot be traced, for example
+    because its path depends on values or sizes.
     """
     modes = {module: module.training for module in model.modules()}
     found: list[set[nn.BatchNorm2d]] = []
@@ -26,7 +26,7 @@ def norms_followed_by_relu(model: nn.Module) -> set[nn.BatchNorm2d]:
         for training in (True, False):
             model.train(training)
             found.append(_followed_by_relu(_Tracer().trace(model), model))
-    except Exception as error:  # whatever the model's own code raises on stand-ins for tensors
+    except Exception as error:  # the model's code may raise anything when it is traced
         warnings.warn(
             f"the model cannot be traced ({error}): its BatchNorms and ReLUs are not joined", stacklevel=3
         )
@@ -40,13 +40,13 @@ def norms_followed_by_relu(model: nn.Module) -> set[nn.BatchNorm2d]:
 def _followed_by_relu(graph: fx.Graph, model: nn.Module) -> set[nn.BatchNorm2d]:
     norms: dict[nn.BatchNorm2d, bool] = {}
     for node in graph.nodes:
-        module = _called(node, model)
+        module = _called_module(node, model)
         if isinstance(module, nn.BatchNorm2d):
-            followers = [_called(user, model) for user in node.users]
+            followers = [_called_module(user, model) for user in node.users]
             alone = len(followers) == 1 and type(followers[0]) in (nn.ReLU, BlockReLU)
             norms[module] = norms.get(module, True) and alone and not module._forward_hooks
     return {norm for norm, holds in norms.items() if holds}
 
 
-def _called(node: fx.Node, model: nn.Module) -> nn.Module | None:
+def _called_module(node: fx.Node, model: nn.Module) -> nn.Module | None:
     return model.get_submodule(str(node.target)) if node.op == "call_module" else None

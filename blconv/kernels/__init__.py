@@ -1,1 +1,1 @@
-"""CUDA kernels, written in Python and compiled by Numba: the transforms, the filters, the paper's product."""
+"""CUDA kernels, written in Python and compiled by Numba, and the torch operators made of them."""

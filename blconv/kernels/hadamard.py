@@ -2,12 +2,12 @@
 
     out[i, j, q] = sum over l of a[i, l, q] b[l, j, q], or with conj(b)
 
-One block makes one output plane (i, j): min(1024, Q) threads walk over its Q coefficients, and each
-walks over the channels l, so that every output is written once and no thread waits for another. Rows
-and columns of planes may lie at any stride (a transpose costs nothing), the coefficients of a plane
-are neighbours: a warp reads 256 bytes of each operand a step. Nothing is shared within a block: an
-output of 8 bytes reads 16 L bytes, and what several blocks read comes from the L2 cache. This is what
-was published, not what is fast.
+One block computes one output plane (i, j): min(1024, Q) threads loop over its Q coefficients, and each of
+them over the channels l, so that every output is written once and threads need no barrier. Rows and
+columns of planes may have any stride (a transpose costs nothing); the coefficients of a plane are
+neighbours, so that a warp reads 256 bytes of each operand per step. Nothing is shared within a block: an
+output of 8 bytes reads 16 L bytes, and repeated reads come from the L2 cache. This is the published
+algorithm, not a fast one.
 """
 
 from functools import lru_cache
@@ -19,14 +19,14 @@ from torch import Tensor
 
 from blconv.kernels.runtime.kernel import Kernel
 
-MOST_THREADS = 1024  # of a block
+MAX_THREADS = 1024  # of a block
 SIGNATURE = ("float32*", "float32*", "float32*", *["int64"] * 7, "float32")
 
 
 def multiply(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
-    """The product (I, J, Q) of a (I, L, Q) and b (L, J, Q), matrices at each of Q frequencies; complex64.
+    """Return the product (I, J, Q) of a (I, L, Q) and b (L, J, Q) at each of Q frequencies; complex64.
 
-    `conjugate` takes conj(b) for b. Raises `ValueError` for other dtypes.
+    With `conjugate`, conj(b) takes the place of b. Raises `ValueError` for other dtypes.
     """
     for planes in (a, b):
         if planes.dtype != torch.complex64:
@@ -35,22 +35,22 @@ def multiply(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
     rows, terms, count = a.shape
     columns = b.shape[1]
     out = a.new_empty(rows, columns, count)
-    kernel(min(MOST_THREADS, count)).launch(
-        rows * columns, _floats(out), _floats(a), _floats(b), columns, terms, count,
+    kernel(min(MAX_THREADS, count)).launch(
+        rows * columns, _as_floats(out), _as_floats(a), _as_floats(b), columns, terms, count,
         *a.stride()[:2], *b.stride()[:2], -1.0 if conjugate else 1.0,
     )  # fmt: skip
     return out
 
 
-def _floats(planes: Tensor) -> Tensor:
-    """The memory of complex planes from the first on: real and imaginary parts in turn."""
+def _as_floats(planes: Tensor) -> Tensor:
+    """Return the memory of complex planes from the first on: real and imaginary parts in turn."""
     last = sum((n - 1) * step for n, step in zip(planes.shape, planes.stride(), strict=True))
     return torch.view_as_real(planes.as_strided((last + 1,), (1,))).flatten()
 
 
 @lru_cache
 def kernel(threads: int) -> Kernel:
-    """The kernel in blocks of `threads`."""
+    """Return the kernel with blocks of `threads`."""
 
     def hadamard(
         out: Any, a: Any, b: Any, columns: int, terms: int, count: int,
@@ -65,7 +65,7 @@ def kernel(threads: int) -> Kernel:
             for _ in range(terms):
                 a_real, a_imaginary = a[2 * left], a[2 * left + 1]
                 b_real, b_imaginary = b[2 * right], sign * b[2 * right + 1]
-                # Three multiplications instead of four; what they make is put together once, at the end.
+                # Three multiplications instead of four; their sums are combined once, at the end.
                 first += (a_real + a_imaginary) * b_real
                 second += a_real * (b_imaginary - b_real)
                 third += a_imaginary * (b_real + b_imaginary)

@@ -1,8 +1,7 @@
-"""The kernels on tensors: each operator of `blconv.kernels.operators` on CUDA, without torch's dispatcher.
+"""The kernels applied to tensors: the operators of `blconv.kernels.operators` without torch's dispatcher.
 
-What a call needs beside its tensors (a compiled kernel, constant tables on the device, sizes) is a plan,
-made once and kept: an eager call then costs little more than the launch. The arguments are those of the
-operators.
+Everything a call needs besides its tensors (a compiled kernel, constant tables on the device, sizes) is a
+plan, made once and cached: an eager call then costs little more than the launch.
 """
 
 import math
@@ -16,12 +15,13 @@ from torch import Tensor
 
 from blconv import tables
 from blconv.band import AxisBand
-from blconv.kernels.runtime.side_stream import Branch
-from blconv.kernels.transforms.fragments import AxisWaves, coefficients, parts_of
+from blconv.geometry import DenseAxis, TransformAxis
+from blconv.kernels.runtime.side_stream import SideStream
+from blconv.kernels.transforms.fragments import coefficient_count, part_count
 from blconv.layout import is_channels_last
 
 if TYPE_CHECKING:
-    from blconv.kernels.low_pass.sizes import Maps
+    from blconv.kernels.low_pass.sizes import LowPassSizes
     from blconv.kernels.runtime.kernel import Kernel
 
 MEMORY: dict[torch.dtype, Literal["float32", "bfloat16", "float16"]] = {
@@ -29,138 +29,142 @@ MEMORY: dict[torch.dtype, Literal["float32", "bfloat16", "float16"]] = {
     torch.bfloat16: "bfloat16",
     torch.float16: "float16",
 }
-Numbers = tuple[int, ...]
+PlaneAxes = tuple[TransformAxis, ...]
+FilterAxes = tuple[TransformAxis, ...] | tuple[DenseAxis, ...]
+Bands = tuple[AxisBand, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A kernel, its constants, its blocks (an image, or in all), and the sizes of what it makes."""
+    """A kernel, its constants, its number of blocks (per image, or in total), and the sizes of its result."""
 
     kernel: "Kernel"
     constants: tuple[Tensor | float, ...]
     blocks: int
-    sizes: Numbers
+    sizes: tuple[int, ...]
 
 
-def matrices(kind: str, numbers: Sequence[int]) -> tuple[int, int, int]:
-    """How many matrices a table makes of filters, and the parts of their inputs and outputs."""
-    if kind == "filter_table":
-        count = coefficients(AxisBand(*numbers[2:7]).kept, AxisBand(*numbers[9:14]).kept)
-        return count, parts_of(count), parts_of(count)
-    (_, _, out_rows, _, rows, *_), (_, _, out_columns, _, columns, *_) = numbers[:9], numbers[9:]
-    return 1, rows * columns, out_rows * out_columns
+def table_kind(axes: FilterAxes) -> str:
+    """Return the name of the table (`blconv.tables`) that makes a filter's matrices."""
+    return "pixel_filter_table" if isinstance(axes[0], DenseAxis) else "filter_table"
 
 
-def analyse(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """The kept coefficients (Q, batch, parts C) of x (batch, C, H, W)."""
+def matrix_sizes(axes: FilterAxes) -> tuple[int, int, int]:
+    """Return the number of matrices made from a filter, and the parts of their inputs and outputs."""
+    rows, columns = axes
+    if isinstance(rows, DenseAxis) and isinstance(columns, DenseAxis):
+        return 1, rows.length * columns.length, rows.out * columns.out
+    count = coefficient_count(rows.kept, columns.kept)
+    return count, part_count(count), part_count(count)
+
+
+def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
+    """Return the kept coefficients (Q, batch, parts C) of x (batch, C, H, W)."""
     channels_last = is_channels_last(x)
-    x = _aligned(x if channels_last else x.contiguous())
+    x = _align(x if channels_last else x.contiguous())
     batch, channels = x.shape[:2]
-    plan = _transform("analysis", x.dtype, channels, tuple(axes), channels_last, _splits(x.dtype), x.device)
+    plan = _transform_plan("analysis", x.dtype, channels, axes, channels_last, _is_split(x.dtype), x.device)
     count, width = plan.sizes
     z = x.new_empty(count, batch, width)
     plan.kernel.launch(batch * plan.blocks, x, z, *plan.constants, batch)
     return z
 
 
-def synthesise(z: Tensor, axes: Sequence[int], channels: int, channels_last: bool) -> Tensor:
-    """The pixels (batch, C, H, W) of coefficients z."""
-    z = _aligned(z.contiguous())
+def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
+    """Return the pixels (batch, C, H, W) of coefficients z."""
+    z = _align(z.contiguous())
     batch = z.shape[1]
-    plan = _transform("synthesis", z.dtype, channels, tuple(axes), channels_last, _splits(z.dtype), z.device)
-    y = images(z, axes, channels, channels_last)
+    plan = _transform_plan("synthesis", z.dtype, channels, axes, channels_last, _is_split(z.dtype), z.device)
+    y = empty_images(z, axes, channels, channels_last)
     plan.kernel.launch(batch * plan.blocks, z, y, *plan.constants, batch)
     return y
 
 
-def images(z: Tensor, axes: Sequence[int], channels: int, channels_last: bool) -> Tensor:
-    """An empty tensor for the result of `synthesise`."""
+def empty_images(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
+    """Return an empty tensor for the result of `synthesise`."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    shape = z.shape[1], channels, axes[0], axes[5]
+    shape = z.shape[1], channels, *(axis.positions for axis in axes)
     return torch.empty(shape, dtype=z.dtype, device=z.device, memory_format=layout)
 
 
 def pack(
-    w: Tensor, kind: str, numbers: Sequence[int], *, transposed: bool = False, branch: Branch | None = None
+    w: Tensor, axes: FilterAxes, *, transposed: bool = False, side_stream: SideStream | None = None
 ) -> Tensor:
-    """The matrices (Q, inputs C, outputs O) of filters w (O, C, K_h, K_w), or their transposes.
+    """Return the matrices (Q, inputs C, outputs O) of filters w (O, C, K_h, K_w), or their transposes.
 
-    With a `branch` the kernel runs there.
+    With a `side_stream` the kernel runs there.
     """
     channels_last = is_channels_last(w)
-    rounds = w.dtype == torch.float32 and not _splits(w.dtype)
-    sizes = tuple(w.shape), kind, tuple(numbers)
-    plan = _filters("pack", w.dtype, *sizes, channels_last, transposed, rounds, w.device)
+    rounds = w.dtype == torch.float32 and not _is_split(w.dtype)
+    shape = tuple(w.shape)
+    plan = _filter_plan("pack", w.dtype, shape, axes, channels_last, transposed, rounds, w.device)
     v = w.new_empty(plan.sizes)
     w = w if channels_last else w.contiguous()
-    plan.kernel.launch(plan.blocks, w, v, *plan.constants, stream=branch and branch.fork())
+    plan.kernel.launch(plan.blocks, w, v, *plan.constants, stream=side_stream and side_stream.fork())
     return v
 
 
 def fold(
     v: Tensor,
-    kind: str,
-    numbers: Sequence[int],
+    axes: FilterAxes,
     shape: Sequence[int],
     channels_last: bool,
     *,
-    branch: Branch | None = None,
+    side_stream: SideStream | None = None,
 ) -> Tensor:
-    """The adjoint of `pack`, onto filters of `shape` and layout; sums are float32's until the end."""
-    sizes = tuple(shape), kind, tuple(numbers)
-    plan = _filters("fold", v.dtype, *sizes, channels_last, False, False, v.device)
+    """Return the adjoint of `pack` of v: filters of `shape` and layout, summed in float32."""
+    plan = _filter_plan("fold", v.dtype, tuple(shape), axes, channels_last, False, False, v.device)
     w = v.new_empty(plan.sizes)
     v = v.contiguous()
-    plan.kernel.launch(plan.blocks, v, w, *plan.constants, stream=branch and branch.fork())
+    plan.kernel.launch(plan.blocks, v, w, *plan.constants, stream=side_stream and side_stream.fork())
     return w.movedim(-1, 1) if channels_last else w
 
 
-def contract(z: Tensor, w: Tensor, kind: str, numbers: Sequence[int]) -> Tensor:
-    """Y = z V, a product for each of the filters' matrices."""
-    # Both operands with the summed index contiguous: what the tensor cores read fastest.
-    return torch.bmm(z, pack(w, kind, numbers, transposed=True).mT)
+def contract(z: Tensor, w: Tensor, axes: FilterAxes) -> Tensor:
+    """Return Y = z V, one product for each of the filters' matrices."""
+    # The summed index is contiguous in both operands: tensor cores read this layout fastest.
+    return torch.bmm(z, pack(w, axes, transposed=True).mT)
 
 
-def low_passed(x: Tensor, axes: Sequence[int], transposed: bool) -> Tensor:
-    """An empty tensor for the result of `low_pass`."""
-    bands = AxisBand(*axes[:5]), AxisBand(*axes[5:])
+def empty_low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
+    """Return an empty tensor for the result of `low_pass`."""
     sizes = [band.length if transposed else band.padded for band in bands]
     layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
     return torch.empty(*x.shape[:2], *sizes, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
-def low_pass(x: Tensor, axes: Sequence[int], transposed: bool) -> Tensor:
-    """A_rows x A_columns^T on every plane of x (batch, C, H, W), or with the transposed matrices."""
+def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
+    """Return A_rows x A_columns^T of every plane of x (batch, C, H, W), or with the transposed matrices."""
     channels_last = is_channels_last(x)
-    x = _aligned(x if channels_last else x.contiguous())
-    y = low_passed(x, axes, transposed)
+    x = _align(x if channels_last else x.contiguous())
+    y = empty_low_pass(x, bands, transposed)
     if y.numel():
         from blconv.kernels.low_pass.kernel import low_pass as kernel_of
 
         batch, *planes = x.shape
-        maps, constants = _low_pass(
-            x.dtype, tuple(planes), tuple(axes), transposed, channels_last, _splits(x.dtype), x.device
+        sizes, constants = _low_pass_plan(
+            x.dtype, tuple(planes), bands, transposed, channels_last, _is_split(x.dtype), x.device
         )
-        kernel_of(maps).launch(maps.blocks(batch), x, y, *constants, batch)
+        kernel_of(sizes).launch(sizes.blocks(batch), x, y, *constants, batch)
     return y
 
 
-def _splits(dtype: torch.dtype) -> bool:
-    """Whether float32 is multiplied in full: torch's setting for matrix products, of which these are some."""
+def _is_split(dtype: torch.dtype) -> bool:
+    """Return whether float32 is multiplied in full, by torch's setting for matrix products."""
     return dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
 
 
-def _aligned(x: Tensor) -> Tensor:
-    """x where a lane can read 16 bytes at once."""
+def _align(x: Tensor) -> Tensor:
+    """Return x, or a copy of it at an address where a lane can read 16 bytes at once."""
     return x if x.data_ptr() % 16 == 0 else x.clone(memory_format=torch.preserve_format)
 
 
 @lru_cache(maxsize=4096)
-def _transform(
+def _transform_plan(
     direction: Literal["analysis", "synthesis"],
     dtype: torch.dtype,
     channels: int,
-    axes: Numbers,
+    axes: PlaneAxes,
     channels_last: bool,
     split: bool,
     device: torch.device,
@@ -169,7 +173,7 @@ def _transform(
     from blconv.kernels.transforms.half_planes import HalfPlanes
     from blconv.kernels.transforms.planes import Float32Planes
 
-    rows, columns = AxisWaves(*axes[:5]), AxisWaves(*axes[5:])
+    rows, columns = axes
     sizes = channels, rows.positions, columns.positions, rows.kept, columns.kept, channels_last
     planes: Float32Planes | HalfPlanes
     if dtype == torch.float32:
@@ -178,17 +182,16 @@ def _transform(
         planes = HalfPlanes(*sizes, MEMORY[dtype])
     source = single if dtype == torch.float32 else half
     kernel, constants = getattr(source, direction), getattr(source, f"{direction}_tables")
-    made = planes.coefficients, planes.parts * channels
+    made = planes.coefficient_count, planes.parts * channels
     return Plan(kernel(planes), constants(planes, rows, columns, device), planes.chunks, made)
 
 
 @lru_cache(maxsize=4096)
-def _filters(
+def _filter_plan(
     direction: Literal["pack", "fold"],
     dtype: torch.dtype,
-    shape: Numbers,
-    kind: str,
-    numbers: Numbers,
+    shape: tuple[int, ...],
+    axes: FilterAxes,
     channels_last: bool,
     transposed: bool,
     rounds: bool,
@@ -197,12 +200,13 @@ def _filters(
     from blconv.kernels.filters import kernel as kernels
 
     outputs, channels, *taps = shape
-    count, inputs_of, outputs_of = matrices(kind, numbers)
-    filters = kernels.Filters(
+    count, inputs_of, outputs_of = matrix_sizes(axes)
+    kind = table_kind(axes)
+    filters = kernels.FilterSizes(
         channels, outputs, math.prod(taps), count, (inputs_of, outputs_of),
         kind == "filter_table" and inputs_of == 2, channels_last, MEMORY[dtype], transposed, rounds,
     )  # fmt: skip
-    filter_table: Tensor = tables.constant(kind, numbers, torch.float32, device)
+    filter_table: Tensor = tables.constant(kind, axes, torch.float32, device)
     if direction == "fold":
         order = (outputs, *taps, channels) if channels_last else shape
         return Plan(kernels.fold(filters), (filter_table,), filters.folding_blocks, order)
@@ -212,23 +216,21 @@ def _filters(
 
 
 @lru_cache(maxsize=4096)
-def _low_pass(
+def _low_pass_plan(
     dtype: torch.dtype,
-    planes: Numbers,
-    axes: Numbers,
+    planes: tuple[int, ...],
+    bands: Bands,
     transposed: bool,
     channels_last: bool,
     split: bool,
     device: torch.device,
-) -> tuple["Maps", tuple[Tensor, Tensor]]:
-    from blconv.kernels.low_pass.sizes import Maps
-    from blconv.kernels.low_pass.sizes import matrices as in_order
+) -> tuple["LowPassSizes", tuple[Tensor, Tensor]]:
+    from blconv.kernels.low_pass.sizes import LowPassSizes, operands
 
-    bands = AxisBand(*axes[:5]), AxisBand(*axes[5:])
     (channels, height, width), (rows, columns) = planes, [b.length if transposed else b.padded for b in bands]
     precision: Literal["split", "tf32"] = "split" if split else "tf32"
-    maps = Maps(channels, height, width, rows, columns, channels_last, MEMORY[dtype], precision)
+    sizes = LowPassSizes(channels, height, width, rows, columns, channels_last, MEMORY[dtype], precision)
     with torch.inference_mode(False), torch.no_grad():
-        sides = tables.low_pass(*axes[:5]), tables.low_pass(*axes[5:])
-        first, second = in_order(maps, *(side.T if transposed else side for side in sides))
-        return maps, (first.to(device), second.to(device))
+        sides = [tables.low_pass(band) for band in bands]
+        first, second = operands(sizes, *(side.T if transposed else side for side in sides))
+        return sizes, (first.to(device), second.to(device))

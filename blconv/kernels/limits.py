@@ -1,4 +1,4 @@
-"""What the kernels can do: where they cannot, the same form runs on torch's matrix products."""
+"""The limits of the kernels: beyond them the same method runs on torch's matrix products."""
 
 import math
 from functools import lru_cache
@@ -10,54 +10,56 @@ import torch
 from blconv.band import Band
 from blconv.geometry import Geometry
 
-MAX_TAPS = 49
-SHARED_BYTES = 112 * 1024  # of a block, at most, so that two share a multiprocessor
-FRAGMENTS = 32  # vectors of 4 of a constant matrix that a lane holds, both halves of a split together
-LOW_PASS_COLUMNS = 72  # of a plane whose pixels are last: a lane holds sums of every eighth
-LOW_PASS_SIDE = 256  # of a plane whose channels are last: a lane holds every fourth pixel of a line
-TYPES = (torch.float32, torch.bfloat16, torch.float16)
+MAX_TAPS = 49  # of a filter in the spectral form
+MAX_SHARED_BYTES = 112 * 1024  # of a block, at most, so that two share a multiprocessor
+MAX_FRAGMENTS = 32  # vectors of 4 of a constant matrix in a lane, both halves of a split together
+LOW_PASS_MAX_COLUMNS = 72  # of a plane whose pixels are last: a lane holds sums of every eighth column
+LOW_PASS_MAX_SIDE = 256  # of a plane whose channels are last: a lane holds every fourth pixel of a line
+DENSE_MAX_TAPS = 25
+DENSE_MAX_ENTRIES = 16  # of the dense form's matrix per pair of channels: maps of 2 x 2 pixels
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-MIXED_TAPS = 25
-MIXED_PIXELS = 16  # entries of the dense form's table a pair of channels: maps of 2 x 2 pixels
-
-
-def runs_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Whether the spectral form of (batch, C, H, W) runs on our kernels."""
+def runs_spectral_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
+    """Return whether the spectral form of (batch, C, H, W) runs on our kernels."""
     if not runs_operators(device):
         return False
-    # A compiler follows the arithmetic, not the cache.
-    return fits_kernels(dtype, geometry) if torch.compiler.is_compiling() else _kept(dtype, geometry)
+    # A compiler traces the arithmetic, not the cache.
+    check = has_spectral_kernels if torch.compiler.is_compiling() else _cached_has_spectral_kernels
+    return check(dtype, geometry)
 
 
-def mixes_pixels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Whether our kernels make the dense form's matrix of the filters."""
-    return runs_operators(device) and fits_mixing(dtype, geometry)
+def runs_dense_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
+    """Return whether our kernels compute the dense form's matrix from the filters."""
+    return runs_operators(device) and has_dense_kernels(dtype, geometry)
 
 
-def runs_low_pass(device: torch.device, dtype: torch.dtype, band: Band, *, channels_last: bool) -> bool:
-    """Whether the low-pass form's A x A^T on planes (batch, C, H, W) is our kernel, forward and backward."""
+def runs_low_pass_kernel(
+    device: torch.device, dtype: torch.dtype, band: Band, *, channels_last: bool
+) -> bool:
+    """Return whether A x A^T of planes (batch, C, H, W) runs on our kernel, forward and backward."""
     return (
-        dtype in TYPES
+        dtype in KERNEL_DTYPES
         and len(band.axes) == 2
-        and low_pass_fits(band, channels_last=channels_last)
+        and low_pass_planes_fit(band, channels_last=channels_last)
         and runs_operators(device)
     )
 
 
-def low_pass_fits(band: Band, *, channels_last: bool) -> bool:
-    """Whether what is between the two products fits: in shared memory with 8 channels, or in registers."""
+def low_pass_planes_fit(band: Band, *, channels_last: bool) -> bool:
+    """Return whether the intermediate result fits: in shared memory for 8 channels, or in registers."""
     rows, columns = band.axes
     if min(rows.length, columns.length) < 1:
         return False
     if channels_last:
         there, back = rows.length * (8 * columns.padded + 16), rows.padded * (8 * columns.length + 16)
-        return 4 * max(there, back) <= SHARED_BYTES and max(rows.padded, columns.padded) <= LOW_PASS_SIDE
-    return columns.padded <= LOW_PASS_COLUMNS
+        side = max(rows.padded, columns.padded)
+        return 4 * max(there, back) <= MAX_SHARED_BYTES and side <= LOW_PASS_MAX_SIDE
+    return columns.padded <= LOW_PASS_MAX_COLUMNS
 
 
 def runs_operators(device: torch.device) -> bool:
-    """Whether our operators run here at all: they have no rules for `torch.func`'s transforms."""
+    """Return whether our operators run on the device now: they do not support `torch.func`'s transforms."""
     return (
         device.type == "cuda"
         and torch.version.cuda is not None
@@ -66,34 +68,35 @@ def runs_operators(device: torch.device) -> bool:
     )
 
 
-def fits_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Whether the kernels of the spectral form have this type and these sizes."""
-    return _has_type(dtype, geometry) and math.prod(geometry.kernel) <= MAX_TAPS and fits(geometry)
+def has_spectral_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:
+    """Return whether the kernels of the spectral form support this dtype and these sizes."""
+    few_taps = math.prod(geometry.kernel) <= MAX_TAPS
+    return few_taps and _has_type(dtype, geometry) and spectral_planes_fit(geometry)
 
 
-_kept = lru_cache(maxsize=4096)(fits_kernels)
+_cached_has_spectral_kernels = lru_cache(maxsize=4096)(has_spectral_kernels)
 
 
-def fits_mixing(dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Whether the kernels of the dense form have this type and these sizes."""
+def has_dense_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:
+    """Return whether the kernels of the dense form support this dtype and these sizes."""
     pixels, taps = math.prod(geometry.input) * math.prod(geometry.out), math.prod(geometry.kernel)
-    return _has_type(dtype, geometry) and pixels <= MIXED_PIXELS and taps <= MIXED_TAPS
+    return _has_type(dtype, geometry) and pixels <= DENSE_MAX_ENTRIES and taps <= DENSE_MAX_TAPS
 
 
 def _has_type(dtype: torch.dtype, geometry: Geometry) -> bool:
-    return dtype in TYPES and geometry.dims == 2 and geometry.groups == 1
+    return dtype in KERNEL_DTYPES and geometry.dims == 2 and geometry.groups == 1
 
 
-def fits(geometry: Geometry) -> bool:
-    """Whether both axes are cut, and planes are small enough for shared memory and registers."""
+def spectral_planes_fit(geometry: Geometry) -> bool:
+    """Return whether both axes are cut, and planes fit into shared memory and registers."""
     rows, columns = geometry.band.axes
     if not (rows.is_cut and columns.is_cut):
         return False
     planes = (geometry.input, geometry.out)
-    return all(_fits(height, width, rows.kept, columns.kept) for height, width in planes)
+    return all(_plane_fits(height, width, rows.kept, columns.kept) for height, width in planes)
 
 
-def _fits(height: int, width: int, kept_rows: int, kept_columns: int) -> bool:
+def _plane_fits(height: int, width: int, kept_rows: int, kept_columns: int) -> bool:
     shared = 4 * height * (24 * kept_columns + 31)
     fragments = max(
         -(-kept_columns // 8) * 2 * -(-width // 16),
@@ -101,15 +104,16 @@ def _fits(height: int, width: int, kept_rows: int, kept_columns: int) -> bool:
         -(-height // 16) * -(-kept_rows // 4),
         -(-width // 16) * -(-kept_columns // 4),
     )
-    return shared <= SHARED_BYTES and 2 * fragments <= FRAGMENTS
+    return shared <= MAX_SHARED_BYTES and 2 * fragments <= MAX_FRAGMENTS
 
 
 @torch.compiler.assume_constant_result
 def is_installed() -> bool:
-    """Whether Numba's CUDA target and the driver's bindings are there, and the GPUs have what is asked for.
+    """Return whether Numba's CUDA target and the driver's bindings are installed and every GPU is suitable.
 
-    That is compute capability 8.0 and 112 KB of shared memory a block: A100, H100 and later ones of
-    their kind. The small ones of a generation (99 KB) run the same methods on torch's matrix products.
+    A suitable GPU has compute capability 8.0 and 112 KB of shared memory per block, like A100, H100 and
+    their successors. The smaller GPUs of a generation (99 KB) run the same methods on torch's matrix
+    products.
     """
     return _is_installed()
 
@@ -125,4 +129,4 @@ def _is_installed() -> bool:
         return False
     # torch 2.14's stub for these properties lacks the shared memory that a block may ask for.
     devices: list[Any] = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    return all(d.major >= 8 and d.shared_memory_per_block_optin >= SHARED_BYTES for d in devices)
+    return all(d.major >= 8 and d.shared_memory_per_block_optin >= MAX_SHARED_BYTES for d in devices)

@@ -1,151 +1,215 @@
-"""The CUDA operations of the spectral form as torch operators: differentiable, traceable, capturable.
+"""The CUDA operations as torch operators: differentiable, traceable, capturable in CUDA graphs.
 
     z = analyse(x, axes)           pixels -> kept coefficients             z  (Q, batch, parts C)
-    Y = contract(z, w, kind, ...)  one product a frequency                 Y  (Q, batch, parts O)
+    Y = contract(z, w, axes)       one product per frequency               Y  (Q, batch, parts O)
     y = synthesise(Y, axes, ...)   coefficients -> pixels
-    V = pack(w, kind, ...)         filters -> their matrices               V  (Q, parts C, parts O)
-    y = low_pass(x, axes, ...)     A_rows x A_columns^T on every plane, or its adjoint
+    V = pack(w, axes)              filters -> their matrices               V  (Q, parts C, parts O)
+    y = low_pass(x, bands, ...)    A_rows x A_columns^T on every plane, or its adjoint
 
-analyse and synthesise are each other's adjoint, so are pack and fold; contract saves z and w and packs
-again in its backward pass. So what is kept for the backward pass is z alone, and any order of
-derivative is made of the same operators. `axes` are the numbers of two `AxisWaves`: rows, columns.
-`kind` and `numbers` name the table of `blconv.tables` that makes matrices of filters: "filter_table" for the
-spectral form, "pixel_filter_table" for the dense one, whose z are pixels (1, batch, H W C). The axes of
-low_pass are the numbers of two `AxisBand`; its adjoint is itself, transposed, and nothing is kept for it.
+analyse and synthesise are each other's adjoint, and so are pack and fold. contract saves z and w and packs
+again in its backward pass, so z is all that is kept for it, and derivatives of any order consist of the
+same operators. The filters' axes are `TransformAxis` for the spectral form and `DenseAxis` for the dense
+one, whose z are pixels (1, batch, H W C). low_pass is its own adjoint, transposed, and keeps nothing.
+
+The schemas have no types of ours: an operator takes the numbers of the rows' and the columns' axis as one
+`int[]`. Only `_flat` and `_axes` convert between the two.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from blconv.band import AxisBand
+from blconv.geometry import DenseAxis, TransformAxis
 from blconv.kernels import launches
-from blconv.kernels.launches import images, low_passed, matrices
-from blconv.kernels.transforms.fragments import coefficients, parts_of
+from blconv.kernels.launches import Bands, FilterAxes, PlaneAxes, table_kind
+from blconv.kernels.transforms.fragments import coefficient_count, part_count
 from blconv.layout import is_channels_last
 
 LIBRARY = torch.library.Library("blconv", "DEF")
 LIBRARY.define("analyse(Tensor x, int[] axes) -> Tensor")
 LIBRARY.define("synthesise(Tensor z, int[] axes, int channels, bool channels_last) -> Tensor")
-LIBRARY.define("pack(Tensor w, str kind, int[] numbers) -> Tensor")
-LIBRARY.define("fold(Tensor v, str kind, int[] numbers, int[] shape, bool channels_last) -> Tensor")
-LIBRARY.define("contract(Tensor z, Tensor w, str kind, int[] numbers) -> Tensor")
+LIBRARY.define("pack(Tensor w, str kind, int[] axes) -> Tensor")
+LIBRARY.define("fold(Tensor v, str kind, int[] axes, int[] shape, bool channels_last) -> Tensor")
+LIBRARY.define("contract(Tensor z, Tensor w, str kind, int[] axes) -> Tensor")
 LIBRARY.define("low_pass(Tensor x, int[] axes, bool transposed) -> Tensor")
 
-LIBRARY.impl("analyse", launches.analyse, "CUDA")
-LIBRARY.impl("synthesise", launches.synthesise, "CUDA")
-LIBRARY.impl("pack", launches.pack, "CUDA")
-LIBRARY.impl("fold", launches.fold, "CUDA")
-LIBRARY.impl("contract", launches.contract, "CUDA")
-LIBRARY.impl("low_pass", launches.low_pass, "CUDA")
+ops: Any = torch.ops.blconv
+FILTERS: dict[str, Any] = {"filter_table": TransformAxis, "pixel_filter_table": DenseAxis}
 
-analyse: Callable[..., Tensor] = torch.ops.blconv.analyse
-synthesise: Callable[..., Tensor] = torch.ops.blconv.synthesise
-pack: Callable[..., Tensor] = torch.ops.blconv.pack
-fold: Callable[..., Tensor] = torch.ops.blconv.fold
-contract: Callable[..., Tensor] = torch.ops.blconv.contract
-low_pass: Callable[..., Tensor] = torch.ops.blconv.low_pass
+Axis = TypeVar("Axis", AxisBand, TransformAxis, DenseAxis)
+
+
+def _flat(axes: Sequence[tuple[int, ...]]) -> list[int]:
+    """Return the numbers of the rows' and the columns' axis as one list."""
+    rows, columns = axes
+    return [*rows, *columns]
+
+
+def _axes(kind: type[Axis], numbers: Sequence[int]) -> tuple[Axis, Axis]:
+    """Return the inverse of `_flat`, for axes of type `kind`."""
+    axes: tuple[Axis, Axis] = _cached_axes(kind, tuple(numbers))  # type: ignore[arg-type]
+    return axes
+
+
+@lru_cache(maxsize=4096)
+def _cached_axes(kind: Any, numbers: tuple[int, ...]) -> tuple[Any, Any]:
+    count = len(kind._fields)
+    return kind._make(numbers[:count]), kind._make(numbers[count:])
+
+
+def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
+    """Return the kept coefficients (Q, batch, parts C) of x (batch, C, H, W)."""
+    z: Tensor = ops.analyse(x, _flat(axes))
+    return z
+
+
+def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
+    """Return the pixels (batch, C, H, W) of coefficients z (Q, batch, parts C)."""
+    y: Tensor = ops.synthesise(z, _flat(axes), channels, channels_last)
+    return y
+
+
+def pack(w: Tensor, axes: FilterAxes) -> Tensor:
+    """Return the matrices (Q, parts C, parts O) of filters w (O, C, K_h, K_w)."""
+    v: Tensor = ops.pack(w, table_kind(axes), _flat(axes))
+    return v
+
+
+def fold(v: Tensor, axes: FilterAxes, shape: Sequence[int], channels_last: bool) -> Tensor:
+    """Return the adjoint of `pack`, applied to v: filters of `shape` and layout."""
+    w: Tensor = ops.fold(v, table_kind(axes), _flat(axes), shape, channels_last)
+    return w
+
+
+def contract(z: Tensor, w: Tensor, axes: FilterAxes) -> Tensor:
+    """Return the product (Q, batch, parts O) of z (Q, batch, parts C) and the matrices of filters w."""
+    y: Tensor = ops.contract(z, w, table_kind(axes), _flat(axes))
+    return y
+
+
+def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
+    """Return A_rows x A_columns^T of every plane of x (batch, C, H, W), or with the transposed matrices."""
+    y: Tensor = ops.low_pass(x, _flat(bands), transposed)
+    return y
+
+
+# The kernels by operator; tests register them for simulated devices too.
+KERNELS: dict[str, Callable[..., Tensor]] = {
+    "analyse": lambda x, axes: launches.analyse(x, _axes(TransformAxis, axes)),
+    "synthesise": lambda z, axes, *rest: launches.synthesise(z, _axes(TransformAxis, axes), *rest),
+    "pack": lambda w, kind, axes: launches.pack(w, _axes(FILTERS[kind], axes)),
+    "fold": lambda v, kind, axes, *rest: launches.fold(v, _axes(FILTERS[kind], axes), *rest),
+    "contract": lambda z, w, kind, axes: launches.contract(z, w, _axes(FILTERS[kind], axes)),
+    "low_pass": lambda x, axes, transposed: launches.low_pass(x, _axes(AxisBand, axes), transposed),
+}
+for _name, _run in KERNELS.items():
+    LIBRARY.impl(_name, _run, "CUDA")
 
 
 @torch.library.register_fake("blconv::analyse")
 def _(x: Tensor, axes: list[int]) -> Tensor:
-    count = coefficients(axes[4], axes[9])
-    return x.new_empty(count, x.shape[0], parts_of(count) * x.shape[1])
+    rows, columns = _axes(TransformAxis, axes)
+    count = coefficient_count(rows.kept, columns.kept)
+    return x.new_empty(count, x.shape[0], part_count(count) * x.shape[1])
 
 
 @torch.library.register_fake("blconv::synthesise")
 def _(z: Tensor, axes: list[int], channels: int, channels_last: bool) -> Tensor:
-    return images(z, axes, channels, channels_last)
+    return launches.empty_images(z, _axes(TransformAxis, axes), channels, channels_last)
 
 
 @torch.library.register_fake("blconv::pack")
-def _(w: Tensor, kind: str, numbers: list[int]) -> Tensor:
-    count, inputs, outputs = matrices(kind, numbers)
+def _(w: Tensor, kind: str, axes: list[int]) -> Tensor:
+    count, inputs, outputs = launches.matrix_sizes(_axes(FILTERS[kind], axes))
     return w.new_empty(count, inputs * w.shape[1], outputs * w.shape[0])
 
 
 @torch.library.register_fake("blconv::fold")
-def _(v: Tensor, kind: str, numbers: list[int], shape: list[int], channels_last: bool) -> Tensor:
+def _(v: Tensor, kind: str, axes: list[int], shape: list[int], channels_last: bool) -> Tensor:
     outputs, channels, *taps = shape
     return v.new_empty(outputs, *taps, channels).movedim(-1, 1) if channels_last else v.new_empty(shape)
 
 
 @torch.library.register_fake("blconv::contract")
-def _(z: Tensor, w: Tensor, kind: str, numbers: list[int]) -> Tensor:
-    return z.new_empty(z.shape[0], z.shape[1], matrices(kind, numbers)[2] * w.shape[0])
+def _(z: Tensor, w: Tensor, kind: str, axes: list[int]) -> Tensor:
+    _, _, outputs = launches.matrix_sizes(_axes(FILTERS[kind], axes))
+    return z.new_empty(z.shape[0], z.shape[1], outputs * w.shape[0])
 
 
 @torch.library.register_fake("blconv::low_pass")
 def _(x: Tensor, axes: list[int], transposed: bool) -> Tensor:
-    return low_passed(x, axes, transposed)
+    return launches.empty_low_pass(x, _axes(AxisBand, axes), transposed)
 
 
-def _keep_analyse(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_analyse(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, ctx.axes = inputs
     ctx.channels, ctx.channels_last = x.shape[1], is_channels_last(x)
 
 
 def _analyse_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-    return synthesise(grad, ctx.axes, ctx.channels, ctx.channels_last), None
+    return ops.synthesise(grad, ctx.axes, ctx.channels, ctx.channels_last), None
 
 
-def _keep_synthesise(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_synthesise(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     _, ctx.axes, _, ctx.channels_last = inputs
 
 
 def _synthesise_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
     layout = torch.channels_last if ctx.channels_last else torch.contiguous_format
-    return analyse(grad.contiguous(memory_format=layout), ctx.axes), None, None, None
+    return ops.analyse(grad.contiguous(memory_format=layout), ctx.axes), None, None, None
 
 
-def _keep_pack(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    w, ctx.kind, ctx.numbers = inputs
-    ctx.shape, ctx.channels_last = list(w.shape), is_channels_last(w)
+def _setup_pack(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    w, ctx.kind, ctx.axes = inputs
+    ctx.shape, ctx.channels_last = w.shape, is_channels_last(w)
 
 
 def _pack_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return fold(grad, ctx.kind, ctx.numbers, ctx.shape, ctx.channels_last), None, None
+    return ops.fold(grad, ctx.kind, ctx.axes, ctx.shape, ctx.channels_last), None, None
 
 
-def _keep_fold(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, ctx.kind, ctx.numbers, _, _ = inputs
+def _setup_fold(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, ctx.kind, ctx.axes, _, _ = inputs
 
 
 def _fold_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-    return pack(grad, ctx.kind, ctx.numbers), None, None, None, None
+    return ops.pack(grad, ctx.kind, ctx.axes), None, None, None, None
 
 
-def _keep_contract(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    z, w, ctx.kind, ctx.numbers = inputs
+def _setup_contract(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    z, w, ctx.kind, ctx.axes = inputs
     ctx.save_for_backward(z, w)
 
 
 def _contract_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
     z, w = ctx.saved_tensors
-    dz = torch.bmm(grad, pack(w, ctx.kind, ctx.numbers).mT) if ctx.needs_input_grad[0] else None
+    dz = torch.bmm(grad, ops.pack(w, ctx.kind, ctx.axes).mT) if ctx.needs_input_grad[0] else None
     dw = None
     if ctx.needs_input_grad[1]:
         dv = torch.bmm(z.mT, grad)
-        dw = fold(dv, ctx.kind, ctx.numbers, list(w.shape), is_channels_last(w))
+        dw = ops.fold(dv, ctx.kind, ctx.axes, w.shape, is_channels_last(w))
     return dz, dw, None, None
 
 
-def _keep_low_pass(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_low_pass(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, ctx.axes, ctx.transposed = inputs
     ctx.layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
 
 
 def _low_pass_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return low_pass(grad.contiguous(memory_format=ctx.layout), ctx.axes, not ctx.transposed), None, None
+    return ops.low_pass(grad.contiguous(memory_format=ctx.layout), ctx.axes, not ctx.transposed), None, None
 
 
-for _name, _backward, _keep in (
-    ("analyse", _analyse_backward, _keep_analyse),
-    ("synthesise", _synthesise_backward, _keep_synthesise),
-    ("pack", _pack_backward, _keep_pack),
-    ("fold", _fold_backward, _keep_fold),
-    ("contract", _contract_backward, _keep_contract),
-    ("low_pass", _low_pass_backward, _keep_low_pass),
+for _name, _backward, _setup in (
+    ("analyse", _analyse_backward, _setup_analyse),
+    ("synthesise", _synthesise_backward, _setup_synthesise),
+    ("pack", _pack_backward, _setup_pack),
+    ("fold", _fold_backward, _setup_fold),
+    ("contract", _contract_backward, _setup_contract),
+    ("low_pass", _low_pass_backward, _setup_low_pass),
 ):
-    torch.library.register_autograd(f"blconv::{_name}", _backward, setup_context=_keep)
+    torch.library.register_autograd(f"blconv::{_name}", _backward, setup_context=_setup)

@@ -1,4 +1,4 @@
-"""Which method computes a convolution: by name, or by a rule of costs."""
+"""The choice of the method that computes a convolution: by name, or by cost."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from blconv.geometry import Geometry
-from blconv.kernels.limits import fits_kernels, fits_mixing, runs_operators
+from blconv.kernels.limits import has_dense_kernels, has_spectral_kernels, runs_operators
 from blconv.methods import dense, lowpass, paper, spectral
 from blconv.methods.gpu_cost import microseconds
 
@@ -23,8 +23,8 @@ METHODS: dict[str, Callable[[Tensor, Tensor, Geometry], Tensor]] = {
     "paper": paper.convolve,
 }
 DENSE_PIXELS = 9  # up to 3 x 3
-DENSE_NUMBERS = 2**24  # of its matrix, where it is asked for by name
-BATCH = 64
+DENSE_NUMBERS = 2**24  # of its matrix, at most, if it is chosen by name
+CPU_BATCH = 64  # images that share the transform of the filters
 FULL_PRECISION = (torch.float32, torch.float64)
 
 
@@ -36,7 +36,7 @@ def check_method(method: str) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """A method, and why: in words, or by the costs of those compared."""
+    """A method and the reason: in words, or as the costs of the methods compared."""
 
     method: str
     words: str = ""
@@ -45,16 +45,16 @@ class Choice:
 
     @property
     def reason(self) -> str:
-        """Why, in one line."""
+        """The reason in one line."""
         costs = ", ".join(f"{name} {cost:.3g}" for name, cost in self.costs.items())
-        return self.words or f"{self.unit} an image: {costs}"
+        return self.words or f"{self.unit} per image: {costs}"
 
 
 def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto") -> Choice:
-    """The method for x (batch, C, [H,] W) and weight: the one named if it can, else the next best.
+    """Return the method for x (batch, C, [H,] W) and weight: `method` where it applies, else "lowpass".
 
-    "auto" compares multiply-adds on the CPU, times estimated from bytes and operations on CUDA
-    (`blconv.methods.gpu_cost`), and is the general path elsewhere.
+    "auto" takes the fewest multiply-adds on the CPU, the shortest time estimated from bytes and operations
+    on CUDA (`blconv.methods.gpu_cost`), and "lowpass" on other devices.
     """
     kind = weight.device.type
     arguments: Any = (
@@ -62,8 +62,8 @@ def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto
         torch.get_autocast_dtype(kind) if _is_autocast(kind) else None, kind, runs_operators(weight.device),
         torch.backends.cuda.matmul.allow_tf32, geometry, method,
     )  # fmt: skip
-    # A compiler follows the arithmetic, not the cache; eager code saves tens of microseconds.
-    return _choose(*arguments) if torch.compiler.is_compiling() else _kept(*arguments)
+    # A compiler traces the arithmetic, not the cache, which saves eager code tens of microseconds.
+    return _choose(*arguments) if torch.compiler.is_compiling() else _cached_choice(*arguments)
 
 
 def _choose(
@@ -79,11 +79,11 @@ def _choose(
     geometry: Geometry,
     method: Method,
 ) -> Choice:
-    """The method for x of `size` (C, [H,] W); `ours`: whether our operators run on this kind of device."""
+    """Return the method for x of `size` (C, [H,] W); `ours`: whether our operators run on the device."""
     if not geometry.band.is_cut:
-        return Choice("ordinary", "nothing is cut, so it is the ordinary convolution")
+        return Choice("ordinary", "nothing is cut: the ordinary convolution")
     if method == "lowpass":
-        return Choice("lowpass", "asked for")
+        return Choice("lowpass", "chosen by name")
     fits = size[0] == filters[1] * geometry.groups and min(geometry.out) >= 1
     if empty or not fits or (dtype != weight_dtype and autocast is None):
         return Choice("lowpass", "the general path, whose errors are torch's")
@@ -94,30 +94,31 @@ def _choose(
     if method == "paper" and (dtype not in FULL_PRECISION or autocast is not None):
         return Choice("lowpass", "paper needs float32 or float64: there is no transform in half precision")
     if method != "auto":
-        return Choice(method, "asked for")
+        return Choice(method, "chosen by name")
     if kind == "cpu":
-        return _cheapest(multiply_adds(filters, geometry), _members(geometry), "million multiply-adds", 1e6)
+        costs = multiply_adds(filters, geometry)
+        return _cheapest(costs, _cpu_methods(geometry), "million multiply-adds", 1e6)
     dtype, members = autocast or dtype, ["lowpass"]
-    if ours and fits_kernels(dtype, geometry):
+    if ours and has_spectral_kernels(dtype, geometry):
         members.append("spectral")
-    if ours and fits_mixing(dtype, geometry):
+    if ours and has_dense_kernels(dtype, geometry):
         members.append("dense")
     if len(members) == 1:
         return Choice("lowpass", "no other method has kernels for it")
     return _cheapest(microseconds(filters, dtype, geometry, allow_tf32), members, "estimated us", 1)
 
 
-_kept = lru_cache(maxsize=4096)(_choose)
+_cached_choice = lru_cache(maxsize=4096)(_choose)
 
 
 def _is_autocast(device: str) -> bool:
-    """Whether `torch.autocast` is on for this kind of device; "meta" has none."""
+    """Return whether `torch.autocast` is on for this kind of device; "meta" has none."""
     # Not `is_autocast_available`: torch 2.11's Dynamo cannot trace it.
     return device != "meta" and torch.is_autocast_enabled(device)
 
 
-def _members(geometry: Geometry) -> list[str]:
-    """What "auto" compares on the CPU."""
+def _cpu_methods(geometry: Geometry) -> list[str]:
+    """Return the methods that "auto" compares on the CPU."""
     members = ["lowpass", "spectral"]
     if geometry.groups == 1 and math.prod(geometry.input) <= DENSE_PIXELS:
         members.append("dense")
@@ -132,11 +133,11 @@ def _cheapest(costs: dict[str, float], members: list[str], unit: str, scale: flo
 
 
 def multiply_adds(filters: Sequence[int], geometry: Geometry) -> dict[str, float]:
-    """Multiply-adds of one image by method, and of the ordinary convolution ("ordinary").
+    """Return the multiply-adds of one image by method, and of the ordinary convolution ("ordinary").
 
-    `filters` are those of the weight's shape, (O, C / groups, [K_h,] K_w).
-    The transform of the filters is shared by a batch of `BATCH`, whatever the batch is: the method,
-    and so the last bits of an answer, must not depend on how many images are asked about at once.
+    `filters` is the weight's shape, (O, C / groups, [K_h,] K_w). Any batch counts as `CPU_BATCH` images that
+    share the transform of the filters: the method, and so the last bits of a result, must not depend on the
+    size of the batch.
     """
     out_channels, group_channels, *_ = filters
     channels, pairs = group_channels * geometry.groups, out_channels * group_channels
@@ -157,6 +158,6 @@ def multiply_adds(filters: Sequence[int], geometry: Geometry) -> dict[str, float
         "spectral": channels * there
         + 2 * coefficients * pairs
         + out_channels * back
-        + coefficients * taps * pairs / BATCH,
-        "dense": inputs * outputs * pairs * (1 + taps / BATCH),
+        + coefficients * taps * pairs / CPU_BATCH,
+        "dense": inputs * outputs * pairs * (1 + taps / CPU_BATCH),
     }

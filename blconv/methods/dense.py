@@ -1,7 +1,7 @@
 """Maps of two or three pixels: low-pass, padding and filter folded into one matrix.
 
-Every output sees every input, so y = x M with M (C H W) x (O H_out W_out): 16 multiply-adds a pair of
-channels for 2 x 2 pixels, where the direct 3 x 3 convolution takes 36; at any compression and size.
+Every output depends on every input, so y = x M with M (C H W) x (O H_out W_out): 16 multiply-adds per
+pair of channels for 2 x 2 pixels, where the direct 3 x 3 convolution takes 36; at any compression and size.
 """
 
 import torch
@@ -9,31 +9,27 @@ from torch import Tensor
 
 from blconv.geometry import Geometry
 from blconv.kernels import operators
-from blconv.kernels.limits import mixes_pixels
+from blconv.kernels.limits import runs_dense_kernels
 from blconv.layout import is_channels_last
-from blconv.methods.spectral import as_autocast
+from blconv.methods.spectral import to_autocast_dtype
 from blconv.tables import table
 
 SUBSCRIPTS = {1: "oct,tna->cano", 2: "octs,tna,smb->cabnmo"}
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
+    """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
 
     Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
     """
-    x = as_autocast(x)
-    axes = zip(
-        geometry.kernel, geometry.dilation, geometry.out, geometry.stride, geometry.band.axes, strict=True
-    )
-    numbers = [(*sizes, *axis.numbers) for *sizes, axis in axes]
-    if mixes_pixels(x.device, x.dtype, geometry):
+    x = to_autocast_dtype(x)
+    axes = geometry.dense_axes
+    if runs_dense_kernels(x.device, x.dtype, geometry):
         pixels = x.permute(0, 2, 3, 1).reshape(1, x.shape[0], -1)
-        flat = [n for axis in numbers for n in axis]
-        y = operators.contract(pixels, weight.to(x.dtype), "pixel_filter_table", flat)
+        y = operators.contract(pixels, weight.to(x.dtype), axes)
         y = y.view(x.shape[0], *geometry.out, weight.shape[0]).movedim(-1, 1)
         return y if is_channels_last(x) else y.contiguous()
-    reads = [table("low_pass_taps", each, weight) for each in numbers]
+    reads = [table("low_pass_taps", (axis,), weight) for axis in axes]
     matrix = torch.einsum(SUBSCRIPTS[geometry.dims], weight, *reads)
     inputs = x.shape[1] * x[0, 0].numel()
     y = torch.matmul(x.reshape(x.shape[0], inputs), matrix.reshape(inputs, -1))

@@ -1,9 +1,9 @@
-"""What a method costs on a GPU, from the bytes it must move and the operations it must do.
+"""The cost of a method on a GPU, from the bytes to move and the operations to do.
 
 Forward and backward pass of one image, in microseconds. The rates are round numbers fitted to an H200 on
-the layers of a ResNet-18, cuDNN's and cuBLAS's own inefficiency included. Other GPUs have others, but it
-is the ratios that decide. What the filters and the kernels' starts cost is shared by a batch of `BATCH`,
-whatever the batch is, because a method must not depend on how many images are asked about at once.
+the layers of a ResNet-18, including the overhead of cuDNN and cuBLAS. Other GPUs have other rates, but only
+the ratios matter. Any batch counts as `GPU_BATCH` images that share the cost of the filters and of the
+launches, because the choice of a method must not depend on the size of the batch.
 """
 
 import math
@@ -14,14 +14,14 @@ import torch
 
 from blconv.geometry import Geometry
 
-BATCH = 256
-# Microseconds a call that starting and ending all kernels takes.
-STARTS = {"ordinary": 30, "lowpass": 40, "spectral": 30, "dense": 15}
+GPU_BATCH = 256
+# Microseconds per call for launching and ending all kernels.
+LAUNCH_MICROSECONDS = {"ordinary": 30, "lowpass": 40, "spectral": 30, "dense": 15}
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Operations a microsecond (two a multiply-add), and bytes a microsecond."""
+    """Operations per microsecond (a multiply-add is two), and bytes per microsecond."""
 
     convolution: float
     product: float
@@ -41,7 +41,7 @@ RATES = {
 def microseconds(
     filters: Sequence[int], dtype: torch.dtype, geometry: Geometry, allow_tf32: bool
 ) -> dict[str, float]:
-    """The cost of an image by method, and of the ordinary convolution ("ordinary"); one group.
+    """Return the cost of an image by method, and of the ordinary convolution ("ordinary"); one group.
 
     `filters` is the weight's shape (O, C, K_h, K_w).
     """
@@ -66,8 +66,8 @@ def microseconds(
         + 2 * (x + padded) / rates.low_pass_bytes,
         "spectral": (2 * (x + z + out + y) + 3 * (z + out)) / rates.transform_bytes
         + passes * pairs * 2 * geometry.coefficients / rates.product
-        + 6 * matrices / BATCH / rates.filter_bytes,
+        + 6 * matrices / GPU_BATCH / rates.filter_bytes,
         "dense": passes * (pairs * pixels / rates.product + (x + y) / rates.transform_bytes)
-        + 6 * size * pixels * pairs / 2 / BATCH / rates.filter_bytes,
+        + 6 * size * pixels * pairs / 2 / GPU_BATCH / rates.filter_bytes,
     }
-    return {method: cost + STARTS[method] / BATCH for method, cost in costs.items()}
+    return {method: cost + LAUNCH_MICROSECONDS[method] / GPU_BATCH for method, cost in costs.items()}

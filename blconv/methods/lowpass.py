@@ -1,7 +1,7 @@
-"""The low-pass form: filter the input by one small matrix an axis, then convolve as usual.
+"""The low-pass form: filter the input by one small matrix per axis, then convolve as usual.
 
 The mask is separable and idempotent, so y = conv(A_rows x A_columns^T, w) exactly, for any transform
-size. Stride, dilation, groups and every dtype come from the ordinary convolution: the general path.
+size. Stride, dilation, groups and dtypes are the ordinary convolution's, so it covers every option.
 """
 
 import torch
@@ -11,20 +11,20 @@ from torch import Tensor
 from blconv.band import Band
 from blconv.geometry import Geometry
 from blconv.kernels import operators
-from blconv.kernels.limits import runs_low_pass
+from blconv.kernels.limits import runs_low_pass_kernel
 from blconv.layout import is_channels_last
-from blconv.methods.spectral import as_autocast
+from blconv.methods.spectral import to_autocast_dtype
 from blconv.tables import table
 
-# Above this many input pixels a plane is filtered axis by axis also on the GPU: the one-product form
-# multiplies by a (pixels x padded pixels) matrix, which grows with the square of the plane.
+# Above this number of input pixels a plane is filtered axis by axis also on the GPU: the form with one
+# product multiplies by a (pixels x padded pixels) matrix, which grows with the square of the plane.
 PLANE_MATRIX_PIXELS = 1024
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w)."""
-    # A convolution in bfloat16 or float16 reads its input in it: under autocast too, half the bytes.
-    x = as_autocast(x)
+    """Compute the convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w)."""
+    # Under autocast the convolution reads its input in 16 bits, so the filter writes half the bytes.
+    x = to_autocast_dtype(x)
     convolution = F.conv1d if geometry.dims == 1 else F.conv2d
     return convolution(
         low_pass(x, geometry.band), weight, None, geometry.stride, 0, geometry.dilation, geometry.groups
@@ -32,30 +32,30 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 def low_pass(x: Tensor, band: Band) -> Tensor:
-    """A_rows x A_columns^T on every plane: x padded and cut to the band (paper 3.1, in the space domain).
+    """Return A_rows x A_columns^T of every plane: x padded and cut to the band (paper 3.1, in space).
 
-    x: (batch, channels, [H,] W), also in channels_last, whose layout is kept. Returns the same with
-    the padding around it. On CUDA one kernel where it can run (`blconv.kernels.low_pass.kernel`).
+    x is (batch, channels, [H,] W); the result has the padding around it and the layout of x. On CUDA this
+    is one kernel where the sizes permit it (`blconv.kernels.low_pass.kernel`).
     """
     if len(band.axes) == 1:
-        return torch.matmul(x, table("low_pass", band.axes[0].numbers, x).T)
-    if x.dim() == 4 and runs_low_pass(x.device, x.dtype, band, channels_last=is_channels_last(x)):
-        return operators.low_pass(x, [n for axis in band.axes for n in axis.numbers], False)
+        return torch.matmul(x, table("low_pass", band.axes, x).T)
+    if x.dim() == 4 and runs_low_pass_kernel(x.device, x.dtype, band, channels_last=is_channels_last(x)):
+        return operators.low_pass(x, band.axes, False)
     height, width = band.axes
     if is_channels_last(x):
         return _channels_last(x, band)
     if type(x) is Tensor and x.device.type == "cuda" and height.length * width.length <= PLANE_MATRIX_PIXELS:
-        # On a GPU one product per plane beats two batches of small ones by 1.3 to 2 times.
-        plane = table("low_pass_plane", (*height.numbers, *width.numbers), x)
+        # On a GPU one product per plane is 1.3 to 2 times faster than two batches of small ones.
+        plane = table("low_pass_plane", band.axes, x)
         y = torch.matmul(x.reshape(*x.shape[:-2], height.length * width.length), plane.T)
         return y.view(*x.shape[:-2], height.padded, width.padded)
-    rows, columns = table("low_pass", height.numbers, x), table("low_pass", width.numbers, x)
+    rows, columns = table("low_pass", (height,), x), table("low_pass", (width,), x)
     return torch.matmul(rows, torch.matmul(x, columns.T))
 
 
 def _channels_last(x: Tensor, band: Band) -> Tensor:
     batch, channels, height, width = x.shape
-    rows, columns = (table("low_pass", axis.numbers, x) for axis in band.axes)
+    rows, columns = (table("low_pass", (axis,), x) for axis in band.axes)
     pixels = x.permute(0, 2, 3, 1)  # (b, H, W, c), contiguous
     y = torch.matmul(rows, pixels.reshape(batch, height, width * channels))
     y = torch.matmul(columns, y.view(batch * rows.shape[0], width, channels))

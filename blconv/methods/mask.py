@@ -1,7 +1,7 @@
 """The convolution in any set of coefficients: mask the input's spectrum, then convolve as usual.
 
-A set that is no corner of the spectrum has no small matrices. But a mask is idempotent, so it is
-enough to apply it to the input, and for real outputs it must keep a coefficient with its conjugate:
+A set that is not a corner of the spectrum has no small matrices. But a mask is idempotent, so it need only
+be applied to the input. For a real result it must keep each coefficient together with its conjugate:
 
     y = conv(irfftn(mask * rfftn(pad(x))), w)
 """
@@ -14,21 +14,21 @@ from blconv.geometry import Geometry
 from blconv.layout import is_channels_last
 from blconv.methods.choice import FULL_PRECISION, Choice
 
-MASKED = Choice("mask", "a fine-grained set has one way: mask the input's spectrum, then convolve as usual")
+MASK_CHOICE = Choice("mask", "a fine-grained set: mask the input's spectrum, then convolve as usual")
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, geometry: Geometry) -> Tensor:
-    """The convolution of x, cut to `mask` (as in `masked`), with weight (O, C / groups, [K_h,] K_w)."""
+    """Compute the convolution of x, cut by `apply_mask`, with weight (O, C / groups, [K_h,] K_w)."""
     convolution = F.conv1d if geometry.dims == 1 else F.conv2d
-    x = masked(x, mask, geometry)
+    x = apply_mask(x, mask, geometry)
     return convolution(x, weight, bias, geometry.stride, 0, geometry.dilation, geometry.groups)
 
 
-def masked(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
-    """x ([batch,] C, [H,] W) padded and cut to the coefficients in `mask`, in x's dtype and layout.
+def apply_mask(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
+    """Return x ([batch,] C, [H,] W) padded and cut to the coefficients in `mask`, in x's dtype and layout.
 
-    mask: bool, ([N_h,] N_w // 2 + 1), the same for a coefficient and its conjugate. Raises
-    `RuntimeError` for a mask of another shape: a set belongs to one size of the transform.
+    `mask` is bool, ([N_h,] N_w // 2 + 1), equal for a coefficient and its conjugate. Raises `RuntimeError`
+    for a mask of another shape, because a set belongs to one size of the transform.
     """
     axes = geometry.band.axes
     shape = (*(axis.size for axis in axes[:-1]), axes[-1].half)
@@ -39,7 +39,7 @@ def masked(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
         )
     zeros = [n for axis in reversed(axes) for n in (axis.before, axis.after)]
     sizes, dims = tuple(axis.size for axis in axes), tuple(range(-len(axes), 0))
-    # There is no transform in half precision.
+    # The transforms need at least float32.
     kept = F.pad(x if x.dtype in FULL_PRECISION else x.float(), zeros)
     if kept.numel():  # torch 2.14 transforms no empty batch on the CPU
         kept = torch.fft.irfftn(torch.fft.rfftn(kept, s=sizes, dim=dims) * mask, s=sizes, dim=dims)

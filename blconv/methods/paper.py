@@ -3,8 +3,8 @@
     z = crop(rfftn(x padded)),  v = crop(rfftn(w padded)),  y = irfftn(pad(sum of z conj(v)))
     g = crop(rfftn(dy padded)),  dx = irfftn(pad(sum of g v)),  dw = irfftn(pad(sum of conj(g) z))
 
-The cropped spectra z and v are all that is kept for the backward pass, which uses them again (the
-paper's map reuse): six transforms in all. It shows what was published and is a peer in the benchmarks.
+Only the cropped spectra z and v are saved for the backward pass, which reuses them (the paper's map reuse):
+six transforms in all. This method reproduces the publication and is a peer in the benchmarks.
 """
 
 from collections.abc import Callable
@@ -25,19 +25,19 @@ ProductName = Literal["hadamard", "sgemm"]
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductName | None = None) -> Tensor:
-    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
+    """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
 
     `product` names the product over the channels: "hadamard" is the paper's fused CUDA kernel, for
-    float32, "sgemm" its variant of three real matrix products a frequency, for any device. By default
-    the kernel where it can run. Returns (batch, O, [H_out,] W_out), channels_last where x is.
+    float32; "sgemm" is its variant with three real matrix products per frequency, for any device. The
+    default is the kernel where it runs. Returns (batch, O, [H_out,] W_out), channels_last where x is.
     """
     axes = geometry.band.axes
-    # An exported product could not be differentiated: the operator has no gradient of its own.
+    # An exported product would not be differentiable: the operator has no gradient of its own.
     fused = x.dtype == torch.float32 and runs_operators(x.device) and not torch.compiler.is_exporting()
     name = product or ("hadamard" if fused else "sgemm")
     inputs = [slice(axis.before, axis.before + axis.length) for axis in axes]
-    outputs = [_every(*steps) for steps in zip(geometry.out, geometry.stride, strict=True)]
-    taps = [_every(*steps) for steps in zip(geometry.kernel, geometry.dilation, strict=True)]
+    outputs = [_strided(*steps) for steps in zip(geometry.out, geometry.stride, strict=True)]
+    taps = [_strided(*steps) for steps in zip(geometry.kernel, geometry.dilation, strict=True)]
 
     z = _Analysis.apply(_place(x, inputs, axes), axes).flatten(2)
     v = _Analysis.apply(_place(weight, taps, axes), axes).flatten(2)
@@ -51,9 +51,9 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductN
 class _Analysis(Function):
     """The kept coefficients of real maps (..., [N_h,] N_w).
 
-    Of the transforms each is the other's backward. Their true adjoints differ from that by N^2 and by
-    the 2 of coefficients that stand for a conjugate pair, but a gradient enters the spectra by one
-    transform and leaves them by the other, and between the two such factors cancel.
+    The two transforms are each other's backward pass. The true adjoints differ from that by N^2 and by a
+    factor 2 for coefficients that represent a conjugate pair, but a gradient enters the spectra through one
+    transform and leaves them through the other, so these factors cancel.
     """
 
     generate_vmap_rule = True
@@ -92,9 +92,9 @@ class _Synthesis(Function):
 
 
 class _Product(Function):
-    """a b, or a conj(b), of matrices a (I, L, Q) and b (L, J, Q) at each of Q frequencies.
+    """The product a b, or a conj(b), of matrices a (I, L, Q) and b (L, J, Q) at each of Q frequencies.
 
-    Its gradients are such products again, so it can be differentiated any number of times.
+    Its gradients are products of the same kind, so derivatives of any order exist.
     """
 
     generate_vmap_rule = True
@@ -123,8 +123,8 @@ class _Product(Function):
 
 @torch.library.custom_op("blconv::hadamard", mutates_args=())
 def hadamard(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
-    """a b, or a conj(b), by the paper's fused CUDA kernel; see `blconv.kernels.hadamard.multiply`."""
-    from blconv.kernels.hadamard import multiply  # where it is used: Numba is slow to import
+    """Compute a b, or a conj(b), by the paper's fused CUDA kernel; see `blconv.kernels.hadamard.multiply`."""
+    from blconv.kernels.hadamard import multiply  # here, because Numba is slow to import
 
     return multiply(a, b, conjugate)
 
@@ -135,7 +135,7 @@ def _(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
 
 
 def sgemm(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
-    """What `hadamard` computes, by three real matrix products a frequency (Gauss; paper section 6.1)."""
+    """Compute `hadamard` by three real matrix products per frequency (Gauss; paper section 6.1)."""
     a, b = a.permute(2, 0, 1), b.permute(2, 0, 1)
     b_imaginary = -b.imag if conjugate else b.imag
     first = torch.bmm(a.real + a.imag, b.real)
@@ -151,7 +151,7 @@ PRODUCTS: dict[ProductName, Callable[[Tensor, Tensor, bool], Tensor]] = {
 
 
 def crop(spectrum: Tensor, axes: Axes) -> Tensor:
-    """The kept corner of a one-sided spectrum (..., [N_h,] N_w // 2 + 1), in memory of its own."""
+    """Return the kept corner of a one-sided spectrum (..., [N_h,] N_w // 2 + 1), in memory of its own."""
     spectrum = spectrum[..., : axes[-1].kept]
     if len(axes) == 1 or not axes[0].is_cut:
         return spectrum.contiguous()
@@ -160,7 +160,7 @@ def crop(spectrum: Tensor, axes: Axes) -> Tensor:
 
 
 def pad(corner: Tensor, axes: Axes) -> Tensor:
-    """The inverse of `crop`, with zeros for what was dropped."""
+    """Return the inverse of `crop`, with zeros for the dropped coefficients."""
     corner = F.pad(corner, (0, axes[-1].half - axes[-1].kept))
     if len(axes) == 1 or not axes[0].is_cut:
         return corner
@@ -172,23 +172,23 @@ def pad(corner: Tensor, axes: Axes) -> Tensor:
 def shift_dc(spectrum: Tensor, *, dim: tuple[int, ...] = (-2, -1)) -> Tensor:
     """Swap the quadrants of a spectrum (..., n_h, n_w), for pictures: frequency 0 moves to n // 2.
 
-    `dim` are the axes that hold frequencies of both signs: of a one-sided spectrum (-2,) alone.
+    `dim` are the axes with frequencies of both signs; for a one-sided spectrum (-2,).
     """
     return torch.roll(spectrum, [spectrum.shape[d] // 2 for d in dim], dim)
 
 
 def _place(values: Tensor, where: list[Any], axes: Axes) -> Tensor:
-    """Zero maps of the transform's size with `values` (.., .., [H,] W) at `where`."""
+    """Return zero maps of the transform's size with `values` (.., .., [H,] W) at `where`."""
     maps = values.new_zeros(*values.shape[:2], *[axis.size for axis in axes])
     maps[(..., *where)] = values
     return maps
 
 
-def _every(count: int, step: int) -> Any:
-    """`count` places from the first on, `step` apart."""
+def _strided(count: int, step: int) -> Any:
+    """Return the slice of `count` positions, `step` apart, from the first on."""
     return slice(0, (count - 1) * step + 1, step)
 
 
 def _dims(axes: Axes) -> tuple[int, ...]:
-    """The last dimensions, one for each axis."""
+    """Return the last dimensions, one for each axis."""
     return tuple(range(-len(axes), 0))

@@ -1,8 +1,8 @@
 """The convolution in the band: truncated transform, a product per frequency, and back.
 
-Everything is a matrix product, with a constant table or of the two operands. So autograd, double
-backward and `torch.compile` need nothing from us, and what autograd keeps for the backward pass are
-the kept coefficients `z` and the filters' spectrum, never the input.
+Every step is a matrix product, with a constant table or of the two operands. So autograd, double backward
+and `torch.compile` work without code of ours, and autograd saves the kept coefficients `z` and the filters'
+spectrum for the backward pass, never the input.
 
 Layout: channels last, because every table then multiplies contiguous rows of channels from the left:
 
@@ -12,34 +12,35 @@ Layout: channels last, because every table then multiplies contiguous rows of ch
     Y  (batch, Q, 2, O)           the output's coefficients, z conj(v) summed over C
     y  (batch, H_out, W_out, O)   only the strided positions are ever produced
 
-u runs over the non-negative frequencies of the rows, v over both signs of the columns: of each pair
-of conjugate coefficients one is kept, and counted twice. A 1D convolution has u alone.
+u runs over the non-negative frequencies of the rows, v over both signs of the columns: one coefficient of
+each conjugate pair is kept, and counted twice. A 1D convolution has u only.
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from blconv.geometry import Geometry
+from blconv.geometry import Geometry, TransformAxis
 from blconv.kernels import launches, operators
-from blconv.kernels.limits import runs_kernels
-from blconv.kernels.runtime.side_stream import Branch
-from blconv.kernels.transforms.fragments import parts_of
+from blconv.kernels.limits import runs_spectral_kernels
+from blconv.kernels.runtime.side_stream import SideStream
+from blconv.kernels.transforms.fragments import part_count
 from blconv.layout import is_channels_last
 from blconv.tables import table
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The band-limited convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w).
+    """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w).
 
     Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
     """
     channels_last = is_channels_last(x)
-    x = as_autocast(x)
-    if type(x) is Tensor and runs_kernels(x.device, x.dtype, geometry) and not torch.compiler.is_compiling():
+    x = to_autocast_dtype(x)
+    runs = type(x) is Tensor and runs_spectral_kernels(x.device, x.dtype, geometry)
+    if runs and not torch.compiler.is_compiling():
         y: Tensor = _Convolution.apply(x, weight.to(x.dtype), geometry, channels_last)[0]
         return y
     coefficients = contract(analyse(x, geometry), weight, geometry)
@@ -47,20 +48,20 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 class _Convolution(Function):
-    """The three steps on CUDA without torch's dispatcher between them: less than half the time of the host.
+    """The three steps on CUDA without torch's dispatcher between them, in less than half its host time.
 
-    z is an output, though nobody's but ours, for derivatives of the gradients to find their way back
-    through it to x; those use the operators.
+    z is an output, although only used here, so that derivatives of the gradients reach x through it; these
+    use the operators.
     """
 
-    # Not `setup_context`: torch then inspects the signature at every call.
+    # No `setup_context`: with it torch inspects the signature at every call.
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, last: bool) -> tuple[Tensor, Tensor]:
-        inputs, outputs, filters = numbers_of(geometry)
-        with Branch(x.device) as branch:
-            v = launches.pack(weight, "filter_table", filters, transposed=True, branch=branch)
+        inputs, outputs, filters = axes_of(geometry)
+        with SideStream(x.device) as side_stream:
+            v = launches.pack(weight, filters, transposed=True, side_stream=side_stream)
             z = launches.analyse(x, inputs)
-        # Both operands with the summed index contiguous: what the tensor cores read fastest.
+        # The summed index is contiguous in both operands: tensor cores read this layout fastest.
         coefficients = torch.bmm(z, v.mT)
         ctx.geometry, ctx.last, ctx.channels, ctx.x_last = geometry, last, x.shape[1], is_channels_last(x)
         ctx.set_materialize_grads(False)
@@ -71,19 +72,19 @@ class _Convolution(Function):
     def backward(ctx: Any, dy: Tensor | None, dz: Tensor | None) -> tuple[Tensor | None, ...]:
         z, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _differentiable(ctx, z, weight, dy, dz)
-        inputs, outputs, filters = numbers_of(ctx.geometry)
+            return _differentiable_backward(ctx, z, weight, dy, dz)
+        inputs, outputs, filters = axes_of(ctx.geometry)
         to_x, to_weight = ctx.needs_input_grad[:2]
         dx = dw = v = g = None
         if dy is not None:
-            with Branch(z.device) as branch:
+            with SideStream(z.device) as side_stream:
                 if to_x:
-                    v = launches.pack(weight, "filter_table", filters, branch=branch)
-                g = launches.analyse(_laid_out(dy, ctx.last), outputs)
-        with Branch(z.device) as branch:
+                    v = launches.pack(weight, filters, side_stream=side_stream)
+                g = launches.analyse(_to_layout(dy, ctx.last), outputs)
+        with SideStream(z.device) as side_stream:
             if g is not None and to_weight:
                 dv, last = torch.bmm(z.mT, g), is_channels_last(weight)
-                dw = launches.fold(dv, "filter_table", filters, weight.shape, last, branch=branch)
+                dw = launches.fold(dv, filters, weight.shape, last, side_stream=side_stream)
             if g is not None and v is not None:
                 back = torch.bmm(g, v.mT)
                 dz = back if dz is None else dz + back
@@ -92,87 +93,85 @@ class _Convolution(Function):
         return dx, dw, None, None
 
 
-def _differentiable(
+def _differentiable_backward(
     ctx: Any, z: Tensor, weight: Tensor, dy: Tensor | None, dz: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """The backward pass by way of the operators, which have derivatives."""
-    inputs, outputs, filters = numbers_of(ctx.geometry)
+    """Compute the backward pass by the operators, which have derivatives."""
+    inputs, outputs, filters = axes_of(ctx.geometry)
     dx = dw = None
     if dy is not None:
-        g = operators.analyse(_laid_out(dy, ctx.last), outputs)
+        g = operators.analyse(_to_layout(dy, ctx.last), outputs)
         if ctx.needs_input_grad[0]:
-            back = torch.bmm(g, operators.pack(weight, "filter_table", filters).mT)
+            back = torch.bmm(g, operators.pack(weight, filters).mT)
             dz = back if dz is None else dz + back
         if ctx.needs_input_grad[1]:
             dv, shape = torch.bmm(z.mT, g), list(weight.shape)
-            dw = operators.fold(dv, "filter_table", filters, shape, is_channels_last(weight))
+            dw = operators.fold(dv, filters, shape, is_channels_last(weight))
     if dz is not None and ctx.needs_input_grad[0]:
         dx = operators.synthesise(dz, inputs, ctx.channels, ctx.x_last)
     return dx, dw, None, None
 
 
-def _laid_out(y: Tensor, channels_last: bool) -> Tensor:
+def _to_layout(y: Tensor, channels_last: bool) -> Tensor:
     return y.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:
-    """The kept coefficients of x (batch, C, [H,] W): (batch, Q, 2, C), or on CUDA the layout of `ops`."""
-    x = as_autocast(x)
-    if runs_kernels(x.device, x.dtype, geometry):
-        return operators.analyse(x, pixel_numbers(geometry))
+    """Return the kept coefficients of x (batch, C, [H,] W): (batch, Q, 2, C), or as `operators` on CUDA."""
+    x = to_autocast_dtype(x)
+    if runs_spectral_kernels(x.device, x.dtype, geometry):
+        return operators.analyse(x, _axes(geometry).inputs)
     return _analyse(x.movedim(1, -1), geometry)
 
 
 def contract(z: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The output's coefficients from the input's and weight (O, C / groups, [K_h,] K_w)."""
+    """Return the output's coefficients from the input's and weight (O, C / groups, [K_h,] K_w)."""
     if z.dim() == 4:
         return _multiply(z, filter_spectrum(weight, geometry), geometry.groups)
-    return operators.contract(z, weight.to(z.dtype), "filter_table", filter_numbers(geometry))
-
-
-def filter_numbers(geometry: Geometry) -> list[int]:
-    """What the tables of the filters are made from."""
-    axes = zip(geometry.kernel, geometry.dilation, geometry.band.axes, strict=True)
-    return [n for taps, dilation, axis in axes for n in (taps, dilation, *axis.numbers)]
+    return operators.contract(z, weight.to(z.dtype), _axes(geometry).filters)
 
 
 def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool) -> Tensor:
-    """The strided output (batch, O, [H_out,] W_out) of its coefficients."""
+    """Return the strided output (batch, O, [H_out,] W_out) of its coefficients."""
     if coefficients.dim() == 4:
         y = _synthesise(coefficients, geometry).movedim(-1, 1)
         return y if channels_last else y.contiguous()
-    channels = coefficients.shape[2] // parts_of(coefficients.shape[0])
-    return operators.synthesise(coefficients, output_numbers(geometry), channels, channels_last)
+    channels = coefficients.shape[2] // part_count(coefficients.shape[0])
+    return operators.synthesise(coefficients, _axes(geometry).outputs, channels, channels_last)
 
 
-def pixel_numbers(geometry: Geometry) -> list[int]:
-    """The axes of the input for the operators: positions, start, step, size, kept of each."""
-    return [n for axis in geometry.band.axes for n in (axis.length, axis.before, 1, axis.size, axis.kept)]
+class LayerAxes(NamedTuple):
+    """The axes of a layer's three transforms."""
+
+    inputs: tuple[TransformAxis, ...]
+    outputs: tuple[TransformAxis, ...]
+    filters: tuple[TransformAxis, ...]
+
+    @staticmethod
+    def of(geometry: Geometry) -> "LayerAxes":
+        """Return the axes of one convolution."""
+        return LayerAxes(geometry.input_axes, geometry.output_axes, geometry.filter_axes)
 
 
-def output_numbers(geometry: Geometry) -> list[int]:
-    """The axes of the output for the operators."""
-    axes = zip(geometry.out, geometry.stride, geometry.band.axes, strict=True)
-    return [n for out, stride, axis in axes for n in (out, 0, stride, axis.size, axis.kept)]
+axes_of = lru_cache(maxsize=4096)(LayerAxes.of)
 
 
-@lru_cache(maxsize=4096)
-def numbers_of(geometry: Geometry) -> tuple[tuple[int, ...], ...]:
-    """What the operators are told of the input, the output and the filters, kept."""
-    return tuple(pixel_numbers(geometry)), tuple(output_numbers(geometry)), tuple(filter_numbers(geometry))
+def _axes(geometry: Geometry) -> LayerAxes:
+    # A compiler traces the arithmetic, not the cache.
+    return LayerAxes.of(geometry) if torch.compiler.is_compiling() else axes_of(geometry)
 
 
-def as_autocast(x: Tensor) -> Tensor:
-    """x in the type that convolutions compute in under autocast on CUDA: our operators have no such rule."""
+def to_autocast_dtype(x: Tensor) -> Tensor:
+    """Return x in the dtype of autocast on CUDA, for which our operators have no rule of their own."""
     if x.device.type != "cuda" or x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
         return x
     return x.to(torch.get_autocast_dtype("cuda"))
 
 
 def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
-    """Y = z conj(v) summed over the channels: z (batch, Q, 2, C), v (Q, 2, groups, C / groups, O / groups).
+    """Compute Y = z conj(v), for z (batch, Q, 2, C) and v (Q, 2, groups, C / groups, O / groups).
 
-    Four real products a frequency, two of which add onto the others. Returns (batch, Q, 2, O).
+    Four real products per frequency, two of which add to the others. Returns (batch, Q, 2, O).
     """
     batch, count, _, channels = z.shape
     split = z.view(batch, count, 2, groups, channels // groups)
@@ -185,36 +184,37 @@ def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
 
 
 def _analyse(x: Tensor, geometry: Geometry) -> Tensor:
-    """The kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C), over the square root of the size."""
+    """Return the kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C), over the root of the size."""
     batch, channels = x.shape[0], x.shape[-1]
-    first, *second = geometry.band.axes
-    rows = table("analysis", first.numbers, x)
+    first, *second = _axes(geometry).inputs
+    rows = table("analysis", (first,), x)
     if not second:
         return torch.matmul(rows, x).view(batch, first.kept, 2, channels)
-    columns = table("analysis_complex", second[0].numbers, x)
-    z = torch.matmul(rows, x.reshape(batch, first.length, -1))
-    z = torch.matmul(columns, z.view(batch * first.kept, 2 * second[0].length, channels))
+    (last,) = second
+    columns = table("analysis_complex", (last,), x)
+    z = torch.matmul(rows, x.reshape(batch, first.positions, -1))
+    z = torch.matmul(columns, z.view(batch * first.kept, 2 * last.positions, channels))
     return z.view(batch, geometry.coefficients, 2, channels)
 
 
 def _synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
-    """The strided output (batch, [H_out,] W_out, O) of its coefficients (batch, Q, 2, O)."""
+    """Return the strided output (batch, [H_out,] W_out, O) of its coefficients (batch, Q, 2, O)."""
     batch, channels = coefficients.shape[0], coefficients.shape[-1]
-    first, *second = geometry.band.axes
-    rows = table("synthesis", (geometry.out[0], geometry.stride[0], *first.numbers), coefficients)
+    first, *second = _axes(geometry).outputs
+    rows = table("synthesis", (first,), coefficients)
     if not second:
         return torch.matmul(rows, coefficients.reshape(batch, 2 * first.kept, channels))
-    numbers = (geometry.out[1], geometry.stride[1], *second[0].numbers)
-    columns = table("synthesis_complex", numbers, coefficients)
-    y = coefficients.reshape(batch * first.kept, 2 * second[0].two_sided, channels)
-    y = torch.matmul(columns, y).view(batch, 2 * first.kept, geometry.out[1] * channels)
-    return torch.matmul(rows, y).view(batch, *geometry.out, channels)
+    (last,) = second
+    columns = table("synthesis_complex", (last,), coefficients)
+    y = coefficients.reshape(batch * first.kept, columns.shape[1], channels)
+    y = torch.matmul(columns, y).view(batch, 2 * first.kept, last.positions * channels)
+    return torch.matmul(rows, y).view(batch, first.positions, last.positions, channels)
 
 
 def filter_spectrum(weight: Tensor, geometry: Geometry) -> Tensor:
-    """The filters' spectrum (Q, 2, groups, C / groups, O / groups) of weight (O, C / groups, [K_h,] K_w)."""
-    numbers = tuple(filter_numbers(geometry))
-    waves = table("filters" if geometry.dims == 1 else "filters_plane", numbers, weight)
+    """Return the spectrum (Q, 2, groups, C / groups, O / groups) of weight (O, C / groups, [K_h,] K_w)."""
+    kind = "filters" if geometry.dims == 1 else "filters_plane"
+    waves = table(kind, _axes(geometry).filters, weight)
     out_channels, channels = weight.shape[:2]
     groups = geometry.groups
     # (taps, groups, C / groups, O / groups)

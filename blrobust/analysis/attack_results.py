@@ -1,49 +1,50 @@
-"""What a run under attack found beyond accuracy: success, smallest perturbations, worst cases, flags."""
+"""Results of attacks beyond accuracy: success, smallest perturbations, worst cases, flags."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from blrobust.analysis import results, statistics
+from blrobust.analysis import statistics
+from blrobust.analysis.analysis import Analysis
 from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.attacks.status import Status
 from blrobust.runs.run import Run
 
 MODELS = ("kind", "model", "clean", "accuracy", "median", "success", "queries", "flags")
+WORST_CASE = ("norm", "level", "model", "attacks", "accuracy", "ci_low", "ci_high")
 BLACK_BOX = "black-box beats white-box"
-SIGNIFICANT = 0.05
+
+Kinds = Mapping[str, Analysis]
 
 
-def models(run: Run, only: str | None = None) -> pd.DataFrame:
-    """One row per (kind, model) that has all its levels; of one kind, or of all.
+def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
+    """Return one row per (kind, model) that has all its levels.
 
-    ``clean`` and ``accuracy`` (by level) are over all images; ``median`` is the smallest strength
-    that breaks half of the images classified correctly without it (the distance found by attacks
-    that minimise it, else a level of the grid), ``inf`` where fewer are ever broken; ``success`` is
-    the share of them broken at the last level. Both leave out images whose label is the class that a
-    targeted attack aims at: nothing can be sought there. ``queries`` is the forward and backward
-    passes an image of a run at the last level, ``flags`` what casts doubt on all this, with the inputs
-    of the last level that failed a check, or for which the attack failed.
+    - `clean` and `accuracy` (by level): over all images.
+    - `median`: the smallest strength that breaks half of the images classified correctly without the
+      attack (the distance found by attacks that minimise it, else a level of the grid); `inf` where
+      fewer are ever broken.
+    - `success`: the share of those images that is broken at the last level. `median` and `success`
+      leave out images whose label is the class that a targeted attack aims at.
+    - `queries`: forward and backward passes per image at the last level.
+    - `flags`: reasons to doubt these numbers, and the number of inputs of the last level that failed
+      a check or for which the attack failed.
     """
-    from blrobust.attacks.status import Reason
-
-    doubts = flags(run)
     records = []
-    for kind in results.asked_kinds(run, only):
-        levels = run.levels(kind)
-        for model in run.models:
-            correct = results.outcomes(run, model, kind)
-            if len(correct) < len(levels):
-                continue
-            clean = correct[levels[0]][0]
-            last = run.outcome(model, kind, levels[-1], 0)
-            passes = [last[name].sum() for name in ("forwards", "backwards") if name in last]
-            sought = clean & (last.get("reason", 0) != Reason.IS_TARGET)
-            broken = sought & ~correct[levels[-1]][0]
-            smallest = np.sort(_smallest(run, model, kind)[sought])
-            why = results.reasons(run, model, kind, levels[-1])
-            rejected = sum(map(why.__getitem__, results.REJECTED))
+    for kind, analysis in kinds.items():
+        first, last = analysis.levels[0], analysis.levels[-1]
+        for model in analysis.complete:
+            correct = analysis.outcomes[model]
+            clean = correct[first][0]
+            outcome = analysis.run.outcome(model, kind, last, 0)
+            passes = [outcome[name].sum() for name in ("forwards", "backwards") if name in outcome]
+            eligible = clean & (outcome.get("reason", 0) != Status.IS_TARGET)
+            broken = eligible & ~correct[last][0]
+            smallest = np.sort(_smallest(analysis, model)[eligible])
+            rejected = analysis.checks[model, last].rejected
             records.append(
                 {
                     "kind": kind,
@@ -51,101 +52,89 @@ def models(run: Run, only: str | None = None) -> pd.DataFrame:
                     "clean": float(clean.mean()),
                     "accuracy": {level: float(right.mean()) for level, right in correct.items()},
                     # Not numpy's median: of an even number it lies between two strengths.
-                    "median": float(smallest[(len(smallest) - 1) // 2]) if sought.any() else np.nan,
-                    "success": float(broken.sum() / sought.sum()) if sought.any() else np.nan,
+                    "median": float(smallest[(len(smallest) - 1) // 2]) if eligible.any() else np.nan,
+                    "success": float(broken.sum() / eligible.sum()) if eligible.any() else np.nan,
                     "queries": float(sum(passes) / len(clean)),
-                    "flags": doubts[model] + ([f"{rejected:,} rejected"] if rejected else []),
+                    "flags": flags[model] + ([f"{rejected:,} rejected"] if rejected else []),
                 }
             )
     return pd.DataFrame.from_records(records).reindex(columns=list(MODELS))
 
 
-def worst_case(run: Run) -> pd.DataFrame:
-    """Accuracy over the worst of all attacks of a norm, level by level, and of them all.
+def worst_case(kinds: Kinds) -> pd.DataFrame:
+    """Return the accuracy over the worst of all attacks of a norm, level by level, and of them all.
 
-    One row per (norm, level, model) with two attacks or more: an image counts as right where every
-    attack leaves it so, at this level or a lower one, whose inputs lie within this one too. Without a
-    norm only attacks whose levels count the same are together, at the levels that they share. The norm
-    "any" takes each attack at its last level.
+    One row per (norm, level, model) with at least two attacks: an image counts as right where every
+    attack leaves it classified correctly, at this level or at a lower one, whose inputs lie within
+    this one too. Attacks without a norm are combined only where their levels are in the same units,
+    at the levels that they share. The norm "any" takes each attack at its last level.
     """
-    cells_of: dict[str, list[tuple[str, float]]] = {}
-    for kind in run.kinds:
+    cells_of: dict[str, list[tuple[Analysis, float]]] = {}
+    for kind, analysis in kinds.items():
         norm = kind
         if kind in ATTACKS:
             strength = ATTACKS[kind].strength
             norm = strength.axis if strength.norm == "none" else strength.norm
-        cells_of.setdefault(norm, []).extend((kind, level) for level in run.levels(kind)[1:])
-    groups: dict[tuple[str, float], list[tuple[str, float]]] = {}
+        cells_of.setdefault(norm, []).extend((analysis, level) for level in analysis.levels[1:])
+    groups: dict[tuple[str, float], list[tuple[Analysis, float]]] = {}
     for norm, cells in cells_of.items():
-        nested = any(kind in ATTACKS and ATTACKS[kind].norm == norm for kind, _ in cells)
+        nested = any(a.kind in ATTACKS and ATTACKS[a.kind].norm == norm for a, _ in cells)
         for level in sorted({level for _, level in cells}):
-            groups[norm, level] = [(k, at) for k, at in cells if at == level or (nested and at < level)]
-    groups["any", np.nan] = [(kind, run.levels(kind)[-1]) for kind in run.kinds]
+            groups[norm, level] = [(a, at) for a, at in cells if at == level or (nested and at < level)]
+    groups["any", np.nan] = [(analysis, analysis.levels[-1]) for analysis in kinds.values()]
     records = []
     for (norm, level), cells in groups.items():
-        count = len({kind for kind, _ in cells})
-        for model in run.models if count > 1 else []:
-            answers = [run.correct(model, kind, at) for kind, at in cells]
-            if all(len(answer) for answer in answers):
-                worst = np.logical_and.reduce([answer.all(0) for answer in answers])
-                estimate = statistics.accuracy(worst[None])
-                records.append(
-                    {
-                        "norm": norm,
-                        "level": level,
-                        "model": model,
-                        "attacks": count,
-                        "accuracy": estimate.value,
-                        "ci_low": estimate.low,
-                        "ci_high": estimate.high,
-                    }
-                )
-    columns = ["norm", "level", "model", "attacks", "accuracy", "ci_low", "ci_high"]
-    return pd.DataFrame.from_records(records).reindex(columns=columns)
+        count = len({analysis.kind for analysis, _ in cells})
+        for model in cells[0][0].run.models if count > 1 else []:
+            outcomes = [analysis.outcomes[model].get(at) for analysis, at in cells]
+            right = [correct.all(0) for correct in outcomes if correct is not None]
+            if len(right) == len(outcomes):
+                estimate = statistics.accuracy(np.logical_and.reduce(right)[None])
+                records.append((norm, level, model, count, *estimate))
+    return pd.DataFrame.from_records(records, columns=list(WORST_CASE))
 
 
-def flags(run: Run) -> dict[str, list[str]]:
-    """What casts doubt on each model: asked of it before the run, and what the attacks show together."""
+def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
+    """Return reasons to doubt each model's accuracy: the checks before the run, and black-box wins."""
     found = {model: list(run.provenance.get("flags", {}).get(model, [])) for model in run.models}
-    for model, doubts in found.items():
-        if _black_box_wins(run, model):
-            doubts.append(BLACK_BOX)
+    # With a source no attack uses the model's own gradients, so there is no white box to beat.
+    if run.config.get("source") is None:
+        for model, reasons in found.items():
+            if _black_box_wins(kinds, model):
+                reasons.append(BLACK_BOX)
     return found
 
 
-def _black_box_wins(run: Run, model: str) -> bool:
-    """Whether attacks without gradients break more images than all with them, at one norm and level.
+def _black_box_wins(kinds: Kinds, model: str) -> bool:
+    """Return whether attacks without gradients break more images than all with them, at one norm and level.
 
-    Exact McNemar tests, Holm over all norms and levels where the two meet: more than chance would
-    give where they are alike. With a source no attack saw the model's own gradients, so there is no
-    white box to beat.
+    Exact McNemar tests, Holm over all norms and levels where there are both: more than chance would
+    give where they are alike.
     """
-    if run.config.get("source") is not None:
-        return False
     right: dict[tuple[str, float], dict[bool, NDArray[np.bool_]]] = {}
-    for kind in run.kinds:
-        entry = ATTACKS.get(kind)
-        if entry is None or not entry.searches:
+    for kind, analysis in kinds.items():
+        spec = ATTACKS.get(kind)
+        if spec is None or not spec.is_search:
             continue
-        for level in run.levels(kind)[1:]:
-            for correct in run.correct(model, kind, level)[:1]:
-                sides: dict[bool, Any] = right.setdefault((entry.norm, level), {})
-                side = entry.gradients
+        for level in analysis.levels[1:]:
+            for correct in analysis.outcomes[model].get(level, [])[:1]:
+                sides: dict[bool, Any] = right.setdefault((spec.norm, level), {})
+                side = spec.gradients
                 sides[side] = sides[side] & correct if side in sides else correct
-    met = [(sides[False], sides[True]) for sides in right.values() if len(sides) == 2]
-    adjusted = statistics.holm(np.array([float(statistics.mcnemar(*pair)) for pair in met]))
+    pairs = [(sides[False], sides[True]) for sides in right.values() if len(sides) == 2]
+    adjusted = statistics.holm(np.array([float(statistics.mcnemar(*pair)) for pair in pairs]))
     return any(
-        black.sum() < white.sum() and p < SIGNIFICANT for (black, white), p in zip(met, adjusted, strict=True)
+        black.sum() < white.sum() and p < statistics.SIGNIFICANCE
+        for (black, white), p in zip(pairs, adjusted, strict=True)
     )
 
 
-def _smallest(run: Run, model: str, kind: str) -> NDArray[np.float64]:
-    """The smallest strength found to break each image, float64 (n,); infinity where none does."""
-    levels = run.levels(kind)
-    last = run.outcome(model, kind, levels[-1], 0)
+def _smallest(analysis: Analysis, model: str) -> NDArray[np.float64]:
+    """Return the smallest strength that breaks each image, float64 (n,); infinity where none does."""
+    last = analysis.run.outcome(model, analysis.kind, analysis.levels[-1], 0)
     if "minimal" in last:
         return last["minimal"].astype(np.float64)
-    smallest = np.full(len(run.labels), np.inf)
-    for level in reversed(levels[1:]):
-        smallest[~run.correct(model, kind, level)[0]] = level
+    smallest = np.full(len(analysis.run.labels), np.inf)
+    for level in reversed(analysis.levels[1:]):
+        smallest[~analysis.outcomes[model][level][0]] = level
     return smallest

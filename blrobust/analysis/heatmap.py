@@ -3,44 +3,44 @@
 import pandas as pd
 
 from blrobust.analysis.statistics import wilson
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.measurement import Measurement
 
 Frequency = tuple[int, int]
 
 
 def axis_frequencies(size: int) -> range:
-    """The signed frequencies of a centred map of ``size``: -15..15 for 31, -16..15 for 32."""
+    """Return the signed frequencies of a centred map of `size`: -15..15 for 31, -16..15 for 32."""
     return range(-(size // 2), size - size // 2)
 
 
 def canonical(row: int, column: int, *, height: int, width: int) -> Frequency:
-    """The one of (row, column) and (-row, -column), modulo the image, that stands for both."""
+    """Return the representative of (row, column) and (-row, -column), modulo the image size."""
     return min((row % height, column % width), (-row % height, -column % width))
 
 
 def distinct(size: int, *, height: int, width: int) -> list[Frequency]:
-    """The basis vectors of a map, each once: 481 for 31 x 31 of 32 x 32 pixels, 514 for all."""
+    """Return the basis vectors of a map, each once: 481 for 31 x 31 of 32 x 32 pixels, 514 for all."""
     axis = axis_frequencies(size)
     return sorted({canonical(k, l_, height=height, width=width) for k in axis for l_ in axis})
 
 
-def table(ledger: Ledger) -> pd.DataFrame:
-    """One row per model and frequency of the map, both of a pair: what heatmap.csv holds.
+def table(measurement: Measurement) -> pd.DataFrame:
+    """Return one row per model and frequency of the map, both of a pair: the content of heatmap.csv.
 
     Columns: model, dataset, row, column (signed frequencies), norm, n, errors, error, ci_low, ci_high
     (Wilson, 95 %), clean_error.
     """
-    config, data = ledger.record["config"], ledger.record["dataset"]
+    config, data = measurement.record["config"], measurement.record["dataset"]
     height, width = data["shape"][-2:]
     axis, n = axis_frequencies(config["size"]), data["n"]
-    place = {f: i for i, f in enumerate(distinct(config["size"], height=height, width=width))}
+    index = {f: i for i, f in enumerate(distinct(config["size"], height=height, width=width))}
     rows = []
-    for model in ledger.record["models"]:
-        state = ledger.done[model["label"]]
+    for model in measurement.record["models"]:
+        state = measurement.done[model["label"]]
         intervals = {wrong: wilson(wrong / n, n) for wrong in set(state["wrong"])}
         for k in axis:
             for l_ in axis:
-                wrong = state["wrong"][place[canonical(k, l_, height=height, width=width)]]
+                wrong = state["wrong"][index[canonical(k, l_, height=height, width=width)]]
                 cell = (k, l_, config["norm"], n, wrong, *intervals[wrong], state["clean"] / n)
                 rows.append((model["label"], data["name"], *cell))
     names = ("model", "dataset", "row", "column", "norm", "n", "errors", "error")
@@ -48,9 +48,10 @@ def table(ledger: Ledger) -> pd.DataFrame:
 
 
 def rings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean error of each model over low, middle and high frequencies: thirds of the highest one.
+    """Return each model's mean error over low, middle and high frequencies: thirds of the highest one.
 
     The frequency of (k, l) is max(|k|, |l|), as a band-limited layer cuts it; (0, 0) is left out.
+    Further columns: clean, worst and mean error.
     """
     radius = frame[["row", "column"]].abs().max(axis=1)
     third = radius.max() / 3

@@ -1,8 +1,8 @@
 """Intervals and tests for accuracy under noise and attack. The unit is the image, never the draw.
 
-Outcomes come as ``correct``, bool of shape (draws, n): was image i classified correctly in draw d?
-Draws of one image are not independent, so twenty images with 25 draws are not n = 500: the naive
-interval covers the truth 38 % of the time.
+Outcomes are `correct`, bool of shape (draws, n): whether image i is classified correctly in draw d.
+Draws of one image are not independent, so 20 images with 25 draws are not n = 500: the interval for
+n = 500 contains the true accuracy 38 % of the time.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-RESAMPLES = 2000  # bootstrap: the ends of an interval then move by about 0.03 of its width by chance
+SIGNIFICANCE = 1 - CONFIDENCE
+RESAMPLES = 2000  # of the bootstrap: the ends of an interval vary by about 0.03 of its width
 CHUNK = 100  # resamples at a time: 8 MB of counts for 10,000 images
 
 Bools = NDArray[np.bool_]
@@ -27,10 +28,10 @@ class Estimate(NamedTuple):
 
 
 def effective_n(correct: Bools) -> float:
-    """Independent trials that outcomes (draws, n) are worth: ``min(n * draws, p(1-p) / var)``.
+    """Return the number of independent trials equivalent to outcomes (draws, n).
 
-    ``var = sum((m_i - p)^2) / (n(n-1))`` over the per-image means m_i. It is n for one draw, and
-    where p is 0 or 1 (no spread to measure).
+    It is `min(n * draws, p(1-p) / var)` with `var = sum((m_i - p)^2) / (n(n-1))` over the per-image
+    means m_i, and n for one draw and where p is 0 or 1, as var is then 0.
     """
     draws, n = correct.shape
     means = correct.mean(axis=0)  # (n,)
@@ -43,39 +44,39 @@ def effective_n(correct: Bools) -> float:
 
 
 def wilson(share: float, n: float) -> Estimate:
-    """Wilson's score interval of a share of n trials (n need not be whole)."""
+    """Return Wilson's score interval of a share of n trials (n need not be an integer)."""
     from statsmodels.stats.proportion import proportion_confint
 
-    low, high = proportion_confint(share * n, n, alpha=1 - CONFIDENCE, method="wilson")
+    low, high = proportion_confint(share * n, n, alpha=SIGNIFICANCE, method="wilson")
     return Estimate(share, max(0.0, float(low)), min(1.0, float(high)))
 
 
 def accuracy(correct: Bools) -> Estimate:
-    """Accuracy over outcomes (draws, n), with Wilson's interval for ``effective_n`` trials."""
+    """Return the accuracy over outcomes (draws, n), with Wilson's interval for `effective_n` trials."""
     return wilson(float(correct.mean()), effective_n(correct))
 
 
 def crossing_level(levels: Floats, curves: Floats, *, threshold: float = 0.5) -> Floats:
-    """First level at which curves (..., levels) fall to the threshold, by linear interpolation.
+    """Return the first level at which curves (..., levels) fall to the threshold, linearly interpolated.
 
-    ``inf`` for a curve that never falls so far; the first level for one that starts below.
+    It is `inf` for a curve that stays above, and the first level for one that starts below.
     """
     below = curves <= threshold
     after = below.argmax(axis=-1)
     before = np.maximum(after - 1, 0)
     high = np.take_along_axis(curves, before[..., None], axis=-1)[..., 0]
     low = np.take_along_axis(curves, after[..., None], axis=-1)[..., 0]
-    drop = np.where(high > low, high - low, 1.0)  # after == before: no drop, and no way to go
-    way = np.where(after > before, (high - threshold) / drop, 0.0)
-    crossing = levels[before] + way * (levels[after] - levels[before])
+    drop = np.where(high > low, high - low, 1.0)  # after == before: no drop
+    part = np.where(after > before, (high - threshold) / drop, 0.0)
+    crossing = levels[before] + part * (levels[after] - levels[before])
     return np.where(below.any(axis=-1), crossing, np.inf)
 
 
 def resampled_means(right: NDArray[np.integer], *, seed: int = 0) -> Floats:
-    """Bootstrap over images: means (RESAMPLES, rows) of whole numbers (rows, n), right draws.
+    """Return bootstrap means over images, (RESAMPLES, rows), of integers (rows, n): correct draws.
 
-    All rows (levels, models) share each resample, so they stay paired. Sums of whole numbers are
-    exact in float64, so the bits depend on the seed alone, not on the BLAS.
+    All rows (levels, models) share each resample, so they stay paired. Sums of integers are exact in
+    float64, so the bits depend only on the seed, not on the BLAS.
     """
     rows, n = right.shape
     columns = np.ascontiguousarray(right.T, dtype=np.float64)  # (n, rows)
@@ -89,16 +90,17 @@ def resampled_means(right: NDArray[np.integer], *, seed: int = 0) -> Floats:
 
 
 def interval(value: float, resampled: Floats) -> Estimate:
-    """Percentile interval of bootstrap values (RESAMPLES,), which may hold ``inf``."""
+    """Return the percentile interval of bootstrap values (RESAMPLES,), which may contain `inf`."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
     return Estimate(value, float(low), float(high))
 
 
 def mcnemar(first: Bools, second: Bools) -> Floats:
-    """Exact two-sided McNemar p-values (...) for two models on the same images, bool (..., n).
+    """Return exact two-sided McNemar p-values (...) for two models on the same images, bool (..., n).
 
-    ``p = 2 P(B <= min(b, c))``, B binomial (b + c, 1/2); b, c images that only one model gets.
+    `p = 2 P(B <= min(b, c))` with B binomial (b + c, 1/2); b and c are the numbers of images that only
+    one of the models classifies correctly.
     """
     from scipy.stats import binom
 
@@ -110,13 +112,13 @@ def mcnemar(first: Bools, second: Bools) -> Floats:
 
 
 def sign_flip(differences: NDArray[np.integer]) -> float:
-    """Exact two-sided p-value that whole differences (n,) over images have mean zero.
+    """Return the exact two-sided p-value that integer differences (n,) over images have mean zero.
 
-    Under the null hypothesis an image's two models may be swapped, which flips the sign of its
-    difference: ``p = P(|T*| >= |T|)``, T the sum. T* depends only on how many images differ by
-    1, 2, ... draws, a convolution of binomials, so no flip is drawn; for one draw it is McNemar's.
-    Long convolutions go through an FFT, whose error in p is about 1e-15: below that, p says no more
-    than that it is small, and may be 0.
+    Under the null hypothesis the two models can be swapped for any image, which flips the sign of its
+    difference: `p = P(|T*| >= |T|)` with T the sum. T* depends only on the numbers of images that
+    differ by 1, 2, ... draws: it is a convolution of binomials, computed without random flips. For one
+    draw it is McNemar's test. Long convolutions use an FFT, whose error in p is about 1e-15: a smaller
+    p is inaccurate, and may be 0.
     """
     from scipy.signal import convolve
     from scipy.stats import binom
@@ -134,7 +136,7 @@ def sign_flip(differences: NDArray[np.integer]) -> float:
 
 
 def cochrans_q(correct: Bools) -> float:
-    """Cochran's Q p-value that models have one accuracy, outcomes (models, n) of one draw."""
+    """Return Cochran's Q p-value that all models have the same accuracy, for outcomes (models, n)."""
     from statsmodels.stats.contingency_tables import cochrans_q as test
 
     if (correct == correct[0]).all():
@@ -143,9 +145,9 @@ def cochrans_q(correct: Bools) -> float:
 
 
 def holm(p_values: Floats) -> Floats:
-    """Holm's step-down adjusted p-values for one family (one pair of models over its levels).
+    """Return Holm's step-down adjusted p-values for one family (one pair of models over its levels).
 
-    statsmodels has it, but its ``multipletests`` collects garbage in every call: 50 ms each.
+    It replaces `multipletests` of statsmodels, which collects garbage in every call: 50 ms each.
     """
     order = np.argsort(p_values)
     steps = p_values[order] * np.arange(len(p_values), 0, -1)

@@ -1,63 +1,68 @@
-"""``blrobust attack``: accuracy under attack."""
+"""`blrobust attack`: accuracy under adversarial attack."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from blrobust.cli import options
+from blrobust.cli.announcement import Announcement, count, images, names
 from blrobust.cli.presentation import present
 from blrobust.errors import UserError
 from blrobust.perturbations import levels
 
 if TYPE_CHECKING:
+    from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.models.zoo import Model
-    from blrobust.runs.run import Run
+
+NAMED = 3  # attacks that the announcement names; more are counted
 
 
 @click.command("attack")
 @click.option(
     "--kind",
     required=True,
-    help="Attacks, comma-separated: names, patterns such as 'pgd*', suite:quick, suite:paper, "
-    "suite:standard; 'blrobust attacks' lists them.",
+    help="Attacks, comma-separated: names, patterns such as 'pgd*', or the suites suite:quick, "
+    "suite:paper and suite:standard; 'blrobust attacks' lists them.",
 )
 @click.option(
     "--strength",
-    help="Strengths, as a:b (21 of them), a:b:step or a,b,c, also 8/255; 0 is always measured. Their "
-    "units are the attack's: 'blrobust attacks'.  [default: the attack's own]",
+    help="Strengths: a:b (21 values), a:b:step or a,b,c, also fractions such as 8/255. 0 is always "
+    "measured; 'blrobust attacks' gives the unit of each attack.  [default: the attack's own]",
 )
 @click.option(
     "--set",
     "changes",
     multiple=True,
     metavar="NAME=VALUE,...",
-    help="Change parameters, as steps=100,restarts=5 or pgd-linf.steps=100; 'blrobust attacks "
-    "--parameters' lists them.",
+    help="Change attack parameters: steps=100,restarts=5, or pgd-linf.steps=100 for one attack; "
+    "'blrobust attacks --parameters' lists them.",
 )
 @click.option(
     "--preset",
     type=click.Choice(["default", "paper"]),
     default="default",
     show_default=True,
-    help="Budgets for a look, or those of the literature.",
+    help="Quick budgets (seconds per attack), or those of the papers.",
 )
 @click.option(
     "--target",
     type=click.IntRange(min=0),
-    help="Class that targeted attacks aim at. Images of that class are left alone: they stay in the "
-    "accuracy, and out of median and success.  [default: the second most likely one]",
+    help="Class that targeted attacks aim at. Images of this class are not attacked: they count in the "
+    "accuracy, but not in median and success.  [default: the second most likely class of each image]",
 )
-@click.option("--source", help="Model that the attacks see; what they find is tried on all --models.")
+@click.option("--source", help="Attack this model, and test the inputs that are found on all --models.")
 @click.option(
     "--save-adversarials",
     is_flag=True,
-    help="Keep the inputs that succeed, in the run's folder (safetensors).",
+    help="Store the successful adversarial inputs in the run folder (safetensors).",
 )
 @click.option(
     "--legacy",
     is_flag=True,
-    help="The paper's attack space, CIFAR-10 only: the report then shows the published curves.",
+    help="Use the input space of the published attacks (CIFAR-10 only); the report then shows the "
+    "published curves.",
 )
 @options.shared("fp32,fp16,fft50,fft85")
 def command(
@@ -82,37 +87,46 @@ def command(
     *,
     save_adversarials: bool,
 ) -> None:
-    """Measure accuracy under attack, strength by strength, and write a report.
+    """Measure accuracy under adversarial attack, strength by strength, and write a report.
 
-    Every input that an attack returns is checked; one that fails counts as robust, with a reason.
-    The run goes to a folder; the same command resumes it and never repeats what is done.
+    Every input that an attack returns is checked; one that fails a check counts as robust, and the
+    reason is stored. The results go to a run folder. The same command resumes an interrupted run and
+    measures nothing twice.
     """
     from blrobust.attacks.catalogue import selection
     from blrobust.attacks.catalogue.table import ATTACKS
 
     chosen = selection.kinds(kind)
-    settings = selection.parameters(list(chosen), changes, preset)
     if strength is not None and len({ATTACKS[name].strength.axis for name in chosen}) > 1:
         raise UserError(
-            f"--strength {strength!r} does not go with attacks whose strengths count different things: "
-            f"{', '.join(chosen)}"
+            f"--strength: got {strength!r} for {', '.join(chosen)}; legal: one unit for all attacks"
         )
-    grids = chosen if strength is None else dict.fromkeys(chosen, levels.parse(strength))
+    grids = chosen
+    if strength is not None:
+        grids = dict.fromkeys(chosen, levels.parse(strength, name="--strength"))
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
-        legal = ", ".join(name for name, entry in ATTACKS.items() if entry.targeted)
-        raise UserError(f"--target {target} is for targeted attacks: {legal}; not for {', '.join(chosen)}")
+        legal = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)
+        raise UserError(f"--target: got {target} for {', '.join(chosen)}; legal: targeted attacks ({legal})")
     for name, grid in grids.items():
         if not legacy and ATTACKS[name].norm == "Linf" and grid[-1] > 1:
             raise UserError(
-                f"strength {grid[-1]:g} of {name}: no pixel can change by more than 1; for steps of 8 bits "
-                f"write {grid[-1]:g}/255"
+                f"--strength: got {grid[-1]:g} for {name}; legal: 0 to 1, the largest change of a pixel; "
+                f"for steps of 8 bits write {grid[-1]:g}/255"
             )
-
     if legacy and "uniform" in chosen:
         raise UserError(
-            "--legacy: the published uniform noise has an axis of its own, that of "
-            "'blrobust noise --kind uniform --legacy'"
+            "--legacy: got the attack uniform; legal: 'blrobust noise --kind uniform --legacy', which has "
+            "the published axis"
         )
+    attacks = ", ".join(grids) if len(grids) <= NAMED else f"{len(grids)} attacks"
+    announcement = Announcement(
+        f"{names(models)} x {attacks} ({count(sum(map(len, grids.values())), 'level')}) x "
+        + images(dataset, data_dir=data_dir, limit=limit)
+        + (f" x {draws} draws" if draws > 1 else ""),
+        device=device,
+        out=out,
+    )
+    settings = selection.parameters(list(chosen), changes, preset)
 
     from blrobust.attacks.guard import Guard
     from blrobust.evaluation import sweep
@@ -124,25 +138,25 @@ def command(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
     )
     if target is not None and target >= len(subjects.dataset.classes):
-        raise UserError(f"--target {target}: legal: 0 to {len(subjects.dataset.classes) - 1}")
+        raise UserError(f"--target: got {target}; legal: 0 to {len(subjects.dataset.classes) - 1}")
     shape = tuple(subjects.dataset.images.shape[1:])
     space = legacy_space(subjects.dataset) if legacy else PIXELS
-    seen = None
+    origin = None
     if source is not None:
-        seen = zoo.load(_one(source), arch=arch, dataset=subjects.dataset, device=subjects.device)
+        origin = zoo.load(_single_name(source), arch=arch, dataset=subjects.dataset, device=subjects.device)
     parts = []
     for name, grid in grids.items():
-        entry = ATTACKS[name]
+        spec = ATTACKS[name]
         if strength is None:  # the default grid, as far as these images have pixels for it
-            feasible = entry.feasible(grid, shape)
+            feasible = spec.feasible(grid, shape)
             grid = feasible if len(feasible) > 1 else grid
-        entry.check_strengths(grid, shape)
+        spec.check_levels(grid, shape)
         guard = Guard(
-            name, entry, seed=seed, space=space, parameters=settings[name], target=target,
-            source=None if seen is None else seen.module,
+            name, spec, seed=seed, space=space, parameters=settings[name], target=target,
+            source=None if origin is None else origin.module,
         )  # fmt: skip
         parts.append(sweep.Part(guard, grid, {"parameters": settings[name]}))
-    asked: dict[str, Any] = {"source": None if seen is None else _identity(seen), "target": target}
+    further: dict[str, Any] = {"source": None if origin is None else _identity(origin), "target": target}
     folder = sweep.execute(
         parts,
         command="attack",
@@ -154,28 +168,29 @@ def command(
         device=subjects.device,
         batch_size=batch_size,
         out=out,
-        settings=asked,
+        settings=further,
         save_adversarials=save_adversarials,
         check_models=True,
+        on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
     )
     present(folder, _show, open_report=open_report)
+    announcement.finish()
 
 
-def _one(name: str) -> Any:
+def _single_name(name: str) -> str:
     from blrobust.models import model_names
 
-    names = model_names.parse_names(name)
-    if len(names) != 1:
-        raise UserError(f"--source {name!r}: legal: one model")
-    return names[0]
+    found = model_names.parse_names(name)
+    if len(found) != 1:
+        raise UserError(f"--source: got {name!r}; legal: one model")
+    return found[0]
 
 
 def _identity(model: "Model") -> dict[str, str]:
-    return {"label": model.label, "sha256": model.card["sha256"]}
+    return {"label": model.label, "sha256": model.card.sha256}
 
 
-def _show(run: "Run") -> None:
-    from blrobust.analysis import attack_results
+def _show(results: "RunAnalysis") -> None:
     from blrobust.cli import tables
 
-    tables.print_attacks(run, attack_results.models(run), attack_results.worst_case(run))
+    tables.print_attacks(results.run, results.attacks, results.worst_case)

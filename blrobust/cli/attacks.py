@@ -1,4 +1,4 @@
-"""``blrobust attacks``: the table of attacks."""
+"""`blrobust attacks`: the table of attacks."""
 
 from fnmatch import fnmatchcase
 
@@ -6,17 +6,18 @@ import click
 
 from blrobust.errors import UserError
 
-ROOM = 100  # columns of a terminal that all columns of the table need
+WHOLE_TABLE = 100  # columns of a terminal that the whole table needs
 NARROW = ["name", "norm", "default grid", "queries"]
 
 
 @click.command("attacks")
 @click.argument("patterns", nargs=-1)
-@click.option("--parameters", is_flag=True, help="Show what --set can change, with the defaults.")
+@click.option("--parameters", is_flag=True, help="Show the parameters that --set can change.")
 def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
-    """List the attacks: family, norm, strengths, queries, source. PATTERNS such as 'pgd*' select.
+    """List the attacks with family, norm, strengths, queries and source.
 
-    All names, patterns and suites go with 'blrobust attack --kind'.
+    PATTERNS such as 'pgd*' select some of them. Names, patterns and suites are values of
+    'blrobust attack --kind'.
     """
     from rich.table import Table
     from rich.text import Text
@@ -27,14 +28,14 @@ def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     from blrobust.cli import tables
 
     rows = [
-        summary(kind, entry)
-        for kind, entry in ATTACKS.items()
+        summary(kind, spec)
+        for kind, spec in ATTACKS.items()
         if not patterns or any(fnmatchcase(kind, pattern) for pattern in patterns)
     ]
     if not rows:
-        raise UserError(f"no attack is called {', '.join(patterns)}; legal: {', '.join(ATTACKS)}")
+        raise UserError(f"PATTERNS: got {', '.join(patterns)}; legal: {', '.join(ATTACKS)}")
     everything = [name for name in rows[0] if name != "parameters"]
-    narrow = tables.width() < ROOM
+    narrow = tables.width() < WHOLE_TABLE
     columns = ["name", "parameters"] if parameters else NARROW if narrow else everything
     table = Table()
     for column in columns:
@@ -43,8 +44,8 @@ def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
         table.add_row(*(Text(row[name]) for name in columns))
     tables.print_table(table)
     if narrow and not parameters:
-        left = ", ".join(name for name in everything if name not in NARROW)
-        click.echo(f"A terminal of {ROOM} columns also shows {left}.")
+        others = ", ".join(name for name in everything if name not in NARROW)
+        click.echo(f"A terminal of {WHOLE_TABLE} columns also shows {others}.")
     if not patterns:
         for suite, members in SUITES.items():
             click.echo(f"suite:{suite}: {', '.join(members)}")

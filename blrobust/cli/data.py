@@ -1,4 +1,4 @@
-"""``blrobust data``: which data sets there are, where they lie, and how to get them."""
+"""`blrobust data`: list the data sets and download them."""
 
 from pathlib import Path
 
@@ -9,21 +9,21 @@ from blrobust.cli.options import DATA_DIR
 
 @click.group()
 def command() -> None:
-    """List the data sets and fetch them."""
+    """List the data sets and download them."""
 
 
 @command.command("list")
 @DATA_DIR
 def list_sets(data_dir: Path | None) -> None:
-    """List the registered data sets and where they were found."""
+    """List the registered data sets and their locations."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust.data.sources import NAMES, data_folder
+    from blrobust.data.registry import NAMES, data_folder
 
     folder = data_folder(data_dir)
-    # Text, because a path may hold what rich takes for markup.
+    # Text, because a path may contain rich's markup.
     table = Table(caption=Text(f"in {folder}"), caption_justify="left")
     table.add_column("name", no_wrap=True)
     table.add_column("classes", justify="right")
@@ -34,7 +34,7 @@ def list_sets(data_dir: Path | None) -> None:
         if not source.files:
             where = "bundled"
         elif source.found(folder):
-            where = source.place
+            where = source.location
         else:
             where = "not found"
         size = f"{source.sizes['test']:,}"
@@ -43,7 +43,7 @@ def list_sets(data_dir: Path | None) -> None:
     click.echo(
         "Get one:   blrobust data get NAME\n"
         "Your own:  folder:PATH  one sub-folder of images per class\n"
-        "           npz:PATH     x (images), y (labels), and classes (names) if you like"
+        "           npz:PATH     arrays x (images), y (labels) and, optionally, classes (names)"
     )
 
 
@@ -53,13 +53,14 @@ def list_sets(data_dir: Path | None) -> None:
 def get(name: str, data_dir: Path | None) -> None:
     """Download the data set NAME and check it.
 
-    'blrobust data list' has the names. What is there already is checked and kept.
+    'blrobust data list' lists the names. Files that exist already are checked and kept.
     """
-    from blrobust.data.sources import fetch, find
+    from blrobust.data.registry import find
+    from blrobust.data.sources import fetch
 
     source = find(name)
     if not source.files:
-        click.echo(f"{name} is bundled: there is nothing to get.")
+        click.echo(f"{name} is bundled with the package: there is nothing to download.")
         return
     folder = fetch(name, data_dir=data_dir)
     click.echo(f"{name} is in {folder}: {source.sizes['test']:,} test images.")

@@ -1,11 +1,19 @@
-"""``blrobust heatmap``: the error of models under every single frequency."""
+"""`blrobust heatmap`: the error of models when a single frequency is added to their images."""
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from blrobust.cli import options
+from blrobust.cli.announcement import Announcement, images, names
 from blrobust.cli.presentation import announce
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPORT = "heatmap.html"
 
 
 @click.command("heatmap")
@@ -13,7 +21,7 @@ from blrobust.cli.presentation import announce
 @click.option(
     "--size",
     type=options.POSITIVE,
-    help="Frequencies shown: the centred SIZE x SIZE; 32 is all of them for images of 32 x 32.  "
+    help="Size of the map: the centred SIZE x SIZE frequencies. 32 is all of them for images of 32 x 32.  "
     "[default: the largest odd size, 31 for 32 x 32]",
 )
 @click.option(
@@ -21,7 +29,7 @@ from blrobust.cli.presentation import announce
     type=options.FiniteRange(0, 1e6),
     default=4.0,
     show_default=True,
-    help="L2 norm of what is added to each channel, in pixel units of [0, 1].",
+    help="L2 norm of the wave that is added to each channel, in pixel units of [0, 1].",
 )
 @options.ARCH
 @options.DATASET
@@ -34,7 +42,7 @@ from blrobust.cli.presentation import announce
     type=options.BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Perturbed images that go through the network at once; auto is 500, and up to 5,000 on a GPU.",
+    help="Perturbed images per forward pass; auto is 500, and up to 5,000 on a GPU.",
 )
 @options.OUT
 @options.OPEN
@@ -52,22 +60,25 @@ def command(
     out: Path | None,
     open_report: bool,
 ) -> None:
-    """Add each single frequency to every image and draw the models' errors as a heat map.
+    """Measure the error of MODELs when a single frequency is added to every image, as a heat map.
 
-    After Yin et al. 2019. The numbers go to heatmap.csv and the maps to heatmap.html in a folder;
-    the same command goes on where it stopped.
+    The method is that of Yin et al. 2019. The numbers go to heatmap.csv and the maps to heatmap.html
+    in a folder. The same command resumes an interrupted measurement.
     """
-    from rich.table import Table
-    from rich.text import Text
+    frequencies = "all frequencies of the default map" if size is None else f"{size} x {size} frequencies"
+    announcement = Announcement(
+        f"{names(models)} x {frequencies} x {images(dataset, data_dir=data_dir, limit=limit)}",
+        device=device,
+        out=out,
+    )
 
-    from blrobust.analysis.heatmap import rings as mean_over_rings
-    from blrobust.cli.tables import print_table
     from blrobust.evaluation import heatmap
+    from blrobust.runs.interruption import resumable
 
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
     )
-    folder, frame = heatmap.execute(
+    measurement, frame = heatmap.execute(
         models=subjects.models,
         dataset=subjects.dataset,
         size=size,
@@ -77,19 +88,35 @@ def command(
         device=subjects.device,
         batch_size=batch_size,
         out=out,
+        on_start=partial(announcement.locate, device=str(subjects.device), unit="frequencies"),
     )
+    with resumable(measurement.folder, lambda: "all frequencies"):
+        from blrobust.reports import heatmap as report  # seaborn takes a second to import
+
+        report.render(measurement, frame, measurement.folder / REPORT)
+        _print(frame, norm=norm, n=len(subjects.dataset))
+    announce(measurement.folder / REPORT, open_report=open_report)
+    announcement.finish()
+
+
+def _print(frame: "pd.DataFrame", *, norm: float, n: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from blrobust.analysis.heatmap import rings
+    from blrobust.cli.tables import print_table
+
     table = Table(
-        title=f"Error with one frequency of norm {norm:g} a channel, n = {len(subjects.dataset)}",
+        title=f"Error with one frequency of norm {norm:g} per channel, n = {n}",
         title_style="",
         title_justify="left",
         caption="low, middle, high: thirds of the highest frequency, max(|row|, |column|)",
         caption_style="",
         caption_justify="left",
     )
-    rings = mean_over_rings(frame)
-    for header in ("model", *rings.columns):
+    means = rings(frame)
+    for header in ("model", *means.columns):
         table.add_column(header, justify="left" if header == "model" else "right")
-    for label, row in rings.iterrows():
+    for label, row in means.iterrows():
         table.add_row(Text(str(label)), *("-" if share != share else f"{share:.1%}" for share in row))
     print_table(table)
-    announce(folder / heatmap.REPORT, open_report=open_report)

@@ -1,16 +1,19 @@
-"""``blrobust noise``: accuracy under Gaussian or uniform noise."""
+"""`blrobust noise`: accuracy under Gaussian or uniform noise."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from blrobust.cli import options
+from blrobust.cli.announcement import Announcement, count, images, names
 from blrobust.cli.presentation import present
 from blrobust.perturbations import levels
+from blrobust.perturbations.paper_bounds import SPACE
 
 if TYPE_CHECKING:
-    from blrobust.runs.run import Run
+    from blrobust.analysis.run_analysis import RunAnalysis
 
 # kind -> (its option, levels by default, space by default)
 KINDS = {
@@ -26,24 +29,26 @@ LEGACY_EPSILON = "0:1"  # the published axis of uniform noise
 )
 @click.option(
     "--sigma",
-    help="Gaussian noise: its standard deviations, as a:b (21 of them), a:b:step or a,b,c; 0 is always "
+    help="Standard deviations of Gaussian noise: a:b (21 values), a:b:step or a,b,c. 0 is always "
     "measured.  [default: 0:2]",
 )
 @click.option(
     "--epsilon",
-    help="Uniform noise: its half-widths, in the same way.  [default: 0:0.5, with --legacy 0:1]",
+    help="Half-widths of uniform noise, in the same notation.  [default: 0:0.5; with --legacy 0:1]",
 )
 @click.option(
     "--space",
     type=click.Choice(["normalized", "pixel"]),
-    help="normalized: added after normalisation, not clipped. pixel: added to pixels in [0, 1], clipped.  "
-    "[default: normalized for gaussian, pixel for uniform]",
+    help="Where the noise is added. normalized: after mean and standard deviation are normalised, without "
+    "clipping. pixel: to pixels in [0, 1], with clipping.  [default: normalized for gaussian, pixel for "
+    "uniform]",
 )
 @click.option(
     "--legacy",
     is_flag=True,
-    help="The paper's attack space, CIFAR-10 only: clipped to its bounds, epsilon squared. The report then "
-    "shows the published curves of uniform noise; those of Gaussian noise it shows without.",
+    help="Use the input space of the published attacks (CIFAR-10 only): clipped to its bounds, the "
+    "half-width of uniform noise quadratic in epsilon. The report of uniform noise then shows the "
+    "published curves; Gaussian noise has them without this option.",
 )
 @options.shared("fp32,fft50,fft85")
 def command(
@@ -64,25 +69,32 @@ def command(
     out: Path | None,
     open_report: bool,
 ) -> None:
-    """Measure accuracy under noise, level by level, and write a report.
+    """Measure accuracy under Gaussian or uniform noise, level by level, and write a report.
 
-    The run goes to a folder; the same command resumes it and never repeats what is done.
+    The results go to a run folder. The same command resumes an interrupted run and measures nothing
+    twice.
     """
     option, default, default_space = KINDS[kind]
     given = {"--sigma": sigma, "--epsilon": epsilon}
     grid = given.pop(option)
     for other, text in given.items():
         if text is not None:
-            raise click.UsageError(f"{other} {text} does not go with --kind {kind}: give {option}")
+            raise click.UsageError(f"{other}: got {text} with --kind {kind}; legal: {option}")
     if legacy and space is not None:
-        raise click.UsageError(f"--space {space} does not go with --legacy, a space of its own")
+        raise click.UsageError(f"--space: got {space} with --legacy; legal: one of the two options")
     if legacy and kind == "uniform":
         default = LEGACY_EPSILON
-    strengths = levels.parse(default if grid is None else grid)
+    noise_levels = levels.parse(default if grid is None else grid, name=option)
+    announcement = Announcement(
+        f"{names(models)} x {count(len(noise_levels), 'level')} x "
+        + images(dataset, data_dir=data_dir, limit=limit)
+        + (f" x {draws} draws" if draws > 1 else ""),
+        device=device,
+        out=out,
+    )
 
     from blrobust.evaluation import sweep
     from blrobust.perturbations.noise import Noise
-    from blrobust.perturbations.paper_space import SPACE
 
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
@@ -95,7 +107,7 @@ def command(
         device=subjects.device,
     )
     folder = sweep.execute(
-        [sweep.Part(noise, strengths)],
+        [sweep.Part(noise, noise_levels)],
         command="noise",
         models=subjects.models,
         dataset=subjects.dataset,
@@ -105,12 +117,13 @@ def command(
         device=subjects.device,
         batch_size=batch_size,
         out=out,
+        on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
     )
     present(folder, _show, open_report=open_report)
+    announcement.finish()
 
 
-def _show(run: "Run") -> None:
-    from blrobust.analysis import results
+def _show(results: "RunAnalysis") -> None:
     from blrobust.cli import tables
 
-    tables.print_summary(run, results.summary(run))
+    tables.print_summary(results.run, results.summary)

@@ -1,4 +1,4 @@
-"""Options that ``noise`` and ``attack`` share, and what they name: models, images, a device."""
+"""Options that several commands share, and the models, images and device that they name."""
 
 import math
 from collections.abc import Callable
@@ -20,57 +20,57 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers without NaN and infinity, which click lets pass."""
+    """A range of finite numbers: click's own range accepts NaN and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number; fails as click does where it is outside the range or not finite."""
+        """Return the number; fail as click does where it is outside the range or not finite."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
+            self.fail(f"got {value}; legal: a finite number", param, ctx)
         return number
 
 
-class Strength(FiniteRange):
+class FractionRange(FiniteRange):
     """A number from a range, which may be written as a fraction such as 2/255."""
 
     name = "number or fraction"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number; fails for anything else."""
+        """Return the number; fail for anything else."""
         try:
-            number = levels.number(str(value))
+            number = levels.parse_number(str(value))
         except (ValueError, ZeroDivisionError):
-            self.fail(f"{value} is not a number such as 0.01 or 2/255.", param, ctx)
+            self.fail(f"got {value}; legal: a number such as 0.01 or 2/255", param, ctx)
         return super().convert(number, param, ctx)
 
 
 class BatchSize(click.IntRange):
-    """A positive whole number, or "auto", which is ``None``."""
+    """A positive whole number, or "auto", which becomes `None`."""
 
     def convert(  # type: ignore[override]
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
-        """The number; fails for anything else."""
+        """Return the number; fail for anything else."""
         if value == "auto":
             return None
         try:
             size: int = super().convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"{value} is not a whole number from 1 on, or auto.", param, ctx)
+            self.fail(f"got {value}; legal: a whole number from 1 on, or auto", param, ctx)
         return size
 
 
 POSITIVE = click.IntRange(min=1)
-MOST_DRAWS = 10_000  # a typing slip must not fill the memory with a list of cells
+MOST_DRAWS = 10_000  # a typing error must not fill the memory with a list of cells
 
 DRAWS = click.option(
     "--draws",
     type=click.IntRange(1, MOST_DRAWS),
     default=1,
     show_default=True,
-    help="Random draws per image and level.",
+    help="Random draws of the perturbation per image and level.",
 )
-LIMIT = click.option("--limit", type=POSITIVE, help="Only the first N images.  [default: all]")
+LIMIT = click.option("--limit", type=POSITIVE, help="Use only the first N images.  [default: all]")
 SEED = click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
@@ -82,51 +82,54 @@ DEVICE = click.option(
     "--device",
     default="auto",
     show_default=True,
-    help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.",
+    help="Device to compute on: auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1 or mps.",
 )
 BATCH_SIZE = click.option(
     "--batch-size",
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Images in flight on the device, at least a block (100; up to 5,000 on a GPU), or auto; results do "
-    "not depend on it. Attacks halve a block that does not fit.",
+    help="Images on the device at a time, in whole blocks of 100 (up to 5,000 on a GPU), or auto. The "
+    "results do not depend on it. Attacks halve a block that does not fit into memory.",
 )
 ARCH = click.option(
-    "--arch", default="resnet20", show_default=True, help="Network of the model names: resnet20, resnet18."
+    "--arch",
+    default="resnet20",
+    show_default=True,
+    help="Architecture of the named models: resnet20 or resnet18.",
 )
 DATASET = click.option(
     "--dataset",
-    help="A name of 'blrobust data list', folder:PATH or npz:PATH.  [default: cifar10, else its bundled "
-    "sample]",
+    help="Data set: a name from 'blrobust data list', folder:PATH or npz:PATH.  [default: cifar10, or its "
+    "bundled sample where cifar10 is missing]",
 )
 DATA_DIR = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     envvar="BLROBUST_DATA",
     show_envvar=True,
-    help="Where data sets lie.  [default: the user's cache folder]",
+    help="Folder of the data sets.  [default: the user's cache folder]",
 )
 OUT = click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Run folder.  [default: runs/<hash of the configuration>]",
+    help="Folder for the results.  [default: a folder in runs, named by a hash of the configuration]",
 )
 OPEN = click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
 
 
 def models(default: str) -> Decorator:
-    """Return the option ``--models`` with a default list."""
+    """Return the option `--models` with a default list."""
     return click.option(
         "--models",
         default=default,
         show_default=True,
-        help="Comma-separated names ('blrobust models' explains them).",
+        help="Models, comma-separated ('blrobust models' explains the names).",
     )
 
 
 def shared(default_models: str) -> Decorator:
-    """Return a decorator that adds all of the options above, in the order of ``--help``."""
+    """Return a decorator that adds all of the options above, in the order of `--help`."""
     options = [models(default_models), ARCH, DATASET, DATA_DIR, LIMIT, DRAWS, SEED]
     options += [DEVICE, BATCH_SIZE, OUT, OPEN]
 
@@ -140,7 +143,7 @@ def shared(default_models: str) -> Decorator:
 
 @dataclass(frozen=True)
 class Subjects:
-    """What is measured, and where."""
+    """The models and images of a measurement, and the device."""
 
     models: "list[Model]"
     dataset: "Dataset"
@@ -156,26 +159,26 @@ def load(
     limit: int | None,
     device: str,
 ) -> Subjects:
-    """Load the models and images that the options name; say it on stderr where data is replaced.
+    """Load the models and images that the options name, and print the note of the data set on stderr.
 
-    Raises ``UserError`` for what does not exist.
+    Raises `UserError` for a model, data set or device that does not exist.
     """
     from blrobust.data import datasets
     from blrobust.device import resolve
     from blrobust.models import model_names, zoo
 
     names = model_names.parse_names(models)
-    place = resolve(device)
+    resolved = resolve(device)
     if dataset is None:
         images = datasets.load_default(data_dir=data_dir)
     else:
         images = datasets.load(dataset, data_dir=data_dir)
     if limit is not None:
         images = images.take(limit)
-    loaded = [zoo.load(name, arch=arch, dataset=images, device=place) for name in names]
-    if model_names.classes_assumed(images) and any(m.card["dataset"] == "cifar10" for m in loaded):
+    loaded = [zoo.load(name, arch=arch, dataset=images, device=resolved) for name in names]
+    if model_names.classes_assumed(images) and any(m.card.dataset == "cifar10" for m in loaded):
         note = "the classes have no names: for CIFAR-10's models they are airplane (0) to truck (9)"
         images = replace(images, note=note)
     if images.note:
         click.echo(images.note, err=True)
-    return Subjects(loaded, images, place)
+    return Subjects(loaded, images, resolved)

@@ -1,4 +1,4 @@
-"""What a command does with a finished run: write its report, print its table, open it."""
+"""The end of a command that measures: write the report, print the table, open the report."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,26 +6,30 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blrobust.runs.interruption import resumable
+
 if TYPE_CHECKING:
-    from blrobust.runs.run import Run
+    from blrobust.analysis.run_analysis import RunAnalysis
 
 
-def present(folder: Path, show: Callable[["Run"], None], *, open_report: bool) -> None:
-    """Print the table of the run in ``folder`` with ``show``; write report.html where it is missing."""
+def present(folder: Path, show: Callable[["RunAnalysis"], None], *, open_report: bool) -> None:
+    """Print the table of the run in `folder` with `show`; write report.html where it is missing."""
+    from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.runs.run import REPORT, Run
 
     report = folder / REPORT
-    with Run.open(folder) as run:
+    with Run.open(folder) as run, resumable(folder, lambda: f"all {run.cells} cells"):
+        results = RunAnalysis(run)
         if not report.exists():
             from blrobust.reports import page  # seaborn takes a second to import
 
-            page.render([run], report)
-        show(run)
+            page.render([results], report)
+        show(results)
     announce(report, open_report=open_report)
 
 
 def announce(report: Path, *, open_report: bool) -> None:
-    """Say where the report is, and open it in the browser if that was asked for."""
+    """Print the path of the report, and open it in the browser with `open_report`."""
     click.echo(f"report: {report}")
     if open_report and click.launch(str(report)):
         click.echo("no program was found that opens it", err=True)

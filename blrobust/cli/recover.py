@@ -1,12 +1,14 @@
-"""``blrobust recover``: which labels come back when adversarial inputs pass a channel."""
+"""`blrobust recover`: the labels recovered when adversarial inputs pass through a channel."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from blrobust.cli import options
+from blrobust.cli.announcement import Announcement, count, images
 from blrobust.cli.presentation import announce
 from blrobust.errors import UserError
 
@@ -15,31 +17,40 @@ if TYPE_CHECKING:
 
 N = TypeVar("N", int, float)
 
+REPORT = "recovery.html"
+
 
 @click.command("recover")
-@click.option("--source", default="fp32", show_default=True, help="Model that the inputs are crafted on.")
+@click.option(
+    "--source", default="fp32", show_default=True, help="Model on which the adversarial inputs are crafted."
+)
 @click.option(
     "--kind",
     "kinds",
     default="pgd-linf,deepfool-l2",
     show_default=True,
-    help="Comma-separated names of 'blrobust attacks'.",
+    help="Attacks, comma-separated ('blrobust attacks' lists them).",
 )
 @click.option(
     "--strength",
-    type=options.Strength(0, 1e9, min_open=True),
-    help="Strength of attacks that have one; the others search for the smallest perturbation.  "
-    "[default: the third of the table's, 2/255 in Linf]",
+    type=options.FractionRange(0, 1e9, min_open=True),
+    help="Strength of the attacks that take one; the others search for the smallest perturbation.  "
+    "[default: the third default strength of the attack, 2/255 in Linf]",
 )
 @click.option(
     "--compressions",
     default="0.1,0.25,0.5,0.75,0.9",
     show_default=True,
-    help="Low-passes of the input: nominal shares of the spectrum dropped.",
+    help="Low-pass filters of the input: nominal shares of the spectrum that they drop.",
 )
-@click.option("--bits", default="8,5,4,3", show_default=True, help="Colour depths of the input.")
 @click.option(
-    "--networks", default="fft50,fft85", show_default=True, help="Models that take the source's place."
+    "--bits", default="8,5,4,3", show_default=True, help="Colour depths of the input, in bits per channel."
+)
+@click.option(
+    "--networks",
+    default="fft50,fft85",
+    show_default=True,
+    help="Models that classify the inputs instead of the source.",
 )
 @options.ARCH
 @options.DATASET
@@ -65,29 +76,38 @@ def command(
     out: Path | None,
     open_report: bool,
 ) -> None:
-    """Craft adversarial inputs on one model and count the labels that a channel wins back.
+    """Count the labels recovered by low-pass filtering, fewer bits or another model.
 
-    Channels are low-passes and colour depths of the input and band-limited networks, each also
-    against an adversary who knows of it. The same command goes on where it stopped.
+    Adversarial inputs are crafted on one model and then classified through each of these channels.
+    As a control, every channel is also attacked by an adversary who knows it. The same command
+    resumes an interrupted measurement.
     """
-    names = [name.strip() for name in kinds.split(",")]
+    attacks = [name.strip() for name in kinds.split(",")]
     shares = [_number("--compressions", text, float) for text in compressions.split(",")]
     depths = [_number("--bits", text, int) for text in bits.split(",")]
-    for option, values in (("--kind", names), ("--compressions", shares), ("--bits", depths)):
+    for option, values in (("--kind", attacks), ("--compressions", shares), ("--bits", depths)):
         if len(set(values)) < len(values):
-            raise UserError(f"{option} {','.join(map(str, values))} names one twice")
+            raise UserError(f"{option}: got {','.join(map(str, values))}; legal: each value once")
+    channel_count = len(shares) + len(depths) + len(networks.split(","))
+    announcement = Announcement(
+        f"{', '.join(attacks)} on {source} x {count(channel_count, 'channel')} x "
+        + images(dataset, data_dir=data_dir, limit=limit),
+        device=device,
+        out=out,
+    )
 
     from torch import nn
 
     from blrobust.evaluation import recovery
     from blrobust.models import channels, model_names
+    from blrobust.runs.interruption import resumable
 
-    recovery.check_kinds(names)
-    wanted = model_names.parse_names(networks)
-    if source in wanted:
-        raise UserError(f"--networks {networks} holds the source {source}: it is no channel of its own")
+    recovery.check_kinds(attacks)
+    network_names = model_names.parse_names(networks)
+    if source in network_names:
+        raise UserError(f"--networks: got {networks}; legal: models other than the source {source}")
     subjects = options.load(
-        models=",".join([f'"{name}"' if "," in name else name for name in (source, *wanted)]),
+        models=",".join([f'"{name}"' if "," in name else name for name in (source, *network_names)]),
         arch=arch,
         dataset=dataset,
         data_dir=data_dir,
@@ -99,32 +119,39 @@ def command(
     ways = channels.low_passes(shares, origin.module, height=height, width=width)
     ways += channels.colour_depths(depths, origin.module)
     ways += [
-        channels.Channel(m.label, "network", nn.Identity(), m.module, m.card["effective_compression"])
+        channels.Channel(m.label, "network", nn.Identity(), m.module, m.card.effective_compression)
         for m in others
     ]
-    folder, frame = recovery.execute(
+    measurement, frame = recovery.execute(
         source=origin,
         networks=others,
         channels=ways,
-        kinds=names,
+        kinds=attacks,
         strength=strength,
         dataset=subjects.dataset,
         seed=seed,
         arch=arch,
         device=subjects.device,
         out=out,
+        on_start=partial(
+            announcement.locate, device=str(subjects.device), unit="pairs of attack and channel"
+        ),
     )
-    _print(frame)
-    announce(folder / recovery.REPORT, open_report=open_report)
+    with resumable(measurement.folder, lambda: "all channels"):
+        from blrobust.reports import recovery as report  # seaborn takes a second to import
+
+        report.render(measurement, frame, measurement.folder / REPORT)
+        _print(frame)
+    announce(measurement.folder / REPORT, open_report=open_report)
+    announcement.finish()
 
 
 def _number(option: str, text: str, kind: Callable[[str], N]) -> N:
     try:
         return kind(text)
     except ValueError:
-        raise UserError(
-            f"{option}: {text.strip()!r} is not a {'whole ' if kind is int else ''}number"
-        ) from None
+        whole = "whole " if kind is int else ""
+        raise UserError(f"{option}: got {text.strip()!r}; legal: {whole}numbers") from None
 
 
 def _print(frame: "pd.DataFrame") -> None:
@@ -143,7 +170,7 @@ def _print(frame: "pd.DataFrame") -> None:
             caption_style="",
             caption_justify="left",
         )
-        for header in ("channel", "L2 seen", "labels back", "95 %", "clean", "adaptive", "adaptive L2"):
+        for header in ("channel", "distortion", "recovered", "95 %", "clean", "adaptive", "adaptive L2"):
             table.add_column(header, justify="left" if header == "channel" else "right")
         for row in rows.to_dict("records"):
             table.add_row(

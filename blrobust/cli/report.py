@@ -1,4 +1,4 @@
-"""``blrobust report``: stored runs as one HTML file."""
+"""`blrobust report`: stored runs as one HTML file."""
 
 from pathlib import Path
 
@@ -15,30 +15,36 @@ SUFFIXES = (".html", ".htm")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="HTML file to write.  [default: report.html, in the folder of one RUN, of several here]",
+    help="HTML file to write.  [default: report.html, in the folder of one RUN; in the current folder for "
+    "several]",
 )
 @click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
 def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -> None:
-    """Render one RUN folder, or compare several, as one HTML file.
+    """Write the report of one RUN folder, or a comparison of several, as one HTML file.
 
-    Runs of one kind share a figure, other kinds get sections of their own. Nothing is measured
-    again: the report reads what the runs hold, also of an unfinished one.
+    Runs of the same kind share a figure; other kinds get sections of their own. Nothing is measured
+    again, and unfinished runs are shown as far as they are done.
     """
     from contextlib import ExitStack
 
-    from blrobust.reports import page
+    from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.runs.run import REPORT, Run
 
-    places = [path.resolve() for path in runs]
-    for path, place in zip(runs, places, strict=True):
-        if places.count(place) > 1:
-            raise UserError(f"{path} is given more than once; legal: different run folders")
+    folders = [path.resolve() for path in runs]
+    for path, folder in zip(runs, folders, strict=True):
+        if folders.count(folder) > 1:
+            raise UserError(f"RUN: got {path} more than once; legal: different run folders")
     if output is None:
         output = runs[0] / REPORT if len(runs) == 1 else Path(REPORT)
-    elif output.suffix.lower() not in SUFFIXES:  # also, never replace run.json by a slip
-        raise UserError(f"--output {output}: the report is HTML; legal names end in {' or '.join(SUFFIXES)}")
+    elif output.suffix.lower() not in SUFFIXES:  # a typing error must not replace run.json
+        raise UserError(f"--output: got {output}; legal: a name that ends in {' or '.join(SUFFIXES)}")
     elif not output.parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.parent}")
+        raise UserError(
+            f"--output: got {output}; legal: a file in a folder that exists ({output.parent} does not)"
+        )
     with ExitStack() as stack:
-        page.render([stack.enter_context(Run.open(path)) for path in runs], output)
+        results = [RunAnalysis(stack.enter_context(Run.open(path))) for path in runs]
+        from blrobust.reports import page  # seaborn takes a second to import
+
+        page.render(results, output)
     announce(output, open_report=open_report)

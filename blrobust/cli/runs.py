@@ -1,18 +1,19 @@
-"""``blrobust runs``: what lies in a folder of runs."""
+"""`blrobust runs`: a table of the runs in a folder."""
 
 from pathlib import Path
 
 import click
 
 from blrobust.errors import UserError
+from blrobust.runs import RUNS
 
 COLUMNS = ("run", "command", "kind", "models", "data set", "n", "cells", "started", "finished")
 
 
 @click.command("runs")
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+@click.argument("folder", type=click.Path(path_type=Path), default=RUNS)
 def command(folder: Path) -> None:
-    """List the runs in FOLDER (default: runs), the latest last."""
+    """List the runs in FOLDER (default: runs), the latest one last."""
     from rich.table import Table
     from rich.text import Text
 
@@ -21,11 +22,11 @@ def command(folder: Path) -> None:
     from blrobust.runs.provenance import FILE as RECORD
 
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; 'blrobust noise' makes a run in runs")
+        raise UserError(f"FOLDER: got {folder}; legal: a folder that exists ('blrobust noise' makes runs)")
     inside = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     found = [path for path in (folder, *inside) if (path / RECORD).exists() or (path / DATABASE).exists()]
     if not found:
-        raise UserError(f"{folder}: there are no runs in it")
+        raise UserError(f"FOLDER: got {folder}; legal: a run folder, or a folder that contains runs")
     table = Table(*COLUMNS)
     for cells in sorted((_row(path) for path in found), key=lambda cells: cells[-2]):
         table.add_row(*(Text(cell) for cell in cells))
@@ -38,7 +39,6 @@ def _row(path: Path) -> list[str]:
     try:
         with Run.open(path) as run:
             config, record = run.config, run.provenance
-            cells = len(run.models) * run.draws * sum(len(run.levels(kind)) for kind in run.kinds)
             return [
                 path.name,
                 config["command"],
@@ -46,7 +46,7 @@ def _row(path: Path) -> list[str]:
                 ", ".join(run.models),
                 record["dataset"]["name"],
                 str(record["dataset"]["n"]),
-                f"{len(run.done())}/{cells}",
+                f"{len(run.done())}/{run.cells}",
                 record["started"],
                 record["finished"] or "no",
             ]

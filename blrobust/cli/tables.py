@@ -1,4 +1,4 @@
-"""What a sweep shows on the terminal: progress on stderr, the table on stdout."""
+"""Tables of results on stdout."""
 
 import math
 from collections.abc import Hashable
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
     from blrobust.runs.run import Run
 
-WIDE = 200  # columns where no terminal limits them
+WIDE = 200  # columns where stdout is no terminal
 
 
 def print_table(table: Table) -> None:
-    """Print a table on stdout, in full width where that is a file or a pipe."""
+    """Print a table on stdout, at full width where stdout is a file or a pipe."""
     Console(highlight=False, width=width()).print(table)
 
 
 def width() -> int:
-    """The columns of the terminal, many where stdout is a file or a pipe."""
+    """Return the columns of the terminal, or `WIDE` where stdout is a file or a pipe."""
     console = Console()
     return console.width if console.is_terminal else WIDE
 
 
 def print_summary(run: "Run", summary: "DataFrame") -> None:
-    """Print one row per model on stdout, 95 % intervals below the numbers."""
+    """Print one row per model, with 95 % intervals below the numbers."""
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     table = Table(
         title=Text(
@@ -58,19 +58,19 @@ def print_summary(run: "Run", summary: "DataFrame") -> None:
     print_table(table)
 
 
-SHOWN = 6  # strengths in a row of the table, fewer in a narrow terminal
-STRENGTH, REST = 10, 50  # columns of the terminal for a strength, and for all else
+SHOWN = 6  # levels in a row of the table, fewer in a narrow terminal
+LEVEL, REST = 10, 50  # columns of the terminal for a level, and for all else
 
 
 def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
-    """Print a table per kind of attack on stdout, and the worst cases over all of them."""
+    """Print a table per attack, and the worst case over all attacks."""
     data, source = run.provenance["dataset"], run.config.get("source")
-    most = max(2, min(SHOWN, (width() - REST) // STRENGTH))
+    columns = max(2, min(SHOWN, (width() - REST) // LEVEL))
     for kind in run.kinds:
         rows = models[models.kind == kind].to_dict("records")
         grid, norm = run.levels(kind), _norm(run, kind)
-        at = [round(i * (len(grid) - 1) / (most - 1)) for i in range(most)]
-        shown = [grid[i] for i in at] if len(grid) > most else grid
+        spread = [grid[round(i * (len(grid) - 1) / (columns - 1))] for i in range(columns)]
+        shown = spread if len(grid) > columns else grid
         table = Table(
             title=Text(
                 f"{kind}, {run.config['space']} space: {data['name']}, n = {len(run.labels)}"
@@ -81,7 +81,7 @@ def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
         )
         table.add_column("model")
         for level in shown:
-            name = "clean" if level == 0 else _strength(level, norm, digits=4)
+            name = "clean" if level == 0 else _format_level(level, norm, digits=4)
             table.add_column(name, justify="right", no_wrap=True)
         for header in ("median", "success", "queries", "flags"):
             table.add_column(header, justify="right" if header != "flags" else "left")
@@ -89,7 +89,7 @@ def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
             table.add_row(
                 Text(row["model"]),
                 *(f"{row['accuracy'][level]:.1%}" for level in shown),
-                _strength(row["median"], norm, digits=3),
+                _format_level(row["median"], norm, digits=3),
                 _text("{:.1%}", row["success"]),
                 _text("{:.4g}", row["queries"]),
                 Text(", ".join(row["flags"]) or "-"),
@@ -97,19 +97,21 @@ def print_attacks(run: "Run", models: "DataFrame", worst: "DataFrame") -> None:
         print_table(table)
     overall = worst[worst.norm == "any"].to_dict("records")
     if overall:
-        said = ", ".join(f"{row['model']} {row['accuracy']:.1%}" for row in overall)
-        click.echo(f"worst case of the {overall[0]['attacks']} attacks, each at its last strength: {said}")
+        accuracies = ", ".join(f"{row['model']} {row['accuracy']:.1%}" for row in overall)
+        click.echo(
+            f"worst case of the {overall[0]['attacks']} attacks, each at its last strength: {accuracies}"
+        )
 
 
 def _norm(run: "Run", kind: str) -> str | None:
-    """The norm of an attack's strengths, None where they are not in units of pixels."""
+    """Return the norm of an attack's strengths; None where they are not in pixel units."""
     from blrobust.attacks.catalogue.table import ATTACKS
 
     return ATTACKS[kind].norm if run.config["space"] == "pixel" and kind in ATTACKS else None
 
 
-def _strength(level: float, norm: str | None, *, digits: int) -> str:
-    return levels.written(level, norm, digits=digits) if math.isfinite(level) else _text("", level)
+def _format_level(level: float, norm: str | None, *, digits: int) -> str:
+    return levels.format_level(level, norm, digits=digits) if math.isfinite(level) else _text("", level)
 
 
 def _compression(nominal: float | None, effective: float | None) -> str:

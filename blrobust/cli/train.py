@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,10 +12,7 @@ from blrobust.cli import INTERRUPTED
 from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange
 
 if TYPE_CHECKING:
-    from blrobust.training.training import Trainee
-
-# Held-out accuracy of `blrobust train fft85 --holdout 5000`: where fp32-early is stopped.
-EARLY_HOLDOUT, EARLY_STOP_AT = 5000, 0.8452
+    from blrobust.training.trainee import Trainee
 
 
 @click.command("train")
@@ -22,32 +20,28 @@ EARLY_HOLDOUT, EARLY_STOP_AT = 5000, 0.8452
 @ARCH
 @click.option("--dataset", default="cifar10", show_default=True, help="Data set with training images.")
 @DATA_DIR
-@click.option("--epochs", type=POSITIVE, default=150, show_default=True, help="Passes over the images.")
-@click.option("--batch-size", type=POSITIVE, default=128, show_default=True, help="Images a step.")
+@click.option(
+    "--epochs", type=POSITIVE, help="Passes over the training images.  [default: 150; fp32-early: 5]"
+)
+@click.option("--batch-size", type=POSITIVE, help="Images in a step.  [default: 128]")
 @click.option(
     "--lr",
     type=FiniteRange(min=0, min_open=True),
-    default=0.2,
-    show_default=True,
-    help="Learning rate at the peak of the cycle.",
+    help="Learning rate at the peak of the cycle.  [default: 0.2]",
 )
+@click.option("--weight-decay", type=FiniteRange(min=0), help="On weights, not on biases.  [default: 0.0005]")
 @click.option(
-    "--weight-decay",
+    "--noise",
     type=FiniteRange(min=0),
-    default=5e-4,
-    show_default=True,
-    help="On weights, not on biases.",
+    help="Largest sigma of Gaussian noise added to the training images, in normalised units.  [default: 0; "
+    "fp32-noise: 1]",
 )
 @SEED
 @click.option(
     "--holdout",
     type=click.IntRange(min=0),
-    help="Training images to keep out and measure on after every epoch.  [default: 0; fp32-early: 5000]",
-)
-@click.option(
-    "--stop-at",
-    type=FiniteRange(0, 1),
-    help="Stop within 0.01 of this held-out accuracy.  [default: never; fp32-early: 0.8452, that of fft85]",
+    help="Training images, the last ones, that are kept out of training and measured after every epoch.  "
+    "[default: 0]",
 )
 @DEVICE
 @click.option(
@@ -63,13 +57,13 @@ def command(
     arch: str,
     dataset: str,
     data_dir: Path | None,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    weight_decay: float,
+    epochs: int | None,
+    batch_size: int | None,
+    lr: float | None,
+    weight_decay: float | None,
+    noise: float | None,
     seed: int,
     holdout: int | None,
-    stop_at: float | None,
     device: str,
     out: Path | None,
     resume: bool,
@@ -85,36 +79,29 @@ def command(
     from blrobust.device import resolve
     from blrobust.errors import UserError, reason
     from blrobust.models import model_names, zoo
-    from blrobust.training import training
+    from blrobust.training import recipes, training
+    from blrobust.training.trainee import Trainee
 
     names = model_names.parse_names(model)
     model_names.check_arch(arch)
     for name in names:  # before the data is asked for
         model_names.settings_of(name)
-    if "fp32-early" in names:
-        published = arch == "resnet20" and dataset == "cifar10"
-        if names != ["fp32-early"]:
-            raise UserError(f"fp32-early stops early: train it alone, not with {model!r}")
-        if stop_at is None and not published:
-            raise UserError(f"fp32-early of {arch} on {dataset} needs --stop-at, the accuracy to stop at")
-        stop_at = EARLY_STOP_AT if stop_at is None else stop_at
-        holdout = EARLY_HOLDOUT if holdout is None else holdout
-    if stop_at is not None and not holdout:
-        raise UserError(f"--stop-at {stop_at} needs --holdout, the number of images to measure it on")
+    asked = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "noise": noise,
+        "holdout": holdout,
+    }
+    changes: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+    chosen = {name: replace(recipes.recipe_of(name), seed=seed, **changes) for name in names}
+    recipes.check_alike(chosen)
     place = resolve(device)
     training_set = datasets.load(dataset, split="train", data_dir=data_dir)
     test = datasets.load(dataset, data_dir=data_dir)
     if holdout is not None and holdout >= len(training_set):
         raise UserError(f"--holdout {holdout} leaves none of the {len(training_set)} training images")
-    recipe = training.Recipe(
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        weight_decay=weight_decay,
-        seed=seed,
-        holdout=holdout or 0,
-        stop_at=stop_at,
-    )
     folder = out or zoo.own_weights_folder()
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")  # TF32 where the device has it, as for the bundled weights
@@ -123,7 +110,7 @@ def command(
     for name in names:
         facts = model_names.facts_of(name, arch=arch, dataset=training_set)
         stem = model_names.file_stem(name, arch=arch, dataset=facts.dataset)
-        trainees.append(training.Trainee(stem, facts, folder, recipe, place))
+        trainees.append(Trainee(stem, facts, folder, chosen[name], place))
     for trainee in trainees:
         if trainee.path.exists():
             raise UserError(f"{trainee.path} exists: remove it, or give another folder with --out")
@@ -133,7 +120,7 @@ def command(
             )
     try:
         with _Bar() as bar:
-            training.train(trainees, training_set, recipe, place, resume=resume, on_step=bar)
+            training.train(trainees, training_set, place, resume=resume, on_step=bar)
     except torch.OutOfMemoryError as error:
         raise UserError(f"{place} has too little free memory for {model}: {reason(error)}") from error
     except KeyboardInterrupt:

@@ -1,1 +1,1 @@
-"""Data sets: where they lie, how they are read."""
+"""Data sets: registry, download and reading."""

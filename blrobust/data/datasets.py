@@ -1,4 +1,4 @@
-"""Labelled images to measure on: the registered sets, the bundled sample, the user's own."""
+"""Labelled images: the registered sets, the bundled sample, the user's own."""
 
 import hashlib
 import os
@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from blrobust.data.image_files import LabelledImages, read_folder, read_npz
-from blrobust.data.sources import NAMES as NAMES
-from blrobust.data.sources import data_folder, get_command, read
+from blrobust.data.registry import NAMES as NAMES
+from blrobust.data.registry import data_folder, default_name, get_command
+from blrobust.data.sources import read
 from blrobust.errors import UserError
 
 READERS = {"folder": read_folder, "npz": read_npz}
@@ -21,8 +22,8 @@ READERS = {"folder": read_folder, "npz": read_npz}
 class Dataset:
     """Images uint8, or float32 in [0, 1], (n, C, H, W), and labels int64 (n,), all on the CPU.
 
-    ``mean`` and ``std`` are per channel, in pixel units of [0, 1], and define the normalised noise
-    space. ``note`` is the one line that the user must see, such as the fallback to the sample.
+    `mean` and `std` are per channel, in pixel units of [0, 1], and define the normalised noise space.
+    `note` is one line that the user must see, such as the fallback to the sample.
     """
 
     name: str
@@ -48,26 +49,26 @@ class Dataset:
     def pixels(
         self, rows: slice | list[int] | torch.Tensor, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
-        """Return the chosen images as float32 (m, C, H, W) in [0, 1] on ``device``."""
-        # A copy, so that the caller may write to it; bytes, not floats, travel to the device.
+        """Return the images in `rows` as float32 (m, C, H, W) in [0, 1] on `device`."""
+        # A copy, so that the caller may write to it; it is made as bytes, a quarter of the floats' size.
         pixels = self.images[rows].to(device, copy=True).float()
         if self.images.dtype != torch.uint8:
             return pixels
-        # The divisor lies on the device: CUDA turns a division by a plain number into a product
-        # with its rounded reciprocal, which changes the last bit.
+        # The divisor is on the device: CUDA replaces a division by a Python number by a product with
+        # its rounded reciprocal, which changes the last bit.
         return pixels.div_(torch.full((), 255.0, device=pixels.device))
 
     def take(self, limit: int) -> "Dataset":
-        """Return the first ``limit`` images, or all where there are fewer; UserError below 1."""
+        """Return the first `limit` images, or all where there are fewer; raise `UserError` below 1."""
         if limit < 1:
-            raise UserError(f"cannot take {limit} images of {self.name}: the least is 1")
+            raise UserError(f"limit: got {limit}; legal: 1 or more")
         return replace(self, images=self.images[:limit], labels=self.labels[:limit])
 
 
 def load(name: str, *, split: str = "test", data_dir: Path | None = None) -> Dataset:
-    """Load a registered set, or ``folder:PATH`` or ``npz:PATH``; nothing is downloaded.
+    """Return a registered set, or `folder:PATH` or `npz:PATH`; nothing is downloaded.
 
-    Raises UserError where the name or the split is unknown, or the data is missing or damaged.
+    Raises `UserError` where the name or the split is unknown, or the data is missing or damaged.
     """
     scheme, colon, path = name.partition(":")
     if colon and scheme in READERS:
@@ -78,29 +79,29 @@ def load(name: str, *, split: str = "test", data_dir: Path | None = None) -> Dat
 
 
 def load_default(*, data_dir: Path | None = None) -> Dataset:
-    """Load the test images of cifar10; where they are missing, cifar10-sample with a note."""
-    folder = data_folder(data_dir)
-    if NAMES["cifar10"].found(folder):
-        return load("cifar10", data_dir=data_dir)
+    """Return the test images of cifar10; where they are missing, cifar10-sample with a note."""
+    name, folder = default_name(data_dir), data_folder(data_dir)
+    if name == "cifar10":
+        return load(name, data_dir=data_dir)
     note = (
         f"cifar10 is not in {folder}: using cifar10-sample, its first 1,000 test images. "
         f"For all 10,000 run: {get_command('cifar10', folder)}"
     )
-    return replace(load("cifar10-sample"), note=note)
+    return replace(load(name), note=note)
 
 
 def _load_own(name: str, split: str, reader: Callable[[Path], LabelledImages], path: str) -> Dataset:
     if not path:
-        raise UserError(f"data set {name!r} names no path: write {name}PATH")
+        raise UserError(f"data set: got {name!r}; legal: {name}PATH")
     if split != "test":
-        raise UserError(f"{name} has no {split} images: the user's own sets are test sets")
+        raise UserError(f"split: got {split!r} for {name}; legal: test, as for all sets of the user's own")
     data = reader(Path(os.path.expanduser(path)))
     mean, std = _statistics(name, data.images)
     return Dataset(name, split, *data, mean, std)
 
 
 def _statistics(name: str, images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of every channel, in pixel units of [0, 1]."""
+    """Return mean and standard deviation of every channel, in pixel units of [0, 1]."""
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
@@ -112,5 +113,5 @@ def _statistics(name: str, images: torch.Tensor) -> tuple[tuple[float, ...], tup
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
     if std.min() < 1e-6:
-        raise UserError(f"{name}: a channel has the same value in every pixel, nothing to normalise")
+        raise UserError(f"{name}: a channel has the same value in every pixel; legal: images that vary")
     return tuple(mean.tolist()), tuple(std.tolist())

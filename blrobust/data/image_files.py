@@ -1,4 +1,4 @@
-"""The user's own labelled images: one folder per class, or one ``.npz`` archive."""
+"""The user's own labelled images: one folder per class, or one `.npz` archive."""
 
 import zipfile
 from pathlib import Path
@@ -26,47 +26,47 @@ class LabelledImages(NamedTuple):
 
 
 def read_folder(path: Path) -> LabelledImages:
-    """Read ``path/CLASS/IMAGE``: classes and images in the order of their names, hidden ones left out.
+    """Return the images of `path/CLASS/IMAGE`, in the order of their names, without hidden files.
 
     Images keep one channel where all of them are gray and become RGB otherwise; transparency is
-    dropped. Raises UserError naming the file that is unreadable, of another size or not 8-bit.
+    dropped. Raises `UserError` naming the file that is unreadable, of another size or not 8-bit.
     """
     if not path.is_dir():
-        raise UserError(f"there is no folder {path}")
-    folders = [entry for entry in _visible(path) if entry.is_dir()]
+        raise UserError(f"folder: got {path}, which does not exist; legal: a folder of classes")
+    folders = [entry for entry in _visible_entries(path) if entry.is_dir()]
     if not folders:
-        raise UserError(f"{path} has no sub-folders: it needs one per class, with its images inside")
+        raise UserError(f"folder: got {path} without sub-folders; legal: one per class, with its images")
     files: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
-        found = [entry for entry in _visible(folder) if entry.suffix.lower() in SUFFIXES]
-        if not found:
-            raise UserError(f"{folder} has no images: a class needs files in {', '.join(SUFFIXES)}")
-        files += found
-        labels += [label] * len(found)
+        images = [entry for entry in _visible_entries(folder) if entry.suffix.lower() in SUFFIXES]
+        if not images:
+            raise UserError(f"folder: got {folder} without images; legal: files in {', '.join(SUFFIXES)}")
+        files += images
+        labels += [label] * len(images)
     return LabelledImages(_decode(files), torch.tensor(labels), tuple(folder.name for folder in folders))
 
 
-def _visible(folder: Path) -> list[Path]:
+def _visible_entries(folder: Path) -> list[Path]:
     # By name, not by Path, whose order depends on the operating system.
     entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     return [entry for entry in entries if not entry.name.startswith(".")]
 
 
 def _decode(files: list[Path]) -> torch.Tensor:
-    """Decode images of one size into uint8 (n, C, H, W)."""
+    """Return images of one size as uint8 (n, C, H, W)."""
     # Headers first: sizes are compared before anything is decoded, and the pixels of the whole
-    # set exist only once in memory.
+    # set are in memory only once.
     headers = [_image(file, mode=None) for file in files]
     width, height = headers[0].size
     for file, header in zip(files, headers, strict=True):
         if header.size != (width, height):
             raise UserError(
-                f"{file} is {header.width}x{header.height} pixels and {files[0]} is "
-                f"{width}x{height}: all images need the same size"
+                f"{file}: got {header.width}x{header.height} pixels; legal: {width}x{height}, the size of "
+                f"{files[0]}"
             )
         if header.mode.startswith(("I", "F")):
-            raise UserError(f"{file} has more than 8 bits a channel ({header.mode}): save it as 8-bit")
+            raise UserError(f"{file}: got more than 8 bits per channel ({header.mode}); legal: 8 bits")
     mode = "L" if all(header.mode in GRAY_MODES for header in headers) else "RGB"
     pixels = np.empty((len(files), len(mode), height, width), dtype=np.uint8)
     for row, file in zip(pixels, files, strict=True):
@@ -76,38 +76,39 @@ def _decode(files: list[Path]) -> torch.Tensor:
 
 
 def _image(file: Path, *, mode: str | None) -> Image.Image:
-    """Open ``file`` and convert it to ``mode``; only the header is read where that is None."""
+    """Return the image in `file`, converted to `mode`; only its header is read where that is None."""
     try:
         with Image.open(file) as image:
             return image if mode is None else image.convert(mode)
-    except Exception as error:  # every format of Pillow fails in its own way on damaged bytes
+    except Exception as error:  # every format of Pillow raises its own errors for damaged bytes
         raise UserError(f"{file} cannot be read as an image: {reason(error)}") from error
 
 
 def read_npz(path: Path) -> LabelledImages:
-    """Read ``x`` (images), ``y`` (labels) and, where there, ``classes`` (names) from an archive.
+    """Return the arrays `x` (images), `y` (labels) and, where present, `classes` (names) of an archive.
 
-    ``x`` is uint8 or float in [0, 1], shaped (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3;
-    ``y`` holds integers, shaped (n,) or (n, 1). Nothing is unpickled. Raises UserError.
+    `x` is uint8 or float in [0, 1], of shape (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3;
+    `y` contains integers, of shape (n,) or (n, 1). Nothing is unpickled. Raises `UserError` for other
+    arrays and for an unreadable file.
     """
     arrays = _arrays(path)
     images = _channels_first(path, arrays["x"])
     if images.dtype != np.uint8:
         if images.dtype.kind != "f":
-            raise UserError(f"x in {path} is {images.dtype}: it must be uint8 or float in [0, 1]")
+            raise UserError(f"x in {path}: got {images.dtype}; legal: uint8, or float in [0, 1]")
         low, high = images.min(), images.max()
         if not (low >= 0 and high <= 1):  # also true for NaN
-            raise UserError(f"x in {path} runs from {low:g} to {high:g}: floats must be in [0, 1]")
+            raise UserError(f"x in {path}: got values from {low:g} to {high:g}; legal: floats in [0, 1]")
         images = images.astype(np.float32)
     labels = arrays["y"]
     if labels.dtype.kind not in "iu" or labels.shape not in {(len(images),), (len(images), 1)}:
         raise UserError(
-            f"y in {path} is {labels.dtype} of shape {labels.shape}: it must hold "
-            f"{len(images)} integers, one per image"
+            f"y in {path}: got {labels.dtype} of shape {labels.shape}; legal: {len(images)} integers, one "
+            "per image"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= MOST_LABELS:
-        raise UserError(f"y in {path} runs from {low} to {high}: labels are 0 to {MOST_LABELS - 1}")
+        raise UserError(f"y in {path}: got labels from {low} to {high}; legal: 0 to {MOST_LABELS - 1}")
     return LabelledImages(
         torch.from_numpy(np.ascontiguousarray(images)),
         torch.from_numpy(labels.reshape(-1).astype(np.int64)),
@@ -117,35 +118,33 @@ def read_npz(path: Path) -> LabelledImages:
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
-        raise UserError(f"there is no file {path}")
+        raise UserError(f"npz: got {path}, which does not exist; legal: an .npz archive")
     if not zipfile.is_zipfile(path):
-        raise UserError(f"{path} is not an .npz archive, or it is cut short")
+        raise UserError(f"npz: got {path}, which is damaged or of another format; legal: an .npz archive")
     try:
-        # The file is opened here, because np.load leaves it open when it fails.
+        # The file is opened here, as np.load does not close it when it fails.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = list(archive.files)
             arrays = {name: archive[name] for name in ("x", "y", "classes") if name in names}
     except Exception as error:  # zip, compression and header damage each raise their own errors
         raise UserError(f"{path} cannot be read as an .npz archive: {reason(error)}") from error
     if not {"x", "y"} <= arrays.keys():
-        raise UserError(f"{path} holds {', '.join(names) or 'nothing'}: it must hold x and y")
+        raise UserError(f"npz: got {path} with {', '.join(names) or 'no arrays'}; legal: x and y")
     return arrays
 
 
 def _channels_first(path: Path, images: NDArray[Any]) -> NDArray[Any]:
-    """Bring images to (n, C, H, W) without copying."""
+    """Return images as (n, C, H, W), without copying."""
+    legal = "legal: (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3"
     if images.size == 0:
-        raise UserError(f"x in {path} has shape {images.shape}: it holds no pixels")
+        raise UserError(f"x in {path}: got shape {images.shape}, which has no pixels; {legal}")
     if images.ndim == 3:
         return images[:, None]
     first = images.ndim == 4 and images.shape[1] in CHANNELS
     last = images.ndim == 4 and images.shape[3] in CHANNELS
     if first == last:
-        problem = "could be both" if first else "is neither"
-        raise UserError(
-            f"x in {path} has shape {images.shape}, which {problem} (n, H, W, C) "
-            f"{'and' if first else 'nor'} (n, C, H, W) with 1 or 3 channels"
-        )
+        problem = ", which could be two of them" if first else ""
+        raise UserError(f"x in {path}: got shape {images.shape}{problem}; {legal}")
     return images if first else images.transpose(0, 3, 1, 2)
 
 
@@ -154,7 +153,7 @@ def _class_names(path: Path, names: NDArray[Any] | None, least: int) -> tuple[st
         return tuple(str(label) for label in range(least))
     if names.dtype.kind != "U" or names.ndim != 1 or len(names) < least:
         raise UserError(
-            f"classes in {path} is {names.dtype} of shape {names.shape}: it must hold at least "
-            f"{least} texts, one per label"
+            f"classes in {path}: got {names.dtype} of shape {names.shape}; legal: at least {least} texts, "
+            "one per label"
         )
     return tuple(str(name) for name in names)

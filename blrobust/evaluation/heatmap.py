@@ -1,18 +1,18 @@
-"""The Fourier heat map: how often is a network wrong when one frequency is added to its images?
+"""The Fourier heat map: the error of a network when one frequency is added to its images.
 
 Yin et al. 2019, "A Fourier perspective on model robustness in computer vision", section 2.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from blrobust import __version__, atomic_write
+from blrobust import __version__
 from blrobust.analysis.heatmap import Frequency, distinct, table
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
@@ -21,26 +21,28 @@ from blrobust.models.zoo import Model
 from blrobust.perturbations import random_numbers
 from blrobust.perturbations.base import block_size, predict
 from blrobust.progress import Meter
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.interruption import resumable
+from blrobust.runs.measurement import Measurement
 from blrobust.runs.provenance import new_record
 
-RESULTS, REPORT = "heatmap.csv", "heatmap.html"
+RESULTS = "heatmap.csv"
 
 
 def check_size(size: int | None, *, height: int, width: int) -> int:
-    """``size``, by default the largest odd one; raises ``UserError`` beyond the images."""
+    """Return `size`, by default the largest odd one; raise `UserError` beyond the images."""
     most = min(height, width)
     if size is None:
         return most - 1 + most % 2
     if not 1 <= size <= most:
-        raise UserError(f"--size {size}: images of {height} x {width} have maps of size 1 to {most}")
+        raise UserError(f"--size: got {size}; legal: 1 to {most} for images of {height} x {width}")
     return size
 
 
 def basis(frequencies: Sequence[Frequency], *, height: int, width: int) -> Tensor:
-    """U_kl = cos(2 pi (k y / H + l x / W)), scaled to L2 norm 1: float32 (len(frequencies), H, W).
+    """Return U_kl = cos(2 pi (k y / H + l x / W)) with L2 norm 1: float32 (len(frequencies), H, W).
 
-    Its transform is zero but at (k, l) and (-k, -l), as the paper asks; which phase is not said there.
+    Its transform is zero except at (k, l) and (-k, -l), as the paper demands; the paper leaves the
+    phase open.
     """
     y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
     steps = torch.stack([(k * y * width + l_ * x * height) % (height * width) for k, l_ in frequencies])
@@ -51,12 +53,12 @@ def basis(frequencies: Sequence[Frequency], *, height: int, width: int) -> Tenso
 def signs(
     frequencies: Sequence[Frequency], *, shape: tuple[int, int, int], seed: int, samples: range
 ) -> Tensor:
-    """Fair coins for each sample, frequency and channel: int8 (len(samples), len(frequencies), C).
+    """Return a fair coin, -1 or 1, per sample, frequency and channel: int8 (len(samples), f, C).
 
-    A frequency keeps its coins whichever others are measured; ``shape`` is (C, H, W).
+    A frequency keeps its coins whichever others are measured; `shape` is (C, H, W).
     """
     channels, height, width = shape
-    places = torch.tensor([k * width + l_ for k, l_ in frequencies])
+    indices = torch.tensor([k * width + l_ for k, l_ in frequencies])
     coins = []
     for sample in samples:
         numbers = random_numbers.uniforms(
@@ -67,7 +69,7 @@ def signs(
             samples=range(sample, sample + 1),
             device=torch.device("cpu"),
         )
-        heads = numbers.view(height * width, channels)[places] < 0.5
+        heads = numbers.view(height * width, channels)[indices] < 0.5
         coins.append(heads.to(torch.int8) * 2 - 1)
     return torch.stack(coins)
 
@@ -84,29 +86,29 @@ class Subject:
 
 
 @torch.inference_mode()
-def errors(model: nn.Module, subject: Subject, places: range, *, batch_size: int) -> list[int]:
-    """How many images the model gets wrong under each of the frequencies at ``places``.
+def errors(model: nn.Module, subject: Subject, indices: range, *, batch_size: int) -> list[int]:
+    """Return the number of images that the model gets wrong under each frequency in `indices`.
 
-    x + r v U_kl in every channel with its own sign r, clipped to [0, 1], v = ``norm``. At most
-    ``batch_size`` images at once, one at least.
+    The input is x + r v U_kl, clipped to [0, 1], with a sign r per channel and v = `norm`. At most
+    `batch_size` inputs at once, at least one image.
     """
-    waves = subject.norm * subject.waves[places.start : places.stop, None, None]  # (f, 1, 1, H, W)
-    wrong = torch.zeros(len(places), dtype=torch.int64, device=subject.labels.device)
-    step = max(1, batch_size // len(places))
+    waves = subject.norm * subject.waves[indices.start : indices.stop, None, None]  # (f, 1, 1, H, W)
+    wrong = torch.zeros(len(indices), dtype=torch.int64, device=subject.labels.device)
+    step = max(1, batch_size // len(indices))
     for first in range(0, len(subject.labels), step):
         rows = slice(first, first + step)
         labels = subject.labels[rows]
-        coins = subject.coins[rows, places.start : places.stop].float()  # (m, f, C)
+        coins = subject.coins[rows, indices.start : indices.stop].float()  # (m, f, C)
         added = coins.transpose(0, 1)[..., None, None] * waves  # (f, m, C, H, W)
         perturbed = added.add_(subject.pixels[rows]).clamp_(0, 1).flatten(0, 1)
-        wrong += (predict(model, perturbed).view(len(places), -1) != labels).sum(1)
+        wrong += (predict(model, perturbed).view(len(indices), -1) != labels).sum(1)
     result: list[int] = wrong.tolist()
     return result
 
 
 @torch.inference_mode()
 def clean_errors(model: nn.Module, subject: Subject, *, batch_size: int) -> int:
-    """How many images the model gets wrong as they are."""
+    """Return the number of images that the model gets wrong without perturbation."""
     pieces = zip(*(torch.split(t, batch_size) for t in (subject.pixels, subject.labels)), strict=True)
     return sum(int((predict(model, pixels) != labels).sum()) for pixels, labels in pieces)
 
@@ -122,12 +124,16 @@ def execute(
     device: torch.device,
     batch_size: int | None = None,
     out: Path | None = None,
-) -> tuple[Path, pd.DataFrame]:
-    """Measure what is not done yet, write heatmap.csv and heatmap.html; returns the folder and `table`.
+    on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
+) -> tuple[Measurement, pd.DataFrame]:
+    """Measure the frequencies that are not stored yet, and write heatmap.csv.
 
-    Every piece that is done is on the disk, so a stopped measurement goes on where it stopped, also
-    with another ``batch_size``: only an image whose two top logits differ by a rounding may notice it.
-    Raises ``UserError`` for a size beyond the images and where the device has too little memory.
+    Every finished batch is stored at once, so a stopped measurement can be resumed, also with another
+    `batch_size`: that may change only images whose two top logits differ by a rounding error.
+    `on_start` is called with the folder, the number of stored frequencies, counted per model, and
+    that of all. Returns the measurement and its table.
+
+    Raises `UserError` for a size beyond the images and where the device has too little memory.
     """
     channels, height, width = dataset.images.shape[1:]
     size = check_size(size, height=height, width=width)
@@ -139,52 +145,58 @@ def execute(
         "norm": norm,
         "seed": seed,
         "arch": arch,
-        "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
+        "models": [{"label": model.label, "sha256": model.card.sha256} for model in models],
         "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
         "device": device.type,
     }
-    cards = [model.card for model in models]
+    cards = [asdict(model.card) for model in models]
     record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=batch_size)
     record["dataset"]["shape"] = [channels, height, width]
-    ledger = Ledger(out, record)
+    measurement = Measurement(out, record)
     frequencies = distinct(size, height=height, width=width)
-    if ledger.record["finished"] is None:
-        coins = signs(frequencies, shape=(channels, height, width), seed=seed, samples=range(len(dataset)))
-        subject = Subject(
-            pixels=dataset.pixels(slice(None), device),
-            labels=dataset.labels.to(device),
-            coins=coins.to(device),
-            waves=basis(frequencies, height=height, width=width).to(device),
-            norm=norm,
-        )
-        try:
-            with full_precision():
-                _measure(ledger, models, subject, batch_size=batch_size)
-        except torch.OutOfMemoryError as error:
-            raise UserError(f"{device} has too little memory, lower --batch-size: {error}") from error
-    frame = table(ledger)
-    atomic_write.write_text(ledger.folder / RESULTS, frame.to_csv(index=False, lineterminator="\n"))
-    ledger.finish()
-    from blrobust.reports import heatmap as report  # seaborn takes a second to import
+    total = len(models) * len(frequencies)
 
-    report.render(ledger, frame, ledger.folder / REPORT)
-    return ledger.folder, frame
+    def done() -> int:
+        return sum(len(state["wrong"]) for state in measurement.done.values())
+
+    on_start(measurement.folder, done(), total)
+    with resumable(measurement.folder, lambda: f"{done()} of {total} frequencies"):
+        if measurement.record["finished"] is None:
+            coins = signs(
+                frequencies, shape=(channels, height, width), seed=seed, samples=range(len(dataset))
+            )
+            subject = Subject(
+                pixels=dataset.pixels(slice(None), device),
+                labels=dataset.labels.to(device),
+                coins=coins.to(device),
+                waves=basis(frequencies, height=height, width=width).to(device),
+                norm=norm,
+            )
+            try:
+                with full_precision():
+                    _measure(measurement, models, subject, batch_size=batch_size)
+            except torch.OutOfMemoryError as error:
+                raise UserError(f"{device} has too little memory, lower --batch-size: {error}") from error
+        frame = table(measurement)
+        measurement.write_csv(RESULTS, frame)
+        measurement.finish()
+    return measurement, frame
 
 
-def _measure(ledger: Ledger, models: Sequence[Model], subject: Subject, *, batch_size: int) -> None:
-    """Go through the models and the frequencies, as many at once as fill ``batch_size``."""
+def _measure(measurement: Measurement, models: Sequence[Model], subject: Subject, *, batch_size: int) -> None:
+    """Go through the models and the frequencies, as many per batch as `batch_size` inputs allow."""
     n, count = len(subject.labels), len(subject.waves)
-    at_once = max(1, batch_size // n)
-    done = sum(len(ledger.done.get(model.label, {"wrong": []})["wrong"]) for model in models)
+    per_batch = max(1, batch_size // n)
+    done = sum(len(measurement.done.get(model.label, {"wrong": []})["wrong"]) for model in models)
     with Meter(images=len(models) * count * n, done=done * n) as meter:
         for model in models:
-            state = ledger.done.get(model.label)
-            measured = 0 if state is None else len(state["wrong"])
-            meter.begin(model.label, images=count * n, done=measured * n)
+            state = measurement.done.get(model.label)
+            stored = 0 if state is None else len(state["wrong"])
+            meter.begin(model.label, images=count * n, done=stored * n)
             if state is None:
                 state = {"clean": clean_errors(model.module, subject, batch_size=batch_size), "wrong": []}
-            for first in range(len(state["wrong"]), count, at_once):
-                places = range(first, min(first + at_once, count))
-                state["wrong"] += errors(model.module, subject, places, batch_size=batch_size)
-                ledger.put(model.label, state)
-                meter.advance(len(places) * n)
+            for first in range(stored, count, per_batch):
+                indices = range(first, min(first + per_batch, count))
+                state["wrong"] += errors(model.module, subject, indices, batch_size=batch_size)
+                measurement.put(model.label, state)
+                meter.advance(len(indices) * n)

@@ -1,4 +1,4 @@
-"""The report's strip: one image at a few levels, as the networks saw it."""
+"""The strip of the report: one image at a few levels, as the networks get it."""
 
 import io
 
@@ -15,9 +15,9 @@ COUNT = 6  # pictures beside each other on a page
 
 
 def take(run: Run, perturbation: Perturbation, dataset: Dataset, device: torch.device) -> list[Picture]:
-    """Perturb the first image that every model gets right clean, at levels spread over the grid.
+    """Return the first image that every model classifies correctly, perturbed at levels over the grid.
 
-    It is the first image of all where there is no such image. The perturbation is that of draw 0.
+    It is image 0 where there is no such image. The perturbation is that of draw 0.
     """
     kind = perturbation.kind
     levels = run.levels(kind)
@@ -35,13 +35,13 @@ def take(run: Run, perturbation: Perturbation, dataset: Dataset, device: torch.d
 
 
 def spread(levels: list[float]) -> list[float]:
-    """Return at most ``COUNT`` of the levels, evenly spread, with the first and the last."""
+    """Return at most `COUNT` of the levels, evenly spread, with the first and the last."""
     at = np.linspace(0, len(levels) - 1, min(COUNT, len(levels))).round().astype(int)
     return [levels[i] for i in at]
 
 
 def png(pixels: Tensor) -> bytes:
-    """Return an image ``(C, H, W)`` in [0, 1] as PNG: colour for three channels, else their mean."""
+    """Return an image `(C, H, W)` in [0, 1] as PNG: colour for three channels, else their mean."""
     if len(pixels) != 3:
         pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
     array = pixels.mul(255).round().to("cpu", torch.uint8).permute(1, 2, 0).numpy()

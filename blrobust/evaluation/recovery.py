@@ -1,11 +1,12 @@
-"""How many labels come back when adversarial inputs pass a channel that their maker did not know?
+"""Labels recovered from adversarial inputs by a channel that was unknown when they were crafted.
 
 Dziedzic et al. 2019, section 6.2.12: inputs crafted on one network, then low-passed, or given to a
-band-limited network. And the control: the same when the adversary knows of the channel.
+band-limited network. The control is the same count for an adversary who knows the channel.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from blrobust import __version__, atomic_write
-from blrobust.analysis.statistics import wilson
-from blrobust.attacks.catalogue.entry import Entry
+from blrobust import __version__
+from blrobust.analysis.recovery import table
+from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
 from blrobust.data.datasets import Dataset
@@ -26,35 +27,39 @@ from blrobust.models.zoo import Model
 from blrobust.perturbations import levels
 from blrobust.perturbations.base import block_size, predict
 from blrobust.progress import Meter
-from blrobust.runs.measurement import Ledger
+from blrobust.runs.interruption import resumable
+from blrobust.runs.measurement import Measurement
 from blrobust.runs.provenance import new_record
 
-RESULTS, REPORT = "recovery.csv", "recovery.html"
+RESULTS = "recovery.csv"
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
-    """Raise ``UserError`` unless every kind is an attack of the table that searches for a failure."""
-    legal = [name for name, entry in ATTACKS.items() if entry.searches]
+    """Raise `UserError` unless every kind is an attack of the table that searches for a failure."""
+    legal = [name for name, spec in ATTACKS.items() if spec.is_search]
     for kind in kinds:
         if kind not in legal:
-            raise UserError(f"attack {kind!r} cannot be recovered from; legal: {', '.join(legal)}")
+            raise UserError(f"--kind: got {kind!r}; legal: {', '.join(legal)}")
 
 
-def strength_of(entry: Entry, given: float | None) -> float:
-    """The strength of an attack: without bound for one that searches for the smallest perturbation.
+def level_of(spec: AttackSpec, given: float | None) -> float:
+    """Return the strength of an attack: infinity for one that searches for the smallest perturbation.
 
-    Otherwise ``given``, or the third of the table's default strengths: 2/255 in Linf, 0.25 in L2.
+    Otherwise `given`, or the third of the attack's default strengths: 2/255 in Linf, 0.25 in L2.
     """
-    if entry.minimal:
+    if spec.minimal:
         return math.inf
-    return levels.parse(entry.grid)[2] if given is None else given
+    return levels.parse(spec.grid)[2] if given is None else given
 
 
 def craft(
-    guard: Guard, network: torch.nn.Module, pixels: Tensor, labels: Tensor, *, strength: float
+    guard: Guard, network: torch.nn.Module, pixels: Tensor, labels: Tensor, *, level: float
 ) -> tuple[Tensor, Tensor]:
-    """Adversarial pixels (n, C, H, W), the images themselves where none was found, and bool (n,): found."""
-    crafted, found = [], []
+    """Return adversarial pixels (n, C, H, W) and whether each is one, bool (n,).
+
+    Where the attack finds no adversarial input, the pixels are those of the image.
+    """
+    inputs, success = [], []
     size = block_size(pixels.shape[1:], pixels.device)
     for first in range(0, len(labels), size):
         rows = slice(first, min(first + size, len(labels)))
@@ -62,25 +67,25 @@ def craft(
             network,
             pixels[rows],
             labels[rows],
-            levels=[strength],
+            levels=[level],
             draw=0,
             samples=range(rows.start, rows.stop),
             keep=True,
         )
-        crafted.append(result["pixels"])
-        found.append(result["success"])
-    return torch.cat(crafted), torch.cat(found)
+        inputs.append(result["pixels"])
+        success.append(result["success"])
+    return torch.cat(inputs), torch.cat(success)
 
 
-def lengths(difference: Tensor) -> Tensor:
-    """L2 length (n,) over all pixels and channels, in pixel units of [0, 1]."""
+def l2_norms(difference: Tensor) -> Tensor:
+    """Return the L2 norm (n,) over all pixels and channels, in pixel units of [0, 1]."""
     result: Tensor = torch.linalg.vector_norm(difference.flatten(1), dim=1)
     return result
 
 
 @torch.inference_mode()
-def answers(network: torch.nn.Module, pixels: Tensor) -> Tensor:
-    """Predicted classes (n,), block by block."""
+def predictions(network: torch.nn.Module, pixels: Tensor) -> Tensor:
+    """Return the predicted classes (n,), computed block by block."""
     return torch.cat([predict(network, block) for block in _blocks(pixels)])
 
 
@@ -93,36 +98,36 @@ def recover(
     guard: Guard,
     pixels: Tensor,
     labels: Tensor,
-    crafted: Tensor,
+    adversarial: Tensor,
     fooled: Tensor,
     *,
-    strength: float,
+    level: float,
 ) -> dict[str, Any]:
-    """What one channel wins back, as counts among the ``fooled`` images (n,).
+    """Return the labels that one channel recovers, as counts among the `fooled` images (n,).
 
-    ``recovered``: right on the crafted input through the channel; ``clean``: right on the image
-    itself through the channel, the most that could come back; ``adaptive``: still right when the
-    attack runs through channel and network. ``distortion`` is the mean L2 distance of what the
-    network sees to the image, ``adaptive_l2`` that of the inputs which such an attack finds.
+    - `recovered`: correct on the adversarial input through the channel.
+    - `clean`: correct on the image itself through the channel, an upper bound of `recovered`.
+    - `adaptive`: still correct when the attack runs through channel and network.
+    - `distortion`: mean L2 distance between the image and the network's input.
+    - `adaptive_l2`: mean L2 distance of the inputs that the adaptive attack finds.
     """
     whole = channel.whole
-    right = answers(whole, crafted) == labels
-    clean = answers(whole, pixels) == labels
-    known, beaten = craft(guard, whole, pixels, labels, strength=strength)
+    right = predictions(whole, adversarial) == labels
+    clean = predictions(whole, pixels) == labels
+    adaptive, beaten = craft(guard, whole, pixels, labels, level=level)
     with torch.inference_mode():
-        seen = torch.cat([channel.transform(block) for block in _blocks(crafted)])
-    hit = beaten & fooled
+        network_inputs = torch.cat([channel.transform(block) for block in _blocks(adversarial)])
     return {
         "recovered": int((right & fooled).sum()),
         "clean": int((clean & fooled).sum()),
         "adaptive": int((clean & fooled & ~beaten).sum()),
-        "distortion": _mean(lengths(seen - pixels)[fooled]),
-        "adaptive_l2": _mean(lengths(known - pixels)[hit]),
+        "distortion": _mean(l2_norms(network_inputs - pixels)[fooled]),
+        "adaptive_l2": _mean(l2_norms(adaptive - pixels)[beaten & fooled]),
     }
 
 
 def _mean(values: Tensor) -> float | None:
-    """None where there is nothing to average: JSON has no NaN."""
+    """Return the mean; None where there is nothing to average, as JSON has no NaN."""
     return float(values.mean()) if len(values) > 0 else None
 
 
@@ -138,96 +143,87 @@ def execute(
     arch: str,
     device: torch.device,
     out: Path | None = None,
-) -> tuple[Path, pd.DataFrame]:
-    """Measure what is not done yet, write recovery.csv and recovery.html; returns the folder and `table`.
+    on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
+) -> tuple[Measurement, pd.DataFrame]:
+    """Measure the pairs of attack and channel that are not stored yet, and write recovery.csv.
 
-    ``channels`` are the transforms before ``source`` and the ``networks`` that take its place. Every
-    attack and channel that is done is on the disk. Raises ``UserError`` for an unknown attack,
-    two channels of one name and where the device has too little memory.
+    `channels` are the transforms before `source` and the `networks` that replace it. `on_start` is
+    called with the folder, the number of stored pairs and that of all. Every finished pair is stored
+    at once. Returns the measurement and its table.
+
+    Raises `UserError` for an unknown attack, for two channels of one name and where the device has
+    too little memory.
     """
     check_kinds(kinds)
     names = [channel.name for channel in channels]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"two channels are called {name!r}: give other values or another label")
-    strengths = {kind: strength_of(ATTACKS[kind], strength) for kind in kinds}
+            raise UserError(f"channels: got {name!r} twice; legal: channels with different names")
+    levels_of = {kind: level_of(ATTACKS[kind], strength) for kind in kinds}
     models = list({model.label: model for model in (source, *networks)}.values())
     config = {
         "version": __version__,
         "command": "recover",
         "source": source.label,
-        "kinds": {kind: None if math.isinf(at) else at for kind, at in strengths.items()},
+        "kinds": {kind: None if math.isinf(level) else level for kind, level in levels_of.items()},
         "channels": [[c.kind, c.name, c.effective_compression] for c in channels],
         "seed": seed,
         "arch": arch,
-        "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
+        "models": [{"label": model.label, "sha256": model.card.sha256} for model in models],
         "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
         "device": device.type,
     }
-    cards = [model.card for model in models]
+    cards = [asdict(model.card) for model in models]
     size = block_size(dataset.images.shape[1:], device)
-    ledger = Ledger(
-        out, new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=size)
-    )
+    record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=size)
+    measurement = Measurement(out, record)
+    total = len(kinds) * len(channels)
+
+    def done() -> int:
+        return sum("/" in name for name in measurement.done)
+
+    on_start(measurement.folder, done(), total)
+    with resumable(measurement.folder, lambda: f"{done()} of {total} pairs of attack and channel"):
+        try:
+            with full_precision():
+                _measure(measurement, source, channels, levels_of, dataset, seed=seed, device=device)
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"{device} has too little memory: {error}") from error
+        frame = table(measurement)
+        measurement.write_csv(RESULTS, frame)
+        measurement.finish()
+    return measurement, frame
+
+
+def _measure(
+    measurement: Measurement,
+    source: Model,
+    channels: Sequence[Channel],
+    levels_of: dict[str, float],
+    dataset: Dataset,
+    *,
+    seed: int,
+    device: torch.device,
+) -> None:
+    """Run every attack on the source once, and each of its missing channels."""
     pixels, labels = dataset.pixels(slice(None), device), dataset.labels.to(device)
-    todo = {k: [c for c in channels if f"{k}/{c.name}" not in ledger.done] for k in kinds}
-    steps = len(kinds) * len(channels) * len(labels)
-    done = steps - sum(map(len, todo.values())) * len(labels)
-    try:
-        guard = Guard(kinds[0], ATTACKS[kinds[0]], seed=seed)
-        meter = Meter(images=steps, done=done, kinds=kinds, passes=lambda: guard.passes)
-        with full_precision(), meter:
-            for kind in kinds:
-                if not todo[kind]:
-                    continue
-                guard = Guard(kind, ATTACKS[kind], seed=seed)
-                meter.begin(f"inputs of {source.label}", images=len(labels), kind=kind)
-                crafted, fooled = craft(guard, source.module, pixels, labels, strength=strengths[kind])
-                right = answers(source.module, pixels) == labels
-                ledger.put(kind, {"right": int(right.sum()), "fooled": int(fooled.sum())})
-                for channel in todo[kind]:
-                    meter.begin(channel.name, images=len(labels), kind=kind)
-                    found = recover(channel, guard, pixels, labels, crafted, fooled, strength=strengths[kind])
-                    ledger.put(f"{kind}/{channel.name}", found)
-                    meter.advance(len(labels))
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"{device} has too little memory: {error}") from error
-    frame = table(ledger)
-    atomic_write.write_text(ledger.folder / RESULTS, frame.to_csv(index=False, lineterminator="\n"))
-    ledger.finish()
-    from blrobust.reports import recovery as report  # seaborn takes a second to import
-
-    report.render(ledger, frame, ledger.folder / REPORT)
-    return ledger.folder, frame
-
-
-def table(ledger: Ledger) -> pd.DataFrame:
-    """One row per attack and channel: what recovery.csv holds.
-
-    Columns: attack, strength, source, kind and channel, effective_compression, n, right (source, clean),
-    fooled, then of the fooled: recovered, clean, adaptive (counts), recovered_share with ci_low and
-    ci_high (Wilson, 95 %), and distortion, adaptive_l2.
-    """
-    config, rows = ledger.record["config"], []
-    for attack, strength in config["kinds"].items():
-        for kind, channel, compression in config["channels"]:
-            found, base = ledger.done[f"{attack}/{channel}"], ledger.done[attack]
-            n = base["fooled"]
-            share = wilson(found["recovered"] / n, n) if n else (math.nan,) * 3
-            rows.append(
-                {
-                    "attack": attack,
-                    "strength": strength,
-                    "source": config["source"],
-                    "kind": kind,
-                    "channel": channel,
-                    "effective_compression": compression,
-                    "n": ledger.record["dataset"]["n"],
-                    **base,
-                    **{name: found[name] for name in ("recovered", "clean", "adaptive")},
-                    **dict(zip(("recovered_share", "ci_low", "ci_high"), share, strict=True)),
-                    "distortion": found["distortion"],
-                    "adaptive_l2": found["adaptive_l2"],
-                }
-            )
-    return pd.DataFrame(rows).astype({"distortion": float, "adaptive_l2": float, "strength": float})
+    kinds, n = list(levels_of), len(labels)
+    todo = {k: [c for c in channels if f"{k}/{c.name}" not in measurement.done] for k in kinds}
+    total = len(kinds) * len(channels) * n
+    guard = Guard(kinds[0], ATTACKS[kinds[0]], seed=seed)
+    missing = sum(map(len, todo.values())) * n
+    with Meter(images=total, done=total - missing, kinds=kinds, passes=lambda: guard.passes) as meter:
+        for kind in kinds:
+            if not todo[kind]:
+                continue
+            guard = Guard(kind, ATTACKS[kind], seed=seed)
+            level = levels_of[kind]
+            meter.begin(f"inputs of {source.label}", images=n, kind=kind)
+            adversarial, fooled = craft(guard, source.module, pixels, labels, level=level)
+            right = predictions(source.module, pixels) == labels
+            measurement.put(kind, {"right": int(right.sum()), "fooled": int(fooled.sum())})
+            for channel in todo[kind]:
+                meter.begin(channel.name, images=n, kind=kind)
+                counts = recover(channel, guard, pixels, labels, adversarial, fooled, level=level)
+                measurement.put(f"{kind}/{channel.name}", counts)
+                meter.advance(n)

@@ -1,8 +1,8 @@
 """A sweep: every model at every level and draw, measured into a run folder."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from blrobust import __version__, atomic_write
-from blrobust.analysis import results
+from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
@@ -21,17 +21,18 @@ from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size, blocks
 from blrobust.perturbations.random_numbers import Cache
 from blrobust.progress import Meter
+from blrobust.runs import RUNS
 from blrobust.runs.database import Outcomes
+from blrobust.runs.interruption import resumable
 from blrobust.runs.provenance import digest, new_record
 from blrobust.runs.run import ADVERSARIALS, Cell, Run
 
-IN_FLIGHT = 2  # blocks; twice as many on a GPU, where each look at the answers waits for it
-RUNS = Path("runs")
+IN_FLIGHT = 2  # blocks; twice as many on a GPU, where every copy of predictions waits for the GPU
 
 
 @dataclass(frozen=True)
 class Part:
-    """One kind of a sweep: the perturbation, its levels, and what else its configuration says."""
+    """One kind of a sweep: the perturbation, its levels, and further entries of its configuration."""
 
     perturbation: Perturbation
     levels: Sequence[float]
@@ -53,16 +54,18 @@ def execute(
     settings: dict[str, Any] | None = None,
     save_adversarials: bool = False,
     check_models: bool = False,
+    on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
 ) -> Path:
-    """Measure the cells of a sweep that are missing, and write results.csv.
+    """Measure the cells of a sweep that are not stored yet, and write results.csv.
 
-    The models are on ``device``; ``batch_size`` samples are in flight there, by default a few blocks.
-    ``settings`` are further entries of the configuration. ``check_models`` looks at each model first for
-    reasons to doubt its accuracy under attack (``attacks.model_checks``) and keeps them in run.json.
-    ``out`` is the run folder, ``runs/<hash>`` by default; a finished run there is left as it is.
+    The models are on `device`, with `batch_size` samples in flight, by default a few blocks.
+    `settings` are further entries of the configuration. `check_models` checks each model first for
+    reasons to doubt its accuracy under attack (`attacks.model_checks`) and stores them in run.json.
+    `out` is the run folder, `runs/<hash>` by default; a finished run there is left as it is.
+    `on_start` is called with the folder, the number of stored cells and that of all.
 
-    Returns the folder. Raises ``UserError`` for one that cannot hold this run, or has cells without the
-    inputs that ``save_adversarials`` asks for.
+    Returns the folder. Raises `UserError` for one that cannot hold this run, or has cells without the
+    inputs that `save_adversarials` stores.
     """
     block = block_size(dataset.images.shape[1:], device)
     batch_size = batch_size or block * IN_FLIGHT * (2 if device.type == "cuda" else 1)
@@ -74,7 +77,7 @@ def execute(
         "draws": draws,
         "seed": seed,
         "arch": arch,
-        "models": [{"label": model.label, "sha256": model.card["sha256"]} for model in models],
+        "models": [{"label": model.label, "sha256": model.card.sha256} for model in models],
         "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
         "device": device.type,
         "block": block,
@@ -83,16 +86,20 @@ def execute(
     record = new_record(
         config,
         dataset=dataset,
-        cards=[model.card for model in models],
+        cards=[asdict(model.card) for model in models],
         device=describe(device),
         batch_size=batch_size,
     )
     path = RUNS / digest(config)[:12] if out is None else out
     labels = dataset.labels.numpy().astype(np.int16)
+    unit = "levels" if len(models) == len(parts) == draws == 1 else "cells"
     with Run.create_or_resume(path, record, labels) as run:
         if save_adversarials:
-            _check_kept(run)
-        if not run.finished:
+            _check_adversarials(run)
+        on_start(path, len(run.done()), run.cells)
+        if run.finished:
+            return path
+        with resumable(path, lambda: f"{len(run.done())} of {run.cells} {unit}"):
             with full_precision():
                 if check_models:
                     run.provenance["flags"] = _check_models(models, dataset, device)
@@ -101,21 +108,21 @@ def execute(
                         run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
                         adversarials=path / ADVERSARIALS if save_adversarials else None,
                     )  # fmt: skip
-            taken = [pictures.take(run, part.perturbation, dataset, device) for part in parts]
-            run.add_pictures([picture for strip in taken for picture in strip])
-            results.write_csv(run)
+            strips = [pictures.take(run, part.perturbation, dataset, device) for part in parts]
+            run.add_pictures([picture for strip in strips for picture in strip])
+            RunAnalysis(run).write_csv()
             run.finish()
     return path
 
 
 def _check_models(models: Sequence[Model], dataset: Dataset, device: torch.device) -> dict[str, list[str]]:
-    """Return what casts doubt on each model's accuracy under attack, by label, on the first images."""
-    from blrobust.attacks.model_checks import IMAGES, flags  # loads Foolbox, which noise does not need
+    """Return reasons to doubt each model's accuracy under attack, by label, from the first images."""
+    from blrobust.attacks.model_checks import IMAGES, check_model  # loads Foolbox, which noise does not need
 
     count = min(IMAGES, len(dataset))
     pixels = dataset.pixels(slice(0, count), device)
     labels = dataset.labels[:count].to(device)
-    return {model.label: flags(model.module, pixels, labels) for model in models}
+    return {model.label: check_model(model.module, pixels, labels) for model in models}
 
 
 def run_cells(
@@ -128,25 +135,24 @@ def run_cells(
     batch_size: int,
     adversarials: Path | None = None,
 ) -> None:
-    """Measure the cells of a kind that are not done yet, and commit each as it finishes.
+    """Measure the cells of a kind that are not stored yet, and commit each as soon as it is finished.
 
-    Draws are the outer loop, so that all models and levels share one draw in memory. What serves
-    all levels at once is measured for all levels that a model lacks. ``adversarials`` is where
-    successful inputs go. Raises ``UserError`` where the device runs out of memory.
+    Draws are the outer loop, so that all models and levels share one draw in memory. Where one search
+    serves all levels, they are measured together. Successful inputs are written to the folder
+    `adversarials`. Raises `UserError` where the device runs out of memory.
     """
-    kind, done = perturbation.kind, run.done()
-    wanted = run.levels(kind)
+    kind, done, levels_of_kind = perturbation.kind, run.done(), run.levels(perturbation.kind)
+    one_search = perturbation.one_search_for_all_levels
+    # Level 0 is no part of such a search: it is a clean pass, with its own time.
+    search_levels = [level for level in levels_of_kind if one_search and level > 0]
     groups: list[tuple[Model, tuple[float, ...], int]] = []
-    searched = [level for level in wanted if level > 0]
     for draw in range(run.draws):
         for model in models:
-            todo = [level for level in wanted if (model.label, kind, level, draw) not in done]
-            # Level 0 is no part of the search that serves the others: a clean pass, with its own time.
-            together = tuple(level for level in todo if perturbation.at_once and level > 0)
-            groups += [(model, (level,), draw) for level in todo if level not in together]
-            if together:
+            todo = [level for level in levels_of_kind if (model.label, kind, level, draw) not in done]
+            groups += [(model, (level,), draw) for level in todo if level not in search_levels]
+            if together := tuple(level for level in todo if level in search_levels):
                 groups.append((model, together, draw))
-    measure = _Measure(
+    measure = _CellMeasurement(
         perturbation, dataset, device=device, batch_size=batch_size, keep=adversarials is not None
     )
     with _meter(run, perturbation) as meter:
@@ -155,35 +161,34 @@ def run_cells(
             meter.begin(name, images=len(dataset), kind=kind, levels=levels)
             start = time.perf_counter()
             try:
-                found = measure(model, levels=levels, draw=draw, meter=meter)
+                results = measure(model, levels=levels, draw=draw, meter=meter)
             except torch.OutOfMemoryError as error:
                 raise UserError(f"{device} has too little free memory: {error}") from error
             except UserError as error:
-                strengths = ", ".join(f"{level:g}" for level in levels)
-                raise UserError(f"model {model.label!r} at {kind} {strengths}: {error}") from error
+                at = ", ".join(f"{level:g}" for level in levels)
+                raise UserError(f"model {model.label!r} at {kind} {at}: {error}") from error
             seconds = (time.perf_counter() - start) / len(levels)
-            for level, outcomes in zip(levels, found, strict=True):
+            for level, outcomes in zip(levels, results, strict=True):
                 cell = (model.label, kind, level, draw)
                 if adversarials is not None:
                     _save(adversarials, cell, outcomes)
-                # Shared between all levels of a search, done or to do, its passes add up.
-                shared = perturbation.at_once and level > 0
-                place, count = (searched.index(level), len(searched)) if shared else (0, 1)
+                # The passes of one search are divided among all its levels, stored or not.
+                shared = level in search_levels
+                index, count = (search_levels.index(level), len(search_levels)) if shared else (0, 1)
                 run.add(
                     cell,
                     outcomes,
-                    forwards=_share(_passes(outcomes, "forwards", len(dataset)), place, count),
-                    backwards=_share(_passes(outcomes, "backwards", 0), place, count),
+                    forwards=_share(_passes(outcomes, "forwards", len(dataset)), index, count),
+                    backwards=_share(_passes(outcomes, "backwards", 0), index, count),
                     seconds=seconds,
                 )
 
 
 def _meter(run: Run, perturbation: Perturbation) -> Meter:
-    """Progress over the cells of all kinds."""
-    cells = run.draws * len(run.models) * sum(len(run.levels(kind)) for kind in run.kinds)
+    """Return a progress meter over the cells of all kinds."""
     n = len(run.labels)
     return Meter(
-        images=cells * n,
+        images=run.cells * n,
         done=len(run.done()) * n,
         kinds=run.kinds,
         passes=lambda: perturbation.passes,
@@ -194,39 +199,39 @@ def _passes(outcomes: Outcomes, name: str, otherwise: int) -> int:
     return int(outcomes[name].sum()) if name in outcomes else otherwise
 
 
-def _share(total: int, place: int, count: int) -> int:
-    """What falls to ``place`` where ``total`` is divided by ``count``; all places add up to it."""
-    return total * (place + 1) // count - total * place // count
+def _share(total: int, index: int, count: int) -> int:
+    """Return share `index` of `total` divided into `count` whole shares that add up to it."""
+    return total * (index + 1) // count - total * index // count
 
 
-def _kept_at(folder: Path, cell: Cell) -> Path:
+def _adversarial_file(folder: Path, cell: Cell) -> Path:
     model, kind, level, draw = cell
     # As many digits as a level has, so that no two share a file.
     return folder / kind / model.replace("/", "_") / f"{level:.12g}-{draw}.safetensors"
 
 
 def _save(folder: Path, cell: Cell, outcomes: Outcomes) -> None:
-    """Write the successful inputs of a cell, float32 (k, C, H, W) in [0, 1], and their places, int64 (k,)."""
+    """Write the successful inputs, float32 (k, C, H, W) in [0, 1], and their sample indices, int64 (k,)."""
     pixels = outcomes.pop("pixels")
     rows = np.flatnonzero(outcomes["success"])
-    path = _kept_at(folder, cell)
+    path = _adversarial_file(folder, cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"pixels": np.ascontiguousarray(pixels[rows]), "indices": rows.astype(np.int64)}
     atomic_write.write_bytes(path, save(arrays))
 
 
-def _check_kept(run: Run) -> None:
-    """Raise ``UserError`` where a cell was measured without its inputs kept: it is never done again."""
+def _check_adversarials(run: Run) -> None:
+    """Raise `UserError` for a stored cell without its inputs: it is never measured again."""
     for cell in sorted(run.done()):
-        if not _kept_at(run.path / ADVERSARIALS, cell).exists():
+        if not _adversarial_file(run.path / ADVERSARIALS, cell).exists():
             raise UserError(
-                f"{run.path} has results from before --save-adversarials ({cell[0]!r} at {cell[1]} "
-                f"{cell[2]:g}), whose inputs are gone; choose another --out"
+                f"--save-adversarials: got a run that was begun without it ({run.path} has no inputs of "
+                f"{cell[0]!r} at {cell[1]} {cell[2]:g}); legal: another --out"
             )
 
 
-class _Measure:
-    """Measures cells of one model and draw: all blocks of the data, ``batch_size`` samples in flight."""
+class _CellMeasurement:
+    """The measurement of cells of one model and draw: all blocks, `batch_size` samples at once."""
 
     def __init__(
         self,
@@ -249,11 +254,11 @@ class _Measure:
         self._keep = keep
 
     def __call__(self, model: Model, *, levels: Sequence[float], draw: int, meter: Meter) -> list[Outcomes]:
-        fetched: list[list[Outcomes]] = [[] for _ in levels]
+        on_cpu: list[list[Outcomes]] = [[] for _ in levels]
         for first in range(0, len(self._blocks), self._flight):
-            answers: list[list[dict[str, Tensor]]] = [[] for _ in levels]
+            on_device: list[list[dict[str, Tensor]]] = [[] for _ in levels]
             for samples, skip in self._blocks[first : first + self._flight]:
-                found = self._perturbation.measure(
+                results = self._perturbation.measure(
                     model.module,
                     self._pixels.block(0, samples),
                     self._labels[samples.start : samples.stop],
@@ -262,10 +267,10 @@ class _Measure:
                     samples=samples,
                     keep=self._keep,
                 )
-                for place, answer in zip(answers, found, strict=True):
-                    place.append({key: values[skip:] for key, values in answer.items()})
+                for blocks_of_level, result in zip(on_device, results, strict=True):
+                    blocks_of_level.append({key: values[skip:] for key, values in result.items()})
             # The copy to the CPU waits for the device: once per flight, not once per block.
-            for done, group in zip(fetched, answers, strict=True):
-                done.append({key: torch.cat([a[key] for a in group]).cpu().numpy() for key in group[0]})
-            meter.advance(len(fetched[0][-1]["prediction"]) * len(levels))
-        return [{key: np.concatenate([f[key] for f in done]) for key in done[0]} for done in fetched]
+            for flights, group in zip(on_cpu, on_device, strict=True):
+                flights.append({key: torch.cat([a[key] for a in group]).cpu().numpy() for key in group[0]})
+            meter.advance(len(on_cpu[0][-1]["prediction"]) * len(levels))
+        return [{key: np.concatenate([f[key] for f in flights]) for key in flights[0]} for flights in on_cpu]

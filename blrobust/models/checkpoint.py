@@ -19,6 +19,7 @@ from blrobust.models import ARCHITECTURES, Classifier, build
 from blrobust.models.precision import PRECISIONS
 
 FORMAT = "blrobust-1"
+MOST_WIDTH = 1024  # a number in a file must not fill the memory
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Facts:
     test_accuracy: float | None = None  # share of the test images, on the stored weights
     holdout_accuracy: float | None = None  # share of the training images that were held out
     version: str = ""
+    low_pass: float = 0.0  # nominal compression of the image in front of the network
+    width: int | None = None  # channels of the first stage, None for the architecture's own
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where a fact is not usable."""
@@ -55,7 +58,10 @@ class Facts:
         for accuracy in (self.test_accuracy, self.holdout_accuracy):
             if accuracy is not None and not 0 <= accuracy <= 1:
                 raise ValueError(f"accuracies must be in [0, 1], got {accuracy!r}")
+        if self.width is not None and not (isinstance(self.width, int) and 0 < self.width <= MOST_WIDTH):
+            raise ValueError(f"width must be an int from 1 to {MOST_WIDTH}, got {self.width!r}")
         check_compression(self.compression)
+        check_compression(self.low_pass)
         check_fft_size(self.fft_size)
         json.dumps([self.recipe, self.seed], allow_nan=False)  # run.json takes them up, and has no NaN
 
@@ -68,6 +74,8 @@ class Facts:
             std=self.std,
             compression=self.compression,
             fft_size=self.fft_size,
+            low_pass=self.low_pass,
+            width=self.width,
         )
 
 

@@ -1,4 +1,4 @@
-"""A classifier of pixels: normalisation, then a network, band-limited where asked."""
+"""A classifier of pixels: an input low-pass where asked, normalisation, then a network."""
 
 from collections.abc import Callable
 from typing import cast
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from blconv import band_limit
 from blconv.band import FftSize
+from blrobust.models.channels import LowPass
 from blrobust.models.resnet import resnet18, resnet20
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"resnet20": resnet20, "resnet18": resnet18}
@@ -32,13 +33,16 @@ class Normalize(nn.Module):
 class Classifier(nn.Module):
     """Pixels in [0, 1], (batch, channels, H, W) -> logits (batch, classes)."""
 
-    def __init__(self, normalize: Normalize, network: nn.Module) -> None:
+    def __init__(self, normalize: Normalize, network: nn.Module, low_pass: LowPass | None = None) -> None:
         super().__init__()
+        self.low_pass = low_pass
         self.normalize = normalize
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalise, then classify."""
+        """Return the logits."""
+        if self.low_pass is not None:
+            pixels = self.low_pass(pixels)
         return cast(Tensor, self.network(self.normalize(pixels)))
 
 
@@ -50,12 +54,17 @@ def build(
     std: tuple[float, ...],
     compression: float = 0.0,
     fft_size: FftSize = "paper",
+    low_pass: float = 0.0,
+    width: int | None = None,
 ) -> Classifier:
-    """An untrained classifier; `mean` and `std` also say how many channels the images have.
+    """Return an untrained classifier; `mean` and `std` also say how many channels the images have.
 
     With `compression` > 0 every convolution but the 1x1 shortcuts is band-limited, as the authors did.
+    `low_pass` is the nominal compression of a low-pass of the image in front of the network, `width` the
+    number of channels of the first stage (by default the architecture's own).
     """
-    network = ARCHITECTURES[arch](classes=classes, channels=len(mean))
+    narrow = {} if width is None else {"width": width}
+    network = ARCHITECTURES[arch](classes=classes, channels=len(mean), **narrow)
     if compression:
         network = band_limit(network, compression, fft_size=fft_size)
-    return Classifier(Normalize(mean, std), network)
+    return Classifier(Normalize(mean, std), network, LowPass(low_pass) if low_pass else None)

@@ -31,18 +31,20 @@ class ResidualBlock(nn.Module):
         return cast(Tensor, self.relu(self.bn2(self.conv2(y)) + self.shortcut(x)))
 
 
-def resnet20(*, classes: int = 10, channels: int = 3) -> nn.Module:
+def resnet20(*, classes: int = 10, channels: int = 3, width: int = 16) -> nn.Module:
     """ResNet-20 (He et al. 2015, 4.2) with projection shortcuts: 272,474 parameters for 10 classes.
 
+    `width` is the number of channels of the first of the three stages; each further one has twice as many.
     Normalised images (batch, channels, H, W) -> logits (batch, classes); made for 32 x 32.
     """
-    layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    width = 16
-    for stage in (16, 32, 64):
+    stem = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+    layers: list[nn.Module] = [stem, nn.BatchNorm2d(width), nn.ReLU()]
+    have = width
+    for stage in (width, 2 * width, 4 * width):
         for block in range(3):
-            layers.append(ResidualBlock(width, stage, 2 if block == 0 and stage > 16 else 1))
-            width = stage
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+            layers.append(ResidualBlock(have, stage, 2 if block == 0 and stage > width else 1))
+            have = stage
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(have, classes))
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

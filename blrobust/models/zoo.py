@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError, reason
 from blrobust.models import checkpoint
 from blrobust.models.accuracy import accuracy
+from blrobust.models.card import ModelCard
+from blrobust.models.channels import ColourDepth, build_channel
 from blrobust.models.checkpoint import Facts
-from blrobust.models.model_names import facts_of, file_stem, label_of
+from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
 from blrobust.models.precision import reduce_precision
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -39,7 +41,7 @@ class Model:
 
     label: str
     module: nn.Module
-    card: dict[str, Any]
+    card: ModelCard
 
 
 def own_weights_folder() -> Path:
@@ -120,16 +122,47 @@ def load(name: str, *, arch: str = "resnet20", dataset: Dataset, device: torch.d
 
     Raises `UserError` where the name, its weights or the user's own model cannot be used.
     """
-    label, target = label_of(name), name.rpartition("=")[2]
-    if "=" not in name:
-        return _from_checkpoint(label, _find(name, arch, dataset), dataset, device)
-    if target.endswith(".safetensors"):
-        return _from_checkpoint(label, Path(os.path.expanduser(target)), dataset, device)
-    if _FACTORY.fullmatch(target):
-        return _from_factory(label, target, dataset, device)
-    raise UserError(
-        f"model {name!r}: what follows the last '=' must be FILE.safetensors or PACKAGE.MODULE:FACTORY"
+    target = Target.of(name)
+    model = _without_channels(name, target, arch, dataset, device)
+    return _behind_channels(model, target, arch, dataset, device) if target.channels else model
+
+
+def _without_channels(name: str, target: Target, arch: str, dataset: Dataset, device: torch.device) -> Model:
+    """Return the model that `target` names, whatever stands in front of it."""
+    if target.channels or "=" in name:
+        if target.model.endswith(".safetensors"):
+            return _from_checkpoint(target.label, Path(os.path.expanduser(target.model)), dataset, device)
+        if _FACTORY.fullmatch(target.model):
+            return _from_factory(target.label, target.model, dataset, device)
+        if not target.channels:
+            raise UserError(
+                f"model {name!r}: what follows the last '=' must be FILE.safetensors, "
+                "PACKAGE.MODULE:FACTORY or CHANNEL+MODEL"
+            )
+    return _from_checkpoint(target.label, _find(target.model, arch, dataset), dataset, device)
+
+
+def _behind_channels(
+    model: Model, target: Target, arch: str, dataset: Dataset, device: torch.device
+) -> Model:
+    """Return `model` behind the channels of its name: one module, with a card and a checksum of its own."""
+    trained = f"{trained_on(dataset)}-{arch}"
+    channels = [build_channel(word, trained=trained) for word in target.channels]
+    module = nn.Sequential(*channels, model.module).eval()
+    _check_output(target.label, module, dataset, device)
+    settings = [repr(channel) for channel in channels]
+    digest = hashlib.sha256("+".join([*settings, model.card.sha256]).encode()).hexdigest()
+    notes = [model.card.note] if model.card.note else []
+    if any(isinstance(channel, ColourDepth) for channel in channels):
+        notes.append("gradients pass the rounding of colours unchanged")
+    card = replace(
+        model.card,
+        sha256=digest,
+        channels=target.channels,
+        test_accuracy=None,
+        note="; ".join(notes) or None,
     )
+    return Model(target.label, module, card)
 
 
 def _find(name: str, arch: str, dataset: Dataset) -> Path:
@@ -217,12 +250,29 @@ def _checked(
     label: str, module: nn.Module, origin: dict[str, Any], dataset: Dataset, device: torch.device
 ) -> Model:
     """The model with its card; `UserError` unless it maps images to finite logits of the right classes."""
-    channels, height, width = dataset.images.shape[1:]
-    shape = (channels, height, width)
+    shape = tuple(dataset.images.shape[1:])
+    _check_output(label, module, dataset, device)
+    try:
+        network = effective_compression(module, shape)
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
+        raise UserError(f"model {label!r} fails on images {shape}: {reason(error)}") from error
+    card = ModelCard(
+        label=label,
+        **origin,
+        nominal_compression=max([layer.nominal or 0.0 for layer in network.layers], default=0.0),
+        effective_compression=network.effective,
+        fft_size="/".join(dict.fromkeys(str(layer.fft_size[0]) for layer in network.layers)) or None,
+        parameters=sum(p.numel() for p in module.parameters()),
+    )
+    return Model(label, module.requires_grad_(False), card)
+
+
+def _check_output(label: str, module: nn.Module, dataset: Dataset, device: torch.device) -> None:
+    """Raise `UserError` unless `module` maps images to finite logits of the right classes."""
+    shape = tuple(dataset.images.shape[1:])
     try:
         with torch.inference_mode():
             logits = module(dataset.pixels(slice(0, 2), device))
-        network = effective_compression(module, shape)
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise UserError(f"model {label!r} fails on images {shape}: {reason(error)}") from error
     wanted = (min(2, len(dataset)), len(dataset.classes))
@@ -231,14 +281,3 @@ def _checked(
         raise UserError(f"model {label!r} returns {found} for two images; {dataset.name} wants {wanted}")
     if not torch.isfinite(logits).all():
         raise UserError(f"model {label!r} returns logits that are not finite on clean images")
-    card = {
-        "label": label,
-        **origin,
-        # One number for a network whose layers differ: the largest.
-        "nominal_compression": max([layer.nominal or 0.0 for layer in network.layers], default=0.0),
-        "effective_compression": network.effective,
-        # The transform sizes by map size, such as 128/64/32.
-        "fft_size": "/".join(dict.fromkeys(str(layer.fft_size[0]) for layer in network.layers)) or None,
-        "parameters": sum(p.numel() for p in module.parameters()),
-    }
-    return Model(label, module.requires_grad_(False), card)

@@ -1,4 +1,4 @@
-"""What the sweep measures: something that perturbs a block of samples and asks a model about it."""
+"""The interface of perturbations, blocks of samples, and predictions."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from blrobust.errors import UserError, reason
 
-# The network always sees blocks of one size, because its sums, and so the last bits of its
-# answers, depend on the size of the batch.
+# Networks always get blocks of one size, because the order of their sums, and so the last bits of
+# their logits, depends on the batch size.
 BLOCK = 100
-# A GPU has done a block of 100 small images before the next one is launched. It takes up to 5,000, as
-# its memory allows: a gradient through ResNet-20 keeps 2 to 5 MB for an image of CIFAR-10.
+# A GPU finishes a block of 100 small images before the next one is launched, so its blocks have up to
+# 5,000, as its memory allows: a gradient through ResNet-20 keeps 2 to 5 MB for an image of CIFAR-10.
 GPU_BLOCK = 5000
-GPU_BYTES = 2**24 // (3 * 32 * 32)  # of memory for each number of an image
+GPU_BYTES = 2**24 // (3 * 32 * 32)  # of memory for each value of an image
 
 
 class Perturbation(Protocol):
@@ -23,19 +23,19 @@ class Perturbation(Protocol):
 
     @property
     def kind(self) -> str:
-        """Its name: the key in the store ("gaussian", "uniform", "pixel")."""
+        """Its name in results: "gaussian", "uniform", "pixel"."""
 
     @property
     def space(self) -> str:
         """The space of its levels: "normalized", "pixel" or "legacy"."""
 
     @property
-    def at_once(self) -> bool:
-        """Whether one search serves all levels, so that they should be measured together."""
+    def one_search_for_all_levels(self) -> bool:
+        """Whether one search serves all levels, so that they are measured together."""
 
     @property
     def passes(self) -> int:
-        """Images that went through models so far; progress shows it while a block is under way."""
+        """Images that went through models so far, also those of an unfinished block."""
 
     def measure(
         self,
@@ -48,27 +48,27 @@ class Perturbation(Protocol):
         samples: range,
         keep: bool = False,
     ) -> list[dict[str, Tensor]]:
-        """Perturb a block and return, level by level, arrays ``(len(samples),)``, on any device.
+        """Perturb a block and return, level by level, arrays `(len(samples),)`, on any device.
 
-        ``pixels`` is float32 ``(b, C, H, W)`` in [0, 1], ``labels`` int64 ``(b,)``; both are shared
-        between calls and must not be written into. ``prediction`` (int16) is the class of the input
-        that counts: the perturbed one, or the clean one where an attack failed or was rejected.
-        ``forwards`` and ``backwards`` (int32), where given, are passes per sample; one forward and
-        no backward pass otherwise. Attacks add what else they know (success, distance, reason),
-        and with ``keep`` the inputs evaluated, ``pixels``.
+        `pixels` is float32 `(b, C, H, W)` in [0, 1], `labels` int64 `(b,)`; both are shared between
+        calls and must not be written to. `prediction` (int16) is the class of the evaluated input: the
+        perturbed one, or the clean one where an attack failed or was rejected. `forwards` and
+        `backwards` (int32), where present, are passes per sample; otherwise there is one forward and
+        no backward pass. Attacks add further outcomes (success, distance, reason), and with `keep`
+        the evaluated inputs, `pixels`.
         """
 
     def picture(
         self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range
     ) -> Tensor | None:
-        """Return the perturbed block for display, within [0, 1], or ``None`` without a picture."""
+        """Return the perturbed block for display, within [0, 1], or `None` without a picture."""
 
 
 def predict(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Return the predicted classes, int16 ``(b,)``; -1, never right, where a logit is not finite.
+    """Return the predicted classes, int16 `(b,)`; -1, which is never correct, where a logit is not finite.
 
-    Without that, ``argmax`` calls NaN the largest logit, and class 0 looks robust. Raises
-    ``UserError`` where the model fails or returns something else than logits.
+    `argmax` takes NaN for the largest logit, which would make class 0 look robust. Raises `UserError`
+    where the model fails or does not return logits.
     """
     try:
         logits = model(pixels)
@@ -86,9 +86,9 @@ def predict(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def block_size(shape: Sequence[int], device: torch.device) -> int:
-    """How many images of ``shape`` (C, H, W) a block has: 100, or up to 5,000 small ones on a GPU.
+    """Return the number of images of `shape` (C, H, W) in a block: 100, or up to 5,000 on a GPU.
 
-    The size of a GPU's memory decides, not how much of that is free, so that a GPU has one size.
+    It depends on the size of the GPU's memory, not on the free part, so that a GPU has one block size.
     """
     if device.type != "cuda":
         return BLOCK
@@ -98,10 +98,10 @@ def block_size(shape: Sequence[int], device: torch.device) -> int:
 
 
 def blocks(n: int, size: int) -> Iterator[tuple[range, int]]:
-    """Yield (samples, skip) over ``n`` samples: blocks of exactly ``min(size, n)`` samples.
+    """Yield (samples, skip) over `n` samples: blocks of exactly `min(size, n)` samples.
 
-    The last block is filled up with samples before it; its first ``skip`` samples belong to the
-    block before, and their answers are dropped.
+    The last block is filled up with earlier samples; its first `skip` samples belong to the previous
+    block, and their results are dropped.
     """
     size = min(size, n)
     for start in range(0, n, size):

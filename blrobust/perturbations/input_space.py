@@ -1,4 +1,4 @@
-"""Where a perturbation works: the affine map from pixels, and the bounds there."""
+"""The input space of a perturbation: an affine map from pixels, and bounds."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Space:
-    """Inputs (pixels - mean) / std per channel, within ``bounds``."""
+    """Inputs (pixels - mean) / std per channel, within `bounds`."""
 
     name: str
     bounds: tuple[float, float]
@@ -17,14 +17,14 @@ class Space:
     std: tuple[float, ...]
 
     def enter(self, pixels: Tensor) -> Tensor:
-        """Inputs (m, C, H, W) of the perturbation, in a new tensor."""
+        """Return the inputs (m, C, H, W) of pixels, in a new tensor."""
         if self == PIXELS:
             return pixels.clamp(*self.bounds)
         mean, std = _moments(self, pixels.device)
         return ((pixels - mean) / std).clamp(*self.bounds)
 
     def leave(self, inputs: Tensor) -> Tensor:
-        """Pixels (m, C, H, W) of the model; ``inputs`` themselves where they are that."""
+        """Return the pixels (m, C, H, W) of inputs; `inputs` themselves where the space is that of pixels."""
         if self == PIXELS:
             return inputs
         mean, std = _moments(self, inputs.device)
@@ -33,8 +33,8 @@ class Space:
 
 @lru_cache
 def _moments(space: Space, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C, 1, 1); made once: a copy to a GPU waits for all its work."""
-    with torch.inference_mode(False):  # noise is measured in it, but gradients may follow
+    """Return mean and standard deviation (C, 1, 1); cached, as a copy to a GPU waits for all its work."""
+    with torch.inference_mode(False):  # noise is measured in this mode, but gradients may follow
         mean, std = (torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (space.mean, space.std))
     return mean, std
 

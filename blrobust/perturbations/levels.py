@@ -1,72 +1,75 @@
-"""The grid of perturbation levels, as the user writes it."""
+"""Grids of perturbation levels in the notation of the command line."""
 
 import math
 
 from blrobust.errors import UserError
 
 COUNT = 21  # levels of "a:b": the published grids have 21 points
-MOST = 1001  # a typing slip in the step must not ask for a million levels
-LARGEST = 1e9  # far beyond any image, far below what single precision can hold
+MOST = 1001  # a typing error in the step must not make a million levels
+LARGEST = 1e9  # far above any useful level, far below the largest float32
 LEGAL = (
-    "legal: a:b (21 levels), a:b:step, or a list a,b,c; numbers from 0 to 1e9, also as 8/255, a < b, step > 0"
+    "legal: a:b (21 levels), a:b:step or a,b,c; numbers from 0 to 1e9, also as 8/255, with a < b, step > 0"
 )
 
 
-def parse(text: str) -> tuple[float, ...]:
-    """Return the levels that ``text`` names: sorted, without repetition, always with level 0.
+def parse(text: str, *, name: str = "levels") -> tuple[float, ...]:
+    """Return the levels of `text`: sorted, without repetition, always with level 0.
 
-    ``a:b`` is 21 evenly spaced levels, ``a:b:step`` goes by steps and includes ``b`` where a step
-    lands on it, ``a,b,c`` is a list. Values are rounded to 12 significant digits, so that ``0:2``
-    gives 0.3 and not 0.30000000000000004. Raises ``UserError`` for anything else.
+    `a:b` is 21 evenly spaced levels, `a:b:step` goes by steps and includes `b` where a step lands on
+    it, `a,b,c` is a list. Values are rounded to 12 significant digits, so that `0:2` gives 0.3 and
+    not 0.30000000000000004. Raises `UserError`, which calls the text `name`, for anything else.
     """
+    try:
+        return _parse(text)
+    except ValueError as error:
+        raise UserError(f"{name}: got {text!r}, {error}; {LEGAL}") from None
+
+
+def _parse(text: str) -> tuple[float, ...]:
     parts = text.split(":")
     if len(parts) == 1:
-        values = [_number(part, text) for part in text.split(",")]
+        values = [_number(part) for part in text.split(",")]
     elif len(parts) == 2:
-        low, high = _ends(parts, text)
+        low, high = _ends(parts)
         values = [low + (high - low) * (i / (COUNT - 1)) for i in range(COUNT)]
     elif len(parts) == 3:
-        low, high = _ends(parts, text)
-        step = _number(parts[2], text)
+        low, high = _ends(parts)
+        step = _number(parts[2])
         if step == 0 or (high - low) / step >= MOST:
-            raise _illegal(text, f"the step must be > 0 and give at most {MOST} levels")
+            raise ValueError(f"where the step must be > 0 and give at most {MOST} levels")
         # The margin keeps the end of 0:1:0.1, where 1 / 0.1 may come out just below 10.
         values = [low + step * i for i in range(math.floor((high - low) / step + 1e-9) + 1)]
     else:
-        raise _illegal(text, "too many colons")
+        raise ValueError("with too many colons")
     return tuple(sorted({0.0, *(float(f"{value:.12g}") for value in values)}))
 
 
-def number(text: str) -> float:
-    """A number such as 0.01 or 8/255; raises ``ValueError`` or ``ZeroDivisionError`` for anything else."""
+def parse_number(text: str) -> float:
+    """Return a number such as 0.01 or 8/255; raise `ValueError` or `ZeroDivisionError` for anything else."""
     top, _, bottom = text.partition("/")
     return float(top) / float(bottom) if bottom else float(text)
 
 
-def written(level: float, norm: str | None = None, *, digits: int = 6) -> str:
-    """A level as one writes it: 8/255 for the largest change of a number (``norm`` Linf), else a decimal."""
+def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> str:
+    """Return a level as text: a fraction such as 8/255 for the norm Linf where it is one, else a decimal."""
     steps = round(level * 255)
     if norm == "Linf" and 1 <= steps <= 64 and abs(level * 255 - steps) < 1e-6:
         return f"{steps}/255"
     return f"{level:,.{digits}g}"
 
 
-def _ends(parts: list[str], text: str) -> tuple[float, float]:
-    low, high = _number(parts[0], text), _number(parts[1], text)
+def _ends(parts: list[str]) -> tuple[float, float]:
+    low, high = map(_number, parts[:2])
     if low >= high:
-        raise _illegal(text, f"the first level {low:g} is not below the last {high:g}")
+        raise ValueError(f"where the first level {low:g} is not below the last {high:g}")
     return low, high
 
 
-def _number(part: str, text: str) -> float:
+def _number(part: str) -> float:
     try:
-        value = number(part)
+        value = parse_number(part)
     except (ValueError, ZeroDivisionError):
-        raise _illegal(text, f"{part.strip()!r} is not a number") from None
+        raise ValueError(f"where {part.strip()!r} is not a number") from None
     if not 0 <= value <= LARGEST:  # also true for NaN
-        raise _illegal(text, f"{part.strip()} is not from 0 to 1e9")
+        raise ValueError(f"where {part.strip()} is not from 0 to 1e9")
     return value
-
-
-def _illegal(text: str, reason: str) -> UserError:
-    return UserError(f"levels {text!r}: {reason}; {LEGAL}")

@@ -1,4 +1,4 @@
-"""Gaussian and uniform noise, in three spaces."""
+"""Gaussian and uniform noise, in three input spaces."""
 
 from collections.abc import Sequence
 
@@ -7,37 +7,37 @@ from torch import Tensor, nn
 
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.perturbations import paper_space, random_numbers
+from blrobust.perturbations import paper_bounds, paper_space, random_numbers
 from blrobust.perturbations.base import predict
 
 KINDS = {"gaussian": random_numbers.standard_normal, "uniform": random_numbers.uniform}
-SPACES = ("normalized", "pixel", paper_space.SPACE)
+SPACES = ("normalized", "pixel", paper_bounds.SPACE)
 
 
 class Noise:
-    """Noise ``z`` ~ N(0, 1) ("gaussian") or U[-1, 1) ("uniform"), scaled by the level.
+    """Noise `z` ~ N(0, 1) ("gaussian") or U[-1, 1) ("uniform"), scaled by the level.
 
-    - "normalized": ``x + level * std * z``, not clipped: the noise is added after normalisation by
-      the data set's ``std``, so the level is the paper's sigma, and every model gets the same input.
-    - "pixel": ``clip(x + level * z, 0, 1)``.
-    - "legacy": ``clip(n + w * z, bounds)`` on normalised images ``n``, where w is the level for
-      Gaussian noise and ``level^2 * 5.183`` for uniform noise (Foolbox 1 scaled by epsilon twice).
+    - "normalized": `x + level * std * z`, not clipped: the noise is added after normalisation by the
+      data set's `std`, so the level is the paper's sigma, and every model gets the same input.
+    - "pixel": `clip(x + level * z, 0, 1)`.
+    - "legacy": `clip(n + w * z, bounds)` on normalised images `n`, where w is the level for Gaussian
+      noise and `level^2 * 5.183` for uniform noise (Foolbox 1 scaled by epsilon twice).
 
-    A :class:`blrobust.perturbations.base.Perturbation`. Raises ``UserError`` for another kind or space,
+    It is a `blrobust.perturbations.base.Perturbation`. Raises `UserError` for another kind or space,
     and for "legacy" on other data than CIFAR-10.
     """
 
-    at_once = False
-    passes = 0  # counted for attacks alone: a block of noise is one pass
+    one_search_for_all_levels = False
+    passes = 0  # counted for attacks only: a block of noise is one pass
 
     def __init__(self, kind: str, *, space: str, dataset: Dataset, seed: int, device: torch.device) -> None:
         if kind not in KINDS:
-            raise UserError(f"noise {kind!r} does not exist; legal: {', '.join(KINDS)}")
+            raise UserError(f"kind: got {kind!r}; legal: {', '.join(KINDS)}")
         if space not in SPACES:
-            raise UserError(f"space {space!r} does not exist; legal: {', '.join(SPACES)}")
+            raise UserError(f"space: got {space!r}; legal: {', '.join(SPACES)}")
         self.kind = kind
         self.space = space
-        self._legacy = paper_space.space(dataset) if space == paper_space.SPACE else None
+        self._legacy = paper_space.space(dataset) if space == paper_bounds.SPACE else None
         shape = tuple(dataset.images.shape[1:])
         unit = torch.tensor(dataset.std if space == "normalized" else [1.0] * shape[0])
 
@@ -45,7 +45,7 @@ class Noise:
             noise = KINDS[kind](shape, seed=seed, draw=draw, samples=samples)
             return noise.mul_(unit.view(-1, 1, 1)).to(device)
 
-        # Noise at level 1, in units of the space: a level is then one multiply-add per pixel.
+        # Noise at level 1, in units of the space: a level costs one multiply-add per pixel.
         self._noise = random_numbers.Cache(unit_noise)
 
     @torch.inference_mode()
@@ -60,7 +60,7 @@ class Noise:
         samples: range,
         keep: bool = False,
     ) -> list[dict[str, Tensor]]:
-        """Return the predictions (int16) on the noisy block, level by level."""
+        """Return the predictions (int16) for the noisy block, level by level."""
         noisy = (self.perturb(pixels, level, draw, samples) for level in levels)
         return [{"prediction": predict(model, block)} for block in noisy]
 
@@ -70,10 +70,10 @@ class Noise:
         return self.perturb(pixels, level, draw, samples).clamp(0, 1)
 
     def perturb(self, pixels: Tensor, level: float, draw: int, samples: range) -> Tensor:
-        """Return the noisy block ``(b, C, H, W)``, in a new tensor."""
+        """Return the noisy block `(b, C, H, W)`, in a new tensor."""
         noise = self._noise.block(draw, samples)
         if self._legacy is not None:
-            width = level if self.kind == "gaussian" else level**2 * paper_space.WIDTH
+            width = level if self.kind == "gaussian" else level**2 * paper_bounds.WIDTH
             inputs = self._legacy.enter(pixels).add_(noise, alpha=width)
             return self._legacy.leave(inputs.clamp_(*self._legacy.bounds))
         noisy = torch.add(pixels, noise, alpha=level)

@@ -1,6 +1,6 @@
-"""The published attack space: CIFAR-10 normalised by the authors' constants, one pair of bounds.
+"""The published attack space: CIFAR-10 normalised by the authors' constants, with one pair of bounds.
 
-``--legacy`` exists so that the published curves can be laid over one's own; its rows say "legacy".
+With `--legacy` the published curves can be drawn over measured ones; its results are marked "legacy".
 """
 
 import torch
@@ -8,21 +8,13 @@ import torch
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.perturbations.input_space import Space
-
-SPACE = "legacy"
-BOUNDS = (-2.4290657, 2.7537313)  # the extremes of normalised CIFAR-10 over all channels
-WIDTH = BOUNDS[1] - BOUNDS[0]  # 5.183; Foolbox 1 multiplied the strength by it
-MEAN = (0.4914, 0.4822, 0.4465)
-STD = (0.2023, 0.1994, 0.2010)
+from blrobust.perturbations.paper_bounds import BOUNDS, MEAN, SPACE, STD
 
 
 def space(dataset: Dataset) -> Space:
-    """The space, of noise and of attacks; raises ``UserError`` for another data set than CIFAR-10."""
+    """Return the space, of noise and of attacks; raise `UserError` for other data than CIFAR-10."""
     if (dataset.mean, dataset.std) != (MEAN, STD):
-        raise UserError(
-            f"--legacy is the published CIFAR-10 space, not one of {dataset.name}; "
-            "legal data sets: cifar10, cifar10-sample"
-        )
-    # Foolbox compares float32 inputs with the bounds in float64, where the rounded bound lies beyond it.
+        raise UserError(f"--legacy: got data set {dataset.name}; legal: cifar10, cifar10-sample")
+    # Bounds as float32: Foolbox compares inputs with them in float64, where a rounded input may be beyond.
     lower, upper = torch.tensor(BOUNDS).tolist()
     return Space(SPACE, (lower, upper), MEAN, STD)

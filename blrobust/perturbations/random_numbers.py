@@ -1,7 +1,7 @@
-"""Common random numbers: the noise of a sample depends on (stream, seed, draw, sample) alone.
+"""Common random numbers: the noise of a sample depends only on (stream, seed, draw, sample).
 
-So the same sample gets the same noise under every model, level, batch size, device and order of
-work, and curves are paired across models and levels.
+So a sample gets the same noise for every model, level, batch size, device and order of work, and
+curves are paired across models and levels.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,19 +28,19 @@ BASIS = 13
 VAT = 14
 BLENDED_UNIFORM = 15
 
-STEPS = 2**32  # generators beyond any sample's own, one for each step of an attack
+STEPS = 2**32  # first of the generators of an attack's steps, above every sample's own
 NUMBERS_BYTES = 2**29
 CACHE_BYTES = 2**30  # one draw of 10,000 CIFAR-10 images takes 123 MB
 
 
 def generator(*, stream: int, seed: int, draw: int, sample: int) -> np.random.Generator:
-    """Return the Philox generator of one sample, seeded by ``SeedSequence([stream, seed, draw, sample])``."""
+    """Return the Philox generator of one sample, seeded by `SeedSequence([stream, seed, draw, sample])`."""
     entropy = np.random.SeedSequence([stream, seed, draw, sample])
     return np.random.Generator(np.random.Philox(entropy))
 
 
 def standard_normal(shape: Sequence[int], *, seed: int, draw: int, samples: Sequence[int]) -> Tensor:
-    """Return N(0, 1) noise for the samples, float32 ``(len(samples), *shape)`` on the CPU."""
+    """Return N(0, 1) noise for the samples, float32 `(len(samples), *shape)` on the CPU."""
     noise = np.empty((len(samples), *shape), np.float32)
     for row, sample in zip(noise, samples, strict=True):
         source = generator(stream=GAUSSIAN, seed=seed, draw=draw, sample=sample)
@@ -49,7 +49,7 @@ def standard_normal(shape: Sequence[int], *, seed: int, draw: int, samples: Sequ
 
 
 def uniform(shape: Sequence[int], *, seed: int, draw: int, samples: Sequence[int]) -> Tensor:
-    """Return noise uniform in [-1, 1), float32 ``(len(samples), *shape)`` on the CPU."""
+    """Return noise uniform in [-1, 1), float32 `(len(samples), *shape)` on the CPU."""
     noise = np.empty((len(samples), *shape), np.float32)
     for row, sample in zip(noise, samples, strict=True):
         source = generator(stream=UNIFORM, seed=seed, draw=draw, sample=sample)
@@ -60,9 +60,9 @@ def uniform(shape: Sequence[int], *, seed: int, draw: int, samples: Sequence[int
 def uniforms(
     count: int, *, stream: int, seed: int, draw: int, samples: Sequence[int], device: torch.device
 ) -> Tensor:
-    """Return numbers uniform in [0, 1), float32 ``(len(samples), count)``: an attack's random choices.
+    """Return numbers uniform in [0, 1), float32 `(len(samples), count)`: an attack's random choices.
 
-    Sample by sample, so that what an attack does to one does not depend on its batch.
+    They are drawn sample by sample, so that a sample's choices do not depend on its batch.
     """
     numbers = np.empty((len(samples), count), np.float32)
     for row, sample in zip(numbers, samples, strict=True):
@@ -71,26 +71,25 @@ def uniforms(
 
 
 def common(count: int, *, stream: int, seed: int, draw: int, step: int, device: torch.device) -> Tensor:
-    """Return the numbers that all samples share in a step, uniform in [0, 1), float32 ``(count,)``."""
+    """Return the numbers that all samples share in a step, uniform in [0, 1), float32 `(count,)`."""
     source = generator(stream=stream, seed=seed, draw=draw, sample=STEPS + step)
     return torch.from_numpy(source.random(count, dtype=np.float32)).to(device)
 
 
 def mixed(own: Tensor, shared: Tensor) -> Tensor:
-    """Return the sum modulo 1 of what each sample has ``own`` and what all have ``shared``.
+    """Return the sum modulo 1 of each sample's `own` numbers and those `shared` by all samples.
 
-    Uniform in [0, 1), and new in every step, without waiting for the CPU to draw them. Two samples are
-    independent within a step, but keep their difference from step to step: what an attack uses together
-    in one step needs own numbers each.
+    The result is uniform in [0, 1), and new in every step, without a copy from the CPU per sample. Two
+    samples are independent within a step, but their difference is the same in all steps: numbers that
+    an attack combines within one step need own numbers each.
     """
     return (own + shared).frac_()
 
 
-class Numbers:
-    """The ``uniforms`` of one stream, each sample's kept on the device once it is drawn.
+class UniformCache:
+    """The `uniforms` of one stream, kept on the device, so that all models and levels share them.
 
-    So all models and strengths share them. Beyond ``NUMBERS_BYTES``, and for another seed or count, what
-    is kept is forgotten.
+    They are dropped beyond `NUMBERS_BYTES`, and for another seed or count.
     """
 
     def __init__(self, stream: int) -> None:
@@ -124,10 +123,10 @@ class Numbers:
 
 
 class Cache:
-    """Keeps the blocks of one draw, so that every model and level of the draw reuses them.
+    """The blocks of one draw, which all models and levels of that draw reuse.
 
-    ``make(draw, samples)`` returns a block, on the device it is used on. Blocks beyond
-    ``CACHE_BYTES`` are made anew each time; asking for another draw forgets the last one.
+    `make(draw, samples)` returns a block, on the device on which it is used. Blocks beyond
+    `CACHE_BYTES` are made again each time; the blocks of a draw are dropped when another draw starts.
     """
 
     def __init__(self, make: Callable[[int, range], Tensor]) -> None:
@@ -137,7 +136,7 @@ class Cache:
         self._room = CACHE_BYTES
 
     def block(self, draw: int, samples: range) -> Tensor:
-        """Return the block of ``samples`` in ``draw``; read it, never write into it."""
+        """Return the block of `samples` in `draw`; it must not be written to."""
         if draw != self._draw:
             self._draw, self._blocks, self._room = draw, {}, CACHE_BYTES
         if samples in self._blocks:

@@ -1,4 +1,4 @@
-"""run.sqlite: the tables of a run, opened so that nothing finished is lost and readers disturb nobody."""
+"""run.sqlite: the tables of a run. Finished cells are never lost, and readers change nothing."""
 
 import contextlib
 import sqlite3
@@ -31,14 +31,14 @@ TABLES = (
 
 
 def create(folder: Path, labels: NDArray[np.int16]) -> sqlite3.Connection:
-    """Open the database of a run for writing, with its tables and the data set's labels."""
+    """Return the database of a run, open for writing, with its tables and the data set's labels."""
     with using(folder), contextlib.ExitStack() as stack:
         database = sqlite3.connect(folder / FILE)
         stack.callback(database.close)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")  # a cell costs seconds, an fsync milliseconds
         with database:
-            database.execute("BEGIN")  # all or nothing: Python does not begin one for CREATE TABLE
+            database.execute("BEGIN")  # Python does not begin a transaction for CREATE TABLE
             for table in TABLES:
                 database.execute(table)
             row = (pack({"labels": labels}),)
@@ -48,11 +48,11 @@ def create(folder: Path, labels: NDArray[np.int16]) -> sqlite3.Connection:
 
 
 def connect(folder: Path, *, finished: bool) -> sqlite3.Connection:
-    """Open the database of a run for reading; a finished one without touching its folder."""
+    """Return the database of a run, open for reading; a finished one without changing its folder."""
     file = folder / FILE
     if not file.is_file():
         raise UserError(f"{folder}: the run has no results ({FILE} is missing)")
-    # Even a reader of a WAL database creates its -wal and -shm files, unless it is immutable.
+    # Even a reader of a WAL database creates -wal and -shm files, unless it opens it as immutable.
     immutable = finished and not (folder / f"{FILE}-wal").exists()
     mode = "immutable=1" if immutable else "mode=ro"
     with using(folder):
@@ -61,7 +61,7 @@ def connect(folder: Path, *, finished: bool) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def using(folder: Path) -> Iterator[None]:
-    """Turn what a damaged or unusable database raises into one line that names the file."""
+    """Raise `UserError`, in one line that names the file, for a damaged or unusable database."""
     try:
         yield
     except (sqlite3.Error, zlib.error, SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -1,26 +1,29 @@
-"""A measurement in a folder that goes on where it stopped: one JSON file of what was asked and is done."""
+"""A measurement in a folder that can be resumed: one JSON file of its configuration and its results."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blrobust.atomic_write import write_text
 from blrobust.errors import UserError, reason
+from blrobust.runs import LEGAL_FOLDERS, RUNS
 from blrobust.runs.provenance import digest, now
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 FILE = "measurement.json"
-RUNS = Path("runs")
 
 
-class Ledger:
-    """The record of a measurement (``provenance.new_record``) and its finished pieces, by name.
+class Measurement:
+    """The record of a measurement (`provenance.new_record`) and its finished pieces, by name.
 
-    Every `put` is on the disk, whole, before it returns. Raises ``UserError`` for a folder that
-    holds something else.
+    Every `put` is on the disk, complete, before it returns. Raises `UserError` for a folder with
+    other contents.
     """
 
     def __init__(self, folder: Path | None, record: dict[str, Any]) -> None:
-        """Begin ``record`` in ``folder`` (``runs/<command>-<hash>`` by default), or go on with it."""
+        """Begin or resume `record` in `folder`, by default `runs/<command>-<hash>`."""
         config = record["config"]
         self.folder = RUNS / f"{config['command']}-{record['hash'][:12]}" if folder is None else folder
         self.file = self.folder / FILE
@@ -30,17 +33,21 @@ class Ledger:
             self._resume()
             return
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise UserError(f"{self.folder} is no empty folder and holds no {FILE}: choose another --out")
+            raise UserError(f"--out: got {self.folder}, which has no {FILE}; {LEGAL_FOLDERS}")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write()
 
     def put(self, name: str, value: Any) -> None:
-        """Keep the result (plain JSON) of a piece."""
+        """Store the result (plain JSON) of a piece."""
         self.done[name] = value
         self._write()
 
+    def write_csv(self, name: str, table: "pd.DataFrame") -> None:
+        """Write a table to a file of the folder, whole or not at all."""
+        write_text(self.folder / name, table.to_csv(index=False, lineterminator="\n"))
+
     def finish(self) -> None:
-        """Note the end time, once."""
+        """Store the end time, once."""
         self.record["finished"] = self.record["finished"] or now()
         self._write()
 
@@ -49,12 +56,15 @@ class Ledger:
             found = json.loads(self.file.read_text("utf-8"))
             done = found.pop("done")
             if digest(found["config"]) != found["hash"] or not isinstance(done, dict):
-                raise ValueError("its hash is another")
+                raise ValueError("checksum mismatch")
             sessions, finished = found["sessions"], found["finished"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{self.file} is corrupt: {reason(error)}") from None
         if found["hash"] != self.record["hash"]:
-            raise UserError(f"{self.folder} holds another measurement ({found['command_line']}): give --out")
+            raise UserError(
+                f"--out: got {self.folder}, which holds another measurement ({found['command_line']}); "
+                f"{LEGAL_FOLDERS}"
+            )
         if finished is None:
             sessions += self.record["sessions"]
         self.record, self.done = found, done

@@ -1,4 +1,4 @@
-"""run.json: what was asked, of which code, on which machine, from which data and weights."""
+"""run.json: configuration, code, machine, data and weights of a run."""
 
 import hashlib
 import importlib.metadata
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from blrobust.data.datasets import Dataset
 
 FILE = "run.json"
-FORMAT = 2  # of a run folder; another number is for another blrobust to read
+FORMAT = 2  # of a run folder; another number is read by another version
 PACKAGES = (
     *("blrobust", "torch", "torchvision", "foolbox", "pyautoattack", "numba", "numba-cuda"),
     *("numpy", "scipy", "pandas", "statsmodels", "seaborn", "safetensors"),
@@ -40,7 +40,7 @@ def digest(config: dict[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the installed packages that results can depend on."""
+    """Return the versions of Python and of the installed packages that can affect results."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
         try:
@@ -51,10 +51,10 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the working tree this package lives in, "-dirty" if changed, or ``None``.
+    """Return the commit of the working tree that contains this package, with "-dirty" if changed.
 
-    ``None`` where there is no git, no working tree, or one that does not track this file (a virtual
-    environment inside somebody's repository).
+    `None` without git, without a working tree, or in one that does not track this file (a virtual
+    environment inside another repository).
     """
     describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     tracked = _git("ls-files", "--error-unmatch", Path(__file__).name)
@@ -91,7 +91,7 @@ def new_record(
     device: str,
     batch_size: int,
 ) -> dict[str, Any]:
-    """Return run.json as it stands at the start of a run: "finished" is null, one session."""
+    """Return the content of run.json at the start of a run: "finished" is null, with one session."""
     start = now()
     session = {
         "started": start,
@@ -133,21 +133,21 @@ def write_record(folder: Path, provenance: dict[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read run.json; raises ``UserError`` where it is missing, damaged or of another format."""
+    """Return the content of run.json; raise `UserError` where it is missing, damaged or of another format."""
     file = folder / FILE
     if not file.is_file():
-        raise UserError(f"{folder} is no run folder: it has no {FILE}")
+        raise UserError(f"{folder} is not a run folder: it has no {FILE}")
     try:
         record = json.loads(file.read_text("utf-8"))
         checksum = record.pop("checksum")
         if digest(record) != checksum:
-            raise ValueError("its checksum is another")
+            raise ValueError("checksum mismatch")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{file} is corrupt: {reason(error)}") from None
     if (found := record.pop("format", None)) != FORMAT:
         raise UserError(
-            f"{file} has format {found}, and blrobust {__version__} reads format {FORMAT}: "
-            "use the version that wrote it"
+            f"{file}: got format {found}; legal: {FORMAT}, for blrobust {__version__} (use the version that "
+            "wrote the run)"
         )
     provenance: dict[str, Any] = record
     return provenance

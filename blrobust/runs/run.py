@@ -1,4 +1,4 @@
-"""A run folder: run.json, run.sqlite, results.csv, report.html, and the lock of who may write."""
+"""A run folder: run.json, run.sqlite, results.csv, report.html, and a lock for its one writer."""
 
 import contextlib
 import sqlite3
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from blrobust import atomic_write
 from blrobust.errors import UserError
-from blrobust.runs import database
+from blrobust.runs import LEGAL_FOLDERS, database
 from blrobust.runs.database import Outcomes, pack, unpack, using
 from blrobust.runs.provenance import FILE as RECORD
 from blrobust.runs.provenance import digest, now, read_record, write_record
@@ -23,7 +23,7 @@ Cell = tuple[str, str, float, int]  # model, kind, level, draw
 
 RESULTS = "results.csv"
 REPORT = "report.html"
-ADVERSARIALS = "adversarials"  # a folder of the inputs that succeeded, where they were asked for
+ADVERSARIALS = "adversarials"  # folder of the successful inputs, with --save-adversarials
 WRITTEN_WHOLE = (RECORD, RESULTS, REPORT)
 OURS = {
     *("lock", ADVERSARIALS, *WRITTEN_WHOLE, *database.FILES),
@@ -43,9 +43,9 @@ class Picture:
 
 
 class Run:
-    """One run folder, open for reading, and for writing where this process holds its lock.
+    """One run folder, open for reading, and for writing where this process has its lock.
 
-    A context manager: leaving it closes the database and gives the lock back.
+    A context manager that closes the database and releases the lock at the end.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Run:
         connection: sqlite3.Connection,
         lock: FileLock | None = None,
     ) -> None:
-        """Use ``open`` or ``create_or_resume``."""
+        """Store the parts of an open run; use `open` or `create_or_resume` to get one."""
         self.path = path
         self.provenance = provenance  # run.json, whole
         self._connection = connection
@@ -63,18 +63,18 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a run for reading; raises ``UserError`` where ``path`` is no usable run folder."""
+        """Return a run, open for reading; raise `UserError` where `path` is not a usable run folder."""
         provenance = read_record(path)
         finished = provenance["finished"] is not None
         return cls(path, provenance, database.connect(path, finished=finished))
 
     @classmethod
     def create_or_resume(cls, path: Path, provenance: dict[str, Any], labels: NDArray[np.int16]) -> Self:
-        """Start the run in ``path``, or go on with it where its configuration is the same.
+        """Return a new run in `path`, or resume the one there if its configuration is the same.
 
-        ``provenance`` is run.json as a new run starts with it; on resume only its session is added.
-        A finished run comes back read-only and untouched. Raises ``UserError`` for a folder with
-        other contents, another configuration, or another process at work.
+        `provenance` is the content of run.json for a new run; when resuming, only its session is added.
+        A finished run is returned read-only and unchanged. Raises `UserError` for a folder with other
+        contents, another configuration, or another process that writes to it.
         """
         existing = _existing(path, provenance["config"])
         if existing is not None and existing["finished"] is not None:
@@ -87,7 +87,7 @@ class Run:
             raise UserError(f"{path}: another process is working on this run") from None
         with contextlib.ExitStack() as stack:
             stack.callback(lock.release)
-            existing = _existing(path, provenance["config"])  # it may have moved on meanwhile
+            existing = _existing(path, provenance["config"])  # it may have changed before the lock
             if existing is not None:
                 if existing["finished"] is not None:
                     return cls.open(path)
@@ -110,12 +110,12 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Close the database and give the lock back."""
+        """Close the database and release the lock."""
         self._connection.close()
         if self._lock is not None:
             self._lock.release()
 
-    # What was asked
+    # Configuration
 
     @property
     def config(self) -> dict[str, Any]:
@@ -134,14 +134,19 @@ class Run:
         return [card["label"] for card in self.provenance["models"]]
 
     @property
+    def cards(self) -> dict[str, dict[str, Any]]:
+        """The models' cards by label."""
+        return {card["label"]: card for card in self.provenance["models"]}
+
+    @property
     def kinds(self) -> list[str]:
         """Kinds of perturbation."""
         return list(self.config["kinds"])
 
     def levels(self, kind: str) -> list[float]:
-        """Levels asked for, ascending, with level 0."""
+        """Return the levels of a kind, ascending, with level 0."""
         if kind not in self.kinds:
-            raise UserError(f"kind {kind!r} is not in {self.path}; legal: {', '.join(self.kinds)}")
+            raise UserError(f"kind: got {kind!r} in {self.path}; legal: {', '.join(self.kinds)}")
         return list(self.config["kinds"][kind]["levels"])
 
     @property
@@ -150,11 +155,16 @@ class Run:
         draws: int = self.config["draws"]
         return draws
 
-    # What came out
+    @property
+    def cells(self) -> int:
+        """Number of cells: models x levels of all kinds x draws."""
+        return len(self.models) * self.draws * sum(len(self.levels(kind)) for kind in self.kinds)
+
+    # Results
 
     @cached_property
     def labels(self) -> NDArray[np.int16]:
-        """True labels ``(n,)``."""
+        """True labels `(n,)`."""
         with using(self.path):
             (blob,) = self._connection.execute("SELECT labels FROM labels").fetchone()
             return unpack(blob)["labels"]
@@ -165,9 +175,9 @@ class Run:
             return set(self._connection.execute("SELECT model, kind, level, draw FROM cells"))
 
     def outcome(self, model: str, kind: str, level: float, draw: int) -> Outcomes:
-        """Return a cell's per-sample arrays ``(n,)``, at least ``prediction`` (int16).
+        """Return a cell's arrays `(n,)` over the samples, at least `prediction` (int16).
 
-        Raises ``UserError`` where the cell is not finished.
+        Raises `UserError` where the cell is not finished.
         """
         query = "SELECT outcomes FROM cells WHERE (model, kind, level, draw) = (?, ?, ?, ?)"
         with using(self.path):
@@ -175,11 +185,11 @@ class Run:
                 return unpack(blob)
         raise UserError(
             f"{self.path}: the cell {model}, {kind} {level:g}, draw {draw} is not finished; "
-            f"go on with: {self.provenance['command_line']}"
+            f"resume with: {self.provenance['command_line']}"
         )
 
     def correct(self, model: str, kind: str, level: float) -> NDArray[np.bool_]:
-        """Return which samples are classified correctly, bool ``(finished draws, n)``."""
+        """Return which samples are classified correctly, bool `(finished draws, n)`."""
         rows = self._cells("outcomes", model, kind, level)
         correct = np.empty((len(rows), len(self.labels)), np.bool_)
         with using(self.path):
@@ -192,15 +202,15 @@ class Run:
         return float(sum(seconds for (seconds,) in self._cells("seconds", model, kind, level)))
 
     def forwards(self, model: str, kind: str, level: float) -> int:
-        """Return the images sent through the network at a level, summed over its finished draws."""
+        """Return the number of forward passes (images) at a level, summed over its finished draws."""
         return sum(forwards for (forwards,) in self._cells("forwards", model, kind, level))
 
     def backwards(self, model: str, kind: str, level: float) -> int:
-        """Return the images whose gradient was taken at a level, over its finished draws."""
+        """Return the number of backward passes (images) at a level, summed over its finished draws."""
         return sum(backwards for (backwards,) in self._cells("backwards", model, kind, level))
 
     def pictures(self) -> list[Picture]:
-        """Return the strip of one image at several levels, ascending; empty before the end."""
+        """Return the strips of one image at several levels, ascending; empty for an unfinished run."""
         with using(self.path):
             rows = self._connection.execute(
                 "SELECT kind, level, sample, label, png FROM pictures ORDER BY kind, level"
@@ -215,7 +225,7 @@ class Run:
     # Writing
 
     def add(self, cell: Cell, outcomes: Outcomes, *, forwards: int, backwards: int, seconds: float) -> None:
-        """Commit one finished cell; what is committed survives kill -9 and power loss."""
+        """Commit one finished cell; a committed cell survives kill -9 and power loss."""
         prediction = outcomes["prediction"]
         correct = int((prediction == self.labels).sum())
         values = (len(prediction), correct, forwards, backwards, seconds, now(), pack(outcomes))
@@ -225,39 +235,37 @@ class Run:
             )
 
     def add_pictures(self, pictures: list[Picture]) -> None:
-        """Commit the report's strip, in place of an earlier one."""
+        """Commit the strips of the report, replacing earlier ones."""
         rows = [(p.kind, p.level, p.sample, p.label, p.png) for p in pictures]
         with using(self.path), self._connection:
             self._connection.execute("DELETE FROM pictures")
             self._connection.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", rows)
 
     def finish(self, *, end: str | None = None) -> None:
-        """Write the end time (ISO 8601, by default now) into run.json: the run is read-only from then on."""
-        self._connection.close()  # folds the write-ahead log into the database
+        """Write the end time (ISO 8601, by default now) into run.json; the run is read-only afterwards."""
+        self._connection.close()  # merges the write-ahead log into the database
         self.provenance["finished"] = end or now()
         write_record(self.path, self.provenance)
         self._connection = database.connect(self.path, finished=True)
 
 
 def _existing(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the record of the run in ``path``, ``None`` where one can be started."""
+    """Return the record of the run in `path`, `None` where a new one can be started."""
     if not path.exists():
         return None
     if not path.is_dir():
-        raise UserError(f"{path} is a file; a run needs a folder")
+        raise UserError(f"--out: got {path}, which is a file; {LEGAL_FOLDERS}")
     names = {entry.name for entry in path.iterdir()}
     if RECORD not in names:
         foreign = sorted(names - OURS) or sorted(names & {database.FILE})
         if foreign:
-            raise UserError(
-                f"{path} is no run folder: it has {foreign[0]!r} and no {RECORD}; choose another --out"
-            )
+            raise UserError(f"--out: got {path}, which has {foreign[0]!r} and no {RECORD}; {LEGAL_FOLDERS}")
         return None
     provenance = read_record(path)
     if digest(provenance["config"]) != digest(config):
         differ = [key for key in config if provenance["config"].get(key) != config[key]]
         raise UserError(
-            f"{path} holds a run of another configuration (different: {', '.join(differ)}); "
-            "choose another --out"
+            f"--out: got {path}, which holds a run of another configuration (different: "
+            f"{', '.join(differ)}); {LEGAL_FOLDERS}"
         )
     return provenance

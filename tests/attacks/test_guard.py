@@ -13,13 +13,13 @@ from foolbox.attacks.base import FixedEpsilonAttack, MinimizationAttack
 from foolbox.distances import l1, l2, linf
 from torch import Tensor, nn
 
-from blrobust.attacks.catalogue.entry import Entry, Strength
+from blrobust.attacks.catalogue.attack_spec import AttackSpec, Strength
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard, seeded
-from blrobust.attacks.status import Reason
+from blrobust.attacks.status import Status
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
-from blrobust.perturbations.paper_space import BOUNDS, MEAN, STD
+from blrobust.perturbations.paper_bounds import BOUNDS, MEAN, STD
 from blrobust.perturbations.paper_space import space as legacy_space
 
 CPU = torch.device("cpu")
@@ -51,6 +51,10 @@ class Planted(FixedEpsilonAttack):
         return self.act(model, inputs, epsilon)
 
 
+class PlantedL1(Planted):
+    distance = l1
+
+
 class Unbounded(MinimizationAttack):
     """A minimal-norm attack, which no epsilon limits: every pixel becomes 1."""
 
@@ -60,19 +64,19 @@ class Unbounded(MinimizationAttack):
         return torch.ones_like(inputs)
 
 
-def entry(attack: str = f"{__name__}:Planted", *, searches: bool = True, **parameters: Any) -> Entry:
+def spec(attack: str = f"{__name__}:Planted", *, is_search: bool = True, **parameters: Any) -> AttackSpec:
     return replace(
         ATTACKS["pixel"],
         attack=attack,
         parameters=parameters,
-        keyed=False,
+        per_sample_seed=False,
         strength=Strength("Linf", "largest change", "0:1"),
-        searches=searches,
+        is_search=is_search,
     )
 
 
-def planted(act: Callable[[Any, Tensor, float], Tensor], *, searches: bool = True) -> Guard:
-    return Guard("planted", entry(searches=searches, act=act), seed=0)
+def planted(act: Callable[[Any, Tensor, float], Tensor], *, is_search: bool = True) -> Guard:
+    return Guard("planted", spec(is_search=is_search, act=act), seed=0)
 
 
 def run(guard: Guard, *, model: nn.Module | None = None, level: float = 0.25) -> dict[str, Tensor]:
@@ -93,7 +97,7 @@ def test_an_honest_success_passes() -> None:
     outcome = run(planted(brighter))
     assert outcome["prediction"].tolist() == [1, 1, 1, 0]
     assert outcome["success"].tolist() == [True, True, True, False]
-    assert outcome["reason"].tolist() == [Reason.ADVERSARIAL] * 3 + [Reason.NOT_ATTACKED]
+    assert outcome["reason"].tolist() == [Status.ADVERSARIAL] * 3 + [Status.NOT_ATTACKED]
     assert outcome["distance"].tolist() == pytest.approx([0.25, 0.25, 0.25, 0])
     assert {name: tensor.dtype for name, tensor in outcome.items()} == {
         "prediction": torch.int16,
@@ -107,23 +111,23 @@ def test_an_honest_success_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "reason"),
+    ("act", "status"),
     [
-        (lambda model, x, epsilon: x * torch.nan, Reason.NOT_FINITE),
-        (lambda model, x, epsilon: x + torch.inf, Reason.NOT_FINITE),
-        (lambda model, x, epsilon: torch.where(x == x[0, 0, 0, 0], 1.001, x), Reason.OUT_OF_BOUNDS),
-        (lambda model, x, epsilon: x - 1, Reason.OUT_OF_BOUNDS),
-        (lambda model, x, epsilon: x + epsilon * (1 + 4e-6), Reason.BEYOND_EPSILON),
-        (lambda model, x, epsilon: torch.ones_like(x), Reason.BEYOND_EPSILON),
-        (lambda model, x, epsilon: x, Reason.NOT_ADVERSARIAL),
-        (lambda model, x, epsilon: x - epsilon / 2, Reason.NOT_ADVERSARIAL),
+        (lambda model, x, epsilon: x * torch.nan, Status.NOT_FINITE),
+        (lambda model, x, epsilon: x + torch.inf, Status.NOT_FINITE),
+        (lambda model, x, epsilon: torch.where(x == x[0, 0, 0, 0], 1.001, x), Status.OUT_OF_BOUNDS),
+        (lambda model, x, epsilon: x - 1, Status.OUT_OF_BOUNDS),
+        (lambda model, x, epsilon: x + epsilon * (1 + 4e-6), Status.BEYOND_EPSILON),
+        (lambda model, x, epsilon: torch.ones_like(x), Status.BEYOND_EPSILON),
+        (lambda model, x, epsilon: x, Status.NOT_ADVERSARIAL),
+        (lambda model, x, epsilon: x - epsilon / 2, Status.NOT_ADVERSARIAL),
     ],
 )
 def test_a_bad_return_counts_as_robust_with_its_reason(
-    act: Callable[[Any, Tensor, float], Tensor], reason: Reason
+    act: Callable[[Any, Tensor, float], Tensor], status: Status
 ) -> None:
     outcome = run(planted(act))
-    assert outcome["reason"].tolist() == [reason] * 3 + [Reason.NOT_ATTACKED]
+    assert outcome["reason"].tolist() == [status] * 3 + [Status.NOT_ATTACKED]
     assert outcome["prediction"].tolist() == [0, 0, 0, 0]
     assert not outcome["success"].any()
     assert not outcome["rounded"].any()
@@ -137,22 +141,22 @@ def test_one_bad_sample_leaves_the_others() -> None:
 
     outcome = run(planted(act))
     assert outcome["success"].tolist() == [True, False, True, False]
-    assert outcome["reason"].tolist()[1] == Reason.NOT_FINITE
+    assert outcome["reason"].tolist()[1] == Status.NOT_FINITE
     assert outcome["distance"].tolist() == pytest.approx([0.25, 0, 0.25, 0])
 
 
 def test_writing_into_the_inputs_hides_nothing() -> None:
     outcome = run(planted(lambda model, x, epsilon: x.fill_(1)))
-    assert outcome["reason"].tolist()[:3] == [Reason.BEYOND_EPSILON] * 3
+    assert outcome["reason"].tolist()[:3] == [Status.BEYOND_EPSILON] * 3
     assert outcome["prediction"].tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("epsilon", [1 / 255, 2 / 255, 8 / 255, 0.3])
 def test_float32_rounding_is_no_violation(epsilon: float) -> None:
     images = torch.rand(50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    guard = planted(lambda model, x, epsilon: (x + epsilon).clamp(0, 1), searches=False)
+    guard = planted(lambda model, x, epsilon: (x + epsilon).clamp(0, 1), is_search=False)
     outcome = guard(Brightness(), images, torch.zeros(50).long(), level=epsilon, draw=0, samples=range(50))
-    assert set(outcome["reason"].tolist()) <= {Reason.ADVERSARIAL, Reason.NOT_ADVERSARIAL}
+    assert set(outcome["reason"].tolist()) <= {Status.ADVERSARIAL, Status.NOT_ADVERSARIAL}
 
 
 def test_float32_rounding_of_a_sum_is_no_violation() -> None:
@@ -164,18 +168,17 @@ def test_float32_rounding_of_a_sum_is_no_violation() -> None:
     def act(model: Any, inputs: Tensor, epsilon: float) -> Tensor:
         return (inputs.double() + change[: len(inputs)]).float()
 
-    planted_l1 = replace(entry(act=act), strength=ATTACKS["pgd-l1"].strength)
+    planted_l1 = replace(spec(f"{__name__}:PlantedL1", act=act), strength=ATTACKS["pgd-l1"].strength)
     guard = Guard("planted", planted_l1, seed=0, space=legacy_space(cifar()))
-    guard._attack.distance = l1
     images = images * 0.5 + 0.25
     labels = Brightness()(images).argmax(1)
     outcome = guard(Brightness(), images, labels, level=2.0, draw=0, samples=range(50))
-    assert (outcome["reason"] != Reason.BEYOND_EPSILON).all()
+    assert (outcome["reason"] != Status.BEYOND_EPSILON).all()
 
 
 def test_one_search_for_the_smallest_serves_every_strength() -> None:
     model = Brightness()
-    guard = Guard("planted", entry(f"{__name__}:Unbounded"), seed=0)
+    guard = Guard("planted", spec(f"{__name__}:Unbounded"), seed=0)
     images, labels = torch.full((4, 3, 4, 4), 96 / 255), torch.tensor([0, 0, 0, 1])
     length = np.sqrt(48) * (1 - 96 / 255)
     strengths = [0, 0.99 * length, length, 100.0]
@@ -187,7 +190,7 @@ def test_one_search_for_the_smallest_serves_every_strength() -> None:
         [True, True, True, False],
     ]
     assert outcomes[1]["prediction"].tolist() == [0, 0, 0, 0]
-    assert outcomes[1]["reason"].tolist() == [Reason.TOO_FAR] * 3 + [Reason.NOT_ATTACKED]
+    assert outcomes[1]["reason"].tolist() == [Status.TOO_FAR] * 3 + [Status.NOT_ATTACKED]
     for outcome in outcomes[1:]:
         assert outcome["minimal"].tolist() == pytest.approx([length] * 3 + [np.inf])
     assert outcomes[2]["distance"].tolist() == pytest.approx([length] * 3 + [0])
@@ -201,7 +204,7 @@ def test_an_attack_that_raises_leaves_its_reason(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         outcome = run(planted(act))
-    assert outcome["reason"].tolist() == [Reason.RAISED] * 3 + [Reason.NOT_ATTACKED]
+    assert outcome["reason"].tolist() == [Status.RAISED] * 3 + [Status.NOT_ATTACKED]
     assert outcome["prediction"].tolist() == [0, 0, 0, 0]
     assert [f"sample {n}, which counts as robust" in caplog.text for n in range(4)] == [True] * 3 + [False]
 
@@ -218,7 +221,7 @@ def test_a_sample_that_the_attack_cannot_take_leaves_the_others() -> None:
     images = torch.full((5, 3, 4, 4), 96 / 255)
     images[1] = 0
     outcome = planted(act)(Brightness(), images, torch.zeros(5).long(), level=0.25, draw=0, samples=range(5))
-    assert outcome["reason"].tolist() == [Reason.ADVERSARIAL, Reason.RAISED] + [Reason.ADVERSARIAL] * 3
+    assert outcome["reason"].tolist() == [Status.ADVERSARIAL, Status.RAISED] + [Status.ADVERSARIAL] * 3
     assert sizes == [5, 3, 2, 1, 1, 1, 2]
 
 
@@ -276,7 +279,7 @@ def test_restarts_try_on_another_model_what_fooled_nobody() -> None:
             return torch.stack([0.4 - mean, mean - 0.4], dim=1)
 
     for restarts in (1, 2):
-        guard = Guard("planted", entry(act=brighter, restarts=restarts), seed=0, source=Brightness())
+        guard = Guard("planted", spec(act=brighter, restarts=restarts), seed=0, source=Brightness())
         outcome = run(guard, model=Easy().eval(), level=0.1)  # 96/255 + 0.1 is between the two thresholds
         assert outcome["prediction"].tolist() == [1, 1, 1, 0], restarts
         assert outcome["success"].tolist() == [True, True, True, False]
@@ -287,7 +290,7 @@ def test_what_is_too_far_puts_no_wrong_sample_right() -> None:
         def forward(self, pixels: Tensor) -> Tensor:
             return -Brightness()(pixels)
 
-    guard = Guard("planted", entry(f"{__name__}:Unbounded"), seed=0, source=Brightness())
+    guard = Guard("planted", spec(f"{__name__}:Unbounded"), seed=0, source=Brightness())
     outcome = run(guard, model=Inverse().eval(), level=0.25)  # wrong at once, right on white images
     assert outcome["prediction"].tolist() == [1, 1, 1, 1]
     assert outcome["distance"].tolist() == [0] * 4
@@ -296,7 +299,7 @@ def test_what_is_too_far_puts_no_wrong_sample_right() -> None:
 
 
 def test_a_wrong_parameter_is_the_users() -> None:
-    with pytest.raises(UserError, match="'square-linf': share 2"):
+    with pytest.raises(UserError, match=r"'square-linf': got share=2\.0; legal: numbers above 0, up to 1"):
         Guard("square-linf", ATTACKS["square-linf"], seed=0, parameters={"share": 2.0})
 
 
@@ -309,7 +312,7 @@ def test_restarts_go_on_with_those_that_resist() -> None:
         found[:1] += epsilon  # one sample a run falls
         return found
 
-    guard = Guard("planted", entry(act=act, restarts=2), seed=0)
+    guard = Guard("planted", spec(act=act, restarts=2), seed=0)
     outcome = run(guard)
     assert sizes == [3, 2]
     assert outcome["success"].tolist() == [True, True, False, False]
@@ -328,24 +331,24 @@ def test_a_targeted_attack_aims_at_the_second_class_or_the_one_given() -> None:
             return inputs
 
     globals()["Aimed"] = Aimed
-    targeted = replace(entry(f"{__name__}:Aimed", act=brighter), targeted=True)
+    targeted = replace(spec(f"{__name__}:Aimed", act=brighter), targeted=True)
     images, labels = torch.full((3, 3, 4, 4), 0.5), torch.tensor([0, 0, 1])
     reasons = []
     for target in (None, 1, 0):
         guard = Guard("planted", targeted, seed=0, target=target)
         outcome = guard.measure(Three().eval(), images, labels, levels=[0, 0.1], draw=0, samples=range(3))
-        assert outcome[0]["reason"].tolist() == [Reason.NOT_ATTACKED] * 3
+        assert outcome[0]["reason"].tolist() == [Status.NOT_ATTACKED] * 3
         assert [o["prediction"].tolist() for o in outcome] == [[0, 0, 0]] * 2
         reasons.append(outcome[1]["reason"].tolist())
     assert aims == [[2, 2], [1, 1]]
-    tried, wrong, own = Reason.NOT_ADVERSARIAL, Reason.NOT_ATTACKED, Reason.IS_TARGET
+    tried, wrong, own = Status.NOT_ADVERSARIAL, Status.NOT_ATTACKED, Status.IS_TARGET
     assert reasons == [[tried, tried, wrong], [tried, tried, own], [own, own, wrong]]
 
 
 @pytest.mark.parametrize("source", [False, True])
 def test_the_clean_images_are_asked_about_once_for_all_strengths(*, source: bool) -> None:
     model, other = Brightness(), Brightness()
-    targeted = replace(entry(act=lambda model, x, epsilon: x), targeted=True)
+    targeted = replace(spec(act=lambda model, x, epsilon: x), targeted=True)
     guard = Guard("planted", targeted, seed=0, source=other if source else None)
     for level in (0, 0.1, 0.2, 0.3):
         run(guard, model=model, level=level)
@@ -365,7 +368,7 @@ def test_what_one_model_gives_away_is_tried_on_another() -> None:
         asked.append(target(inputs).argmax(1).tolist())
         return inputs + epsilon
 
-    guard = Guard("planted", entry(act=act), seed=0, source=model)
+    guard = Guard("planted", spec(act=act), seed=0, source=model)
     outcome = run(guard, model=Inverse().eval())
     assert asked == [[0, 0, 0]]  # the source's answers
     seen = model.seen
@@ -396,22 +399,22 @@ def test_a_search_spares_what_is_wrong_already() -> None:
         return inputs + epsilon
 
     run(planted(act))
-    run(planted(act, searches=False))
+    run(planted(act, is_search=False))
     assert sizes == [3, 4]
 
 
 def test_a_random_perturbation_may_put_a_wrong_sample_right() -> None:
-    outcome = run(planted(brighter, searches=False))
+    outcome = run(planted(brighter, is_search=False))
     assert outcome["prediction"].tolist() == [1, 1, 1, 1]
     assert outcome["success"].tolist() == [True, True, True, False]
 
 
-@pytest.mark.parametrize("searches", [True, False])
-def test_strength_zero_is_the_clean_answer_at_one_pass(searches: bool) -> None:
+@pytest.mark.parametrize("is_search", [True, False])
+def test_strength_zero_is_the_clean_answer_at_one_pass(is_search: bool) -> None:
     model = Brightness()
-    outcome = run(planted(brighter, searches=searches), model=model, level=0)
+    outcome = run(planted(brighter, is_search=is_search), model=model, level=0)
     assert outcome["prediction"].tolist() == [0, 0, 0, 0]
-    assert outcome["reason"].tolist() == [Reason.NOT_ATTACKED] * 4
+    assert outcome["reason"].tolist() == [Status.NOT_ATTACKED] * 4
     assert model.seen == 4
 
 
@@ -419,7 +422,7 @@ def test_nothing_is_attacked_where_all_is_wrong() -> None:
     guard = planted(lambda model, x, epsilon: [][0])
     images = torch.zeros(2, 3, 4, 4)
     outcome = guard(Brightness(), images, torch.ones(2).long(), level=0.1, draw=0, samples=range(2))
-    assert outcome["reason"].tolist() == [Reason.NOT_ATTACKED] * 2
+    assert outcome["reason"].tolist() == [Status.NOT_ATTACKED] * 2
     assert outcome["forwards"].tolist() == [1, 1]
 
 
@@ -462,7 +465,7 @@ def test_the_pixel_attack_costs_one_pass() -> None:
 
 
 def test_passes_of_a_gradient_attack_are_counted() -> None:
-    guard = Guard("pgd", entry("foolbox.attacks:LinfPGD", steps=7, rel_stepsize=0.5), seed=0)
+    guard = Guard("pgd", spec("foolbox.attacks:LinfPGD", steps=7, rel_stepsize=0.5), seed=0)
     outcome = run(guard)
     assert outcome["success"].tolist() == [True, True, True, False]
     assert outcome["backwards"].tolist() == [7, 7, 7, 0]
@@ -503,7 +506,7 @@ def test_half_precision_stays_inside_the_model() -> None:
 
 
 def test_gradients_reach_through_half_precision() -> None:
-    guard = Guard("fgsm", entry("foolbox.attacks:LinfFastGradientAttack"), seed=0)
+    guard = Guard("fgsm", spec("foolbox.attacks:LinfFastGradientAttack"), seed=0)
     assert run(guard, model=Half().eval())["success"].tolist() == [True, True, True, False]
 
 
@@ -520,7 +523,7 @@ def test_randomness_belongs_to_attack_strength_draw_and_block() -> None:
     images, labels = torch.zeros(2, 3, 4, 4), torch.zeros(2).long()
 
     def once(kind: str, level: float, draw: int, start: int, seed: int) -> tuple[float, float]:
-        guard = Guard(kind, entry(act=act), seed=seed)
+        guard = Guard(kind, spec(act=act), seed=seed)
         guard(Brightness(), images, labels, level=level, draw=draw, samples=range(start, start + 2))
         drawn, number = seen[-1]
         return float(drawn), number
@@ -604,7 +607,7 @@ def test_other_data_sets_have_no_published_space() -> None:
 
 def test_pictures_need_no_model_or_there_are_none() -> None:
     images, labels = torch.full((1, 3, 4, 4), 0.5), torch.zeros(1).long()
-    picture = planted(brighter, searches=False).picture(images, labels, level=0.25, draw=0, samples=range(1))
+    picture = planted(brighter, is_search=False).picture(images, labels, level=0.25, draw=0, samples=range(1))
     assert picture is not None
     assert torch.equal(picture, images + 0.25)
     none = planted(brighter).picture(images, labels, level=0.25, draw=0, samples=range(1))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from blrobust.attacks import model_checks as module
-from blrobust.attacks.model_checks import flags
+from blrobust.attacks.model_checks import check_model
 from blrobust.data import datasets
 from blrobust.device import resolve
 from blrobust.models import zoo
@@ -60,7 +60,7 @@ def ask(model: nn.Module) -> list[str]:
     images = torch.rand(40, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         labels = model(images).argmax(1)
-    return flags(model, images, labels)
+    return check_model(model, images, labels)
 
 
 @pytest.mark.parametrize("flag", PLANTED)
@@ -75,7 +75,7 @@ def test_a_plain_model_has_none() -> None:
 
 def test_a_model_that_is_always_wrong_is_not_asked() -> None:
     images = torch.rand(4, 3, 4, 4)
-    assert flags(Hidden(), images, torch.full((4,), 9)) == []
+    assert check_model(Hidden(), images, torch.full((4,), 9)) == []
 
 
 @pytest.mark.parametrize("name", ["fp32", "fp16", "bf16", "fft85"])
@@ -86,4 +86,4 @@ def test_the_bundled_models_have_none(name: str) -> None:
     (parsed,) = model_names.parse_names(name)
     model = zoo.load(parsed, arch="resnet20", dataset=data, device=resolve("cpu"))
     pixels = data.pixels(slice(0, 16), torch.device("cpu"))
-    assert flags(model.module, pixels, data.labels) == []
+    assert check_model(model.module, pixels, data.labels) == []

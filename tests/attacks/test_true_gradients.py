@@ -32,10 +32,10 @@ def network(name: str) -> nn.Module:
 @cache
 def accuracy(name: str, kind: str, source: str | None = None, **parameters: int) -> float:
     """What is left of a model under an attack, or under one that sees the source."""
-    entry = ATTACKS[kind]
-    settings = {**entry.budget(), **parameters}
+    spec = ATTACKS[kind]
+    settings = {**spec.budget(), **parameters}
     seen = None if source is None else network(source)
-    guard = Guard(kind, entry, seed=0, parameters=settings, source=seen)
+    guard = Guard(kind, spec, seed=0, parameters=settings, source=seen)
     pixels = data().pixels(slice(0, IMAGES), torch.device("cpu"))
     outcome = guard(network(name), pixels, data().labels, level=LEVEL, draw=0, samples=range(IMAGES))
     return float((outcome["prediction"] == data().labels).float().mean())

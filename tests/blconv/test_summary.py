@@ -28,13 +28,13 @@ def test_dense_arithmetic_of_two_by_two_maps():
 def test_explain_names_the_method_and_the_costs(channels, size, compression, fft_size, method):
     layer = BandLimitedConv2d(channels, channels, 3, padding=1, compression=compression, fft_size=fft_size)
     text = explain(layer, (channels, size, size))
-    assert text.startswith(f"{method}: million multiply-adds an image: lowpass ")
+    assert text.startswith(f"{method}: million multiply-adds per image: lowpass ")
     assert text == explain(layer, (64, channels, size, size))
 
 
 def test_explain_of_what_is_asked_for_and_of_what_cannot_be():
     layer = BandLimitedConv2d(4, 4, 3, compression=0.5, method="paper")
-    assert explain(layer, (4, 9, 9)) == "paper: asked for"
+    assert explain(layer, (4, 9, 9)) == "paper: chosen by name"
     assert explain(layer.half(), (4, 9, 9)).startswith("lowpass: paper needs float32")
     grouped = BandLimitedConv2d(4, 4, 3, groups=2, compression=0.5, method="dense")
     assert explain(grouped, (4, 9, 9)) == "lowpass: dense has no groups"

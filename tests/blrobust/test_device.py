@@ -37,14 +37,14 @@ def test_resolve(machine, has, name, found):
 @pytest.mark.parametrize(
     ("has", "name", "choices"),
     [
-        ({}, "cuda", "choose auto, cpu"),
-        ({}, "mps", "choose auto, cpu"),
-        ({}, "cuda:0", "choose auto, cpu"),
-        ({"cuda": 2}, "cuda:2", "choose auto, cuda:0, cuda:1, cpu"),
-        ({}, "", "choose auto, cpu"),
-        ({}, "CPU", "choose auto, cpu"),
-        ({}, "cpu:1", "choose auto, cpu"),
-        ({}, "tpu", "choose auto, cpu"),
+        ({}, "cuda", "legal: auto, cpu"),
+        ({}, "mps", "legal: auto, cpu"),
+        ({}, "cuda:0", "legal: auto, cpu"),
+        ({"cuda": 2}, "cuda:2", "legal: auto, cuda:0, cuda:1, cpu"),
+        ({}, "", "legal: auto, cpu"),
+        ({}, "CPU", "legal: auto, cpu"),
+        ({}, "cpu:1", "legal: auto, cpu"),
+        ({}, "tpu", "legal: auto, cpu"),
     ],
 )
 def test_what_is_not_there(machine, has, name, choices):

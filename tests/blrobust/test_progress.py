@@ -69,23 +69,23 @@ def test_without_a_terminal_progress_is_a_line_per_model(capsys, kinds, lines):
 
 @pytest.fixture
 def last_lines(capsys, monkeypatch):
-    """What `act` leaves on a terminal of so many columns, where its clock stands still but for it."""
+    """The last lines that `act` leaves on a terminal, with a clock that only `act` moves."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     clock = SimpleNamespace(now=1000.0)
 
-    def show(act, *, columns, **run):
+    def show(act, *, columns, reporter=progress.Meter, count=3, **given):
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setattr(progress.time, "perf_counter", lambda: clock.now)
-        with contextlib.suppress(KeyboardInterrupt), progress.Meter(**run) as meter:
+        with contextlib.suppress(KeyboardInterrupt), reporter(**given) as meter:
             act(meter, clock)
             raise KeyboardInterrupt
         written = capsys.readouterr().err
         end = written.rpartition("\n")[2]
-        assert (end.count("\x1b[?25h"), end.count("\x1b[2K")) == (1, 3), "cursor shown, lines erased"
-        lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written).replace("\r", "").splitlines()
-        lines = [line for line in lines if line][-3:]
-        assert [len(line) for line in lines] == [columns] * 3
+        assert (end.count("\x1b[?25h"), end.count("\x1b[2K")) == (1, count), "cursor shown, lines erased"
+        lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written).replace("\r", "\n").splitlines()
+        lines = [line for line in lines if line][-count:]
+        assert [len(line) for line in lines] == [columns] * count
         return [re.sub(r"\s*[━╸╺]+\s*| {2,}", " | ", line) for line in lines]
 
     return show
@@ -164,3 +164,23 @@ def test_many_strengths_are_cut_short(last_lines):
         meter.begin("fp32", images=5, kind="boundary", levels=[0.1 * i for i in range(30)])
 
     assert last_lines(act, columns=60, images=5)[2].endswith("… 0:00:00")
+
+
+def test_steps_are_one_bar_whose_pace_is_that_of_this_session(last_lines):
+    def act(steps, clock):
+        steps.update(1001, 3000, "epoch 3, loss 0.4123")
+        clock.now += 100
+        steps.update(1101, 3000, "epoch 3, loss 0.4101")
+
+    assert last_lines(act, columns=70, reporter=progress.Steps, count=1) == [
+        "epoch 3, loss 0.4101 | 1101/3000 steps, 0:31:20 to go"
+    ]
+
+
+def test_without_a_terminal_steps_are_a_line_at_every_tenth(capsys):
+    with progress.Steps() as steps:
+        for done in range(1, 31):
+            steps.update(done, 30, f"epoch {done // 10}")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:4] == ["10 %: epoch 0", "20 %: epoch 0", "30 %: epoch 0", "40 %: epoch 1"]
+    assert lines[4:] == [f"{tenth}0 %: epoch {tenth * 3 // 10}" for tenth in range(5, 11)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support import invented
 
+from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.reports import page
 from blrobust.runs.run import Run
 
@@ -60,7 +61,7 @@ class Page(HTMLParser):
 def render(tmp_path, *runs):
     opened = [Run.open(run) for run in runs]
     destination = tmp_path / "page.html"
-    page.render(opened, destination)
+    page.render([RunAnalysis(run) for run in opened], destination)
     for run in opened:
         run.close()
     return destination.read_text("utf-8")
@@ -242,4 +243,4 @@ def test_runs_of_one_kind_share_a_figure_and_others_do_not(tmp_path):
 def test_a_page_is_written_whole_or_not_at_all(tmp_path):
     made = invented.run(tmp_path / "run", CURVES, LEVELS)
     with Run.open(made) as run, pytest.raises(OSError, match="missing"):
-        page.render([run], tmp_path / "missing" / "page.html")
+        page.render([RunAnalysis(run)], tmp_path / "missing" / "page.html")

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from support import invented
 
-from blrobust.perturbations import paper_space
+from blrobust.analysis.analysis import Analysis
 from blrobust.reports import axes, paper_curves, tables
-from blrobust.reports.conclusions import finding
+from blrobust.reports.conclusions import conclusions
 from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0, 1.5]
@@ -18,10 +18,10 @@ GAUSSIAN = axes.axis("gaussian", "normalized", STD)
 
 def sentences(path, curves, levels=LEVELS, **options):
     with Run.open(invented.run(path, curves, levels, n=1000, **options)) as run:
-        return finding(run, GAUSSIAN, "gaussian")
+        return conclusions(Analysis(run, "gaussian"), GAUSSIAN)
 
 
-def test_the_finding_names_where_intervals_are_disjoint(tmp_path):
+def test_the_conclusions_names_where_intervals_are_disjoint(tmp_path):
     text = sentences(
         tmp_path / "run",
         {
@@ -44,7 +44,7 @@ def test_the_finding_names_where_intervals_are_disjoint(tmp_path):
     assert "fp32-early at 1 of 4 levels (sigma 0.5)" in text[4]
 
 
-def test_the_finding_says_when_nothing_is_found(tmp_path):
+def test_the_conclusions_says_when_nothing_is_found(tmp_path):
     same = [0.9, 0.5, 0.1, 0.1]
     text = sentences(tmp_path / "run", {"fp32": same, "fp16": same})
     assert text[0].startswith("No model beats fp32 with disjoint 95 % intervals at any level. fp16 has")
@@ -74,13 +74,13 @@ def test_a_calibrated_model_is_no_control(tmp_path, monkeypatch):
     assert any(s.startswith("The best control without band limits, fp16, ") for s in text)
 
 
-def test_the_finding_says_when_controls_are_missing(tmp_path):
+def test_the_conclusions_says_when_controls_are_missing(tmp_path):
     text = sentences(tmp_path / "run", {"mine": [0.9, 0.5, 0.1, 0.1], "fft85": [0.8, 0.7, 0.5, 0.1]})
     assert text[0].startswith("fft85 beats mine ")
     assert any("No control without band limits" in sentence for sentence in text)
 
 
-def test_the_finding_about_one_model(tmp_path):
+def test_the_conclusions_about_one_model(tmp_path):
     (text,) = sentences(tmp_path / "a", {"fft85": [0.9, 0.7, 0.3, 0.1]})
     assert text.startswith("fft85 gets ")
     assert "it falls to 50 % at sigma 0.7" in text
@@ -103,7 +103,7 @@ def test_levels_with_gaps_are_named_one_by_one_or_summed_up(tmp_path):
 @pytest.mark.parametrize("space", ["normalized", "pixel", "legacy"])
 def test_axes_convert_there_and_back(kind, space):
     axis = axes.axis(kind, space, STD)
-    assert axis.say(0.5) == axis.phrase.replace("{}", "0.5")
+    assert axis.describe(0.5) == axis.phrase.replace("{}", "0.5")
     assert ("legacy" in axis.label + axis.title) == (space == "legacy")
     if kind in ("gaussian", "uniform"):
         assert axis.other is not None
@@ -121,7 +121,6 @@ def test_units_of_the_published_axes():
     uniform = axes.axis("uniform", "legacy", STD)
     assert uniform.other is not None
     assert uniform.other(0.5) == pytest.approx(0.25 * 5.183 * 0.2009, abs=1e-4)
-    assert pytest.approx(paper_space.WIDTH, abs=1e-4) == axes.LEGACY_WIDTH
 
 
 def series(kind, space, *, n=10_000, last=1000.0, models=("fp32", "fft85", "mine")):
@@ -177,7 +176,7 @@ def test_numbers_as_text():
 def test_the_summary_counts_levels_above_and_below(tmp_path):
     curves = {"fp32": [0.93, 0.33, 0.1, 0.1], "fft85": [0.84, 0.68, 0.36, 0.1]}
     with Run.open(invented.run(tmp_path / "run", curves, LEVELS, n=1000)) as run:
-        table = tables.summary({"run": run}, GAUSSIAN, "gaussian")
+        table = tables.summary({"run": Analysis(run, "gaussian")}, GAUSSIAN)
     rows = dict(table.rows)
     assert table.header[-1] == "levels above fp32"
     assert rows["fp32"][-1].text == "–"

@@ -22,7 +22,7 @@ def machine_code(kernel: Kernel, capability: tuple[int, int]) -> MachineCode:
     ptx = kernel.ptx(capability)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Kernel, "ptx", lambda *_: ptx)  # not compiled again
-        report = kernel.compiled(capability)[1]
+        report = kernel.compile(capability)[1]
     body = ptx[ptx.index("{") :]
     assert f".target sm_{capability[0]}{capability[1]}" in ptx
     assert ".local" not in ptx

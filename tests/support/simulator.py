@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest  # noqa: F401  not used here, but loaded before the forks, whose test modules use it
 import torch
 
-from blconv.kernels import launches
-from blconv.kernels.limits import TYPES, fits
+from blconv.kernels import operators
+from blconv.kernels.limits import KERNEL_DTYPES, spectral_planes_fit
 from blconv.methods import spectral
 from support.processes import importing
 from support.turns import take_turns
@@ -108,8 +108,8 @@ def kernels_on_cpu() -> torch.library.Library:
     torch.use_deterministic_algorithms(True)
     library = torch.library.Library("blconv", "IMPL")
     for name in OPERATORS:
-        library.impl(name, getattr(launches, name), "CPU")
-    spectral.runs_kernels = (  # type: ignore[attr-defined]  # an import there
-        lambda device, dtype, geometry: dtype in TYPES and fits(geometry)
+        library.impl(name, operators.KERNELS[name], "CPU")
+    spectral.runs_spectral_kernels = (  # type: ignore[attr-defined]  # an import there
+        lambda device, dtype, geometry: dtype in KERNEL_DTYPES and spectral_planes_fit(geometry)
     )
     return library

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from blrobust.data.datasets import Dataset
+from blrobust.models.card import ModelCard
 
 STD = (0.2, 0.25)
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -41,16 +42,11 @@ def batch_norm(channels: int, *, bias: bool = True, **options: Any) -> nn.BatchN
 class Model:
     label: str
     module: nn.Module
-    card: dict[str, Any]
+    card: ModelCard
 
 
 def model(label: str, *, seed: int = 0, channels: int = 2, delay: float = 0.0) -> Model:
-    card = {
-        "label": label,
-        "sha256": f"{seed:064d}",
-        "nominal_compression": 0.0,
-        "effective_compression": 0.0,
-    }
+    card = ModelCard(label, f"{seed:064d}")
     return Model(label, Network(seed=seed, channels=channels, delay=delay).eval(), card)
 
 

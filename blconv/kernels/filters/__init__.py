@@ -1,1 +1,1 @@
-"""The kernels that make each frequency's matrix from the filters, and its adjoint."""
+"""The kernels that compute each frequency's matrix from the filters, and its adjoint."""

@@ -1,30 +1,30 @@
-"""Folding: the sums over all matrices, of which warps each take a share, and then over the warps."""
+"""Folding: every warp sums a share of the matrices, then the sums of the warps are added."""
 
 from collections.abc import Callable
 from typing import Any
 
 from numba import cuda, float32, uint32
 
-from blconv.kernels.filters.sizes import AHEAD, LANES, Filters
+from blconv.kernels.filters.sizes import FOLDING_READ_AHEAD, LANES, FilterSizes
 from blconv.kernels.primitives.warp import device, loader, storer
 
 
-def folding(filters: Filters) -> Callable[..., None]:
-    """The kernel (V, w, mixes)."""
+def function(filters: FilterSizes) -> Callable[..., None]:
+    """The kernel's function (V, w, table); see `blconv.kernels.filters.kernel`."""
     C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
     INS, OUTS = filters.parts
-    WIDE, SHARES = filters.across, filters.shares
+    WIDE, SHARES = filters.folding_channels, filters.folding_warps
     ACROSS, SHIFT = -(-O // LANES), WIDE.bit_length() - 1
-    W_O, W_C, W_TAP = filters.steps
+    W_O, W_C, W_TAP = filters.weight_strides
     ENTRIES, MATRIX, ROW = filters.entries, INS * C * OUTS * O, LANES + 1
     SHARE = WIDE * TAPS * ROW
-    # With many taps the compiler leaves loops as they are, and what they index in slow local memory.
-    AT_ONCE = min(-(-Q // SHARES), max(1, AHEAD // ENTRIES)) if TAPS <= 9 else 1
+    # With many taps the compiler does not unroll the loops, and arrays they index go to slow local memory.
+    AT_ONCE = min(-(-Q // SHARES), max(1, FOLDING_READ_AHEAD // ENTRIES)) if TAPS <= 9 else 1
     HELD, STEP = AT_ONCE * ENTRIES, AT_ONCE * SHARES
     gather = _gatherer(ENTRIES, filters.complex)
     load, store = loader(filters.memory, 1), storer(filters.memory, 1)
 
-    def fold(V, w, mixes):
+    def fold(V, w, table):
         sums = cuda.shared.array(0, float32)
         thread, block = uint32(cuda.threadIdx.x), uint32(cuda.blockIdx.x)
         lane, c, share = thread & (LANES - 1), (thread // LANES) & (WIDE - 1), (thread // LANES) >> SHIFT
@@ -44,7 +44,7 @@ def folding(filters: Filters) -> Callable[..., None]:
                 q = start + n * SHARES
                 if q < Q:
                     for k in range(TAPS):
-                        taps[k] += gather(values, n * ENTRIES, mixes, (q * TAPS + k) * ENTRIES)
+                        taps[k] += gather(values, n * ENTRIES, table, (q * TAPS + k) * ENTRIES)
         for k in range(TAPS):
             sums[share * SHARE + (c * TAPS + k) * ROW + lane] = taps[k]
         cuda.syncthreads()
@@ -61,26 +61,26 @@ def folding(filters: Filters) -> Callable[..., None]:
 
 
 def _gatherer(entries: int, of_complex: bool) -> Callable[..., Any]:
-    """A tap from a matrix's entries: the sum of mixes[at + e] values[n + e], of mixes in memory."""
+    """The function that returns a tap: the sum over the entries of table[at + e] values[n + e]."""
     fours = entries // 4
     load, load_four = loader("float32", 1), loader("float32", 4)
 
-    def gather_complex(values, n, mixes, at):
-        re, im, _, _ = load_four(mixes, at)
+    def gather_complex(values, n, table, at):
+        re, im, _, _ = load_four(table, at)
         return re * (values[n] + values[n + 3]) + im * (values[n + 1] - values[n + 2])
 
-    def gather_fours(values, n, mixes, at):
+    def gather_fours(values, n, table, at):
         total = float32(0)
         for m in range(fours):
-            a, b, c, d = load_four(mixes, at + 4 * m)
+            a, b, c, d = load_four(table, at + 4 * m)
             e = n + 4 * m
             total += a * values[e] + b * values[e + 1] + c * values[e + 2] + d * values[e + 3]
         return total
 
-    def gather_singly(values, n, mixes, at):
+    def gather_singly(values, n, table, at):
         total = float32(0)
         for e in range(entries):
-            total += load(mixes, at + e) * values[n + e]
+            total += load(table, at + e) * values[n + e]
         return total
 
     return device(gather_complex if of_complex else gather_singly if entries % 4 else gather_fours)

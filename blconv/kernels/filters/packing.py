@@ -1,68 +1,44 @@
-"""Packing: a block's filters, through shared memory, to a run of the matrices that they make."""
+"""Packing: a block's filters, through shared memory, to a run of the matrices made from them."""
 
 from collections.abc import Callable
 from typing import Any
 
 from numba import cuda, float32, uint32
 
-from blconv.kernels.filters.sizes import LANES, WARPS, Filters
-from blconv.kernels.primitives.warp import device, loader, shared_four, storer, tf32
+from blconv.kernels.filters.sizes import LANES, WARPS, FilterSizes
+from blconv.kernels.primitives.products import rounder
+from blconv.kernels.primitives.warp import device, loader, shared_four, storer
 
 
-def packing(filters: Filters) -> Callable[..., None]:
-    """The kernel (w, V, mixes)."""
+def function(filters: FilterSizes) -> Callable[..., None]:
+    """The kernel's function (w, V, table); see `blconv.kernels.filters.kernel`."""
     C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
-    (INS, OUTS), (HIGH, WIDE) = filters.parts, filters.block
-    TILES, RUN, ROW, TRANSPOSED = filters.tiles, filters.run, filters.row, filters.transposed
+    HIGH, WIDE = filters.packing_block
+    TILES, RUN, ROW = filters.packing_tiles, filters.packing_run, filters.row_stride
     THREADS, ACROSS, SHIFT = LANES * WARPS, -(-O // HIGH), WIDE.bit_length() - 1
-    W_O, W_C, W_TAP = filters.steps
-    # Steps in V from one input, output, input part and output part to the next.
-    STEP_C, STEP_O = (1, INS * C) if TRANSPOSED else (OUTS * O, 1)
-    STEP_IN, STEP_OUT, MATRIX = C * STEP_C, O * STEP_O, INS * C * OUTS * O
-    ENTRIES, MIXES_OF_Q, COMPLEX = filters.entries, filters.mixes, filters.complex
-    STAGED, MIXES_LAST = RUN * MIXES_OF_Q, Q * MIXES_OF_Q - 1
-    PIECES, SUMS = -(-STAGED // THREADS), 2 if COMPLEX else ENTRIES
-    add = _adder(ENTRIES, COMPLEX)
-    load, load_mix, store = loader(filters.memory, 1), loader("float32", 1), storer(filters.memory, 1)
+    W_O, W_C, W_TAP = filters.weight_strides
+    TRANSPOSED, ENTRIES, TABLE_OF_Q = filters.transposed, filters.entries, filters.table_numbers
+    STAGED, TABLE_LAST = RUN * TABLE_OF_Q, Q * TABLE_OF_Q - 1
+    PIECES, SUMS = -(-STAGED // THREADS), 2 if filters.complex else ENTRIES
+    load, load_number = loader(filters.memory, 1), loader("float32", 1)
+    add, write = _adder(ENTRIES, filters.complex), _matrix_writer(filters)
 
-    def rounded(x):
-        return tf32(x)
-
-    def same(x):
-        return x
-
-    leave = device(rounded if filters.rounds else same)
-
-    def store_complex(V, at, totals):
-        re, im = leave(totals[0]), leave(totals[1])
-        store(V, at, re)
-        store(V, at + STEP_OUT, im)
-        store(V, at + STEP_IN, -im)
-        store(V, at + STEP_IN + STEP_OUT, re)
-
-    def store_entries(V, at, totals):
-        for i in range(INS):
-            for j in range(OUTS):
-                store(V, at + i * STEP_IN + j * STEP_OUT, leave(totals[i * OUTS + j]))
-
-    store_matrix = device(store_complex if COMPLEX else store_entries)
-
-    def pack(w, V, mixes):
+    def pack(w, V, table):
         staged = cuda.shared.array(0, float32)
         thread, block = uint32(cuda.threadIdx.x), uint32(cuda.blockIdx.x)
         tile, first = block % TILES, RUN * (block // TILES)
         o0, c0 = HIGH * (tile % ACROSS), WIDE * (tile // ACROSS)
         taps = cuda.local.array(TAPS, float32)
-        mix = cuda.local.array(PIECES, float32)
+        numbers = cuda.local.array(PIECES, float32)
         row, column = thread >> SHIFT, thread & (WIDE - 1)
         at = min(o0 + row, O - 1) * W_O + min(c0 + column, C - 1) * W_C
         for k in range(TAPS):
             taps[k] = load(w, at + k * W_TAP)
         for n in range(PIECES):
-            mix[n] = load_mix(mixes, min(first * MIXES_OF_Q + thread + THREADS * n, MIXES_LAST))
+            numbers[n] = load_number(table, min(first * TABLE_OF_Q + thread + THREADS * n, TABLE_LAST))
         for n in range(PIECES):
             if thread + THREADS * n < STAGED:
-                staged[thread + THREADS * n] = mix[n]
+                staged[thread + THREADS * n] = numbers[n]
         if not TRANSPOSED:
             for k in range(TAPS):
                 staged[STAGED + row * ROW + column * TAPS + k] = taps[k]
@@ -79,13 +55,39 @@ def packing(filters: Filters) -> Callable[..., None]:
                     totals[e] = 0
                 for k in range(TAPS):
                     add(totals, staged, (n * TAPS + k) * ENTRIES, taps[k])
-                store_matrix(V, (first + n) * MATRIX + c * STEP_C + o * STEP_O, totals)
+                write(V, first + n, o, c, totals)
 
     return pack
 
 
+def _matrix_writer(filters: FilterSizes) -> Callable[..., Any]:
+    """The procedure that writes the entries of matrix q for one pair of channels (o, c)."""
+    C, O = filters.channels, filters.outputs
+    INS, OUTS = filters.parts
+    # Steps in V from one input, output, input part and output part to the next.
+    STEP_C, STEP_O = (1, INS * C) if filters.transposed else (OUTS * O, 1)
+    STEP_IN, STEP_OUT, MATRIX = C * STEP_C, O * STEP_O, INS * C * OUTS * O
+    rounded, store = rounder(filters.rounds_to_tf32), storer(filters.memory, 1)
+
+    def write_complex(V, q, o, c, totals):
+        at = q * MATRIX + c * STEP_C + o * STEP_O
+        re, im = rounded(totals[0]), rounded(totals[1])
+        store(V, at, re)
+        store(V, at + STEP_OUT, im)
+        store(V, at + STEP_IN, -im)
+        store(V, at + STEP_IN + STEP_OUT, re)
+
+    def write_entries(V, q, o, c, totals):
+        at = q * MATRIX + c * STEP_C + o * STEP_O
+        for i in range(INS):
+            for j in range(OUTS):
+                store(V, at + i * STEP_IN + j * STEP_OUT, rounded(totals[i * OUTS + j]))
+
+    return device(write_complex if filters.complex else write_entries)
+
+
 def _adder(entries: int, of_complex: bool) -> Callable[..., Any]:
-    """A matrix's entries from one tap: totals[e] += mixes[at + e] tap, of mixes in shared memory."""
+    """The procedure totals[e] += staged[at + e] tap: one tap's share of a matrix's entries."""
     fours = entries // 4
 
     def add_complex(totals, staged, at, tap):

@@ -1,21 +1,21 @@
-"""BatchNorm's gradient, and that of the ReLU behind it, written over BatchNorm's input.
+"""The gradient of BatchNorm and of the ReLU after it, written over BatchNorm's input.
 
-With y the input, g the gradient of the output where ReLU's bit is not set and 0 elsewhere, and n the
-numbers of a channel:
+With y the input, g the gradient of the output where ReLU's bit is not set and 0 elsewhere, and n the number
+of values of a channel:
 
     sum_dy = sum g         sum_dy_xmu = sum g (y - mean)
     to_beta = sum_dy       to_gamma = invstd sum_dy_xmu
     a = gamma invstd       b = -a invstd^2 sum_dy_xmu / n       k = -a sum_dy / n
     dx = a g + b (y - mean) + k
 
-`reducer` adds a part of a channel a block, `finisher` the parts, both in an order that the shape alone
-decides; `writer` turns y into dx. In float32, 8 bytes an element are read for the sums, and 8 read and
-4 written for dx: no third map beside the two is needed, which is the point.
+`reducer` sums a part of a channel in each block and `finisher` adds the parts, both in an order that
+depends only on the shape; `writer` turns y into dx. In float32, 8 bytes per element are read for the sums,
+and 8 read and 4 written for dx. There is no third map beside y and g, which saves memory.
 
-A thread reads 16 bytes at once: `vector` neighbours, of one channel where pixels are last, otherwise of
-as many channels. Byte j of the n bytes of bits has elements j, j + n, .., j + 7 n (`signs`), so
-neighbours' bits are neighbouring bytes, each read eight times: a 32nd of a float32 map, they stay in
-the second cache.
+A thread reads 16 bytes at once: `vector` neighbours, which are of one channel where pixels are last, and
+of `vector` channels otherwise. Byte j of the n bytes of bits has elements j, j + n, .., j + 7 n (see
+`relu`), so the bits of neighbours are in neighbouring bytes. Each byte is read eight times; together they
+are a 32nd of a float32 map and stay in the L2 cache.
 """
 
 import math
@@ -27,59 +27,60 @@ import torch
 from numba import cuda, float32, int64
 from torch import Tensor
 
-from blconv.kernels.primitives.vectors import pointer, vector_reader, vector_writer
-from blconv.kernels.primitives.warp import device, loader
+from blconv.kernels.primitives.vectors import float32_reader, pointer, vector_reader, vector_writer
+from blconv.kernels.primitives.warp import device
 from blconv.kernels.runtime.kernel import Kernel
 from blconv.layout import is_channels_last
 
 THREADS = 256
-BLOCKS = 2048  # of a sum, at most about: three times as many as run at once
-EACH = 4  # vectors of a thread before a sum is split further
-WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # the bits of a vector, a byte an element
+SUM_BLOCKS = 2048  # of a sum, about at most: three times the number that runs at once
+VECTORS_PER_THREAD = 4  # at least, before a sum is split further
+BIT_WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # of a vector's bits, one byte per element
 
 
 @dataclass(frozen=True)
-class Maps:
-    """What the kernels are made for: numbers in memory, and where each channel's lie.
+class BatchNormSizes:
+    """The types and sizes that the kernels are compiled for.
 
-    Memory is vectors (runs, groups, steps): `steps` of one channel each, or one of `wide` channels.
+    Memory is vectors (runs, groups, steps): `steps` vectors of one channel, or one vector of
+    `vector_channels`.
     """
 
     memory: str
     channels: int
-    pixels: int  # neighbours in memory that are of one channel
+    pixels: int  # neighbours in memory of one channel
     vector: int
-    held: bool
+    has_bits: bool
 
     @staticmethod
-    def of(y: Tensor, grad: Tensor, bits: Tensor | None) -> "Maps":
-        """The maps of y (batch, C, H, W) and grad, both dense and laid out alike."""
+    def of(y: Tensor, grad: Tensor, bits: Tensor | None) -> "BatchNormSizes":
+        """Return the sizes for y (batch, C, H, W) and grad, both dense and of the same layout."""
         last, vector = is_channels_last(y), 16 // y.element_size()
         channels, pixels = y.shape[1], 1 if last else math.prod(y.shape[2:])
         aligned = y.data_ptr() % 16 == 0 and grad.data_ptr() % 16 == 0
-        # Neighbours are of one channel or of whole vectors of channels, and have bits of one place.
+        # Neighbours are of one channel or of whole vectors of channels, and their bits have one position.
         if not aligned or (channels if last else pixels) % vector or y.numel() % (8 * vector):
             vector = 1
-        return Maps(str(y.dtype).removeprefix("torch."), channels, pixels, vector, bits is not None)
+        return BatchNormSizes(str(y.dtype).removeprefix("torch."), channels, pixels, vector, bits is not None)
 
     @property
-    def wide(self) -> int:
+    def vector_channels(self) -> int:
         """Channels of a vector."""
         return self.vector if self.pixels == 1 else 1
 
     @property
     def groups(self) -> int:
-        """Vectors side by side whose channels differ."""
-        return self.channels // self.wide
+        """Neighbouring vectors of different channels."""
+        return self.channels // self.vector_channels
 
     @property
     def steps(self) -> int:
-        """Vectors side by side of the same channel."""
-        return self.pixels * self.wide // self.vector
+        """Neighbouring vectors of the same channel."""
+        return self.pixels * self.vector_channels // self.vector
 
     @property
     def tile(self) -> int:
-        """Groups of a block of a sum: one where its steps are neighbours, otherwise as many as fit."""
+        """Groups of a block of a sum: one if its steps are neighbours, otherwise as many as fit."""
         return 1 if self.steps > 1 else -(-self.groups // -(-self.groups // THREADS))
 
     @property
@@ -93,52 +94,53 @@ class Maps:
         return THREADS // self.tile
 
     def parts(self, length: int) -> int:
-        """In how many parts `length` vectors of a group are added."""
-        return max(1, min(BLOCKS // self.tiles, -(-length // (EACH * self.lanes))))
+        """Return the number of parts in which `length` vectors of a group are summed."""
+        return max(1, min(SUM_BLOCKS // self.tiles, -(-length // (VECTORS_PER_THREAD * self.lanes))))
 
 
 def differentiate(
     grad: Tensor, y: Tensor, bits: Tensor | None, gamma: Tensor | None, mean: Tensor, invstd: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Turn y, the BatchNorm's input, into its gradient; returns those of gamma and beta, float32 (C,).
+    """Replace y, the BatchNorm's input, by its gradient; return those of gamma and beta, float32 (C,).
 
-    grad, of the output, and y (batch, C, H, W) are not empty, dense, laid out alike and of one type of
-    `limits.TYPES`; `bits`, if any, are `relu_forward`'s; mean and invstd (C,) are the batch's.
+    grad, of the output, and y (batch, C, H, W) are not empty, dense, of the same layout and of one of
+    `limits.KERNEL_DTYPES`; `bits`, if any, are `relu_forward`'s; mean and invstd (C,) are the batch's.
     """
-    maps = Maps.of(y, grad, bits)
-    vectors = y.numel() // maps.vector
-    length = vectors // maps.groups
-    parts = maps.parts(length)
-    count = -(-y.numel() // 8) // maps.vector
-    words = grad if bits is None else bits.view(WORDS[maps.vector])  # grad: something that nobody reads
+    sizes = BatchNormSizes.of(y, grad, bits)
+    vectors = y.numel() // sizes.vector
+    length = vectors // sizes.groups
+    parts = sizes.parts(length)
+    count = -(-y.numel() // 8) // sizes.vector
+    # Without bits the kernels do not read this pointer.
+    words = grad if bits is None else bits.view(BIT_WORDS[sizes.vector])
     mean, invstd = mean.float(), invstd.float()
     scale = invstd if gamma is None else invstd * gamma
-    partial = torch.empty(parts, 2, maps.channels, device=y.device)
-    factors = torch.empty(4, maps.channels, device=y.device)
+    partial = torch.empty(parts, 2, sizes.channels, device=y.device)
+    factors = torch.empty(4, sizes.channels, device=y.device)
     to_gamma, to_beta = torch.empty_like(mean), torch.empty_like(mean)
-    blocks = parts * maps.tiles
-    reducer(maps).launch(blocks, grad, y, words, mean, partial, count, length, parts)
-    finisher(maps.channels).launch(
-        maps.channels, partial, mean, invstd, scale, factors, to_gamma, to_beta, parts,
-        maps.channels / y.numel(),
+    blocks = parts * sizes.tiles
+    reducer(sizes).launch(blocks, grad, y, words, mean, partial, count, length, parts)
+    finisher(sizes.channels).launch(
+        sizes.channels, partial, mean, invstd, scale, factors, to_gamma, to_beta, parts,
+        sizes.channels / y.numel(),
     )  # fmt: skip
-    writer(maps).launch(-(-vectors // THREADS), grad, y, words, factors, count, vectors)
+    writer(sizes).launch(-(-vectors // THREADS), grad, y, words, factors, count, vectors)
     torch.autograd.graph.increment_version(y)
     return to_gamma, to_beta
 
 
 @lru_cache
-def reducer(maps: Maps) -> Kernel:
-    """The kernel of a part's sums (grad, y, words, mean, partial, count, length, parts).
+def reducer(sizes: BatchNormSizes) -> Kernel:
+    """Return the kernel of a part's sums (grad, y, words, mean, partial, count, length, parts).
 
-    `count` words stand for eight times as many vectors; `length` vectors are of one group.
+    `count` words hold the bits of 8 `count` vectors; `length` vectors are of one group.
     """
-    GROUPS, STEPS, VECTOR, WIDE = maps.groups, maps.steps, maps.vector, maps.wide
-    TILE, TILES, LANES, CHANNELS = maps.tile, maps.tiles, maps.lanes, maps.channels
+    GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
+    TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
     BOTH = 2 * WIDE
     SUMS = THREADS * BOTH
-    read, read_held = vector_reader(maps.memory, VECTOR), _held_reader(maps)
-    read_channels, fold = _channels_reader(WIDE), _folder(BOTH, LANES, TILE)
+    read, read_masked = vector_reader(sizes.memory, VECTOR), _masked_reader(sizes)
+    read_channels, fold = float32_reader(WIDE), _sum_folder(BOTH, LANES, TILE)
 
     def reduce(
         grad: Any, y: Any, words: Any, mean: Any, partial: Any, count: int, length: int, parts: int
@@ -158,7 +160,7 @@ def reducer(maps: Maps) -> Kernel:
             m = int64(part) * LANES + lane
             while m < length:
                 at = (m // STEPS * GROUPS + group) * STEPS + m % STEPS
-                read_held(g, grad, words, at, count)
+                read_masked(g, grad, words, at, count)
                 read(values, y, at)
                 for e in range(VECTOR):
                     sums[e % WIDE] += g[e]
@@ -172,19 +174,19 @@ def reducer(maps: Maps) -> Kernel:
                 partial[2 * part * CHANNELS + group * WIDE + s] = shared[s * THREADS + thread]
                 partial[(2 * part + 1) * CHANNELS + group * WIDE + s] = shared[(WIDE + s) * THREADS + thread]
 
-    numbers = pointer(maps.memory)
-    signature = (numbers, numbers, _words(maps), "float32*", "float32*", "int64", "int64", "int64")
-    return Kernel(reduce, signature, THREADS, constants=(maps, THREADS))
+    numbers = pointer(sizes.memory)
+    signature = (numbers, numbers, _words(sizes), "float32*", "float32*", "int64", "int64", "int64")
+    return Kernel(reduce, signature, THREADS, constants=(sizes, THREADS))
 
 
 @lru_cache
 def finisher(channels: int) -> Kernel:
-    """The kernel that adds the parts, a block a channel, and writes (mean, a, b, k) and both gradients.
+    """Return the kernel that adds the parts and writes (mean, a, b, k) and both gradients.
 
-    Its last argument is 1 / n.
+    It has one block per channel; its last argument is 1 / n.
     """
     SUMS = 2 * THREADS
-    fold = _folder(2, THREADS, 1)
+    fold = _sum_folder(2, THREADS, 1)
 
     def finish(
         partial: Any, mean: Any, invstd: Any, scale: Any, factors: Any, to_gamma: Any, to_beta: Any,
@@ -216,12 +218,12 @@ def finisher(channels: int) -> Kernel:
 
 
 @lru_cache
-def writer(maps: Maps) -> Kernel:
-    """The kernel that turns y into dx (grad, y, words, factors, count, vectors)."""
-    GROUPS, STEPS, VECTOR, WIDE = maps.groups, maps.steps, maps.vector, maps.wide
-    CHANNELS = maps.channels
-    read, write = vector_reader(maps.memory, VECTOR, written=True), vector_writer(maps.memory, VECTOR)
-    read_held, read_channels = _held_reader(maps), _channels_reader(WIDE)
+def writer(sizes: BatchNormSizes) -> Kernel:
+    """Return the kernel that replaces y by dx (grad, y, words, factors, count, vectors)."""
+    GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
+    CHANNELS = sizes.channels
+    read, write = vector_reader(sizes.memory, VECTOR, written=True), vector_writer(sizes.memory, VECTOR)
+    read_masked, read_channels = _masked_reader(sizes), float32_reader(WIDE)
 
     def differentiate(grad: Any, y: Any, words: Any, factors: Any, count: int, vectors: int) -> None:
         g = cuda.local.array(VECTOR, float32)
@@ -233,7 +235,7 @@ def writer(maps: Maps) -> Kernel:
         at = int64(cuda.blockIdx.x) * THREADS + cuda.threadIdx.x
         if at < vectors:
             channel = at // STEPS % GROUPS * WIDE
-            read_held(g, grad, words, at, count)
+            read_masked(g, grad, words, at, count)
             read(values, y, at)
             read_channels(centre, factors, channel)
             read_channels(a, factors, CHANNELS + channel)
@@ -244,17 +246,17 @@ def writer(maps: Maps) -> Kernel:
                 values[e] = a[c] * g[e] + (b[c] * (values[e] - centre[c]) + k[c])
             write(y, at, values)
 
-    numbers = pointer(maps.memory)
-    signature = (numbers, numbers, _words(maps), "float32*", "int64", "int64")
-    return Kernel(differentiate, signature, THREADS, constants=(maps, THREADS))
+    numbers = pointer(sizes.memory)
+    signature = (numbers, numbers, _words(sizes), "float32*", "int64", "int64")
+    return Kernel(differentiate, signature, THREADS, constants=(sizes, THREADS))
 
 
-def _held_reader(maps: Maps) -> Any:
+def _masked_reader(sizes: BatchNormSizes) -> Any:
     """The procedure that reads a vector of the gradient, 0 where the bit is set."""
-    VECTOR, HELD = maps.vector, maps.held
-    read = vector_reader(maps.memory, VECTOR)
+    VECTOR, HELD = sizes.vector, sizes.has_bits
+    read = vector_reader(sizes.memory, VECTOR)
 
-    def read_held(g, grad, words, at, count):
+    def read_masked(g, grad, words, at, count):
         read(g, grad, at)
         if HELD:
             place = 0  # at // count, which is less than 8
@@ -264,28 +266,11 @@ def _held_reader(maps: Maps) -> Any:
             for e in range(VECTOR):
                 g[e] = float32(0) if (word >> (8 * e + place)) & 1 else g[e]
 
-    return device(read_held)
+    return device(read_masked)
 
 
-def _channels_reader(wide: int) -> Any:
-    """The procedure that fills a local array with `wide` of the channels' numbers, float32, from one on."""
-    load = loader("float32", min(wide, 4))
-
-    def one(values, source, at):
-        values[0] = load(source, at)
-
-    def four(values, source, at):
-        values[0], values[1], values[2], values[3] = load(source, at)
-
-    def eight(values, source, at):
-        values[0], values[1], values[2], values[3] = load(source, at)
-        values[4], values[5], values[6], values[7] = load(source, at + 4)
-
-    return device({1: one, 4: four, 8: eight}[wide])
-
-
-def _folder(rows: int, lanes: int, tile: int) -> Any:
-    """The procedure that adds `rows` shared rows over the lanes, `tile` threads apart, onto lane 0's."""
+def _sum_folder(rows: int, lanes: int, tile: int) -> Any:
+    """The procedure that adds `rows` shared rows over the lanes, `tile` threads apart, to lane 0's."""
 
     def fold(shared, thread, lane):
         active = lanes
@@ -300,5 +285,5 @@ def _folder(rows: int, lanes: int, tile: int) -> Any:
     return device(fold)
 
 
-def _words(maps: Maps) -> str:
-    return str(WORDS[maps.vector]).removeprefix("torch.") + "*"
+def _words(sizes: BatchNormSizes) -> str:
+    return str(BIT_WORDS[sizes.vector]).removeprefix("torch.") + "*"

@@ -1,18 +1,18 @@
-"""The maximum over windows and its gradient by one byte an output: each one pass over the numbers.
+"""The maximum over windows and its gradient from one byte per output, each in one pass over memory.
 
     max_pool_forward   y = the largest cell of each window, and the number of that cell, row by row
-    max_pool_backward  out = the sum of the gradients of those windows whose maximum a pixel was
+    max_pool_backward  out = the sum of the gradients of the windows whose maximum was the pixel
 
-In the forward kernel a thread makes an output, in the backward kernel a gradient of the input, or four
-of either where channels are last: neighbours in memory, so that each read is of 16 bytes at most and the
-windows are found once for all four. The backward kernel gathers: at most ceil(kernel / stride) windows an
-axis see a pixel, and their gradients are added in float32 and in torch's order, whatever the threads'
-one. With 3 x 3 windows at stride 2 and float32, the forward kernel moves 21 bytes an output through
-memory (16 read, 5 written) and the backward kernel as many.
+A thread of the forward kernel computes an output, one of the backward kernel a gradient of the input. Where
+channels are last it computes four neighbours, so that a read is up to 16 bytes and the four share the
+arithmetic of the windows. The backward kernel gathers: at most ceil(kernel / stride) windows per axis
+contain a pixel, and their gradients are added in float32 and in torch's order, whatever the order of the
+threads. With 3 x 3 windows at stride 2 and float32, the forward kernel moves 21 bytes per output through
+memory (16 read, 5 written), and so does the backward kernel.
 
-Torch's rules: the first of equal maxima is taken, and the last NaN before all numbers; padding is never
-taken. Windows over the edge read their nearest cell inside again instead, which changes nothing by these
-rules, so no read depends on another.
+Torch's rules: the first of equal maxima wins, the last NaN wins over all numbers, and padding never wins.
+For cells outside the map a window reads its nearest cell inside again. By these rules this changes nothing,
+and no read depends on another.
 """
 
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ VECTOR = 4
 
 
 @dataclass(frozen=True)
-class Maps:
-    """What a kernel is made for: the windows, the numbers, and where the channels lie.
+class MaxPoolSizes:
+    """The sizes and types that a kernel is compiled for.
 
-    `channels` are those that lie within a pixel, 1 where pixels are last; `vector` of them a thread.
+    `channels` are those of a pixel, or 1 where pixels are last; a thread computes `vector` of them.
     """
 
     windows: Windows
@@ -45,48 +45,48 @@ class Maps:
     vector: int
 
     @staticmethod
-    def of(source: Tensor, windows: Windows, *, channels_last: bool) -> "Maps":
-        """The maps of a kernel that reads `source`."""
+    def of(source: Tensor, windows: Windows, *, channels_last: bool) -> "MaxPoolSizes":
+        """Return the sizes of a kernel that reads `source`."""
         channels = source.shape[1] if channels_last else 1
         aligned = source.data_ptr() % (VECTOR * source.element_size()) == 0
         vector = VECTOR if channels % VECTOR == 0 and aligned else 1
-        return Maps(windows, str(source.dtype).removeprefix("torch."), channels, vector)
+        return MaxPoolSizes(windows, str(source.dtype).removeprefix("torch."), channels, vector)
 
 
 def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """The maxima of x, and their numbers, uint8; x is dense, (batch, C, H, W) or (C, H, W)."""
+    """Return the maxima of x, and their numbers, uint8; x is dense, (batch, C, H, W) or (C, H, W)."""
     channels_last = is_channels_last(x)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     y = torch.empty((*x.shape[:-2], *windows.out), dtype=x.dtype, device=x.device, memory_format=layout)
     offsets = torch.empty_like(y, dtype=torch.uint8)
-    maps = Maps.of(x, windows, channels_last=channels_last)
-    _launch(forward_kernel(maps), x, offsets, y, maps)
+    sizes = MaxPoolSizes.of(x, windows, channels_last=channels_last)
+    _launch(forward_kernel(sizes), x, offsets, y, sizes)
     return y, offsets
 
 
 def max_pool_backward(grad: Tensor, offsets: Tensor, out: Tensor, windows: Windows) -> Tensor:
-    """Write the gradient of the input of `max_pool_forward` to `out`; all three are laid out alike."""
-    maps = Maps.of(grad, windows, channels_last=is_channels_last(out))
-    _launch(backward_kernel(maps), grad, offsets, out, maps)
+    """Write the gradient of the input of `max_pool_forward` to `out`; all tensors have the same layout."""
+    sizes = MaxPoolSizes.of(grad, windows, channels_last=is_channels_last(out))
+    _launch(backward_kernel(sizes), grad, offsets, out, sizes)
     return out
 
 
-def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, maps: Maps) -> None:
-    count = out.numel() // maps.vector
+def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, sizes: MaxPoolSizes) -> None:
+    count = out.numel() // sizes.vector
     if count:
         words = offsets.as_strided((offsets.numel(),), (1,))
-        words = words.view(torch.uint32) if maps.vector == VECTOR else words
+        words = words.view(torch.uint32) if sizes.vector == VECTOR else words
         kernel.launch(-(-count // THREADS), source, words, out, count)
 
 
 @lru_cache
-def forward_kernel(maps: Maps) -> Kernel:
-    """The kernel of `max_pool_forward` (x, offsets, y, vectors of y)."""
-    (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = maps.windows.input, maps.windows.out, maps.windows.kernel
-    (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = maps.windows.stride, maps.windows.padding
-    STEP_H, STEP_W = maps.windows.dilation
-    LANES, GROUPS = maps.vector, maps.channels // maps.vector
-    read, write = vector_reader(maps.memory, LANES), vector_writer(maps.memory, LANES)
+def forward_kernel(sizes: MaxPoolSizes) -> Kernel:
+    """Return the kernel of `max_pool_forward` (x, offsets, y, vectors of y)."""
+    (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
+    (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
+    STEP_H, STEP_W = sizes.windows.dilation
+    LANES, GROUPS = sizes.vector, sizes.channels // sizes.vector
+    read, write = vector_reader(sizes.memory, LANES), vector_writer(sizes.memory, LANES)
 
     def max_pool_forward(x: Any, offsets: Any, y: Any, count: int) -> None:
         values = cuda.local.array(LANES, float32)
@@ -118,18 +118,18 @@ def forward_kernel(maps: Maps) -> Kernel:
             offsets[i] = word
             write(y, i, best)
 
-    return Kernel(max_pool_forward, _signature(maps), THREADS, constants=maps)
+    return Kernel(max_pool_forward, _signature(sizes), THREADS, constants=sizes)
 
 
 @lru_cache
-def backward_kernel(maps: Maps) -> Kernel:
-    """The kernel of `max_pool_backward` (grad, offsets, out, vectors of out)."""
-    (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = maps.windows.input, maps.windows.out, maps.windows.kernel
-    (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = maps.windows.stride, maps.windows.padding
-    STEP_H, STEP_W = maps.windows.dilation
+def backward_kernel(sizes: MaxPoolSizes) -> Kernel:
+    """Return the kernel of `max_pool_backward` (grad, offsets, out, vectors of out)."""
+    (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
+    (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
+    STEP_H, STEP_W = sizes.windows.dilation
     EARLIER_H, EARLIER_W = (ROWS - 1) * STEP_H // STRIDE_H, (COLUMNS - 1) * STEP_W // STRIDE_W
-    LANES, GROUPS = maps.vector, maps.channels // maps.vector
-    read, write = vector_reader(maps.memory, LANES), vector_writer(maps.memory, LANES)
+    LANES, GROUPS = sizes.vector, sizes.channels // sizes.vector
+    read, write = vector_reader(sizes.memory, LANES), vector_writer(sizes.memory, LANES)
 
     def max_pool_backward(grad: Any, offsets: Any, out: Any, count: int) -> None:
         values = cuda.local.array(LANES, float32)
@@ -158,9 +158,9 @@ def backward_kernel(maps: Maps) -> Kernel:
                             sums[e] += values[e]
             write(out, i, sums)
 
-    return Kernel(max_pool_backward, _signature(maps), THREADS, constants=maps)
+    return Kernel(max_pool_backward, _signature(sizes), THREADS, constants=sizes)
 
 
-def _signature(maps: Maps) -> tuple[str, ...]:
-    numbers = pointer(maps.memory)
-    return (numbers, "uint32*" if maps.vector == VECTOR else "uint8*", numbers, "int64")
+def _signature(sizes: MaxPoolSizes) -> tuple[str, ...]:
+    numbers = pointer(sizes.memory)
+    return (numbers, "uint32*" if sizes.vector == VECTOR else "uint8*", numbers, "int64")

@@ -1,12 +1,12 @@
-"""ReLU and its gradient by one bit an element: each one pass over the numbers.
+"""ReLU and its gradient from one bit per element, each in one pass over memory.
 
-    relu_forward   y = max(x, 0), and the bit of every element that was held back; y may be x
+    relu_forward   y = max(x, 0), and a bit for every element that was set to zero; y may be x
     relu_backward  out = grad, and 0 where the bit is set
 
-Byte j of the n bytes has elements j, j + n, .., j + 7 n of the memory. A thread makes one byte: it reads
-its eight numbers at once, each of them next to its neighbours', and writes as many. So float32 moves
-8 1/8 bytes an element, and a step of a warp is 128 of them. Nothing is computed: x <= 0 is a matter of
-x's bits, so the kernels know numbers as integers of their width alone.
+Byte j of the n bytes has elements j, j + n, .., j + 7 n of the memory. A thread computes one byte: it reads
+its eight numbers first, each next to those of the neighbouring threads, and then writes eight. So float32
+moves 8 1/8 bytes per element, and a step of a warp moves 128 bytes. x <= 0 can be read from x's bits, so the
+kernels treat numbers as integers of the same width.
 """
 
 from functools import lru_cache
@@ -19,15 +19,15 @@ from torch import Tensor
 from blconv.kernels.runtime.kernel import Kernel
 
 THREADS = 256
-WORDS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 INFINITY = {torch.float32: 0x7F800000, torch.bfloat16: 0x7F80, torch.float16: 0x7C00}
 POINTERS = {torch.int32: "int32*", torch.int16: "int16*"}
 
 
 def relu_forward(x: Tensor, y: Tensor) -> Tensor:
-    """Write max(x, 0) to y, which may be x; returns the bits, uint8 (ceil(elements / 8),).
+    """Write max(x, 0) to y, which may be x; return the bits, uint8 (ceil(elements / 8),).
 
-    x and y are dense and laid out alike, of a type in `WORDS`.
+    x and y are dense, of the same layout and of a dtype in `INTEGERS`.
     """
     bits = torch.empty((x.numel() + 7) // 8, dtype=torch.uint8, device=x.device)
     _launch(forward_kernel(x.dtype), x, y, bits)
@@ -35,7 +35,7 @@ def relu_forward(x: Tensor, y: Tensor) -> Tensor:
 
 
 def relu_backward(grad: Tensor, bits: Tensor) -> Tensor:
-    """grad, 0 where its bit is set; dense, and laid out as what `relu_forward` was given."""
+    """Return grad, 0 where its bit is set; dense, and of the layout of `relu_forward`'s input."""
     out = torch.empty_like(grad)
     _launch(backward_kernel(grad.dtype), grad, out, bits)
     return out
@@ -43,7 +43,7 @@ def relu_backward(grad: Tensor, bits: Tensor) -> Tensor:
 
 def _launch(kernel: Kernel, x: Tensor, y: Tensor, bits: Tensor) -> None:
     if x.numel():
-        words = WORDS[x.dtype]
+        words = INTEGERS[x.dtype]
         blocks = -(-bits.numel() // THREADS)
         kernel.launch(blocks, _flat(x).view(words), _flat(y).view(words), bits, bits.numel(), x.numel())
 
@@ -54,12 +54,12 @@ def _flat(x: Tensor) -> Tensor:
 
 @lru_cache
 def forward_kernel(dtype: torch.dtype) -> Kernel:
-    """The kernel of `relu_forward`."""
+    """Return the kernel of `relu_forward`."""
     infinity = INFINITY[dtype]
     magnitude = {4: 0x7FFFFFFF, 2: 0x7FFF}[dtype.itemsize]
 
     def relu_forward(x: Any, y: Any, bits: Any, count: int, elements: int) -> None:
-        numbers = cuda.local.array(8, int32)  # read before any is written, so that no read waits
+        numbers = cuda.local.array(8, int32)  # all reads before the first write: they overlap
         j = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
         if j < count:
             for i in range(8):
@@ -67,10 +67,10 @@ def forward_kernel(dtype: torch.dtype) -> Kernel:
             byte = 0
             for i in range(8):
                 if j + i * count < elements:
-                    # Zero or the sign's bit, but for a NaN, which ReLU lets through.
-                    held = numbers[i] <= 0 and (numbers[i] & magnitude) <= infinity
-                    byte |= held << i
-                    y[j + i * count] = 0 if held else numbers[i]
+                    # Zero or a sign bit, except for a NaN, which ReLU passes on.
+                    is_zero = numbers[i] <= 0 and (numbers[i] & magnitude) <= infinity
+                    byte |= is_zero << i
+                    y[j + i * count] = 0 if is_zero else numbers[i]
             bits[j] = byte
 
     return Kernel(relu_forward, _signature(dtype), THREADS, constants=dtype)
@@ -78,7 +78,7 @@ def forward_kernel(dtype: torch.dtype) -> Kernel:
 
 @lru_cache
 def backward_kernel(dtype: torch.dtype) -> Kernel:
-    """The kernel of `relu_backward`."""
+    """Return the kernel of `relu_backward`."""
 
     def relu_backward(grad: Any, out: Any, bits: Any, count: int, elements: int) -> None:
         numbers = cuda.local.array(8, int32)
@@ -95,5 +95,5 @@ def backward_kernel(dtype: torch.dtype) -> Kernel:
 
 
 def _signature(dtype: torch.dtype) -> tuple[str, ...]:
-    pointer = POINTERS[WORDS[dtype]]
+    pointer = POINTERS[INTEGERS[dtype]]
     return (pointer, pointer, "uint8*", "int64", "int64")

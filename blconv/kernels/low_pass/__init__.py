@@ -1,1 +1,1 @@
-"""The kernel that low-passes every plane, for both layouts and for 16-bit numbers."""
+"""The kernels that filter every plane by the low-pass, for both layouts and for 16-bit numbers."""

@@ -1,11 +1,11 @@
 """R x S^T of 16-bit numbers where channels are last: products of 16-bit numbers, sums in float32.
 
-A block owns one image and 8, 16 or 32 channels, as in `half_planes`. Stage 1 contracts j of a pair of
-neighbouring rows and leaves T in shared memory, stage 2 contracts i.
+A block owns one image and 8, 16 or 32 channels, as in `transforms.half_planes`. Stage 1 contracts j of a
+pair of neighbouring rows and leaves T in shared memory, stage 2 contracts i.
 
 T  (pairs of rows, columns of y, 8 columns, tiles)   a word is rows 2 p and 2 p + 1
 
-Device memory is read once and written once, by vectors of 4 channels and of 8; with 32 channels a block,
+Device memory is read once and written once, in vectors of 4 and of 8 channels; with 32 channels a block,
 3 blocks of 32 x 32 pixels share a multiprocessor.
 """
 
@@ -17,27 +17,34 @@ import torch.nn.functional as F
 from numba import cuda, float32, uint32
 from torch import Tensor
 
+from blconv.kernels.limits import MAX_SHARED_BYTES
 from blconv.kernels.primitives.warp import device
-from blconv.kernels.primitives.words import getter, multiplier, packer, putter, reader
+from blconv.kernels.primitives.words import multiplier, packer, reader, shared_reader, shared_writer
 from blconv.kernels.transforms.half_analysis import row_reader
-from blconv.kernels.transforms.half_fragments import steps_of
-from blconv.kernels.transforms.half_planes import HalfPlanes, channel_writer, placed
+from blconv.kernels.transforms.half_fragments import step_count
+from blconv.kernels.transforms.half_planes import (
+    HALF_SHARED_BYTES,
+    WORDS_AHEAD,
+    HalfPlanes,
+    channel_writer,
+    swizzle,
+)
 
-SHARED_BYTES = {4: 74 * 1024, 2: 112 * 1024}  # of a block, at most: wide vectors where three share, or two
-WORDS_HELD = 96  # words of a pair of rows that a lane holds, at most
-WORDS_AHEAD = 32  # words of pixels that a lane has in flight, unless a pair of rows is more
-TABLE_HELD = 32  # words of a constant matrix that a lane holds; a larger one is read where it is used
+# Of a block, at most, by its tiles: three blocks share a multiprocessor, or two.
+SHARED_BYTES_BY_TILES = {4: HALF_SHARED_BYTES, 2: MAX_SHARED_BYTES}
+LOW_PASS_WORDS_HELD = 96  # words of a pair of rows that a lane holds, at most
+TABLE_WORDS_HELD = 32  # words of a constant matrix that a lane holds; a larger one is read for each product
 
 
 @dataclass(frozen=True)
-class HalfMaps(HalfPlanes):
-    """What the kernel is compiled for: kept_rows x kept_columns are the sizes of y."""
+class HalfLowPassSizes(HalfPlanes):
+    """The sizes that the kernel is compiled for; kept_rows x kept_columns is the size of y."""
 
     @property
     def tiles(self) -> int:
-        """Tiles of 8 channels that a block owns: as many as are written at once, fit and can be held."""
-        for tiles, shared in SHARED_BYTES.items():
-            held = 4 * steps_of(self.width, 2) * tiles <= WORDS_HELD
+        """Tiles of 8 channels of a block: as many as are written in one vector and fit in memory."""
+        for tiles, shared in SHARED_BYTES_BY_TILES.items():
+            held = 4 * step_count(self.width, 2) * tiles <= LOW_PASS_WORDS_HELD
             if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= shared and held:
                 return tiles
         return 1
@@ -46,8 +53,8 @@ class HalfMaps(HalfPlanes):
         return 4 * 8 * tiles * self.kept_columns * self.pairs
 
 
-def in_order(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """A matrix (rows, k), rounded once, as operand A: int32 (tiles of 16 rows, steps of 16 k, 32, 4)."""
+def operand_a(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a matrix (rows, k) as operand A: int32 (tiles of 16 rows, steps of 16 k, 32, 4)."""
     rows, k = matrix.shape
     padded = F.pad(matrix, (0, -k % 16, 0, -rows % 16)).to(dtype)
     parts = padded.view(-(-rows // 16), 2, 8, -(-k // 16), 2, 4, 2)  # (.., below, g, .., half, t, pair)
@@ -55,23 +62,10 @@ def in_order(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     return parts.permute(0, 3, 2, 5, 4, 1, 6).reshape(tiles, steps, 32, 8).view(torch.int32)
 
 
-def function(maps: HalfMaps) -> Callable[..., None]:
+def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
     """The kernel's function; see `blconv.kernels.low_pass.kernel`."""
-    C, H, W, ROWS, COLUMNS = maps.channels, maps.height, maps.width, maps.kept_rows, maps.kept_columns
-    TILES, WARPS, CHUNKS, PAIRS = maps.tiles, maps.warps, maps.chunks, maps.pairs
-    COLUMN = 8 * TILES
-    ROW = COLUMNS * COLUMN
-    COLUMN_TILES, COLUMN_STEPS = -(-COLUMNS // 16), steps_of(W, 2)
-    ROW_TILES, ROW_STEPS = -(-ROWS // 16), steps_of(H, 2)
-    LOADED, LOADED_LAST, SUMS = 2 * COLUMN_STEPS * TILES, 2 * ROW_STEPS * TILES, 4 * TILES
-    PAIR_SUMS, WRITTEN = 2 * SUMS, 2 * TILES
-    AT_ONCE = max(1, min(WORDS_AHEAD // (2 * LOADED), -(-PAIRS // WARPS)))
-    HELD = 2 * LOADED * AT_ONCE
-
-    COLUMN_TABLE, fill_columns, multiply = _constant(maps, COLUMN_TILES * COLUMN_STEPS, 2)
-    ROW_TABLE, fill_rows, multiply_last = _constant(maps, ROW_TILES * ROW_STEPS, 1)
-    pack, get, put = packer(maps.memory), getter(TILES), putter(TILES)
-    read, write = row_reader(maps), channel_writer(maps)
+    TILES, WARPS, CHUNKS = sizes.tiles, sizes.warps, sizes.chunks
+    multiply_rows, multiply_columns = _first_stage(sizes), _second_stage(sizes)
 
     def low_pass(x, y, columns, rows, images):
         T = cuda.shared.array(0, uint32)
@@ -79,9 +73,29 @@ def function(maps: HalfMaps) -> Callable[..., None]:
         g, t = lane >> 2, lane & 3
         block = cuda.blockIdx.x & 0x7FFFFFFF
         image, first = block // CHUNKS, 8 * TILES * (block % CHUNKS)
+        multiply_rows(T, x, columns, image, first, warp, lane, g, t)
+        multiply_columns(T, y, rows, image, first, warp, lane, g, t)
 
-        table = cuda.local.array(COLUMN_TABLE, uint32)
-        fill_columns(table, columns, lane)
+    return low_pass
+
+
+def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
+    """The procedure that multiplies every pair of rows by S^T, from x to T."""
+    C, H, COLUMNS = sizes.channels, sizes.height, sizes.kept_columns
+    TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
+    COLUMN = 8 * TILES
+    ROW = COLUMNS * COLUMN
+    COLUMN_TILES, STEPS = -(-COLUMNS // 16), step_count(sizes.width, 2)
+    LOADED, SUMS = 2 * STEPS * TILES, 4 * TILES
+    PAIR_SUMS = 2 * SUMS
+    AT_ONCE = max(1, min(WORDS_AHEAD // (2 * LOADED), -(-PAIRS // WARPS)))
+    HELD = 2 * LOADED * AT_ONCE
+    TABLE, fill_table, multiply = _table_product(sizes, COLUMN_TILES * STEPS, 2)
+    read, pack, put = row_reader(sizes), packer(sizes.memory), shared_writer(TILES)
+
+    def multiply_rows(T, x, columns, image, first, warp, lane, g, t):
+        table = cuda.local.array(TABLE, uint32)
+        fill_table(table, columns, lane)
         b = cuda.local.array(HELD, uint32)
         c = cuda.local.array(PAIR_SUMS, float32)
         words = cuda.local.array(TILES, uint32)
@@ -96,9 +110,9 @@ def function(maps: HalfMaps) -> Callable[..., None]:
                 for m in range(COLUMN_TILES):
                     for n in range(PAIR_SUMS):
                         c[n] = 0
-                    for s in range(COLUMN_STEPS):
+                    for s in range(STEPS):
                         at = 2 * (r * LOADED + s * TILES)
-                        multiply(c, table, columns, m * COLUMN_STEPS + s, lane, b, at, LOADED)
+                        multiply(c, table, columns, m * STEPS + s, lane, b, at, LOADED)
                     for below in range(2):
                         j = 16 * m + 8 * below + g
                         if j < COLUMNS and pair < PAIRS:
@@ -106,27 +120,42 @@ def function(maps: HalfMaps) -> Callable[..., None]:
                                 for tile in range(TILES):
                                     n = 4 * tile + 2 * below + e
                                     words[tile] = pack(c[n], c[SUMS + n])
-                                put(T, pair * ROW + j * COLUMN + TILES * placed(2 * t + e, pair, j), words)
+                                put(T, pair * ROW + j * COLUMN + TILES * swizzle(2 * t + e, pair, j), words)
 
-        row_table = cuda.local.array(ROW_TABLE, uint32)
-        fill_rows(row_table, rows, lane)
+    return device(multiply_rows)
+
+
+def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
+    """The procedure that multiplies every column by R, from T to y; it begins with a barrier."""
+    C, ROWS, COLUMNS = sizes.channels, sizes.kept_rows, sizes.kept_columns
+    TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
+    COLUMN = 8 * TILES
+    ROW = COLUMNS * COLUMN
+    ROW_TILES, STEPS = -(-ROWS // 16), step_count(sizes.height, 2)
+    LOADED, SUMS, WRITTEN = 2 * STEPS * TILES, 4 * TILES, 2 * TILES
+    TABLE, fill_table, multiply = _table_product(sizes, ROW_TILES * STEPS, 1)
+    get, write = shared_reader(TILES), channel_writer(sizes)
+
+    def multiply_columns(T, y, rows, image, first, warp, lane, g, t):
+        table = cuda.local.array(TABLE, uint32)
+        fill_table(table, rows, lane)
         cuda.syncthreads()
-        v = cuda.local.array(LOADED_LAST, uint32)
+        v = cuda.local.array(LOADED, uint32)
         d = cuda.local.array(SUMS, float32)
         numbers = cuda.local.array(WRITTEN, float32)
         channel = first + 2 * TILES * t
         for j in range(warp, COLUMNS, WARPS):
-            for h in range(2 * ROW_STEPS):
+            for h in range(2 * STEPS):
                 pair = min(4 * h + t, PAIRS - 1)
-                found = get(T, pair * ROW + j * COLUMN + TILES * placed(g, pair, j))
+                found = get(T, pair * ROW + j * COLUMN + TILES * swizzle(g, pair, j))
                 for tile in range(TILES):
                     v[h * TILES + tile] = found[tile]
             line = image * (ROWS * COLUMNS) + g * COLUMNS + j
             for m in range(ROW_TILES):
                 for n in range(SUMS):
                     d[n] = 0
-                for s in range(ROW_STEPS):
-                    multiply_last(d, row_table, rows, m * ROW_STEPS + s, lane, v, 2 * s * TILES, 0)
+                for s in range(STEPS):
+                    multiply(d, table, rows, m * STEPS + s, lane, v, 2 * s * TILES, 0)
                 for below in range(2):
                     i = 16 * m + 8 * below
                     if i + g < ROWS:
@@ -135,34 +164,36 @@ def function(maps: HalfMaps) -> Callable[..., None]:
                                 numbers[TILES * e + tile] = d[4 * tile + 2 * below + e]
                         write(y, (line + i * COLUMNS) * C, channel, numbers)
 
-    return low_pass
+    return device(multiply_columns)
 
 
-def _constant(
-    maps: HalfMaps, fragments: int, several: int
+def _table_product(
+    sizes: HalfLowPassSizes, fragments: int, repeats: int
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
-    """How many words a lane holds of a constant matrix A, the procedure that reads them, and the one that
-    multiplies: c += A B, for `several` times `tiles` tiles of B, these times `apart` words from each other.
+    """The product with a constant matrix A of `fragments` fragments.
+
+    Returns the number of words of A that a lane holds, the procedure that reads them, and the procedure
+    c += A B for `repeats` times `tiles` tiles of B, which lie `apart` words from each other.
     """
-    TILES, SEVERAL, HELD = maps.tiles, several, fragments if 4 * fragments <= TABLE_HELD else 0
-    product, load = multiplier(maps.memory), reader(4, again=True)
+    TILES, REPEATS, HELD = sizes.tiles, repeats, fragments if 4 * fragments <= TABLE_WORDS_HELD else 0
+    product, load = multiplier(sizes.memory), reader(4, again=True)
 
     def fill(table, source, lane):
         for n in range(HELD):
             at = 4 * n
             table[at], table[at + 1], table[at + 2], table[at + 3] = load(source, 4 * (32 * n + lane))
 
-    def held(table, source, n, lane):
+    def held_fragment(table, source, n, lane):
         return table[4 * n], table[4 * n + 1], table[4 * n + 2], table[4 * n + 3]
 
-    def read(table, source, n, lane):
+    def read_fragment(table, source, n, lane):
         return load(source, 4 * (32 * n + lane))
 
-    fragment = device(held if HELD else read)
+    fragment = device(held_fragment if HELD else read_fragment)
 
     def multiply(c, table, source, n, lane, b, at, apart):
         a0, a1, a2, a3 = fragment(table, source, n, lane)
-        for r in range(SEVERAL):
+        for r in range(REPEATS):
             for tile in range(TILES):
                 k, to = at + r * apart + tile, 4 * (r * TILES + tile)
                 c[to], c[to + 1], c[to + 2], c[to + 3] = product(

@@ -1,33 +1,31 @@
-"""R x S^T on every plane, for two constant matrices: the low-pass form's filter, and its adjoint.
+"""R x S^T of every plane, for two constant matrices: the low-pass form's filter, and its adjoint.
 
 Layouts, for images of C channels and H x W pixels that become `rows` x `columns`:
 
     x  (images, C, H, W) or (images, H, W, C)
     y  the same, rows x columns instead of H x W
 
-Device memory is read once and written once, H W + rows columns numbers a plane. Both products are on
-tensor cores: `low_pass_pixels` tells how where pixels are last, `low_pass_channels` where channels are,
-`half_low_pass` where these are 16-bit numbers. "split" precision multiplies float32 as sums of two
-numbers that the tensor cores read exactly.
+Device memory is read once and written once, H W + rows columns numbers per plane. Both products run on
+tensor cores: `pixels_last` and `channels_last` have the kernels of the two layouts, `half` that of 16-bit
+numbers with channels last. "split" precision multiplies float32 as sums of two numbers that tensor cores
+read exactly.
 """
 
 from functools import lru_cache
 
-from blconv.kernels.low_pass import half
-from blconv.kernels.low_pass.channels_last import channels_last
-from blconv.kernels.low_pass.pixels_last import pixels_last
-from blconv.kernels.low_pass.sizes import Maps
+from blconv.kernels.low_pass import channels_last, half, pixels_last
+from blconv.kernels.low_pass.sizes import LowPassSizes
 from blconv.kernels.primitives.vectors import pointer
 from blconv.kernels.runtime.kernel import Kernel
 
 
 @lru_cache(maxsize=256)
-def low_pass(maps: Maps) -> Kernel:
-    """The kernel (x, y, first, second, images): the two `matrices`."""
-    numbers = pointer(maps.memory)
-    if maps.halves:
-        function, table = half.function(maps.halves), "uint32*"
+def low_pass(sizes: LowPassSizes) -> Kernel:
+    """Return the kernel (x, y, first, second, images), with the two `operands` as first and second."""
+    numbers = pointer(sizes.memory)
+    if sizes.halves:
+        function, table = half.function(sizes.halves), "uint32*"
     else:
-        function, table = (channels_last if maps.channels_last else pixels_last)(maps), "float32*"
+        function, table = (channels_last if sizes.channels_last else pixels_last).function(sizes), "float32*"
     signature = (numbers, numbers, table, table, "int64")
-    return Kernel(function, signature, 32 * maps.warps, maps.shared_bytes, maps)
+    return Kernel(function, signature, 32 * sizes.warps, sizes.shared_bytes, sizes)

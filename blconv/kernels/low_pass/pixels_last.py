@@ -1,54 +1,35 @@
 """R x S^T where pixels are last: both products of a plane in the registers of one warp.
 
-The planes of a group lie side by side, as one of P W columns. Stage 1 contracts i: its columns are
-pixels of a row, V neighbours a lane as they are read. Its sums are, without a move, the operand A of
-stage 2, which contracts j (with S once for each plane of the group, zeros elsewhere), so that pixels of
-a row come out side by side.
+The planes of a group lie side by side, as one plane of P W columns. Stage 1 contracts i: its columns are
+pixels of a row, V neighbours per lane as they are read. Its sums are operand A of stage 2 without a move.
+Stage 2 contracts j, with a matrix of one S for each plane of the group and zeros elsewhere, so that the
+pixels of a row come out side by side.
 """
 
 from collections.abc import Callable
 
 from numba import cuda, float32
 
-from blconv.kernels.low_pass.sizes import Maps
+from blconv.kernels.low_pass.sizes import LowPassSizes
 from blconv.kernels.primitives.products import multiplier, right_multiplier, rounder
 from blconv.kernels.primitives.warp import device, loader, storer
 
 
-def pixels_last(maps: Maps) -> Callable[..., None]:
-    """The kernel (x, y, R as operand A, S of a group as operand B, images)."""
-    C, H, W, ROWS = maps.channels, maps.height, maps.width, maps.rows
-    (GROUP, VECTOR), (READ, WRITTEN) = maps.group, maps.group_tiles
-    WARPS, GROUPS, STREAMS = maps.warps, maps.groups, maps.streams
-    TILES, STEPS, STEP = -(-ROWS // 16), -(-H // 8), 2 * READ
+def function(sizes: LowPassSizes) -> Callable[..., None]:
+    """The kernel's function (x, y, R as operand A, S of a group as operand B, images)."""
+    C, H, ROWS = sizes.channels, sizes.height, sizes.rows
+    (GROUP, _), (READ, WRITTEN) = sizes.group, sizes.group_tiles
+    WARPS, GROUPS, REREADS, SPLIT = sizes.warps, sizes.groups, sizes.rereads, sizes.split
+    TILES, STEPS, STEP, THREADS = -(-ROWS // 16), -(-H // 8), 2 * READ, 32 * WARPS
     TABLE, SHARED = 4 * 32 * TILES * STEPS, 64 * READ * WRITTEN
-    FRAGMENT, SPLIT, THREADS = 4 * (1 + maps.split), maps.split, 32 * WARPS
-    HELD, SUMS, ALL = STEP if STREAMS else STEP * STEPS * GROUPS, 4 * READ, SHARED * (1 + SPLIT)
-    PAIR = 2 if maps.written == 4 else 1  # tiles that give a lane its neighbours
+    FRAGMENT, ALL = 4 * (1 + SPLIT), SHARED * (1 + SPLIT)
+    HELD, SUMS = STEP if REREADS else STEP * STEPS * GROUPS, 4 * READ
+    PAIR = 2 if sizes.store_vector == 4 else 1  # tiles that give a lane neighbouring pixels
     LAST_SUMS = 4 * PAIR
 
     multiply, multiply_right = multiplier(SPLIT), right_multiplier(SPLIT, SHARED, 32)
-    enter, rounded = rounder(not SPLIT and maps.memory == "float32"), rounder(not SPLIT)
-    load, write = loader(maps.memory, VECTOR, again=STREAMS), _pixel_writer(maps)
-    load_fragment = loader("float32", 4, again=True)
-
-    def read_vectors(x, b, at, plane, s, g, t):
-        for group in range(READ // VECTOR):
-            column = min(8 * VECTOR * group + VECTOR * g, GROUP * W - VECTOR)
-            start = (plane + column // W) * (H * W) + column % W
-            for half in range(2):
-                values = load(x, start + min(8 * s + 4 * half + t, H - 1) * W)
-                for n in range(VECTOR):
-                    b[at + half * READ + VECTOR * group + n] = enter(values[n])
-
-    def read_singly(x, b, at, plane, s, g, t):
-        for tile in range(READ):
-            column = min(8 * tile + g, GROUP * W - 1)
-            start = (plane + column // W) * (H * W) + column % W
-            for half in range(2):
-                b[at + half * READ + tile] = enter(load(x, start + min(8 * s + 4 * half + t, H - 1) * W))
-
-    read = device(read_singly if VECTOR == 1 else read_vectors)
+    read, write = _step_reader(sizes), _pixel_writer(sizes)
+    rounded, load_fragment = rounder(not SPLIT), loader("float32", 4, again=True)
 
     def low_pass(x, y, rows, columns, images):
         T = cuda.shared.array(0, float32)
@@ -58,7 +39,7 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
         base = (cuda.blockIdx.x * WARPS + warp) * (GROUPS * GROUP)
 
         b = cuda.local.array(HELD, float32)
-        if not STREAMS:
+        if not REREADS:
             for r in range(GROUPS):  # all reads before the first product: more bytes in flight
                 plane = min(base + r * GROUP, planes - GROUP)
                 for s in range(STEPS):
@@ -80,8 +61,8 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
                     a[0], a[1], a[2], a[3] = load_fragment(rows, at)
                     if SPLIT:
                         a[4], a[5], a[6], a[7] = load_fragment(rows, TABLE + at)
-                    at = 0 if STREAMS else STEP * (r * STEPS + s)
-                    if STREAMS:
+                    at = 0 if REREADS else STEP * (r * STEPS + s)
+                    if REREADS:
                         read(x, b, at, min(plane, planes - GROUP), s, g, t)
                     for tile in range(READ):
                         multiply(c, 4 * tile, a, 0, 4, b[at + tile], b[at + READ + tile])
@@ -89,7 +70,7 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
                     for k in range(LAST_SUMS):
                         d[k] = 0
                     for tile in range(READ):
-                        # A row of operand A is one of c's: its k = t is column 2t of a tile, t + 4 2t + 1.
+                        # A row of operand A is one of c: k = t is column 2t, k = t + 4 column 2t + 1.
                         a0, a1 = rounded(c[4 * tile]), rounded(c[4 * tile + 2])
                         a2, a3 = rounded(c[4 * tile + 1]), rounded(c[4 * tile + 3])
                         for k in range(PAIR):
@@ -103,30 +84,59 @@ def pixels_last(maps: Maps) -> Callable[..., None]:
     return low_pass
 
 
-def _pixel_writer(maps: Maps) -> Callable[..., None]:
-    """The procedure that writes row i of a group from column `left` on: a lane's d[n], d[n + 1] of a tile."""
-    ROWS, COLUMNS, ALL = maps.rows, maps.columns, maps.group[0] * maps.columns
-    store = storer(maps.memory, maps.written)
+def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
+    """The procedure that fills b[at ...] with rows 8 s + t and 8 s + 4 + t of the group at `plane`.
 
-    def place(plane, i, column):
+    Past the last row or column it reads the last one again: the constant matrices have zeros there.
+    """
+    H, W, REREADS, READ = sizes.height, sizes.width, sizes.rereads, sizes.group_tiles[0]
+    GROUP, VECTOR = sizes.group
+    rounded = rounder(not sizes.split and sizes.memory == "float32")
+    load = loader(sizes.memory, VECTOR, again=REREADS)
+
+    def read_vectors(x, b, at, plane, s, g, t):
+        for group in range(READ // VECTOR):
+            column = min(8 * VECTOR * group + VECTOR * g, GROUP * W - VECTOR)
+            start = (plane + column // W) * (H * W) + column % W
+            for half in range(2):
+                values = load(x, start + min(8 * s + 4 * half + t, H - 1) * W)
+                for n in range(VECTOR):
+                    b[at + half * READ + VECTOR * group + n] = rounded(values[n])
+
+    def read_singly(x, b, at, plane, s, g, t):
+        for tile in range(READ):
+            column = min(8 * tile + g, GROUP * W - 1)
+            start = (plane + column // W) * (H * W) + column % W
+            for half in range(2):
+                b[at + half * READ + tile] = rounded(load(x, start + min(8 * s + 4 * half + t, H - 1) * W))
+
+    return device(read_singly if VECTOR == 1 else read_vectors)
+
+
+def _pixel_writer(sizes: LowPassSizes) -> Callable[..., None]:
+    """The procedure that writes row i of a group from column `left` on, from a lane's d[n ..]."""
+    ROWS, COLUMNS, ALL = sizes.rows, sizes.columns, sizes.group[0] * sizes.columns
+    store = storer(sizes.memory, sizes.store_vector)
+
+    def offset(plane, i, column):
         return ((plane + column // COLUMNS) * ROWS + i) * COLUMNS + column % COLUMNS
 
-    place = device(place)
+    offset = device(offset)
 
     def write_four(y, plane, i, left, d, n, t):
         column = left + 4 * t
         if column < ALL:
-            store(y, place(plane, i, column), (d[n], d[n + 1], d[n + 4], d[n + 5]))
+            store(y, offset(plane, i, column), (d[n], d[n + 1], d[n + 4], d[n + 5]))
 
     def write_pair(y, plane, i, left, d, n, t):
         column = left + 2 * t
         if column < ALL:
-            store(y, place(plane, i, column), (d[n], d[n + 1]))
+            store(y, offset(plane, i, column), (d[n], d[n + 1]))
 
     def write_singly(y, plane, i, left, d, n, t):
         for e in range(2):
             column = left + 2 * t + e
             if column < ALL:
-                store(y, place(plane, i, column), d[n + e])
+                store(y, offset(plane, i, column), d[n + e])
 
-    return device({1: write_singly, 2: write_pair, 4: write_four}[maps.written])
+    return device({1: write_singly, 2: write_pair, 4: write_four}[sizes.store_vector])

@@ -7,22 +7,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blconv.kernels.low_pass.half import HalfMaps, in_order
+from blconv.kernels.low_pass.half import HalfLowPassSizes, operand_a
 from blconv.kernels.primitives.products import Precision
 from blconv.kernels.primitives.warp import Memory
-from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, order, rounded, steps_of
+from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, position_order, round_table, step_count
 
-READ_AT_ONCE = 64  # numbers that a lane has in flight, unless one row or group is more
-READ_BESIDE_TABLE = 40  # the same where it holds a constant matrix too, of at most
-TABLE_HELD = 48  # numbers
-MOST_HELD = 72  # of a group: a larger one is read in parts
-SHARED_BYTES = 75 * 1024  # of a block, so that three share a multiprocessor
+LOW_PASS_READ_AHEAD = 64  # numbers that a lane has in flight, unless one row or group is more
+READ_BESIDE_TABLE = 40  # the same for a lane that also holds a constant matrix
+TABLE_NUMBERS_HELD = 48  # numbers of a constant matrix that a lane holds, at most
+GROUP_NUMBERS_HELD = 72  # numbers of a group that a lane holds, at most: a larger one is read in parts
+LOW_PASS_SHARED_BYTES = 75 * 1024  # of a block, at most, so that three share a multiprocessor
 GROUP_COLUMNS = 48  # of the planes that a warp multiplies as one, at most
 
 
 @dataclass(frozen=True)
-class Maps:
-    """What the kernel is compiled for: everything but the number of images."""
+class LowPassSizes:
+    """The sizes and types that the kernel is compiled for: all but the number of images."""
 
     channels: int
     height: int
@@ -34,28 +34,28 @@ class Maps:
     precision: Precision
 
     @cached_property
-    def halves(self) -> HalfMaps | None:
-        """The sizes of the kernel that multiplies 16-bit numbers, where that is the one."""
+    def halves(self) -> HalfLowPassSizes | None:
+        """The sizes of the kernel of 16-bit numbers, where that kernel applies."""
         if self.memory == "float32" or not self.channels_last:
             return None
-        return HalfMaps(*astuple(self)[:-1])
+        return HalfLowPassSizes(*astuple(self)[:-1])
 
     @property
     def split(self) -> bool:
-        """Whether a constant matrix is two, a high and a low one."""
+        """Whether a constant matrix is split into a high and a low one."""
         return self.precision == "split"
 
     @cached_property
     def tiles(self) -> int:
-        """Tiles of 8 channels that a block owns, channels last: as many as are read at once and fit."""
+        """Tiles of 8 channels of a block, channels last: as many as fit in one vector and in memory."""
         for tiles in (4, 2):
-            if self.channels % tiles == 0 and self._shared(tiles) <= SHARED_BYTES:
+            if self.channels % tiles == 0 and self._shared(tiles) <= LOW_PASS_SHARED_BYTES:
                 return tiles
         return 1
 
     @property
     def row_stride(self) -> int:
-        """Numbers of T between positions i; 8 or 24 modulo 32: no two lanes share a bank."""
+        """Stride of T between positions i; 8 or 24 modulo 32, so that no two lanes share a bank."""
         return _row_stride(self.columns, self.tiles)
 
     def _shared(self, tiles: int) -> int:
@@ -63,9 +63,9 @@ class Maps:
 
     @cached_property
     def group(self) -> tuple[int, int]:
-        """Planes side by side, and neighbouring pixels that a lane reads: what leaves fewest lanes idle.
+        """Number of planes side by side, and of neighbouring pixels per read: the fewest lanes idle.
 
-        Planes of one image only, for a NaN to stay in it.
+        The planes are of one image, so that a NaN stays in its image.
         """
         choices = []
         for planes in range(1, max(1, GROUP_COLUMNS // self.width) + 1):
@@ -78,16 +78,16 @@ class Maps:
         return planes, vector
 
     @property
-    def written(self) -> int:
-        """Neighbouring pixels of a row that a lane writes at once, pixels last."""
+    def store_vector(self) -> int:
+        """Neighbouring pixels of a row that a lane writes in one vector, pixels last."""
         return 4 if self.columns % 4 == 0 and self.columns > 8 else 2 if self.columns % 2 == 0 else 1
 
     @cached_property
     def group_tiles(self) -> tuple[int, int]:
-        """Tiles of 8 columns that a group is read and written in."""
+        """Tiles of 8 columns in which a group is read and written."""
         planes, vector = self.group
         read = vector * -(-planes * self.width // (8 * vector))
-        return read, steps_of(planes * self.columns, self.written)
+        return read, step_count(planes * self.columns, self.store_vector)
 
     @cached_property
     def warps(self) -> int:
@@ -99,29 +99,29 @@ class Maps:
         return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
 
     @cached_property
-    def streams(self) -> bool:
-        """Whether a group is read again for every 16 rows of its result, pixels last: it is large."""
-        return self.split or 2 * self.group_tiles[0] * -(-self.height // 8) > MOST_HELD
+    def rereads(self) -> bool:
+        """Whether a group is too large to hold and is read for every 16 rows of its result, pixels last."""
+        return self.split or 2 * self.group_tiles[0] * -(-self.height // 8) > GROUP_NUMBERS_HELD
 
     @cached_property
     def groups(self) -> int:
-        """Groups that a warp reads before its first product, pixels last."""
+        """Number of groups that a warp reads before its first product, pixels last."""
         loaded = 2 * self.group_tiles[0] * -(-self.height // 8)
-        return 1 if self.streams else min(4, max(1, READ_AT_ONCE // loaded))
+        return 1 if self.rereads else min(4, max(1, LOW_PASS_READ_AHEAD // loaded))
 
-    def holds(self, fragments: int) -> bool:
-        """Whether a lane holds its vectors of 4 of a constant matrix, channels last."""
-        return 4 * fragments * (1 + self.split) <= TABLE_HELD
+    def holds_table(self, fragments: int) -> bool:
+        """Return whether a lane holds its part of a constant matrix of `fragments` vectors, channels last."""
+        return 4 * fragments * (1 + self.split) <= TABLE_NUMBERS_HELD
 
-    def at_once(self, items: int, loaded: int, holds: bool) -> int:
-        """Rows or columns of `loaded` numbers that a warp multiplies at once, of a block's `items`."""
+    def lines_at_once(self, items: int, loaded: int, holds: bool) -> int:
+        """Return the number of rows or columns, of `loaded` numbers, that a warp multiplies at once."""
         each = -(-items // self.warps)
-        most = max(1, (READ_BESIDE_TABLE if holds else READ_AT_ONCE) // (1 + self.split) // loaded)
+        most = max(1, (READ_BESIDE_TABLE if holds else LOW_PASS_READ_AHEAD) // (1 + self.split) // loaded)
         return -(-each // -(-each // most))
 
     @cached_property
     def shared_bytes(self) -> int:
-        """Bytes of T, or of the second matrix where pixels are last."""
+        """Shared bytes of T, or of the second matrix where pixels are last."""
         if self.halves:
             return self.halves.shared_bytes
         if self.channels_last:
@@ -130,7 +130,7 @@ class Maps:
         return 256 * read * written * (1 + self.split)
 
     def blocks(self, images: int) -> int:
-        """Blocks of the grid."""
+        """Return the number of blocks of the grid."""
         if self.halves:
             return images * self.halves.chunks
         if self.channels_last:
@@ -143,39 +143,41 @@ def _row_stride(columns: int, tiles: int) -> int:
     return dense + (8 - dense) % 16
 
 
-def matrices(maps: Maps, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """The operands of the two stages from R (rows, H) and S (columns, W), float64, as lanes read them."""
-    if maps.halves:
-        dtype = getattr(torch, maps.memory)
-        return in_order(columns, dtype), in_order(rows, dtype)
-    if maps.channels_last:
+def operands(sizes: LowPassSizes, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the operands of both stages from R (rows, H) and S (columns, W), float64, as lanes read them."""
+    if sizes.halves:
+        dtype = getattr(torch, sizes.memory)
+        return operand_a(columns, dtype), operand_a(rows, dtype)
+    if sizes.channels_last:
         first, second = _left(columns), _left(rows)
     else:
-        first, second = _left(rows), _right(maps, columns)
-    return rounded(first, split=maps.split).contiguous(), rounded(second, split=maps.split).contiguous()
+        first, second = _left(rows), _right(sizes, columns)
+    first, second = round_table(first, split=sizes.split), round_table(second, split=sizes.split)
+    return first.contiguous(), second.contiguous()
 
 
 def _left(matrix: Tensor) -> Tensor:
-    """A matrix as operand A: (tiles of 16 rows, steps of 8 columns, 32 lanes, 4)."""
+    """Return a matrix as operand A: (tiles of 16 rows, steps of 8 columns, 32 lanes, 4)."""
     rows, columns = matrix.shape
     padded = F.pad(matrix, (0, -columns % 8, 0, -rows % 16))
     row = 16 * torch.arange(-(-rows // 16))[:, None, None] + LANE_ROW  # (tiles, 1, 32)
-    k = order(columns, 1)[:, LANE_STEP]  # (steps, 32, half)
+    k = position_order(columns, 1)[:, LANE_STEP]  # (steps, 32, half)
     parts = [padded[row + below, k[None, :, :, half]] for half in (0, 1) for below in (0, 8)]
     return torch.stack(parts, -1)
 
 
-def _right(maps: Maps, matrix: Tensor) -> Tensor:
-    """S^T of a group as operand B: (tiles read, tiles written, half, 32 lanes), its rows in the order of
-    stage 1's sums: a lane holds columns 2t and 2t + 1 of each of its tiles.
+def _right(sizes: LowPassSizes, matrix: Tensor) -> Tensor:
+    """Return S^T of a group as operand B: (tiles read, tiles written, half, 32 lanes).
+
+    Its rows are in the order of stage 1's sums: a lane holds columns 2t and 2t + 1 of each of its tiles.
     """
-    (planes, vector), (read, written) = maps.group, maps.group_tiles
+    (planes, vector), (read, written) = sizes.group, sizes.group_tiles
     group = torch.kron(torch.eye(planes, dtype=matrix.dtype), matrix.T.contiguous())
     padded = F.pad(group, (0, 8 * written - group.shape[1], 0, 8 * read - group.shape[0]))
     tile, half = torch.arange(read)[:, None, None, None], torch.arange(2)[:, None]
     k = 8 * vector * (tile // vector) + vector * (2 * LANE_STEP + half) + tile % vector
     tile = torch.arange(written)[:, None, None]
     column = 8 * tile + LANE_ROW
-    if maps.written == 4:  # a pair of tiles gives a lane four neighbours: its columns 2t, 2t + 1 of both
+    if sizes.store_vector == 4:  # a pair of tiles gives a lane four neighbours, 2t and 2t + 1 of both
         column = 16 * (tile // 2) + 4 * (LANE_ROW // 2) + 2 * (tile % 2) + LANE_ROW % 2
     return padded[k, column]

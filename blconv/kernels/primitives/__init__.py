@@ -1,1 +1,1 @@
-"""What kernels are built of: loads, stores and matrix products of a warp, and their simulation on a CPU."""
+"""Device functions for kernels: loads, stores and matrix products of a warp, and their CPU simulation."""

@@ -1,8 +1,8 @@
 """Products of float32 numbers on tensor cores, which read ten bits of mantissa.
 
-"tf32" rounds numbers to these. "split" takes a number as the sum of two that are read exactly: three
-products for one, and float32's accuracy. Constant matrices are rounded or split beforehand
-(`fragments.rounded`), a split one has its low half `low` numbers after the high one.
+"tf32" rounds numbers to ten bits. "split" writes a number as the sum of two that are read exactly, which
+takes three products instead of one and has float32's accuracy. Constant matrices are rounded or split in
+advance (`fragments.round_table`); the low half of a split one lies `low` numbers after the high half.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,7 @@ def _multiply(c, at, a0, a1, a2, a3, b0, b1):
 
 
 def multiplier(split: bool) -> Callable[..., None]:
-    """The procedure c[at : at + 4] += A B: A at `a` of a constant table (its low half at a + low), B two
-    numbers.
-    """
+    """The procedure c[at : at + 4] += A B: A at `a` of a constant table, B two numbers."""
 
     def once(c, at, table, a, low, b0, b1):
         _multiply(c, at, table[a], table[a + 1], table[a + 2], table[a + 3], b0, b1)
@@ -56,7 +54,7 @@ def right_multiplier(split: bool, low: int, step: int) -> Callable[..., None]:
 
 
 def rounder(rounds: bool) -> Callable[..., float]:
-    """How a number is prepared for the tensor cores; the 16-bit formats are exact as they are read."""
+    """The function that rounds a number for tensor cores, or returns it: 16-bit numbers are read exactly."""
 
     def rounded(x):
         return tf32(x)

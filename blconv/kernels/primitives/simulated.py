@@ -1,7 +1,7 @@
-"""Plain Python for what `warp` adds, so that the kernels also run in Numba's simulator.
+"""The functions of `warp` in plain Python, so that the kernels also run in Numba's simulator.
 
-There a CUDA thread is a Python thread and pointers are flat numpy arrays. The 32 lanes of a warp meet
-at a barrier, one of them multiplies, and all take their part of the product.
+There a CUDA thread is a Python thread and a pointer a flat numpy array. The 32 lanes of a warp meet at a
+barrier, one of them multiplies, and every lane takes its part of the product.
 """
 
 import threading
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-WAIT = 60.0  # seconds until a warp whose lanes do not all arrive is an error
+BARRIER_SECONDS = 60.0  # until a warp whose lanes do not all arrive is an error
 
 
 class _Warp:
@@ -28,31 +28,31 @@ def mma(
     a0: float, a1: float, a2: float, a3: float, b0: float, b1: float,
     c0: float, c1: float, c2: float, c3: float,
 ) -> tuple[np.float32, ...]:  # fmt: skip
-    """The warp's product; see `blconv.kernels.primitives.warp`."""
-    thread: Any = threading.current_thread()  # a thread of the simulator, which knows its place
+    """Return the warp's product; see `blconv.kernels.primitives.warp`."""
+    thread: Any = threading.current_thread()  # a thread of the simulator, which has its indices
     lane = thread.threadIdx.x % 32
     g, t = lane // 4, lane % 4
     with _lock:
         warp = _warps.setdefault((thread.blockIdx.x, thread.threadIdx.x // 32), _Warp())
     warp.a[g, t], warp.a[g + 8, t], warp.a[g, t + 4], warp.a[g + 8, t + 4] = a0, a1, a2, a3
     warp.b[t, g], warp.b[t + 4, g] = b0, b1
-    if warp.barrier.wait(WAIT) == 0:
+    if warp.barrier.wait(BARRIER_SECONDS) == 0:
         warp.product[:] = warp.a @ warp.b
-    warp.barrier.wait(WAIT)
+    warp.barrier.wait(BARRIER_SECONDS)
     p = warp.product
     result = c0 + p[g, 2 * t], c1 + p[g, 2 * t + 1], c2 + p[g + 8, 2 * t], c3 + p[g + 8, 2 * t + 1]
-    warp.barrier.wait(WAIT)
+    warp.barrier.wait(BARRIER_SECONDS)
     return tuple(np.float32(value) for value in result)
 
 
 def tf32(x: float) -> np.float32:
-    """x rounded to 10 bits of mantissa, ties away from zero."""
+    """Return x rounded to 10 bits of mantissa, ties away from zero."""
     bits = np.array([x], np.float32).view(np.uint32)
     return np.float32(((bits + 0x1000) & 0xFFFFE000).view(np.float32)[0])
 
 
 def loader(dtype: str, width: int, *, again: bool = False, written: bool = False) -> Callable[..., Any]:
-    """A function (array, offset) -> `width` float32."""
+    """The function (array, offset) -> `width` float32."""
 
     def load(pointer: Any, offset: int) -> Any:
         assert offset % width == 0
@@ -69,7 +69,7 @@ def loader(dtype: str, width: int, *, again: bool = False, written: bool = False
 
 
 def storer(dtype: str, width: int) -> Callable[..., None]:
-    """A procedure (array, offset, values)."""
+    """The procedure (array, offset, values) that writes `width` numbers."""
 
     def store(pointer: Any, offset: int, values: Any) -> None:
         assert offset % width == 0
@@ -92,6 +92,6 @@ def store_pair(array: Any, offset: int, x: float, y: float) -> None:
 
 
 def shared_four(array: Any, offset: int) -> tuple[Any, ...]:
-    """Four neighbours at an offset divisible by 4."""
+    """Return four neighbours at an offset divisible by 4."""
     assert offset % 4 == 0
     return tuple(array[offset : offset + 4])

@@ -1,4 +1,4 @@
-"""Plain Python for what `words` adds, so that the kernels also run in Numba's simulator."""
+"""The functions of `words` in plain Python, so that the kernels also run in Numba's simulator."""
 
 import threading
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from blconv.kernels.primitives.simulated import WAIT
+from blconv.kernels.primitives.simulated import BARRIER_SECONDS
 
 
 class _Warp:
@@ -21,7 +21,7 @@ _lock = threading.Lock()
 
 
 def _numbers(words: Any, memory: str) -> Any:
-    """float32 (..., 2 n) of words (..., n)."""
+    """Return the float32 numbers (..., 2 n) of words (..., n)."""
     halves = np.ascontiguousarray(words, np.uint32).view(np.uint16)
     if memory == "float16":
         return halves.view(np.float16).astype(np.float32)
@@ -29,7 +29,7 @@ def _numbers(words: Any, memory: str) -> Any:
 
 
 def _word(numbers: Any, memory: str) -> np.uint32:
-    """The word of two numbers, rounded to nearest, ties to even."""
+    """Return the word of two numbers, rounded to nearest, ties to even."""
     single = np.array(numbers, np.float32)
     if memory == "float16":
         halves = single.astype(np.float16).view(np.uint16)
@@ -39,23 +39,23 @@ def _word(numbers: Any, memory: str) -> np.uint32:
     return np.uint32(halves.view(np.uint32)[0])
 
 
-def lower(x: int, y: int) -> np.uint32:
-    """The first numbers of two words."""
+def low_halves(x: int, y: int) -> np.uint32:
+    """Return the first numbers of two words."""
     return np.uint32((int(x) & 0xFFFF) | (int(y) & 0xFFFF) << 16)
 
 
-def upper(x: int, y: int) -> np.uint32:
-    """The second numbers of two words."""
+def high_halves(x: int, y: int) -> np.uint32:
+    """Return the second numbers of two words."""
     return np.uint32(int(x) >> 16 | (int(y) >> 16) << 16)
 
 
 def packer(memory: str) -> Callable[..., np.uint32]:
-    """A function (number, number) -> word."""
+    """The function (number, number) -> word."""
     return lambda x, y: _word([x, y], memory)
 
 
 def adder(memory: str) -> Callable[..., np.uint32]:
-    """A function of three words: x y + z of both numbers, rounded once."""
+    """The function of three words: x y + z of both numbers, rounded once."""
 
     def add(*words: int) -> np.uint32:
         x, y, z = (_numbers([word], memory).astype(np.float64) for word in words)
@@ -65,30 +65,30 @@ def adder(memory: str) -> Callable[..., np.uint32]:
 
 
 def multiplier(memory: str) -> Callable[..., Any]:
-    """The warp's product; see `blconv.kernels.primitives.words`."""
+    """The function that returns the warp's product; see `blconv.kernels.primitives.words`."""
 
     def multiply(*operands: Any) -> Any:
         a0, a1, a2, a3, b0, b1, c0, c1, c2, c3 = operands
-        thread: Any = threading.current_thread()  # a thread of the simulator, which knows its place
+        thread: Any = threading.current_thread()  # a thread of the simulator, which has its indices
         lane = thread.threadIdx.x % 32
         g, t = lane // 4, lane % 4
         with _lock:
             warp = _warps.setdefault((thread.blockIdx.x, thread.threadIdx.x // 32), _Warp())
         warp.a[g, t], warp.a[g + 8, t], warp.a[g, t + 4], warp.a[g + 8, t + 4] = a0, a1, a2, a3
         warp.b[g, t], warp.b[g, t + 4] = b0, b1
-        if warp.barrier.wait(WAIT) == 0:
+        if warp.barrier.wait(BARRIER_SECONDS) == 0:
             warp.product[:] = _numbers(warp.a, memory) @ _numbers(warp.b, memory).T
-        warp.barrier.wait(WAIT)
+        warp.barrier.wait(BARRIER_SECONDS)
         p = warp.product
         result = c0 + p[g, 2 * t], c1 + p[g, 2 * t + 1], c2 + p[g + 8, 2 * t], c3 + p[g + 8, 2 * t + 1]
-        warp.barrier.wait(WAIT)
+        warp.barrier.wait(BARRIER_SECONDS)
         return tuple(np.float32(value) for value in result)
 
     return multiply
 
 
 def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
-    """A function (array, offset) -> tuple of `width` words."""
+    """The function (array, offset) -> tuple of `width` words."""
 
     def read(pointer: Any, offset: int) -> Any:
         count = 4 * width // pointer.itemsize
@@ -100,7 +100,7 @@ def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
 
 
 def writer(width: int) -> Callable[..., None]:
-    """A procedure (array, offset, words)."""
+    """The procedure (array, offset, words)."""
 
     def write(pointer: Any, offset: int, words: Any) -> None:
         count = 4 * width // pointer.itemsize
@@ -111,11 +111,11 @@ def writer(width: int) -> Callable[..., None]:
     return write
 
 
-def getter(width: int) -> Callable[..., Any]:
-    """A function (shared array, offset) -> tuple of `width` words."""
+def shared_reader(width: int) -> Callable[..., Any]:
+    """The function (shared array, offset) -> tuple of `width` words."""
     return reader(width)
 
 
-def putter(width: int) -> Callable[..., None]:
-    """A procedure (shared array, offset, words)."""
+def shared_writer(width: int) -> Callable[..., None]:
+    """The procedure (shared array, offset, words)."""
     return writer(width)

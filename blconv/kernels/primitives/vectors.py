@@ -1,4 +1,4 @@
-"""Vectors of memory as a thread's local arrays of float32, whatever the memory holds."""
+"""Vectors of memory of any type as a thread's local arrays of float32."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from blconv.kernels.primitives.warp import device, loader, storer
 
 
 def pointer(memory: str) -> str:
-    """The type of a pointer to `memory` in a kernel's signature; 16-bit numbers go by their bits."""
+    """Return the type of a pointer to `memory` in a signature; 16-bit numbers are passed as their bits."""
     return "float32*" if memory == "float32" else "uint16*"
 
 
 def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
-    """The procedure that fills a local array with a memory's vector of this number.
+    """The procedure that fills a local array with a vector of memory, by the vector's number.
 
-    `written`: the kernel writes to that memory too.
+    `written`: whether the kernel also writes to that memory.
     """
     load = loader(memory, width, written=written)
 
@@ -32,7 +32,7 @@ def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
 
 
 def vector_writer(memory: str, width: int) -> Any:
-    """The procedure that writes a local array as a memory's vector of this number."""
+    """The procedure that writes a local array to a vector of memory, by the vector's number."""
     store = storer(memory, width)
 
     def one(out, at, v):
@@ -45,3 +45,20 @@ def vector_writer(memory: str, width: int) -> Any:
         store(out, 8 * at, (v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]))
 
     return device({1: one, 4: four, 8: eight}[width])
+
+
+def float32_reader(count: int) -> Any:
+    """The procedure that fills a local array with `count` float32 (1, 4 or 8) from an offset on."""
+    load = loader("float32", min(count, 4))
+
+    def one(values, source, at):
+        values[0] = load(source, at)
+
+    def four(values, source, at):
+        values[0], values[1], values[2], values[3] = load(source, at)
+
+    def eight(values, source, at):
+        values[0], values[1], values[2], values[3] = load(source, at)
+        values[4], values[5], values[6], values[7] = load(source, at + 4)
+
+    return device({1: one, 4: four, 8: eight}[count])

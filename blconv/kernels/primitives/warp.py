@@ -1,4 +1,4 @@
-"""What Numba's dialect lacks: vectors of global memory, and a warp's matrix product on tensor cores.
+"""Functions that Numba lacks: vectors of global memory, and a warp's matrix product on tensor cores.
 
 A warp's lanes are numbered g = lane // 4, t = lane % 4. `mma` multiplies a 16 x 8 matrix A by an 8 x 8
 matrix B, of which a lane holds
@@ -7,8 +7,8 @@ matrix B, of which a lane holds
     b0 (t, g)   b1 (t + 4, g)                                             (k, column)
     c0 (g, 2t)  c1 (g, 2t + 1)  c2 (g + 8, 2t)  c3 (g + 8, 2t + 1)        (row, column)
 
-and adds onto C in float32. Loads go through the read-only path and give float32 whatever the memory
-holds; "bfloat16" and "float16" are read and written by their bits.
+and adds to C in float32. Loads use the read-only path and return float32 for every type of memory;
+"bfloat16" and "float16" are read and written as bits.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,25 @@ MMA = (
     "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
     "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
 )
-WORDS = {1: "", 2: ".v2", 4: ".v4"}
+VECTOR_SUFFIX = {1: "", 2: ".v2", 4: ".v4"}
 
 
 def device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function for use inside a kernel, put in place."""
+    """Return a function for use inside a kernel, where it is inlined."""
     compiled: Callable[..., Any] = cuda.jit(function, device=True, inline=True)
     return compiled
 
 
+def register_list(names: list[str]) -> str:
+    """Return the assembly's list of several registers, or the one register."""
+    return names[0] if len(names) == 1 else f"{{{','.join(names)}}}"
+
+
 def load_assembly(dtype: str, width: int) -> str:
-    """Read `width` numbers at address $width into the float32 registers $0 .. $width - 1."""
-    names = ",".join(f"${i}" for i in range(width))
+    """Return the assembly that reads `width` numbers at address $width into float32 $0 .. $width - 1."""
     if dtype == "float32":
-        return f"ld.global.nc{WORDS[width]}.f32 {{{names}}}, [${width}];".replace("{$0}", "$0")
+        vector = register_list([f"${i}" for i in range(width)])
+        return f"ld.global.nc{VECTOR_SUFFIX[width]}.f32 {vector}, [${width}];"
     if width == 1:
         read = f"{{ .reg .b16 h; .reg .b32 w; ld.global.nc.b16 h, [${width}]; "
         if dtype == "float16":
@@ -43,7 +48,8 @@ def load_assembly(dtype: str, width: int) -> str:
         return read + "cvt.u32.u16 w, h; shl.b32 w, w, 16; mov.b32 $0, w; }"
     words = [f"w{i}" for i in range(width // 2)]
     read = f"{{ .reg .b32 w, {', '.join(words)}; .reg .b16 l, h; "
-    read += f"ld.global.nc{WORDS[width // 2]}.b32 {{{','.join(words)}}}, [${width}]; ".replace("{w0}", "w0")
+    vector = register_list(words)
+    read += f"ld.global.nc{VECTOR_SUFFIX[width // 2]}.b32 {vector}, [${width}]; "
     for i, word in enumerate(words):
         if dtype == "float16":
             read += f"mov.b32 {{l, h}}, {word}; cvt.f32.f16 ${2 * i}, l; cvt.f32.f16 ${2 * i + 1}, h; "
@@ -54,10 +60,10 @@ def load_assembly(dtype: str, width: int) -> str:
 
 
 def store_assembly(dtype: str, width: int) -> str:
-    """Write the float32 registers $1 .. $width at address $0, rounded to nearest."""
-    names = ",".join(f"${i + 1}" for i in range(width))
+    """Return the assembly that writes the float32 $1 .. $width at address $0, rounded to nearest."""
     if dtype == "float32":
-        return f"st.global{WORDS[width]}.f32 [$0], {{{names}}};".replace("{$1}", "$1")
+        vector = register_list([f"${i + 1}" for i in range(width)])
+        return f"st.global{VECTOR_SUFFIX[width]}.f32 [$0], {vector};"
     short = {"bfloat16": "bf16", "float16": "f16"}[dtype]
     if width == 1:
         return f"{{ .reg .b16 h; cvt.rn.{short}.f32 h, $1; st.global.b16 [$0], h; }}"
@@ -65,7 +71,7 @@ def store_assembly(dtype: str, width: int) -> str:
     write = f"{{ .reg .b32 {', '.join(words)}; "
     for i, word in enumerate(words):
         write += f"cvt.rn.{short}x2.f32 {word}, ${2 * i + 2}, ${2 * i + 1}; "
-    return write + f"st.global{WORDS[width // 2]}.b32 [$0], {{{','.join(words)}}}; }}".replace("{w0}", "w0")
+    return write + f"st.global{VECTOR_SUFFIX[width // 2]}.b32 [$0], {register_list(words)}; }}"
 
 
 if config.ENABLE_CUDASIM:
@@ -83,7 +89,7 @@ else:
     _float, _int, _long = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
     def _address(context: Any, builder: Any, pointer: Any, offset: Any, bits: int) -> Any:
-        """The byte address of element `offset` of a C pointer."""
+        """Return the byte address of element `offset` of a C pointer."""
         base = builder.ptrtoint(pointer, _long)
         return builder.add(base, builder.mul(offset, ir.Constant(_long, bits // 8)))
 
@@ -101,7 +107,7 @@ else:
 
     @intrinsic
     def tf32(typingctx: Any, x: Any) -> Any:
-        """x rounded to the 10 bits of mantissa that the tensor cores read, ties away from zero."""
+        """Return x rounded to the 10 bits of mantissa that tensor cores read, ties away from zero."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind = ir.FunctionType(_int, [_float])
@@ -115,7 +121,7 @@ else:
         typingctx: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any,
         c0: Any, c1: Any, c2: Any, c3: Any,
     ) -> Any:  # fmt: skip
-        """(c0, c1, c2, c3) + A B; A and B hold numbers already rounded by `tf32`."""
+        """Return (c0, c1, c2, c3) + A B; the numbers of A and B are already rounded by `tf32`."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind = ir.FunctionType(_result(4), [_int] * 6 + [_float] * 4)
@@ -142,7 +148,7 @@ else:
 
     @intrinsic
     def shared_four(typingctx: Any, array: Any, offset: Any) -> Any:
-        """Four neighbours of a shared array, read in one instruction at an offset divisible by 4."""
+        """Return four neighbours of a shared array, read in one instruction at an offset divisible by 4."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -154,10 +160,10 @@ else:
         return _several(4)(array, types.int64), codegen
 
     def loader(dtype: str, width: int, *, again: bool = False, written: bool = False) -> Callable[..., Any]:
-        """A function (pointer, offset) -> `width` float32 from memory of `dtype`, aligned to all of them.
+        """The function (pointer, offset) -> `width` float32 from memory of `dtype`, aligned to the vector.
 
-        `again`: read where it is called, every time, and not kept in registers for the next time.
-        `written`: the kernel writes to that memory too, so it is not read-only.
+        `again`: every call reads again; the compiler must not keep the values in registers.
+        `written`: the kernel also writes to that memory, so it is not read-only.
         """
         bits = 32 if dtype == "float32" else 16
 
@@ -177,7 +183,7 @@ else:
         return result
 
     def storer(dtype: str, width: int) -> Callable[..., Any]:
-        """A procedure (pointer, offset, values) that writes `width` float32 as `dtype`, aligned."""
+        """The procedure (pointer, offset, values) that writes `width` float32 as `dtype`, aligned."""
         bits = 32 if dtype == "float32" else 16
 
         @intrinsic

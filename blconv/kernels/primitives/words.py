@@ -1,4 +1,4 @@
-"""Two 16-bit numbers to a 32-bit word: their vectors in memory, and a warp's matrix product of them.
+"""Two 16-bit numbers in a 32-bit word: their vectors in memory, and a warp's matrix product of them.
 
 The lower half of a word is the first number. A warp's lanes are numbered g = lane // 4, t = lane % 4. A
 product multiplies a 16 x 16 matrix A by a 16 x 8 matrix B, of which a lane holds the words
@@ -7,7 +7,7 @@ product multiplies a 16 x 16 matrix A by a 16 x 8 matrix B, of which a lane hold
     b0 (2t .., g)   b1 (2t + 8 .., g)                                                 (two k, column)
     c0 (g, 2t)      c1 (g, 2t + 1)      c2 (g + 8, 2t)      c3 (g + 8, 2t + 1)        (row, column)
 
-and adds onto C in float32.
+and adds to C in float32.
 """
 
 from collections.abc import Callable
@@ -15,36 +15,37 @@ from typing import Any
 
 from numba import config
 
+from blconv.kernels.primitives.warp import VECTOR_SUFFIX, register_list
+
 SHORT = {"bfloat16": "bf16", "float16": "f16"}
-WORDS = {1: "", 2: ".v2", 4: ".v4"}
 
 
 def product_assembly(memory: str) -> str:
-    """The product $0 .. $3 of the words $4 .. $7 and $8, $9, onto $10 .. $13."""
+    """Return the assembly of $0 .. $3 = $10 .. $13 + the product of the words $4 .. $7 and $8, $9."""
     kind = SHORT[memory]
     sums, a, c = "{$0,$1,$2,$3}", "{$4,$5,$6,$7}", "{$10,$11,$12,$13}"
     return f"mma.sync.aligned.m16n8k16.row.col.f32.{kind}.{kind}.f32 {sums}, {a}, {{$8,$9}}, {c};"
 
 
 def read_assembly(width: int) -> str:
-    """Read `width` words at address $width into $0 .. $width - 1."""
-    names = ",".join(f"${i}" for i in range(width))
-    return f"ld.global.nc{WORDS[width]}.b32 {{{names}}}, [${width}];".replace("{$0}", "$0")
+    """Return the assembly that reads `width` words at address $width into $0 .. $width - 1."""
+    vector = register_list([f"${i}" for i in range(width)])
+    return f"ld.global.nc{VECTOR_SUFFIX[width]}.b32 {vector}, [${width}];"
 
 
 def write_assembly(width: int) -> str:
-    """Write the words $1 .. $width at address $0."""
-    names = ",".join(f"${i + 1}" for i in range(width))
-    return f"st.global{WORDS[width]}.b32 [$0], {{{names}}};".replace("{$1}", "$1")
+    """Return the assembly that writes the words $1 .. $width at address $0."""
+    vector = register_list([f"${i + 1}" for i in range(width)])
+    return f"st.global{VECTOR_SUFFIX[width]}.b32 [$0], {vector};"
 
 
 if config.ENABLE_CUDASIM:
     from blconv.kernels.primitives import simulated_words as simulated
 
-    lower, upper, packer, adder, multiplier = (
-        simulated.lower, simulated.upper, simulated.packer, simulated.adder, simulated.multiplier,
-    )  # fmt: skip
-    reader, writer, getter, putter = simulated.reader, simulated.writer, simulated.getter, simulated.putter
+    low_halves, high_halves = simulated.low_halves, simulated.high_halves
+    packer, adder, multiplier = simulated.packer, simulated.adder, simulated.multiplier
+    reader, writer = simulated.reader, simulated.writer
+    shared_reader, shared_writer = simulated.shared_reader, simulated.shared_writer
 else:
     from llvmlite import ir
     from numba import types
@@ -64,12 +65,12 @@ else:
         return kind if width == 1 else ir.LiteralStructType([kind] * width)
 
     def _address(builder: Any, pointer: Any, offset: Any, bits: int) -> Any:
-        """The byte address of element `offset` of a C pointer."""
+        """Return the byte address of element `offset` of a C pointer."""
         base = builder.ptrtoint(pointer, _long)
         return builder.add(base, builder.mul(offset, ir.Constant(_long, bits // 8)))
 
     def _words(text: str) -> Callable[..., Any]:
-        """The function of two words that a line of assembly computes."""
+        """The function of two words given by a line of assembly."""
 
         @intrinsic
         def combine(typingctx: Any, x: Any, y: Any) -> Any:
@@ -81,11 +82,11 @@ else:
         result: Callable[..., Any] = combine
         return result
 
-    lower = _words("prmt.b32 $0, $1, $2, 0x5410;")  # the first numbers of two words
-    upper = _words("prmt.b32 $0, $1, $2, 0x7632;")  # the second numbers
+    low_halves = _words("prmt.b32 $0, $1, $2, 0x5410;")  # the first numbers of two words
+    high_halves = _words("prmt.b32 $0, $1, $2, 0x7632;")  # the second numbers
 
     def packer(memory: str) -> Callable[..., Any]:
-        """A function (float32, float32) -> word, rounded to nearest."""
+        """The function (float32, float32) -> word, rounded to nearest."""
 
         @intrinsic
         def pack(typingctx: Any, x: Any, y: Any) -> Any:
@@ -99,7 +100,7 @@ else:
         return result
 
     def adder(memory: str) -> Callable[..., Any]:
-        """A function of three words: x y + z of both numbers, each rounded once."""
+        """The function of three words: x y + z of both numbers, each rounded once."""
 
         @intrinsic
         def add(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
@@ -113,7 +114,7 @@ else:
         return result
 
     def multiplier(memory: str) -> Callable[..., Any]:
-        """A function (a0 .. a3, b0, b1 words, c0 .. c3 float32) -> the four sums of C + A B."""
+        """The function (a0 .. a3, b0, b1 words, c0 .. c3 float32) -> the four sums of C + A B."""
 
         @intrinsic
         def multiply(
@@ -135,10 +136,10 @@ else:
         return result
 
     def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
-        """A function (pointer, offset) -> tuple of `width` words of global memory, aligned to all of them.
+        """The function (pointer, offset) -> tuple of `width` words of global memory, aligned to the vector.
 
-        The pointer is to 16- or 32-bit numbers, which the offset counts. `again`: read where it is
-        called, every time, and not kept in registers for the next time.
+        The pointer is to 16- or 32-bit numbers, which the offset counts. `again`: every call reads again;
+        the compiler must not keep the words in registers.
         """
 
         @intrinsic
@@ -156,7 +157,7 @@ else:
         return result
 
     def writer(width: int) -> Callable[..., Any]:
-        """A procedure (pointer, offset, words) that writes an array's first `width` words, aligned to all."""
+        """The procedure (pointer, offset, words) that writes an array's first `width` words, aligned."""
 
         @intrinsic
         def write(typingctx: Any, pointer: Any, offset: Any, words: Any) -> Any:
@@ -180,8 +181,8 @@ else:
         place = builder.gep(data, [args[1]])
         return builder.bitcast(place, ir.VectorType(_word, width).as_pointer())
 
-    def getter(width: int) -> Callable[..., Any]:
-        """A function (shared array, offset) -> tuple of `width` words, at once."""
+    def shared_reader(width: int) -> Callable[..., Any]:
+        """The function (shared array, offset) -> tuple of `width` words, in one instruction."""
 
         @intrinsic
         def get(typingctx: Any, array: Any, offset: Any) -> Any:
@@ -195,8 +196,8 @@ else:
         result: Callable[..., Any] = get
         return result
 
-    def putter(width: int) -> Callable[..., Any]:
-        """A procedure (shared array, offset, words) that writes an array's first `width` words at once."""
+    def shared_writer(width: int) -> Callable[..., Any]:
+        """The procedure (shared array, offset, words) that writes `width` words in one instruction."""
 
         @intrinsic
         def put(typingctx: Any, array: Any, offset: Any, words: Any) -> Any:

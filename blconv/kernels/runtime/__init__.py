@@ -1,1 +1,1 @@
-"""How kernels are compiled, kept on disk and launched."""
+"""Compilation of kernels, their cache on disk, and their launch."""

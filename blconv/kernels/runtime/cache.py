@@ -1,6 +1,6 @@
-"""Machine code of kernels, kept on disk: a network has dozens, and each takes a second or more to compile.
+"""Cache of machine code on disk: a network has dozens of kernels that compile in a second or more each.
 
-The folder is the user's cache, or what BLCONV_CACHE names; an empty BLCONV_CACHE keeps nothing.
+The folder is in the user's cache, or BLCONV_CACHE names another; an empty BLCONV_CACHE turns the cache off.
 """
 
 import hashlib
@@ -15,21 +15,21 @@ from uuid import uuid4
 from platformdirs import user_cache_path
 
 
-def kept(name: str, compiled: Callable[[], bytes]) -> bytes:
-    """The bytes kept under `name`, made by `compiled` where there are none; a bad folder keeps nothing."""
+def cached_code(name: str, compile_code: Callable[[], bytes]) -> bytes:
+    """Return the bytes cached under `name`, or those of `compile_code`; a bad folder caches nothing."""
     folder = _folder()
     if folder is None:
-        return compiled()
+        return compile_code()
     path = folder / (hashlib.sha256(f"{_sources()} {name}".encode()).hexdigest()[:32] + ".cubin")
     try:
         return path.read_bytes()
     except OSError:
-        code = compiled()
-    part = path.with_suffix(f".{uuid4().hex}")  # numbers of processes repeat across machines and containers
+        code = compile_code()
+    part = path.with_suffix(f".{uuid4().hex}")  # process ids repeat across machines and containers
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part.write_bytes(code)
-        part.replace(path)  # another process sees all of it or nothing
+        part.replace(path)  # other processes see the whole file or none
     except OSError:
         with suppress(OSError):
             part.unlink()
@@ -45,9 +45,9 @@ def _folder() -> Path | None:
 
 @lru_cache(maxsize=1)
 def _sources() -> str:
-    """Return what decides on machine code beside a kernel's constants: all sources and the compilers."""
+    """Return a key of all sources and compilers, on which machine code depends beside its constants."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parents[1]  # kernels/ with all folders below it
+    folder = Path(__file__).parents[1]  # kernels/ and all folders in it
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} ".encode())
         digest.update(path.read_bytes())

@@ -1,8 +1,8 @@
-"""A CUDA kernel: compiled by Numba, linked and loaded once a device, launched through the driver.
+"""A CUDA kernel: compiled by Numba, linked and loaded once per device, launched through the driver.
 
-Numba's own launch costs some 30 us a call and its view of a tensor 15 us; a pointer handed to the
-driver costs a few. So Numba is the compiler here and the driver starts the kernel, always on torch's
-current stream, which is also what makes CUDA graphs and several streams work.
+Numba's own launch takes some 30 us per call and its view of a tensor 15 us; passing pointers to the driver
+takes a few. So Numba only compiles here, and the driver launches the kernel, by default on torch's current
+stream, so that CUDA graphs and several streams work.
 """
 
 import ctypes
@@ -17,19 +17,19 @@ from torch import Tensor
 
 from blconv.kernels.runtime import cache
 
-STATIC_SHARED_BYTES = 48 * 1024  # a kernel that wants more must say so to the driver
-_compiling = Lock()
+STATIC_SHARED_BYTES = 48 * 1024  # a kernel needs an attribute of the driver for more
+_compile_lock = Lock()
 _thread = local()
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A kernel function and how it is started.
+    """A kernel function and the parameters of its launch.
 
     `function` is plain Python in Numba's CUDA dialect. `signature` names its parameters' types:
-    "float32*", "uint16*" (bfloat16 and float16 by their bits), "int32*", "int64", "int32", "float32".
-    `threads` a block; `shared_bytes` of dynamic shared memory. `constants`, whose repr says all that the
-    function was made from, lets its machine code be kept on disk (`blconv.kernels.runtime.cache`).
+    "float32*", "uint16*" (bfloat16 and float16 as bits), "int32*", "int64", "int32", "float32". A block has
+    `threads` and `shared_bytes` of dynamic shared memory. `constants`, whose repr identifies the function's
+    constants, permits its machine code to be cached on disk (`blconv.kernels.runtime.cache`).
     """
 
     function: Callable[..., None]
@@ -40,7 +40,7 @@ class Kernel:
     _loaded: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def ptx(self, capability: tuple[int, int]) -> str:
-        """The PTX for a compute capability; needs no GPU."""
+        """Return the PTX for a compute capability; needs no GPU."""
         from numba import cuda
 
         text: str
@@ -50,15 +50,15 @@ class Kernel:
         return text
 
     def cubin(self, capability: tuple[int, int]) -> bytes:
-        """The machine code for a compute capability: kept from an earlier run, or compiled now."""
+        """Return the machine code for a compute capability, from the cache or compiled now."""
         if self.constants is None:
-            return self.compiled(capability)[0]
+            return self.compile(capability)[0]
         function = f"{self.function.__module__}.{self.function.__name__}"
         name = f"{function} {self.signature} {self.constants!r} {capability}"
-        return cache.kept(name, lambda: self.compiled(capability)[0])
+        return cache.cached_code(name, lambda: self.compile(capability)[0])
 
-    def compiled(self, capability: tuple[int, int]) -> tuple[bytes, str]:
-        """The machine code, and what the assembler says of its resources; needs no GPU."""
+    def compile(self, capability: tuple[int, int]) -> tuple[bytes, str]:
+        """Compile the machine code; return it and the assembler's report of its resources. Needs no GPU."""
         from cuda.core import Linker, LinkerOptions, ObjectCode
 
         options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", ptxas_options=["-v"])
@@ -66,9 +66,9 @@ class Kernel:
         return linker.link("cubin").code, linker.get_info_log()
 
     def launch(self, blocks: int, *arguments: Tensor | int | float, stream: Any = None) -> None:
-        """Start `blocks` blocks on `stream`, by default the current one of the first tensor's device.
+        """Launch `blocks` blocks on `stream`, by default the current one of the first tensor's device.
 
-        Tensors are passed as pointers to their first element: strides are the caller's business.
+        Tensors are passed as pointers to their first element, so the caller must check their strides.
         """
         first = arguments[0]
         assert isinstance(first, Tensor)
@@ -80,7 +80,7 @@ class Kernel:
             with torch.cuda.device(index):
                 self.launch(blocks, *arguments, stream=stream)
             return
-        enter(index)
+        set_context(index)
         function = self._loaded.get(index) or self._load(index)
         values = tuple([a.data_ptr() if isinstance(a, Tensor) else a for a in arguments])
         stream = torch._C._cuda_getCurrentRawStream(index) if stream is None else stream
@@ -93,7 +93,7 @@ class Kernel:
 
     def _load(self, index: int) -> Any:
         cuda = driver()
-        with _compiling:
+        with _compile_lock:
             if index not in self._loaded:
                 code = self.cubin(torch.cuda.get_device_capability(index))
                 status, module = cuda.cuModuleLoadData(code)
@@ -107,7 +107,7 @@ class Kernel:
         return self._loaded[index]
 
     def _simulate(self, blocks: int, arguments: tuple[Tensor | int | float, ...]) -> None:
-        """Run on CPU tensors in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), a thread a thread."""
+        """Run on CPU tensors in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), one Python thread per thread."""
         from numba import cuda
 
         values = [
@@ -140,17 +140,16 @@ C_TYPES = {"int64": "c_int64", "int32": "c_int32", "float32": "c_float"}
 
 @lru_cache(maxsize=1)
 def driver() -> Any:
-    """The CUDA driver's bindings."""
+    """Return the CUDA driver's bindings."""
     from cuda.bindings import driver
 
     return driver
 
 
-def enter(index: int) -> None:
-    """Make the context of torch's current device `index` this thread's.
+def set_context(index: int) -> None:
+    """Set the context of torch's current device `index` in this thread.
 
-    Torch puts that off: a thread of autograd that takes all memory from what is free meets the driver
-    here for the first time.
+    Torch does this late: a thread of autograd that only uses cached memory has not called the driver yet.
     """
     if getattr(_thread, "index", None) != index:
         check(*driver().cuCtxSetCurrent(_context(index)))
@@ -167,4 +166,4 @@ def _context(index: int) -> Any:
 def check(status: Any) -> None:
     """Raise `RuntimeError` for a status of the driver other than success."""
     if int(status) != 0:
-        raise RuntimeError(f"the CUDA driver answered {status.name}")
+        raise RuntimeError(f"the CUDA driver returned {status.name}")

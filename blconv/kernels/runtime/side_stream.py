@@ -1,51 +1,51 @@
-"""A second stream beside torch's current one, for a small kernel to run while a large one does.
+"""A second stream beside torch's current one, so that a small kernel can run during a large one.
 
-    with Branch(x.device) as branch:
-        kernel.launch(..., stream=branch.fork())    # after all that is on the current stream so far
-        ...                                         # beside it, on the current stream
-    ...                                             # after both
+    with SideStream(x.device) as side:
+        kernel.launch(..., stream=side.fork())    # after everything on the current stream so far
+        ...                                       # at the same time, on the current stream
+    ...                                           # after both
 
-Memory is taken from, and given back to, the current stream alone. In a capture the branch is captured
-with it. Each stream has one beside it for ever, so no two streams share one; threads that share a stream
-may share what is beside it, since a later event of a stream stands for an earlier one too.
+Memory is allocated and freed on the current stream only. A capture includes the side stream. Every stream
+has a side stream of its own for ever. Threads that share a stream share its side stream, which is safe
+because a later event of a stream implies an earlier one.
 """
 
 from typing import Any
 
 import torch
 
-from blconv.kernels.runtime.kernel import check, driver, enter
+from blconv.kernels.runtime.kernel import check, driver, set_context
 
 
-class Branch:
-    """What is beside the current stream of a device; nothing on the CPU and on a device not current."""
+class SideStream:
+    """The side stream of the current stream; on the CPU and other devices the current stream itself."""
 
-    __slots__ = ("_beside", "_device", "_forked")
+    __slots__ = ("_device", "_forked", "_pair")
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._forked = device, False
 
-    def __enter__(self) -> "Branch":
+    def __enter__(self) -> "SideStream":
         return self
 
     def fork(self) -> Any:
-        """Let the second stream wait for the current one, and return it; None: the current one."""
+        """Order the side stream after the current one and return it; None stands for the current stream."""
         index = self._device.index
         if self._device.type != "cuda" or index != torch.cuda.current_device():
             return None
-        enter(index)
+        set_context(index)
         main = torch._C._cuda_getCurrentRawStream(index)
-        self._beside = _beside.get((index, main)) or _beside.setdefault((index, main), _Beside(main))
+        self._pair = _pairs.get((index, main)) or _pairs.setdefault((index, main), _StreamPair(main))
         self._forked = True
-        return self._beside.fork()
+        return self._pair.fork()
 
     def __exit__(self, *_: object) -> None:
         if self._forked:
-            self._beside.join()
+            self._pair.join()
 
 
-class _Beside:
-    """A stream, and the events by which it and the main one wait for each other."""
+class _StreamPair:
+    """A side stream, and the events that order it and its main stream."""
 
     def __init__(self, main: int) -> None:
         cuda = driver()
@@ -68,4 +68,4 @@ class _Beside:
         check(*self._wait(self._main, self._joined, 0))
 
 
-_beside: dict[tuple[int, int], _Beside] = {}
+_pairs: dict[tuple[int, int], _StreamPair] = {}

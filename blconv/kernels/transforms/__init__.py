@@ -1,1 +1,1 @@
-"""The kernels of the forward and the inverse transform (analysis, synthesis)."""
+"""The kernels of the forward and the inverse transform: analysis and synthesis."""

@@ -1,4 +1,4 @@
-"""The analysis of float32 planes: pixels to kept coefficients; see `transforms` and `planes`.
+"""The analysis of float32 planes, from pixels to kept coefficients; see `single` and `planes`.
 
 T  (rows, v, re | im, tiles, 8 columns)   with gaps, `Float32Planes.row_stride` and `column_stride`
 """
@@ -9,20 +9,20 @@ from numba import cuda, float32
 
 from blconv.kernels.primitives.products import multiplier, rounder
 from blconv.kernels.primitives.warp import device, loader, store_pair
-from blconv.kernels.transforms.fragments import steps_of
+from blconv.kernels.transforms.fragments import step_count
 from blconv.kernels.transforms.planes import Float32Planes, channel_writer, table_reader
 
-READ_AT_ONCE = 64  # numbers that a lane has in flight, at most
+ANALYSIS_READ_AHEAD = 64  # numbers that a lane has in flight, at most
 
 
-def row_reader(planes: Float32Planes, enter: Callable[..., float]) -> Callable[..., None]:
+def row_reader(planes: Float32Planes, convert: Callable[..., float]) -> Callable[..., None]:
     """The procedure that fills b[at + (2 s + half) tiles + tile] with row i of an image, as operand B.
 
-    What lies past the last pixel or channel is read again from inside: the constant matrices have
-    zeros there, and channels beyond the last are not written.
+    Past the last pixel or channel it reads again from inside: the constant matrices have zeros there, and
+    channels beyond the last are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
-    STEPS = steps_of(W, planes.vector)
+    STEPS = step_count(W, planes.vector)
     load = loader("float32", TILES if planes.channels_last else planes.vector)
 
     def channels_in_vectors(x, b, at, image, i, channel, t):
@@ -30,12 +30,12 @@ def row_reader(planes: Float32Planes, enter: Callable[..., float]) -> Callable[.
         for s in range(2 * STEPS):
             values = load(x, (line + min(4 * s + t, W - 1)) * C + channel)
             for tile in range(TILES):
-                b[at + s * TILES + tile] = enter(values[tile])
+                b[at + s * TILES + tile] = convert(values[tile])
 
     def channels_one_by_one(x, b, at, image, i, channel, t):
         line = (image * H + i) * W
         for s in range(2 * STEPS):
-            b[at + s] = enter(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
+            b[at + s] = convert(load(x, (line + min(4 * s + t, W - 1)) * C + channel))
 
     def pixels_in_fours(x, b, at, image, i, channel, t):
         for tile in range(TILES):
@@ -43,21 +43,21 @@ def row_reader(planes: Float32Planes, enter: Callable[..., float]) -> Callable[.
             for s in range(STEPS // 2):
                 values = load(x, line + min(16 * s + 4 * t, W - 4))
                 for n in range(4):
-                    b[at + (4 * s + n) * TILES + tile] = enter(values[n])
+                    b[at + (4 * s + n) * TILES + tile] = convert(values[n])
 
     def pixels_in_pairs(x, b, at, image, i, channel, t):
         for tile in range(TILES):
             line = ((image * C + channel + tile) * H + i) * W
             for s in range(STEPS):
                 values = load(x, line + min(8 * s + 2 * t, W - 2))
-                b[at + 2 * s * TILES + tile] = enter(values[0])
-                b[at + (2 * s + 1) * TILES + tile] = enter(values[1])
+                b[at + 2 * s * TILES + tile] = convert(values[0])
+                b[at + (2 * s + 1) * TILES + tile] = convert(values[1])
 
     def pixels_one_by_one(x, b, at, image, i, channel, t):
         for tile in range(TILES):
             line = ((image * C + channel + tile) * H + i) * W
             for s in range(2 * STEPS):
-                b[at + s * TILES + tile] = enter(load(x, line + min(4 * s + t, W - 1)))
+                b[at + s * TILES + tile] = convert(load(x, line + min(4 * s + t, W - 1)))
 
     if planes.channels_last:
         return device(channels_one_by_one if TILES == 1 else channels_in_vectors)
@@ -66,33 +66,37 @@ def row_reader(planes: Float32Planes, enter: Callable[..., float]) -> Callable[.
 
 def function(planes: Float32Planes) -> Callable[..., None]:
     """The kernel's function; see `blconv.kernels.transforms.single.analysis`."""
-    C, H, W = planes.channels, planes.height, planes.width
-    KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
-    TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
-    ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
-    SPLIT = planes.split
-    COLUMN_TILES, COLUMN_STEPS = -(-KW // 8), steps_of(W, planes.vector)
-    ROW_TILES, ROW_STEPS = -(-KH // 8), steps_of(H, 1)
-    COLUMN_TABLE, ROW_TABLE = 4 * COLUMN_TILES * COLUMN_STEPS, 4 * ROW_TILES * ROW_STEPS
-    COLUMN_HELD, ROW_HELD = COLUMN_TABLE * (1 + SPLIT), ROW_TABLE * (1 + SPLIT)
-    LOADED, SUMS, PLANE_SUMS = 2 * COLUMN_STEPS * TILES, 4 * TILES, 8 * TILES * ROW_TILES
-    AT_ONCE = max(1, min(READ_AT_ONCE // LOADED, -(-H // WARPS)))
-    HELD = LOADED * AT_ONCE
-    PLUS, MINUS = float32(1), float32(-1)
-
-    multiply, rounded = multiplier(SPLIT), rounder(not SPLIT)
-    read_columns, read_rows = table_reader(COLUMN_HELD // 4, 4), table_reader(ROW_HELD // 4, 4)
-    read_pixels, write = row_reader(planes, rounded), channel_writer(TILES, rounded)
+    TILES, CHUNKS = planes.tiles, planes.chunks
+    transform_rows, transform_columns = first_stage(planes), second_stage(planes)
 
     def analyse(x, z, columns, rows, images):
         T = cuda.shared.array(0, float32)
         lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
         g, t = lane >> 2, lane & 3
         image, first = cuda.blockIdx.x // CHUNKS, 8 * TILES * (cuda.blockIdx.x % CHUNKS)
+        transform_rows(T, x, columns, image, first, warp, lane, g, t)
+        cuda.syncthreads()
+        transform_columns(T, z, rows, images, image, first, warp, lane, g, t)
 
-        table = cuda.local.array(COLUMN_HELD, float32)
-        read_columns(table, columns, lane)
-        b = cuda.local.array(HELD, float32)
+    return analyse
+
+
+def first_stage(planes: Float32Planes) -> Callable[..., None]:
+    """The procedure that transforms every row of the image, from x to T."""
+    C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
+    ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
+    COLUMN_TILES, STEPS = -(-KW // 8), step_count(planes.width, planes.vector)
+    TABLE = 4 * COLUMN_TILES * STEPS
+    HELD, LOADED, SUMS = TABLE * (1 + planes.split), 2 * STEPS * TILES, 4 * TILES
+    AT_ONCE = max(1, min(ANALYSIS_READ_AHEAD // LOADED, -(-H // WARPS)))
+    PIXELS = LOADED * AT_ONCE
+    multiply, rounded = multiplier(planes.split), rounder(not planes.split)
+    read_table, read_pixels = table_reader(HELD // 4, 4), row_reader(planes, rounded)
+
+    def transform_rows(T, x, columns, image, first, warp, lane, g, t):
+        table = cuda.local.array(HELD, float32)
+        read_table(table, columns, lane)
+        b = cuda.local.array(PIXELS, float32)
         c = cuda.local.array(SUMS, float32)
         channel = min(first + TILES * (4 * (g & 1) + (g >> 1)), C - TILES)
         for top in range(warp, H, WARPS * AT_ONCE):
@@ -103,40 +107,50 @@ def function(planes: Float32Planes) -> Callable[..., None]:
                 for m in range(COLUMN_TILES):
                     for n in range(SUMS):
                         c[n] = 0
-                    for s in range(COLUMN_STEPS):
+                    for s in range(STEPS):
                         for tile in range(TILES):
                             at = r * LOADED + 2 * s * TILES + tile
-                            multiply(
-                                c, 4 * tile, table, 4 * (m * COLUMN_STEPS + s), COLUMN_TABLE,
-                                b[at], b[at + TILES],
-                            )  # fmt: skip
+                            multiply(c, 4 * tile, table, 4 * (m * STEPS + s), TABLE, b[at], b[at + TILES])
                     v = 8 * m + g
                     if v < KW and i < H:
                         for tile in range(TILES):
                             at = i * ROW + v * COLUMN + 8 * tile + 2 * t
                             store_pair(T, at, rounded(c[4 * tile]), rounded(c[4 * tile + 1]))
                             store_pair(T, at + PART, rounded(c[4 * tile + 2]), rounded(c[4 * tile + 3]))
-        cuda.syncthreads()
 
-        row_table = cuda.local.array(ROW_HELD, float32)
-        read_rows(row_table, rows, lane)
+    return device(transform_rows)
+
+
+def second_stage(planes: Float32Planes) -> Callable[..., None]:
+    """The procedure that transforms every column of frequencies v, from T to z."""
+    C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
+    KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
+    ROW, COLUMN = planes.row_stride, planes.column_stride
+    ROW_TILES, STEPS = -(-KH // 8), step_count(H, 1)
+    TABLE = 4 * ROW_TILES * STEPS
+    HELD, SUMS = TABLE * (1 + planes.split), 8 * TILES * ROW_TILES
+    PLUS, MINUS = float32(1), float32(-1)
+    multiply, read_table = multiplier(planes.split), table_reader(HELD // 4, 4)
+    write = channel_writer(TILES, rounder(not planes.split))
+
+    def transform_columns(T, z, rows, images, image, first, warp, lane, g, t):
+        table = cuda.local.array(HELD, float32)
+        read_table(table, rows, lane)
         step, own = images * (PARTS * C), image * (PARTS * C) + first + TILES * t
         eight = 8 * step
-        d = cuda.local.array(PLANE_SUMS, float32)
+        d = cuda.local.array(SUMS, float32)
         for v in range(warp, KW, WARPS):
-            for n in range(PLANE_SUMS):
+            for n in range(SUMS):
                 d[n] = 0
-            for s in range(ROW_STEPS):
+            for s in range(STEPS):
                 upper = min(8 * s + t, H - 1) * ROW + v * COLUMN + g
                 lower = min(8 * s + t + 4, H - 1) * ROW + v * COLUMN + g
                 for column in range(2 * TILES):  # the tiles of the real parts, then of the imaginary ones
                     b0, b1 = T[upper + 8 * column], T[lower + 8 * column]
                     for m in range(ROW_TILES):
-                        multiply(
-                            d, 4 * (2 * TILES * m + column), row_table, 4 * (m * ROW_STEPS + s), ROW_TABLE,
-                            b0, b1,
-                        )  # fmt: skip
-            # Where Z(u) and Z(-u) go, by steps from one frequency to the next: few products of long numbers.
+                        at = 4 * (2 * TILES * m + column)
+                        multiply(d, at, table, 4 * (m * STEPS + s), TABLE, b0, b1)
+            # Offsets of Z(u) and Z(-u), by steps from one frequency to the next: few 64-bit products.
             centre = 0 if v == 0 else KH + (v - 1) * (2 * KH - 1) + KH - 1
             plus, minus = (centre + g) * step + own, (centre - g) * step + own
             for m in range(ROW_TILES):
@@ -145,7 +159,7 @@ def function(planes: Float32Planes) -> Callable[..., None]:
                     re, im = 8 * TILES * m, 8 * TILES * m + 4 * TILES
                     for e in range(2):  # columns 2t and 2t + 1 of every tile
                         if first + TILES * t + 4 * TILES * e < C:
-                            # Z(u) = sum (cos - i sin)(re + i im): d has the sums of cos, 2 on those of sin
+                            # Z(u) = sum (cos - i sin)(re + i im): d has the sums of cos, d + 2 those of sin
                             at = plus + 4 * TILES * e
                             write(z, at, d, re + e, im + 2 + e, PLUS)
                             if PARTS == 2:
@@ -157,4 +171,4 @@ def function(planes: Float32Planes) -> Callable[..., None]:
                 plus += eight
                 minus -= eight
 
-    return analyse
+    return device(transform_columns)

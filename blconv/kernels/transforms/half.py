@@ -1,6 +1,6 @@
-"""Analysis and synthesis of bfloat16 and float16 planes: the transforms with half the bytes everywhere.
+"""Analysis and synthesis of bfloat16 and float16 planes, with half the bytes of float32 everywhere.
 
-The layouts of memory are those of `transforms`; products are of 16-bit numbers, sums are float32.
+The layouts of memory are those of `single`; factors are 16-bit numbers, sums are float32.
 """
 
 from functools import lru_cache
@@ -8,10 +8,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from blconv.geometry import TransformAxis
 from blconv.kernels.runtime.kernel import Kernel
 from blconv.kernels.transforms import half_analysis, half_synthesis
-from blconv.kernels.transforms.fragments import AxisWaves, on_device
-from blconv.kernels.transforms.half_fragments import from_pixels, scale_of, to_pixels, to_pixels_right
+from blconv.kernels.transforms.fragments import on_device
+from blconv.kernels.transforms.half_fragments import from_pixels, table_scale, to_pixels, to_pixels_right
 from blconv.kernels.transforms.half_planes import HalfPlanes
 
 SIGNATURE = ("uint16*", "uint16*", "uint32*", "uint32*", "float32", "int64")
@@ -19,37 +20,37 @@ SIGNATURE = ("uint16*", "uint16*", "uint32*", "uint32*", "float32", "int64")
 
 @lru_cache(maxsize=256)
 def analysis(planes: HalfPlanes) -> Kernel:
-    """The kernel (x, z, *analysis_tables, images), of images * planes.chunks blocks."""
+    """Return the kernel (x, z, *analysis_tables, images), of images * planes.chunks blocks."""
     function = half_analysis.function(planes)
     return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
 
 
 @lru_cache(maxsize=256)
 def synthesis(planes: HalfPlanes) -> Kernel:
-    """The kernel (z, y, *synthesis_tables, images), of images * planes.chunks blocks."""
+    """Return the kernel (z, y, *synthesis_tables, images), of images * planes.chunks blocks."""
     function = half_synthesis.function(planes)
     return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
 
 
 def analysis_tables(
-    planes: HalfPlanes, rows: AxisWaves, columns: AxisWaves, device: torch.device
+    planes: HalfPlanes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor, float]:
-    """The constants of an analysis: tables of the columns and the rows, and what they leave to the sums."""
+    """Return the constants of an analysis: tables of the columns and the rows, and the factor of the sums."""
     dtype = getattr(torch, planes.memory)
     return (
         on_device(device, from_pixels, columns, -1, planes.span, dtype),
         on_device(device, from_pixels, rows, 1, 2, dtype),
-        scale_of(rows) * scale_of(columns),
+        table_scale(rows) * table_scale(columns),
     )
 
 
 def synthesis_tables(
-    planes: HalfPlanes, rows: AxisWaves, columns: AxisWaves, device: torch.device
+    planes: HalfPlanes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor, float]:
-    """The constants of a synthesis: tables of the rows and the columns, and what they leave to the sums."""
+    """Return the constants of a synthesis: tables of the rows and the columns, and the factor of the sums."""
     dtype = getattr(torch, planes.memory)
     if planes.channels_last:
         last = on_device(device, to_pixels, columns, -1, dtype)
     else:
         last = on_device(device, to_pixels_right, columns, -1, planes.span, dtype)
-    return on_device(device, to_pixels, rows, 1, dtype), last, scale_of(rows) * scale_of(columns)
+    return on_device(device, to_pixels, rows, 1, dtype), last, table_scale(rows) * table_scale(columns)

@@ -1,4 +1,4 @@
-"""The analysis of 16-bit planes: pixels to kept coefficients; see `half_planes` and `transforms`.
+"""The analysis of 16-bit planes, from pixels to kept coefficients; see `half` and `half_planes`.
 
 T  (pairs of rows, v, re | im, 8 columns, tiles)   a word is a frequency v of rows 2 p and 2 p + 1
 """
@@ -8,14 +8,21 @@ from collections.abc import Callable
 from numba import cuda, float32, uint32
 
 from blconv.kernels.primitives.warp import device
-from blconv.kernels.primitives.words import getter, lower, packer, putter, reader, upper
-from blconv.kernels.transforms.half_fragments import steps_of, words_of
+from blconv.kernels.primitives.words import (
+    high_halves,
+    low_halves,
+    packer,
+    reader,
+    shared_reader,
+    shared_writer,
+)
+from blconv.kernels.transforms.half_fragments import step_count, word_count
 from blconv.kernels.transforms.half_planes import (
     WORDS_AHEAD,
     HalfPlanes,
     channel_writer,
-    multiplied,
-    placed,
+    swizzle,
+    table_multiplier,
     table_reader,
 )
 
@@ -23,16 +30,16 @@ from blconv.kernels.transforms.half_planes import (
 def row_reader(planes: HalfPlanes) -> Callable[..., None]:
     """The procedure that fills b[at + h tiles + tile] with row i of an image, as operand B.
 
-    What lies past the last pixel or channel is read again from inside: the constant matrices have
-    zeros there, and channels beyond the last are not written.
+    Past the last pixel or channel it reads again from inside: the constant matrices have zeros there, and
+    channels beyond the last are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     SPAN, EACH = planes.span, planes.span // 2
-    HELD, READ = 2 * steps_of(W, SPAN), words_of(W, SPAN)
+    HELD, READ = 2 * step_count(W, SPAN), word_count(W, SPAN)
     load = reader(max(TILES // 2, 1) if planes.channels_last else EACH)
 
     def pixel(line, h, e, t):
-        """The pixel e of a lane's word h: a constant after `line` + 2t where all are inside."""
+        """Return pixel e of a lane's word h: a constant plus line + 2t where all are inside."""
         if 8 * h + 8 <= W:
             return (line + 2 * t) + (8 * h + e)
         return line + min(8 * h + e + 2 * t, W - 1)
@@ -45,14 +52,14 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
             first = load(x, pixel(line, h, 0, t) * C + channel)
             second = load(x, pixel(line, h, 1, t) * C + channel)
             for n in range(TILES // 2):
-                b[at + h * TILES + 2 * n] = lower(first[n], second[n])
-                b[at + h * TILES + 2 * n + 1] = upper(first[n], second[n])
+                b[at + h * TILES + 2 * n] = low_halves(first[n], second[n])
+                b[at + h * TILES + 2 * n + 1] = high_halves(first[n], second[n])
 
     def channels_one_by_one(x, b, at, image, i, channel, t):
         line = (image * H + i) * W
         for h in range(READ):
             first, second = x[pixel(line, h, 0, t) * C + channel], x[pixel(line, h, 1, t) * C + channel]
-            b[at + h] = lower(uint32(first), uint32(second))
+            b[at + h] = low_halves(uint32(first), uint32(second))
 
     def pixels_in_vectors(x, b, at, image, i, channel, t):
         for tile in range(TILES):
@@ -67,7 +74,7 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
             line = ((image * C + channel + tile) * H + i) * W
             for h in range(READ):
                 first, second = x[pixel(line, h, 0, t)], x[pixel(line, h, 1, t)]
-                b[at + h * TILES + tile] = lower(uint32(first), uint32(second))
+                b[at + h * TILES + tile] = low_halves(uint32(first), uint32(second))
 
     if planes.channels_last:
         read = device(channels_one_by_one if TILES == 1 else channels_in_vectors)
@@ -84,33 +91,8 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
 
 def function(planes: HalfPlanes) -> Callable[..., None]:
     """The kernel's function; see `blconv.kernels.transforms.half.analysis`."""
-    C, H, W = planes.channels, planes.height, planes.width
-    KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
-    TILES, WARPS, CHUNKS, PAIRS = planes.tiles, planes.warps, planes.chunks, planes.pairs
-    PART = 8 * TILES
-    COLUMN = 2 * PART
-    ROW = KW * COLUMN
-    COLUMN_TILES, COLUMN_STEPS = -(-KW // 8), steps_of(W, planes.span)
-    ROW_TILES, ROW_STEPS = -(-KH // 8), steps_of(H, 2)
-    COLUMN_TABLE, ROW_TABLE = 4 * COLUMN_TILES * COLUMN_STEPS, 4 * ROW_TILES * ROW_STEPS
-    LOADED, SUMS, PLANE_SUMS = 2 * COLUMN_STEPS * TILES, 4 * TILES, 8 * TILES * ROW_TILES
-    ROW_SUMS, WRITTEN = 2 * SUMS, 2 * TILES
-    AT_ONCE = max(1, min(WORDS_AHEAD // (2 * LOADED), -(-PAIRS // WARPS)))
-    HELD = 2 * LOADED * AT_ONCE
-
-    multiply, pack = multiplied(planes), packer(planes.memory)
-    read_columns, read_rows = table_reader(COLUMN_TABLE // 4, 4), table_reader(ROW_TABLE // 4, 4)
-    read_pixels, write = row_reader(planes), channel_writer(planes)
-    get, put = getter(TILES), putter(TILES)
-
-    def gather(numbers, d, i, j, sign, scale):
-        """The numbers scale (d[i ..] + sign d[j ..]) of columns 2t, then 2t + 1, of all tiles."""
-        for e in range(2):
-            for tile in range(TILES):
-                n = 4 * tile + e
-                numbers[TILES * e + tile] = scale * d[i + n] + sign * d[j + n]
-
-    gather = device(gather)
+    TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
+    transform_rows, transform_columns = first_stage(planes), second_stage(planes)
 
     def analyse(x, z, columns, rows, scale, images):
         T = cuda.shared.array(0, uint32)
@@ -118,9 +100,29 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
         g, t = lane >> 2, lane & 3
         block = cuda.blockIdx.x & 0x7FFFFFFF
         image, first = block // CHUNKS, 8 * TILES * (block % CHUNKS)
+        transform_rows(T, x, columns, image, first, warp, lane, g, t)
+        transform_columns(T, z, rows, scale, images, image, first, warp, lane, g, t)
 
-        table = cuda.local.array(COLUMN_TABLE, uint32)
-        read_columns(table, columns, lane)
+    return analyse
+
+
+def first_stage(planes: HalfPlanes) -> Callable[..., None]:
+    """The procedure that transforms every pair of rows of the image, from x to T."""
+    C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
+    PAIRS, PART = planes.pairs, 8 * TILES
+    COLUMN = 2 * PART
+    ROW = KW * COLUMN
+    COLUMN_TILES, STEPS = -(-KW // 8), step_count(planes.width, planes.span)
+    TABLE, LOADED, SUMS = 4 * COLUMN_TILES * STEPS, 2 * STEPS * TILES, 4 * TILES
+    ROW_SUMS = 2 * SUMS
+    AT_ONCE = max(1, min(WORDS_AHEAD // (2 * LOADED), -(-PAIRS // WARPS)))
+    HELD = 2 * LOADED * AT_ONCE
+    multiply, pack, put = table_multiplier(planes), packer(planes.memory), shared_writer(TILES)
+    read_table, read_pixels = table_reader(TABLE // 4, 4), row_reader(planes)
+
+    def transform_rows(T, x, columns, image, first, warp, lane, g, t):
+        table = cuda.local.array(TABLE, uint32)
+        read_table(table, columns, lane)
         b = cuda.local.array(HELD, uint32)
         c = cuda.local.array(ROW_SUMS, float32)
         words = cuda.local.array(TILES, uint32)
@@ -135,42 +137,67 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                 for m in range(COLUMN_TILES):
                     for n in range(ROW_SUMS):
                         c[n] = 0
-                    for s in range(COLUMN_STEPS):
+                    for s in range(STEPS):
                         for row in range(2):
                             for tile in range(TILES):
                                 at = (2 * r + row) * LOADED + 2 * s * TILES + tile
-                                a = 4 * (m * COLUMN_STEPS + s)
+                                a = 4 * (m * STEPS + s)
                                 multiply(c, row * SUMS + 4 * tile, table, a, b[at], b[at + TILES])
                     v = 8 * m + g
                     if v < KW and pair < PAIRS:
                         for e in range(2):
-                            at = pair * ROW + v * COLUMN + TILES * placed(2 * t + e, pair, v)
+                            at = pair * ROW + v * COLUMN + TILES * swizzle(2 * t + e, pair, v)
                             for part in range(2):
                                 for tile in range(TILES):
                                     n = 4 * tile + 2 * part + e
                                     words[tile] = pack(c[n], c[SUMS + n])
                                 put(T, at + part * PART, words)
 
-        row_table = cuda.local.array(ROW_TABLE, uint32)
-        read_rows(row_table, rows, lane)
+    return device(transform_rows)
+
+
+def second_stage(planes: HalfPlanes) -> Callable[..., None]:
+    """The procedure that transforms every column of frequencies v, from T to z; it begins with a barrier."""
+    C, TILES, WARPS = planes.channels, planes.tiles, planes.warps
+    KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
+    PAIRS, PART = planes.pairs, 8 * TILES
+    COLUMN = 2 * PART
+    ROW = KW * COLUMN
+    ROW_TILES, STEPS = -(-KH // 8), step_count(planes.height, 2)
+    TABLE, SUMS, WRITTEN = 4 * ROW_TILES * STEPS, 8 * TILES * ROW_TILES, 2 * TILES
+    multiply, read_table = table_multiplier(planes), table_reader(TABLE // 4, 4)
+    get, write = shared_reader(TILES), channel_writer(planes)
+
+    def gather(numbers, d, i, j, sign, scale):
+        """Collect scale d[i ..] + sign d[j ..] of columns 2t, then 2t + 1, of all tiles."""
+        for e in range(2):
+            for tile in range(TILES):
+                n = 4 * tile + e
+                numbers[TILES * e + tile] = scale * d[i + n] + sign * d[j + n]
+
+    gather = device(gather)
+
+    def transform_columns(T, z, rows, scale, images, image, first, warp, lane, g, t):
+        table = cuda.local.array(TABLE, uint32)
+        read_table(table, rows, lane)
         cuda.syncthreads()
-        d = cuda.local.array(PLANE_SUMS, float32)
+        d = cuda.local.array(SUMS, float32)
         numbers = cuda.local.array(WRITTEN, float32)
         channel = first + 2 * TILES * t
         for v in range(warp, KW, WARPS):
-            for n in range(PLANE_SUMS):
+            for n in range(SUMS):
                 d[n] = 0
-            for s in range(ROW_STEPS):
+            for s in range(STEPS):
                 above, below = min(8 * s + t, PAIRS - 1), min(8 * s + 4 + t, PAIRS - 1)
-                upper_at = above * ROW + v * COLUMN + TILES * placed(g, above, v)
-                lower_at = below * ROW + v * COLUMN + TILES * placed(g, below, v)
+                upper_at = above * ROW + v * COLUMN + TILES * swizzle(g, above, v)
+                lower_at = below * ROW + v * COLUMN + TILES * swizzle(g, below, v)
                 for part in range(2):
                     b0 = get(T, upper_at + part * PART)
                     b1 = get(T, lower_at + part * PART) if 8 * s + 4 < PAIRS else b0
                     for tile in range(TILES):
                         for m in range(ROW_TILES):
                             at = 4 * (TILES * (2 * m + part) + tile)
-                            multiply(d, at, row_table, 4 * (m * ROW_STEPS + s), b0[tile], b1[tile])
+                            multiply(d, at, table, 4 * (m * STEPS + s), b0[tile], b1[tile])
             for m in range(ROW_TILES):
                 u = 8 * m + g
                 if u < KH:
@@ -190,4 +217,4 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                         gather(numbers, d, im, re + 2, scale, scale)
                         write(z, at + C, channel, numbers)
 
-    return analyse
+    return device(transform_columns)

@@ -1,9 +1,9 @@
-"""The constant matrices of the 16-bit transforms, two numbers to a word, in the order lanes read them.
+"""The constant matrices of the 16-bit transforms, two numbers per word, in the order lanes read them.
 
-As in `fragments`, for products of 16 k at once. A lane's words are numbered h = 2 step + half, half 0
-being k = 2t, 2t + 1 and half 1 k = 2t + 8, 2t + 9. Rounded, 1 / sqrt(size) would be wrong by up to 2^-9
-for every frequency alike. So the tables hold waves over a power of two, the mean's exactly, and
-`scale_of` is left to float32.
+As in `fragments`, for products of 16 k at once. A lane's words are numbered h = 2 step + half, where half 0
+is k = 2t, 2t + 1 and half 1 is k = 2t + 8, 2t + 9. A factor 1 / sqrt(size) in 16 bits would be wrong by up to
+2^-9, by the same amount for every frequency. So the tables hold waves over a power of two, which is exact
+for the mean, and the sums are multiplied by `table_scale` in float32.
 """
 
 import math
@@ -11,50 +11,52 @@ import math
 import torch
 from torch import Tensor
 
-from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, AxisWaves, pick, waves
+from blconv.geometry import TransformAxis
+from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, pick, waves
 
 
-def scale_of(axis: AxisWaves) -> float:
-    """What the tables of an axis leave out of 1 / sqrt(size): between sqrt(1 / 2) and sqrt(2)."""
+def table_scale(axis: TransformAxis) -> float:
+    """Return the factor of 1 / sqrt(size) that the tables lack: between sqrt(1 / 2) and sqrt(2)."""
     return 2.0 ** round(math.log2(axis.size) / 2) / math.sqrt(axis.size)
 
 
-def words_of(positions: int, vector: int) -> int:
-    """Words of two positions that a lane holds of an axis read in vectors of 2, 4 or 8, its last included."""
+def word_count(positions: int, vector: int) -> int:
+    """Return the words of two positions that a lane holds of an axis read in vectors of 2, 4 or 8."""
     return vector // 2 * -(-positions // (4 * vector))
 
 
-def steps_of(positions: int, vector: int) -> int:
-    """Steps of 16 positions that cover the axis."""
-    return -(-words_of(positions, vector) // 2)
+def step_count(positions: int, vector: int) -> int:
+    """Return the steps of 16 positions that cover the axis."""
+    return -(-word_count(positions, vector) // 2)
 
 
-def order(positions: int, vector: int) -> Tensor:
-    """Which positions a lane's word h stands for, (h, t, 2): neighbours, whose vectors a lane reads whole."""
+def position_order(positions: int, vector: int) -> Tensor:
+    """Return the two positions of a lane's word h, (h, t, 2): neighbours, in whole vectors per lane."""
     h, t, e = torch.meshgrid(
-        torch.arange(2 * steps_of(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
+        torch.arange(2 * step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
     )
     each = vector // 2
     return 4 * vector * (h // each) + vector * t + 2 * (h % each) + e
 
 
-def from_pixels(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
-    """Operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 is sign * sin.
+def from_pixels(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
+    """Return operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 sign * sin.
 
-    Returns int32 (tiles m, steps, 32, 4), words of dtype.
+    int32 (tiles m, steps, 32, 4), words of dtype.
     """
     cosine, sine = _waves(axis)
     rows = 8 * torch.arange(-(-axis.kept // 8))[:, None] + LANE_ROW  # (tiles, 32)
-    positions = order(axis.positions, vector)[:, LANE_STEP]  # (h, 32, 2)
+    positions = position_order(axis.positions, vector)[:, LANE_STEP]  # (h, 32, 2)
     where = rows[:, None, :, None], positions[None]
     parts = torch.stack([pick(cosine, *where), pick(sign * sine, *where)], 3)  # (tiles, h, 32, 2 rows, 2)
     tiles = len(parts)
     return _words(parts.view(tiles, -1, 2, 32, 2, 2).transpose(2, 3).reshape(tiles, -1, 32, 4, 2), dtype)
 
 
-def to_pixels(axis: AxisWaves, sign: int, dtype: torch.dtype) -> Tensor:
-    """Operand A of frequencies -> pixels: rows are positions 16 m + g and + 8, and word h of a lane is
-    cos and sign * sin of frequency 4 h + t. Returns int32 (tiles m, steps, 32, 4), words of dtype.
+def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
+    """Return operand A of frequencies -> pixels: rows are positions 16 m + g and 16 m + g + 8.
+
+    Word h of a lane is cos and sign * sin of frequency 4 h + t; int32 (tiles m, steps, 32, 4).
     """
     cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 8)
@@ -67,13 +69,13 @@ def to_pixels(axis: AxisWaves, sign: int, dtype: torch.dtype) -> Tensor:
     )
 
 
-def to_pixels_right(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
-    """The same as operand B, whose columns are positions: int32 (tiles of 8 columns, steps, 32, 2).
+def to_pixels_right(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
+    """Return the same as operand B, whose columns are positions: int32 (tiles of 8 columns, steps, 32, 2).
 
     The columns 2t, 2t + 1 of a vector's tiles are a lane's neighbouring positions.
     """
     cosine, sine = (wave.T for wave in _waves(axis))
-    tiles, steps = words_of(axis.positions, vector), -(-axis.kept // 8)
+    tiles, steps = word_count(axis.positions, vector), -(-axis.kept // 8)
     each = vector // 2
     tile, column = torch.arange(tiles)[:, None, None], LANE_ROW
     rows = 4 * vector * (tile // each) + vector * (column // 2) + 2 * (tile % each) + column % 2
@@ -82,12 +84,12 @@ def to_pixels_right(axis: AxisWaves, sign: int, vector: int, dtype: torch.dtype)
     return _words(parts.view(tiles, steps, 2, 32, 2).transpose(2, 3), dtype)
 
 
-def _waves(axis: AxisWaves) -> tuple[Tensor, Tensor]:
-    """cos and sin by (frequency, position), over a power of two: float64 (kept, positions)."""
+def _waves(axis: TransformAxis) -> tuple[Tensor, Tensor]:
+    """Return cos and sin by (frequency, position), over a power of two: float64 (kept, positions)."""
     cosine, sine = waves(axis)
-    return cosine / scale_of(axis), sine / scale_of(axis)
+    return cosine / table_scale(axis), sine / table_scale(axis)
 
 
 def _words(table: Tensor, dtype: torch.dtype) -> Tensor:
-    """A float64 table (..., 2), rounded to dtype, as int32 words."""
+    """Return a float64 table (..., 2), rounded to dtype, as int32 words."""
     return table.to(dtype).contiguous().view(torch.int32).squeeze(-1)

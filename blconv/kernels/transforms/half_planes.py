@@ -1,13 +1,13 @@
-"""How the transforms of 16-bit numbers share out planes, and what both of their kernels do alike.
+"""The blocks of the 16-bit transforms, and the device functions that both kernels share.
 
-As in `transforms`, a block owns one image and 8, 16 or 32 channels, and T lies in shared memory between
-two stages. Numbers lie there and in registers two to a word, the pair being neighbours along the axis
-that the next product contracts. Column n of tile `tile` is channel tiles * n + tile of the block: a lane
-reads `tiles` neighbouring channels, and writes the twice as many of its two columns.
+As in `single`, a block owns one image and 8, 16 or 32 channels, and T lies in shared memory between two
+stages. There and in registers a word has two numbers, which are neighbours along the axis that the next
+product contracts. Column n of tile `tile` is channel tiles * n + tile of the block: a lane reads `tiles`
+neighbouring channels, and writes the 2 `tiles` channels of its two columns.
 
-The words of T are kept by (..., 8 columns, tiles), a column's tiles being read and written at once.
-Columns change places (`placed`) so that lanes, which differ in the column and in what lies above it,
-meet different banks without gaps between.
+The words of T are stored as (..., 8 columns, tiles); the tiles of a column are read and written at once.
+`swizzle` permutes columns so that the lanes, which differ in the column and in its pair of rows, access
+different banks without padding.
 """
 
 from collections.abc import Callable
@@ -17,23 +17,23 @@ from numba import cuda, float32, uint32
 
 from blconv.kernels.primitives.warp import Memory, device
 from blconv.kernels.primitives.words import multiplier, packer, reader, writer
-from blconv.kernels.transforms.half_fragments import steps_of
+from blconv.kernels.transforms.half_fragments import step_count
 from blconv.kernels.transforms.planes import Planes
 
-SHARED_BYTES = 74 * 1024  # of a block, at most, so that three share a multiprocessor
+HALF_SHARED_BYTES = 74 * 1024  # of a block, at most, so that three share a multiprocessor
 WORDS_HELD = 64  # words of a pair of rows that a lane holds, at most
-WORDS_AHEAD = 32  # words of pixels that a lane has in flight, but for a pair of rows at least
+WORDS_AHEAD = 32  # words of pixels that a lane has in flight, unless one pair of rows is more
 
 
 @dataclass(frozen=True)
 class HalfPlanes(Planes):
-    """What a 16-bit transform's kernel is compiled for."""
+    """The sizes that a 16-bit transform's kernel is compiled for."""
 
     memory: Memory
 
     @property
     def vector(self) -> int:
-        """Neighbouring pixels of a row that a lane reads at once; 1 where channels are neighbours."""
+        """Neighbouring pixels of a row that a lane reads in one vector; 1 where channels are neighbours."""
         if self.channels_last or self.width % 2:
             return 1
         if self.width % 8 == 0 and self.width > 16:
@@ -42,15 +42,15 @@ class HalfPlanes(Planes):
 
     @property
     def span(self) -> int:
-        """Neighbouring pixels whose words a lane holds: a vector, or the two of a word."""
+        """Neighbouring pixels in a lane: a vector, or the two pixels of a word."""
         return max(self.vector, 2)
 
     @property
     def tiles(self) -> int:
-        """Tiles of 8 channels that a block owns: as many as are written at once, fit and can be held."""
+        """Tiles of 8 channels of a block: as many as are written in one vector and fit in memory."""
         for tiles in (4, 2):
-            held = 4 * steps_of(self.width, self.span) * tiles <= WORDS_HELD
-            if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= SHARED_BYTES and held:
+            held = 4 * step_count(self.width, self.span) * tiles <= WORDS_HELD
+            if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= HALF_SHARED_BYTES and held:
                 return tiles
         return 1
 
@@ -64,12 +64,12 @@ class HalfPlanes(Planes):
 
 
 @device
-def placed(column, above, beside):
-    """Where a column of T stands, of the 8 that share `above` and `beside`."""
+def swizzle(column, above, beside):
+    """Return the place of a column of T among the 8 with the same `above` and `beside`."""
     return column ^ (2 * (above & 3)) ^ (beside & 1)
 
 
-def multiplied(planes: HalfPlanes) -> Callable[..., None]:
+def table_multiplier(planes: HalfPlanes) -> Callable[..., None]:
     """The procedure c[at : at + 4] += A B: A at `a` of a constant table, B two words."""
     product = multiplier(planes.memory)
 
@@ -96,7 +96,7 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 
 
 def channel_writer(planes: HalfPlanes) -> Callable[..., None]:
-    """The procedure that writes 2 tiles numbers, those of columns 2t and 2t + 1, from `channel` on."""
+    """The procedure that writes the 2 `tiles` numbers of columns 2t and 2t + 1 from `channel` on."""
     C, TILES = planes.channels, planes.tiles
     pack, store = packer(planes.memory), writer(TILES)
     NOTHING = float32(0)

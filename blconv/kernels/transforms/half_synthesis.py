@@ -1,4 +1,4 @@
-"""The synthesis of 16-bit planes: coefficients to pixels; see `half_planes` and `transforms`.
+"""The synthesis of 16-bit planes, from coefficients to pixels; see `half` and `half_planes`.
 
 T  (rows, v, 8 columns, tiles)   a word is the real and the imaginary part of a frequency v
 """
@@ -10,17 +10,23 @@ from numba import cuda, float32, uint32
 from blconv.kernels.primitives.warp import device
 from blconv.kernels.primitives.words import (
     adder,
-    getter,
-    lower,
+    high_halves,
+    low_halves,
     multiplier,
     packer,
-    putter,
     reader,
-    upper,
+    shared_reader,
+    shared_writer,
     writer,
 )
-from blconv.kernels.transforms.half_fragments import words_of
-from blconv.kernels.transforms.half_planes import HalfPlanes, channel_writer, multiplied, placed, table_reader
+from blconv.kernels.transforms.half_fragments import word_count
+from blconv.kernels.transforms.half_planes import (
+    HalfPlanes,
+    channel_writer,
+    swizzle,
+    table_multiplier,
+    table_reader,
+)
 
 ONE = {"bfloat16": 0x3F803F80, "float16": 0x3C003C00}  # both numbers of a word
 SIGNS = 0x80008000
@@ -29,8 +35,8 @@ SIGNS = 0x80008000
 def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
     """The procedure that fills b[(2 h + part) tiles + tile] with a column's coefficients, as operand B.
 
-    A word stands for one u: what cos and what sin multiplies, of the real part Re(+) + Re(-) and
-    Im(-) - Im(+), of the imaginary part Im(+) + Im(-) and Re(+) - Re(-), with + at u and - at -u.
+    A word of one u has the factor of cos and the factor of sin: Re(+) + Re(-) and Im(-) - Im(+) in the real
+    part, Im(+) + Im(-) and Re(+) - Re(-) in the imaginary part, with + at u and - at -u.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     USED, HELD, PAIRS = -(-KH // 4), 2 * -(-KH // 8), max(TILES // 2, 1)
@@ -44,9 +50,9 @@ def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
     load = device(single) if TILES == 1 else vector
 
     def fill(b, at, cosine, sine, n):
-        b[at + 2 * n] = lower(cosine, sine)
+        b[at + 2 * n] = low_halves(cosine, sine)
         if TILES > 1:
-            b[at + 2 * n + 1] = upper(cosine, sine)
+            b[at + 2 * n + 1] = high_halves(cosine, sine)
 
     fill = device(fill)
 
@@ -63,7 +69,7 @@ def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
             q, back, keep = KH + (v - 1) * (2 * KH - 1) + KH - 1 + u, 2 * u, KEPT
             if v == 0:
                 q, back = u, 0
-            if back == 0:  # no partner: the same numbers again, times 0, so that all reads start at once
+            if back == 0:  # no partner: read the same numbers times 0, so that all reads start at once
                 keep = NOTHING
             at = q * plane + image * (2 * C) + channel
             re, im = load(z, at), load(z, at + C)
@@ -88,17 +94,9 @@ def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
 
 def function(planes: HalfPlanes) -> Callable[..., None]:
     """The kernel's function; see `blconv.kernels.transforms.half.synthesis`."""
-    C, H = planes.channels, planes.height
-    KH, KW = planes.kept_rows, planes.kept_columns
     TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
-    COLUMN, PART_SUMS, SUMS = 8 * TILES, 4 * TILES, 8 * TILES
-    ROW = KW * COLUMN
-    ROW_TILES, ROW_STEPS = -(-H // 16), -(-KH // 8)
-    ROW_TABLE, HELD = 4 * ROW_TILES * ROW_STEPS, 4 * TILES * ROW_STEPS
-
-    multiply, pack, put = multiplied(planes), packer(planes.memory), putter(TILES)
-    read_rows, read_coefficients = table_reader(ROW_TABLE // 4, 4), coefficient_reader(planes)
-    finish = last_rows(planes) if planes.channels_last else rows_of_pixels(planes)
+    transform_columns = first_stage(planes)
+    transform_rows = (second_stage_to_channels if planes.channels_last else second_stage_to_pixels)(planes)
 
     def synthesise(z, y, rows, columns, scale, images):
         T = cuda.shared.array(0, uint32)
@@ -106,9 +104,25 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
         g, t = lane >> 2, lane & 3
         block = cuda.blockIdx.x & 0x7FFFFFFF
         image, first = block // CHUNKS, 8 * TILES * (block % CHUNKS)
+        transform_columns(T, z, rows, scale, images, image, first, warp, lane, g, t)
+        transform_rows(T, y, columns, image, first, warp, lane, g, t)
 
-        table = cuda.local.array(ROW_TABLE, uint32)
-        read_rows(table, rows, lane)
+    return synthesise
+
+
+def first_stage(planes: HalfPlanes) -> Callable[..., None]:
+    """The procedure that transforms every column of frequencies v, from z to T."""
+    C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
+    COLUMN, PART_SUMS, SUMS = 8 * TILES, 4 * TILES, 8 * TILES
+    ROW = KW * COLUMN
+    ROW_TILES, STEPS = -(-H // 16), -(-planes.kept_rows // 8)
+    TABLE, HELD = 4 * ROW_TILES * STEPS, 4 * TILES * STEPS
+    multiply, pack, put = table_multiplier(planes), packer(planes.memory), shared_writer(TILES)
+    read_table, read_coefficients = table_reader(TABLE // 4, 4), coefficient_reader(planes)
+
+    def transform_columns(T, z, rows, scale, images, image, first, warp, lane, g, t):
+        table = cuda.local.array(TABLE, uint32)
+        read_table(table, rows, lane)
         b = cuda.local.array(HELD, uint32)
         c = cuda.local.array(SUMS, float32)
         words = cuda.local.array(TILES, uint32)
@@ -118,10 +132,10 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
             for m in range(ROW_TILES):
                 for n in range(SUMS):
                     c[n] = 0
-                for s in range(ROW_STEPS):
+                for s in range(STEPS):
                     for n in range(2 * TILES):
                         at = 4 * s * TILES + n
-                        multiply(c, 4 * n, table, 4 * (m * ROW_STEPS + s), b[at], b[at + 2 * TILES])
+                        multiply(c, 4 * n, table, 4 * (m * STEPS + s), b[at], b[at + 2 * TILES])
                 for below in range(2):
                     i = 16 * m + 8 * below + g
                     if i < H:
@@ -129,25 +143,26 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
                             for tile in range(TILES):
                                 n = 4 * tile + 2 * below + e
                                 words[tile] = pack(scale * c[n], scale * c[PART_SUMS + n])
-                            put(T, i * ROW + v * COLUMN + TILES * placed(2 * t + e, v, i), words)
-        finish(T, y, columns, image, first, warp, lane)
+                            put(T, i * ROW + v * COLUMN + TILES * swizzle(2 * t + e, v, i), words)
 
-    return synthesise
+    return device(transform_columns)
 
 
-def last_rows(planes: HalfPlanes) -> Callable[..., None]:
-    """The second stage, from a barrier on, where channels are last: the constant matrix is operand A."""
+def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
+    """The second stage, from T to y, where channels are last: the constant matrix is operand A.
+
+    It begins with a barrier.
+    """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS = planes.tiles, planes.warps
     COLUMN = 8 * TILES
     ROW = KW * COLUMN
     COLUMN_TILES, STEPS = -(-W // 16), -(-KW // 8)
     TABLE, SUMS, WRITTEN = 4 * COLUMN_TILES * STEPS, 4 * TILES * COLUMN_TILES, 2 * TILES
-    multiply, read_table = multiplied(planes), table_reader(TABLE // 4, 4)
-    get, write = getter(TILES), channel_writer(planes)
+    multiply, read_table = table_multiplier(planes), table_reader(TABLE // 4, 4)
+    get, write = shared_reader(TILES), channel_writer(planes)
 
-    def finish(T, y, columns, image, first, warp, lane):
-        g, t = lane >> 2, lane & 3
+    def transform_rows(T, y, columns, image, first, warp, lane, g, t):
         table = cuda.local.array(TABLE, uint32)
         read_table(table, columns, lane)
         cuda.syncthreads()
@@ -159,8 +174,8 @@ def last_rows(planes: HalfPlanes) -> Callable[..., None]:
                 d[n] = 0
             for s in range(STEPS):
                 v, w = min(8 * s + t, KW - 1), min(8 * s + 4 + t, KW - 1)
-                b0 = get(T, i * ROW + v * COLUMN + TILES * placed(g, v, i))
-                b1 = get(T, i * ROW + w * COLUMN + TILES * placed(g, w, i)) if 8 * s + 4 < KW else b0
+                b0 = get(T, i * ROW + v * COLUMN + TILES * swizzle(g, v, i))
+                b1 = get(T, i * ROW + w * COLUMN + TILES * swizzle(g, w, i)) if 8 * s + 4 < KW else b0
                 for tile in range(TILES):
                     for m in range(COLUMN_TILES):
                         multiply(d, 4 * (TILES * m + tile), table, 4 * (m * STEPS + s), b0[tile], b1[tile])
@@ -173,20 +188,23 @@ def last_rows(planes: HalfPlanes) -> Callable[..., None]:
                                 numbers[TILES * e + tile] = d[4 * (TILES * m + tile) + 2 * below + e]
                         write(y, ((image * H + i) * W + j) * C, channel, numbers)
 
-    return device(finish)
+    return device(transform_rows)
 
 
-def rows_of_pixels(planes: HalfPlanes) -> Callable[..., None]:
-    """The second stage, from a barrier on, where pixels are last: operand A is T, its rows are channels."""
+def second_stage_to_pixels(planes: HalfPlanes) -> Callable[..., None]:
+    """The second stage, from T to y, where pixels are last: operand A is T, its rows are channels.
+
+    It begins with a barrier.
+    """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS, SPAN = planes.tiles, planes.warps, planes.span
     EACH, COLUMN = SPAN // 2, 8 * TILES
     ROW = KW * COLUMN
-    COLUMN_TILES, STEPS = words_of(W, SPAN), -(-KW // 8)
+    COLUMN_TILES, STEPS = word_count(W, SPAN), -(-KW // 8)
     TABLE, SUMS, HELD = 2 * COLUMN_TILES * STEPS, 4 * COLUMN_TILES, 2 * STEPS * TILES
-    OTHER = 1 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows stand twice
+    OTHER = 1 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows are repeated
     product, pack = multiplier(planes.memory), packer(planes.memory)
-    read_table, get, store = table_reader(TABLE // 2, 2), getter(TILES), writer(EACH)
+    read_table, get, store = table_reader(TABLE // 2, 2), shared_reader(TILES), writer(EACH)
     NOTHING = float32(0)
 
     def write_vectors(y, line, d, n, t):
@@ -208,8 +226,7 @@ def rows_of_pixels(planes: HalfPlanes) -> Callable[..., None]:
 
     write = device(write_singly if planes.vector == 1 else write_vectors)
 
-    def finish(T, y, columns, image, first, warp, lane):
-        g, t = lane >> 2, lane & 3
+    def transform_rows(T, y, columns, image, first, warp, lane, g, t):
         table = cuda.local.array(TABLE, uint32)
         read_table(table, columns, lane)
         cuda.syncthreads()
@@ -218,7 +235,7 @@ def rows_of_pixels(planes: HalfPlanes) -> Callable[..., None]:
         for i in range(warp, H, WARPS):
             for h in range(2 * STEPS):
                 v = min(4 * h + t, KW - 1)
-                words = get(T, i * ROW + v * COLUMN + TILES * placed(g, v, i))
+                words = get(T, i * ROW + v * COLUMN + TILES * swizzle(g, v, i))
                 for tile in range(TILES):
                     a[h * TILES + tile] = words[tile]
             for tile in range(0, TILES, 2):
@@ -238,4 +255,4 @@ def rows_of_pixels(planes: HalfPlanes) -> Callable[..., None]:
                 if OTHER > 0 and channel + 1 < C:
                     write(y, ((image * C + channel + 1) * H + i) * W, d, 2, t)
 
-    return device(finish)
+    return device(transform_rows)

@@ -1,23 +1,22 @@
-"""How the transforms share out planes, and what both of the float32 kernels do alike.
+"""The blocks of the transforms, and the device functions that both float32 kernels share.
 
 In float32, column n of tile `tile` is channel tiles * (4 * (n % 2) + n // 2) + tile of the block: a lane's
-column 2t + e of all tiles is one vector, and four lanes write four neighbouring ones, whole sectors of
-memory.
+column 2t + e of all tiles is one vector, and four lanes write four neighbouring vectors, which are whole
+sectors of memory.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from blconv.kernels.limits import MAX_SHARED_BYTES
 from blconv.kernels.primitives.products import Precision
 from blconv.kernels.primitives.warp import device, loader, storer
-from blconv.kernels.transforms.fragments import coefficients, parts_of
-
-SHARED_BYTES = 112 * 1024  # of a block, at most, so that two share a multiprocessor
+from blconv.kernels.transforms.fragments import coefficient_count, part_count
 
 
 @dataclass(frozen=True)
 class Planes:
-    """What a transform's kernel is compiled for: all but the kind of numbers and the number of images."""
+    """The sizes that a transform's kernel is compiled for: all but the number of images."""
 
     channels: int
     height: int
@@ -27,28 +26,28 @@ class Planes:
     channels_last: bool
 
     @property
-    def coefficients(self) -> int:
+    def coefficient_count(self) -> int:
         """Q, the number of complex coefficients."""
-        return coefficients(self.kept_rows, self.kept_columns)
+        return coefficient_count(self.kept_rows, self.kept_columns)
 
     @property
     def parts(self) -> int:
-        """Real and imaginary, or real alone where only the mean is kept."""
-        return parts_of(self.coefficients)
+        """2 for real and imaginary parts, or 1 where only the mean is kept, which is real."""
+        return part_count(self.coefficient_count)
 
     @property
     def tiles(self) -> int:
-        """Tiles of 8 channels that a block owns."""
+        """Tiles of 8 channels of a block."""
         raise NotImplementedError
 
     @property
     def chunks(self) -> int:
-        """Blocks that share an image."""
+        """Number of blocks that share an image."""
         return -(-self.channels // (8 * self.tiles))
 
     @property
     def warps(self) -> int:
-        """Warps of a block: few, for all to have as many rows as are read ahead."""
+        """Warps of a block: few enough that each has as many rows as it reads ahead."""
         return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
 
     @property
@@ -62,7 +61,7 @@ class Planes:
 
 @dataclass(frozen=True)
 class Float32Planes(Planes):
-    """What a float32 transform's kernel is compiled for."""
+    """The sizes and the precision that a float32 transform's kernel is compiled for."""
 
     precision: Precision
 
@@ -73,28 +72,28 @@ class Float32Planes(Planes):
 
     @property
     def vector(self) -> int:
-        """Neighbouring pixels of a row that a lane reads at once; 1 where channels are neighbours."""
+        """Neighbouring pixels of a row that a lane reads in one vector; 1 where channels are neighbours."""
         if self.channels_last or self.width % 2:
             return 1
         return 4 if self.width % 4 == 0 and self.width > 8 else 2
 
     @property
     def tiles(self) -> int:
-        """Tiles of 8 channels that a block owns: as many as are read at once and fit."""
-        # The sums of 32 channels in full precision are more than the compiler keeps in registers.
+        """Tiles of 8 channels of a block: as many as are read in one vector and fit in memory."""
+        # In full precision the compiler cannot keep the sums of 32 channels in registers.
         for tiles in (2,) if self.split else (4, 2):
-            if self.channels % tiles == 0 and self._shared(tiles) <= SHARED_BYTES:
+            if self.channels % tiles == 0 and self._shared(tiles) <= MAX_SHARED_BYTES:
                 return tiles
         return 1
 
     @property
     def row_stride(self) -> int:
-        """Numbers of T between positions; 8 modulo 32: no two lanes share a bank."""
+        """Stride of T between positions; 8 modulo 32, so that no two lanes share a bank."""
         return self._row_stride(self.tiles)
 
     @property
     def column_stride(self) -> int:
-        """Numbers of T between frequencies v."""
+        """Stride of T between frequencies v."""
         return _column_stride(self.tiles)
 
     def _row_stride(self, tiles: int) -> int:
@@ -126,23 +125,23 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
     return device(fours if width == 4 else pairs)
 
 
-def channel_writer(tiles: int, leave: Callable[..., float]) -> Callable[..., None]:
-    """The procedure that writes d[i + 4 tile] + sign d[j + 4 tile] of all tiles: neighbouring channels."""
+def channel_writer(tiles: int, convert: Callable[..., float]) -> Callable[..., None]:
+    """The procedure that writes d[i + 4 tile] + sign d[j + 4 tile] of all tiles, neighbouring channels."""
     store = storer("float32", tiles)
 
     def write4(out, at, d, i, j, sign):
         store(
             out, at,
             (
-                leave(d[i] + sign * d[j]), leave(d[i + 4] + sign * d[j + 4]),
-                leave(d[i + 8] + sign * d[j + 8]), leave(d[i + 12] + sign * d[j + 12]),
+                convert(d[i] + sign * d[j]), convert(d[i + 4] + sign * d[j + 4]),
+                convert(d[i + 8] + sign * d[j + 8]), convert(d[i + 12] + sign * d[j + 12]),
             ),
         )  # fmt: skip
 
     def write2(out, at, d, i, j, sign):
-        store(out, at, (leave(d[i] + sign * d[j]), leave(d[i + 4] + sign * d[j + 4])))
+        store(out, at, (convert(d[i] + sign * d[j]), convert(d[i + 4] + sign * d[j + 4])))
 
     def write1(out, at, d, i, j, sign):
-        store(out, at, leave(d[i] + sign * d[j]))
+        store(out, at, convert(d[i] + sign * d[j]))
 
     return device({1: write1, 2: write2, 4: write4}[tiles])

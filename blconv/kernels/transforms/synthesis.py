@@ -1,4 +1,4 @@
-"""The synthesis of float32 planes: coefficients to pixels; see `transforms` and `planes`.
+"""The synthesis of float32 planes, from coefficients to pixels; see `single` and `planes`.
 
 T  (rows, v, re | im, tiles, 8 columns)   with gaps, `Float32Planes.row_stride` and `column_stride`
 """
@@ -9,15 +9,15 @@ from numba import cuda, float32
 
 from blconv.kernels.primitives.products import multiplier, right_multiplier, rounder
 from blconv.kernels.primitives.warp import device, loader, store_pair, storer
-from blconv.kernels.transforms.fragments import steps_of
+from blconv.kernels.transforms.fragments import step_count
 from blconv.kernels.transforms.planes import Float32Planes, channel_writer, table_reader
 
 
 def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
     """The procedure that fills e[4 tile ...] with a coefficient's sums and differences over +-u.
 
-    A tile's four numbers are Re(+) + Re(-), Im(+) - Im(-), Im(+) + Im(-), Re(+) - Re(-): operand B of the
-    real part is the first and minus the second, of the imaginary part the others.
+    The four numbers of a tile are Re(+) + Re(-), Im(+) - Im(-), Im(+) + Im(-), Re(+) - Re(-). Operand B of
+    the real part is the first and minus the second, that of the imaginary part the others.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     load = loader("float32", TILES)
@@ -40,7 +40,7 @@ def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
         q, back, keep = KH + (v - 1) * (2 * KH - 1) + KH - 1 + u, 2 * u, float32(1)
         if v == 0:
             q, back = u, 0
-        if back == 0:  # no partner: the same numbers again, times 0, so that all reads start at once
+        if back == 0:  # no partner: read the same numbers times 0, so that all reads start at once
             keep = float32(0)
         at = q * plane + image * (2 * C) + channel
         re, im = load(z, at), load(z, at + C)
@@ -57,43 +57,51 @@ def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
 
 def function(planes: Float32Planes) -> Callable[..., None]:
     """The kernel's function; see `blconv.kernels.transforms.single.synthesis`."""
-    C, H = planes.channels, planes.height
-    KH, KW = planes.kept_rows, planes.kept_columns
-    TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
-    ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
-    SPLIT = planes.split
-    ROW_TILES, ROW_STEPS = -(-H // 16), -(-KH // 4)
-    ROW_TABLE = 4 * ROW_TILES * ROW_STEPS
-    ROW_HELD = ROW_TABLE * (1 + SPLIT)
-    SUMS, TERMS = 8 * TILES * ROW_TILES, 4 * TILES
-
-    multiply, rounded = multiplier(SPLIT), rounder(not SPLIT)
-    read_rows, read_coefficients = table_reader(ROW_HELD // 4, 4), coefficient_reader(planes)
-    finish, last_held, last_sums = (last_rows if planes.channels_last else rows_of_pixels)(planes)
+    TILES, CHUNKS = planes.tiles, planes.chunks
+    transform_columns = first_stage(planes)
+    transform_rows = (second_stage_to_channels if planes.channels_last else second_stage_to_pixels)(planes)
 
     def synthesise(z, y, rows, columns, images):
         T = cuda.shared.array(0, float32)
         lane, warp = cuda.threadIdx.x & 31, cuda.threadIdx.x >> 5
         g, t = lane >> 2, lane & 3
         image, first = cuda.blockIdx.x // CHUNKS, 8 * TILES * (cuda.blockIdx.x % CHUNKS)
+        transform_columns(T, z, rows, images, image, first, warp, lane, g, t)
+        cuda.syncthreads()
+        transform_rows(T, y, columns, image, first, warp, lane, g, t)
 
-        table = cuda.local.array(ROW_HELD, float32)
-        read_rows(table, rows, lane)
+    return synthesise
+
+
+def first_stage(planes: Float32Planes) -> Callable[..., None]:
+    """The procedure that transforms every column of frequencies v, from z to T."""
+    C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
+    KH, KW, SPLIT = planes.kept_rows, planes.kept_columns, planes.split
+    ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
+    ROW_TILES, STEPS = -(-H // 16), -(-KH // 4)
+    TABLE = 4 * ROW_TILES * STEPS
+    HELD, SUMS, TERMS = TABLE * (1 + SPLIT), 8 * TILES * ROW_TILES, 4 * TILES
+    multiply, rounded = multiplier(SPLIT), rounder(not SPLIT)
+    read_table, read_coefficients = table_reader(HELD // 4, 4), coefficient_reader(planes)
+
+    def transform_columns(T, z, rows, images, image, first, warp, lane, g, t):
+        table = cuda.local.array(HELD, float32)
+        read_table(table, rows, lane)
         e = cuda.local.array(TERMS, float32)
         c = cuda.local.array(SUMS, float32)
         channel = min(first + TILES * (4 * (g & 1) + (g >> 1)), C - TILES)
         for v in range(warp, KW, WARPS):
             for n in range(SUMS):
                 c[n] = 0
-            for s in range(ROW_STEPS):
+            for s in range(STEPS):
                 read_coefficients(z, e, image, images, min(4 * s + t, KH - 1), v, channel)
                 for tile in range(TILES):
                     b0, b1 = rounded(e[4 * tile]), rounded(-e[4 * tile + 1])
                     b2, b3 = rounded(e[4 * tile + 2]), rounded(e[4 * tile + 3])
                     for m in range(ROW_TILES):
-                        at, a = 4 * (2 * TILES * m + tile), 4 * (m * ROW_STEPS + s)
-                        multiply(c, at, table, a, ROW_TABLE, b0, b1)
-                        multiply(c, at + 4 * TILES, table, a, ROW_TABLE, b2, b3)
+                        at, a = 4 * (2 * TILES * m + tile), 4 * (m * STEPS + s)
+                        multiply(c, at, table, a, TABLE, b0, b1)
+                        multiply(c, at + 4 * TILES, table, a, TABLE, b2, b3)
             for m in range(ROW_TILES):
                 for below in range(2):
                     i = 16 * m + 8 * below + g
@@ -104,17 +112,12 @@ def function(planes: Float32Planes) -> Callable[..., None]:
                             im = re + 4 * TILES
                             store_pair(T, at, rounded(c[re]), rounded(c[re + 1]))
                             store_pair(T, at + PART, rounded(c[im]), rounded(c[im + 1]))
-        cuda.syncthreads()
 
-        column_table = cuda.local.array(last_held, float32)
-        d = cuda.local.array(last_sums, float32)
-        finish(T, y, columns, column_table, d, image, first, warp, lane)
-
-    return synthesise
+    return device(transform_columns)
 
 
-def last_rows(planes: Float32Planes) -> tuple[Callable[..., None], int, int]:
-    """The second stage of the synthesis where channels are last: the constant matrix is operand A."""
+def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
+    """The second stage, from T to y, where channels are last: the constant matrix is operand A."""
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS = planes.tiles, planes.warps
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
@@ -125,8 +128,9 @@ def last_rows(planes: Float32Planes) -> tuple[Callable[..., None], int, int]:
     multiply, read_table = multiplier(SPLIT), table_reader(HELD // 4, 4)
     write = channel_writer(TILES, rounder(False))
 
-    def finish(T, y, columns, table, d, image, first, warp, lane):
-        g, t = lane >> 2, lane & 3
+    def transform_rows(T, y, columns, image, first, warp, lane, g, t):
+        table = cuda.local.array(HELD, float32)
+        d = cuda.local.array(SUMS, float32)
         read_table(table, columns, lane)
         for i in range(warp, H, WARPS):
             for n in range(SUMS):
@@ -148,19 +152,19 @@ def last_rows(planes: Float32Planes) -> tuple[Callable[..., None], int, int]:
                                 n = 4 * TILES * m + 2 * below + e
                                 write(y, at, d, n, n, NOTHING)
 
-    return device(finish), HELD, SUMS
+    return device(transform_rows)
 
 
-def rows_of_pixels(planes: Float32Planes) -> tuple[Callable[..., None], int, int]:
-    """The second stage of the synthesis where pixels are last: operand A is T, its rows are channels."""
+def second_stage_to_pixels(planes: Float32Planes) -> Callable[..., None]:
+    """The second stage, from T to y, where pixels are last: operand A is T, its rows are channels."""
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS, VECTOR = planes.tiles, planes.warps, planes.vector
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
     SPLIT = planes.split
-    COLUMN_TILES, STEPS = steps_of(W, VECTOR), -(-KW // 4)
+    COLUMN_TILES, STEPS = step_count(W, VECTOR), -(-KW // 4)
     TABLE = 2 * COLUMN_TILES * STEPS
     HELD, SUMS = TABLE * (1 + SPLIT), 4 * COLUMN_TILES
-    PAIR = 8 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows stand twice
+    PAIR = 8 if TILES > 1 else 0  # a block of 8 channels fills half of operand A: its rows are repeated
     read_table, multiply = table_reader(HELD // 2, 2), right_multiplier(SPLIT, TABLE, 1)
     store = storer("float32", VECTOR)
 
@@ -185,8 +189,9 @@ def rows_of_pixels(planes: Float32Planes) -> tuple[Callable[..., None], int, int
 
     write = device({1: write_singly, 2: write_pairs, 4: write_fours}[VECTOR])
 
-    def finish(T, y, columns, table, d, image, first, warp, lane):
-        g, t = lane >> 2, lane & 3
+    def transform_rows(T, y, columns, image, first, warp, lane, g, t):
+        table = cuda.local.array(HELD, float32)
+        d = cuda.local.array(SUMS, float32)
         read_table(table, columns, lane)
         for i in range(warp, H, WARPS):
             for tile in range(0, TILES, 2):
@@ -203,4 +208,4 @@ def rows_of_pixels(planes: Float32Planes) -> tuple[Callable[..., None], int, int
                 if PAIR > 0 and channel + 1 < C:
                     write(y, ((image * C + channel + 1) * H + i) * W, d, 2, t)
 
-    return device(finish), HELD, SUMS
+    return device(transform_rows)

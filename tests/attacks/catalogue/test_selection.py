@@ -39,7 +39,7 @@ def test_what_names_nothing_is_said(text: str) -> None:
 def test_a_suite_names_attacks_with_grids_they_can_take() -> None:
     for members in SUITES.values():
         for kind, grid in members.items():
-            ATTACKS[kind].check_strengths(levels.parse(grid or ATTACKS[kind].grid), (3, 32, 32))
+            ATTACKS[kind].check_levels(levels.parse(grid or ATTACKS[kind].grid), (3, 32, 32))
 
 
 def test_changes_go_to_every_attack_that_has_the_parameter() -> None:
@@ -58,14 +58,14 @@ def test_the_preset_of_the_literature_can_be_changed_too() -> None:
 
 def test_frequencies_have_signs_and_norms_are_part_of_the_name() -> None:
     assert selection.parameters(["fourier"], ["row=-3,column=0"], "default")["fourier"]["row"] == -3
-    for kind, entry in ATTACKS.items():
-        assert not {"norm", "constraint"} & set(entry.settable()), kind
+    for kind, spec in ATTACKS.items():
+        assert not {"norm", "constraint"} & set(spec.settable()), kind
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ATTACKS if kind.startswith("apgd-")])
 def test_what_makes_the_name_cannot_be_set(kind: str) -> None:
     for change in ("loss=dlr", "norm=l2"):
-        with pytest.raises(UserError, match="no chosen attack has a parameter"):
+        with pytest.raises(UserError, match="legal parameters of the chosen attacks"):
             selection.parameters([kind], [change], "default")
 
 
@@ -80,11 +80,11 @@ def test_a_number_that_foolbox_writes_without_a_point_is_one() -> None:
     [
         ("step=7", "rel_stepsize"),
         ("steps", "name=value"),
-        ("steps=x", "'x' is not a whole number"),
-        ("steps=1.5", "whole number"),
+        ("steps=x", "got 'steps=x'; legal: whole numbers"),
+        ("steps=1.5", "legal: whole numbers"),
         ("rel_stepsize=nan", "below 1e9"),
         ("random_start=maybe", "true, false"),
-        ("fgsm.steps=3", "'fgsm' is not among"),
+        ("fgsm.steps=3", "legal: the chosen attacks pgd-linf"),
         ("epsilon=1", "epsilon"),
         ("steps=0", "numbers from 1"),
         ("restarts=0", "numbers from 1"),
@@ -98,8 +98,8 @@ def test_a_wrong_change_names_itself_and_what_is_legal(change: str, said: str) -
 
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_the_default_and_the_literature_are_legal(kind: str) -> None:
-    entry = ATTACKS[kind]
-    for name, value in {**entry.settable(), **{n: v for n, v in entry.paper.items() if n != "norm"}}.items():
+    spec = ATTACKS[kind]
+    for name, value in {**spec.settable(), **{n: v for n, v in spec.paper.items() if n != "norm"}}.items():
         assert selection.parameters([kind], [f"{name}={value}"], "default")[kind][name] == value
 
 
@@ -109,7 +109,7 @@ FROM_0 = {
     *("deepfool-l2.overshoot", "deepfool-linf.overshoot", "mifgsm.momentum"),
     *("brendel-bethge-l2.momentum", "brendel-bethge-linf.momentum"),
 }
-SETTABLE = [(kind, name) for kind, entry in ATTACKS.items() for name in entry.settable()]
+SETTABLE = [(kind, name) for kind, spec in ATTACKS.items() for name in spec.settable()]
 
 
 @pytest.mark.parametrize(("kind", "name"), SETTABLE, ids=[".".join(pair) for pair in SETTABLE])
@@ -123,12 +123,11 @@ def test_nonsense_is_refused_before_anything_runs(kind: str, name: str) -> None:
     for value in nonsense:
         if kind.startswith("autoattack-") and name == "attacks":  # several words: the class knows them
             chosen = selection.parameters([kind], [f"{name}={value}"], "default")[kind]
-            with pytest.raises(ValueError, match=f"attacks '{value}'; legal"):
+            with pytest.raises(ValueError, match=f"got attacks='{value}'; legal"):
                 ATTACKS[kind].build(seed=0, parameters=chosen)
             continue
-        with pytest.raises(UserError, match=re.escape(f"--set '{name}={value}'")) as error:
+        with pytest.raises(UserError, match=re.escape(f"--set: got '{name}={value}'; legal: ")):
             selection.parameters([kind], [f"{name}={value}"], "default")
-        assert "legal: " in str(error.value) or "is not a " in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,6 @@ def test_nonsense_is_refused_before_anything_runs(kind: str, name: str) -> None:
         ("contrast.towards=black", "middle, mean"),
         ("deepfool-linf.candidates=1", "numbers from 2"),
         ("ddn.gamma=1", "numbers above 0, below 1"),
-        ("fmn-l1.gamma=1.5", "numbers above 0, below 1"),
         ("boundary.step_adaptation=0.5", "numbers from 1"),
         ("brendel-bethge-l2.lr_decay=2", "numbers above 0, up to 1"),
     ],

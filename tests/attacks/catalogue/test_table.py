@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
-from blrobust.attacks.status import Reason
+from blrobust.attacks.status import Status
 from blrobust.perturbations import levels
 
 SMALL = {
@@ -15,7 +15,7 @@ SMALL = {
     "rounds": 2, "candidates": 8, "starts": 1, "pixels": 10, "tries": 2, "angles": 3, "shifts": 3,
     "targets": 1, "frequencies": 2, "initial_gradient_eval_steps": 5,
 }  # fmt: skip
-REJECTED = {Reason.NOT_FINITE, Reason.OUT_OF_BOUNDS, Reason.BEYOND_EPSILON, Reason.RAISED}
+REJECTED = {Status.NOT_FINITE, Status.OUT_OF_BOUNDS, Status.BEYOND_EPSILON, Status.RAISED}
 SIDE = 20
 # Their solver takes half a minute to compile; test_decision_attacks has what is ours of them.
 SLOW = {"brendel-bethge-l2", "brendel-bethge-linf"}
@@ -35,20 +35,20 @@ class Five(nn.Module):
 
 def attacked(kind: str, strengths: list[float], *, seed: int = 0) -> list[dict[str, Tensor]]:
     """Four images under an attack, at several strengths."""
-    entry = ATTACKS[kind]
-    small = {name: SMALL[name] for name in entry.settable() if name in SMALL}
+    spec = ATTACKS[kind]
+    small = {name: SMALL[name] for name in spec.settable() if name in SMALL}
     data = stand_in.dataset(40, channels=3)
     images = torch.nn.functional.interpolate(data.pixels(slice(0, 40), torch.device("cpu")), SIDE)
     model = Five().eval()
     labels = model(images).argmax(1).detach()  # all right, so that all are attacked
-    guard = Guard(kind, entry, seed=seed, parameters={**entry.budget(), **small})
+    guard = Guard(kind, spec, seed=seed, parameters={**spec.budget(), **small})
     return guard.measure(model, images[:4], labels[:4], levels=strengths, draw=0, samples=range(4))
 
 
 def grid(kind: str) -> list[float]:
     """The default strengths that images of this size can take, three of them at most."""
-    entry = ATTACKS[kind]
-    found = entry.feasible(levels.parse(entry.grid), (3, SIDE, SIDE))
+    spec = ATTACKS[kind]
+    found = spec.feasible(levels.parse(spec.grid), (3, SIDE, SIDE))
     return [found[0], *found[1:][:: max(1, len(found) // 2)]]
 
 
@@ -60,7 +60,7 @@ def test_every_attack_keeps_the_rules(kind: str) -> None:
     assert len(strengths) > 1
     outcomes = attacked(kind, strengths)
     clean, *others = outcomes
-    assert clean["reason"].tolist() == [Reason.NOT_ATTACKED] * 4
+    assert clean["reason"].tolist() == [Status.NOT_ATTACKED] * 4
     for level, outcome in zip(strengths[1:], others, strict=True):
         assert not REJECTED & set(outcome["reason"].tolist())
         measured = ~outcome["distance"].isnan() & outcome["success"]

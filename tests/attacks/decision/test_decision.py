@@ -14,18 +14,15 @@ from foolbox.criteria import Criterion, Misclassification, TargetedMisclassifica
 from foolbox.distances import l2, linf
 from torch import Tensor, nn
 
-from blrobust.attacks.building_blocks.first_success import Oracle, Unmeasured, first_fooling
+from blrobust.attacks.building_blocks.distances import PixelDistance, Unmeasured
+from blrobust.attacks.building_blocks.first_success import first_fooling
+from blrobust.attacks.building_blocks.problem import Problem
+from blrobust.attacks.decision.blended_uniform import BlendedUniformAttack
 from blrobust.attacks.decision.blur import GaussianBlurAttack
-from blrobust.attacks.decision.boundary import (
-    BlendedUniformAttack,
-    BoundaryAttack,
-    HopSkipJumpAttack,
-    L2BrendelBethgeAttack,
-    LinfBrendelBethgeAttack,
-)
+from blrobust.attacks.decision.boundary import BoundaryAttack, HopSkipJumpAttack
+from blrobust.attacks.decision.brendel_bethge import L2BrendelBethgeAttack, LinfBrendelBethgeAttack
 from blrobust.attacks.decision.contrast import ContrastReductionAttack, InversionAttack
-from blrobust.attacks.decision.pixel import PixelDistance
-from blrobust.attacks.decision.pointwise import PointwiseAttack, undone
+from blrobust.attacks.decision.pointwise import PointwiseAttack, restored
 from blrobust.attacks.decision.single_pixel import SinglePixelAttack
 from blrobust.attacks.decision.spatial import (
     RandomSpatialAttack,
@@ -461,8 +458,8 @@ def test_undoing_equals_its_definition_pixel_by_pixel() -> None:
     fooled = labels_of(model, points) != labels
     assert 5 < fooled.sum() < 25
     keys = torch.rand(25, SIZE * SIZE, generator=generator)
-    oracle = Oracle(target(model), Misclassification(labels))
-    found = undone(oracle, images, points, keys, among=fooled)
+    problem = Problem.of(target(model), images, Misclassification(labels))
+    found = restored(problem, points, keys, among=fooled)
     for row in range(25):
         expected = points[row]
         if fooled[row]:
@@ -611,10 +608,10 @@ def test_what_is_wrong_is_named(attack: Any) -> None:
     options: dict[str, Any] = strength(attack, 1)
     with pytest.raises(TypeError, match="steps"):
         attack.run(target(Weights()), images, labels, steps=3, **options)
-    with pytest.raises(ValueError, match=r"inputs from .* to 1\.5; legal: from 0 to 1"):
+    with pytest.raises(ValueError, match=r"got images from .* to 1\.5; legal: the model's bounds, 0 to 1"):
         attack.run(target(Weights()), images.index_fill(3, torch.tensor(0), 1.5), labels, **options)
     if options:
-        with pytest.raises(UserError, match="strength -1"):
+        with pytest.raises(UserError, match="got strength -1; legal"):
             attack.run(target(Weights()), images, labels, epsilon=-1)
 
 
@@ -627,23 +624,23 @@ def test_another_criterion_is_refused(attack: Any) -> None:
         def __call__(self, perturbed: Any, outputs: Any) -> Any:
             return outputs[:, 0] * 0 != 0
 
-    with pytest.raises(ValueError, match=r"Never\(\); legal: Misclassification"):
+    with pytest.raises(ValueError, match="got the criterion Never; legal: Misclassification"):
         attack.run(target(Weights()), random_images(2), Never(), **strength(attack, 1))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SinglePixelAttack(pixels=0), "pixels = 0"),
-        (lambda: RotationAttack(angles=0), "angles = 0"),
-        (lambda: TranslationAttack(shifts=-1), "shifts = -1"),
-        (lambda: SpatialAttack(angles=0), "angles = 0"),
-        (lambda: RandomSpatialAttack(tries=0), "tries = 0"),
+        (lambda: SinglePixelAttack(pixels=0), "got pixels=0; legal: whole numbers from 1"),
+        (lambda: RotationAttack(angles=0), "angles=0"),
+        (lambda: TranslationAttack(shifts=-1), "shifts=-1"),
+        (lambda: SpatialAttack(angles=0), "angles=0"),
+        (lambda: RandomSpatialAttack(tries=0), "tries=0"),
         (lambda: ContrastReductionAttack(towards="black"), "'black'; legal: middle, mean"),  # type: ignore[arg-type]
-        (lambda: PointwiseAttack(starts=0), "starts = 0"),
-        (lambda: PointwiseAttack(steps=0), "steps = 0"),
-        (lambda: BlendedUniformAttack(directions=0), "directions = 0"),
-        (lambda: BlendedUniformAttack(steps=0), "steps = 0"),
+        (lambda: PointwiseAttack(starts=0), "starts=0"),
+        (lambda: PointwiseAttack(steps=0), "steps=0"),
+        (lambda: BlendedUniformAttack(directions=0), "directions=0"),
+        (lambda: BlendedUniformAttack(steps=0), "steps=0"),
     ],
 )
 def test_illegal_parameters_are_named(make: Callable[[], Any], message: str) -> None:
@@ -661,13 +658,13 @@ def test_the_first_candidate_is_found_beyond_many_passes() -> None:
     """Image i is fooled by every candidate from i * 30 on."""
     images = torch.arange(8.0).view(8, 1, 1, 1) * 30
 
-    def make(rows: Tensor, places: Tensor) -> Tensor:
-        return places.float().view(1, -1, 1, 1, 1) - images[rows].unsqueeze(1)
+    def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        return candidate_ids.float().view(1, -1, 1, 1, 1) - images[rows].unsqueeze(1)
 
     model = Threshold(lambda pixels: pixels[:, 0, 0, 0], -0.5)
-    oracle = Oracle(target(model, (-500, 500)), torch.zeros(8, dtype=torch.int64))
+    problem = Problem.of(target(model, (-500, 500)), images, torch.zeros(8, dtype=torch.int64))
     among = torch.arange(8) != 2
-    found, done = first_fooling(oracle, images, make, 200, among=among)
+    found, done = first_fooling(problem, make, 200, among=among)
     assert done.tolist() == [True, True, False, True, True, True, True, False]
     assert found.flatten()[done].tolist() == [0] * 6
     assert found.flatten()[~done].tolist() == [60, 210]

@@ -7,9 +7,11 @@ import torch
 from foolbox.attacks.base import Attack
 from torch import Tensor, nn
 
-from blrobust.attacks.building_blocks.early_stopping import FEW, due
+from blrobust.attacks.building_blocks.distances import PixelDistance
+from blrobust.attacks.building_blocks.early_stopping import FEW, should_check
+from blrobust.attacks.building_blocks.level_checks import check_pixel_count
 from blrobust.attacks.catalogue.table import ATTACKS
-from blrobust.attacks.decision.pixel import PixelAttack, PixelDistance, check_count
+from blrobust.attacks.decision.pixel import PixelAttack
 from blrobust.errors import UserError
 from blrobust.perturbations import levels
 
@@ -52,16 +54,16 @@ def positions(images: Tensor, perturbed: Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_every_row_builds_and_has_a_grid(kind: str) -> None:
-    entry = ATTACKS[kind]
+    spec = ATTACKS[kind]
     if kind.startswith("autoattack"):
         pytest.importorskip("pyautoattack")
-    assert isinstance(entry.build(seed=0, parameters=entry.budget()), Attack)
-    assert isinstance(entry.build(seed=0, parameters=entry.budget("paper")), Attack)
+    assert isinstance(spec.build(seed=0, parameters=spec.budget()), Attack)
+    assert isinstance(spec.build(seed=0, parameters=spec.budget("paper")), Attack)
     # The norm and the loss are the row's: others would be measured under its name.
-    assert set(entry.parameters) | set(entry.paper) <= {*entry.settable(), "norm", "loss"}
-    grid = levels.parse(entry.grid)
+    assert set(spec.parameters) | set(spec.paper) <= {*spec.settable(), "norm", "loss"}
+    grid = levels.parse(spec.grid)
     assert grid[0] == 0
-    entry.check_strengths(grid, (3, 32, 32))
+    spec.check_levels(grid, (3, 32, 32))
 
 
 def test_the_default_pixel_grid_is_the_published_one() -> None:
@@ -165,9 +167,9 @@ def test_unknown_keywords_raise() -> None:
 
 @pytest.mark.parametrize("strength", [0.5, -1.0, 145.0])
 def test_illegal_strengths_name_themselves_and_the_pixels_there_are(strength: float) -> None:
-    message = f"strength {strength:g}: .* 0 to 144, .* 12 x 12"
+    message = f"got strength {strength:g}; legal: .* 0 to 144, .* 12 x 12"
     with pytest.raises(UserError, match=message):
-        check_count(strength, (3, SIZE, SIZE))
+        check_pixel_count(strength, (3, SIZE, SIZE))
     with pytest.raises(UserError, match=message):
         PixelAttack().run(target(), grey(1), torch.zeros(1), epsilon=strength)
 
@@ -185,13 +187,13 @@ def test_distance_counts_pixels_that_truly_differ() -> None:
 
 
 def test_the_default_grid_ends_where_small_images_do():
-    entry = ATTACKS["pixel"]
-    assert entry.feasible(levels.parse(entry.grid), (1, 28, 28)) == tuple(range(0, 751, 50))
-    assert entry.feasible([0, 0.5, 3], (3, 2, 2)) == (0, 3)
+    spec = ATTACKS["pixel"]
+    assert spec.feasible(levels.parse(spec.grid), (1, 28, 28)) == tuple(range(0, 751, 50))
+    assert spec.feasible([0, 0.5, 3], (3, 2, 2)) == (0, 3)
 
 
 def test_a_look_is_due_where_it_costs_nothing_and_now_and_then_elsewhere() -> None:
     many, few = (torch.empty(count, device="meta") for count in (FEW, FEW - 1))  # not on the CPU
-    assert [step for step in range(25) if due(step, many)] == [0, 10, 20]
-    assert all(due(step, few) for step in range(25))
-    assert all(due(step, torch.zeros(FEW)) for step in range(25))
+    assert [step for step in range(25) if should_check(step, many)] == [0, 10, 20]
+    assert all(should_check(step, few) for step in range(25))
+    assert all(should_check(step, torch.zeros(FEW)) for step in range(25))

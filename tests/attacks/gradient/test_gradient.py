@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import eagerpy
 import numpy as np
 import pytest
 import torch
@@ -376,9 +377,8 @@ def test_newtonfools_step_is_the_papers() -> None:
         size = x.double().flatten(1).norm(dim=1, keepdim=True)
         delta = torch.minimum(stepsize * size * norm, own - 1 / CLASSES)
         wanted = -delta * g / norm**2
-        attack = NewtonFool()
-        problem = Problem.of(attack, target(model), x, Misclassification(labels), targeted=False)
-        step, _ = attack._step(problem, x, labels, (stepsize * size[:, 0]).float())
+        problem = Problem.of(target(model), x, Misclassification(labels))
+        step, _ = NewtonFool()._step(problem, x, torch.arange(6), (stepsize * size[:, 0]).float())
         torch.testing.assert_close(step.flatten(1).double(), wanted, rtol=1e-3, atol=1e-7)
 
 
@@ -672,20 +672,31 @@ def test_no_gradient_is_no_reason_for_nan(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
+def test_images_come_back_as_they_are_given(name: str) -> None:
+    """Foolbox's `__call__` wraps them in tensors of eagerpy."""
+    attack, model, x = OURS[name], target(Linear()), images(2)
+    criterion = Misclassification(Linear()(x).argmax(1))
+    plain = attack.run(model, x, criterion, **strength(attack))
+    wrapped = attack.run(model, eagerpy.astensor(x), criterion, **strength(attack))
+    assert isinstance(wrapped, eagerpy.PyTorchTensor)
+    assert torch.equal(wrapped.raw, plain)
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_what_cannot_be_raises(name: str) -> None:
     attack, x, model = OURS[name], images(3), target(Linear())
     labels = torch.zeros(3, dtype=torch.int64)
     keys = strength(attack)
     with pytest.raises(TypeError, match="colour"):
         attack.run(model, x, Misclassification(labels), colour=1, **keys)
-    with pytest.raises(ValueError, match=r"images from -.* bounds are 0 to 1"):
+    with pytest.raises(ValueError, match=r"got images from -.*; legal: the model's bounds, 0 to 1"):
         attack.run(model, x - 1, Misclassification(labels), **keys)
     with pytest.raises(ValueError, match=r"shape \(2,\) for 3 images"):
         attack.run(model, x, Misclassification(labels[:2]), **keys)
     with pytest.raises(TypeError, match="torch tensor"):
         attack.run(model, x.numpy(), Misclassification(labels), **keys)
     if name in UNTARGETED:
-        with pytest.raises(ValueError, match="takes the criterion Misclassification, got Targeted"):
+        with pytest.raises(ValueError, match="TargetedMisclassification; legal: Misclassification"):
             attack.run(model, x, TargetedMisclassification(labels), **keys)
 
 
@@ -695,25 +706,28 @@ def test_dlr_needs_three_classes_and_no_target() -> None:
             return super().forward(pixels)[:, :2]
 
     x, labels = images(2), torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(ValueError, match="at least 3 classes, the model has 2"):
+    with pytest.raises(ValueError, match=r"got a model of 2 classes; .*: at least 3"):
         APGD(loss="dlr").run(target(Two()), x, Misclassification(labels), epsilon=0.1)
-    with pytest.raises(ValueError, match="at least 4 classes, the model has 2"):
+    with pytest.raises(ValueError, match=r"got a model of 2 classes; .*: at least 4"):
         TargetedAPGD().run(target(Two()), x, Misclassification(labels), epsilon=0.1)
-    with pytest.raises(ValueError, match="knows no target"):
+    with pytest.raises(
+        ValueError, match="TargetedMisclassification; legal for the loss dlr: Misclassification"
+    ):
         APGD(loss="dlr").run(target(Linear()), x, TargetedMisclassification(labels), epsilon=0.1)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: APGD(norm="l7"), "norm must be one of linf, l2, got 'l7'"),
-        (lambda: APGD(loss="cw"), "loss must be one of ce, dlr, got 'cw'"),
-        (lambda: APGD(steps=0), "steps must be a whole number of at least 1, got 0"),
-        (lambda: TargetedAPGD(targets=0), "targets must"),
-        (lambda: BandPGD(low=0.5, high=0.5), "0 <= low < high <= 1, got low 0.5, high 0.5"),
-        (lambda: BandPGD(rel_stepsize=0.0), "rel_stepsize must be above 0"),
-        (lambda: NewtonFool(stepsize=-1.0), "stepsize must be above 0"),
-        (lambda: VAT(xi=0.0), "xi must be above 0"),
+        (lambda: APGD(norm="l7"), "got norm='l7'; legal: linf, l2"),
+        (lambda: APGD(loss="cw"), "got loss='cw'; legal: ce, dlr"),
+        (lambda: APGD(steps=0), "got steps=0; legal: whole numbers from 1"),
+        (lambda: TargetedAPGD(targets=0), "got targets=0"),
+        (lambda: BandPGD(low=0.5, high=0.5), "got low=0.5, high=0.5; legal: 0 <= low < high <= 1"),
+        (lambda: BandPGD(rel_stepsize=0.0), "got rel_stepsize=0.0; legal: numbers above 0"),
+        (lambda: NewtonFool(stepsize=-1.0), "got stepsize=-1.0; legal: numbers above 0"),
+        (lambda: VAT(xi=0.0), "got xi=0.0; legal: numbers above 0"),
+        (lambda: L1FMN(gamma=1.5), "got gamma=1.5; legal: numbers above 0, below 1"),
     ],
 )
 def test_illegal_parameters_name_themselves(make: Callable[[], Any], message: str) -> None:
@@ -722,7 +736,9 @@ def test_illegal_parameters_name_themselves(make: Callable[[], Any], message: st
 
 
 def test_a_band_without_a_frequency_raises() -> None:
-    with pytest.raises(ValueError, match=r"images of 4 x 4 have no frequency between 0\.1 and 0\.2"):
+    with pytest.raises(
+        ValueError, match=r"got low=0\.1, high=0\.2, between which images of 4 x 4 have no frequency"
+    ):
         SpectralBand(0.1, 0.2).mask(4, 4, device=CPU)
 
 

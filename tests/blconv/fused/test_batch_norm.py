@@ -9,7 +9,7 @@ from torch import nn
 
 from blconv import BandLimitedBlock, band_limit
 from blconv.fused import block
-from blconv.fused.relu import pack
+from blconv.fused.relu import pack_bits
 from blconv.kernels.fused import batch_norm_backward as kernels
 from blrobust.device import full_precision
 
@@ -18,11 +18,11 @@ BAND = {"compression": 0.75, "fft_size": "compact", "method": "spectral"}
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 SHAPES = [(8, 8, 2, 4), (4, 16, 4, 4), (3, 5, 3, 7), (2, 1, 4, 8), (8, 24, 1, 1), (1, 3, 1, 5)]
 MAPS = [
-    kernels.Maps("float32", 64, 1024, 4, True),
-    kernels.Maps("float32", 2048, 1, 4, False),
-    kernels.Maps("bfloat16", 64, 64, 8, True),
-    kernels.Maps("float16", 24, 1, 8, True),
-    kernels.Maps("float16", 7, 49, 1, False),
+    kernels.BatchNormSizes("float32", 64, 1024, 4, True),
+    kernels.BatchNormSizes("float32", 2048, 1, 4, False),
+    kernels.BatchNormSizes("bfloat16", 64, 64, 8, True),
+    kernels.BatchNormSizes("float16", 24, 1, 8, True),
+    kernels.BatchNormSizes("float16", 7, 49, 1, False),
 ]
 
 
@@ -76,7 +76,7 @@ def check_kernels(device, dtypes, shapes):
                 for held in (torch.rand(shape).contiguous(memory_format=layout) < 0.4, None):
                     mask = torch.zeros(shape, dtype=torch.bool) if held is None else held
                     wanted, *state = wanted_gradients(y, grad, mask, gamma)
-                    bits = None if held is None else pack(held).to(device)
+                    bits = None if held is None else pack_bits(held).to(device)
                     given, around = y.to(device, copy=True), grad.to(device)
                     before, version = around.clone(), given._version
                     state = [gamma.to(device), *(t.to(device) for t in state)]
@@ -105,7 +105,7 @@ def test_the_kernels_in_the_simulator(dtype, simulate):
 
 def check_in_small(dtype):
     """With 16 threads a block the smallest maps have several blocks, tiles and parts."""
-    kernels.THREADS, kernels.EACH = 16, 1
+    kernels.THREADS, kernels.VECTORS_PER_THREAD = 16, 1
     check_kernels("cpu", [getattr(torch, dtype)], SHAPES if dtype == "float32" else SHAPES[:3])
 
 

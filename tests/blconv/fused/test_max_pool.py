@@ -234,10 +234,10 @@ def test_two_passes_before_one_backward_and_checkpoints():
 
 
 MAPS = [
-    kernels.Maps(Windows((32, 32), (3, 3), (2, 2), (1, 1), (1, 1), False), "float32", 64, 4),
-    kernels.Maps(Windows((13, 17), (3, 2), (1, 2), (1, 0), (2, 1), True), "bfloat16", 12, 4),
-    kernels.Maps(Windows((32, 32), (2, 2), (2, 2), (0, 0), (1, 1), False), "float16", 1, 1),
-    kernels.Maps(Windows((40, 40), (16, 16), (8, 8), (8, 8), (1, 1), False), "float32", 7, 1),
+    kernels.MaxPoolSizes(Windows((32, 32), (3, 3), (2, 2), (1, 1), (1, 1), False), "float32", 64, 4),
+    kernels.MaxPoolSizes(Windows((13, 17), (3, 2), (1, 2), (1, 0), (2, 1), True), "bfloat16", 12, 4),
+    kernels.MaxPoolSizes(Windows((32, 32), (2, 2), (2, 2), (0, 0), (1, 1), False), "float16", 1, 1),
+    kernels.MaxPoolSizes(Windows((40, 40), (16, 16), (8, 8), (8, 8), (1, 1), False), "float32", 7, 1),
 ]
 
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from blconv.fused.block import BlockReLU
-from blconv.fused.relu import ReLUFromBits, pack, relu_backward, relu_forward, unpack
+from blconv.fused.relu import ReLUFromBits, pack_bits, relu_backward, relu_forward, unpack_bits
 from blconv.kernels.fused import relu as kernels
 
 SPECIAL = [-1.0, -0.0, 0.0, 1e-30, 2.0, torch.inf, -torch.inf, torch.nan, -torch.nan]
@@ -21,11 +21,11 @@ def same(found, wanted):
 def test_signs():
     for shape in [(3, 5, 2, 7), (2, 8, 4, 4), (1,), (), (0, 3), (9,)]:
         held = torch.rand(shape) < 0.4
-        bits = pack(held)
+        bits = pack_bits(held)
         assert (bits.dtype, bits.numel()) == (torch.uint8, -(-held.numel() // 8))
-        assert torch.equal(unpack(bits, held), held)
+        assert torch.equal(unpack_bits(bits, held), held)
     held = (torch.rand(2, 5, 3, 7) < 0.4).contiguous(memory_format=torch.channels_last)
-    assert torch.equal(unpack(pack(held), held), held)
+    assert torch.equal(unpack_bits(pack_bits(held), held), held)
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -42,7 +42,7 @@ def test_the_relu_is_torchs(inplace):
     assert torch.autograd.gradgradcheck(lambda x: ReLUFromBits.apply(x * 1, inplace), x)
 
 
-@pytest.mark.parametrize("dtype", kernels.WORDS)
+@pytest.mark.parametrize("dtype", kernels.INTEGERS)
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 def test_the_kernels_read_before_they_write_and_spill_nothing(capability, dtype, compile_kernel):
     for kernel, loads in ((kernels.forward_kernel(dtype), 8), (kernels.backward_kernel(dtype), 9)):
@@ -52,7 +52,7 @@ def test_the_kernels_read_before_they_write_and_spill_nothing(capability, dtype,
 
 def check_kernels(device):
     """Values, bits and gradients against torch's, with every kind of number, in both layouts."""
-    for dtype in kernels.WORDS:
+    for dtype in kernels.INTEGERS:
         for shape in SHAPES:
             x, grad = special(*shape, dtype=dtype).to(device), special(*shape, dtype=dtype).to(device)
             if len(shape) == 4:
@@ -60,7 +60,7 @@ def check_kernels(device):
             y = torch.empty_like(x)
             bits = kernels.relu_forward(x, y)
             same(y, x.relu())
-            assert torch.equal(bits, pack(y <= 0))
+            assert torch.equal(bits, pack_bits(y <= 0))
             same(kernels.relu_backward(grad, bits), torch.where(y <= 0, 0, grad))
             assert torch.equal(kernels.relu_forward(x, x), bits)
             same(x, y)

@@ -23,9 +23,9 @@ def never():
 
 
 def test_machine_code_is_kept(folder):
-    assert cache.kept("a", lambda: b"code") == b"code"
-    assert cache.kept("a", never) == b"code"
-    assert cache.kept("b", lambda: b"other") == b"other"
+    assert cache.cached_code("a", lambda: b"code") == b"code"
+    assert cache.cached_code("a", never) == b"code"
+    assert cache.cached_code("b", lambda: b"other") == b"other"
     assert len(list(folder.iterdir())) == 2
 
 
@@ -34,7 +34,7 @@ def test_nothing_is_kept_where_the_folder_is_empty_or_bad(tmp_path, monkeypatch)
     (tmp_path / "file").write_text("in the way")
     for name in ("", "file", "file/below"):
         monkeypatch.setenv("BLCONV_CACHE", name)
-        assert [cache.kept("a", lambda code=code: code) for code in (b"1", b"2")] == [b"1", b"2"]
+        assert [cache.cached_code("a", lambda code=code: code) for code in (b"1", b"2")] == [b"1", b"2"]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -46,7 +46,7 @@ def test_sources_in_every_folder_and_the_compilers_are_in_the_key(folder, tmp_pa
 
     def code():
         cache._sources.cache_clear()
-        return cache.kept("a", lambda: next(codes))
+        return cache.cached_code("a", lambda: next(codes))
 
     codes = iter([b"1", b"2", b"3", b"4", b"5", b"6"])
     found = [code(), code()]
@@ -74,7 +74,7 @@ def test_kernels_of_the_same_name_and_constants_in_two_files_are_two(folder, mon
         return Kernel(function, ("float32*",), 32, constants=1)
 
     codes = iter([(b"1", ""), (b"2", "")])
-    monkeypatch.setattr(Kernel, "compiled", lambda self, capability: next(codes))
+    monkeypatch.setattr(Kernel, "compile", lambda self, capability: next(codes))
     assert [made_by(name).cubin((9, 0)) for name in ("first", "second", "first")] == [b"1", b"2", b"1"]
 
 
@@ -94,15 +94,15 @@ def test_a_reader_sees_all_of_a_kept_file_or_nothing(folder, monkeypatch):
             return file.write(data[50:])
 
     monkeypatch.setattr(Path, "write_bytes", slowly)
-    thread = threading.Thread(target=cache.kept, args=("a", lambda: code["first"]))
+    thread = threading.Thread(target=cache.cached_code, args=("a", lambda: code["first"]))
     thread.start()
     assert waiting.wait(60)
-    assert cache.kept("a", lambda: code["second"]) in code.values()
-    seen = cache.kept("a", never)
+    assert cache.cached_code("a", lambda: code["second"]) in code.values()
+    seen = cache.cached_code("a", never)
     go_on.set()
     thread.join()
     assert seen in code.values()
-    assert cache.kept("a", never) in code.values()
+    assert cache.cached_code("a", never) in code.values()
     assert len(list(folder.iterdir())) == 1
 
 
@@ -114,5 +114,5 @@ def test_a_full_disk(folder, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(Path, "write_bytes", fill)
-    assert cache.kept("a", lambda: b"code") == b"code"
+    assert cache.cached_code("a", lambda: b"code") == b"code"
     assert list(folder.iterdir()) == []

@@ -8,9 +8,9 @@ import torch
 
 pytest.importorskip("numba_cuda")
 
-from blconv.kernels.transforms.fragments import AxisWaves
+from blconv.geometry import TransformAxis
 from blconv.kernels.transforms.half import analysis, analysis_tables, synthesis, synthesis_tables
-from blconv.kernels.transforms.half_fragments import from_pixels, scale_of
+from blconv.kernels.transforms.half_fragments import from_pixels, table_scale
 from blconv.kernels.transforms.half_planes import HalfPlanes
 
 # channels, (positions, start, step, size, kept) of rows and of columns, channels last, memory
@@ -44,7 +44,7 @@ def waves(rows, columns):
 
 
 def analysed(planes, axes, x):
-    z = torch.full((planes.coefficients, IMAGES, planes.parts, planes.channels), math.nan, dtype=x.dtype)
+    z = torch.full((planes.coefficient_count, IMAGES, planes.parts, planes.channels), math.nan, dtype=x.dtype)
     x = x.permute(0, 2, 3, 1).contiguous() if planes.channels_last else x
     analysis(planes).launch(IMAGES * planes.chunks, x, z, *analysis_tables(planes, *axes, CPU), IMAGES)
     return z
@@ -64,7 +64,7 @@ def error(found, wanted):
 def check_values():
     for case in CASES:
         channels, rows, columns, channels_last, memory = case
-        axes = AxisWaves(*rows), AxisWaves(*columns)
+        axes = TransformAxis(*rows), TransformAxis(*columns)
         planes = HalfPlanes(channels, rows[0], columns[0], rows[4], columns[4], channels_last, memory)
         dtype = getattr(torch, memory)
         x = torch.randn(IMAGES, channels, rows[0], columns[0]).abs().to(dtype)
@@ -81,7 +81,7 @@ def check_values():
 
 def check_an_infinity_stays_in_its_plane():
     warnings.filterwarnings("ignore", "invalid value", RuntimeWarning)  # NumPy's, of inf * 0
-    axes = AxisWaves(5, 1, 1, 7, 3), AxisWaves(6, 1, 1, 8, 3)
+    axes = TransformAxis(5, 1, 1, 7, 3), TransformAxis(6, 1, 1, 8, 3)
     for channels_last in (False, True):
         planes = HalfPlanes(8, 5, 6, 3, 3, channels_last, "float16")
         x = torch.randn(IMAGES, 8, 5, 6).half()
@@ -104,11 +104,11 @@ def test_in_the_simulator(check, simulate):
 
 @pytest.mark.parametrize("size", [3, 4, 8, 10, 18, 34, 63, 128])
 def test_the_mean_is_exact(size):
-    axis = AxisWaves(size, 0, 1, size, 1)
+    axis = TransformAxis(size, 0, 1, size, 1)
     mean = from_pixels(axis, -1, 2, torch.bfloat16).view(torch.bfloat16).max().item()
-    assert mean * scale_of(axis) == pytest.approx(1 / math.sqrt(size), rel=1e-12)
+    assert mean * table_scale(axis) == pytest.approx(1 / math.sqrt(size), rel=1e-12)
     assert math.frexp(mean)[0] == 0.5
-    assert math.sqrt(0.5) <= scale_of(axis) <= math.sqrt(2)
+    assert math.sqrt(0.5) <= table_scale(axis) <= math.sqrt(2)
 
 
 @pytest.mark.parametrize("kernel", [analysis, synthesis])

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blconv.functional import geometry_of
+from blconv.geometry import TransformAxis
 from blconv.kernels import limits
-from blconv.kernels.transforms.fragments import AxisWaves, from_pixels, to_pixels
+from blconv.kernels.transforms.fragments import from_pixels, to_pixels
 from blconv.kernels.transforms.planes import Float32Planes
 
 OPT_IN_SHARED_BYTES = 163 * 1024  # of a block, in compute capability 8.0
@@ -33,7 +34,7 @@ BEYOND = {
 @pytest.mark.parametrize("name", BEYOND)
 def test_what_runs_without_kernels(name, monkeypatch):
     monkeypatch.setattr(limits, "is_installed", lambda: True)
-    assert not limits.runs_kernels(*BEYOND[name])
+    assert not limits.runs_spectral_kernels(*BEYOND[name])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -42,7 +43,7 @@ def test_what_runs_on_kernels(size, dtype, monkeypatch):
     monkeypatch.setattr(limits, "is_installed", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     for compression in (0.5, 0.85):
-        assert limits.runs_kernels(CUDA, dtype, geometry(size, compression=compression))
+        assert limits.runs_spectral_kernels(CUDA, dtype, geometry(size, compression=compression))
 
 
 @given(
@@ -53,7 +54,7 @@ def test_what_runs_on_kernels(size, dtype, monkeypatch):
 )
 def test_what_fits_can_be_launched(size, compression, stride, channels):
     chosen = geometry(size, compression=compression, stride=stride)
-    if min(chosen.out) < 1 or not limits.fits(chosen):
+    if min(chosen.out) < 1 or not limits.spectral_planes_fit(chosen):
         return
     rows, columns = chosen.band.axes
     for height, width in (chosen.input, chosen.out):
@@ -61,6 +62,6 @@ def test_what_fits_can_be_launched(size, compression, stride, channels):
             planes = Float32Planes(channels, height, width, rows.kept, columns.kept, last, "split")
             assert planes.shared_bytes <= OPT_IN_SHARED_BYTES
             for length, axis, vector in ((height, rows, 1), (width, columns, planes.vector)):
-                waves = AxisWaves(length, 0, 1, axis.size, axis.kept)
+                waves = TransformAxis(length, 0, 1, axis.size, axis.kept)
                 for table in (from_pixels(waves, 1, vector, False), to_pixels(waves, 1, False)):
-                    assert 2 * table.shape[0] * table.shape[1] <= limits.FRAGMENTS
+                    assert 2 * table.shape[0] * table.shape[1] <= limits.MAX_FRAGMENTS

@@ -8,10 +8,10 @@ import torch
 from blconv import tables
 from blconv.band import AxisBand, Band
 from blconv.functional import band_limited_conv2d
-from blconv.kernels import launches, operators
-from blconv.kernels.limits import low_pass_fits
+from blconv.kernels import operators
+from blconv.kernels.limits import low_pass_planes_fit
 from blconv.kernels.low_pass.kernel import low_pass
-from blconv.kernels.low_pass.sizes import Maps, matrices
+from blconv.kernels.low_pass.sizes import LowPassSizes, operands
 from blconv.layout import is_channels_last
 from blrobust.device import full_precision
 
@@ -37,7 +37,7 @@ def result_of(maps, rows, columns, x):
     layout = torch.channels_last if maps.channels_last else torch.contiguous_format
     y = torch.full((*x.shape[:2], maps.rows, maps.columns), torch.nan, dtype=x.dtype, device=x.device)
     y = y.contiguous(memory_format=layout)
-    tables = [table.to(x.device) for table in matrices(maps, rows, columns)]
+    tables = [table.to(x.device) for table in operands(maps, rows, columns)]
     low_pass(maps).launch(maps.blocks(len(x)), x.contiguous(memory_format=layout), y, *tables, len(x))
     return y
 
@@ -51,14 +51,14 @@ def check_products(device, sizes, images, precisions=PRECISIONS):
             x = torch.randn(images, channels, height, width).to(getattr(torch, memory))
             wanted = left @ x.double() @ right.T
             for last in (False, True):
-                maps = Maps(channels, height, width, rows, columns, last, memory, precision)
+                maps = LowPassSizes(channels, height, width, rows, columns, last, memory, precision)
                 y = result_of(maps, left, right, x.to(device)).double().cpu()
                 assert float((y - wanted).norm()) < tolerance * float(wanted.norm()), maps
 
 
 def check_a_nan_stays_in_its_image(device):
     for memory, last in product(("float32", "bfloat16"), (False, True)):
-        maps = Maps(6, 5, 5, 6, 6, last, memory, "tf32")
+        maps = LowPassSizes(6, 5, 5, 6, 6, last, memory, "tf32")
         x = torch.randn(3, 6, 5, 5, device=device).to(getattr(torch, memory))
         x[1, 2, 3, 4] = torch.nan
         y = result_of(maps, torch.randn(6, 5).double(), torch.randn(6, 5).double(), x)
@@ -70,19 +70,18 @@ def check_operator(device):
     """Values and both gradients against float64, and <A x, y> = <x, A^T y>, from memory of any kind."""
     torch.manual_seed(0)
     rows, columns = AxisBand(6, 1, 1, 16, 4), AxisBand(5, 2, 0, 7, 2)
-    axes = [*rows.numbers, *columns.numbers]
-    left, right = tables.low_pass(*rows.numbers), tables.low_pass(*columns.numbers)
+    left, right = tables.low_pass(rows), tables.low_pass(columns)
     plain = torch.randn(2, 3, 6, 5).to(device)
     odd = torch.randn(plain.numel() + 1, device=device)[1:].view(plain.shape)
     last = torch.channels_last
     for given in (plain, plain.to(memory_format=last)):
         checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-        arguments = (given.clone().requires_grad_(), axes, False)
-        torch.library.opcheck(operators.low_pass, arguments, test_utils=checks)
+        arguments = (given.clone().requires_grad_(), [*rows, *columns], False)
+        torch.library.opcheck(operators.ops.low_pass, arguments, test_utils=checks)
     inputs = [odd, plain.to(memory_format=last), plain.mT.contiguous().mT, plain[:, :1], plain[:0]]
     for given in inputs:
         x = given.detach().requires_grad_()
-        y = operators.low_pass(x, axes, False)
+        y = operators.low_pass(x, (rows, columns), False)
         wanted = left @ x.detach().cpu().double() @ right.T
         torch.testing.assert_close(y.detach().cpu().double(), wanted, rtol=0, atol=1e-5)
         cotangent = torch.randn_like(y.mT).mT.requires_grad_()  # in a layout of its own
@@ -99,7 +98,7 @@ def check_operator(device):
 def check_in_the_simulator():
     """On the CPU, with the operator's CUDA code registered for it, in this process alone."""
     library = torch.library.Library("blconv", "IMPL")
-    library.impl("low_pass", launches.low_pass, "CPU")
+    library.impl("low_pass", operators.KERNELS["low_pass"], "CPU")
     check_products("cpu", SMALL[:2], 2)
     check_products("cpu", SMALL[2:], 2, PRECISIONS[1:3])
     check_a_nan_stays_in_its_image("cpu")
@@ -114,7 +113,7 @@ def test_in_the_simulator(simulate):
 @pytest.mark.parametrize(("memory", "precision", "tolerance"), PRECISIONS[:3])
 def test_registers_and_instructions(memory, precision, tolerance, last, compile_kernel):
     for sizes, capability in ((LARGE[0], (8, 0)), (LARGE[0], (9, 0)), (LARGE[1], (9, 0))):
-        code = compile_kernel(low_pass(Maps(*sizes, last, memory, precision)), capability)
+        code = compile_kernel(low_pass(LowPassSizes(*sizes, last, memory, precision)), capability)
         kind = "m16n8k16.row.col.f32.bf16" if last and memory == "bfloat16" else "m16n8k8.row.col.f32.tf32"
         assert f"mma.sync.aligned.{kind}" in code.ptx
         assert code.registers <= 168
@@ -126,12 +125,13 @@ def test_what_fits_is_what_the_kernels_hold(last):
         axis = AxisBand(side, 1, 1, side + 2, 1)
         there, back = ((side, side, side + 2, side + 2), (side + 2, side + 2, side, side))
         kinds = product((there, back), PRECISIONS)
-        held = [Maps(3, *sizes, last, *kind[:2]).shared_bytes for sizes, kind in kinds]
-        if low_pass_fits(Band((axis, axis)), channels_last=last):
+        held = [LowPassSizes(3, *sizes, last, *kind[:2]).shared_bytes for sizes, kind in kinds]
+        if low_pass_planes_fit(Band((axis, axis)), channels_last=last):
             assert max(held) <= 112 * 1024
         else:
             assert side > (56 if last else 70)
-    assert not low_pass_fits(Band((AxisBand(0, 1, 1, 4, 1), AxisBand(4, 0, 0, 4, 1))), channels_last=last)
+    empty = Band((AxisBand(0, 1, 1, 4, 1), AxisBand(4, 0, 0, 4, 1)))
+    assert not low_pass_planes_fit(empty, channels_last=last)
 
 
 @pytest.mark.gpu
@@ -160,7 +160,9 @@ class TestOnCuda:
 
     def test_the_same_bits_again(self):
         x = torch.randn(8, 64, 32, 32, device="cuda")
-        axes = [32, 1, 1, 128, 30] * 2
+        bands = (AxisBand(32, 1, 1, 128, 30),) * 2
         for layout in (torch.contiguous_format, torch.channels_last):
             given = x.contiguous(memory_format=layout)
-            assert torch.equal(operators.low_pass(given, axes, False), operators.low_pass(given, axes, False))
+            assert torch.equal(
+                operators.low_pass(given, bands, False), operators.low_pass(given, bands, False)
+            )

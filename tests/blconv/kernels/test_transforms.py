@@ -8,10 +8,11 @@ import pytest
 import torch
 from support.simulator import kernels_on_cpu
 
-from blconv.kernels.filters import kernel
-from blconv.kernels.filters.kernel import Filters, fold, pack
+from blconv.geometry import TransformAxis
+from blconv.kernels.filters import sizes as filter_sizes
+from blconv.kernels.filters.kernel import FilterSizes, fold, pack
 from blconv.kernels.primitives import simulated, warp
-from blconv.kernels.transforms.fragments import rounded
+from blconv.kernels.transforms.fragments import round_table
 from blconv.kernels.transforms.planes import Float32Planes
 from blconv.kernels.transforms.single import analysis, synthesis
 
@@ -89,12 +90,13 @@ def check_transforms():
             case = (channels, rows, columns, last, accuracy)
             dtype, layout = getattr(torch, memory), (torch.contiguous_format, torch.channels_last)[last]
             setting(accuracy)
+            axes = TransformAxis(*rows), TransformAxis(*columns)
             x = torch.randn(2, channels, rows[0], columns[0]).to(dtype)
-            z = operators.analyse(x.contiguous(memory_format=layout), [*rows, *columns])
+            z = operators.analyse(x.contiguous(memory_format=layout), axes)
             wanted = transform(x, rows, columns)
             near(z.view(wanted.shape), wanted, TOLERANCES[accuracy], ("analysis", *case))
             z = torch.randn(wanted.shape).to(dtype)
-            y = operators.synthesise(z.flatten(2), [*rows, *columns], channels, last)
+            y = operators.synthesise(z.flatten(2), axes, channels, last)
             assert y.is_contiguous(memory_format=layout), case
             near(y, inverse(z, rows, columns), TOLERANCES[accuracy], ("synthesis", *case))
     del library
@@ -131,24 +133,24 @@ def check_filters():
     from blconv.kernels import launches, operators
 
     library = kernels_on_cpu()
-    kernel.BLOCKS = 4
+    filter_sizes.PACKING_BLOCKS = 4
     for n, (shape, layout, dilation, rows, columns) in enumerate(WEIGHTS):
         memory, accuracy = MEMORIES[n % len(MEMORIES)]
         case = (shape, layout, dilation, rows, columns, accuracy)
         setting(accuracy)
         weight = torch.randn(shape).to(getattr(torch, memory)).contiguous(memory_format=layout)
-        axes = zip(shape[2:], dilation, (rows, columns), strict=True)
-        numbers = [k for taps, d, (size, kept) in axes for k in (taps, d, size, 0, 0, size, kept)]
+        sizes = zip(shape[2:], dilation, (rows, columns), strict=True)
+        axes = tuple(TransformAxis(taps, 0, step, *points) for taps, step, points in sizes)
         exact = weight.detach().double().requires_grad_()
         wanted = spectra(exact, dilation, rows, columns)
         weight.requires_grad_()
-        v = operators.pack(weight, "filter_table", numbers)
+        v = operators.pack(weight, axes)
         near(v, wanted, TOLERANCES[accuracy], ("pack", *case))
         cotangent = torch.randn(v.shape).to(v.dtype)
         (found,) = torch.autograd.grad(v, weight, cotangent)
         (gradient,) = torch.autograd.grad(wanted, exact, cotangent.double())
         near(found, gradient, TOLERANCES[accuracy], ("fold", *case))
-        turned = launches.pack(weight.detach(), "filter_table", numbers, transposed=True)
+        turned = launches.pack(weight.detach(), axes, transposed=True)
         assert torch.equal(turned.mT, v), case
     del library
 
@@ -172,13 +174,16 @@ KERNELS = {
     "synthesis nchw": ((9, 0), lambda: synthesis(Float32Planes(64, 7, 10, 3, 3, False, "tf32"))),
     "synthesis nhwc of 3": ((9, 0), lambda: synthesis(Float32Planes(3, 5, 5, 1, 1, True, "tf32"))),
     "synthesis nchw of 3": ((8, 0), lambda: synthesis(Float32Planes(3, 5, 5, 2, 2, False, "tf32"))),
-    "pack": ((9, 0), lambda: pack(Filters(64, 64, 9, 265, (2, 2), True, False, "float32", rounds=True))),
+    "pack": (
+        (9, 0),
+        lambda: pack(FilterSizes(64, 64, 9, 265, (2, 2), True, False, "float32", rounds_to_tf32=True)),
+    ),
     "pack turned": (
         (8, 0),
-        lambda: pack(Filters(5, 3, 9, 6, (2, 2), True, True, "bfloat16", transposed=True)),
+        lambda: pack(FilterSizes(5, 3, 9, 6, (2, 2), True, True, "bfloat16", transposed=True)),
     ),
-    "fold": ((8, 0), lambda: fold(Filters(64, 64, 9, 265, (2, 2), True, False, "float32"))),
-    "fold fp16": ((9, 0), lambda: fold(Filters(5, 3, 49, 1, (1, 1), False, True, "float16"))),
+    "fold": ((8, 0), lambda: fold(FilterSizes(64, 64, 9, 265, (2, 2), True, False, "float32"))),
+    "fold fp16": ((9, 0), lambda: fold(FilterSizes(5, 3, 49, 1, (1, 1), False, True, "float16"))),
 }
 
 
@@ -219,7 +224,7 @@ def test_assembly_of_vectors():
 @pytest.mark.parametrize("width", [1, 2, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_simulators_memory_is_torchs(dtype, width):
-    """Reading is exact; writing rounds to nearest, ties to even, as a conversion in torch does."""
+    """Reading is exact; writing rounds_to_tf32 to nearest, ties to even, as a conversion in torch does."""
     name = str(dtype).removeprefix("torch.")
     ties = torch.tensor([1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 1 + 3 * 2.0**-11, -1 - 2.0**-8])
     special = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan, 3e-8, 65519.0, 65520.0, 1e38, 0.1])
@@ -248,9 +253,9 @@ def test_rounding_to_tf32():
     values = torch.cat([torch.tensor(ties), torch.randn(500) * 10 ** (10 * torch.randn(500)).clamp(-30, 30)])
     wanted = torch.tensor([nearest(x) for x in values.tolist()])
     assert torch.equal(torch.tensor([simulated.tf32(x) for x in values.tolist()]), wanted)
-    assert torch.equal(rounded(values.double(), split=False), wanted)
+    assert torch.equal(round_table(values.double(), split=False), wanted)
     table = torch.randn(500, dtype=torch.float64)
-    high, low = rounded(table, split=True).double()
+    high, low = round_table(table, split=True).double()
     assert torch.equal(high, torch.tensor([nearest(x) for x in high.tolist()], dtype=torch.float64))
     assert torch.equal(low, torch.tensor([nearest(x) for x in low.tolist()], dtype=torch.float64))
     assert float(((high + low - table) / table).abs().max()) < 2**-22

@@ -26,7 +26,7 @@ def band(rows, columns=None):
 
 
 def matrix_of(axis):
-    return tables.low_pass(*axis.numbers)
+    return tables.low_pass(axis)
 
 
 @pytest.mark.parametrize("axis", AXES, ids=AXIS_IDS)

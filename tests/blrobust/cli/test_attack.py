@@ -2,17 +2,18 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from support import stand_in
+from support.messages import error
 
-from blrobust.analysis import attack_results
+from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.attacks.catalogue.table import ATTACKS
-from blrobust.attacks.status import Reason
+from blrobust.attacks.status import Status
 from blrobust.cli import main, options
 from blrobust.models import zoo
 from blrobust.runs.run import Run
@@ -46,9 +47,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as exit_:
         main(["attack", *arguments])
     assert exit_.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    return lines[0]
+    return error(capsys.readouterr().err)
 
 
 def rows(path: Path) -> dict[tuple[str, float, int], dict[str, np.ndarray]]:
@@ -75,7 +74,7 @@ def test_a_run_holds_every_outcome(loaded: dict[str, Any], tmp_path: Path) -> No
         assert (outcome["distance"] <= level).all()
         wrong = outcome["prediction"] != labels
         assert (outcome["success"] == (wrong & (level > 0))).all()
-        expected = {Reason.NOT_ATTACKED} if level == 0 else {Reason.ADVERSARIAL, Reason.NOT_ADVERSARIAL}
+        expected = {Status.NOT_ATTACKED} if level == 0 else {Status.ADVERSARIAL, Status.NOT_ADVERSARIAL}
         assert set(outcome["reason"].tolist()) <= expected
 
 
@@ -172,7 +171,7 @@ def test_several_attacks_share_a_run_and_a_worst_case(
     with Run.open(tmp_path / "run") as run:
         assert run.kinds == kinds.split(",")
         assert run.config["kinds"]["pgd-linf"]["parameters"]["steps"] == 3
-        frame = attack_results.worst_case(run)
+        frame = RunAnalysis(run).worst_case
         for model in run.models:
             right = [run.correct(model, kind, run.levels(kind)[-1])[0] for kind in run.kinds]
             everything = frame[(frame.norm == "any") & (frame.model == model)].accuracy.item()
@@ -253,78 +252,10 @@ def test_strengths_that_count_different_things_share_no_worst_case(
 ) -> None:
     several("--kind", "rotation,translation,spatial,spatial-random", "--limit", "4", "--out", "run")
     with Run.open(tmp_path / "run") as run:
-        frame = attack_results.worst_case(run)
+        frame = RunAnalysis(run).worst_case
     spatial = frame[frame.norm != "any"]
     assert set(spatial.norm) == {"share of 30 degrees and 3 pixels"}
     assert set(spatial.attacks) == {2}
-
-
-@pytest.mark.parametrize("source", [None, {"label": "fp32"}])
-def test_a_source_leaves_no_white_box_to_beat(source: dict[str, str] | None) -> None:
-    class Told:
-        kinds, models = ["pgd-linf", "square-linf"], ["a"]
-        provenance: ClassVar[dict[str, Any]] = {}
-        config: ClassVar[dict[str, Any]] = {"source": source}
-
-        def levels(self, kind: str) -> list[float]:
-            return [0.0, 0.1]
-
-        def correct(self, model: str, kind: str, level: float) -> Any:
-            return np.full((1, 50), kind == "pgd-linf")  # one breaks all, the other none
-
-    run: Any = Told()
-    assert attack_results.flags(run) == {"a": [attack_results.BLACK_BOX] if source is None else []}
-
-
-@pytest.mark.parametrize(
-    ("strengths", "lost", "flagged"),
-    # Exact McNemar of k images that only the black box breaks: 2 / 2^k, by Holm times the strengths.
-    [(1, 6, True), (1, 5, False), (2, 6, False), (2, 7, True), (4, 7, False), (4, 8, True)],
-)
-def test_more_strengths_ask_for_a_clearer_win_of_the_black_box(
-    strengths: int, lost: int, flagged: bool
-) -> None:
-    class Told:
-        kinds, models = ["pgd-linf", "square-linf"], ["a"]
-        provenance: ClassVar[dict[str, Any]] = {}
-        config: ClassVar[dict[str, Any]] = {"source": None}
-
-        def levels(self, kind: str) -> list[float]:
-            return [float(level) for level in range(strengths + 1)]
-
-        def correct(self, model: str, kind: str, level: float) -> Any:
-            wins = kind == "square-linf" and level == 1
-            return (np.arange(50) >= lost * wins)[None]
-
-    run: Any = Told()
-    assert attack_results.flags(run) == {"a": [attack_results.BLACK_BOX] * flagged}
-
-
-@pytest.mark.parametrize(
-    ("minimal", "wanted"),
-    [([0.1, 0.4], 0.1), ([0.1, 0.4, 0.5], 0.4), ([0.1, np.inf], 0.1), ([0.1, np.inf, np.inf], np.inf)],
-)
-def test_the_median_breaks_half_and_is_a_strength(minimal: list[float], wanted: float) -> None:
-    class Told:
-        kinds, models, labels = ["fmn-l2"], ["a"], np.zeros(len(minimal))
-        provenance: ClassVar[dict[str, Any]] = {}
-        config: ClassVar[dict[str, Any]] = {"source": None}
-        draws = 1
-
-        def levels(self, kind: str) -> list[float]:
-            return [0.0, 1.0]
-
-        def done(self) -> set[Any]:
-            return {("a", "fmn-l2", level, 0) for level in (0.0, 1.0)}
-
-        def correct(self, model: str, kind: str, level: float) -> Any:
-            return (np.array(minimal) > level)[None]
-
-        def outcome(self, model: str, kind: str, level: float, draw: int) -> Any:
-            return {"minimal": np.array(minimal), "forwards": np.ones(len(minimal))}
-
-    run: Any = Told()
-    assert attack_results.models(run)["median"].item() == wanted
 
 
 def test_what_a_source_gives_away_is_tried_on_all(
@@ -382,11 +313,11 @@ def test_images_of_the_target_are_no_failures_of_the_attack(
     monkeypatch.setattr(options, "load", lambda **_: subjects)
     several("--kind", "gen", "--target", "1", "--strength", "0.1,0.3", "--out", "run")
     with Run.open(tmp_path / "run") as run:
-        (found,) = attack_results.models(run).to_dict("records")
+        (found,) = RunAnalysis(run).attacks.to_dict("records")
         first, last = (run.outcome("a", "gen", level, 0) for level in (0.1, 0.3))
     right = np.arange(40) >= 6
     own = labels.numpy() == 1
-    assert ((last["reason"] == Reason.IS_TARGET) == own).all()
+    assert ((last["reason"] == Status.IS_TARGET) == own).all()
     assert found["accuracy"][0.3] == np.mean(right & ~last["success"])
     sought = right & ~own
     assert 0 < last["success"][sought].mean() == found["success"]
@@ -403,11 +334,11 @@ def test_images_of_the_target_are_no_failures_of_the_attack(
         ("--kind uniform --legacy", "blrobust noise --kind uniform --legacy"),
         ("--kind suite:nothing", "suite:quick"),
         ("--kind fgsm --set speed=3", "speed"),
-        ("--kind square-linf --set share=2", "share 2"),
+        ("--kind square-linf --set share=2", "got share=2.0; legal"),
         ("--kind hopskipjump --set stepsize_search=foo", "geometric_progression, grid_search"),
         ("--kind deepfool-l2 --set loss=nonsense", "logits, crossentropy"),
         ("--kind fourier --set row=40 --strength 0.1", "row"),
-        ("--kind simba-dct --set frequencies=40 --strength 1 --limit 20", "frequencies 40"),
+        ("--kind simba-dct --set frequencies=40 --strength 1 --limit 20", "got frequencies=40; legal"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(
@@ -453,7 +384,7 @@ def test_a_transfer_says_so_and_nothing_of_the_published_sign(
     several("--kind", "fgsm", "--strength", "0.1", "--limit", "8", "--source", "fp32", "--out", "run")
     assert "n = 8, found on a" in capsys.readouterr().out
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "the inputs were found on a and tried on every model (transfer)" in page
+    assert "the inputs were found on a and tested on every model (transfer)" in page
     assert "minus fp32 is" not in page
 
 

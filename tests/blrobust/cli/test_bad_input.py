@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 from safetensors.torch import save_file
+from support.messages import error
 
 from blrobust.cli import main
 from blrobust.errors import UserError
@@ -110,85 +111,85 @@ noise --sigma -0.5                                | -0.5 is not from 0 to 1e9
 noise --sigma nan                                 | nan is not from 0 to 1e9
 noise --sigma 0:inf                               | inf is not from 0 to 1e9
 noise --sigma 1e39                                | 1e39 is not from 0 to 1e9
-noise --sigma ''                                  | levels '': '' is not a number
+noise --sigma ''                                  | --sigma: got '', where '' is not a number; legal: a:b
 noise --sigma lots                                | 'lots' is not a number
-noise --sigma 0,,1                                | levels '0,,1': '' is not a number
+noise --sigma 0,,1                                | got '0,,1', where '' is not a number
 noise --sigma 0:1:0                               | the step must be > 0
 noise --sigma 0:1:1e-7                            | give at most 1001 levels
 noise --sigma 0:1:2:3                             | too many colons
-noise --epsilon 0:1                               | does not go with --kind gaussian: give --sigma
-noise --kind uniform --sigma 0:1                  | does not go with --kind uniform: give --epsilon
+noise --epsilon 0:1                               | --epsilon: got 0:1 with --kind gaussian; legal: --sigma
+noise --kind uniform --sigma 0:1                  | --sigma: got 0:1 with --kind uniform; legal: --epsilon
 noise --kind pink                                 | 'pink' is not one of 'gaussian', 'uniform'
 noise --space fourier                             | 'fourier' is not one of 'normalized', 'pixel'
-noise --space pixel --legacy                      | --space pixel does not go with --legacy
-noise --legacy --models a=hostile:Net --dataset npz:good.npz | legal data sets: cifar10, cifar10-sample
+noise --space pixel --legacy                      | --space: got pixel with --legacy; legal
+noise --legacy --models a=hostile:Net --dataset npz:good.npz | got data set npz:good.npz; legal: cifar10
 noise --draws 0                                   | '--draws': 0 is not in the range
 noise --draws 99999999999                         | '--draws': 99999999999 is not in the range
 noise --limit 0                                   | '--limit': 0 is not in the range
 noise --limit many                                | '--limit': 'many' is not a valid integer
-noise --batch-size 0                              | '--batch-size': 0 is not a whole number
+noise --batch-size 0                              | '--batch-size': got 0; legal: a whole number
 noise --seed -1                                   | '--seed': -1 is not in the range
-noise --device tpu                                | device 'tpu' is not available; choose auto
-noise --device cuda:99                            | device 'cuda:99' is not available; choose auto
-noise --dataset imagenet                          | unknown data set 'imagenet': choose cifar10
+noise --device tpu                                | --device: got 'tpu'; legal: auto
+noise --device cuda:99                            | --device: got 'cuda:99'; legal: auto
+noise --dataset imagenet                          | data set: got 'imagenet'; legal: cifar10
 noise --dataset cifar10                           | Get it with: blrobust data get cifar10
 noise --dataset cifar10 --data-dir damaged        | cifar10 is incomplete or damaged
 noise --data-dir damaged                          | cifar10 is incomplete or damaged
-noise --dataset folder:                           | names no path
-noise --dataset folder:missing                    | there is no folder missing
-noise --dataset folder:flat                       | flat has no sub-folders: it needs one per class
-noise --dataset folder:hollow                     | hollow/a has no images
-noise --dataset folder:odd                        | all images need the same size
+noise --dataset folder:                           | data set: got 'folder:'; legal: folder:PATH
+noise --dataset folder:missing                    | folder: got missing, which does not exist
+noise --dataset folder:flat                       | got flat without sub-folders; legal: one per class
+noise --dataset folder:hollow                     | got hollow/a without images; legal: files in .png
+noise --dataset folder:odd                        | got 31x31 pixels; legal: 32x32, the size of
 noise --dataset folder:torn                       | torn/b/1.png cannot be read as an image
-noise --dataset npz:missing.npz                   | there is no file missing.npz
-noise --dataset npz:text.npz                      | text.npz is not an .npz archive
-noise --dataset npz:keys.npz                      | keys.npz holds a: it must hold x and y
-noise --dataset npz:shape.npz                     | has shape (12, 32, 32, 2)
-noise --dataset npz:length.npz                    | it must hold 12 integers, one per image
+noise --dataset npz:missing.npz                   | npz: got missing.npz, which does not exist
+noise --dataset npz:text.npz                      | got text.npz, which is damaged or of another format
+noise --dataset npz:keys.npz                      | got keys.npz with a; legal: x and y
+noise --dataset npz:shape.npz                     | x in shape.npz: got shape (12, 32, 32, 2); legal
+noise --dataset npz:length.npz                    | legal: 12 integers, one per image
 noise --dataset npz:pickled.npz                   | Object arrays cannot be loaded
-noise --dataset npz:range.npz                     | runs from 0 to 255: floats must be in [0, 1]
-noise --dataset npz:labels.npz                    | runs from -1 to 8: labels are 0
-noise --dataset npz:classes.npz                   | it must hold at least 10 texts
+noise --dataset npz:range.npz                     | got values from 0 to 255; legal: floats in [0, 1]
+noise --dataset npz:labels.npz                    | got labels from -1 to 8; legal: 0 to
+noise --dataset npz:classes.npz                   | legal: at least 10 texts
 noise --dataset npz:flat.npz                      | a channel has the same value in every pixel
-noise {GOOD} --out file                           | file is a file; a run needs a folder
+noise {GOOD} --out file                           | --out: got file, which is a file; legal: a new
 noise {GOOD} --out file/below                     | file/below: Not a directory
-noise {GOOD} --out foreign                        | it has 'notes.txt' and no run.json; choose another --out
-noise {GOOD} --out done --limit 3                 | another configuration (different: dataset); choose
+noise {GOOD} --out foreign                        | got foreign, which has 'notes.txt' and no run.json; legal
+noise {GOOD} --out done --limit 3                 | another configuration (different: dataset); legal
 noise {GOOD} --out done --seed 1                  | another configuration (different: seed)
 noise {GOOD} --out json                           | json/run.json is corrupt
-noise {GOOD} --out edited                         | edited/run.json is corrupt: its checksum is another
-noise {GOOD} --out newer                          | newer/run.json has format 3, and blrobust
+noise {GOOD} --out edited                         | edited/run.json is corrupt: checksum mismatch
+noise {GOOD} --out newer                          | newer/run.json: got format 3; legal: 2
 noise {GOOD} --out sqlite                         | sqlite/run.sqlite cannot be used
 noise --nonsense                                  | No such option '--nonsense'
 noise extra                                       | unexpected extra argument (extra)
 attack                                            | Missing option '--kind'
-attack --kind nonsense                            | attack 'nonsense' does not exist; legal:
+attack --kind nonsense                            | --kind: got 'nonsense'; legal:
 attack --kind pgd_linf                            | did you mean 'pgd-linf'?
 attack --kind fgsm --strength 8                   | write 8/255
-attack --kind apgd-targeted --target 3            | is for targeted attacks: gen; not for apgd-targeted
-recover --strength 2/0                            | 2/0 is not a number such as 0.01 or 2/255
-attack --kind pixel --strength 0.5                | strength 0.5: the pixel attack takes a whole number
-attack --kind pixel --strength 5000               | whole number of pixels from 0 to 1024
+attack --kind apgd-targeted --target 3            | got 3 for apgd-targeted; legal: targeted attacks (gen)
+recover --strength 2/0                            | got 2/0; legal: a number such as 0.01 or 2/255
+attack --kind pixel --strength 0.5                | got strength 0.5; legal: whole numbers of pixels
+attack --kind pixel --strength 5000               | whole numbers of pixels from 0 to 1024
 attack --kind pixel --strength 0:1                | strength 0.05
 attack --kind pixel --sigma 0:1                   | No such option '--sigma'
-attack --kind pixel --legacy --models a=hostile:Net --dataset npz:good.npz | legal data sets: cifar10
+attack --kind pixel --legacy --models a=hostile:Net --dataset npz:good.npz | legal: cifar10, cifar10-sample
 report                                            | Missing argument 'RUN...'
-report missing                                    | missing is no run folder
-report foreign                                    | foreign is no run folder: it has no run.json
+report missing                                    | missing is not a run folder
+report foreign                                    | foreign is not a run folder: it has no run.json
 report json                                       | json/run.json is corrupt
-report newer                                      | newer/run.json has format 3
+report newer                                      | newer/run.json: got format 3
 report sqlite                                     | sqlite/run.sqlite cannot be used
 report blob                                       | blob/run.sqlite cannot be used
 report begun                                      | begun/run.sqlite cannot be used
-report done done                                  | done is given more than once
-report done --output nowhere/report.html          | there is no folder nowhere
+report done done                                  | RUN: got done more than once
+report done --output nowhere/report.html          | a folder that exists (nowhere does not)
 report done --output folder.html                  | is a directory
-report done --output done/run.json                | legal names end in .html
-report done --output done/run.sqlite              | legal names end in .html
-runs missing                                      | missing: no such folder
-runs foreign                                      | foreign: there are no runs in it
-runs file                                         | file: no such folder
-data get nonsense                                 | unknown data set 'nonsense': choose cifar10
+report done --output done/run.json                | legal: a name that ends in .html
+report done --output done/run.sqlite              | legal: a name that ends in .html
+runs missing                                      | FOLDER: got missing; legal: a folder that exists
+runs foreign                                      | FOLDER: got foreign; legal: a run folder
+runs file                                         | FOLDER: got file; legal: a folder that exists
+data get nonsense                                 | data set: got 'nonsense'; legal: cifar10
 data get                                          | Missing argument 'NAME'
 data put cifar10                                  | No such command 'put'
 models nonsense                                   | unexpected extra argument
@@ -196,15 +197,23 @@ train                                             | Missing argument 'MODEL'
 train nonsense                                    | unknown model 'nonsense'
 train a=x.safetensors                             | unknown model 'a=x.safetensors'
 train fp32 --arch vgg                             | unknown architecture 'vgg'
-train fp32 --dataset npz:good.npz                 | npz:good.npz has no train images
-train fp32 --dataset cifar10-sample               | cifar10-sample has no train images
+train fp32 --dataset npz:good.npz                 | got 'train' for npz:good.npz; legal: test
+train fp32 --dataset cifar10-sample               | got 'train' for cifar10-sample; legal: test
 train fp32                                        | Get it with: blrobust data get cifar10
 train fp32 --lr 0                                 | '--lr': 0.0 is not in the range
-train fp32 --lr nan                               | '--lr': nan is not a finite number
+train fp32 --lr nan                               | '--lr': got nan; legal: a finite number
 train fp32 --epochs 0                             | '--epochs': 0 is not in the range
-train fp32 --stop-at 0.8                          | --stop-at 0.8 needs --holdout
-train fp32 --stop-at nan --holdout 9              | '--stop-at': nan is not a finite number
-train fp32-early,fp32                             | train it alone
+train fp32 --noise nan                            | '--noise': got nan; legal: a finite number
+train fp32,fp32-early                             | fp32 and fp32-early have different recipes
+train lowpass0.5+fp32                             | unknown model 'lowpass0.5+fp32'
+noise --models lowpass0.5                         | got the channel 'lowpass0.5' without a model
+noise --models lowpass1.5+fp32                    | compression 1.5 of an input low-pass must be in
+noise --models lowpass0.5x+fp32                   | got the channel 'lowpass0.5x'; legal: lowpassC
+noise --models depth0+fp32                        | colour depth 0 must be from 1 to 16 bits
+noise --models depth2.5+fp32                      | got the channel 'depth2.5'; legal: lowpassC
+noise --models blur99+fp32                        | got a blur of sigma 99 pixels; legal: above 0
+noise --models blur9+fp32                         | a blur of 9 pixels reaches over images of 32 x 32
+noise --models lowpass-fft70+fp32                 | got lowpass-fft70 for cifar10-resnet20
 nonsense                                          | No such command 'nonsense'
 --nonsense                                        | No such option '--nonsense'
 """
@@ -319,11 +328,9 @@ def refused(capsys, arguments):
     shown = capsys.readouterr()
     assert exit_.value.code == 2
     assert shown.out == ""
-    lines = [line for line in shown.err.splitlines() if not line.startswith("cifar10 is not in")]
-    assert len(lines) == 1, shown.err
-    assert lines[0].startswith("Error: ")
-    assert lines[0].isprintable()
-    return lines[0]
+    line = error(shown.err)
+    assert line.isprintable()
+    return line
 
 
 def words(line):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blrobust.cli import main
-from blrobust.data.sources import NAMES
+from blrobust.data.registry import NAMES
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -56,7 +56,7 @@ def test_failed_download_is_one_line(
     code, out, err = run(capsys, "get", name, "--data-dir", str(tmp_path))
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
-    assert line.startswith(f"Error: {name} could not be fetched into {tmp_path}: ")
+    assert line.startswith(f"Error: {name} could not be downloaded into {tmp_path}: ")
     assert "no route to host" in line
 
 
@@ -69,9 +69,9 @@ def test_get_the_bundled_sample(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["get", "cifar"], "choose cifar10, cifar10-sample"),
+        (["get", "cifar"], "legal: cifar10, cifar10-sample"),
         (["get"], "Missing argument"),
-        (["get", "cifar10", "--data-dir", __file__], "could not be fetched"),
+        (["get", "cifar10", "--data-dir", __file__], "could not be downloaded"),
         (["fetch"], "No such command"),
     ],
 )

@@ -11,6 +11,7 @@ from blrobust.models import checkpoint, zoo
 
 BUNDLED = Path(zoo.__file__).parents[1] / "weights"
 NAMES = ["fp32", "fp16", "bf16", "fft50", "fft85", "fft85-compact", "fp32-early"]
+NAMES += ["fp32-noise", "fp32-lowpass", "fp32-narrow"]
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ def test_the_list_shows_both_compressions_and_the_grammar(capsys):
     assert (network, nominal, accuracy, origin) == ("resnet20, cifar10", "0.84", "83.66%", "package")
     assert 0.8455 <= float(effective) <= 0.8465
     assert cells(out, "fft50")[1:3] == ["0.48", "0.500"]
-    assert [cells(out, name)[-1] for name in NAMES] == ["package"] * 7
+    assert [cells(out, name)[-1] for name in NAMES] == ["package"] * len(NAMES)
     for form in ("fftNN", "fp16-fftNN", "LABEL=FILE.safetensors", "LABEL=PACKAGE.MODULE:FACTORY", "1 to 99"):
         assert form in out
     assert out.rstrip().endswith("blrobust train NAME")
@@ -78,7 +79,7 @@ def test_verify_without_the_data(capsys):
     code, out, err = run(capsys, "--verify")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert len(lines) == 7
+    assert len(lines) == len(NAMES)
     for line in lines:
         assert line.startswith("ok     cifar10-resnet20-")
         assert line.endswith(": checksum; weights fit; accuracy not measured, cifar10 is not on disk")
@@ -97,7 +98,7 @@ def test_verify_measures_where_the_data_is(capsys, monkeypatch):
     assert code == 2
     assert "FAILED cifar10-resnet20-fft50: accuracy 92.40%, recorded 90.43%" in out.splitlines()
     assert "ok     cifar10-resnet20-fp32: checksum; accuracy 92.40%, recorded 92.44%" in out.splitlines()
-    assert err == "Error: 4 of the checkpoints are not what they say\n"
+    assert err == "Error: 7 of the checkpoints are not what they say\n"
 
 
 def test_verify_finds_a_changed_byte(capsys, monkeypatch, tmp_path):
@@ -125,7 +126,7 @@ def test_a_broken_own_file_hides_no_other(capsys, own, content):
     code, out, err = run(capsys, "--verify")
     assert code == 2
     assert out.startswith(f"FAILED {problem}")
-    assert out.count("\nok ") == 7
+    assert out.count("\nok ") == len(NAMES)
     assert err == "Error: 1 of the checkpoints are not what they say\n"
 
 

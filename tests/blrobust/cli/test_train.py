@@ -70,8 +70,8 @@ def test_from_the_command_to_a_model_by_name(capsys, own):
     assert {file.name for file in own.iterdir()} == {path.name, "cifar10-tiny-fft33.history.csv"}
     assert (facts.compression, facts.recipe["epochs"], facts.recipe["batch_size"]) == (0.33, 3, 16)
     model = zoo.load("fft33", arch="tiny", dataset=load(), device=torch.device("cpu"))
-    assert model.card["checkpoint"] == str(path)
-    assert model.card["nominal_compression"] == 0.33
+    assert model.card.checkpoint == str(path)
+    assert model.card.nominal_compression == 0.33
 
 
 def test_several_side_by_side_into_a_folder(capsys, tmp_path):
@@ -93,13 +93,12 @@ def test_options_reach_the_recipe(capsys, own):
     assert facts.holdout_accuracy is not None
 
 
-def test_the_early_model_stops_at_fft85s_accuracy(capsys, own, monkeypatch):
-    monkeypatch.setattr("blrobust.training.training.accuracy", lambda *arguments, **options: 0.5)
-    options = [*TINY, "--holdout", "8", "--stop-at", "0.505"]
-    assert run(capsys, "fp32-early", *options)[0] == 0
-    facts = checkpoint.load(own / "cifar10-tiny-fp32-early.safetensors")[1]
-    assert (facts.recipe["stop_at"], facts.recipe["holdout"]) == (0.505, 8)
-    assert len((own / "cifar10-tiny-fp32-early.history.csv").read_text().splitlines()) == 2
+def test_controls_have_recipes_of_their_own(capsys, own):
+    assert run(capsys, "fp32-noise,fp32", *TINY)[0] == 0
+    found = [checkpoint.load(own / f"cifar10-tiny-{name}.safetensors")[1] for name in ("fp32-noise", "fp32")]
+    assert [facts.recipe["noise"] for facts in found] == [1.0, 0.0]
+    assert run(capsys, "fp32-early", "--arch", "tiny", "--batch-size", "16", "--device", "cpu")[0] == 0
+    assert checkpoint.load(own / "cifar10-tiny-fp32-early.safetensors")[1].recipe["epochs"] == 5
 
 
 def state_in(folder, capsys, monkeypatch, *arguments):
@@ -165,7 +164,7 @@ def test_finished_weights_are_not_overwritten(capsys, own):
         ("mine=a.safetensors", "unknown model 'mine=a.safetensors'"),
         ("fp32 --arch vgg", "unknown architecture 'vgg'; choose resnet20, resnet18, tiny"),
         ("fp32 --dataset cifar10-sample", "cifar10-sample has no train images"),
-        ("fp32 --device tpu", "device 'tpu' is not available"),
+        ("fp32 --device tpu", "--device: got 'tpu'; legal: auto"),
         ("fp32 --epochs 0", "--epochs"),
         ("fp32 --batch-size -1", "--batch-size"),
         ("fp32 --batch-size 81", "batch size 81 is larger than the 80 training images"),
@@ -177,12 +176,8 @@ def test_finished_weights_are_not_overwritten(capsys, own):
         ("fp32 --weight-decay -1", "--weight-decay"),
         ("fp32 --seed -1", "--seed"),
         ("fp32 --holdout 80", "--holdout 80 leaves none of the 80 training images"),
-        ("fp32 --stop-at 0.5", "--stop-at 0.5 needs --holdout"),
-        ("fp32 --stop-at 1.5 --holdout 9", "--stop-at"),
-        ("fp32-early", "fp32-early of tiny on cifar10 needs --stop-at"),
-        ("fp32-early --arch resnet20", "--holdout 5000 leaves none of the 80 training images"),
-        ("fp32-early,fp32", "fp32-early stops early: train it alone"),
-        ("fp32-early --arch resnet20 --holdout 0", "--stop-at 0.8452 needs --holdout"),
+        ("fp32 --noise -1", "--noise"),
+        ("fp32-narrow", "got fp32-narrow for tiny; legal: resnet20"),
         ("fp32 --out file/below", "file"),
         ("", "MODEL"),
     ],

@@ -18,7 +18,8 @@ import torch
 from torchvision import datasets as torchvision_datasets
 
 from blrobust.data.datasets import NAMES, Dataset, load, load_default
-from blrobust.data.sources import data_folder, fetch
+from blrobust.data.registry import data_folder
+from blrobust.data.sources import fetch
 from blrobust.errors import UserError
 
 RANDOM = np.random.default_rng(1)
@@ -126,7 +127,7 @@ def test_registered_set_in_its_official_layout(
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_missing_set_says_where_it_looked_and_what_to_do(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="looked for") as caught:
+    with pytest.raises(UserError, match="there is no file") as caught:
         load(name, data_dir=tmp_path / "my data")
     message = str(caught.value)
     assert str(tmp_path / "my data" / NAMES[name].files["test"]) in message
@@ -203,7 +204,7 @@ def test_sample() -> None:
     pinned = "f167149948fc8fe0b9a76ba86421e987817f98b63761ba9415c5d42664d51f03"
     assert hashlib.sha256(sample.images.numpy().tobytes()).hexdigest() == pinned
     assert sample.note == "cifar10-sample: the first 1,000 test images of cifar10"
-    with pytest.raises(UserError, match="no train images"):
+    with pytest.raises(UserError, match="got 'train'"):
         load("cifar10-sample", split="train")
 
 
@@ -240,14 +241,14 @@ def test_data_folder_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cifar", "unknown data set 'cifar': choose cifar10, cifar10-sample"),
-        ("", "unknown data set ''"),
-        ("folder", "unknown data set 'folder': .*folder:PATH"),
-        ("zip:x", "unknown data set 'zip:x'"),
-        ("folder:", "names no path"),
-        ("npz:", "names no path"),
-        ("npz:~nobody-of-that-name/x.npz", "there is no file"),
-        ("folder:missing", "there is no folder missing"),
+        ("cifar", "got 'cifar'; legal: cifar10, cifar10-sample"),
+        ("", "got ''; legal"),
+        ("folder", "got 'folder'; .*folder:PATH"),
+        ("zip:x", "got 'zip:x'"),
+        ("folder:", "legal: folder:PATH"),
+        ("npz:", "legal: npz:PATH"),
+        ("npz:~nobody-of-that-name/x.npz", "does not exist"),
+        ("folder:missing", "got missing, which does not exist"),
     ],
 )
 def test_unknown_names(name: str, message: str) -> None:
@@ -270,7 +271,7 @@ def test_own_set_has_its_own_statistics(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(dataset.mean, unit.mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(dataset.std, unit.std((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(dataset.pixels(slice(None)).permute(0, 2, 3, 1).numpy(), unit, atol=1e-7)
-    with pytest.raises(UserError, match="no train images"):
+    with pytest.raises(UserError, match="got 'train'"):
         load(dataset.name, split="train")
 
 
@@ -305,7 +306,7 @@ def test_take_and_checksum(tmp_path: Path) -> None:
     reshaped = own(tmp_path, x.reshape(10, 6, 4))
     x[9, 0, 0] ^= 1
     assert len({few.checksum, dataset.checksum, reshaped.checksum, own(tmp_path, x).checksum}) == 4
-    with pytest.raises(UserError, match="the least is 1"):
+    with pytest.raises(UserError, match="limit: got 0; legal: 1 or more"):
         dataset.take(0)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from support import stand_in
+from support.messages import error
 from torch import Tensor, nn
 
 from blrobust.analysis.heatmap import axis_frequencies, canonical, distinct, rings
@@ -147,7 +148,10 @@ def test_errors_are_those_of_one_image_at_a_time(loaded: dict[str, Any], tmp_pat
 
 
 def test_an_interrupted_map_goes_on_where_it_stopped(
-    loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = ("low2,low4", "--batch-size", "60", "--norm", "3")
     assert call(*arguments, "--out", "whole") == 0
@@ -160,7 +164,11 @@ def test_an_interrupted_map_goes_on_where_it_stopped(
         return measure(*given, **named)
 
     monkeypatch.setattr(heatmap, "errors", stop)
+    capsys.readouterr()
     assert call(*arguments, "--out", "stopped") == 130
+    interrupted = capsys.readouterr().err.splitlines()[-1]
+    assert interrupted.startswith("Interrupted. stopped: ")
+    assert interrupted.endswith(" of 50 frequencies done; run the same command again to resume")
     assert not (tmp_path / "stopped" / "heatmap.csv").exists()
     monkeypatch.setattr(heatmap, "errors", lambda *a, **k: passes.append(a[2]) or measure(*a, **k))
     assert call(*arguments, "--out", "stopped") == 0
@@ -216,7 +224,7 @@ def test_the_page_is_complete_and_escapes_names(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["low2", "--size", "9"], "--size 9"),
+        (["low2", "--size", "9"], "--size: got 9; legal: 1 to 8"),
         (["low2", "--size", "0"], "--size"),
         (["low2", "--norm", "nan"], "nan"),
         (["low2", "--norm", "-1"], "--norm"),
@@ -230,9 +238,7 @@ def test_what_is_illegal_is_one_line(
     Path("full").mkdir()
     Path("full", "file").touch()
     assert call(*arguments) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert told in lines[0]
+    assert told in error(capsys.readouterr().err)
 
 
 def test_a_folder_belongs_to_one_measurement(
@@ -250,5 +256,5 @@ def test_a_folder_belongs_to_one_measurement(
 def test_the_default_size_is_the_largest_odd_one() -> None:
     assert heatmap.check_size(None, height=32, width=32) == 31
     assert heatmap.check_size(None, height=27, width=30) == 27
-    with pytest.raises(UserError, match="--size 33"):
+    with pytest.raises(UserError, match="--size: got 33"):
         heatmap.check_size(33, height=32, width=32)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from support import stand_in
+from support.messages import error
 from torch import Tensor, nn
 
 from blrobust.attacks.catalogue.table import ATTACKS
@@ -131,12 +132,12 @@ def test_a_low_pass_wins_back_what_a_checkerboard_took() -> None:
     data, network = images(), Linear(checkerboard=4.0)
     pixels, labels = data.pixels(slice(None)), data.labels
     guard = Guard("pgd-linf", ATTACKS["pgd-linf"], seed=0)
-    crafted, fooled = recovery.craft(guard, network, pixels, labels, strength=4 / 255)
+    crafted, fooled = recovery.craft(guard, network, pixels, labels, level=4 / 255)
     assert fooled.all()
     assert (network(crafted).argmax(1) != labels).all()
     assert (crafted - pixels).abs().max() <= 4 / 255 + 1e-6
     (channel,) = low_passes([0.5], network, height=SIDE, width=SIDE)
-    found = recovery.recover(channel, guard, pixels, labels, crafted, fooled, strength=4 / 255)
+    found = recovery.recover(channel, guard, pixels, labels, crafted, fooled, level=4 / 255)
     passed = LowPass(0.5)(crafted)
     back = sum(int(network(passed[i : i + 1]).argmax() == labels[i]) for i in range(len(labels)))
     assert found["recovered"] == back > 0
@@ -153,7 +154,7 @@ def test_only_fooled_images_count() -> None:
     guard = Guard("pgd-linf", ATTACKS["pgd-linf"], seed=0)
     none = torch.zeros(len(labels), dtype=torch.bool)
     (channel,) = colour_depths([8], network)
-    found = recovery.recover(channel, guard, pixels, labels, pixels, none, strength=4 / 255)
+    found = recovery.recover(channel, guard, pixels, labels, pixels, none, level=4 / 255)
     assert [found[name] for name in ("recovered", "clean", "adaptive")] == [0, 0, 0]
     assert found["distortion"] is None
 
@@ -162,7 +163,7 @@ def test_a_channel_that_does_nothing_wins_nothing_back() -> None:
     data, network = images(), Linear(checkerboard=4.0)
     pixels, labels = data.pixels(slice(None)), data.labels
     guard = Guard("deepfool-l2", ATTACKS["deepfool-l2"], seed=0)
-    crafted, fooled = recovery.craft(guard, network, pixels, labels, strength=float("inf"))
+    crafted, fooled = recovery.craft(guard, network, pixels, labels, level=float("inf"))
     found = recovery.recover(
         Channel("same", "network", nn.Identity(), network),
         guard,
@@ -170,7 +171,7 @@ def test_a_channel_that_does_nothing_wins_nothing_back() -> None:
         labels,
         crafted,
         fooled,
-        strength=float("inf"),
+        level=float("inf"),
     )
     assert fooled.all()
     assert found["recovered"] == found["adaptive"] == 0
@@ -208,7 +209,10 @@ def test_a_run_writes_table_and_page(
 
 
 def test_a_stopped_run_goes_on(
-    loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call(*FEW, "--out", "whole") == 0
     measure, passed = recovery.recover, []
@@ -220,7 +224,10 @@ def test_a_stopped_run_goes_on(
         return measure(channel, *given, **named)
 
     monkeypatch.setattr(recovery, "recover", stop)
+    capsys.readouterr()
     assert call(*FEW, "--out", "stopped") == 130
+    message = "stopped: 2 of 3 pairs of attack and channel done; run the same command again to resume"
+    assert capsys.readouterr().err.splitlines()[-1] == f"Interrupted. {message}"
     record = json.loads((tmp_path / "stopped" / "measurement.json").read_text())
     assert set(record["done"]) == {"pgd-linf", "pgd-linf/low-pass 0.5", "pgd-linf/4 bits"}
     monkeypatch.setattr(recovery, "recover", measure)
@@ -233,7 +240,7 @@ def test_a_stopped_run_goes_on(
     ("arguments", "told"),
     [
         (["--kind", "nonsense"], "nonsense"),
-        (["--kind", "pgd-linf,pgd-linf"], "twice"),
+        (["--kind", "pgd-linf,pgd-linf"], "legal: each value once"),
         (["--compressions", "0.5,x"], "'x'"),
         (["--compressions", "1"], "compression 1"),
         (["--bits", "0"], "0"),
@@ -251,9 +258,7 @@ def test_what_is_illegal_is_one_line(
     tmp_path: Path,
 ) -> None:
     assert call(*arguments) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert told in lines[0]
+    assert told in error(capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
 
 

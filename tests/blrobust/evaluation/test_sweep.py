@@ -16,7 +16,7 @@ import torch
 from support import stand_in
 from support.processes import importing
 
-from blrobust.analysis import results
+from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.errors import UserError
 from blrobust.evaluation import sweep
 from blrobust.perturbations.noise import Noise
@@ -171,7 +171,7 @@ def test_a_run_cut_short_by_ctrl_c_goes_on_where_it_stopped(tmp_path, monkeypatc
 
 def test_a_table_that_fails_costs_no_cell(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(results, "write_csv", lambda run: 1 / 0)
+        patch.setattr(RunAnalysis, "write_csv", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(tmp_path)
     assert len(cells(tmp_path)) == 12
@@ -232,7 +232,7 @@ class Passes:
 
     kind = "stand-in"
     space = "pixel"
-    at_once = False
+    one_search_for_all_levels = False
     passes = 0
 
     def measure(self, model, pixels, labels, *, levels, draw, samples, keep):
@@ -265,7 +265,7 @@ def test_the_time_of_a_search_is_shared_by_the_levels_that_it_serves(tmp_path, m
     now = [0.0]
 
     class Slow(Passes):
-        at_once = True
+        one_search_for_all_levels = True
 
         def measure(self, model, pixels, labels, *, levels, **options):
             now[0] += 1.0 * (0.0 in levels) + 60.0 * (max(levels) > 0)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from support import stand_in
@@ -6,7 +8,10 @@ from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.models.model_names import (
     CIFAR10_CLASSES,
+    CONTROLS,
     GRAMMAR,
+    NARROW_WIDTH,
+    Target,
     facts_of,
     file_stem,
     label_of,
@@ -119,6 +124,39 @@ def test_what_names_stand_for(name, precision, compression, fft_size):
     assert (facts.test_accuracy, facts.holdout_accuracy, facts.recipe) == (None, None, {})
 
 
+def test_controls_differ_from_fp32_by_one_thing():
+    found = {name: facts_of(name, arch="resnet20", dataset=images()) for name in ("fp32", *CONTROLS)}
+    plain = found.pop("fp32")
+    assert found["fp32-early"] == found["fp32-noise"] == plain
+    assert found["fp32-lowpass"] == replace(plain, low_pass=0.84)
+    assert found["fp32-narrow"] == replace(plain, width=NARROW_WIDTH["resnet20"])
+    with pytest.raises(UserError, match="got fp32-narrow for resnet18; legal: resnet20"):
+        facts_of("fp32-narrow", arch="resnet18", dataset=images())
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "channels", "model"),
+    [
+        ("fp32", "fp32", (), "fp32"),
+        ("lowpass0.48+fp32", "lowpass0.48+fp32", ("lowpass0.48",), "fp32"),
+        ("lowpass-fft85+fp32", "lowpass-fft85+fp32", ("lowpass-fft85",), "fp32"),
+        ("mine=lowpass.5+depth5+mine:net", "mine", ("lowpass.5", "depth5"), "mine:net"),
+        ("a=b=blur0.6+w/a+b.safetensors", "a=b", ("blur0.6",), "w/a+b.safetensors"),
+        ("x=./lowpass0.5+y.safetensors", "x", (), "./lowpass0.5+y.safetensors"),
+        ("x=depthwise:net", "x", (), "depthwise:net"),
+        ("x=lowpassnet.safetensors", "x", (), "lowpassnet.safetensors"),
+    ],
+)
+def test_channels_stand_in_front_of_the_model(name, label, channels, model):
+    assert Target.of(name) == Target(label, channels, model)
+
+
+@pytest.mark.parametrize("name", ["lowpass0.48", "x=depth5", "depth5+", "blur1+lowpass0.5"])
+def test_a_channel_needs_a_model(name):
+    with pytest.raises(UserError, match=r"got the channel '\S+' without a model; legal: \S+\+fp32"):
+        Target.of(name)
+
+
 @pytest.mark.parametrize("percent", range(1, 100))
 def test_every_percentage(percent):
     wanted = {50: 0.48, 85: 0.84}.get(percent, percent / 100)
@@ -136,7 +174,7 @@ def test_other_names(name):
     with pytest.raises(UserError) as caught:
         facts_of(name, arch="resnet20", dataset=images())
     message = str(caught.value)
-    assert message.startswith(f"unknown model {name!r}; legal are fp32, fp16, bf16, fp32-early, fftNN")
+    assert message.startswith(f"unknown model {name!r}; legal are fp32, fp16, bf16, fp32-early, fp32-noise")
     assert "LABEL=FILE.safetensors" in message
     assert "\n" not in message
 
@@ -179,6 +217,11 @@ def test_the_grammar_names_every_form():
         "fftNN",
         "fp16-fftNN",
         "fp32-early",
+        "fp32-noise",
+        "fp32-lowpass",
+        "fp32-narrow",
+        "CHANNEL+",
+        "lowpassC",
         "-compact",
         "=FILE",
         ":FACTORY",

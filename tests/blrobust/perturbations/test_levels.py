@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blrobust.errors import UserError
-from blrobust.perturbations.levels import parse, written
+from blrobust.perturbations.levels import format_level, parse
 
 
 def test_a_range_has_21_levels_as_printed():
@@ -93,4 +93,4 @@ def test_any_text_gives_levels_or_a_user_error(text):
     ],
 )
 def test_levels_are_written_as_they_are_asked_for(level: float, norm: str | None, text: str) -> None:
-    assert written(level, norm) == text
+    assert format_level(level, norm) == text

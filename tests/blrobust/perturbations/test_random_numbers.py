@@ -82,7 +82,7 @@ class TestCache:
 
 def test_numbers_are_drawn_once_and_stay_what_they_are(monkeypatch):
     cpu = torch.device("cpu")
-    numbers = random_numbers.Numbers(random_numbers.APGD)
+    numbers = random_numbers.UniformCache(random_numbers.APGD)
 
     def drawn(samples, seed=3, draw=1, count=5):
         return random_numbers.uniforms(

@@ -132,5 +132,5 @@ def test_a_record_that_was_edited_is_corrupt(record, key):
 def test_a_record_of_another_format_says_so(record, monkeypatch):
     now = provenance.FORMAT
     monkeypatch.setattr(provenance, "FORMAT", now + 1)
-    with pytest.raises(UserError, match=rf"has format {now}, and blrobust .* reads format {now + 1}"):
+    with pytest.raises(UserError, match=rf"got format {now}; legal: {now + 1}"):
         provenance.read_record(record.parent)

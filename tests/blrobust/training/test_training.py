@@ -11,10 +11,13 @@ from torch import nn
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.models import ARCHITECTURES, checkpoint
+from blrobust.models.accuracy import accuracy
 from blrobust.models.checkpoint import Facts
 from blrobust.models.precision import reduce_precision
 from blrobust.training import training
-from blrobust.training.training import Recipe, Trainee, accuracy, epoch_batches, train
+from blrobust.training.recipes import Recipe
+from blrobust.training.trainee import Trainee
+from blrobust.training.training import epoch_batches, train
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.4), (0.25, 0.2)
@@ -104,7 +107,7 @@ def test_the_schedule_is_followed_step_by_step(tmp_path):
         heard.append((done, total, [float(trainee.lr) for trainee in subjects]))
 
     subjects = trainees(tmp_path)
-    train(subjects, invented(), RECIPE, CPU, on_step=listen)
+    train(subjects, invented(), CPU, on_step=listen)
     assert [done for done, _, _ in heard] == list(range(1, 13))  # 72 images: 4 whole batches, 3 epochs
     assert {total for _, total, _ in heard} == {12}
     for done, _, rates in heard:
@@ -147,7 +150,7 @@ def test_one_epoch_is_nesterovs_descent_by_hand(tmp_path, dtype):
         for i in range(4)
     ]
     losses = by_hand(model.train(), recipe, batches)
-    train([subject], data, recipe, CPU)
+    train([subject], data, CPU)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(subject.model.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
     assert float(subject.history[0]["loss"]) == pytest.approx(sum(losses) / 4, abs=1e-4)
@@ -225,7 +228,7 @@ def test_accuracy_counts_every_image_once():
 def test_it_learns_and_writes_what_it_says(tmp_path):
     recipe = replace(RECIPE, epochs=12, holdout=24)
     subjects = trainees(tmp_path, recipe)
-    train(subjects, invented(240), recipe, CPU)
+    train(subjects, invented(240), CPU)
     for subject in subjects:
         history = rows(subject)
         assert [row["epoch"] for row in history] == [str(i) for i in range(1, 13)]
@@ -256,7 +259,7 @@ def test_half_precision(tmp_path, precision):
     for subject in subjects:
         layer = subject.model.network[0]
         layer.register_forward_hook(lambda module, inputs, output: used.append(output.dtype))
-    train(subjects, invented(240), recipe, CPU)
+    train(subjects, invented(240), CPU)
     assert set(used) == {torch.float16 if precision == "fp16" else torch.bfloat16}
     test = invented(90, split="test")
     for subject in subjects:
@@ -286,10 +289,10 @@ def test_fp16_gradients_are_scaled_and_scaled_back(tmp_path):
 
 def test_the_state_of_side_by_side_models_is_that_of_each_alone(tmp_path):
     together = trainees(tmp_path / "together")
-    train(together, invented(), RECIPE, CPU)
+    train(together, invented(), CPU)
     for trained in together:
         (alone,) = trainees(tmp_path / "alone", names=[trained.name])
-        train([alone], invented(), RECIPE, CPU)
+        train([alone], invented(), CPU)
         assert same(bits(alone), bits(trained))
         assert rows(alone) == rows(trained)
 
@@ -307,7 +310,7 @@ def undisturbed(tmp_path_factory):
         patch.setitem(ARCHITECTURES, "tiny", tiny)
         recipe = replace(RECIPE, holdout=8)
         subjects = trainees(tmp_path_factory.mktemp("undisturbed"), recipe)
-        train(subjects, invented(), recipe, CPU)
+        train(subjects, invented(), CPU)
         return recipe, [bits(subject) for subject in subjects], [rows(subject) for subject in subjects]
 
 
@@ -315,7 +318,7 @@ def resumed_matches(folder, undisturbed):
     recipe, states, histories = undisturbed
     subjects = trainees(folder, recipe)
     torch.manual_seed(12345)
-    train(subjects, invented(), recipe, CPU, resume=True)
+    train(subjects, invented(), CPU, resume=True)
     for subject, state, history in zip(subjects, states, histories, strict=True):
         assert rows(subject) == history
         assert same(bits(subject), state)
@@ -340,7 +343,7 @@ def test_killed_at_any_write(tmp_path, monkeypatch, undisturbed, write, when):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace_until_killed)
         with pytest.raises(Killed):
-            train(trainees(tmp_path, recipe), invented(), recipe, CPU)
+            train(trainees(tmp_path, recipe), invented(), CPU)
     resumed_matches(tmp_path, undisturbed)
 
 
@@ -354,16 +357,16 @@ def test_killed_inside_an_epoch_twice(tmp_path, undisturbed, step):
 
     for resume in (False, True):
         with pytest.raises(Killed):
-            train(trainees(tmp_path, recipe), invented(), recipe, CPU, resume=resume, on_step=kill)
+            train(trainees(tmp_path, recipe), invented(), CPU, resume=resume, on_step=kill)
     resumed_matches(tmp_path, undisturbed)
 
 
 def test_resuming_a_training_that_is_done_changes_nothing(tmp_path, undisturbed):
     recipe = undisturbed[0]
-    train(trainees(tmp_path, recipe), invented(), recipe, CPU)
+    train(trainees(tmp_path, recipe), invented(), CPU)
     steps = []
     subjects = trainees(tmp_path, recipe)
-    train(subjects, invented(), recipe, CPU, resume=True, on_step=lambda *step: steps.append(step))
+    train(subjects, invented(), CPU, resume=True, on_step=lambda *step: steps.append(step))
     assert not steps
     assert same(bits(subjects[0]), undisturbed[1][0])
 
@@ -372,11 +375,11 @@ def test_resuming_a_training_that_is_done_changes_nothing(tmp_path, undisturbed)
     "change", [{"lr": 0.2}, {"seed": 5}, {"epochs": 9}, {"holdout": 3}, {"batch_size": 8}], ids=str
 )
 def test_resuming_with_other_options_is_refused(tmp_path, change):
-    train(trainees(tmp_path), invented(), RECIPE, CPU)
+    train(trainees(tmp_path), invented(), CPU)
     other = replace(RECIPE, **change)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(UserError) as caught:
-        train(trainees(tmp_path, other), invented(), other, CPU, resume=True)
+        train(trainees(tmp_path, other), invented(), CPU, resume=True)
     message = str(caught.value)
     assert "one.training.safetensors was begun with" in message
     assert "give the same options, or another --out" in message
@@ -386,39 +389,10 @@ def test_resuming_with_other_options_is_refused(tmp_path, change):
 
 def test_a_damaged_state_is_one_line(tmp_path):
     subjects = trainees(tmp_path)
-    train(subjects, invented(), RECIPE, CPU)
+    train(subjects, invented(), CPU)
     subjects[0].state_path.write_bytes(subjects[0].state_path.read_bytes()[:900])
     with pytest.raises(UserError, match=r"one.training.safetensors is not a readable safetensors file"):
-        train(trainees(tmp_path), invented(), RECIPE, CPU, resume=True)
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "epochs"),
-    [
-        ([0.5, 0.84, 0.85, 0.9], 2),  # from below
-        ([0.5, 0.87, 0.852, 0.9], 3),  # from above: beyond it is not within it
-    ],
-)
-def test_it_stops_within_a_point_of_the_accuracy(tmp_path, monkeypatch, accuracies, epochs):
-    recipe = replace(RECIPE, epochs=4, holdout=8, stop_at=0.845)
-    script = iter(accuracies)
-    monkeypatch.setattr(training, "accuracy", lambda *arguments, **options: next(script))
-    (subject,) = trainees(tmp_path, recipe, ["one"])
-    train([subject], invented(), recipe, CPU)
-    assert [float(row["holdout_accuracy"]) for row in rows(subject)] == accuracies[:epochs]
-    # Killed before the checkpoint was written: going on does not go further.
-    (again,) = trainees(tmp_path, recipe, ["one"])
-    train([again], invented(), recipe, CPU, resume=True)
-    assert len(again.history) == epochs
-    assert same(bits(again), bits(subject))
-
-
-def test_a_training_that_never_arrives_is_an_error(tmp_path, monkeypatch):
-    recipe = replace(RECIPE, epochs=4, holdout=8, stop_at=0.845)
-    script = iter([0.1, 0.83, 0.87, 0.4])
-    monkeypatch.setattr(training, "accuracy", lambda *arguments, **options: next(script))
-    with pytest.raises(UserError, match=r"no epoch of 4 came within 0\.01 of --stop-at 0\.845"):
-        train(trainees(tmp_path, recipe, ["one"]), invented(), recipe, CPU)
+        train(trainees(tmp_path), invented(), CPU, resume=True)
 
 
 def test_held_out_images_are_the_last_and_not_trained_on(tmp_path, monkeypatch):
@@ -432,7 +406,7 @@ def test_held_out_images_are_the_last_and_not_trained_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "epoch_batches", cut)
     (subject,) = trainees(tmp_path, recipe, ["one"])
-    train([subject], data, recipe, CPU)
+    train([subject], data, CPU)
     assert torch.equal(seen[0], data.images[:48])
     predicted = subject.model.eval()(data.images[48:].float() / 255).argmax(1)
     wanted = float((predicted == data.labels[48:]).float().mean())
@@ -442,19 +416,19 @@ def test_held_out_images_are_the_last_and_not_trained_on(tmp_path, monkeypatch):
 def test_a_training_that_diverges(tmp_path):
     recipe = replace(RECIPE, lr=1e30)
     with pytest.raises(UserError, match=r"training of one diverged in epoch \d; try a lower --lr"):
-        train(trainees(tmp_path, recipe), invented(), recipe, CPU)
+        train(trainees(tmp_path, recipe), invented(), CPU)
 
 
 @pytest.mark.parametrize("recipe", [replace(RECIPE, batch_size=73), replace(RECIPE, holdout=60)], ids=str)
 def test_a_batch_larger_than_the_training_set(tmp_path, recipe):
     with pytest.raises(UserError, match=r"batch size \d+ is larger than the \d+ training images"):
-        train(trainees(tmp_path, recipe), invented(), recipe, CPU)
+        train(trainees(tmp_path, recipe), invented(), CPU)
 
 
 def test_resnet20_trains(tmp_path):
     recipe = replace(RECIPE, epochs=1)
     (subject,) = trainees(tmp_path, recipe, ["two"], arch="resnet20")
-    train([subject], invented(), recipe, CPU)
+    train([subject], invented(), CPU)
     subject.finish(invented(split="test"), CPU)
     model, _ = checkpoint.load_model(subject.path)
     assert torch.isfinite(model(torch.rand(2, 2, 6, 6))).all()
@@ -465,9 +439,9 @@ def test_on_cuda_the_graph_takes_the_same_steps(tmp_path):
     cuda = torch.device("cuda")
     recipe = replace(RECIPE, epochs=2)
     on_cpu = trainees(tmp_path / "cpu", recipe)
-    train(on_cpu, invented(), recipe, CPU)
+    train(on_cpu, invented(), CPU)
     on_gpu = trainees(tmp_path / "gpu", recipe, device=cuda)
-    train(on_gpu, invented(), recipe, cuda)
+    train(on_gpu, invented(), cuda)
     for ours, theirs in zip(on_gpu, on_cpu, strict=True):
         for a, b in zip(rows(ours), rows(theirs), strict=True):
             assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=2e-2)

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 from support import invented
 
-from blrobust.analysis import results
+from blrobust.analysis.analysis import SUMMARY, Analysis
+from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0]
@@ -21,17 +22,17 @@ DOCUMENTED = (
 @pytest.fixture
 def one(tmp_path):
     with Run.open(invented.run(tmp_path / "one", CURVES, LEVELS)) as run:
-        yield run
+        yield Analysis(run, "gaussian")
 
 
 @pytest.fixture
 def several(tmp_path):
     with Run.open(invented.run(tmp_path / "several", CURVES, LEVELS, draws=4)) as run:
-        yield run
+        yield Analysis(run, "gaussian")
 
 
 def test_table_has_the_documented_columns_and_a_row_per_cell(one):
-    frame = results.table(one)
+    frame = one.table
     assert ",".join(frame.columns) == DOCUMENTED
     assert list(zip(frame.model, frame.level, strict=True)) == [(m, x) for m in CURVES for x in LEVELS]
     documentation = Path(__file__).parents[3].joinpath("docs/results.md").read_text("utf-8")
@@ -39,11 +40,11 @@ def test_table_has_the_documented_columns_and_a_row_per_cell(one):
 
 
 def test_table_counts_images(one):
-    frame = results.table(one).set_index(["model", "level"])
+    frame = one.table.set_index(["model", "level"])
     for model in CURVES:
         for level in LEVELS:
             row = frame.loc[(model, level)]
-            right = one.outcome(model, "gaussian", level, 0)["prediction"] == one.labels
+            right = one.run.outcome(model, "gaussian", level, 0)["prediction"] == one.run.labels
             wilson = stats.binomtest(int(right.sum()), 200).proportion_ci(method="wilson")
             assert (row.n, row.draws, row.effective_n) == (200, 1, 200)
             assert row.accuracy == row.always_correct == right.mean()
@@ -57,36 +58,40 @@ def test_table_counts_images(one):
 
 
 def test_several_draws_are_worth_less_than_their_product(several):
-    frame = results.table(several)
+    frame = several.table
     assert set(frame.draws) == {4}
     assert set(frame.forwards) == {800}
     assert ((frame.effective_n > 150) & (frame.effective_n < 800)).all()
     assert (frame.always_correct <= frame.accuracy).all()
 
 
+def csv(run):
+    RunAnalysis(run).write_csv()
+    return run.path / "results.csv"
+
+
 def test_csv_is_the_table_and_repeats_byte_for_byte(one, tmp_path):
-    path = results.write_csv(one)
-    assert path == one.path / "results.csv"
+    path = csv(one.run)
     first = path.read_bytes()
     frame = pd.read_csv(path)
-    pd.testing.assert_frame_equal(frame, results.table(one))
-    results.write_csv(one)
+    pd.testing.assert_frame_equal(frame, one.table)
+    csv(one.run)
     assert path.read_bytes() == first
-    assert sorted(p.name for p in one.path.iterdir() if p.name.startswith(".")) == []
+    assert sorted(p.name for p in one.run.path.iterdir() if p.name.startswith(".")) == []
     with Run.open(invented.run(tmp_path / "again", CURVES, LEVELS)) as again:
-        assert results.write_csv(again).read_bytes() == first
+        assert csv(again).read_bytes() == first
 
 
 def test_checks_of_an_attack_are_counted(tmp_path):
     with Run.open(invented.run(tmp_path / "a", CURVES, LEVELS, draws=2, checks=True)) as run:
-        frame = results.table(run)
-        assert set(frame.rejected) == {2 * 4}
-        assert set(frame.survives_rounding) == {0.25}
-        assert results.reasons(run, "fp32", "gaussian", 0.0)["NOT_ATTACKED"] == 2
+        analysis = Analysis(run, "gaussian")
+        assert set(analysis.table.rejected) == {2 * 4}
+        assert set(analysis.table.survives_rounding) == {0.25}
+        assert analysis.checks["fp32", 0.0].statuses["NOT_ATTACKED"] == 2
 
 
 def test_noise_has_nothing_to_check(one):
-    frame = results.table(one)
+    frame = one.table
     assert set(frame.rejected) == {0}
     assert frame.survives_rounding.isna().all()
 
@@ -95,22 +100,22 @@ def test_csv_quotes_what_the_user_wrote(tmp_path):
     names = ['a,"b"', "line\\nbreak", "ünïcode"]
     curves = {name: [0.9, 0.5, 0.1] for name in names}
     with Run.open(invented.run(tmp_path / "run", curves, LEVELS)) as run:
-        frame = pd.read_csv(results.write_csv(run))
+        frame = pd.read_csv(csv(run))
     assert list(frame.model.unique()) == names
 
 
 @pytest.mark.parametrize("name", ["one", "several"])
 def test_summary_is_rule_by_rule(name, request):
     run = request.getfixturevalue(name)
-    frame = results.summary(run)
-    assert list(frame.columns) == list(results.SUMMARY)
-    table = results.table(run)
+    frame = run.summary
+    assert list(frame.columns) == list(SUMMARY)
+    table = run.table
     for row in frame.itertuples():
         curve = table[table.model == row.model].accuracy.to_numpy()
         assert row.clean == pytest.approx(curve[0])
         assert row.mean == pytest.approx(curve.mean())
         assert row.mean_low < row.mean < row.mean_high
-        images = np.stack([run.correct(row.model, "gaussian", level).mean(axis=0) for level in LEVELS])
+        images = np.stack([run.run.correct(row.model, "gaussian", level).mean(axis=0) for level in LEVELS])
         spread = images.mean(axis=0).std() / math.sqrt(200)
         assert row.mean_high - row.mean_low == pytest.approx(2 * 1.96 * spread, rel=0.1)
     by_model = frame.set_index("model")
@@ -126,26 +131,26 @@ def test_summary_is_rule_by_rule(name, request):
 
 
 def test_paired_tests_are_mcnemar_with_holm_for_one_draw(one):
-    frame = results.paired(one)
+    frame = one.paired
     rows = frame[frame.model == "fft50"]
     assert set(rows.baseline) == {"fp32"}
     p_values = []
     for level in LEVELS:
-        ours, theirs = (one.correct(model, "gaussian", level)[0] for model in ("fft50", "fp32"))
+        ours, theirs = (one.run.correct(model, "gaussian", level)[0] for model in ("fft50", "fp32"))
         b, c = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
         p_values.append(stats.binomtest(b, b + c).pvalue)
     assert rows.p.to_numpy() == pytest.approx(p_values)
     smallest = min(p_values)
     assert rows.p_holm.min() == pytest.approx(min(1, 3 * smallest))
     assert (rows.p_holm >= rows.p).all()
-    accuracy = results.table(one).set_index(["model", "level"]).accuracy
+    accuracy = one.table.set_index(["model", "level"]).accuracy
     assert rows.difference.to_numpy() == pytest.approx(accuracy["fft50"] - accuracy["fp32"])
 
 
 def test_paired_tests_of_several_draws_use_the_images(several):
-    frame = results.paired(several)
+    frame = several.paired
     row = frame[(frame.model == "fft50") & (frame.level == 0.5)].iloc[0]
-    means = [several.correct(m, "gaussian", 0.5).mean(axis=0) for m in ("fft50", "fp32")]
+    means = [several.run.correct(m, "gaussian", 0.5).mean(axis=0) for m in ("fft50", "fp32")]
     by_t = stats.ttest_rel(*means).pvalue  # the sign-flip test is its permutation twin
     assert row.draws == 4
     assert row.p == pytest.approx(by_t, rel=0.5, abs=1e-9)
@@ -154,35 +159,35 @@ def test_paired_tests_of_several_draws_use_the_images(several):
 def test_without_fp32_the_first_model_is_the_baseline_and_shares_are_missing(tmp_path):
     curves = {"mine": [0.9, 0.5, 0.1], "fft85": CURVES["fft85"]}
     with Run.open(invented.run(tmp_path / "run", curves, LEVELS)) as run:
-        assert set(results.paired(run).baseline) == {"mine"}
-        assert results.summary(run).better.isna().all()
-        assert results.across_models(run).empty
+        assert set(Analysis(run, "gaussian").paired.baseline) == {"mine"}
+        assert Analysis(run, "gaussian").summary.better.isna().all()
+        assert Analysis(run, "gaussian").across_models.empty
 
 
 def test_one_model_has_nothing_to_be_tested_against(tmp_path):
     with Run.open(invented.run(tmp_path / "run", {"fp32": CURVES["fp32"]}, LEVELS)) as run:
-        assert results.paired(run).empty
-        assert results.summary(run).better.isna().all()
+        assert Analysis(run, "gaussian").paired.empty
+        assert Analysis(run, "gaussian").summary.better.isna().all()
 
 
 def test_three_models_get_cochrans_q(one):
-    frame = results.across_models(one)
+    frame = one.across_models
     assert list(frame.level) == LEVELS
     assert frame.p_holm.max() < 0.05
 
 
 def test_unfinished_runs_give_what_they_have(tmp_path):
     with Run.open(invented.run(tmp_path / "a", CURVES, LEVELS, cells=5)) as run:
-        assert len(results.table(run)) == 5
-        summary = results.summary(run).set_index("model")
+        assert len(Analysis(run, "gaussian").table) == 5
+        summary = Analysis(run, "gaussian").summary.set_index("model")
         assert summary["mean"].notna().to_dict() == {"fp32": True, "fft50": False, "fft85": False}
         assert summary.clean.notna().to_dict() == {"fp32": True, "fft50": True, "fft85": False}
-        assert len(results.paired(run)) == 2
+        assert len(Analysis(run, "gaussian").paired) == 2
     with Run.open(invented.run(tmp_path / "b", CURVES, LEVELS, draws=3, cells=14)) as run:
-        assert results.measured_draws(run) == 1
-        assert set(results.table(run).draws) == {1}
-        assert results.summary(run)["mean"].notna().all()
+        assert Analysis(run, "gaussian").draws == 1
+        assert set(Analysis(run, "gaussian").table.draws) == {1}
+        assert Analysis(run, "gaussian").summary["mean"].notna().all()
     with Run.open(invented.run(tmp_path / "c", CURVES, LEVELS, cells=0)) as run:
-        assert results.table(run).empty
-        assert results.summary(run)["mean"].isna().all()
-        assert results.paired(run).empty
+        assert Analysis(run, "gaussian").table.empty
+        assert Analysis(run, "gaussian").summary["mean"].isna().all()
+        assert Analysis(run, "gaussian").paired.empty

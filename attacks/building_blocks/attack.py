@@ -1,0 +1,111 @@
+"""Base classes of attacks: each checks the arguments of `run` and restores the caller's kind of tensor."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from foolbox.attacks.base import FixedEpsilonAttack, MinimizationAttack, T, raise_if_kwargs
+from foolbox.models.base import Model
+from torch import Tensor
+
+from blrobust.attacks.building_blocks.parameters import constructor_call
+from blrobust.attacks.building_blocks.problem import CRITERIA, Criterion, Problem, checked_images
+
+
+class EpsilonAttack(FixedEpsilonAttack, ABC):
+    """An attack at a given level, its `epsilon`; a subclass implements `_search`."""
+
+    criteria: tuple[type[Criterion], ...] = CRITERIA
+    """The criteria that the attack can pursue."""
+
+    def __repr__(self) -> str:
+        return constructor_call(self)
+
+    def run(
+        self,
+        model: Model,
+        inputs: T,
+        criterion: Any,
+        *,
+        epsilon: float,
+        draw: int = 0,
+        samples: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> T:
+        """Return the images (m, C, H, W) that the attack finds, within the model's bounds.
+
+        `samples` are the ids of the images in the data set (default 0..m - 1); they and `draw` choose
+        the random numbers of an attack that has its own. Raises `TypeError` for other arguments or
+        inputs that are not a torch tensor, `ValueError` for inputs of another shape or beyond the
+        bounds and for a criterion that the attack cannot pursue, `UserError` for an `epsilon` or a
+        parameter that does not go with such images.
+        """
+        raise_if_kwargs(kwargs)
+        problem = Problem.of(model, inputs, criterion, legal=self.criteria, draw=draw, samples=samples)
+        found: T = problem.restore(self._search(problem, epsilon))
+        return found
+
+    @abstractmethod
+    def _search(self, problem: Problem, epsilon: float) -> Tensor:
+        """Return the images found (m, C, H, W)."""
+
+
+class MinimalAttack(MinimizationAttack, ABC):
+    """An attack that searches for the smallest perturbation; a subclass implements `_search`."""
+
+    criteria: tuple[type[Criterion], ...] = CRITERIA
+    """The criteria that the attack can pursue."""
+
+    def __repr__(self) -> str:
+        return constructor_call(self)
+
+    def run(
+        self,
+        model: Model,
+        inputs: T,
+        criterion: Any,
+        *,
+        early_stop: float | None = None,
+        draw: int = 0,
+        samples: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> T:
+        """Return the images (m, C, H, W) that the attack finds, within the model's bounds.
+
+        `early_stop` has no effect: one search serves all levels. `samples` are the ids of the images
+        in the data set (default 0..m - 1); they and `draw` choose the random numbers of an attack
+        that has its own. Raises `TypeError` for other arguments or inputs that are not a torch
+        tensor, `ValueError` for inputs of another shape or beyond the bounds and for a criterion that
+        the attack cannot pursue, `UserError` for a parameter that does not go with such images.
+        """
+        raise_if_kwargs(kwargs)
+        problem = Problem.of(model, inputs, criterion, legal=self.criteria, draw=draw, samples=samples)
+        found: T = problem.restore(self._search(problem))
+        return found
+
+    @abstractmethod
+    def _search(self, problem: Problem) -> Tensor:
+        """Return the images found (m, C, H, W)."""
+
+
+class Transform(FixedEpsilonAttack, ABC):
+    """A fixed change of the images, which queries the model for its bounds only."""
+
+    def __repr__(self) -> str:
+        return constructor_call(self)
+
+    def run(self, model: Model, inputs: T, criterion: Any, *, epsilon: float, **kwargs: Any) -> T:
+        """Return the changed images (m, C, H, W), within the model's bounds.
+
+        `criterion` has no effect. Raises `TypeError` for other arguments or inputs that are not a
+        torch tensor, `ValueError` for inputs of another shape or beyond the bounds, `UserError` for
+        an `epsilon` or a parameter that does not go with such images.
+        """
+        raise_if_kwargs(kwargs)
+        images, restore = checked_images(inputs, model)
+        found: T = restore(self._transform(images, epsilon, model.bounds))
+        return found
+
+    @abstractmethod
+    def _transform(self, images: Tensor, epsilon: float, bounds: tuple[float, float]) -> Tensor:
+        """Return the changed images (m, C, H, W) within `bounds`."""

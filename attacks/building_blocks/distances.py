@@ -1,0 +1,43 @@
+"""Distances that Foolbox lacks: pixels that differ, and none at all."""
+
+from eagerpy.astensor import astensor, astensor_, astensors_
+from foolbox.attacks.base import T
+from foolbox.distances import Distance
+from torch import Tensor
+
+
+class PixelDistance(Distance):
+    """L0 in pixels: the number of positions at which any channel differs."""
+
+    def __call__(self, references: T, perturbed: T) -> T:
+        """Return the distances (m,) between images (m, C, H, W)."""
+        (x, y), restore_type = astensors_(references, perturbed)
+        differs: Tensor = (x.raw != y.raw).any(dim=1)  # (m, H, W)
+        return restore_type(astensor(differs.flatten(1).sum(dim=1).float()))
+
+    def clip_perturbation(self, references: T, perturbed: T, epsilon: float) -> T:
+        """Return `perturbed` as it is: no pixels are preferable to restore.
+
+        Raises `NotImplementedError` where more than `epsilon` pixels differ.
+        """
+        distances = astensor(self(references, perturbed))
+        if (distances > epsilon).any().item():
+            raise NotImplementedError(f"more than {epsilon:g} pixels differ")
+        return perturbed
+
+
+class Unmeasured(Distance):
+    """The distance of attacks that no norm describes, such as rotations: NaN."""
+
+    def __repr__(self) -> str:
+        return "Unmeasured()"
+
+    def __call__(self, references: T, perturbed: T) -> T:
+        """Return NaN (m,)."""
+        x, restore = astensor_(references)
+        distances: T = restore((x[:, 0, 0, 0] * 0 + 1) * float("nan"))
+        return distances
+
+    def clip_perturbation(self, references: T, perturbed: T, epsilon: float) -> T:
+        """Return `perturbed` as it is: the attack itself keeps to its level."""
+        return perturbed

@@ -1,0 +1,103 @@
+"""Starting points of walks along the decision boundary: one for every sample that has any.
+
+Foolbox's attacks stop for a whole batch when noise does not fool the model for one of its samples.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blrobust.attacks.building_blocks.attack import MinimalAttack
+from blrobust.attacks.building_blocks.first_success import MakeCandidates, candidates_fool, first_fooling
+from blrobust.attacks.building_blocks.problem import Problem
+
+DIRECTIONS = 50  # noise images tried; if all are predicted as the sample's own class, more would be, too
+STEPS = 50  # blends tried between the sample and a point that fools the model
+
+
+def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple[Tensor, Tensor]:
+    """Return for each image the first noise that fools the model (m, C, H, W), and bool (m,): if any does.
+
+    `uniform` makes the `count` noise images to try, with numbers in [0, 1); they are scaled to the
+    bounds.
+    """
+    lower, upper = problem.bounds
+
+    def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        noise: Tensor = lower + (upper - lower) * uniform(rows, candidate_ids)
+        return noise
+
+    return first_fooling(problem, make, count)
+
+
+def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each image the next one of the batch that fools the model, and bool (m,): if any does.
+
+    Only for the samples `among` (m,).
+    """
+    images = problem.images
+
+    def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        return images[(rows.unsqueeze(1) + 1 + candidate_ids) % len(images)]
+
+    return first_fooling(problem, make, len(images) - 1, among=among)
+
+
+def blended(problem: Problem, points: Tensor, *, steps: int, among: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first of `steps` even steps from each image to its point that fools the model.
+
+    Also bool (m,): if any does. Only for the samples `among` (m,).
+    """
+    images = problem.images
+
+    def make(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        share = ((candidate_ids + 1) / steps).to(images.dtype).view(1, -1, 1, 1, 1)
+        blend = images[rows].unsqueeze(1).lerp(points[rows].unsqueeze(1), share)
+        return problem.clip(blend)
+
+    return first_fooling(problem, make, steps, among=among)
+
+
+def starting_points(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return for each image a point that fools the model (m, C, H, W), and bool (m,): if there is one.
+
+    Uniform noise or another image of the batch, blended with the image. The noise comes from torch's
+    global generator, as all other random numbers of Foolbox's attacks do.
+    """
+    images = problem.images
+    numbers = torch.rand((DIRECTIONS, *images.shape[1:]), device=images.device)
+
+    def uniform(rows: Tensor, candidate_ids: Tensor) -> Tensor:
+        return numbers[candidate_ids].expand(len(rows), -1, -1, -1, -1)
+
+    points, found = noise_images(problem, uniform, DIRECTIONS)
+    others, also = other_images(problem, among=~found)
+    points = torch.where(also.view(-1, 1, 1, 1), others, points)
+    return blended(problem, points, steps=STEPS, among=found | also)
+
+
+class BoundaryWalk(MinimalAttack, ABC):
+    """An attack of Foolbox that walks from a starting point towards the image.
+
+    A sample without a starting point stays as it is. Where the walk ends at a point that does not
+    fool the model, or is not finite, the starting point is returned.
+    """
+
+    def _search(self, problem: Problem) -> Tensor:
+        points, found = starting_points(problem)
+        rows = found.nonzero()[:, 0]
+        if len(rows) > 0:
+            walked = self._walk(
+                problem.model, problem.images[rows], problem.criterion(rows), starting_points=points[rows]
+            )
+            walked = problem.clip(walked.detach())
+            good = candidates_fool(problem, walked.unsqueeze(1), rows)[:, 0]
+            good &= walked.isfinite().flatten(1).all(dim=1)
+            points[rows] = torch.where(good.view(-1, 1, 1, 1), walked, points[rows])
+        return points
+
+    @abstractmethod
+    def _walk(self, model: Any, images: Tensor, criterion: Any, *, starting_points: Tensor) -> Any:
+        """Return the ends of the walks (n, C, H, W): `run` of the Foolbox class."""

@@ -1,0 +1,20 @@
+"""The samples that an attack gets."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """Inputs (m, C, H, W), labels and classes to aim at, int64 (m,), and ids in the data set."""
+
+    inputs: Tensor
+    labels: Tensor
+    targets: Tensor
+    sample_ids: tuple[int, ...]
+
+    def part(self, rows: Tensor) -> "Block":
+        """Return some of the samples, int64 (k,)."""
+        ids = tuple(self.sample_ids[row] for row in rows.tolist())
+        return Block(self.inputs[rows], self.labels[rows], self.targets[rows], ids)

@@ -1,0 +1,147 @@
+"""Execution of an attack on a block: in halves where it fails, and again where restarts are set."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from foolbox.attacks.base import FixedEpsilonAttack
+from foolbox.criteria import Misclassification, TargetedMisclassification
+from foolbox.models.pytorch import PyTorchModel
+from torch import Tensor, nn
+
+from blrobust.attacks.catalogue.attack_spec import AttackSpec
+from blrobust.attacks.guard.block import Block
+from blrobust.attacks.guard.checks import Checks
+from blrobust.attacks.guard.seeding import seeded
+from blrobust.attacks.status import Status
+from blrobust.errors import UserError
+from blrobust.perturbations.base import predict
+from blrobust.perturbations.input_space import Space
+
+DRAWS = 1 << 20  # a restart's draw lies this far beyond that of the run before, beyond any of the user's
+
+logger = logging.getLogger(__name__)
+
+
+class Execution:
+    """Runs an attack on blocks of samples and validates its results.
+
+    Raises `UserError` for a parameter that the attack does not accept.
+    """
+
+    def __init__(
+        self, kind: str, spec: AttackSpec, *, seed: int, space: Space, parameters: Mapping[str, Any]
+    ) -> None:
+        self._kind = kind
+        self._spec = spec
+        self._seed = seed
+        self._space = space
+        self._restarts = int(parameters.get("restarts", 1))
+        try:
+            self._attack: Any = spec.build(seed=seed, parameters=parameters)
+        except ValueError as error:
+            raise UserError(f"attack {kind!r}: {error}") from error
+        self.one_search_for_all_levels = spec.is_search and spec.minimal
+        self.checks = Checks(self._attack, norm=spec.norm, space=space)
+
+    def best(
+        self, model: nn.Module, block: Block, *, level: float, draw: int, start: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the best of all restarts: inputs to evaluate (m, C, H, W) and their status, uint8 (m,).
+
+        Samples that do not fool `model` are attacked again, those of a search for the smallest
+        perturbation all are, and the smallest one counts. `start`, the first id of the whole block, is
+        part of the seed.
+        """
+        device = block.inputs.device
+        target = PyTorchModel(model, self._space.bounds, device=device)
+        each_level = "all" if self.one_search_for_all_levels else level
+        key = (self._kind, self._seed, each_level, draw, start)
+        if self._restarts == 1:
+            with seeded(*key, device=device):
+                return self._run(target, block, level, draw)
+        best, status = block.inputs.clone(), torch.full_like(block.labels, Status.NOT_ADVERSARIAL).byte()
+        shortest = torch.full_like(best[:, 0, 0, 0], math.inf)
+        fooled = torch.zeros_like(block.labels, dtype=torch.bool)
+        rows = torch.arange(len(status), device=device)
+        for restart in range(self._restarts):
+            part = block.part(rows) if restart else block
+            # The first run draws the same numbers as without any restarts.
+            with seeded(*key, *([restart] if restart else []), device=device):
+                found, part_status = self._run(target, part, level, draw + restart * DRAWS)
+            fools = (part_status == Status.ADVERSARIAL) & (predict(model, found) != part.labels)
+            distance = self.checks.distance(part.inputs, found).nan_to_num(0)
+            better = fools & (distance < shortest[rows])
+            shortest[rows[better]] = distance[better]
+            # An input that does not fool this model may fool another one, on which it is evaluated.
+            changed = better | ~fooled[rows]
+            best[rows[changed]], status[rows[changed]] = found[changed], part_status[changed]
+            fooled[rows] |= fools
+            if not self.one_search_for_all_levels:
+                rows = (~fooled).nonzero()[:, 0]
+            if len(rows) == 0:
+                break
+        return best, status
+
+    def _run(self, target: PyTorchModel, block: Block, level: float, draw: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs to evaluate (m, C, H, W) and their status, uint8 (m,), of one run.
+
+        Where the attack raises an error, or memory is full, the halves of the block run by themselves:
+        one sample that an attack cannot start from does not affect the others.
+        """
+        found, out_of_memory = None, False
+        try:
+            found = self._call(target, block, level, draw)
+        except UserError:
+            raise
+        except Exception as error:
+            out_of_memory = _is_out_of_memory(error)
+            if len(block.labels) == 1:
+                if out_of_memory:
+                    raise torch.OutOfMemoryError(str(error)) from error
+                logger.warning(
+                    "%s: %r at strength %g for sample %d, which counts as robust",
+                    self._kind,
+                    error,
+                    level,
+                    block.sample_ids[0],
+                )
+                return block.inputs, torch.full_like(block.labels, Status.RAISED, dtype=torch.uint8)
+        if found is None:
+            # Outside the handler the error is gone, and with it the tensors of the frames in its traceback.
+            if out_of_memory and block.inputs.is_cuda:
+                torch.cuda.empty_cache()
+            halves = torch.arange(len(block.labels), device=block.labels.device).chunk(2)
+            parts = [self._run(target, block.part(half), level, draw) for half in halves]
+            inputs, status = zip(*parts, strict=True)
+            return torch.cat(inputs), torch.cat(status)
+        fixed = isinstance(self._attack, FixedEpsilonAttack)
+        limit = self.checks.limit(level, block.inputs) if fixed else math.inf
+        return self.checks.validate(block.inputs, found.detach().to(block.inputs), limit)
+
+    def _call(self, target: PyTorchModel, block: Block, level: float, draw: int) -> Tensor:
+        """Return the result of the attack itself; raises `ValueError` if it has another shape."""
+        keys: dict[str, Any] = {}
+        if self._spec.per_sample_seed:
+            keys |= {"draw": draw, "samples": block.sample_ids}
+        if isinstance(self._attack, FixedEpsilonAttack):
+            keys["epsilon"] = level
+        criterion: Any = Misclassification(block.labels)
+        if self._spec.targeted:
+            criterion = TargetedMisclassification(block.targets)
+        # Not Foolbox's own __call__, which clips to epsilon and queries the model once more.
+        with torch.enable_grad():
+            found: Tensor = self._attack.run(target, block.inputs.clone(), criterion, **keys)
+        if found.shape != block.inputs.shape:
+            raise ValueError(
+                f"got a result of shape {tuple(found.shape)}; legal: {tuple(block.inputs.shape)}"
+            )
+        return found
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether the memory of the CPU or the GPU is full; torch has an error class for CUDA only."""
+    texts = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in str(error) for t in texts)

@@ -1,0 +1,180 @@
+"""An attack as a perturbation that a sweep can measure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blrobust.attacks.catalogue.attack_spec import AttackSpec
+from blrobust.attacks.counting_model import CountingModel, PassCounter
+from blrobust.attacks.guard.block import Block
+from blrobust.attacks.guard.execution import Execution
+from blrobust.attacks.guard.outcome import Outcome, evaluate, passes_per_sample, untouched, within
+from blrobust.attacks.guard.selection import Selection, Selector
+from blrobust.attacks.status import Status
+from blrobust.perturbations.input_space import PIXELS, Space
+from blrobust.perturbations.random_numbers import CACHE_BYTES
+
+
+@dataclass(frozen=True)
+class _Crafted:
+    """Validated results of an attack (k, C, H, W), their status uint8 (k,), and all its passes."""
+
+    inputs: Tensor
+    status: Tensor
+    forwards: int
+    backwards: int
+
+
+class Guard:
+    """An attack as a perturbation that a sweep can measure: seeded, validated, counted.
+
+    A sample whose returned input fails a check is evaluated unperturbed: it counts as robust, and the
+    reason says why. Every sample is evaluated once, after the checks; that is its prediction. With a
+    `source` the attack runs on that model, and its results are evaluated on another. `target` is the
+    class that a targeted attack aims at, by default the most likely wrong one. A guard is for one data
+    set and for models that do not change: it keeps their predictions of clean samples.
+
+    Raises `UserError` for `parameters` (by default the attack's own) that the attack does not accept.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        spec: AttackSpec,
+        *,
+        seed: int,
+        space: Space = PIXELS,
+        parameters: Mapping[str, Any] | None = None,
+        target: int | None = None,
+        source: nn.Module | None = None,
+    ) -> None:
+        self.kind = kind
+        self.space = space.name
+        self._space = space
+        self._spec = spec
+        self._source = source
+        self._counter = PassCounter()
+        self._selector = Selector(spec, space=space, counter=self._counter, target=target)
+        given = spec.budget() if parameters is None else parameters
+        self._execution = Execution(kind, spec, seed=seed, space=space, parameters=given)
+        self.one_search_for_all_levels = self._execution.one_search_for_all_levels
+        self._crafted: dict[tuple[float, int, range], _Crafted] = {}
+        self._room = CACHE_BYTES
+
+    @property
+    def passes(self) -> int:
+        """Images that went through models so far, including those of an unfinished block."""
+        return self._counter.forwards
+
+    def __call__(
+        self,
+        model: nn.Module,
+        pixels: Tensor,
+        labels: Tensor,
+        *,
+        level: float,
+        draw: int,
+        samples: range,
+    ) -> Outcome:
+        """Return `measure` at one level."""
+        return self.measure(model, pixels, labels, levels=[level], draw=draw, samples=samples)[0]
+
+    @torch.no_grad()
+    def measure(
+        self,
+        model: nn.Module,
+        pixels: Tensor,
+        labels: Tensor,
+        *,
+        levels: Sequence[float],
+        draw: int,
+        samples: range,
+        keep: bool = False,
+    ) -> list[Outcome]:
+        """Attack pixels (m, C, H, W) in [0, 1] with labels int64 (m,) at several levels.
+
+        A search for the smallest perturbation runs once for all of them. Returns for each level
+        tensors (m,): prediction int16; success bool; distance float32, of the evaluated input in the
+        attack's norm; reason uint8 (`Status`); rounded bool, whether the success survives rounding to
+        8 bits; forwards and backwards int32, without the guard's own passes of clean and rounded
+        inputs; for smallest perturbations minimal float32, their distance, infinity where none was
+        found; with `keep` also pixels (m, C, H, W). Raises `UserError` for a level or a parameter
+        that does not go with such images, `torch.OutOfMemoryError` where one sample does not fit.
+        """
+        inputs = self._space.enter(pixels)
+        # A random perturbation does not depend on clean predictions.
+        needed = self._spec.is_search or min(levels) == 0
+        clean = torch.full_like(labels, -1).short()
+        if needed:
+            clean = self._selector.clean_predictions(model, inputs, samples)
+        selection = self._selector.select(self._source or model, inputs, labels, samples)
+        outcomes: list[Outcome] = []
+        found: tuple[Tensor, Outcome] | None = None
+        for level in levels:
+            if level == 0 or len(selection.block.labels) == 0:
+                not_attacked = torch.full_like(selection.status, Status.NOT_ATTACKED)
+                status = selection.status if level > 0 else not_attacked
+                evaluated, outcome = inputs, untouched(inputs, clean, status, self._execution.checks)
+            else:
+                if found is None or not self.one_search_for_all_levels:
+                    crafted = self._craft(model, selection.block, level, draw, samples)
+                    found = self._evaluate(model, inputs, labels, selection, crafted)
+                evaluated, outcome = found
+            if self.one_search_for_all_levels:
+                limit = self._execution.checks.limit(level, inputs)
+                outcome = outcome | within(outcome, level, clean, limit)
+            if keep:
+                kept = outcome["success"].view(-1, 1, 1, 1)
+                outcome = outcome | {"pixels": self._space.leave(torch.where(kept, evaluated, inputs))}
+            outcomes.append(outcome)
+        return outcomes
+
+    def picture(
+        self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range
+    ) -> Tensor | None:
+        """Return the inputs that `measure` evaluates, as pixels in [0, 1].
+
+        None for a search, which needs a model.
+        """
+        if self._spec.is_search:
+            return None
+        block = Block(self._space.enter(pixels), labels, labels, tuple(samples))
+        shown, _ = self._execution.best(
+            nn.Identity().eval(), block, level=level, draw=draw, start=samples.start
+        )
+        return self._space.leave(shown).clamp(0, 1)
+
+    def _craft(self, model: nn.Module, block: Block, level: float, draw: int, samples: range) -> _Crafted:
+        """Return the results of the attack; those of a source are kept for the next model."""
+        key = (math.inf if self.one_search_for_all_levels else level, draw, samples)
+        if key in self._crafted:
+            return self._crafted[key]
+        counted = CountingModel(self._source or model, self._space, self._counter)
+        inputs, status = self._execution.best(counted, block, level=level, draw=draw, start=samples.start)
+        crafted = _Crafted(inputs, status, counted.forwards, counted.backwards)
+        if self._source is not None and inputs.nbytes <= self._room:
+            self._crafted[key] = crafted
+            self._room -= inputs.nbytes
+        return crafted
+
+    def _evaluate(
+        self, model: nn.Module, inputs: Tensor, labels: Tensor, selection: Selection, crafted: _Crafted
+    ) -> tuple[Tensor, Outcome]:
+        """Return the inputs evaluated (m, C, H, W), and the outcome of the whole block."""
+        evaluated, status = crafted.inputs, crafted.status
+        forwards, backwards = (
+            passes_per_sample(count, status) for count in (crafted.forwards, crafted.backwards)
+        )
+        if selection.rows is not None:
+            rows = (selection.rows,)
+            evaluated = inputs.index_put(rows, evaluated)
+            status = selection.status.index_put(rows, status)
+            none = torch.zeros_like(status, dtype=torch.int32)
+            forwards, backwards = none.index_put(rows, forwards), none.index_put(rows, backwards)
+        counted = CountingModel(model, self._space, self._counter)
+        outcome = evaluate(counted, inputs, labels, evaluated, status, self._execution.checks)
+        return evaluated, outcome | {"forwards": forwards + 1, "backwards": backwards}

@@ -1,0 +1,75 @@
+"""The outcome of an attack on a block: tensors (m,) by name, as `Guard.measure` returns them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from blrobust.attacks.counting_model import CountingModel
+from blrobust.attacks.guard.checks import Checks
+from blrobust.attacks.status import Status
+from blrobust.perturbations.base import predict
+
+Outcome = dict[str, Tensor]
+
+
+def untouched(inputs: Tensor, clean: Tensor, status: Tensor, checks: Checks) -> Outcome:
+    """Return the outcome of inputs (m, C, H, W) that are not attacked; `clean` are their predictions."""
+    return {
+        "prediction": clean.clone(),
+        "success": torch.zeros_like(clean, dtype=torch.bool),
+        "distance": checks.distance(inputs, inputs),
+        "reason": status,
+        "rounded": torch.zeros_like(clean, dtype=torch.bool),
+        "forwards": torch.ones_like(clean, dtype=torch.int32),
+        "backwards": torch.zeros_like(clean, dtype=torch.int32),
+    }
+
+
+def evaluate(
+    counted: CountingModel, inputs: Tensor, labels: Tensor, evaluated: Tensor, status: Tensor, checks: Checks
+) -> Outcome:
+    """Return the outcome, without passes, of inputs that passed the checks: `evaluated` (m, C, H, W)."""
+    pixels = counted.space.leave(evaluated)
+    stored = (pixels.clamp(0, 1) * 255).round() / 255  # as an image of 8 bits
+    # Before the prediction, so that a GPU has that to compute during the synchronisation.
+    same = torch.allclose(stored, pixels, rtol=0, atol=1e-6)
+    prediction = predict(counted, evaluated)
+    wrong = prediction != labels
+    status = status.masked_fill((status == Status.ADVERSARIAL) & ~wrong, Status.NOT_ADVERSARIAL)
+    success = status == Status.ADVERSARIAL
+    return {
+        "prediction": prediction,
+        "success": success,
+        "distance": checks.distance(inputs, evaluated),
+        "reason": status,
+        "rounded": success if same else success & (predict(counted.model, stored) != labels),
+    }
+
+
+def within(outcome: Outcome, level: float, clean: Tensor, limit: float) -> Outcome:
+    """Return the entries at one level of the outcome of a search for the smallest perturbation.
+
+    Inputs further away than `limit` count as not found: their sample has its `clean` prediction.
+    """
+    # Also failures: on a model other than the source they may turn a wrong sample right.
+    far = outcome["distance"] > limit
+    minimal = torch.where(outcome["success"], outcome["distance"], math.inf)
+    return {
+        "prediction": torch.where(far, clean, outcome["prediction"]),
+        "success": outcome["success"] & ~far,
+        "distance": outcome["distance"].masked_fill(far, 0),
+        "reason": outcome["reason"].masked_fill(far & outcome["success"], Status.TOO_FAR),
+        "rounded": outcome["rounded"] & ~far,
+        "minimal": minimal if level > 0 else torch.full_like(minimal, math.inf),
+    }
+
+
+def passes_per_sample(total: int, like: Tensor) -> Tensor:
+    """Return `total` passes divided evenly among the samples of `like` (m,), int32, with the exact sum.
+
+    A pass does not belong to one sample: an attack may run parts of the block, or copies of it.
+    """
+    shares = torch.full_like(like, total // len(like), dtype=torch.int32)
+    shares[: total % len(like)] += 1
+    return shares

@@ -1,0 +1,93 @@
+"""Selection of the samples that an attack gets."""
+
+import math
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from blrobust.attacks.catalogue.attack_spec import AttackSpec
+from blrobust.attacks.counting_model import CountingModel, PassCounter
+from blrobust.attacks.guard.block import Block
+from blrobust.attacks.status import Status
+from blrobust.perturbations.base import predict
+from blrobust.perturbations.input_space import Space
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The samples to attack, and the status of the others.
+
+    `rows` int64 (k,) are those of `block` in the whole block, None for all; `status` is uint8 (m,).
+    """
+
+    block: Block
+    rows: Tensor | None
+    status: Tensor
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The part of a selection that is kept for the next level.
+
+    Rows of the whole block int64 (k,) and their ids; of the whole block, the classes to aim at int64
+    (m,) and the status uint8 (m,).
+    """
+
+    rows: Tensor
+    sample_ids: tuple[int, ...]
+    targets: Tensor
+    status: Tensor
+
+
+class Selector:
+    """Selects the samples to attack, and keeps selections and clean predictions for the next level.
+
+    A random perturbation gets all samples. A search gets those that the model classifies correctly and
+    whose label is not the class to aim at: `target`, or the most likely wrong class. The forward passes
+    are added to `counter`.
+    """
+
+    def __init__(self, spec: AttackSpec, *, space: Space, counter: PassCounter, target: int | None) -> None:
+        self._spec = spec
+        self._space = space
+        self._counter = counter
+        self._target = target
+        self._predictions: WeakKeyDictionary[nn.Module, dict[range, Tensor]] = WeakKeyDictionary()
+        self._choices: WeakKeyDictionary[nn.Module, dict[range, _Choice]] = WeakKeyDictionary()
+
+    def clean_predictions(self, model: nn.Module, inputs: Tensor, samples: range) -> Tensor:
+        """Return the model's predictions of the unperturbed inputs, int16 (m,)."""
+        kept = self._predictions.setdefault(model, {})
+        if samples not in kept:
+            kept[samples] = predict(CountingModel(model, self._space, self._counter), inputs)
+        return kept[samples]
+
+    def select(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> Selection:
+        """Return the samples among inputs (m, C, H, W), labels (m,), that `model` is attacked on."""
+        if not self._spec.is_search:
+            status = torch.full_like(labels, Status.NOT_ATTACKED, dtype=torch.uint8)
+            return Selection(Block(inputs, labels, labels, tuple(samples)), None, status)
+        kept = self._choices.setdefault(model, {})
+        if samples not in kept:
+            kept[samples] = self._choose(model, inputs, labels, samples)
+        choice = kept[samples]
+        rows = choice.rows
+        block = Block(inputs[rows], labels[rows], choice.targets[rows], choice.sample_ids)
+        return Selection(block, rows, choice.status)
+
+    def _choose(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> _Choice:
+        right = self.clean_predictions(model, inputs, samples) == labels
+        targets = labels
+        status = torch.full_like(labels, Status.NOT_ATTACKED, dtype=torch.uint8)
+        if self._spec.targeted:
+            if self._target is None:
+                logits = CountingModel(model, self._space, self._counter)(inputs)
+                targets = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
+            else:
+                targets = torch.full_like(labels, self._target)
+            status.masked_fill_(targets == labels, Status.IS_TARGET)
+            right = right & (targets != labels)
+        rows = right.nonzero()[:, 0]
+        return _Choice(rows, tuple(samples[row] for row in rows.tolist()), targets, status)

@@ -1,0 +1,41 @@
+"""The numbers of a recovery of labels: a row per attack and channel."""
+
+import math
+
+import pandas as pd
+
+from blrobust.analysis.statistics import wilson
+from blrobust.runs.measurement import Measurement
+
+
+def table(measurement: Measurement) -> pd.DataFrame:
+    """Return one row per attack and channel: the content of recovery.csv.
+
+    Columns: attack, strength, source, kind and channel, effective_compression, n, right (number of
+    clean images that the source classifies correctly), fooled; then, of the fooled images, recovered,
+    clean and adaptive (counts), recovered_share with ci_low and ci_high (Wilson, 95 %), distortion
+    and adaptive_l2.
+    """
+    config, rows = measurement.record["config"], []
+    for attack, level in config["kinds"].items():
+        for kind, channel, compression in config["channels"]:
+            counts, source = measurement.done[f"{attack}/{channel}"], measurement.done[attack]
+            n = source["fooled"]
+            share = wilson(counts["recovered"] / n, n) if n else (math.nan,) * 3
+            rows.append(
+                {
+                    "attack": attack,
+                    "strength": level,
+                    "source": config["source"],
+                    "kind": kind,
+                    "channel": channel,
+                    "effective_compression": compression,
+                    "n": measurement.record["dataset"]["n"],
+                    **source,
+                    **{name: counts[name] for name in ("recovered", "clean", "adaptive")},
+                    **dict(zip(("recovered_share", "ci_low", "ci_high"), share, strict=True)),
+                    "distortion": counts["distortion"],
+                    "adaptive_l2": counts["adaptive_l2"],
+                }
+            )
+    return pd.DataFrame(rows).astype({"distortion": float, "adaptive_l2": float, "strength": float})

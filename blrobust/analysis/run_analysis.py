@@ -1,0 +1,52 @@
+"""The results of a run: those of its kinds, and those of its attacks together."""
+
+from functools import cached_property
+
+import pandas as pd
+
+from blrobust import atomic_write
+from blrobust.analysis import attack_results
+from blrobust.analysis.analysis import SUMMARY, TABLE, Analysis, concatenate
+from blrobust.runs.run import RESULTS, Run
+
+
+class RunAnalysis:
+    """All results of a run, read from its folder and computed once."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    @cached_property
+    def kinds(self) -> dict[str, Analysis]:
+        """The results of each kind of perturbation."""
+        return {kind: Analysis(self.run, kind) for kind in self.run.kinds}
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per kind, model and level: the content of results.csv."""
+        return concatenate((analysis.table for analysis in self.kinds.values()), TABLE)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row per kind and model (`Analysis.summary`)."""
+        return concatenate((analysis.summary for analysis in self.kinds.values()), SUMMARY)
+
+    @cached_property
+    def flags(self) -> dict[str, list[str]]:
+        """Reasons to doubt the accuracy of each model under attack."""
+        return attack_results.flags(self.run, self.kinds)
+
+    @cached_property
+    def attacks(self) -> pd.DataFrame:
+        """One row per attack and model (`attack_results.by_model`)."""
+        return attack_results.by_model(self.kinds, self.flags)
+
+    @cached_property
+    def worst_case(self) -> pd.DataFrame:
+        """Accuracy over the worst of several attacks (`attack_results.worst_case`)."""
+        return attack_results.worst_case(self.kinds)
+
+    def write_csv(self) -> None:
+        """Write results.csv in the run folder, whole or not at all."""
+        text = self.table.to_csv(index=False, lineterminator="\n")
+        atomic_write.write_text(self.run.path / RESULTS, text)

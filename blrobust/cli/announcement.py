@@ -1,0 +1,67 @@
+"""The lines on stderr that frame a measurement: its size, its folder, and the time it took."""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from blrobust.data import registry
+
+MINUTE = 60
+
+
+class Announcement:
+    """Prints the extent of a measurement before torch is imported, and its time at the end."""
+
+    def __init__(self, work: str, *, device: str, out: Path | None) -> None:
+        """Print `work` with the device and the folder, where they are known already."""
+        self._start = time.perf_counter()
+        self._knows_device, self._knows_folder = device != "auto", out is not None
+        on = f" on {device}" if self._knows_device else ""
+        to = f" -> {out}" if self._knows_folder else ""
+        _print(f"{work}{on}{to}")
+
+    def locate(self, folder: Path, done: int, total: int, *, device: str, unit: str) -> None:
+        """Print the device and the folder unless they were known, and the part that is stored already."""
+        on = "" if self._knows_device else f"on {device}"
+        to = "" if self._knows_folder else f"-> {folder}"
+        before = f"({done:,} of {total:,} {unit} done before)" if done else ""
+        if line := " ".join(filter(None, (on, to, before))):
+            _print(line)
+
+    def finish(self) -> None:
+        """Print the time since the first line."""
+        seconds = time.perf_counter() - self._start
+        spent = f"{seconds:.1f} s" if seconds < MINUTE else str(timedelta(seconds=round(seconds)))
+        _print(f"done in {spent}")
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 level" or "1,000 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def names(text: str) -> str:
+    """Return a comma-separated list with a space after each comma."""
+    return ", ".join(part.strip() for part in text.split(","))
+
+
+def images(dataset: str | None, *, data_dir: Path | None, limit: int | None) -> str:
+    """Return the number of images in words, as far as it is known before the data is read."""
+    name = registry.default_name(data_dir) if dataset is None else dataset
+    source = registry.NAMES.get(name)
+    if source is None:  # the user's own images, not counted yet
+        return f"all images of {name}" if limit is None else f"up to {count(limit, 'image')} of {name}"
+    size = source.sizes["test"]
+    return count(size if limit is None else min(size, limit), "image")
+
+
+def printable(text: str) -> str:
+    """Return the text as one line without control characters, which a terminal would obey."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def _print(line: str) -> None:
+    click.echo(printable(line), err=True)

@@ -1,0 +1,25 @@
+"""The card of a model: what tables and provenance say of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Facts about a loaded model; run.json keeps them under these names."""
+
+    label: str
+    sha256: str  # of the checkpoint file, or of repr and weights of a user's own module
+    arch: str | None = None
+    precision: str = "fp32"
+    dataset: str | None = None  # that it was trained on, if known
+    checkpoint: str | None = None
+    test_accuracy: float | None = None
+    seed: int | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    note: str | None = None
+    channels: tuple[str, ...] = ()  # in front of the network, in order (`models.channels`)
+    nominal_compression: float = 0.0  # the largest of its layers
+    effective_compression: float = 0.0
+    fft_size: str | None = None  # by map size, such as "128/64/32"
+    parameters: int | None = None

@@ -1,0 +1,22 @@
+"""Ctrl-C during work whose finished part is stored."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C; the message names the folder and the part that is done."""
+
+
+@contextmanager
+def resumable(folder: Path, finished: Callable[[], str]) -> Iterator[None]:
+    """Raise `Interrupted` where Ctrl-C stops the block.
+
+    `finished` returns the part that is stored in `folder`, such as "2 of 9 levels".
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = f"{folder}: {finished()} done"
+        raise Interrupted(f"{done}; run the same command again to resume") from None

@@ -1,0 +1,157 @@
+"""A model in training: its optimizer, the state on disk, and its history."""
+
+import csv
+import io
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blrobust import atomic_write
+from blrobust.data.datasets import Dataset
+from blrobust.device import full_precision
+from blrobust.errors import UserError
+from blrobust.models import Classifier, checkpoint
+from blrobust.models.accuracy import accuracy
+from blrobust.models.checkpoint import Facts
+from blrobust.models.precision import PRECISIONS, reduce_precision
+from blrobust.training.recipes import Recipe
+
+LOSS_SCALE = 1024.0  # for fp16: keeps small gradients above its smallest number; never overflowed here
+
+
+class Trainee:
+    """A model in training: its optimizer, the state on disk, and its history."""
+
+    def __init__(self, name: str, facts: Facts, folder: Path, recipe: Recipe, device: torch.device) -> None:
+        self.name = name
+        self.recipe = recipe
+        self.facts = replace(facts, seed=recipe.seed, recipe=asdict(recipe))
+        self.path = folder / f"{name}.safetensors"
+        self.state_path = folder / f"{name}.training.safetensors"
+        self.history_path = folder / f"{name}.history.csv"
+        self.history: list[dict[str, str]] = []
+        torch.manual_seed(recipe.seed)
+        self.model: Classifier = facts.build().to(device).to(memory_format=torch.channels_last)
+        self.dtype = PRECISIONS[facts.precision]
+        self.lr = torch.tensor(recipe.lr, device=device)
+        self.loss = torch.zeros((), device=device)
+        self.noise: Tensor | None = None  # added to the next batch: `draw_noise`
+        self._unit = torch.tensor(facts.std, device=device).view(-1, 1, 1)
+        weights = [p for p in self.model.parameters() if p.dim() > 1]
+        others = [p for p in self.model.parameters() if p.dim() <= 1]
+        self.optimizer = torch.optim.SGD(
+            [
+                {"params": weights, "weight_decay": recipe.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=self.lr,
+            momentum=recipe.momentum,
+            nesterov=True,
+            fused=device.type == "cuda",
+        )
+        for parameter in self.model.parameters():
+            self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+    def mixed_precision(self, device: torch.device) -> AbstractContextManager[object]:
+        """Autocast for fp16 and bf16, nothing for fp32."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=self.dtype, cache_enabled=False)
+
+    def draw_noise(self, like: Tensor, generator: torch.Generator) -> None:
+        """Draw the noise of the next step on pixels like `like` (batch, C, H, W), where the recipe has any.
+
+        Every image has a sigma of its own, uniform in [0, `recipe.noise`) in normalised units.
+        """
+        if self.recipe.noise == 0:
+            return
+        if self.noise is None:
+            empty = torch.empty(like.shape, device=like.device)
+            self.noise = empty.contiguous(memory_format=torch.channels_last)
+        sigma = torch.rand(len(like), 1, 1, 1, generator=generator, device=like.device) * self.recipe.noise
+        self.noise.normal_(generator=generator).mul_(sigma).mul_(self._unit)
+
+    def step(self, pixels: Tensor, labels: Tensor) -> None:
+        """Take one step on pixels (batch, C, H, W) in [0, 1] and labels (batch,); nothing synchronises."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.noise is not None:
+            pixels = pixels + self.noise
+        with self.mixed_precision(pixels.device):
+            loss = F.cross_entropy(self.model(pixels).float(), labels)
+        if self.dtype == torch.float16:
+            (loss * LOSS_SCALE).backward()  # type: ignore[no-untyped-call]
+            torch._foreach_mul_(
+                [p.grad for p in self.model.parameters() if p.grad is not None], 1 / LOSS_SCALE
+            )
+        else:
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.loss += loss.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that changes while training, by name: the tensors themselves, not copies."""
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        for index, parameter in enumerate(self.model.parameters()):
+            tensors[f"momentum.{index}"] = self.optimizer.state[parameter]["momentum_buffer"]
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put a `state` back in place, so that a captured graph goes on from it."""
+        for name, tensor in self.state().items():
+            tensor.copy_(tensors[name])
+
+    def save_state(self) -> None:
+        """Write the history so far and the state; each in one step.
+
+        The state comes last and counts the epochs: a kill between the two leaves a row too many.
+        """
+        _write_csv(self.history_path, self.history)
+        epochs = torch.tensor(len(self.history))
+        checkpoint.save(self.state_path, self.state() | {"epochs": epochs}, self.facts)
+
+    def resume(self) -> int:
+        """Take up the stored state; returns the number of epochs done. `UserError` if it is another's.
+
+        Without one nothing is done yet: the training was stopped in its first epoch.
+        """
+        if not self.state_path.exists():
+            return 0
+        tensors, facts = checkpoint.load(self.state_path)
+        if facts != self.facts:
+            raise UserError(
+                f"{self.state_path} was begun with {facts.recipe}, not {self.facts.recipe}; "
+                "give the same options, or another --out"
+            )
+        self.restore(tensors)
+        with self.history_path.open(newline="") as file:
+            self.history = list(csv.DictReader(file))[: int(tensors["epochs"])]
+        return len(self.history)
+
+    def finish(self, test: Dataset, device: torch.device) -> Facts:
+        """Round and write the finished checkpoint with its accuracy on `test`; returns its facts."""
+        facts = self.facts
+        if self.history[-1]["holdout_accuracy"]:
+            facts = replace(facts, holdout_accuracy=float(self.history[-1]["holdout_accuracy"]))
+        stored = checkpoint.stored_state(self.model)
+        rounded = facts.build()
+        rounded.load_state_dict({n: t.float() for n, t in stored.items()}, strict=False)
+        model, _ = reduce_precision(rounded.eval(), facts.precision, device)
+        with full_precision():
+            facts = replace(facts, test_accuracy=accuracy(model, test, device))
+        checkpoint.save(self.path, stored, facts)
+        self.state_path.unlink(missing_ok=True)
+        return facts
+
+
+def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write.write_text(path, text.getvalue())

@@ -1,0 +1,85 @@
+"""Flags and medians of attacks whose outcomes are invented."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from blrobust.analysis.attack_results import BLACK_BOX
+from blrobust.analysis.run_analysis import RunAnalysis
+
+BOTH = ("pgd-linf", "square-linf")  # with gradients and without
+
+
+class StandIn:
+    """A finished run of attacks on one model; `right` returns correctness by kind and level."""
+
+    models: ClassVar[list[str]] = ["a"]
+    provenance: ClassVar[dict[str, Any]] = {}
+    draws = 1
+
+    def __init__(
+        self,
+        kinds: tuple[str, ...],
+        levels: list[float],
+        right: Callable[[str, float], NDArray[np.bool_]],
+        *,
+        source: dict[str, str] | None = None,
+        minimal: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.kinds, self._levels, self._right, self._minimal = list(kinds), levels, right, minimal
+        self.config = {"source": source}
+        self.cells = len(self.done())
+
+    def levels(self, kind: str) -> list[float]:
+        return self._levels
+
+    def done(self) -> set[tuple[str, str, float, int]]:
+        return {("a", kind, level, 0) for kind in self.kinds for level in self._levels}
+
+    def correct(self, model: str, kind: str, level: float) -> NDArray[np.bool_]:
+        return self._right(kind, level)[None]
+
+    def outcome(self, model: str, kind: str, level: float, draw: int) -> dict[str, Any]:
+        assert self._minimal is not None
+        return {"minimal": self._minimal, "forwards": np.ones(len(self._minimal))}
+
+
+def analysis(*given: Any, **named: Any) -> RunAnalysis:
+    run: Any = StandIn(*given, **named)
+    return RunAnalysis(run)
+
+
+@pytest.mark.parametrize("source", [None, {"label": "fp32"}])
+def test_a_source_leaves_no_white_box_to_beat(source: dict[str, str] | None) -> None:
+    def right(kind: str, level: float) -> NDArray[np.bool_]:
+        return np.full(50, kind == "pgd-linf")  # one breaks all, the other none
+
+    found = analysis(BOTH, [0.0, 0.1], right, source=source).flags
+    assert found == {"a": [BLACK_BOX] if source is None else []}
+
+
+@pytest.mark.parametrize(
+    ("strengths", "lost", "flagged"),
+    # Exact McNemar of k images that only the black box breaks: 2 / 2^k, by Holm times the strengths.
+    [(1, 6, True), (1, 5, False), (2, 6, False), (2, 7, True), (4, 7, False), (4, 8, True)],
+)
+def test_more_strengths_need_a_clearer_win_of_the_black_box(strengths: int, lost: int, flagged: bool) -> None:
+    def right(kind: str, level: float) -> NDArray[np.bool_]:
+        wins = kind == "square-linf" and level == 1
+        return np.arange(50) >= lost * wins
+
+    levels = [float(level) for level in range(strengths + 1)]
+    assert analysis(BOTH, levels, right).flags == {"a": [BLACK_BOX] * flagged}
+
+
+@pytest.mark.parametrize(
+    ("minimal", "wanted"),
+    [([0.1, 0.4], 0.1), ([0.1, 0.4, 0.5], 0.4), ([0.1, np.inf], 0.1), ([0.1, np.inf, np.inf], np.inf)],
+)
+def test_the_median_breaks_half_and_is_a_strength(minimal: list[float], wanted: float) -> None:
+    distances = np.array(minimal)
+    found = analysis(("fmn-l2",), [0.0, 1.0], lambda _, level: distances > level, minimal=distances)
+    assert found.attacks["median"].item() == wanted

@@ -1,0 +1,113 @@
+"""Runs and checkpoints that blrobust 0.1.0 wrote still open, render and resume."""
+
+import gzip
+import json
+import shlex
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from blrobust import __version__
+from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.cli import main
+from blrobust.models import checkpoint
+from blrobust.runs import measurement, provenance
+from blrobust.runs.run import Run
+
+WRITTEN = Path(__file__).parent / "written_by_0.1.0"
+TABLES = {"heatmap": "heatmap.csv", "recover": "recovery.csv"}
+PAGES = {"heatmap": "heatmap.html", "recover": "recovery.html"}
+resumes = pytest.mark.skipif(__version__ != "0.1.0", reason="a run is resumed by the version that began it")
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A copy of the folders: a run of noise, one of attacks, a heat map, a recovery of labels."""
+    return shutil.copytree(WRITTEN, tmp_path / "written")
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    return exit_.value.code
+
+
+def command_of(file):
+    """The arguments that wrote a folder, with its present place for `--out`."""
+    program, *arguments, out, _ = shlex.split(json.loads(file.read_text())["command_line"])
+    assert (program, out) == ("blrobust", "--out")
+    return [*arguments, "--out", file.parent]
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".html"}
+
+
+@pytest.mark.parametrize("name", ["noise", "attack"])
+def test_a_run_is_read_and_rendered(written, name, capsys):
+    with Run.open(written / name) as run:
+        table = RunAnalysis(run).table
+    pd.testing.assert_frame_equal(table, pd.read_csv(written / name / "results.csv"))
+    before = bytes_of(written / name)
+    assert call("report", written / name) == 0
+    assert call("runs", written) == 0
+    shown = capsys.readouterr().out
+    assert "broken" not in shown
+    assert "12/12" in shown
+    assert bytes_of(written / name) == before
+    assert "One training seed" in (written / name / "report.html").read_text("utf-8")
+
+
+@resumes
+@pytest.mark.parametrize("name", ["noise", "attack"])
+def test_the_command_of_a_finished_run_prints_it(written, name):
+    before = bytes_of(written / name)
+    assert call(*command_of(written / name / "run.json")) == 0
+    assert bytes_of(written / name) == before
+
+
+@resumes
+@pytest.mark.parametrize("name", ["noise", "attack"])
+def test_an_unfinished_run_is_resumed(written, name):
+    record = provenance.read_record(written / name)
+    provenance.write_record(written / name, {**record, "finished": None})
+    database = sqlite3.connect(written / name / "run.sqlite")
+    with database:
+        database.execute("DELETE FROM cells WHERE model = 'fft85'")
+    database.close()
+    assert call(*command_of(written / name / "run.json")) == 0
+    before, after = (pd.read_csv(folder / name / "results.csv") for folder in (WRITTEN, written))
+    kept = before.model == "fp32"
+    pd.testing.assert_frame_equal(after[kept], before[kept])  # with their seconds: not measured again
+    assert len(after) == len(before)
+
+
+@resumes
+@pytest.mark.parametrize("name", TABLES)
+def test_a_measurement_is_finished_and_rendered(written, name):
+    file = written / name / measurement.FILE
+    before = (written / name / TABLES[name]).read_bytes()
+    (written / name / TABLES[name]).unlink()
+    assert call(*command_of(file)) == 0
+    assert (written / name / TABLES[name]).read_bytes() == before
+    assert (written / name / PAGES[name]).stat().st_size > 10_000
+    record = json.loads(file.read_text())
+    last = list(record["done"])[-1]
+    left = {key: value for key, value in record["done"].items() if key != last}
+    file.write_text(json.dumps({**record, "finished": None, "done": left}))
+    assert call(*command_of(file)) == 0
+    assert json.loads(file.read_text())["done"].keys() == record["done"].keys()
+
+
+def test_a_checkpoint_is_loaded(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(gzip.decompress((WRITTEN / "checkpoint.safetensors.gz").read_bytes()))
+    model, facts = checkpoint.load_model(path)
+    assert (facts.arch, facts.compression, facts.fft_size) == ("resnet20", 0.84, "paper")
+    # All weights are 0 but the biases of the last layer, 0 to 9.
+    logits = model(torch.rand(2, 3, 32, 32))
+    assert torch.equal(logits, torch.arange(10.0).expand(2, 10))
