@@ -1,10 +1,11 @@
-"""Threads that take turns in Numba's simulator: one runs until it meets the others, then the next does.
+"""Numba's CUDA simulator with one running thread at a time.
 
-The simulator starts a Python thread for each CUDA thread, lets all run at once and polls them at their
-barriers: most of the time goes into their fight for the interpreter. In turns a kernel takes a fraction
-of that time, and what it does is the same every time. Those that have met go on at once, the last one
-first: one warp runs as far ahead of the others as it can, and at each barrier of the block the order is
-reversed. So a kernel that lacks a barrier reads what is not written yet or is written already for later.
+The simulator starts a Python thread for each CUDA thread, runs all of them at once and polls them at
+barriers: most of the time goes into switching between them. Here a thread runs until it reaches a
+barrier, then the next one runs, in the same order every time. When a barrier opens, its threads run
+before all others, the last to arrive first: one warp runs as far ahead of the others as it can, and each
+barrier of the block reverses the order. So a kernel that lacks a barrier reads values that are not
+written yet, or overwritten already.
 """
 
 import threading
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 
 
 class Thread(threading.Thread):
-    """A thread that runs CUDA threads, one after the other, when it is its turn."""
+    """A Python thread that runs CUDA threads, one after the other; it holds `turn` while it must not run."""
 
     idle: ClassVar[list["Thread"]] = []
 
@@ -27,7 +28,7 @@ class Thread(threading.Thread):
         self.threadIdx: Any
 
     def run(self) -> None:
-        """Run what `block`, `blockIdx` and `threadIdx` name, whenever the turn comes."""
+        """Run the CUDA thread that `block`, `blockIdx` and `threadIdx` name, whenever `turn` is released."""
         while True:
             self.turn.acquire()
             try:
@@ -44,14 +45,14 @@ class Thread(threading.Thread):
 
 
 class Barrier:
-    """The barrier of `threading`, for threads that take turns."""
+    """Like `threading.Barrier`, for threads that run one at a time."""
 
     def __init__(self, parties: int) -> None:
         self.parties = parties
         self._waiting: list[Thread] = []
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return how many were still to come; without `timeout`: a block ends where no thread can run."""
+        """Return how many threads had not arrived; `timeout` is ignored: `Block.run` finds deadlocks."""
         thread = threading.current_thread()
         assert isinstance(thread, Thread)
         self._waiting.append(thread)
@@ -62,22 +63,22 @@ class Barrier:
         return missing
 
     def open_when_complete(self, block: "Block") -> None:
-        """Let all go on before any other, the last one first."""
+        """Make the waiting threads the next to run, the last one first, if none is missing."""
         if len(self._waiting) == self.parties:
             block.ready.extendleft(self._waiting)
             self._waiting.clear()
 
 
 class Block:
-    """A block of threads, of one dimension; stands for the simulator's `BlockManager`."""
+    """A one-dimensional block of CUDA threads; replaces the simulator's `BlockManager`."""
 
     def __init__(self, function: Callable[..., None], grid: Any, size: tuple[int, ...], debug: bool) -> None:
         self._function, self._size = function, size[0]
 
     def run(self, place: tuple[int, ...], *arguments: object) -> None:
-        """Run all threads of the block at `place` of the grid; raise what one of them raises."""
+        """Run all threads of the block at `place` of the grid; raise the first error of a thread."""
         self.kernel: Callable[[], None] = lambda: self._function(*arguments)
-        self.ready: deque[int | Thread] = deque(range(self._size))  # not begun yet, or at an open barrier
+        self.ready: deque[int | Thread] = deque(range(self._size))  # to be started, or released by a barrier
         self.barrier, self._running = Barrier(self._size), self._size
         self._place = place[0]
         self._error: Exception | None = None
@@ -87,10 +88,10 @@ class Block:
         self._over.acquire()
         if self._error:
             raise self._error
-        assert not self._running, f"{self._running} of {self._size} threads wait for others that do not come"
+        assert not self._running, f"{self._running} of {self._size} threads wait at a barrier that stays shut"
 
     def next(self) -> None:
-        """Give the turn to the first that can run; where none can, the block is over."""
+        """Let the first thread run that can; if none can, end the block."""
         if not self.ready:
             self.end()
             return
@@ -99,14 +100,14 @@ class Block:
         thread.turn.release()
 
     def leave(self) -> None:
-        """Take a thread that has run out of the block."""
+        """Remove a thread that has finished."""
         self._running -= 1
         self.barrier.parties -= 1
         self.barrier.open_when_complete(self)
         self.next()
 
     def end(self, error: Exception | None = None) -> None:
-        """Return to the caller of `run`; after an error the others wait for ever."""
+        """End `run`; after an error the other threads never run again."""
         self._error = error
         self._over.release()
 
@@ -123,7 +124,7 @@ class Block:
 
 
 def take_turns() -> None:
-    """Let every kernel of this process, which has the simulator, run in turns from now on."""
+    """Run the threads of every kernel in this process one at a time; the simulator must be enabled."""
     from numba.cuda.simulator import kernel
 
     kernel.BlockManager = Block
