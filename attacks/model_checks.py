@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from blrobust.attacks.counting_model import CountingModel
 from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import PIXELS
+from blrobust.perturbations.seeding import seeded
 
 IMAGES = 64  # to check, at most
 SYMPTOM_SHARE = 0.25  # of the images that must show a symptom
@@ -24,7 +25,6 @@ TINY = 1e-12  # a gradient all of whose entries are smaller moves no pixel
 ZERO = "zero gradient"
 VANISHING = "vanishing gradient"
 SOFTMAX = "outputs are probabilities"
-RANDOM = "answers are random"
 OPTIMISES = "optimises inside the model"
 
 
@@ -35,11 +35,17 @@ def check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
     - "vanishing gradient": it has one, but no entry is above 1e-12 in float32, on as many images: the
       logits are so far apart that the cross-entropy is saturated.
     - "outputs are probabilities": all rows lie in [0, 1] and sum to 1, where logits are expected.
-    - "answers are random": the same images have other logits the second time.
     - "optimises inside the model": the forward pass takes derivatives itself.
 
-    There are none for a model that classifies no image correctly.
+    There are none for a model that classifies no image correctly. A model that draws random numbers draws
+    the same ones each time. Random answers and those that depend on the batch have flags of their own,
+    for all measurements (`blrobust.evaluation.probe`).
     """
+    with seeded("model checks", device=pixels.device):
+        return _flags(model, pixels, labels)
+
+
+def _flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
     with torch.no_grad():
         right = predict(model, pixels[:IMAGES]) == labels[:IMAGES]
     images, truth = pixels[:IMAGES][right], labels[:IMAGES][right]
@@ -47,11 +53,9 @@ def check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
         return []
     found = []
     with derivatives_taken() as calls, torch.no_grad():
-        first, again = model(images).float(), model(images).float()
+        first = model(images).float()
     if calls:
         found.append(OPTIMISES)
-    if not torch.equal(first, again):
-        found.append(RANDOM)
     if ((first >= 0) & (first <= 1)).all() and torch.allclose(first.sum(1), torch.ones_like(first[:, 0])):
         found.append(SOFTMAX)
     size = _gradient_size(model, images, truth)

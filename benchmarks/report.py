@@ -137,13 +137,18 @@ def _launches(rows: list[Row]) -> list[str]:
 
 
 def fill(document: Path, name: str, lines: list[str]) -> None:
-    """Put `lines` between the comments `<!-- name -->` and `<!-- end of name -->` of a document.
+    """Write `lines` as the table called `name` of a document. Raises `ValueError` where it has no place."""
+    document.write_text(filled(document.read_text(), name, lines))
+
+
+def filled(text: str, name: str, lines: list[str]) -> str:
+    """Return `text` with `lines` between `<!-- table: name -->` and the next `<!-- end -->`.
 
     Raises `ValueError` where they are missing.
     """
-    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    text = document.read_text()
-    if text.count(start) != 1 or text.count(end) != 1:
-        raise ValueError(f"{document} must have one {start} and one {end}")
-    head, tail = text.split(start)[0], text.split(end)[1]
-    document.write_text(head + "\n".join([start, "", *lines, "", end]) + tail)
+    start, end = f"<!-- table: {name} -->", "<!-- end -->"
+    head, _, rest = text.partition(start)
+    _, closed, tail = rest.partition(end)
+    if text.count(start) != 1 or not closed:
+        raise ValueError(f"the document must have one {start} and an {end} after it")
+    return head + "\n".join([start, "", *lines, "", end]) + tail

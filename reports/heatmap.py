@@ -10,10 +10,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from blrobust.analysis.heatmap import rings
+from blrobust.analysis.heatmap import flags, rings
 from blrobust.reports import svg, template
 from blrobust.reports.figures import STYLE
-from blrobust.reports.tables import Cell, Table, percent
+from blrobust.reports.tables import Cell, Table, flag_note, percent
 from blrobust.runs.measurement import Measurement
 
 COLOURS = "rocket_r"  # seaborn's, light to dark: more error is darker
@@ -34,6 +34,7 @@ def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> 
         maps=maps,
         scale=_scale(),
         summary=_summary(frame),
+        flags=flag_note(flags(measurement)),
     )
 
 

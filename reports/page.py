@@ -45,6 +45,7 @@ class RunEntry:
     strip: Strip | None
     rejected: str | None
     attack: Table | None
+    flags: str | None  # where there is no attack, whose table has them
     curves: dict[str, Curve]  # by model
 
 
@@ -159,6 +160,7 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
     source = run.config.get("source")
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     cells = len(run.models) * len(levels) * run.draws
+    attack = attacks.attack_table(results, kind, on)
     return RunEntry(
         name=name,
         facts=(
@@ -179,7 +181,8 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         levels=tables.levels(analysis, on),
         strip=_strip(analysis, on),
         rejected=tables.rejection_note(analysis),
-        attack=attacks.attack_table(results, kind, on),
+        attack=attack,
+        flags=tables.flag_note(analysis.flags) if attack is None else None,
         curves=curves,
     )
 

@@ -12,9 +12,10 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from blrobust.analysis.recovery import flags
 from blrobust.reports import paper_curves, svg, template
 from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
-from blrobust.reports.tables import NONE, Cell, Table, percent, span
+from blrobust.reports.tables import NONE, Cell, Table, flag_note, percent, span
 from blrobust.runs.measurement import Measurement
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
@@ -23,9 +24,12 @@ CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> publis
 
 def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> None:
     """Write the page of the rows in `frame` (`blrobust.analysis.recovery.table`)."""
-    data = measurement.record["dataset"]["name"]
+    data, by_channel = measurement.record["dataset"]["name"], flags(measurement)
     sections = [
-        _section(str(attack), rows, dataset=data, prefix=f"figure{number}")
+        {
+            **_section(str(attack), rows, dataset=data, prefix=f"figure{number}"),
+            "flags": flag_note({channel: f for (kind, channel), f in by_channel.items() if kind == attack}),
+        }
         for number, (attack, rows) in enumerate(frame.groupby("attack", sort=False))
     ]
     template.render(

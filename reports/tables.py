@@ -152,6 +152,12 @@ def rejection_note(analysis: Analysis) -> str | None:
     )
 
 
+def flag_note(flags: Mapping[str, list[str]]) -> str | None:
+    """Return the flags of the models that have any, None where none has."""
+    found = [f"{name}: {', '.join(reasons)}" for name, reasons in flags.items() if reasons]
+    return f"{'; '.join(found)}." if found else None
+
+
 def percent(share: float) -> str:
     """Return a share in per cent with one decimal, a dash where it is missing."""
     return NONE if math.isnan(share) else f"{100 * share:.1f}{NBSP}%"

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Family = Literal["noise", "decision", "score", "gradient"]
 Preset = Literal["default", "paper"]
+# Parameters that the guard applies to every attack: runs of a search, and forward passes that are
+# averaged (expectation over transformation, Athalye et al. 2018) for an attack by gradients.
+OURS = ("restarts", "eot")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class AttackSpec:
     """Model evaluations per sample and level, with the default budget."""
     source: str
     """The paper that proposed it."""
+    revision: int = 1
+    """Version of its computation. Raise it by 1 in a change that finds other inputs with the same
+    parameters: it is part of a run's configuration where it is not 1, so that a run of the version
+    before is neither resumed nor shown as the result."""
 
     @property
     def norm(self) -> str:
@@ -96,7 +103,10 @@ class AttackSpec:
             value = self.parameters.get(name, parameter.default)
             if name not in fixed and isinstance(value, bool | int | float | str):
                 found[name] = float(value) if parameter.annotation is float else value  # Foolbox has a 0
-        return {"restarts": self.parameters.get("restarts", 1), **found} if self.is_search else found
+        ours: dict[str, Any] = {"restarts": self.parameters.get("restarts", 1)} if self.is_search else {}
+        if self.gradients:
+            ours["eot"] = self.parameters.get("eot", 1)
+        return {**ours, **found}
 
     def words(self, name: str) -> tuple[str, ...]:
         """Return the legal values of a parameter that is a word."""
@@ -107,7 +117,7 @@ class AttackSpec:
 
         Raises `ValueError` for a parameter that is not legal, if the class checks it.
         """
-        given = {name: value for name, value in parameters.items() if name != "restarts"}
+        given = {name: value for name, value in parameters.items() if name not in OURS}
         if self.per_sample_seed:
             given["seed"] = seed
         attack: Attack = self._class(**given)

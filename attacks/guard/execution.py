@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.guard.block import Block
 from blrobust.attacks.guard.checks import Checks
-from blrobust.attacks.guard.seeding import seeded
 from blrobust.attacks.status import Status
 from blrobust.errors import UserError
 from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import Space
+from blrobust.perturbations.seeding import seeded
 
 DRAWS = 1 << 20  # a restart's draw lies this far beyond that of the run before, beyond any of the user's
 
@@ -71,7 +71,7 @@ class Execution:
             # The first run draws the same numbers as without any restarts.
             with seeded(*key, *([restart] if restart else []), device=device):
                 found, part_status = self._run(target, part, level, draw + restart * DRAWS)
-            fools = (part_status == Status.ADVERSARIAL) & (predict(model, found) != part.labels)
+                fools = (part_status == Status.ADVERSARIAL) & (predict(model, found) != part.labels)
             distance = self.checks.distance(part.inputs, found).nan_to_num(0)
             better = fools & (distance < shortest[rows])
             shortest[rows[better]] = distance[better]

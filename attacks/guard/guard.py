@@ -12,11 +12,13 @@ from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.counting_model import CountingModel, PassCounter
 from blrobust.attacks.guard.block import Block
 from blrobust.attacks.guard.execution import Execution
+from blrobust.attacks.guard.mean_logits import MeanLogits
 from blrobust.attacks.guard.outcome import Outcome, evaluate, passes_per_sample, untouched, within
 from blrobust.attacks.guard.selection import Selection, Selector
 from blrobust.attacks.status import Status
 from blrobust.perturbations.input_space import PIXELS, Space
 from blrobust.perturbations.random_numbers import CACHE_BYTES
+from blrobust.perturbations.seeding import seeded
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,10 @@ class Guard:
         self._spec = spec
         self._source = source
         self._counter = PassCounter()
-        self._selector = Selector(spec, space=space, counter=self._counter, target=target)
+        self._selector = Selector(spec, seed=seed, space=space, counter=self._counter, target=target)
         given = spec.budget() if parameters is None else parameters
+        self._seed = seed
+        self._eot = int(given.get("eot", 1))
         self._execution = Execution(kind, spec, seed=seed, space=space, parameters=given)
         self.one_search_for_all_levels = self._execution.one_search_for_all_levels
         self._crafted: dict[tuple[float, int, range], _Crafted] = {}
@@ -122,7 +126,10 @@ class Guard:
             else:
                 if found is None or not self.one_search_for_all_levels:
                     crafted = self._craft(model, selection.block, level, draw, samples)
-                    found = self._evaluate(model, inputs, labels, selection, crafted)
+                    at = "all" if self.one_search_for_all_levels else level
+                    key = ("evaluate", self.kind, self._seed, at, draw, samples.start)
+                    with seeded(*key, device=inputs.device):
+                        found = self._evaluate(model, inputs, labels, selection, crafted)
                 evaluated, outcome = found
             if self.one_search_for_all_levels:
                 limit = self._execution.checks.limit(level, inputs)
@@ -154,7 +161,8 @@ class Guard:
         if key in self._crafted:
             return self._crafted[key]
         counted = CountingModel(self._source or model, self._space, self._counter)
-        inputs, status = self._execution.best(counted, block, level=level, draw=draw, start=samples.start)
+        attacked = counted if self._eot == 1 else MeanLogits(counted, self._eot)
+        inputs, status = self._execution.best(attacked, block, level=level, draw=draw, start=samples.start)
         crafted = _Crafted(inputs, status, counted.forwards, counted.backwards)
         if self._source is not None and inputs.nbytes <= self._room:
             self._crafted[key] = crafted

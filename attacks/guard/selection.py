@@ -13,6 +13,7 @@ from blrobust.attacks.guard.block import Block
 from blrobust.attacks.status import Status
 from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import Space
+from blrobust.perturbations.seeding import seeded
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,14 @@ class Selector:
 
     A random perturbation gets all samples. A search gets those that the model classifies correctly and
     whose label is not the class to aim at: `target`, or the most likely wrong class. The forward passes
-    are added to `counter`.
+    are added to `counter`; a model that draws random numbers draws them from `seed`.
     """
 
-    def __init__(self, spec: AttackSpec, *, space: Space, counter: PassCounter, target: int | None) -> None:
+    def __init__(
+        self, spec: AttackSpec, *, seed: int, space: Space, counter: PassCounter, target: int | None
+    ) -> None:
         self._spec = spec
+        self._seed = seed
         self._space = space
         self._counter = counter
         self._target = target
@@ -61,7 +65,8 @@ class Selector:
         """Return the model's predictions of the unperturbed inputs, int16 (m,)."""
         kept = self._predictions.setdefault(model, {})
         if samples not in kept:
-            kept[samples] = predict(CountingModel(model, self._space, self._counter), inputs)
+            with seeded("clean", self._seed, samples.start, device=inputs.device):
+                kept[samples] = predict(CountingModel(model, self._space, self._counter), inputs)
         return kept[samples]
 
     def select(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> Selection:
@@ -83,7 +88,8 @@ class Selector:
         status = torch.full_like(labels, Status.NOT_ATTACKED, dtype=torch.uint8)
         if self._spec.targeted:
             if self._target is None:
-                logits = CountingModel(model, self._space, self._counter)(inputs)
+                with seeded("target", self._seed, samples.start, device=inputs.device):
+                    logits = CountingModel(model, self._space, self._counter)(inputs)
                 targets = logits.scatter(1, labels[:, None], -math.inf).argmax(1)
             else:
                 targets = torch.full_like(labels, self._target)

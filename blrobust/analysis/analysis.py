@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from blrobust.analysis import statistics
+from blrobust.analysis.flags import model_flags
 from blrobust.analysis.statistics import Bools, Estimate
 from blrobust.attacks.status import Status
 from blrobust.runs.run import Run
@@ -19,7 +20,7 @@ BASELINE = "fp32"
 TABLE = (
     *("model", "dataset", "kind", "space", "level", "draws", "n", "effective_n"),
     *("accuracy", "ci_low", "ci_high", "always_correct", "rejected", "survives_rounding"),
-    *("nominal_compression", "effective_compression", "forwards", "backwards", "seconds"),
+    *("nominal_compression", "effective_compression", "forwards", "backwards", "seconds", "not_finite"),
 )
 SUMMARY = (
     *("kind", "model", "nominal_compression", "effective_compression"),
@@ -91,6 +92,25 @@ class Analysis:
         }
 
     @cached_property
+    def not_finite(self) -> dict[str, dict[float, int]]:
+        """Answers that are not finite by model and level, over samples and draws; they count as wrong."""
+        return {
+            model: {
+                level: int(self.run.not_finite(model, self.kind, level)[: self.draws].sum())
+                for level in cells
+            }
+            for model, cells in self.outcomes.items()
+        }
+
+    @cached_property
+    def flags(self) -> dict[str, list[str]]:
+        """Doubts about the answers of each model, with the number of those that are not finite."""
+        return {
+            model: model_flags(self.run.provenance, model, not_finite=sum(levels.values()))
+            for model, levels in self.not_finite.items()
+        }
+
+    @cached_property
     def table(self) -> pd.DataFrame:
         """One row per model and level, as docs/results.md documents; shares are fractions."""
         run, records = self.run, []
@@ -120,6 +140,7 @@ class Analysis:
                         "forwards": run.forwards(model, self.kind, level),
                         "backwards": run.backwards(model, self.kind, level),
                         "seconds": run.seconds(model, self.kind, level),
+                        "not_finite": self.not_finite[model][level],
                     }
                 )
         return _frame(records, TABLE)

@@ -30,8 +30,8 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
     - `success`: the share of those images that is broken at the last level. `median` and `success`
       leave out images whose label is the class that a targeted attack aims at.
     - `queries`: forward and backward passes per image at the last level.
-    - `flags`: reasons to doubt these numbers, and the number of inputs of the last level that failed
-      a check or for which the attack failed.
+    - `flags`: reasons to doubt these numbers, the number of answers that are not finite, and the number
+      of inputs of the last level that failed a check or for which the attack failed.
     """
     records = []
     for kind, analysis in kinds.items():
@@ -45,6 +45,7 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
             broken = eligible & ~correct[last][0]
             smallest = np.sort(_smallest(analysis, model)[eligible])
             rejected = analysis.checks[model, last].rejected
+            further = [f"{rejected:,} rejected"] if rejected else []
             records.append(
                 {
                     "kind": kind,
@@ -55,7 +56,7 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
                     "median": float(smallest[(len(smallest) - 1) // 2]) if eligible.any() else np.nan,
                     "success": float(broken.sum() / eligible.sum()) if eligible.any() else np.nan,
                     "queries": float(sum(passes) / len(clean)),
-                    "flags": flags[model] + ([f"{rejected:,} rejected"] if rejected else []),
+                    "flags": list(dict.fromkeys([*analysis.flags[model], *flags[model], *further])),
                 }
             )
     return pd.DataFrame.from_records(records).reindex(columns=list(MODELS))

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from blrobust.analysis.flags import model_flags
 from blrobust.analysis.statistics import wilson
 from blrobust.runs.measurement import Measurement
 
@@ -28,7 +29,7 @@ def table(measurement: Measurement) -> pd.DataFrame:
     """Return one row per model and frequency of the map, both of a pair: the content of heatmap.csv.
 
     Columns: model, dataset, row, column (signed frequencies), norm, n, errors, error, ci_low, ci_high
-    (Wilson, 95 %), clean_error.
+    (Wilson, 95 %), clean_error, not_finite (errors whose logits are not finite).
     """
     config, data = measurement.record["config"], measurement.record["dataset"]
     height, width = data["shape"][-2:]
@@ -40,11 +41,14 @@ def table(measurement: Measurement) -> pd.DataFrame:
         intervals = {wrong: wilson(wrong / n, n) for wrong in set(state["wrong"])}
         for k in axis:
             for l_ in axis:
-                wrong = state["wrong"][index[canonical(k, l_, height=height, width=width)]]
-                cell = (k, l_, config["norm"], n, wrong, *intervals[wrong], state["clean"] / n)
+                at = index[canonical(k, l_, height=height, width=width)]
+                wrong = state["wrong"][at]
+                not_finite = state["not_finite"][at] if "not_finite" in state else 0
+                shares = (*intervals[wrong], state["clean"] / n)
+                cell = (k, l_, config["norm"], n, wrong, *shares, not_finite)
                 rows.append((model["label"], data["name"], *cell))
     names = ("model", "dataset", "row", "column", "norm", "n", "errors", "error")
-    return pd.DataFrame(rows, columns=[*names, "ci_low", "ci_high", "clean_error"])
+    return pd.DataFrame(rows, columns=[*names, "ci_low", "ci_high", "clean_error", "not_finite"])
 
 
 def rings(frame: pd.DataFrame) -> pd.DataFrame:
@@ -61,3 +65,13 @@ def rings(frame: pd.DataFrame) -> pd.DataFrame:
     facts = frame.groupby("model", sort=False).agg(clean=("clean_error", "first"), worst=("error", "max"))
     mean = waves.groupby("model", sort=False)["error"].mean().rename("mean")
     return facts.join(mean).join(means.reindex(columns=["low", "middle", "high"]))
+
+
+def flags(measurement: Measurement) -> dict[str, list[str]]:
+    """Return doubts about the answers of each model, with the number of those that are not finite."""
+    found = {}
+    for model in measurement.record["models"]:
+        state = measurement.done[model["label"]]
+        not_finite = state.get("clean_not_finite", 0) + sum(state.get("not_finite", []))
+        found[model["label"]] = model_flags(measurement.record, model["label"], not_finite=not_finite)
+    return found

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from blrobust.analysis.flags import model_flags
 from blrobust.analysis.statistics import wilson
 from blrobust.runs.measurement import Measurement
 
@@ -14,7 +15,7 @@ def table(measurement: Measurement) -> pd.DataFrame:
     Columns: attack, strength, source, kind and channel, effective_compression, n, right (number of
     clean images that the source classifies correctly), fooled; then, of the fooled images, recovered,
     clean and adaptive (counts), recovered_share with ci_low and ci_high (Wilson, 95 %), distortion
-    and adaptive_l2.
+    and adaptive_l2; not_finite, the number of images with an answer that is not finite.
     """
     config, rows = measurement.record["config"], []
     for attack, level in config["kinds"].items():
@@ -36,6 +37,21 @@ def table(measurement: Measurement) -> pd.DataFrame:
                     **dict(zip(("recovered_share", "ci_low", "ci_high"), share, strict=True)),
                     "distortion": counts["distortion"],
                     "adaptive_l2": counts["adaptive_l2"],
+                    "not_finite": counts.get("not_finite", 0),
                 }
             )
     return pd.DataFrame(rows).astype({"distortion": float, "adaptive_l2": float, "strength": float})
+
+
+def flags(measurement: Measurement) -> dict[tuple[str, str], list[str]]:
+    """Return doubts about the answers through each channel of each attack, by (attack, channel).
+
+    They are those of the network behind the channel, and the number of answers that are not finite.
+    """
+    record, found = measurement.record, {}
+    for attack in record["config"]["kinds"]:
+        for kind, channel, _ in record["config"]["channels"]:
+            network = channel if kind == "network" else record["config"]["source"]
+            not_finite = measurement.done[f"{attack}/{channel}"].get("not_finite", 0)
+            found[attack, channel] = model_flags(record, network, not_finite=not_finite)
+    return found

@@ -155,7 +155,7 @@ def command(
             name, spec, seed=seed, space=space, parameters=settings[name], target=target,
             source=None if origin is None else origin.module,
         )  # fmt: skip
-        parts.append(sweep.Part(guard, grid, {"parameters": settings[name]}))
+        parts.append(sweep.Part(guard, grid, {"parameters": settings[name]}, revision=spec.revision))
     further: dict[str, Any] = {"source": None if origin is None else _identity(origin), "target": target}
     folder = sweep.execute(
         parts,
@@ -169,6 +169,7 @@ def command(
         batch_size=batch_size,
         out=out,
         settings=further,
+        source=origin,
         save_adversarials=save_adversarials,
         check_models=True,
         on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),

@@ -91,20 +91,21 @@ def command(
         on_start=partial(announcement.locate, device=str(subjects.device), unit="frequencies"),
     )
     with resumable(measurement.folder, lambda: "all frequencies"):
+        from blrobust.analysis.heatmap import flags
         from blrobust.reports import heatmap as report  # seaborn takes a second to import
 
         report.render(measurement, frame, measurement.folder / REPORT)
-        _print(frame, norm=norm, n=len(subjects.dataset))
+        _print(frame, flags(measurement), norm=norm, n=len(subjects.dataset))
     announce(measurement.folder / REPORT, open_report=open_report)
     announcement.finish()
 
 
-def _print(frame: "pd.DataFrame", *, norm: float, n: int) -> None:
+def _print(frame: "pd.DataFrame", flags: dict[str, list[str]], *, norm: float, n: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from blrobust.analysis.heatmap import rings
-    from blrobust.cli.tables import print_table
+    from blrobust.cli.tables import flag_column, print_table
 
     table = Table(
         title=f"Error with one frequency of norm {norm:g} per channel, n = {n}",
@@ -117,6 +118,8 @@ def _print(frame: "pd.DataFrame", *, norm: float, n: int) -> None:
     means = rings(frame)
     for header in ("model", *means.columns):
         table.add_column(header, justify="left" if header == "model" else "right")
+    add_flags = flag_column(table, flags)
     for label, row in means.iterrows():
-        table.add_row(Text(str(label)), *("-" if share != share else f"{share:.1%}" for share in row))
+        shares = ("-" if share != share else f"{share:.1%}" for share in row)
+        table.add_row(Text(str(label)), *shares, *add_flags(str(label)))
     print_table(table)

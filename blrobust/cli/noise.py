@@ -94,7 +94,7 @@ def command(
     )
 
     from blrobust.evaluation import sweep
-    from blrobust.perturbations.noise import Noise
+    from blrobust.perturbations.noise import REVISIONS, Noise
 
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
@@ -107,7 +107,7 @@ def command(
         device=subjects.device,
     )
     folder = sweep.execute(
-        [sweep.Part(noise, noise_levels)],
+        [sweep.Part(noise, noise_levels, revision=REVISIONS[kind])],
         command="noise",
         models=subjects.models,
         dataset=subjects.dataset,
@@ -126,4 +126,5 @@ def command(
 def _show(results: "RunAnalysis") -> None:
     from blrobust.cli import tables
 
-    tables.print_summary(results.run, results.summary)
+    (analysis,) = results.kinds.values()
+    tables.print_summary(results.run, results.summary, analysis.flags)

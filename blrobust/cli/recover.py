@@ -138,10 +138,11 @@ def command(
         ),
     )
     with resumable(measurement.folder, lambda: "all channels"):
+        from blrobust.analysis.recovery import flags
         from blrobust.reports import recovery as report  # seaborn takes a second to import
 
         report.render(measurement, frame, measurement.folder / REPORT)
-        _print(frame)
+        _print(frame, flags(measurement))
     announce(measurement.folder / REPORT, open_report=open_report)
     announcement.finish()
 
@@ -154,14 +155,14 @@ def _number(option: str, text: str, kind: Callable[[str], N]) -> N:
         raise UserError(f"{option}: got {text.strip()!r}; legal: {whole}numbers") from None
 
 
-def _print(frame: "pd.DataFrame") -> None:
+def _print(frame: "pd.DataFrame", flags: dict[tuple[str, str], list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust.cli.tables import print_table
+    from blrobust.cli.tables import flag_column, print_table
     from blrobust.reports.recovery import facts, share
 
-    for _, rows in frame.groupby("attack", sort=False):
+    for attack, rows in frame.groupby("attack", sort=False):
         table = Table(
             title=Text(facts(rows)),
             title_style="",
@@ -172,6 +173,7 @@ def _print(frame: "pd.DataFrame") -> None:
         )
         for header in ("channel", "distortion", "recovered", "95 %", "clean", "adaptive", "adaptive L2"):
             table.add_column(header, justify="left" if header == "channel" else "right")
+        add_flags = flag_column(table, {key: found for key, found in flags.items() if key[0] == attack})
         for row in rows.to_dict("records"):
             table.add_row(
                 Text(row["channel"]),
@@ -181,5 +183,6 @@ def _print(frame: "pd.DataFrame") -> None:
                 share(row["clean"], row["fooled"]),
                 share(row["adaptive"], row["fooled"]),
                 f"{row['adaptive_l2']:.2f}",
+                *add_flags((row["attack"], row["channel"])),
             )
         print_table(table)

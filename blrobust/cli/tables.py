@@ -1,8 +1,8 @@
 """Tables of results on stdout."""
 
 import math
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from blrobust.runs.run import Run
+
+K = TypeVar("K")
 
 WIDE = 200  # columns where stdout is no terminal
 
@@ -30,8 +32,8 @@ def width() -> int:
     return console.width if console.is_terminal else WIDE
 
 
-def print_summary(run: "Run", summary: "DataFrame") -> None:
-    """Print one row per model, with 95 % intervals below the numbers."""
+def print_summary(run: "Run", summary: "DataFrame", flags: Mapping[str, list[str]]) -> None:
+    """Print one row per model, with 95 % intervals below the numbers, and flags where a model has any."""
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     table = Table(
         title=Text(
@@ -46,6 +48,7 @@ def print_summary(run: "Run", summary: "DataFrame") -> None:
     )
     for header in ("model", "compression", "clean", "mean", "50 % at", "vs fp32"):
         table.add_column(header, justify="left" if header == "model" else "right")
+    add_flags = flag_column(table, flags)
     for row in summary.to_dict("records"):
         table.add_row(
             Text(row["model"]),
@@ -54,8 +57,17 @@ def print_summary(run: "Run", summary: "DataFrame") -> None:
             _interval("{:.1%}", row, "mean"),
             _interval("{:.3g}", row, "half_level"),
             f"{_text('+{:.0%}', row['better'])} {_text('-{:.0%}', row['worse'])}",
+            *add_flags(row["model"]),
         )
     print_table(table)
+
+
+def flag_column(table: Table, flags: Mapping[K, list[str]]) -> Callable[[K], list[Text]]:
+    """Add a column of flags where there are any; return the function that gives the cells of a key."""
+    if not any(flags.values()):
+        return lambda key: []
+    table.add_column("flags")
+    return lambda key: [Text(", ".join(flags[key]) or "-")]
 
 
 SHOWN = 6  # levels in a row of the table, fewer in a narrow terminal

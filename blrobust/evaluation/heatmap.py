@@ -17,9 +17,11 @@ from blrobust.analysis.heatmap import Frequency, distinct, table
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
+from blrobust.evaluation.probe import probe
 from blrobust.models.zoo import Model
 from blrobust.perturbations import random_numbers
 from blrobust.perturbations.base import block_size, predict
+from blrobust.perturbations.seeding import seeded
 from blrobust.progress import Meter
 from blrobust.runs.interruption import resumable
 from blrobust.runs.measurement import Measurement
@@ -83,17 +85,21 @@ class Subject:
     coins: Tensor
     waves: Tensor  # (frequencies, H, W)
     norm: float
+    seed: int = 0  # of the random numbers that a model draws
 
 
 @torch.inference_mode()
-def errors(model: nn.Module, subject: Subject, indices: range, *, batch_size: int) -> list[int]:
-    """Return the number of images that the model gets wrong under each frequency in `indices`.
+def errors(
+    model: nn.Module, subject: Subject, indices: range, *, batch_size: int
+) -> tuple[list[int], list[int]]:
+    """Return, for each frequency in `indices`, the number of images that the model gets wrong.
 
-    The input is x + r v U_kl, clipped to [0, 1], with a sign r per channel and v = `norm`. At most
-    `batch_size` inputs at once, at least one image.
+    The second list is the number of those whose logits are not finite. The input is x + r v U_kl,
+    clipped to [0, 1], with a sign r per channel and v = `norm`. At most `batch_size` inputs at once, at
+    least one image.
     """
     waves = subject.norm * subject.waves[indices.start : indices.stop, None, None]  # (f, 1, 1, H, W)
-    wrong = torch.zeros(len(indices), dtype=torch.int64, device=subject.labels.device)
+    wrong, not_finite = torch.zeros(2, len(indices), dtype=torch.int64, device=subject.labels.device)
     step = max(1, batch_size // len(indices))
     for first in range(0, len(subject.labels), step):
         rows = slice(first, first + step)
@@ -101,16 +107,27 @@ def errors(model: nn.Module, subject: Subject, indices: range, *, batch_size: in
         coins = subject.coins[rows, indices.start : indices.stop].float()  # (m, f, C)
         added = coins.transpose(0, 1)[..., None, None] * waves  # (f, m, C, H, W)
         perturbed = added.add_(subject.pixels[rows]).clamp_(0, 1).flatten(0, 1)
-        wrong += (predict(model, perturbed).view(len(indices), -1) != labels).sum(1)
-    result: list[int] = wrong.tolist()
-    return result
+        with seeded("heatmap", subject.seed, indices.start, first, device=labels.device):
+            predictions = predict(model, perturbed).view(len(indices), -1)
+        wrong += (predictions != labels).sum(1)
+        not_finite += (predictions < 0).sum(1)
+    return wrong.tolist(), not_finite.tolist()
 
 
 @torch.inference_mode()
-def clean_errors(model: nn.Module, subject: Subject, *, batch_size: int) -> int:
-    """Return the number of images that the model gets wrong without perturbation."""
-    pieces = zip(*(torch.split(t, batch_size) for t in (subject.pixels, subject.labels)), strict=True)
-    return sum(int((predict(model, pixels) != labels).sum()) for pixels, labels in pieces)
+def clean_errors(model: nn.Module, subject: Subject, *, batch_size: int) -> tuple[int, int]:
+    """Return the number of images that the model gets wrong without perturbation.
+
+    The second number is that of those whose logits are not finite.
+    """
+    wrong, not_finite = 0, 0
+    for first in range(0, len(subject.labels), batch_size):
+        rows = slice(first, first + batch_size)
+        with seeded("heatmap", subject.seed, "clean", first, device=subject.labels.device):
+            predictions = predict(model, subject.pixels[rows])
+        wrong += int((predictions != subject.labels[rows]).sum())
+        not_finite += int((predictions < 0).sum())
+    return wrong, not_finite
 
 
 def execute(
@@ -152,7 +169,8 @@ def execute(
     cards = [asdict(model.card) for model in models]
     record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=batch_size)
     record["dataset"]["shape"] = [channels, height, width]
-    measurement = Measurement(out, record)
+    record |= probe(models, dataset, device)
+    measurement = Measurement.begin(out, record)
     frequencies = distinct(size, height=height, width=width)
     total = len(models) * len(frequencies)
 
@@ -171,6 +189,7 @@ def execute(
                 coins=coins.to(device),
                 waves=basis(frequencies, height=height, width=width).to(device),
                 norm=norm,
+                seed=seed,
             )
             try:
                 with full_precision():
@@ -194,9 +213,13 @@ def _measure(measurement: Measurement, models: Sequence[Model], subject: Subject
             stored = 0 if state is None else len(state["wrong"])
             meter.begin(model.label, images=count * n, done=stored * n)
             if state is None:
-                state = {"clean": clean_errors(model.module, subject, batch_size=batch_size), "wrong": []}
+                clean, not_finite = clean_errors(model.module, subject, batch_size=batch_size)
+                state = {"clean": clean, "clean_not_finite": not_finite, "wrong": [], "not_finite": []}
             for first in range(stored, count, per_batch):
                 indices = range(first, min(first + per_batch, count))
-                state["wrong"] += errors(model.module, subject, indices, batch_size=batch_size)
+                counts = errors(model.module, subject, indices, batch_size=batch_size)
+                state["wrong"] += counts[0]
+                # Blrobust 0.1.0 did not count them.
+                state["not_finite"] = state.get("not_finite", [0] * first) + counts[1]
                 measurement.put(model.label, state)
                 meter.advance(len(indices) * n)

@@ -22,10 +22,12 @@ from blrobust.attacks.guard import Guard
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
+from blrobust.evaluation.probe import probe
 from blrobust.models.channels import Channel
 from blrobust.models.zoo import Model
 from blrobust.perturbations import levels
 from blrobust.perturbations.base import block_size, predict
+from blrobust.perturbations.seeding import seeded
 from blrobust.progress import Meter
 from blrobust.runs.interruption import resumable
 from blrobust.runs.measurement import Measurement
@@ -84,9 +86,16 @@ def l2_norms(difference: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def predictions(network: torch.nn.Module, pixels: Tensor) -> Tensor:
-    """Return the predicted classes (n,), computed block by block."""
-    return torch.cat([predict(network, block) for block in _blocks(pixels)])
+def predictions(network: torch.nn.Module, pixels: Tensor, *, seed: int) -> Tensor:
+    """Return the predicted classes (n,), computed block by block; -1 where logits are not finite.
+
+    A network that draws random numbers draws them from `seed`.
+    """
+    found = []
+    for place, block in enumerate(_blocks(pixels)):
+        with seeded("recover", seed, place, device=pixels.device):
+            found.append(predict(network, block))
+    return torch.cat(found)
 
 
 def _blocks(pixels: Tensor) -> tuple[Tensor, ...]:
@@ -102,6 +111,7 @@ def recover(
     fooled: Tensor,
     *,
     level: float,
+    seed: int,
 ) -> dict[str, Any]:
     """Return the labels that one channel recovers, as counts among the `fooled` images (n,).
 
@@ -110,10 +120,12 @@ def recover(
     - `adaptive`: still correct when the attack runs through channel and network.
     - `distortion`: mean L2 distance between the image and the network's input.
     - `adaptive_l2`: mean L2 distance of the inputs that the adaptive attack finds.
+    - `not_finite`: images (n,) for which one of these two answers is not finite; it counts as wrong.
     """
     whole = channel.whole
-    right = predictions(whole, adversarial) == labels
-    clean = predictions(whole, pixels) == labels
+    on_adversarial = predictions(whole, adversarial, seed=seed)
+    on_clean = predictions(whole, pixels, seed=seed)
+    right, clean = on_adversarial == labels, on_clean == labels
     adaptive, beaten = craft(guard, whole, pixels, labels, level=level)
     with torch.inference_mode():
         network_inputs = torch.cat([channel.transform(block) for block in _blocks(adversarial)])
@@ -123,6 +135,7 @@ def recover(
         "adaptive": int((clean & fooled & ~beaten).sum()),
         "distortion": _mean(l2_norms(network_inputs - pixels)[fooled]),
         "adaptive_l2": _mean(l2_norms(adaptive - pixels)[beaten & fooled]),
+        "not_finite": int(((on_adversarial < 0) | (on_clean < 0)).sum()),
     }
 
 
@@ -173,10 +186,14 @@ def execute(
         "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
         "device": device.type,
     }
+    revisions = {kind: ATTACKS[kind].revision for kind in kinds if ATTACKS[kind].revision != 1}
+    if revisions:
+        config["revisions"] = revisions
     cards = [asdict(model.card) for model in models]
     size = block_size(dataset.images.shape[1:], device)
     record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=size)
-    measurement = Measurement(out, record)
+    record |= probe(models, dataset, device)
+    measurement = Measurement.begin(out, record)
     total = len(kinds) * len(channels)
 
     def done() -> int:
@@ -220,10 +237,10 @@ def _measure(
             level = levels_of[kind]
             meter.begin(f"inputs of {source.label}", images=n, kind=kind)
             adversarial, fooled = craft(guard, source.module, pixels, labels, level=level)
-            right = predictions(source.module, pixels) == labels
+            right = predictions(source.module, pixels, seed=seed) == labels
             measurement.put(kind, {"right": int(right.sum()), "fooled": int(fooled.sum())})
             for channel in todo[kind]:
                 meter.begin(channel.name, images=n, kind=kind)
-                counts = recover(channel, guard, pixels, labels, adversarial, fooled, level=level)
+                counts = recover(channel, guard, pixels, labels, adversarial, fooled, level=level, seed=seed)
                 measurement.put(f"{kind}/{channel.name}", counts)
                 meter.advance(n)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
 from blrobust.evaluation import pictures
+from blrobust.evaluation.probe import probe
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size, blocks
 from blrobust.perturbations.random_numbers import Cache
+from blrobust.perturbations.seeding import seeded
 from blrobust.progress import Meter
-from blrobust.runs import RUNS
+from blrobust.runs import answers
 from blrobust.runs.database import Outcomes
 from blrobust.runs.interruption import resumable
-from blrobust.runs.provenance import digest, new_record
+from blrobust.runs.provenance import new_record
 from blrobust.runs.run import ADVERSARIALS, Cell, Run
 
 IN_FLIGHT = 2  # blocks; twice as many on a GPU, where every copy of predictions waits for the GPU
@@ -37,6 +40,14 @@ class Part:
     perturbation: Perturbation
     levels: Sequence[float]
     settings: dict[str, Any] = field(default_factory=dict)
+    revision: int = 1
+    """Of the computation of the kind; part of the configuration where it is not 1."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The entry of the kind in the configuration."""
+        revision = {} if self.revision == 1 else {"revision": self.revision}
+        return {"levels": list(self.levels), **self.settings, **revision}
 
 
 def execute(
@@ -52,6 +63,7 @@ def execute(
     batch_size: int | None = None,
     out: Path | None = None,
     settings: dict[str, Any] | None = None,
+    source: Model | None = None,
     save_adversarials: bool = False,
     check_models: bool = False,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
@@ -59,10 +71,12 @@ def execute(
     """Measure the cells of a sweep that are not stored yet, and write results.csv.
 
     The models are on `device`, with `batch_size` samples in flight, by default a few blocks.
-    `settings` are further entries of the configuration. `check_models` checks each model first for
-    reasons to doubt its accuracy under attack (`attacks.model_checks`) and stores them in run.json.
-    `out` is the run folder, `runs/<hash>` by default; a finished run there is left as it is.
-    `on_start` is called with the folder, the number of stored cells and that of all.
+    `settings` are further entries of the configuration, and `source` is the model that attacks see.
+    run.json keeps the models' answers to a few inputs and doubts about them (`evaluation.probe`), with
+    `check_models` also doubts about the accuracy under attack (`attacks.model_checks`). `out` is the run
+    folder, by default `runs/<hash>`, or with a suffix where that holds a run of a model that answers
+    differently; a finished run there is left as it is. `on_start` is called with the folder, the number
+    of stored cells and that of all.
 
     Returns the folder. Raises `UserError` for one that cannot hold this run, or has cells without the
     inputs that `save_adversarials` stores.
@@ -72,7 +86,7 @@ def execute(
     config = {
         "version": __version__,
         "command": command,
-        "kinds": {part.perturbation.kind: {"levels": list(part.levels), **part.settings} for part in parts},
+        "kinds": {part.perturbation.kind: part.config for part in parts},
         "space": parts[0].perturbation.space,
         "draws": draws,
         "seed": seed,
@@ -90,10 +104,12 @@ def execute(
         device=describe(device),
         batch_size=batch_size,
     )
-    path = RUNS / digest(config)[:12] if out is None else out
+    record |= probe(models, dataset, device, source=source)
     labels = dataset.labels.numpy().astype(np.int16)
     unit = "levels" if len(models) == len(parts) == draws == 1 else "cells"
-    with Run.create_or_resume(path, record, labels) as run:
+    folder = partial(Run.create_or_resume, provenance=record, labels=labels)
+    with answers.begin(out, record["hash"][:12], folder) as run:
+        path = run.path
         if save_adversarials:
             _check_adversarials(run)
         on_start(path, len(run.done()), run.cells)
@@ -102,7 +118,7 @@ def execute(
         with resumable(path, lambda: f"{len(run.done())} of {run.cells} {unit}"):
             with full_precision():
                 if check_models:
-                    run.provenance["flags"] = _check_models(models, dataset, device)
+                    _check_models(run, models, dataset, device)
                 for part in parts:
                     run_cells(
                         run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
@@ -115,14 +131,17 @@ def execute(
     return path
 
 
-def _check_models(models: Sequence[Model], dataset: Dataset, device: torch.device) -> dict[str, list[str]]:
-    """Return reasons to doubt each model's accuracy under attack, by label, from the first images."""
+def _check_models(run: Run, models: Sequence[Model], dataset: Dataset, device: torch.device) -> None:
+    """Add reasons to doubt each model's accuracy under attack, from the first images, to the run's flags."""
     from blrobust.attacks.model_checks import IMAGES, check_model  # loads Foolbox, which noise does not need
 
     count = min(IMAGES, len(dataset))
     pixels = dataset.pixels(slice(0, count), device)
     labels = dataset.labels[:count].to(device)
-    return {model.label: check_model(model.module, pixels, labels) for model in models}
+    flags = run.provenance["flags"]
+    for model in models:
+        found = check_model(model.module, pixels, labels)
+        flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
 
 
 def run_cells(
@@ -153,7 +172,12 @@ def run_cells(
             if together := tuple(level for level in todo if level in search_levels):
                 groups.append((model, together, draw))
     measure = _CellMeasurement(
-        perturbation, dataset, device=device, batch_size=batch_size, keep=adversarials is not None
+        perturbation,
+        dataset,
+        seed=run.config["seed"],
+        device=device,
+        batch_size=batch_size,
+        keep=adversarials is not None,
     )
     with _meter(run, perturbation) as meter:
         for model, levels, draw in groups:
@@ -238,6 +262,7 @@ class _CellMeasurement:
         perturbation: Perturbation,
         dataset: Dataset,
         *,
+        seed: int,
         device: torch.device,
         batch_size: int,
         keep: bool,
@@ -246,6 +271,7 @@ class _CellMeasurement:
             return dataset.pixels(slice(samples.start, samples.stop), device)
 
         self._perturbation = perturbation
+        self._seed = seed
         self._pixels = Cache(pixels)
         self._labels = dataset.labels.to(device)
         size = block_size(dataset.images.shape[1:], device)
@@ -258,15 +284,19 @@ class _CellMeasurement:
         for first in range(0, len(self._blocks), self._flight):
             on_device: list[list[dict[str, Tensor]]] = [[] for _ in levels]
             for samples, skip in self._blocks[first : first + self._flight]:
-                results = self._perturbation.measure(
-                    model.module,
-                    self._pixels.block(0, samples),
-                    self._labels[samples.start : samples.stop],
-                    levels=levels,
-                    draw=draw,
-                    samples=samples,
-                    keep=self._keep,
-                )
+                # Levels that one search serves have one seed, whichever of them are stored already.
+                at = "all" if self._perturbation.one_search_for_all_levels and levels[0] > 0 else levels[0]
+                key = (self._seed, model.label, self._perturbation.kind, at, draw, samples.start)
+                with seeded(*key, device=self._labels.device):
+                    results = self._perturbation.measure(
+                        model.module,
+                        self._pixels.block(0, samples),
+                        self._labels[samples.start : samples.stop],
+                        levels=levels,
+                        draw=draw,
+                        samples=samples,
+                        keep=self._keep,
+                    )
                 for blocks_of_level, result in zip(on_device, results, strict=True):
                     blocks_of_level.append({key: values[skip:] for key, values in result.items()})
             # The copy to the CPU waits for the device: once per flight, not once per block.

@@ -30,8 +30,8 @@ class NativeHalf(nn.Module):
 def round_layers(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Round weights, and every convolution's and linear layer's input and output, to `dtype`.
 
-    The arithmetic stays fp32. A CPU without native half arithmetic runs fp16 at 61 images/s and this
-    at 2,900 (ResNet-20, 2 cores); all CPUs take this path, so that they agree.
+    The arithmetic stays fp32, because CPUs without native half arithmetic are very slow at it. All CPUs
+    take this path, so that they agree.
     """
 
     def round_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

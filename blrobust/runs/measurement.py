@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from blrobust.atomic_write import write_text
 from blrobust.errors import UserError, reason
-from blrobust.runs import LEGAL_FOLDERS, RUNS
+from blrobust.runs import LEGAL_FOLDERS, answers
 from blrobust.runs.provenance import digest, now
 
 if TYPE_CHECKING:
@@ -19,13 +19,18 @@ class Measurement:
     """The record of a measurement (`provenance.new_record`) and its finished pieces, by name.
 
     Every `put` is on the disk, complete, before it returns. Raises `UserError` for a folder with
-    other contents.
+    other contents, or of models that answer differently (`runs.answers`).
     """
 
-    def __init__(self, folder: Path | None, record: dict[str, Any]) -> None:
-        """Begin or resume `record` in `folder`, by default `runs/<command>-<hash>`."""
-        config = record["config"]
-        self.folder = RUNS / f"{config['command']}-{record['hash'][:12]}" if folder is None else folder
+    @classmethod
+    def begin(cls, out: Path | None, record: dict[str, Any]) -> Self:
+        """Begin or resume `record` in `out`, by default in `runs/<command>-<hash>`."""
+        name = f"{record['config']['command']}-{record['hash'][:12]}"
+        return answers.begin(out, name, lambda folder: cls(folder, record))
+
+    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
+        """Begin or resume `record` in `folder`."""
+        self.folder = folder
         self.file = self.folder / FILE
         self.record = record
         self.done: dict[str, Any] = {}
@@ -65,8 +70,11 @@ class Measurement:
                 f"--out: got {self.folder}, which holds another measurement ({found['command_line']}); "
                 f"{LEGAL_FOLDERS}"
             )
+        answers.check(self.folder, found, self.record)
         if finished is None:
             sessions += self.record["sessions"]
+            # A measurement begun without answers has those of the models that finish it.
+            found = {**self.record, **found}
         self.record, self.done = found, done
         self._write()
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from blrobust import atomic_write
 from blrobust.errors import UserError
-from blrobust.runs import LEGAL_FOLDERS, database
+from blrobust.runs import LEGAL_FOLDERS, answers, database
 from blrobust.runs.database import Outcomes, pack, unpack, using
 from blrobust.runs.provenance import FILE as RECORD
 from blrobust.runs.provenance import digest, now, read_record, write_record
@@ -74,9 +74,10 @@ class Run:
 
         `provenance` is the content of run.json for a new run; when resuming, only its session is added.
         A finished run is returned read-only and unchanged. Raises `UserError` for a folder with other
-        contents, another configuration, or another process that writes to it.
+        contents, another configuration, models that answer differently (`runs.answers`), or another
+        process that writes to it.
         """
-        existing = _existing(path, provenance["config"])
+        existing = _existing(path, provenance)
         if existing is not None and existing["finished"] is not None:
             return cls.open(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -87,12 +88,13 @@ class Run:
             raise UserError(f"{path}: another process is working on this run") from None
         with contextlib.ExitStack() as stack:
             stack.callback(lock.release)
-            existing = _existing(path, provenance["config"])  # it may have changed before the lock
+            existing = _existing(path, provenance)  # it may have changed before the lock
             if existing is not None:
                 if existing["finished"] is not None:
                     return cls.open(path)
                 existing["sessions"].extend(provenance["sessions"])
-                provenance = existing
+                # A run begun without answers has those of the models that finish it.
+                provenance = {**provenance, **existing}
             write_record(path, provenance)
             connection = database.create(path, labels)
             stack.pop_all()
@@ -197,6 +199,12 @@ class Run:
                 row[:] = unpack(blob)["prediction"] == self.labels
         return correct
 
+    def not_finite(self, model: str, kind: str, level: float) -> NDArray[np.int64]:
+        """Return the number of answers that are not finite, which are wrong: int64 `(finished draws,)`."""
+        rows = self._cells("outcomes", model, kind, level)
+        with using(self.path):
+            return np.array([(unpack(blob)["prediction"] < 0).sum() for (blob,) in rows], np.int64)
+
     def seconds(self, model: str, kind: str, level: float) -> float:
         """Return the wall time of a level, summed over its finished draws."""
         return float(sum(seconds for (seconds,) in self._cells("seconds", model, kind, level)))
@@ -249,8 +257,8 @@ class Run:
         self._connection = database.connect(self.path, finished=True)
 
 
-def _existing(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the record of the run in `path`, `None` where a new one can be started."""
+def _existing(path: Path, new: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the record of the run in `path`, `None` where the run of the record `new` can be started."""
     if not path.exists():
         return None
     if not path.is_dir():
@@ -261,11 +269,12 @@ def _existing(path: Path, config: dict[str, Any]) -> dict[str, Any] | None:
         if foreign:
             raise UserError(f"--out: got {path}, which has {foreign[0]!r} and no {RECORD}; {LEGAL_FOLDERS}")
         return None
-    provenance = read_record(path)
+    provenance, config = read_record(path), new["config"]
     if digest(provenance["config"]) != digest(config):
         differ = [key for key in config if provenance["config"].get(key) != config[key]]
         raise UserError(
             f"--out: got {path}, which holds a run of another configuration (different: "
             f"{', '.join(differ)}); {LEGAL_FOLDERS}"
         )
+    answers.check(path, provenance, new)
     return provenance

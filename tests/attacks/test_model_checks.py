@@ -25,11 +25,6 @@ class Linear(nn.Module):
         return self.change((pixels - 0.5).flatten(1) @ self.weight.T)
 
 
-class Random(Linear):
-    def forward(self, pixels: Tensor) -> Tensor:
-        return super().forward(pixels) + 1e-4 * torch.rand(len(pixels), 3)
-
-
 class Descends(Linear):
     """Takes a step down before it answers."""
 
@@ -48,7 +43,6 @@ class Hidden(Linear):
 
 
 PLANTED = {
-    module.RANDOM: Random(),
     module.OPTIMISES: Descends(),
     module.SOFTMAX: Linear(lambda logits: logits.softmax(1)),
     module.ZERO: Hidden(),

@@ -65,15 +65,16 @@ def test_results_are_read_back_and_fill_a_document(tmp_path):
     report.write(tmp_path / "results.json", {"device": "none"}, rows)
     assert report.read(tmp_path / "results.json") == ({"device": "none"}, rows)
     document = tmp_path / "page.md"
-    document.write_text("before\n<!-- a -->\n<!-- end of a -->\nafter\n")
+    document.write_text("before\n<!-- table: a -->\n<!-- end -->\nafter\n")
     for _ in range(2):
         report.fill(document, "a", ["| 1 |"])
-    assert document.read_text() == "before\n<!-- a -->\n\n| 1 |\n\n<!-- end of a -->\nafter\n"
-    with pytest.raises(ValueError, match="end of b"):
+    assert document.read_text() == "before\n<!-- table: a -->\n\n| 1 |\n\n<!-- end -->\nafter\n"
+    with pytest.raises(ValueError, match="table: b"):
         report.fill(document, "b", [])
 
 
 def test_the_documentation_has_a_place_for_every_table():
     text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
     names = ["goals-cuda", "goals-cpu", "convolution-cuda", "convolution-cpu", "training_step-cuda"]
-    assert all(text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1 for name in names)
+    assert all(text.count(f"<!-- table: {name} -->") == 1 for name in names)
+    assert text.count("<!-- table: ") == text.count("<!-- end -->")

@@ -25,7 +25,7 @@ def show(rows):
         provenance={"dataset": {"name": "folder:[red]x"}},
         labels=np.zeros(7),
     )
-    tables.print_summary(run, pd.DataFrame(rows))
+    tables.print_summary(run, pd.DataFrame(rows), {})
 
 
 def test_the_table_escapes_names_and_says_what_is_missing(capsys):

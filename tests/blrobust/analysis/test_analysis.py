@@ -15,7 +15,8 @@ LEVELS = [0.0, 0.5, 1.0]
 CURVES = {"fp32": [0.95, 0.4, 0.1], "fft50": [0.9, 0.55, 0.12], "fft85": [0.85, 0.75, 0.6]}
 DOCUMENTED = (
     "model,dataset,kind,space,level,draws,n,effective_n,accuracy,ci_low,ci_high,always_correct,"
-    "rejected,survives_rounding,nominal_compression,effective_compression,forwards,backwards,seconds"
+    "rejected,survives_rounding,nominal_compression,effective_compression,forwards,backwards,seconds,"
+    "not_finite"
 )
 
 

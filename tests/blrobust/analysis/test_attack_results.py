@@ -42,6 +42,9 @@ class StandIn:
     def correct(self, model: str, kind: str, level: float) -> NDArray[np.bool_]:
         return self._right(kind, level)[None]
 
+    def not_finite(self, model: str, kind: str, level: float) -> NDArray[np.int64]:
+        return np.zeros(1, np.int64)
+
     def outcome(self, model: str, kind: str, level: float, draw: int) -> dict[str, Any]:
         assert self._minimal is not None
         return {"minimal": self._minimal, "forwards": np.ones(len(self._minimal))}

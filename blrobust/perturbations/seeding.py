@@ -1,6 +1,7 @@
-"""Seeds of the global random generators, from which Foolbox draws."""
+"""Seeds of the global random generators, from which models and Foolbox draw."""
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,12 +11,12 @@ import torch
 
 @contextmanager
 def seeded(*key: object, device: torch.device) -> Iterator[None]:
-    """Seed torch's and numpy's global generators from `key`, and restore their states at the end.
+    """Seed torch's, numpy's and Python's global generators from `key`, and restore them at the end.
 
-    Foolbox draws from both and takes no generator as an argument.
+    Foolbox draws from the first two and takes no generator as an argument; a model draws from any.
     """
     seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4])
-    state = np.random.get_state()  # noqa: NPY002
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # Not torch.manual_seed, which seeds every device: only the states of this one are restored.
         torch.default_generator.manual_seed(seed)
@@ -24,7 +25,9 @@ def seeded(*key: object, device: torch.device) -> Iterator[None]:
         elif device.type == "mps":
             torch.mps.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
         try:
             yield
         finally:
-            np.random.set_state(state)  # noqa: NPY002
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)

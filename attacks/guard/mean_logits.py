@@ -1,0 +1,23 @@
+"""The mean of a random model's logits: the model that attacks with `eot` above 1 see."""
+
+from torch import Tensor, nn
+
+
+class MeanLogits(nn.Module):
+    """A model whose logits are the mean of `draws` forward passes, and its gradients with them.
+
+    Expectation over transformation: Athalye et al. 2018, "Synthesizing robust adversarial examples".
+    """
+
+    def __init__(self, model: nn.Module, draws: int) -> None:
+        super().__init__()
+        self.model = model
+        self.draws = draws
+        self.training = False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits (m, classes) of inputs (m, C, H, W)."""
+        total: Tensor = self.model(inputs)
+        for _ in range(self.draws - 1):
+            total = total + self.model(inputs)
+        return total / self.draws

@@ -1,0 +1,13 @@
+"""Flags of a model: doubts about its answers that a run stores."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_flags(record: Mapping[str, Any], label: str, *, not_finite: int) -> list[str]:
+    """Return the flags of a model in a run's record, and the number of its answers that are not finite.
+
+    Runs of version 0.1.0 without attacks have no flags.
+    """
+    stored = list(record.get("flags", {}).get(label, []))
+    return stored + ([f"{not_finite:,} answers not finite"] if not_finite else [])

@@ -1,0 +1,105 @@
+"""Probe of the models of a run: their answers to a few fixed inputs, and doubts about these answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from blrobust.data.datasets import Dataset
+from blrobust.device import full_precision
+from blrobust.errors import UserError, reason
+from blrobust.models.zoo import Model
+from blrobust.perturbations.random_numbers import standard_normal
+from blrobust.perturbations.seeding import seeded
+from blrobust.runs.answers import Answers, distance
+
+IMAGES = 16  # at most; fewer large ones, so that a probe takes less than 2 s on a CPU
+VALUES = 2**19  # in these images, at most, but never fewer than two images
+NOISE = (0.03, 0.1, 0.4)  # standard deviations of the noise, in turn, in pixel units
+ROUNDING = 1e-6  # standard deviation of noise as small as rounding errors
+
+RANDOM = "answers are random"
+BATCH = "answers depend on the batch"
+
+
+def probe(
+    models: Sequence[Model], dataset: Dataset, device: torch.device, *, source: Model | None = None
+) -> dict[str, Any]:
+    """Return the entries of a run's record that the probe adds, as plain JSON.
+
+    - "answers": logits by model (`runs.answers.Answers`), with those of `source`.
+    - "flags": doubts by model (`doubts`).
+
+    Raises `UserError` where a model fails on the inputs.
+    """
+    pixels = inputs(dataset, device)
+    named = {model.label: model for model in models}
+    answers: dict[str, Any] = {}
+    flags: dict[str, list[str]] = {}
+    with full_precision():
+        for label, model in named.items():
+            found = _answers(label, model.module, pixels)
+            answers[label] = found.encode()
+            flags[label] = doubts(model.module, pixels, found)
+        if source is not None:
+            answers[f"--source {source.label}"] = _answers(source.label, source.module, pixels).encode()
+    return {"answers": answers, "flags": flags}
+
+
+def inputs(dataset: Dataset, device: torch.device) -> Tensor:
+    """Return the first images of a data set, then the same with noise: float32 (m, C, H, W)."""
+    shape = tuple(dataset.images.shape[1:])
+    count = min(len(dataset), IMAGES, max(2, VALUES // int(np.prod(shape))))
+    clean = dataset.pixels(slice(0, count), device)
+    scale = torch.tensor([NOISE[i % len(NOISE)] for i in range(count)], device=device)
+    return torch.cat([clean, clean + scale.view(-1, 1, 1, 1) * _noise(clean)])
+
+
+def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
+    """Return the flags of a model by its `answers` to `pixels` (m, C, H, W).
+
+    - "answers are random": the same inputs have other logits under another seed.
+    - "answers depend on the batch": half of the inputs have other logits than in the whole, beyond
+      rounding. It is not checked where answers are random.
+    """
+    if not np.array_equal(_logits(model, pixels, seed=1), answers.logits, equal_nan=True):
+        return [RANDOM]
+    half = len(pixels) // 2
+    try:
+        alone = _logits(model, pixels[:half], seed=0)
+    except UserError:  # normalisation over a batch needs more than one image
+        return [BATCH]
+    # The spread is that of all answers: those of few images can be alike.
+    whole = np.concatenate([alone, answers.logits[half:]])
+    return [BATCH] if distance(answers.logits, whole) > answers.tolerance else []
+
+
+def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
+    try:
+        logits = _logits(model, pixels, seed=0)
+        rounded = _logits(model, pixels + ROUNDING * _noise(pixels), seed=0)
+    except UserError as error:
+        raise UserError(f"model {label!r}: {error}") from error
+    return Answers.of(logits, rounded)
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, pixels: Tensor, *, seed: int) -> NDArray[np.float32]:
+    """Return logits, float32 (m, classes), under the seed `seed` of the global generators."""
+    try:
+        with seeded("probe", seed, device=pixels.device):
+            found: NDArray[np.float32] = model(pixels).float().cpu().numpy()
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{pixels.device} has too little free memory: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's own model raises
+        raise UserError(f"the network failed: {type(error).__name__}: {reason(error)}") from error
+    return found
+
+
+def _noise(like: Tensor) -> Tensor:
+    """Return fixed noise from N(0, 1), float32 of the shape of `like`, on its device."""
+    noise = standard_normal(tuple(like.shape[1:]), seed=0, draw=0, samples=range(len(like)))
+    return noise.to(like.device)

@@ -1,0 +1,116 @@
+"""The answers of a run's models to a few fixed inputs: a run knows by them the models that it measured.
+
+Source and attributes of a user's model are no part of its checksum, so an edited model can have the
+configuration of another one.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blrobust.errors import UserError, reason
+from blrobust.runs import RUNS
+
+# Relative to the spread of the logits. Sums in another order, by other threads or kernels, change the
+# bundled models by up to 2e-6 in fp32, 4e-4 in fp16 and 3e-3 in bf16; noise of 1e-6 in the pixels
+# changes them by 1e-6, 5e-4 and 2e-3, so that it shows how much a model amplifies rounding.
+LEAST_TOLERANCE = 1e-4
+AMPLIFICATION = 8  # a tolerance is this many times the model's response to such noise
+MOST_TOLERANCE = 1.0  # logits of opposite sign differ by 2
+
+R = TypeVar("R")
+
+
+class OtherModelError(UserError):
+    """A folder holds a run of a model that answers differently."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Logits of one model, float32 (inputs, classes), and the distance at which it is the same model."""
+
+    logits: NDArray[np.float32]
+    tolerance: float
+
+    @classmethod
+    def of(cls, logits: NDArray[np.float32], rounded: NDArray[np.float32]) -> Self:
+        """Return the answers `logits`, with the tolerance that their distance to `rounded` allows.
+
+        `rounded` are the logits of the same inputs with noise as small as rounding errors.
+        """
+        response = AMPLIFICATION * distance(logits, rounded)
+        return cls(logits, min(max(response, LEAST_TOLERANCE), MOST_TOLERANCE))
+
+    def agree(self, other: Self) -> bool:
+        """Return whether the two are answers of the same model, within the larger tolerance."""
+        if self.logits.shape != other.logits.shape:
+            return False
+        return distance(self.logits, other.logits) <= max(self.tolerance, other.tolerance)
+
+    def encode(self) -> dict[str, Any]:
+        """Return the answers as plain JSON."""
+        text = base64.b64encode(self.logits.astype("<f4").tobytes()).decode()
+        return {"shape": list(self.logits.shape), "logits": text, "tolerance": self.tolerance}
+
+    @classmethod
+    def decode(cls, stored: Mapping[str, Any]) -> Self:
+        """Return the answers that `encode` wrote; raise `UserError` where they are damaged."""
+        try:
+            logits = np.frombuffer(base64.b64decode(stored["logits"]), "<f4").reshape(stored["shape"])
+            return cls(logits.astype(np.float32), float(stored["tolerance"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"the stored answers of a model are corrupt: {reason(error)}") from None
+
+
+def distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Return the distance of logits (inputs, classes): RMS difference, relative to the spread.
+
+    The spread is the RMS deviation of `first` from its mean over the inputs, at least 1/1000 of its
+    size, where all answers are alike. The share of logits that are finite in one only is added.
+    """
+    finite = np.isfinite(first) & np.isfinite(second)
+    a, b = (np.where(finite, logits, 0).astype(np.float64) for logits in (first, second))
+    shared = max(1, int(finite.sum()))
+    mean = a.sum(0) / np.maximum(1, finite.sum(0))
+    difference = np.sqrt(np.square(a - b).sum() / shared)
+    spread = np.sqrt(np.square(np.where(finite, a - mean, 0)).sum() / shared)
+    spread = max(spread, 1e-3 * np.sqrt(np.square(a).sum() / shared), np.finfo(np.float64).tiny)
+    mismatch = (np.isfinite(first) != np.isfinite(second)).mean()
+    return float(difference / spread + mismatch)
+
+
+def check(folder: Path, existing: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise `OtherModelError` unless the models of a stored record answer as those of a `new` one.
+
+    The records are those of one configuration. One without answers can be of any model.
+    """
+    stored, found = existing.get("answers"), new.get("answers")
+    if not stored or not found:
+        return
+    for label, answers in found.items():
+        if label not in stored or not Answers.decode(answers).agree(Answers.decode(stored[label])):
+            raise OtherModelError(
+                f"--out: got {folder}, but {label} answers differently than when this run was made; "
+                "choose another --out"
+            )
+
+
+def begin(out: Path | None, name: str, start: Callable[[Path], R]) -> R:
+    """Return `start(folder)` for `out`; by default for the first of runs/NAME, runs/NAME-2, ... that fits.
+
+    A folder fits that is new or whose models answer as those of now.
+    """
+    if out is not None:
+        return start(out)
+    for number in count(1):
+        try:
+            return start(RUNS / (name if number == 1 else f"{name}-{number}"))
+        except OtherModelError:
+            continue
+    raise AssertionError

@@ -1,0 +1,131 @@
+"""Tables of docs/controls.md, from docs/results/controls-*.csv (`scripts/export_run.py`)."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+from markdown_tables import percent, percent_within, points, table, within
+
+from blrobust.analysis.statistics import SIGNIFICANCE
+from blrobust.reports import paper_curves
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+LEVELS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # of 21 measured
+AGAINST = (
+    *("fp32", "fp32-early", "fp32-narrow"),
+    *("lowpass-fft50+fp32", "lowpass-fft85+fp32", "fp32-lowpass", "fp32-noise"),
+)
+
+
+def accuracy() -> list[str]:
+    """Return accuracy under Gaussian noise, a row per model and a column per level."""
+    cells = _cells(pd.read_csv(RESULTS / "controls-noise.csv"))
+    models = dict.fromkeys(model for _, model, _ in cells)
+    head = ["model", *(f"σ = {level:g}" for level in LEVELS)]
+    return table(head, [[f"`{m}`", *(cells["gaussian", m, level] for level in LEVELS)] for m in models])
+
+
+def summary() -> list[str]:
+    """Return mean accuracy and the level at 50 %, the highest mean first."""
+    frame = pd.read_csv(RESULTS / "controls-noise-summary.csv").sort_values("mean", ascending=False)
+    head = ["model", "effective compression", "clean", "mean over σ", "σ at which accuracy falls to 50 %"]
+    rows = [
+        [
+            f"`{row['model']}`",
+            f"{row['effective_compression']:.3f}" if row["effective_compression"] else "none",
+            percent_within(row["clean"], row["clean_low"], row["clean_high"]),
+            percent_within(row["mean"], row["mean_low"], row["mean_high"]),
+            within(row["half_level"], row["half_level_low"], row["half_level_high"]),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    return table(head, rows)
+
+
+def published() -> list[str]:
+    """Return the published accuracies beside ours at some levels, and the means over all levels."""
+    frame = pd.read_csv(RESULTS / "controls-noise.csv")
+    levels = sorted(frame.level.unique())
+    ours = {
+        model: dict(zip(rows.level, rows.accuracy, strict=True))
+        for model, rows in frame.groupby("model", sort=False)
+    }
+    series = paper_curves.series(
+        kind="gaussian",
+        space="normalized",
+        dataset="cifar10",
+        n=int(frame.n.max()),
+        models=list(ours),
+        last=max(levels),
+    )
+    rows = []
+    for curve in series:
+        if curve.levels != levels:
+            raise ValueError(f"{curve.model}: published at {curve.levels}, measured at {levels}")
+        theirs = dict(zip(curve.levels, curve.accuracy, strict=True))
+        for source, cells in (("published", theirs), ("here", ours[curve.model])):
+            shown = [percent(cells[level]) for level in LEVELS]
+            rows.append([f"`{curve.model}`", source, *shown, percent(sum(cells.values()) / len(levels))])
+    return table(["model", "", *(f"σ = {level:g}" for level in LEVELS), "mean over σ"], rows)
+
+
+def paired() -> list[str]:
+    """Return the tests of each band-limited model against `AGAINST`, over all levels of noise."""
+    tests = pd.read_csv(RESULTS / "controls-noise-paired.csv")
+    tests = tests[(tests.kind == "gaussian") & tests.against.isin(AGAINST)]
+    rows = []
+    for (model, other), pair in tests.groupby(["model", "against"], sort=False):
+        significant = pair.p_holm < SIGNIFICANCE
+        best, worst = pair.loc[pair.difference.idxmax()], pair.loc[pair.difference.idxmin()]
+        rows.append(
+            [
+                f"`{model}`",
+                f"`{other}`",
+                points(pair.difference.mean()),
+                str(int((significant & (pair.difference > 0)).sum())),
+                str(int((significant & (pair.difference < 0)).sum())),
+                f"{points(best.difference)} at {best.level:g}",
+                f"{points(worst.difference)} at {worst.level:g}",
+            ]
+        )
+    levels = tests.level.nunique()
+    head = ["band-limited", "against", "mean", f"levels above, of {levels}", "levels below"]
+    return table([*head, "best, at σ", "worst, at σ"], rows)
+
+
+def attacks() -> list[str]:
+    """Return accuracy under attack, a row per attack and strength and a column per model."""
+    path = RESULTS / "controls-attacks.csv"
+    if not path.exists():
+        return ["Not measured."]
+    frame = pd.read_csv(path)
+    cells = _cells(frame)
+    models = list(dict.fromkeys(frame.model))
+    rows = [
+        [f"`{kind}`", f"{level:.4g}", *(cells.get((kind, model, level), "-") for model in models)]
+        for kind, level in dict.fromkeys(zip(frame.kind, frame.level, strict=True))
+    ]
+    return table(["attack", "strength", *(f"`{model}`" for model in models)], rows)
+
+
+def selection() -> list[str]:
+    """Return the held-out accuracy of the candidates for `fp32-narrow` and `fp32-early`."""
+    record = json.loads((RESULTS / "controls-selection.json").read_text("utf-8"))
+    chosen = {f"width{record['chosen']['width']}", f"epochs{record['chosen']['epochs']}"}
+    names = {"width": "`fp32-narrow`, {} channels", "epochs": "`fp32-early`, {} epochs"}
+    rows = []
+    for candidate, share in record["held_out"].items():
+        kind = next((kind for kind in names if candidate.startswith(kind)), None)
+        shown = names[kind].format(candidate.removeprefix(kind)) if kind else f"`{candidate}`"
+        rows.append([shown, percent(share), "chosen" if candidate in chosen else ""])
+    return table(["network", "accuracy on held-out images", ""], rows)
+
+
+def _cells(frame: pd.DataFrame) -> dict[tuple[str, str, float], str]:
+    """Return accuracy with its interval by kind, model and level."""
+    return {
+        (row["kind"], row["model"], row["level"]): percent_within(
+            row["accuracy"], row["ci_low"], row["ci_high"]
+        )
+        for row in frame.to_dict("records")
+    }

@@ -1,0 +1,175 @@
+"""A run knows the model that it measured: a user's model is edited between two commands."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from blrobust.cli import main
+from blrobust.evaluation import heatmap, recovery, sweep
+from blrobust.runs.run import Run
+
+MODEL = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(10, 3, generator=torch.Generator().manual_seed(0)))
+        self.sharpness = 30.0
+
+    def forward(self, pixels):
+        return +self.sharpness * pixels.mean((2, 3)) @ self.weight.T
+
+
+def net():
+    return Net()
+
+
+class Other(Net):
+    def forward(self, pixels):
+        return pixels.mean((2, 3)) @ self.weight.T
+
+
+def other():
+    return Other()
+"""
+DATA = ("--dataset", "cifar10-sample", "--limit", "12", "--device", "cpu")
+COMMANDS = {
+    "noise": ("noise", "--models", "x=mine:net", "--sigma", "0,0.2", *DATA),
+    "attack": ("attack", "--kind", "fgsm", "--models", "x=mine:net", "--strength", "0,1/255", *DATA),
+    "source": (
+        *("attack", "--kind", "fgsm", "--models", "y=mine:other", "--source", "x=mine:net"),
+        *("--strength", "0,1/255", *DATA),
+    ),
+    "heatmap": ("heatmap", "x=mine:net", "--size", "3", *DATA),
+    "recover": (
+        *("recover", "--source", "x=mine:net", "--networks", "y=mine:other", "--kind", "fgsm"),
+        *("--compressions", "0.5", "--bits", "4", *DATA),
+    ),
+}
+EDITS = {"sign": ("+self", "-self"), "attribute": ("30.0", "20.0")}
+
+
+@pytest.fixture(autouse=True)
+def _own_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # an edit can keep the time and size of the file
+    write(MODEL)
+
+
+def write(text: str) -> None:
+    Path("mine.py").write_text(text)
+
+
+def edit(name: str) -> None:
+    write(MODEL.replace(*EDITS[name]))
+
+
+def call(*arguments: str) -> int:
+    sys.modules.pop("mine", None)
+    with pytest.raises(SystemExit) as exit_:
+        main([*arguments])
+    return int(exit_.value.code or 0)
+
+
+def results(folder: Path) -> pd.DataFrame:
+    (file,) = folder.glob("*.csv")
+    frame = pd.read_csv(file)
+    return frame.drop(columns="seconds", errors="ignore")
+
+
+def folders() -> list[str]:
+    return sorted(entry.name for entry in Path("runs").iterdir())
+
+
+@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_edited_model_is_measured_in_a_new_folder(command: str, name: str) -> None:
+    assert call(*COMMANDS[command]) == 0
+    (first,) = folders()
+    edit(name)
+    assert call(*COMMANDS[command]) == 0
+    assert folders() == [first, f"{first}-2"]
+    assert call(*COMMANDS[command], "--out", "new") == 0
+    pd.testing.assert_frame_equal(results(Path("runs") / f"{first}-2"), results(Path("new")))
+    write(MODEL)
+    assert call(*COMMANDS[command]) == 0
+    assert folders() == [first, f"{first}-2"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_out_with_the_run_of_another_model_is_refused(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*COMMANDS[command], "--out", "here") == 0
+    before = {path.name: path.read_bytes() for path in Path("here").iterdir()}
+    edit("sign")
+    capsys.readouterr()
+    assert call(*COMMANDS[command], "--out", "here") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "Error: --out: got here, but x answers differently than when this run was made; choose another --out"
+    ).replace("but x", f"but {'--source ' if command == 'source' else ''}x")
+    assert before == {path.name: path.read_bytes() for path in Path("here").iterdir()}
+
+
+def stop_at_second(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    act, calls = getattr(owner, name), []
+
+    def stopping(*given: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return act(*given, **named)
+
+    monkeypatch.setattr(owner, name, stopping)
+
+
+PIECES = {
+    "noise": (Run, "add"),
+    "attack": (Run, "add"),
+    "source": (Run, "add"),
+    "heatmap": (heatmap, "errors"),
+    "recover": (recovery, "recover"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_interrupted_run_is_not_continued_with_an_edited_model(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = COMMANDS[command] + (("--batch-size", "12") if command == "heatmap" else ())
+    with monkeypatch.context() as patch:
+        stop_at_second(patch, *PIECES[command])
+        assert call(*arguments) == 130
+    (first,) = folders()
+    edit("sign")
+    assert call(*arguments) == 0
+    assert call(*arguments, "--out", "new") == 0
+    pd.testing.assert_frame_equal(results(Path("runs") / f"{first}-2"), results(Path("new")))
+    write(MODEL)
+    assert call(*arguments) == 0
+    assert folders() == [first, f"{first}-2"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_finished_run_without_answers_is_shown(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from blrobust.runs.provenance import read_record, write_record
+
+    assert call(*COMMANDS[command], "--out", "here") == 0
+    file = Path("here") / ("run.json" if command in ("noise", "attack", "source") else "measurement.json")
+    if file.name == "run.json":
+        record = read_record(file.parent)
+        write_record(file.parent, {k: v for k, v in record.items() if k not in ("answers", "flags")})
+    else:
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps({k: v for k, v in record.items() if k not in ("answers", "flags")}))
+    measure = {"heatmap": (heatmap, "_measure"), "recover": (recovery, "craft")}
+    owner, name = measure.get(command, (sweep, "run_cells"))
+    monkeypatch.setattr(owner, name, None)  # measures nothing
+    assert call(*COMMANDS[command], "--out", "here") == 0

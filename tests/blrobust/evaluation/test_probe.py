@@ -1,0 +1,157 @@
+"""The answers by which a run knows its models, and the flags of answers that are no function of an image."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+import torch
+from support import stand_in
+from torch import Tensor, nn
+
+from blrobust.data import datasets
+from blrobust.evaluation import probe as module
+from blrobust.evaluation.probe import BATCH, RANDOM, probe
+from blrobust.models import zoo
+from blrobust.runs.answers import Answers
+
+CPU = torch.device("cpu")
+BUNDLED = ("fp32", "fp16", "bf16", "fft85")
+
+
+class Changed(nn.Module):
+    """A small fixed network whose logits are changed."""
+
+    def __init__(self, change=lambda logits: logits):
+        super().__init__()
+        self.network = stand_in.Network(seed=0)
+        self.change = change
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.change(self.network(pixels))
+
+
+def found(change=lambda logits: logits, *, n=30):
+    model = stand_in.model("x")
+    model.module = Changed(change).eval()
+    entries = probe([model], stand_in.dataset(n), CPU)
+    return Answers.decode(entries["answers"]["x"]), entries["flags"]["x"]
+
+
+def in_training(logits):
+    return nn.functional.batch_norm(logits, None, None, training=True)
+
+
+RANDOM_MODELS = {
+    "torch": lambda logits: nn.functional.dropout(logits, 0.5),
+    "numpy": lambda logits: logits + np.random.rand(),  # noqa: NPY002
+    "python": lambda logits: logits + random.random(),
+}
+
+
+@pytest.mark.parametrize("source", RANDOM_MODELS)
+def test_random_answers_are_flagged_and_repeat(source):
+    first, flags = found(RANDOM_MODELS[source])
+    again, _ = found(RANDOM_MODELS[source])
+    assert flags == [RANDOM]
+    assert np.array_equal(first.logits, again.logits)
+
+
+def test_random_answers_that_no_seed_repeats_are_still_those_of_one_model():
+    source = np.random.default_rng()
+    noisy = lambda logits: logits + torch.from_numpy(source.normal(0, 0.3, logits.shape)).float()  # noqa: E731
+    assert found(noisy)[1] == [RANDOM]
+    assert found(noisy)[0].agree(found(noisy)[0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_answers_that_depend_on_the_batch_are_flagged(n):
+    assert found(in_training, n=n)[1] == [BATCH]
+
+
+def test_a_plain_model_has_no_flags_and_leaves_the_generators_alone():
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert found()[1] == []
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logits: -logits,
+        lambda logits: 1.001 * logits,
+        lambda logits: logits.roll(1, 1),
+        lambda logits: logits * torch.nan,
+        lambda logits: torch.where(logits == logits.amax(), torch.inf, logits),
+    ],
+)
+def test_an_edited_model_answers_differently(change):
+    assert found()[0].agree(found()[0])
+    assert not found()[0].agree(found(change)[0])
+    assert not found(change)[0].agree(found()[0])
+
+
+def test_logits_that_are_not_finite_agree_with_themselves():
+    broken = found(lambda logits: torch.where(logits < 0, torch.nan, logits))[0]
+    assert np.isnan(broken.logits).any()
+    assert broken.agree(broken)
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    """The answers of bundled models, in different orders of their sums."""
+    data = datasets.load("cifar10-sample").take(16)
+    threads, result = torch.get_num_threads(), {}
+    for name in BUNDLED:
+        orders, flags = [], []
+
+        def take(model, orders=orders, flags=flags):
+            entries = probe([model], data, CPU)
+            orders.append(Answers.decode(entries["answers"][model.label]))
+            flags.extend(entries["flags"][model.label])
+
+        model = zoo.load(name, dataset=data, device=CPU)
+        take(model)
+        torch.set_num_threads(2)
+        try:
+            take(model)
+        finally:
+            torch.set_num_threads(threads)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.backends.mkldnn, "enabled", False)
+            take(model)
+        model.module.to(memory_format=torch.contiguous_format)
+        take(model)
+        result[name] = orders, flags
+    return result
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_threads_and_the_order_of_sums_make_no_other_model(bundled, name):
+    orders, flags = bundled[name]
+    assert flags == []
+    assert all(a.agree(b) for a, b in itertools.permutations(orders, 2))
+    assert not all(np.array_equal(orders[0].logits, other.logits) for other in orders)
+    assert max(each.tolerance for each in orders) < (5e-2 if name == "bf16" else 1e-2)
+
+
+def test_other_weights_are_other_models(bundled):
+    assert not bundled["fft85"][0][0].agree(bundled["fp32"][0][0])
+
+
+@pytest.mark.parametrize(("shape", "images"), [((2, 6, 6), 16), ((3, 224, 224), 3), ((3, 2000, 2000), 2)])
+def test_large_images_are_few(monkeypatch, shape, images):
+    class Sized:
+        def __init__(self):
+            self.images = torch.empty((100, *shape), device="meta")
+
+        def __len__(self):
+            return 100
+
+        def pixels(self, rows, device):
+            return torch.zeros(rows.stop, *shape)
+
+    monkeypatch.setattr(module, "_noise", torch.zeros_like)
+    assert module.inputs(Sized(), CPU).shape == (2 * images, *shape)
