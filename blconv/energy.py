@@ -102,6 +102,7 @@ def _one_sided_power(x: Tensor, geometry: Geometry) -> Tensor:
     """Return |rfftn(x)|^2 in float64, summed over batch and channels, (N_h,) half_w."""
     axes = geometry.band.axes
     dims = tuple(range(-len(axes), 0))
+    x = x if x.shape[0] else x.new_zeros(1, *x.shape[1:])  # torch 2.14 transforms no empty batch on the CPU
     spectrum = torch.fft.rfftn(x.double(), s=tuple(axis.size for axis in axes), dim=dims)
     power: Tensor = (spectrum.real.square() + spectrum.imag.square()).flatten(0, -len(axes) - 1).sum(0)
     return power

@@ -33,6 +33,12 @@ def band_limited_conv2d(
             groups=groups, compression=compression, fft_size=fft_size,
         )  # fmt: skip
         return y[0]
+    if not x.shape[0]:  # torch 2.14 transforms no empty batch on the CPU
+        y = band_limited_conv2d(
+            torch.cat([x, x.new_zeros(1, *x.shape[1:])]), weight, bias, stride=stride, padding=padding,
+            dilation=dilation, groups=groups, compression=compression, fft_size=fft_size,
+        )  # fmt: skip
+        return y[:0]
     step, spread = _both(stride), _both(dilation)
     taps = [(weight.shape[2 + a] - 1) * spread[a] + 1 for a in (0, 1)]  # with the dilation's gaps
     if padding == "same":

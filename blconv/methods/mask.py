@@ -40,9 +40,10 @@ def apply_mask(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
     zeros = [n for axis in reversed(axes) for n in (axis.before, axis.after)]
     sizes, dims = tuple(axis.size for axis in axes), tuple(range(-len(axes), 0))
     # The transforms need at least float32.
-    exact = x if x.dtype in FULL_PRECISION else x.float()
-    spectrum = torch.fft.rfftn(F.pad(exact, zeros), s=sizes, dim=dims)
-    kept: Tensor = torch.fft.irfftn(spectrum * mask, s=sizes, dim=dims).to(x.dtype)
+    kept = F.pad(x if x.dtype in FULL_PRECISION else x.float(), zeros)
+    if kept.numel():  # torch 2.14 transforms no empty batch on the CPU
+        kept = torch.fft.irfftn(torch.fft.rfftn(kept, s=sizes, dim=dims) * mask, s=sizes, dim=dims)
+    kept = kept.to(x.dtype)
     for dim, axis in zip(dims, axes, strict=True):
         kept = kept.narrow(dim, 0, axis.padded)
     if is_channels_last(x):

@@ -619,7 +619,6 @@ def test_pictures_need_no_model_or_there_are_none() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_accelerator_sets_the_same_pixels_and_keeps_its_generator() -> None:
     images = torch.randint(0, 256, (6, 3, 8, 8)).float() / 255
     before = torch.cuda.get_rng_state()

@@ -8,10 +8,7 @@ import torch
 from blconv import BandLimitedConv2d, reference
 from blrobust.device import full_precision
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 METHODS = ["auto", "lowpass", "spectral", "dense", "paper"]
 # Where the convolution is cuDNN's, its float32 gradient of the filters of 64@32 is 1.1e-5 off.
 STRICT = {"auto": 1e-5, "lowpass": 2e-5, "spectral": 1e-5, "dense": 2e-5, "paper": 1e-5}

@@ -1,9 +1,12 @@
 """Run folders with invented outcomes: known curves, no network."""
 
 import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from blrobust.runs import provenance
@@ -13,7 +16,8 @@ CLASSES = ["plane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse",
 COMPRESSION = {"fft50": (0.48, 0.515), "fft85": (0.84, 0.86)}
 
 
-def card(label):
+def card(label: str) -> dict[str, Any]:
+    """Return a model's entry in a run's record."""
     nominal, effective = COMPRESSION.get(label, (0.0, 0.0))
     return {
         "label": label,
@@ -31,7 +35,18 @@ def card(label):
     }
 
 
-def record(curves, levels, *, n, draws, kind, space, dataset, note):
+def record(
+    curves: Iterable[str],
+    levels: Sequence[float],
+    *,
+    n: int,
+    draws: int,
+    kind: str,
+    space: str,
+    dataset: str,
+    note: str | None,
+) -> dict[str, Any]:
+    """Return the record of a run of the models that `curves` names."""
     config = {
         "version": "0.1.0",
         "command": "noise",
@@ -76,8 +91,14 @@ def record(curves, levels, *, n, draws, kind, space, dataset, note):
     }
 
 
-def predictions(labels, accuracy, *, hardness, generator):
-    """Right where an image's hardness, with some luck in each draw, is below the accuracy."""
+def predictions(
+    labels: NDArray[np.int16],
+    accuracy: float,
+    *,
+    hardness: NDArray[np.float64],
+    generator: np.random.Generator,
+) -> NDArray[np.int16]:
+    """Return classes: right where an image's hardness, with some luck in each draw, is below the accuracy."""
     luck = generator.random(len(labels))
     score = np.where(generator.random(len(labels)) < 0.7, hardness, luck)
     wrong = (labels + 1 + generator.integers(0, 9, len(labels))) % 10
@@ -97,7 +118,7 @@ def run(
     note: str | None = None,
     cells: int | None = None,
     classes: list[str] | None = None,
-    image: np.ndarray | None = None,
+    image: NDArray[np.float64] | None = None,
     checks: bool = False,
 ) -> Path:
     """Write a run whose models have the given accuracies by level; ``cells`` leaves it unfinished.
@@ -114,7 +135,9 @@ def run(
     with Run.create_or_resume(path, whole, labels) as made:
         for model, level, draw in keys[:cells]:
             accuracy = curves[model][list(levels).index(level)]
-            outcome = {"prediction": predictions(labels, accuracy, hardness=hardness, generator=generator)}
+            outcome: dict[str, Any] = {
+                "prediction": predictions(labels, accuracy, hardness=hardness, generator=generator)
+            }
             if checks:
                 outcome["reason"] = np.full(n, 1, np.uint8)
                 outcome["reason"][:9] = [0, 0, 0, 0, 2, 3, 4, 5, 6]
@@ -127,7 +150,10 @@ def run(
     return path
 
 
-def pictures(kind, levels, label, image):
+def pictures(
+    kind: str, levels: Sequence[float], label: int, image: NDArray[np.float64] | None
+) -> list[Picture]:
+    """Return one image under up to six of the levels."""
     clean = np.full((8, 8, 3), 0.5) if image is None else image
     noise = np.random.default_rng(0).standard_normal(clean.shape)
     strip = []

@@ -4,7 +4,6 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from support.simulator import simulate
 from support.stand_in import batch_norm
 from torch import nn
 
@@ -29,19 +28,13 @@ MAPS = [
 
 @pytest.mark.parametrize("maps", MAPS, ids=str)
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
-def test_the_kernels_compile(capability, maps):
-    for kernel in (kernels.reducer(maps), kernels.finisher(maps.channels), kernels.writer(maps)):
-        ptx = kernel.ptx(capability)
-        body = ptx[ptx.index("{") :]
-        assert ".local" not in ptx
-        assert not re.search(r"\.f64\b", body)
-        assert "atom" not in body
-        assert "0 bytes spill stores, 0 bytes spill loads" in kernel.compile(capability)[1]
-
-
-@pytest.mark.parametrize("maps", MAPS, ids=str)
-def test_a_thread_reads_each_map_once_and_writes_one(maps):
-    ptx = kernels.writer(maps).ptx((9, 0))
+def test_the_kernels_compile(capability, maps, compile_kernel):
+    """A thread of the writer reads each map once and writes one."""
+    for kernel in (kernels.reducer(maps), kernels.finisher(maps.channels), writer := kernels.writer(maps)):
+        code = compile_kernel(kernel, capability)
+        assert "atom" not in code.body
+        if kernel is writer:
+            ptx = code.ptx
     kind = r"b16" if maps.vector == 1 else r"v4\.[fb]32"
     assert len(re.findall(rf"\bld\.global\.{kind}", ptx)) == 1  # y: not by the read-only path
     assert re.findall(r"\bst\.global\.\S+", ptx) == re.findall(rf"\bst\.global\.{kind}", ptx)
@@ -106,7 +99,7 @@ def check_kernels(device, dtypes, shapes):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_the_kernels_in_the_simulator(dtype):
+def test_the_kernels_in_the_simulator(dtype, simulate):
     simulate(check_in_small, dtype)
 
 
@@ -154,7 +147,7 @@ def check_blocks(device, shape, chains, layouts):
 
 
 @pytest.mark.parametrize("case", range(len(CHAINS)))
-def test_blocks_in_the_simulator(case):
+def test_blocks_in_the_simulator(case, simulate):
     simulate(check_a_block, case)
 
 
@@ -169,13 +162,11 @@ def check_a_block(case):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_kernels_on_cuda():
     check_kernels("cuda", TOLERANCES, [*SHAPES, (16, 64, 32, 32), (5, 2048, 4, 4), (9, 130, 17, 5)])
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_blocks_on_cuda():
     with full_precision():
         for shape in ((8, 4, 16, 16), (3, 4, 11, 7)):
@@ -183,7 +174,6 @@ def test_blocks_on_cuda():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_mixed_precision_on_cuda(layout):
     """Types as torch's BatchNorm has them, and its numbers: the convolution's are the same bits."""
@@ -200,7 +190,6 @@ def test_mixed_precision_on_cuda(layout):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_memory_of_a_backward_pass_on_cuda(layout):
     """Beside the gradient given there is one map more at any time; coefficients are a fifth of one."""
@@ -220,7 +209,6 @@ def test_memory_of_a_backward_pass_on_cuda(layout):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_second_derivatives_on_cuda():
     plain = chain()
     double = band_limit(copy.deepcopy(plain).double(), 0.75, fft_size="compact", method="lowpass")

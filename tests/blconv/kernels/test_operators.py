@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from support import oracle
-from support.simulator import OPERATORS, kernels_on_cpu, simulate
+from support.simulator import OPERATORS, kernels_on_cpu
 
 from blconv import BandLimitedConv2d
 from blconv.functional import band_limited_conv2d, geometry_of
@@ -14,8 +14,6 @@ from blconv.kernels import launches, operators
 from blconv.layout import is_channels_last
 from blconv.methods import spectral
 from blrobust.device import full_precision
-
-GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 # Input, weight and options: odd and prime maps, one row, strides and dilations of each axis, the mean alone.
 LAYERS = [
@@ -145,7 +143,7 @@ def check_operators():
 
 
 @pytest.mark.parametrize("check", [check_derivatives, check_fakes, check_operators])
-def test_in_the_simulator(check):
+def test_in_the_simulator(check, simulate):
     simulate(check)
 
 
@@ -185,7 +183,7 @@ def on_cpu(tensors):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 class TestOnCuda:
-    pytestmark = GPU
+    pytestmark = pytest.mark.gpu
 
     def test_the_same_bits_every_time(self, layout):
         layer, x = layer_on("cuda", layout)
@@ -268,7 +266,6 @@ class TestOnCuda:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.filterwarnings(f"ignore:{OWN_WARNING}")
 def test_torchs_own_checks_on_cuda():
     for name, several in calls(torch.channels_last, torch.float32).items():

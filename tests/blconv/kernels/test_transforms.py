@@ -2,23 +2,22 @@
 
 import math
 import re
-from functools import cache as keep
 
 import numpy as np
 import pytest
 import torch
-from support.simulator import kernels_on_cpu, simulate
+from support.simulator import kernels_on_cpu
 
 from blconv.geometry import TransformAxis
 from blconv.kernels.filters import sizes as filter_sizes
 from blconv.kernels.filters.kernel import FilterSizes, fold, pack
 from blconv.kernels.primitives import simulated, warp
-from blconv.kernels.runtime.kernel import Kernel
 from blconv.kernels.transforms.fragments import round_table
 from blconv.kernels.transforms.planes import Float32Planes
 from blconv.kernels.transforms.single import analysis, synthesis
 
 OPT_IN_SHARED_BYTES = 163 * 1024  # of a block, in compute capability 8.0
+REGISTERS = 65536  # of a block, at most
 HALVES = {1: ("", "16"), 2: ("", "32"), 4: (".v2", "32")}  # how 1, 2 and 4 numbers of 16 bits are accessed
 # Of the whole tensor, relative: products of rounded numbers, and rounded results.
 TOLERANCES = {"split": 1e-6, "tf32": 1.5e-3, "bfloat16": 8e-3, "float16": 1.5e-3}
@@ -157,7 +156,7 @@ def check_filters():
 
 
 @pytest.mark.parametrize("check", [check_transforms, check_filters])
-def test_in_the_simulator(check):
+def test_in_the_simulator(check, simulate):
     simulate(check)
 
 
@@ -188,33 +187,21 @@ KERNELS = {
 }
 
 
-def check_code(kernel, capability, monkeypatch):
-    monkeypatch.setattr(Kernel, "ptx", keep(Kernel.ptx))  # compiled once, read twice
-    ptx = kernel.ptx(capability)
-    body = ptx[ptx.index("{") :]
-    assert f".target sm_{capability[0]}{capability[1]}" in ptx
-    assert ".local" not in ptx
-    assert not re.search(r"\.f64\b", body)
-    report = kernel.compile(capability)[1]
-    assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in report
-    used = int(re.search(r"Used (\d+) registers", report).group(1))
-    assert used * kernel.threads <= 65536
-    return body
-
-
 @pytest.mark.parametrize("name", KERNELS)
-def test_code(name, monkeypatch):
+def test_code(name, compile_kernel):
     capability, make = KERNELS[name]
     kernel = make()
-    body = check_code(kernel, capability, monkeypatch)
-    assert ("mma.sync.aligned" in body) == name.startswith(("analysis", "synthesis"))
+    code = compile_kernel(kernel, capability)
+    assert ("mma.sync.aligned" in code.body) == name.startswith(("analysis", "synthesis"))
     assert kernel.shared_bytes <= OPT_IN_SHARED_BYTES
+    assert code.registers * kernel.threads <= REGISTERS
 
 
 @pytest.mark.parametrize("make", [analysis, synthesis])
 @pytest.mark.parametrize("last", [False, True], ids=["nchw", "nhwc"])
-def test_code_of_a_resnets_largest_tables(make, last, monkeypatch):
-    check_code(make(Float32Planes(64, 32, 32, 12, 12, last, "split")), (9, 0), monkeypatch)
+def test_code_of_a_resnets_largest_tables(make, last, compile_kernel):
+    kernel = make(Float32Planes(64, 32, 32, 12, 12, last, "split"))
+    assert compile_kernel(kernel, (9, 0)).registers * kernel.threads <= REGISTERS
 
 
 def test_assembly_of_vectors():

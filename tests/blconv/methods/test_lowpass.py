@@ -108,7 +108,6 @@ def test_dtype_is_kept(dtype):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("length", [4, 16, 32, 33, 64])  # 33 and 64 pass the limit of the one-product form
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize(

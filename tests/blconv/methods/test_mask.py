@@ -221,6 +221,21 @@ def test_training_follows_the_batch_and_evaluation_the_calibrated_set():
     torch.testing.assert_close(layer(second[0]), layer(second)[0], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("cut", ["coarse", "fine"])
+@pytest.mark.parametrize("layer_of", [BandLimitedConv1d, BandLimitedConv2d])
+def test_an_empty_batch_in_training_and_evaluation(layer_of, cut):
+    layer = layer_of(2, 3, 3, compression=EnergyBand(0.9, cut=cut))
+    images = torch.randn(1, 2, *[9, 8][: layer.weight.dim() - 2])
+    calibrate(layer, [images])
+    for training in (True, False):
+        x = images[:0].requires_grad_()
+        y = layer.train(training)(x)
+        assert y.shape == layer(images)[:0].shape
+        gradients = torch.autograd.grad(y.sum(), (x, layer.weight))
+        assert gradients[0].shape == x.shape
+        assert not gradients[1].any()
+
+
 def test_calibrate_adds_up_batches_and_takes_another_energy():
     torch.manual_seed(8)
     layer = BandLimitedConv2d(2, 3, 3, padding=1, compression=FINE, fft_size="compact")

@@ -1,11 +1,9 @@
-import re
 from collections import Counter
 from functools import partial
 
 import pytest
 import torch
 from support import oracle
-from support.simulator import simulate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blconv import BandLimitedConv1d, BandLimitedConv2d, summary
@@ -13,8 +11,6 @@ from blconv.band import AxisBand
 from blconv.functional import band_limited_conv1d, band_limited_conv2d, geometry_of
 from blconv.kernels import hadamard
 from blconv.methods import paper
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 # (batch, channels, H, W), (out, channels, K_h, K_w), options
 GEOMETRIES = [
@@ -230,15 +226,10 @@ def test_what_it_cannot_do_falls_to_the_low_pass():
 
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("threads", [1, 45, 1024])
-def test_the_kernel_compiles_without_double_arithmetic_and_local_memory(capability, threads):
-    ptx = hadamard.kernel(threads).ptx(capability)
-    body = ptx[ptx.index("{") :]
-    assert ".local" not in ptx
-    assert not re.search(r"\.f64\b", body)
-    assert "fma.rn.f32" in body
-    _, resources = hadamard.kernel(threads).compile(capability)
-    assert "0 bytes spill stores, 0 bytes spill loads" in resources
-    assert int(re.search(r"Used (\d+) registers", resources).group(1)) <= 65536 // 1024
+def test_the_kernel_compiles_without_double_arithmetic_and_local_memory(capability, threads, compile_kernel):
+    code = compile_kernel(hadamard.kernel(threads), capability)
+    assert "fma.rn.f32" in code.body
+    assert code.registers <= 65536 // 1024
 
 
 def test_the_kernel_multiplies_single_precision_alone():
@@ -270,12 +261,11 @@ def check_in_the_simulator():
     agree(*both(*parts, options, "hadamard"), 1e-5)
 
 
-def test_the_kernel_in_the_simulator():
-    simulate(check_in_the_simulator, barriers=False)
+def test_the_kernel_in_the_simulator(simulate):
+    simulate(check_in_the_simulator)
 
 
 @pytest.mark.gpu
-@needs_cuda
 @pytest.mark.parametrize("conjugate", [False, True])
 @pytest.mark.parametrize(
     ("rows", "terms", "columns", "count"), [(3, 2, 5, 7), (1, 1, 1, 1), (7, 64, 5, 1024), (2, 33, 3, 3003)]
@@ -294,7 +284,6 @@ def test_the_kernel_on_cuda(rows, terms, columns, count, conjugate):
 
 
 @pytest.mark.gpu
-@needs_cuda
 @pytest.mark.parametrize("name", ["hadamard", "sgemm"])
 @pytest.mark.parametrize("geometry", [*GEOMETRIES, *SERIES], ids=str)
 def test_both_products_on_cuda(geometry, name):
@@ -306,7 +295,6 @@ def test_both_products_on_cuda(geometry, name):
 
 
 @pytest.mark.gpu
-@needs_cuda
 def test_by_default_on_cuda(monkeypatch):
     """The kernel in single precision, matrix products in double; captured in a graph, on any stream."""
     asked = []

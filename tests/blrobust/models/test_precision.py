@@ -105,7 +105,6 @@ def test_the_precisions_are_the_three_of_the_grammar():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(("precision", "dtype"), HALF)
 def test_on_cuda_half_is_native(precision, dtype):
     model = network()

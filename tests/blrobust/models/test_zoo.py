@@ -481,7 +481,6 @@ def test_a_broken_file_among_own_weights_is_named(own):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", PROMISED)
 def test_on_cuda_models_predict_as_on_the_cpu(name, sample):
     device = torch.device("cuda")

@@ -435,7 +435,6 @@ def test_resnet20_trains(tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_cuda_the_graph_takes_the_same_steps(tmp_path):
     cuda = torch.device("cuda")
     recipe = replace(RECIPE, epochs=2)
