@@ -223,7 +223,9 @@ def exported() -> nn.Module:
 def int8() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.ao.quantization.quantize_dynamic(Plain().eval(), {nn.Linear}, dtype=torch.qint8)
+        quantize = torch.ao.quantization.quantize_dynamic
+        made: nn.Module = quantize(Plain().eval(), {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
+        return made
 
 
 def lazy() -> nn.Module:
