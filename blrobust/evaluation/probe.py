@@ -50,12 +50,16 @@ def probe(
 
 
 def inputs(dataset: Dataset, device: torch.device) -> Tensor:
-    """Return the first images of a data set, then the same with noise: float32 (m, C, H, W)."""
+    """Return the first images of a data set, then the same with noise: float32 (m, C, H, W) in [0, 1].
+
+    Not beyond, where a model may fail that is never measured there.
+    """
     shape = tuple(dataset.images.shape[1:])
     count = min(len(dataset), IMAGES, max(2, VALUES // int(np.prod(shape))))
     clean = dataset.pixels(slice(0, count), device)
     scale = torch.tensor([NOISE[i % len(NOISE)] for i in range(count)], device=device)
-    return torch.cat([clean, clean + scale.view(-1, 1, 1, 1) * _noise(clean)])
+    noisy = clean + scale.view(-1, 1, 1, 1) * _noise(clean)
+    return torch.cat([clean, noisy.clamp(0, 1)])
 
 
 def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
@@ -80,13 +84,13 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
 def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
     try:
         logits = _logits(model, pixels, seed=0)
-        rounded = _logits(model, pixels + ROUNDING * _noise(pixels), seed=0)
+        rounded = _logits(model, (pixels + ROUNDING * _noise(pixels)).clamp(0, 1), seed=0)
     except UserError as error:
         raise UserError(f"model {label!r}: {error}") from error
     return Answers.of(logits, rounded)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode, in which a model can take no derivatives itself
 def _logits(model: nn.Module, pixels: Tensor, *, seed: int) -> NDArray[np.float32]:
     """Return logits, float32 (m, classes), under the seed `seed` of the global generators."""
     try:

@@ -93,6 +93,20 @@ def test_an_edited_model_answers_differently(change):
     assert not found(change)[0].agree(found()[0])
 
 
+def test_a_model_may_take_derivatives_and_refuse_inputs_that_are_no_images():
+    class Strict(Changed):
+        def forward(self, pixels: Tensor) -> Tensor:
+            assert ((pixels >= 0) & (pixels <= 1)).all()
+            with torch.enable_grad():
+                moved = pixels.clone().requires_grad_()
+                (gradient,) = torch.autograd.grad(self.network(moved).sum(), moved)
+            return self.network(pixels + gradient)
+
+    model = stand_in.model("x")
+    model.module = Strict().eval()
+    assert probe([model], stand_in.dataset(30), CPU)["flags"] == {"x": []}
+
+
 def test_logits_that_are_not_finite_agree_with_themselves():
     broken = found(lambda logits: torch.where(logits < 0, torch.nan, logits))[0]
     assert np.isnan(broken.logits).any()
