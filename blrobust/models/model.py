@@ -10,6 +10,7 @@ from blconv import effective_compression
 from blconv.convert import band_limited_layers
 from blconv.summary import NetworkCompression
 from blrobust.data.datasets import Dataset
+from blrobust.data.image_files import COUNT_FROM_0
 from blrobust.errors import UserError
 from blrobust.models.card import ModelCard
 from blrobust.models.own_model import describe
@@ -87,6 +88,8 @@ def failure(label: str, error: BaseException, dataset: Dataset) -> UserError:
 
 def wrong_output(label: str, found: object, dataset: Dataset) -> UserError:
     """Return the error of a model whose output for two images, a shape or a type, is `found`."""
-    return UserError(
-        f"model {label!r} returns {found} for two images; {dataset.name} wants {_logits_shape(dataset)}"
-    )
+    wanted = _logits_shape(dataset)
+    message = f"model {label!r} returns {found} for two images; {dataset.name} wants {wanted}"
+    if found == (wanted[0], wanted[1] - 1) and int(dataset.labels.min()) > 0:
+        message += f"; {COUNT_FROM_0}"
+    return UserError(message)

@@ -17,6 +17,7 @@ from torch import nn
 from blconv import effective_compression
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
+from blrobust.data.image_files import COUNT_FROM_0
 from blrobust.errors import UserError, reason
 from blrobust.models import checkpoint
 from blrobust.models.accuracy import accuracy
@@ -163,6 +164,7 @@ def _find(name: str, arch: str, dataset: Dataset) -> Path:
         raise UserError(
             f"model {name!r} has no weights for {dataset.name}; give a model of your own as "
             "LABEL=FILE.safetensors or LABEL=PACKAGE.MODULE:FACTORY"
+            + (f"; {COUNT_FROM_0}" if int(dataset.labels.min()) > 0 else "")
         )
     if path is None:
         options = "" if arch == "resnet20" else f" --arch {arch}"
