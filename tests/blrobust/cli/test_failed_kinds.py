@@ -51,6 +51,13 @@ def test_too_few_classes_are_refused_before_the_start(
     assert not Path("run").exists()
 
 
+def test_recover_refuses_too_few_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(f"recover --kind apgd-dlr --source {TWO} --networks x={TWO[4:]} --dataset npz:two.npz".split())
+    assert exit_.value.code == 2
+    assert "'apgd-dlr': got 2 classes; legal: at least 3" in error(capsys.readouterr().err)
+
+
 def test_autoattack_names_the_members_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pyautoattack")
     command = f"--kind autoattack-linf --models {TWO} --dataset npz:two.npz --strength 0,0.1"
@@ -66,7 +73,7 @@ def test_a_kind_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr()
     line = printed.err.strip().splitlines()[-1]
     assert line.startswith("Error: gaussian failed: model 'odd'")
-    assert "ValueError: a white pixel" in line
+    assert "model 'odd' at gaussian 0.08: failed: ValueError: a white pixel" in line
     assert "report: run/report.html" in printed.out
     assert "fgsm" in Path("run/report.html").read_text()
     assert "mifgsm" in Path("run/results.csv").read_text()
