@@ -18,8 +18,10 @@ class RunAnalysis:
 
     @cached_property
     def kinds(self) -> dict[str, Analysis]:
-        """The results of each kind of perturbation."""
-        return {kind: Analysis(self.run, kind) for kind in self.run.kinds}
+        """The results of each kind of perturbation that has some; of all kinds while none has."""
+        measured = {kind for _, kind, _, _ in self.run.done()}
+        kinds = [kind for kind in self.run.kinds if kind in measured] or self.run.kinds
+        return {kind: Analysis(self.run, kind) for kind in kinds}
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -15,6 +15,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 GRAY_MODES = {"1", "L", "LA"}
 CHANNELS = (1, 3)
 MOST_LABELS = 2**15  # results store labels and predictions as int16
+COUNT_FROM_0 = "no label is 0, and classes count from 0: subtract 1 from labels that begin with 1"
 
 
 class LabelledImages(NamedTuple):
@@ -112,7 +113,7 @@ def read_npz(path: Path) -> LabelledImages:
     return LabelledImages(
         torch.from_numpy(np.ascontiguousarray(images)),
         torch.from_numpy(labels.reshape(-1).astype(np.int64)),
-        _class_names(path, arrays.get("classes"), high + 1),
+        _class_names(path, arrays.get("classes"), low, high),
     )
 
 
@@ -148,12 +149,14 @@ def _channels_first(path: Path, images: NDArray[Any]) -> NDArray[Any]:
     return images if first else images.transpose(0, 3, 1, 2)
 
 
-def _class_names(path: Path, names: NDArray[Any] | None, least: int) -> tuple[str, ...]:
+def _class_names(path: Path, names: NDArray[Any] | None, low: int, high: int) -> tuple[str, ...]:
+    """Return the names of the classes, by default their numbers; labels are from `low` to `high`."""
+    least = high + 1
     if names is None:
         return tuple(str(label) for label in range(least))
     if names.dtype.kind != "U" or names.ndim != 1 or len(names) < least:
         raise UserError(
             f"classes in {path}: got {names.dtype} of shape {names.shape}; legal: at least {least} texts, "
-            "one per label"
+            "one per label" + (f"; {COUNT_FROM_0}" if low > 0 and len(names) == high else "")
         )
     return tuple(str(name) for name in names)

@@ -168,6 +168,8 @@ def execute(
     too little memory.
     """
     check_kinds(kinds)
+    for kind in kinds:
+        Guard(kind, ATTACKS[kind], seed=seed).check_classes(len(dataset.classes))
     names = [channel.name for channel in channels]
     for name in names:
         if names.count(name) > 1:

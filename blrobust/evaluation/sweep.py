@@ -211,7 +211,8 @@ def run_cells(
                 raise UserError(f"{device} has too little free memory: {error}") from error
             except UserError as error:
                 at = ", ".join(f"{level:g}" for level in levels)
-                raise UserError(f"model {model.label!r} at {kind} {at}: {error}") from error
+                problem = str(error).removeprefix(f"model {model.label!r} ")
+                raise UserError(f"model {model.label!r} at {kind} {at}: {problem}") from error
             seconds = (time.perf_counter() - start) / len(levels)
             for level, outcomes in zip(levels, results, strict=True):
                 cell = (model.label, kind, level, draw)

@@ -10,7 +10,8 @@ from blconv import effective_compression
 from blconv.convert import band_limited_layers
 from blconv.summary import NetworkCompression
 from blrobust.data.datasets import Dataset
-from blrobust.errors import UserError
+from blrobust.data.image_files import COUNT_FROM_0
+from blrobust.errors import UserError, reason
 from blrobust.models.card import ModelCard
 from blrobust.models.own_model import describe
 
@@ -45,7 +46,7 @@ def with_card(
             with torch.no_grad():
                 module(torch.zeros((1, *shape), device=logits.device))
     except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise failure(label, error.__cause__ or error, dataset) from error
+        raise failure(label, error, dataset) from error
     card = ModelCard(
         label=label,
         **origin,
@@ -63,7 +64,7 @@ def first_logits(label: str, module: nn.Module, dataset: Dataset, device: torch.
         with torch.no_grad():
             logits: torch.Tensor = module(dataset.pixels(slice(0, 2), device))
     except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise failure(label, error.__cause__ or error, dataset) from error
+        raise failure(label, error, dataset) from error
     return logits
 
 
@@ -82,11 +83,15 @@ def _logits_shape(dataset: Dataset) -> tuple[int, int]:
 def failure(label: str, error: BaseException, dataset: Dataset) -> UserError:
     """Return the error of a model that fails on images of the data set."""
     shape = tuple(dataset.images.shape[1:])
-    return UserError(f"model {label!r} fails on images {shape}: {describe(error)}")
+    cause = error.__cause__ or error if isinstance(error, UserError) else error
+    problem = reason(cause) if isinstance(cause, UserError) else describe(cause)
+    return UserError(f"model {label!r} fails on images {shape}: {problem}")
 
 
 def wrong_output(label: str, found: object, dataset: Dataset) -> UserError:
     """Return the error of a model whose output for two images, a shape or a type, is `found`."""
-    return UserError(
-        f"model {label!r} returns {found} for two images; {dataset.name} wants {_logits_shape(dataset)}"
-    )
+    wanted = _logits_shape(dataset)
+    message = f"model {label!r} returns {found} for two images; {dataset.name} wants {wanted}"
+    if found == (wanted[0], wanted[1] - 1) and int(dataset.labels.min()) > 0:
+        message += f"; {COUNT_FROM_0}"
+    return UserError(message)

@@ -17,7 +17,8 @@ from torch import nn
 from blconv import effective_compression
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
-from blrobust.errors import UserError, reason
+from blrobust.data.image_files import COUNT_FROM_0
+from blrobust.errors import UserError
 from blrobust.models import checkpoint
 from blrobust.models.accuracy import accuracy
 from blrobust.models.channels import ColourDepth, build_channel
@@ -26,7 +27,7 @@ from blrobust.models.fingerprint import fingerprint
 from blrobust.models.model import Model as Model
 from blrobust.models.model import check_logits, failure, first_logits, with_card, wrong_output
 from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
-from blrobust.models.own_model import NoLogitsError, OwnModel, odd_dtypes, place
+from blrobust.models.own_model import NoLogitsError, OwnModel, describe, odd_dtypes, place
 from blrobust.models.precision import reduce_precision
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -163,6 +164,7 @@ def _find(name: str, arch: str, dataset: Dataset) -> Path:
         raise UserError(
             f"model {name!r} has no weights for {dataset.name}; give a model of your own as "
             "LABEL=FILE.safetensors or LABEL=PACKAGE.MODULE:FACTORY"
+            + (f"; {COUNT_FROM_0}" if int(dataset.labels.min()) > 0 else "")
         )
     if path is None:
         options = "" if arch == "resnet20" else f" --arch {arch}"
@@ -208,10 +210,10 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         sys.path.insert(0, "")  # the user's module lies where the command is run
     try:
         module = getattr(importlib.import_module(module_name), factory)()
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise UserError(
-            f"model {label!r}: {target} failed: {type(error).__name__}: {reason(error)}"
-        ) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's code raises
+        raise UserError(f"model {label!r}: {target} failed: {describe(error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
     place(module, device)

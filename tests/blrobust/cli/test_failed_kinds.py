@@ -1,6 +1,7 @@
 """An attack that does not fit is refused before anything runs; one that fails costs no other."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from support import odd_models
 from support.messages import error
 
 from blrobust.cli import main
+from blrobust.errors import UserError
+from blrobust.evaluation import sweep
 from blrobust.runs.run import Run
 
 WHITE = "odd=support.odd_models:FailsOnWhite"
@@ -48,6 +51,13 @@ def test_too_few_classes_are_refused_before_the_start(
     assert not Path("run").exists()
 
 
+def test_recover_refuses_too_few_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(f"recover --kind apgd-dlr --source {TWO} --networks x={TWO[4:]} --dataset npz:two.npz".split())
+    assert exit_.value.code == 2
+    assert "'apgd-dlr': got 2 classes; legal: at least 3" in error(capsys.readouterr().err)
+
+
 def test_autoattack_names_the_members_that_fit(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pyautoattack")
     command = f"--kind autoattack-linf --models {TWO} --dataset npz:two.npz --strength 0,0.1"
@@ -63,7 +73,7 @@ def test_a_kind_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr()
     line = printed.err.strip().splitlines()[-1]
     assert line.startswith("Error: gaussian failed: model 'odd'")
-    assert "ValueError: a white pixel" in line
+    assert "model 'odd' at gaussian 0.08: failed: ValueError: a white pixel" in line
     assert "report: run/report.html" in printed.out
     assert "fgsm" in Path("run/report.html").read_text()
     assert "mifgsm" in Path("run/results.csv").read_text()
@@ -84,3 +94,29 @@ def test_a_report_of_some_kinds_is_replaced_by_that_of_all(monkeypatch: pytest.M
     with Run.open(Path("run")) as stored:
         assert stored.finished
     assert Path("run/report.html").read_text() != before
+
+
+def test_a_kind_without_any_result_is_left_out_of_the_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure = sweep.run_cells
+
+    def run_cells(run: Run, perturbation: Any, *arguments: Any, **options: Any) -> None:
+        if perturbation.kind == "gaussian":
+            raise UserError("planted")
+        measure(run, perturbation, *arguments, **options)
+
+    monkeypatch.setattr(sweep, "run_cells", run_cells)
+    attack(f"--kind gaussian,fgsm --models {WHITE} --dataset npz:three.npz")
+    printed = capsys.readouterr()
+    assert "Error: gaussian failed: planted; the results of the other kinds are in run" in printed.err
+    assert "report: run/report.html" in printed.out
+
+
+@pytest.mark.parametrize("model", ["fp32", WHITE, "named"])
+def test_labels_from_1_are_pointed_out(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with np.load("three.npz") as archive:
+        names = {"classes": archive["classes"]} if model == "named" else {}
+        np.savez("one.npz", x=archive["x"], y=archive["y"] + 1, **names)
+    attack(f"--kind fgsm --models {'fp32' if model == 'named' else model} --dataset npz:one.npz")
+    assert "classes count from 0" in error(capsys.readouterr().err)
