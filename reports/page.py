@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from blrobust.analysis import controls
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.reports import attacks, figures, paper_curves, tables, template
@@ -40,6 +41,9 @@ class RunEntry:
     command: str
     conclusions: list[str]
     tests: Table
+    against_controls: Table | None
+    control: str | None  # the best model without band limits, where it is not the baseline
+    control_tests: Table | None
     draws: int
     levels: Table
     strip: Strip | None
@@ -59,6 +63,7 @@ class Section:
     narrow: Markup
     published: list[str]  # colours of the published curves
     summary: Table
+    mixture: str | None
     entries: list[RunEntry]
 
 
@@ -147,6 +152,7 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
         narrow=narrow,
         published=colours,
         summary=tables.summary(analyses, on),
+        mixture=tables.mixture_note(analyses, on),
         entries=entries,
     )
 
@@ -159,6 +165,8 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
     source = run.config.get("source")
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     cells = len(run.models) * len(levels) * run.draws
+    control = controls.best_control(analysis) if controls.band_limited(analysis) else None
+    control = None if control == analysis.baseline else control
     return RunEntry(
         name=name,
         facts=(
@@ -173,8 +181,11 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         note=data["note"] if kind == run.kinds[0] else None,  # once a run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record["command_line"],
-        conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis),
-        tests=tables.tests(analysis, on),
+        conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis, on),
+        tests=tables.tests(analysis, on, analysis.baseline),
+        against_controls=tables.against_controls(analysis),
+        control=control,
+        control_tests=None if control is None else tables.tests(analysis, on, control),
         draws=run.draws,
         levels=tables.levels(analysis, on),
         strip=_strip(analysis, on),

@@ -74,6 +74,7 @@ def command(
     source: str | None,
     legacy: bool,
     models: str,
+    baseline: str | None,
     arch: str,
     dataset: str | None,
     data_dir: Path | None,
@@ -127,6 +128,7 @@ def command(
         out=out,
     )
     settings = selection.parameters(list(chosen), changes, preset)
+    options.check_baseline(baseline, models=models)
 
     from blrobust.attacks.guard import Guard
     from blrobust.evaluation import sweep
@@ -173,7 +175,7 @@ def command(
         check_models=True,
         on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
     )
-    present(folder, _show, open_report=open_report)
+    present(folder, _show, baseline=baseline, open_report=open_report)
     announcement.finish()
 
 
@@ -191,6 +193,6 @@ def _identity(model: "Model") -> dict[str, str]:
 
 
 def _show(results: "RunAnalysis") -> None:
-    from blrobust.cli import tables
+    from blrobust.cli.results import print_attacks
 
-    tables.print_attacks(results.run, results.attacks, results.worst_case)
+    print_attacks(results)
