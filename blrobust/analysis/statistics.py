@@ -60,15 +60,15 @@ def difference(ours: Bools, theirs: Bools) -> Estimate:
     """Return our accuracy minus theirs over outcomes (draws, n) of the same images, with its interval.
 
     Agresti and Min 2005: Wald's interval for matched pairs after half an image is added to each of the
-    four cells, so two images of mean 0 and sum of squares 1. With several draws the pairs are the means
-    over an image's draws.
+    four cells. With several draws the pairs are means over an image's draws, and the images that are
+    added differ by one draw, the least possible. It is without 0 where the paired test finds a difference.
     """
     from scipy.stats import norm
 
     pairs = ours.mean(axis=0) - theirs.mean(axis=0)  # (n,)
     n = len(pairs) + 2
     centre = float(pairs.sum()) / n
-    variance = (float((pairs**2).sum()) + 1) / n - centre**2
+    variance = (float((pairs**2).sum()) + 1 / len(ours) ** 2) / n - centre**2
     reach = float(norm.ppf(1 - SIGNIFICANCE / 2)) * (variance / n) ** 0.5
     return Estimate(float(ours.mean() - theirs.mean()), max(-1.0, centre - reach), min(1.0, centre + reach))
 

@@ -84,6 +84,11 @@ def predictions(labels, accuracy, *, hardness, generator):
     return np.where(score < accuracy, labels, wrong).astype(np.int16)
 
 
+def exact(labels, accuracy):
+    """Right for the first images, as many as the accuracy says: differences between curves are exact."""
+    return np.where(np.arange(len(labels)) < round(accuracy * len(labels)), labels, (labels + 1) % 10)
+
+
 def run(
     path: Path,
     curves: dict[str, list[float]],
@@ -99,22 +104,32 @@ def run(
     classes: list[str] | None = None,
     image: np.ndarray | None = None,
     checks: bool = False,
+    is_exact: bool = False,
+    cards: dict[str, dict] | None = None,
 ) -> Path:
     """Write a run whose models have the given accuracies by level; ``cells`` leaves it unfinished.
 
     ``checks`` adds an attack's: one sample of each reason to reject, one not attacked, four
-    adversarial, of which one survives rounding.
+    adversarial, of which one survives rounding. ``is_exact`` makes the first images right, without
+    luck, and ``cards`` changes cards by label.
     """
     generator = np.random.default_rng(7)
     labels = generator.integers(0, 10, n).astype(np.int16)
     hardness = generator.random(n)
     whole = record(curves, levels, n=n, draws=draws, kind=kind, space=space, dataset=dataset, note=note)
     whole["dataset"]["classes"] = classes or CLASSES
+    for one in whole["models"]:
+        one |= (cards or {}).get(one["label"], {})
     keys = [(model, level, draw) for draw in range(draws) for model in curves for level in levels]
     with Run.create_or_resume(path, whole, labels) as made:
         for model, level, draw in keys[:cells]:
             accuracy = curves[model][list(levels).index(level)]
-            outcome = {"prediction": predictions(labels, accuracy, hardness=hardness, generator=generator)}
+            found = (
+                exact(labels, accuracy).astype(np.int16)
+                if is_exact
+                else predictions(labels, accuracy, hardness=hardness, generator=generator)
+            )
+            outcome = {"prediction": found}
             if checks:
                 outcome["reason"] = np.full(n, 1, np.uint8)
                 outcome["reason"][:9] = [0, 0, 0, 0, 2, 3, 4, 5, 6]
