@@ -1,5 +1,6 @@
 """The parts of a report that only attacks have: their summary table, worst cases, the published sign."""
 
+from blrobust.analysis import controls
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import FP32, Verdict
 from blrobust.analysis.run_analysis import RunAnalysis
@@ -52,30 +53,27 @@ def worst_case_table(results: RunAnalysis) -> Table | None:
 
 
 def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return how the most compressed model does under a gradient attack, against the published result.
+    """Return how the band-limited models do under a gradient attack, against the published result.
 
     Band-limited convolutions return true gradients, and the published ones do not help against such
     attacks (paper section 4.3). Gains and losses are verdicts of the paired test against fp32. Empty
     for other attacks, and with a source, where no attack uses the model's own gradients.
     """
-    run, spec = analysis.run, ATTACKS.get(analysis.kind)
-    if run.config.get("source") is not None:
+    spec, limited = ATTACKS.get(analysis.kind), controls.band_limited(analysis)
+    if analysis.run.config.get("source") is not None or spec is None or not spec.gradients:
         return []
-    effective = {model: float(card["effective_compression"]) for model, card in run.cards.items()}
-    limited = [model for model in analysis.complete if effective[model] > 0]
-    if spec is None or not spec.gradients or FP32 not in analysis.complete or not limited:
+    if FP32 not in analysis.complete or not limited:
         return []
-    most = max(limited, key=lambda model: effective[model])
-    frame = analysis.compare(most, FP32)
-    attacked = frame[frame.level > 0]
-    gains = list(attacked.level[attacked.verdict == Verdict.BETTER])
-    losses = attacked.verdict == Verdict.WORSE
+    gains, has_loss = [], False
+    for model in limited:
+        frame = analysis.compare(model, FP32)
+        attacked = frame[frame.level > 0]
+        has_loss |= bool((attacked.verdict == Verdict.WORSE).any())
+        if better := list(attacked.level[attacked.verdict == Verdict.BETTER]):
+            gains.append(f"{model} at {where(better, analysis.levels, axis)}")
     if gains:
         return [
-            f"Unlike the published result, {most} is better than {FP32} under this gradient attack at "
-            f"{where(gains, analysis.levels, axis)}. Before trusting this, rule out masked gradients and "
-            "too few steps."
+            f"Unlike the published result, band limits are better than {FP32} under this gradient attack: "
+            f"{'; '.join(gains)}. Before trusting this, rule out masked gradients and too few steps."
         ]
-    if losses.any():
-        return ["As published, band limits do not help against gradient attacks."]
-    return []
+    return ["As published, band limits do not help against this gradient attack."] if has_loss else []

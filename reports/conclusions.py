@@ -22,19 +22,27 @@ FEW_IMAGES = 100
 
 def conclusions(analysis: Analysis, axis: Axis) -> list[str]:
     """Return sentences: which model is best where, gains, losses, ties, and band limits against controls."""
+    return findings(analysis, axis) + missing_controls(analysis)
+
+
+def findings(analysis: Analysis, axis: Axis) -> list[str]:
+    """Return the sentences on the measured models."""
     complete = analysis.complete
     if not complete:
         return ["No model has all its levels yet."]
     if len(complete) == 1:
-        sentences = [_alone(analysis, complete[0], axis), *_few_images(analysis)]
-    else:
-        sentences = [_best(analysis, axis), *_few_images(analysis), *_against_baseline(analysis, axis)]
-        sentences += _band_limits(analysis, axis)
+        return [_alone(analysis, complete[0], axis), *_few_images(analysis)]
+    sentences = [_best(analysis, axis), *_few_images(analysis), *_against_baseline(analysis, axis)]
+    return sentences + _band_limits(analysis, axis)
+
+
+def missing_controls(analysis: Analysis) -> list[str]:
+    """Return the sentence on the controls that a run with band-limited models lacks."""
     missing = controls.not_measured(analysis.run)
-    if missing:
-        end = "Without them a gain cannot be put down to the band limit."
-        sentences.append(f"Not measured: {', '.join(missing)}. {end}")
-    return sentences
+    if not missing or not analysis.complete:
+        return []
+    end = "Without them a gain cannot be put down to the band limit."
+    return [f"Not measured: {', '.join(missing)}. {end}"]
 
 
 def where(levels: list[float], grid: list[float], axis: Axis) -> str:

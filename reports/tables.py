@@ -231,7 +231,7 @@ def against_controls(analysis: Analysis) -> Table | None:
             mean = analysis.mean_difference(model, other)
             cell = _against(counts.get(Verdict.BETTER, 0), counts.get(Verdict.WORSE, 0), len(analysis.levels))
             margin = f"mean {points(mean.value)} ({points_span(mean.low, mean.high)})"
-            cells.append(replace(cell, text=f"{cell.text} {cell.detail}", detail=margin))
+            cells.append(replace(cell, detail=margin))
         table.rows.append((other, cells))
     return table
 
@@ -279,7 +279,7 @@ def _verdict_shares(row: Row, count: int) -> Cell:
 def _against(better: int, worse: int, count: int) -> Cell:
     """Return the numbers of levels with each verdict, marked where all verdicts point one way."""
     sign = Verdict.BETTER if better and not worse else Verdict.WORSE if worse and not better else ""
-    return Cell(*verdict_counts(better, worse, count), sign)
+    return Cell(" ".join(verdict_counts(better, worse, count)), sign=sign)
 
 
 def verdict_counts(better: int, worse: int, count: int) -> tuple[str, str]:

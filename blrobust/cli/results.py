@@ -14,8 +14,9 @@ from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.cli.announcement import printable
 from blrobust.cli.tables import print_table, width
 from blrobust.perturbations import levels
+from blrobust.reports.attacks import gradient_notes
 from blrobust.reports.axes import Axis, axis
-from blrobust.reports.conclusions import conclusions
+from blrobust.reports.conclusions import conclusions, findings, missing_controls
 from blrobust.reports.tables import MINUS, NBSP, NONE, half_level, half_span, verdict_counts
 
 SHOWN = 6  # levels in a row of the table, fewer in a narrow terminal
@@ -50,8 +51,7 @@ def print_summary(analysis: Analysis) -> None:
 
 def print_conclusions(analysis: Analysis) -> None:
     """Print the sentences of the report, a line each."""
-    for sentence in conclusions(analysis, _axis(analysis)):
-        click.echo(printable(_ascii(sentence)))
+    _print_lines(conclusions(analysis, _axis(analysis)))
 
 
 def print_attacks(results: RunAnalysis) -> None:
@@ -90,13 +90,20 @@ def print_attacks(results: RunAnalysis) -> None:
                 Text(", ".join(row["flags"]) or "-"),
             )
         print_table(table)
-        print_conclusions(analysis)
+        on = _axis(analysis)
+        _print_lines(findings(analysis, on) + gradient_notes(analysis, on))
+    _print_lines(missing_controls(next(iter(results.kinds.values()))))
     overall = worst[worst.norm == "any"].to_dict("records")
     if overall:
         accuracies = ", ".join(f"{row['model']} {row['accuracy']:.1%}" for row in overall)
         click.echo(
             f"worst case of the {overall[0]['attacks']} attacks, each at its last strength: {accuracies}"
         )
+
+
+def _print_lines(sentences: list[str]) -> None:
+    for sentence in sentences:
+        click.echo(printable(_ascii(sentence)))
 
 
 def _table(title: str) -> Table:
