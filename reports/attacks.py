@@ -8,7 +8,8 @@ from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.perturbations.levels import format_level
 from blrobust.reports.axes import Axis
 from blrobust.reports.conclusions import where
-from blrobust.reports.tables import NONE, Cell, Table, level_at, percent, span
+from blrobust.reports.number_text import NONE, level_at, percent, span
+from blrobust.reports.tables import Cell, Table
 
 
 def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:

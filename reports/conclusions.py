@@ -13,7 +13,7 @@ from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import Verdict
 from blrobust.analysis.statistics import SIGNIFICANCE
 from blrobust.reports.axes import Axis
-from blrobust.reports.tables import BELOW, half_level, percent, points, points_span, span
+from blrobust.reports.number_text import BELOW, half_level, percent, points, points_span, span
 
 MOST_GROUPS = 3  # runs of neighbouring levels worth naming one by one
 MOST_MODELS = 4  # models worth a part of a sentence; the tables have all
@@ -84,12 +84,15 @@ def _few_images(analysis: Analysis) -> list[str]:
     least = 1  # images on one side: their p is 2 / 2^least, times the levels by Holm's correction
     while 2 * 0.5**least * count >= SIGNIFICANCE:
         least += 1
-    number = "1 image" if n == 1 else f"{n} images"
-    limit = "no difference can be found" if least > n else f"the tests need at least {least} that favour it"
-    return [
-        f"Too few images: with {number} and {count} level{'' if count == 1 else 's'} {limit}"
-        f"{'' if least > n else ' before a model counts as better'}. Use {FEW_IMAGES} or more."
-    ]
+    images = "1 image" if n == 1 else f"{n} images"
+    grid = "1 level" if count == 1 else f"{count} levels"
+    if len(analysis.complete) == 1:
+        text = f"with {images} the intervals are wide"
+    elif least > n:
+        text = f"with {images} and {grid} no difference can be found"
+    else:
+        text = f"with {images} and {grid} a model counts as better only where at least {least} favour it"
+    return [f"Too few images: {text}. Use {FEW_IMAGES} or more."]
 
 
 def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
@@ -174,6 +177,9 @@ def _limited_against(analysis: Analysis, limited: list[str], control: str, axis:
 def _alone(analysis: Analysis, model: str, axis: Axis) -> str:
     """Return the sentence about a single model."""
     row = next(row for row in analysis.summary.to_dict("records") if row["model"] == model)
+    clean = f"{model} gets {percent(row['clean'])} ({span(row['clean_low'], row['clean_high'])}) of the clean"
+    if len(analysis.levels) == 1:
+        return f"{clean} images right."
     half = half_level(row["half_level"], analysis.levels, axis)
     if half == BELOW:
         end = f"is {BELOW}"
@@ -181,10 +187,7 @@ def _alone(analysis: Analysis, model: str, axis: Axis) -> str:
         end = "stays above 50 % on the whole grid"
     else:
         end = f"falls to 50 % at {axis.phrase.format(half)}"
-    return (
-        f"{model} gets {percent(row['clean'])} ({span(row['clean_low'], row['clean_high'])}) of the clean "
-        f"images right and {percent(row['mean'])} on average over the grid; it {end}."
-    )
+    return f"{clean} images right and {percent(row['mean'])} on average over the grid; it {end}."
 
 
 def _listed(parts: list[str], separator: str = "; ") -> str:

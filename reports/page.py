@@ -164,14 +164,17 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
     levels = analysis.levels
     source = run.config.get("source")
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
+    grid = f"{len(levels)} levels from {on.describe(levels[0])} to {on.format(levels[-1])}"
+    if len(levels) == 1:
+        grid = f"1 level, {on.describe(levels[0])}"
     cells = len(run.models) * len(levels) * run.draws
     control = controls.best_control(analysis) if controls.band_limited(analysis) else None
     control = None if control == analysis.baseline else control
     return RunEntry(
         name=name,
         facts=(
-            f"{data['n']:,} images of {data['name']} ({data['split']} split), {len(levels)} levels from "
-            f"{on.describe(levels[0])} to {on.format(levels[-1])}, {draws} per image and level"
+            f"{data['n']:,} images of {data['name']} ({data['split']} split), {grid}, {draws} per image and "
+            "level"
             + (
                 f"; the inputs were found on {source['label']} and tested on every model (transfer)"
                 if source

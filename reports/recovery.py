@@ -16,7 +16,8 @@ from blrobust.analysis.level_norm import level_norm
 from blrobust.perturbations.levels import format_level
 from blrobust.reports import paper_curves, svg, template
 from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
-from blrobust.reports.tables import NONE, Cell, Table, percent, span
+from blrobust.reports.number_text import NONE, percent, span
+from blrobust.reports.tables import Cell, Table
 from blrobust.runs.measurement import Measurement
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting

@@ -13,17 +13,26 @@ from blrobust.analysis import controls
 from blrobust.analysis.analysis import REJECTED, SUMMARY, Analysis, concatenate
 from blrobust.analysis.comparison import Verdict
 from blrobust.reports.axes import Axis
+from blrobust.reports.number_text import (
+    NBSP,
+    NONE,
+    half_level,
+    half_span,
+    nominal,
+    p_value,
+    percent,
+    points,
+    points_span,
+    span,
+    verdict_counts,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from blrobust.runs.run import Run
 
 Row = dict[Hashable, Any]
 
-NONE = "–"
 HASH = 12  # hex digits shown; run.json has them all
-NBSP = "\N{NO-BREAK SPACE}"
-MINUS = "\N{MINUS SIGN}"
-BELOW = f"below 50{NBSP}% from the start"
 
 
 @dataclass(frozen=True)
@@ -189,32 +198,6 @@ def rejection_note(analysis: Analysis) -> str | None:
     )
 
 
-def percent(share: float) -> str:
-    """Return a share in per cent with one decimal, a dash where it is missing."""
-    return NONE if math.isnan(share) else f"{100 * share:.1f}{NBSP}%"
-
-
-def span(low: float, high: float) -> str:
-    """Return the ends of an interval of shares, in per cent."""
-    return "" if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def nominal(share: float) -> str:
-    """Return a nominal compression in per cent, with the digits that it was given with."""
-    return f"{100 * share:.6g}{NBSP}%"
-
-
-def points(difference: float) -> str:
-    """Return a difference of shares in percentage points, with its sign."""
-    rounded = round(100 * difference, 1)
-    return f"{MINUS if rounded < 0 else '+' if rounded > 0 else ''}{abs(rounded):.1f}"
-
-
-def points_span(low: float, high: float) -> str:
-    """Return the ends of an interval of differences, in percentage points with signs."""
-    return f"{points(low)} to {points(high)}"
-
-
 def against_controls(analysis: Analysis) -> Table | None:
     """Return each band-limited model against each one without band limits; `None` where either is missing.
 
@@ -236,40 +219,6 @@ def against_controls(analysis: Analysis) -> Table | None:
     return table
 
 
-def p_value(p: float) -> str:
-    """Return a p-value to two digits."""
-    return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.2g}"
-
-
-def half_level(level: float, levels: list[float], axis: Axis) -> str:
-    """Return the level at which accuracy falls to 50 % (`Analysis.summary_over`) in words."""
-    return BELOW if level == levels[0] else level_at(level, levels, axis)
-
-
-def half_span(texts: list[str]) -> str:
-    """Return the ends of the interval of a level at 50 %, from the texts of the level and of both ends.
-
-    It is empty where there is no level, and where all three are the same end of the grid.
-    """
-    level, low, high = texts
-    has_none = level == NONE or (level == low == high and (level == BELOW or level.startswith(">")))
-    return "" if has_none else f"{low} to {high}"
-
-
-def level_at(level: float, levels: list[float], axis: Axis) -> str:
-    """Return a crossing level with a resolution of about 1/1000 of the grid; `> last` beyond the grid."""
-    last = levels[-1]
-    if math.isnan(level):
-        return NONE
-    if math.isinf(level):
-        return f">{NBSP}{axis.format(last)}"
-    if axis.norm == "Linf":
-        exact = axis.format(level)
-        return exact if "/" in exact or not level else f"{255 * level:.1f}/255"
-    decimals = max(0, 3 - math.ceil(math.log10(last))) if last else 0
-    return f"{level:.{decimals}f}"
-
-
 def _verdict_shares(row: Row, count: int) -> Cell:
     if math.isnan(row["better"]):
         return Cell(NONE)
@@ -280,11 +229,6 @@ def _against(better: int, worse: int, count: int) -> Cell:
     """Return the numbers of levels with each verdict, marked where all verdicts point one way."""
     sign = Verdict.BETTER if better and not worse else Verdict.WORSE if worse and not better else ""
     return Cell(" ".join(verdict_counts(better, worse, count)), sign=sign)
-
-
-def verdict_counts(better: int, worse: int, count: int) -> tuple[str, str]:
-    """Return the numbers of levels with each verdict in words, in two lines."""
-    return f"better at {better} of {count} level{'' if count == 1 else 's'},", f"worse at {worse}"
 
 
 def _difference(row: Row | None) -> Cell:

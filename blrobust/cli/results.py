@@ -17,10 +17,11 @@ from blrobust.perturbations import levels
 from blrobust.reports.attacks import gradient_notes
 from blrobust.reports.axes import Axis, axis
 from blrobust.reports.conclusions import conclusions, findings, missing_controls
-from blrobust.reports.tables import MINUS, NBSP, NONE, half_level, half_span, verdict_counts
+from blrobust.reports.number_text import MINUS, NBSP, NONE, half_level, half_span, verdict_counts
 
 SHOWN = 6  # levels in a row of the table, fewer in a narrow terminal
-LEVEL, REST = 10, 70  # columns of the terminal for a level, and for all else
+LEVEL, REST = 10, 50  # columns of the terminal for a level, and for all else
+AGAINST = 27  # for the comparison with the baseline, which the sentences repeat
 
 
 def print_summary(analysis: Analysis) -> None:
@@ -58,7 +59,9 @@ def print_attacks(results: RunAnalysis) -> None:
     """Print a table and the sentences of the report per attack, and the worst case over all attacks."""
     run, models, worst = results.run, results.attacks, results.worst_case
     data, source = run.provenance["dataset"], run.config.get("source")
-    columns = max(2, min(SHOWN, (width() - REST) // LEVEL))
+    is_wide = width() >= REST + AGAINST + 3 * LEVEL
+    compares = is_wide and len(run.models) > 1
+    columns = max(2, min(SHOWN, (width() - REST - AGAINST * compares) // LEVEL))
     for kind, analysis in results.kinds.items():
         rows = models[models.kind == kind].to_dict("records")
         verdicts = analysis.summary.set_index("model")
@@ -73,10 +76,9 @@ def print_attacks(results: RunAnalysis) -> None:
         for level in shown:
             name = "clean" if level == 0 else _format_level(level, norm, digits=4)
             table.add_column(name, justify="right", no_wrap=True)
-        has_others = len(run.models) > 1
         for header in ("median", "success", "queries"):
             table.add_column(header, justify="right")
-        if has_others:
+        if compares:
             table.add_column(Text(f"against {analysis.baseline}"), justify="right")
         table.add_column("flags")
         for row in rows:
@@ -86,7 +88,7 @@ def print_attacks(results: RunAnalysis) -> None:
                 _format_level(row["median"], norm, digits=3),
                 _text("{:.1%}", row["success"]),
                 _text("{:.4g}", row["queries"]),
-                *([_against(verdicts.loc[row["model"]].to_dict(), len(grid))] if has_others else []),
+                *([_against(verdicts.loc[row["model"]].to_dict(), len(grid))] if compares else []),
                 Text(", ".join(row["flags"]) or "-"),
             )
         print_table(table)

@@ -8,7 +8,7 @@ import pytest
 from support import invented
 
 from blrobust.analysis.analysis import Analysis
-from blrobust.reports import axes, paper_curves, tables
+from blrobust.reports import axes, number_text, paper_curves, tables
 from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0, 1.5]
@@ -72,28 +72,33 @@ def test_the_published_files_are_complete():
 
 
 def test_numbers_as_text():
-    assert tables.percent(0.9348) == "93.5\xa0%"
-    assert tables.percent(math.nan) == "–"
-    assert tables.nominal(0.0) == "0\xa0%"
-    assert tables.nominal(0.29) == "29\xa0%"  # 100 * 0.29 is not 29 in floats
-    assert tables.nominal(0.475) == "47.5\xa0%"
-    assert [tables.points(x) for x in (0.1234, -0.05, 0.0001, -0.0001)] == ["+12.3", "−5.0", "0.0", "0.0"]
-    assert tables.p_value(0.0004) == "p\xa0<\xa00.001"
-    assert tables.p_value(0.0312) == "p\xa0=\xa00.031"
+    assert number_text.percent(0.9348) == "93.5\xa0%"
+    assert number_text.percent(math.nan) == "–"
+    assert number_text.nominal(0.0) == "0\xa0%"
+    assert number_text.nominal(0.29) == "29\xa0%"  # 100 * 0.29 is not 29 in floats
+    assert number_text.nominal(0.475) == "47.5\xa0%"
+    assert [number_text.points(x) for x in (0.1234, -0.05, 0.0001, -0.0001)] == [
+        "+12.3",
+        "−5.0",
+        "0.0",
+        "0.0",
+    ]
+    assert number_text.p_value(0.0004) == "p\xa0<\xa00.001"
+    assert number_text.p_value(0.0312) == "p\xa0=\xa00.031"
     sigma, linf = (axes.axis(kind, "pixel", STD) for kind in ("gaussian", "fgsm"))
-    assert tables.level_at(math.inf, [0.0, 2.0], sigma) == ">\xa02"
-    assert tables.level_at(math.inf, [0.0, 8 / 255], linf) == ">\xa08/255"
-    assert tables.level_at(0.41486, [0.0, 2.0], sigma) == "0.41"
-    assert tables.level_at(2 / 255, [0.0, 8 / 255], linf) == "2/255"
-    assert tables.level_at(0.00914, [0.0, 8 / 255], linf) == "2.3/255"
-    assert tables.level_at(0.0, [0.0, 8 / 255], linf) == "0"
-    assert tables.level_at(23.4, [0.0, 1000.0], sigma) == "23"
-    assert tables.level_at(0.0, [0.0], sigma) == "0"
-    assert tables.half_level(0.0, [0.0, 2.0], sigma) == "below 50\xa0% from the start"
-    assert tables.half_level(0.3, [0.0, 2.0], sigma) == "0.30"
-    assert tables.half_span(["0.30", "0.28", ">\xa02"]) == "0.28 to >\xa02"
-    assert tables.half_span([">\xa02"] * 3) == tables.half_span([tables.BELOW] * 3) == ""
-    assert tables.half_span(["0.30"] * 3) == "0.30 to 0.30"
+    assert number_text.level_at(math.inf, [0.0, 2.0], sigma) == ">\xa02"
+    assert number_text.level_at(math.inf, [0.0, 8 / 255], linf) == ">\xa08/255"
+    assert number_text.level_at(0.41486, [0.0, 2.0], sigma) == "0.41"
+    assert number_text.level_at(2 / 255, [0.0, 8 / 255], linf) == "2/255"
+    assert number_text.level_at(0.00914, [0.0, 8 / 255], linf) == "2.3/255"
+    assert number_text.level_at(0.0, [0.0, 8 / 255], linf) == "0"
+    assert number_text.level_at(23.4, [0.0, 1000.0], sigma) == "23"
+    assert number_text.level_at(0.0, [0.0], sigma) == "0"
+    assert number_text.half_level(0.0, [0.0, 2.0], sigma) == "below 50\xa0% from the start"
+    assert number_text.half_level(0.3, [0.0, 2.0], sigma) == "0.30"
+    assert number_text.half_span(["0.30", "0.28", ">\xa02"]) == "0.28 to >\xa02"
+    assert number_text.half_span([">\xa02"] * 3) == number_text.half_span([number_text.BELOW] * 3) == ""
+    assert number_text.half_span(["0.30"] * 3) == "0.30 to 0.30"
 
 
 def test_the_summary_counts_levels_above_and_below(tmp_path):
