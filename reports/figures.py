@@ -169,7 +169,9 @@ def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
     """Draw axes, units, grid and the label of the chance level."""
     axes.set(xlabel=axis.label, ylabel="", ylim=(0, 100))
     axes.margins(x=0.015)
-    if axis.norm == "Linf":
+    if axes.dataLim.width == 0:  # one level: the axis around it has no meaning
+        axes.set_xticks([axes.dataLim.x0])
+    elif axis.norm == "Linf":
         _eighth_bit_ticks(axes, axis)
     axes.set_yticks(range(0, 101, 20 if narrow else 10))
     axes.yaxis.set_major_formatter("{x:.0f} %")
@@ -192,6 +194,8 @@ def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
         other.set_xlabel(axis.other_label, color="#5a5a5a", labelpad=6)
         other.tick_params(length=3, color=FAINT, labelcolor="#5a5a5a")
         other.spines["top"].set_visible(False)
+        if axes.dataLim.width == 0:
+            other.set_xticks([axis.other(axes.dataLim.x0)])
 
 
 def _eighth_bit_ticks(axes: Axes, axis: Axis) -> None:
