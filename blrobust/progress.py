@@ -112,15 +112,15 @@ class Meter:
         self._bars.stop()
 
     def begin(
-        self, name: str, *, images: int, done: int = 0, kind: str = "", levels: Sequence[float] = ()
+        self, name: str, *, images: int, done: int = 0, kind: str = "", levels: Sequence[str] = ()
     ) -> None:
-        """Start a cell: `images` at each of the levels, of which `done` were counted before."""
+        """Start a cell: `images` at each of the levels, in words, of which `done` were counted before."""
         several = len(self._kinds) > 1
         self._rename(f"{kind} {name}" if several else name)
         if several:
             number = f"run, kind {self._kinds.index(kind) + 1} of {len(self._kinds)}"
             self._bars.update(self._run, description=number)
-        self._heading = kind + (" at " if levels else "") + ", ".join(f"{level:.4g}" for level in levels)
+        self._heading = kind + (" at " if levels else "") + ", ".join(levels)
         self._levels = max(1, len(levels))
         self._passes_before = self._count_passes()
         self._bars.below = self._below

@@ -1,13 +1,15 @@
 """The parts of a report that only attacks have: their summary table, worst cases, the published sign."""
 
-import numpy as np
-
-from blrobust.analysis.analysis import BASELINE, Analysis
+from blrobust.analysis import controls
+from blrobust.analysis.analysis import Analysis
+from blrobust.analysis.comparison import FP32, Verdict
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.perturbations.levels import format_level
 from blrobust.reports.axes import Axis
-from blrobust.reports.tables import NONE, Cell, Table, level_at, percent, points, span
+from blrobust.reports.conclusions import where
+from blrobust.reports.number_text import NONE, level_at, percent, span
+from blrobust.reports.tables import Cell, Table
 
 
 def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
@@ -51,30 +53,28 @@ def worst_case_table(results: RunAnalysis) -> Table | None:
     return table if table.rows else None
 
 
-def gradient_notes(analysis: Analysis) -> list[str]:
-    """Return how the most compressed model does under a gradient attack, against the published result.
+def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
+    """Return how the band-limited models do under a gradient attack, against the published result.
 
     Band-limited convolutions return true gradients, and the published ones do not help against such
-    attacks (paper section 4.3): fft85 minus fp32 is negative there. Empty for other attacks, and with
-    a source, where no attack uses the model's own gradients.
+    attacks (paper section 4.3). Gains and losses are verdicts of the paired test against fp32. Empty
+    for other attacks, and with a source, where no attack uses the model's own gradients.
     """
-    run, spec = analysis.run, ATTACKS.get(analysis.kind)
-    if run.config.get("source") is not None:
+    spec, limited = ATTACKS.get(analysis.kind), controls.band_limited(analysis)
+    if analysis.run.config.get("source") is not None or spec is None or not spec.gradients:
         return []
-    effective = {model: float(card["effective_compression"]) for model, card in run.cards.items()}
-    limited = [model for model in run.models if effective[model] > 0]
-    if spec is None or not spec.gradients or BASELINE not in run.models or not limited:
+    if FP32 not in analysis.complete or not limited:
         return []
-    most = max(limited, key=lambda model: effective[model])
-    ours, theirs = analysis.outcomes[most], analysis.outcomes[BASELINE]
-    levels = [level for level in ours if level > 0 and level in theirs]
-    if not levels:
-        return []
-    difference = float(np.mean([ours[level].mean() - theirs[level].mean() for level in levels]))
-    start = f"Under this gradient attack {most} minus {BASELINE} is {points(difference)} points on average"
-    if round(difference, 3) <= 0:
-        return [f"{start}: as published, band limits do not help against gradient attacks."]
-    return [
-        f"{start}, while the published difference is negative. Before trusting this, rule out masked "
-        "gradients, too few steps, and chance on few images."
-    ]
+    gains, has_loss = [], False
+    for model in limited:
+        frame = analysis.compare(model, FP32)
+        attacked = frame[frame.level > 0]
+        has_loss |= bool((attacked.verdict == Verdict.WORSE).any())
+        if better := list(attacked.level[attacked.verdict == Verdict.BETTER]):
+            gains.append(f"{model} at {where(better, analysis.levels, axis)}")
+    if gains:
+        return [
+            f"Unlike the published result, band limits are better than {FP32} under this gradient attack: "
+            f"{'; '.join(gains)}. Before trusting this, rule out masked gradients and too few steps."
+        ]
+    return ["As published, band limits do not help against this gradient attack."] if has_loss else []

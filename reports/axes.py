@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from blrobust.analysis.level_norm import level_norm
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.perturbations import levels
 from blrobust.perturbations.paper_bounds import WIDTH
@@ -121,7 +122,7 @@ def _attack(kind: str, space: str) -> Axis:
         name="strength",
         phrase="strength {}",
         label=f"{spec.strength.axis} ({spec.norm}){units}",
-        norm=None if legacy else spec.norm,
+        norm=level_norm(kind, space),
     )
 
 

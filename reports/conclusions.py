@@ -1,137 +1,198 @@
-"""The conclusions of a report: a few sentences computed from the results."""
+"""The conclusions of a report: a few sentences, decided by the paired tests alone.
 
-from collections.abc import Hashable
+A model is better than another at a level where the paired test says so with Holm's correction over the
+levels (`analysis.comparison`), in every sentence as in every mark of a table.
+"""
+
 from itertools import pairwise
-from math import isinf, isnan
-from typing import Any
 
-from blrobust.analysis.analysis import BASELINE, Analysis
+import pandas as pd
+
+from blrobust.analysis import controls
+from blrobust.analysis.analysis import Analysis
+from blrobust.analysis.comparison import Verdict
+from blrobust.analysis.statistics import SIGNIFICANCE
 from blrobust.reports.axes import Axis
-from blrobust.reports.tables import level_at, percent, points, span
-
-Row = dict[Hashable, Any]
-Curve = dict[float, Row]  # a model's rows of `Analysis.table` by level
+from blrobust.reports.number_text import BELOW, half_level, percent, points, points_span, span
 
 MOST_GROUPS = 3  # runs of neighbouring levels worth naming one by one
+MOST_MODELS = 4  # models worth a part of a sentence; the tables have all
+FEW_IMAGES = 100
 
 
 def conclusions(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return sentences on the models that beat the baseline: levels, margin, clean accuracy, controls.
+    """Return sentences: which model is best where, gains, losses, ties, and band limits against controls."""
+    return findings(analysis, axis) + missing_controls(analysis)
 
-    A model beats another at a level where their 95 % intervals are disjoint, which is stricter than a
-    paired test.
-    """
-    curves: dict[str, Curve] = {model: {} for model in analysis.run.models}
-    for row in analysis.table.to_dict("records"):
-        curves[row["model"]][row["level"]] = row
-    rows = analysis.summary.to_dict("records")
-    summary = {r["model"]: r for r in rows if not isnan(r["mean"])}
-    if not summary:
+
+def findings(analysis: Analysis, axis: Axis) -> list[str]:
+    """Return the sentences on the measured models."""
+    complete = analysis.complete
+    if not complete:
         return ["No model has all its levels yet."]
-    baseline = BASELINE if BASELINE in summary else next(iter(summary))
-    others = [model for model in summary if model != baseline]
-    if not others:
-        return [_alone(summary[baseline], axis, analysis.levels)]
-    others.sort(key=lambda model: -summary[model]["mean"])
-    best = others[0]
-    plain = [model for model in others if not summary[model]["effective_compression"] > 0]
-    above = {model: _above(curves[model], curves[baseline]) for model in others}
-    winners = [model for model in others if any(above[model].values())]
-    sentences = _versus(curves[best], curves[baseline], best, baseline, axis, any_winner=bool(winners))
-    if best in winners and best not in plain:
-        sentences.append(_over_controls({m: curves[m] for m in plain}, curves, best, baseline, axis))
-    parts = [f"{model} at {_where(above[model], axis)}" for model in winners if model != best]
-    if parts:
-        sentences.append(f"{'Also above' if best in winners else 'Above'} {baseline}: {'; '.join(parts)}.")
-    return sentences
+    if len(complete) == 1:
+        return [_alone(analysis, complete[0], axis), *_few_images(analysis)]
+    sentences = [_best(analysis, axis), *_few_images(analysis), *_against_baseline(analysis, axis)]
+    return sentences + _band_limits(analysis, axis)
 
 
-def _versus(
-    ours: Curve, theirs: Curve, best: str, baseline: str, axis: Axis, *, any_winner: bool
-) -> list[str]:
-    """Return the comparison of the best other model by mean with the baseline.
-
-    `any_winner`: some model beats the baseline at some level.
-    """
-    top = _widest(ours, theirs)
-    both = f"{_estimate(ours[top])} against {_estimate(theirs[top])}"
-    above, below = _above(ours, theirs), _above(theirs, ours)
-    if any(above.values()):
-        sentences = [
-            f"{best} beats {baseline} with disjoint 95 % intervals at {_where(above, axis)}; the margin "
-            f"is largest at {axis.describe(top)}: {both}."
-        ]
-    else:
-        subject = f"{best} does not beat" if any_winner else "No model beats"
-        sentences = [
-            f"{subject} {baseline} with disjoint 95 % intervals at any level. {best} has the "
-            f"highest mean accuracy of the others; at {axis.describe(top)} it reaches {both}."
-        ]
-    if any(below.values()):
-        sentences.append(f"{baseline} is ahead of {best} in the same sense at {_where(below, axis)}.")
-    clean = min(ours)
-    mine, other = ours[clean]["accuracy"], theirs[clean]["accuracy"]
-    sentences.append(
-        f"On clean images {best} gets {percent(mine)} right and {baseline} {percent(other)} "
-        f"({points(mine - other)} points)."
-    )
-    return sentences
+def missing_controls(analysis: Analysis) -> list[str]:
+    """Return the sentence on the controls that a run with band-limited models lacks."""
+    missing = controls.not_measured(analysis.run)
+    if not missing or not analysis.complete:
+        return []
+    end = "Without them a gain cannot be put down to the band limit."
+    return [f"Not measured: {', '.join(missing)}. {end}"]
 
 
-def _over_controls(
-    controls: dict[str, Curve], curves: dict[str, Curve], best: str, baseline: str, axis: Axis
-) -> str:
-    """Return the margin of a band-limited winner over the models that drop no frequencies."""
-    if not controls:
-        return (
-            "No control without band limits (such as fp16 or fp32-early) was measured, so the part of the "
-            "difference that the band limit itself explains is unknown."
-        )
-    top = _widest(curves[best], curves[baseline])
-    control = max(controls, key=lambda model: controls[model][top]["accuracy"])
-    reached = controls[control][top]["accuracy"]
-    lead = curves[best][top]["accuracy"] - reached
-    return (
-        f"The best control without band limits, {control}, reaches {percent(reached)} at "
-        f"{axis.describe(top)}, {abs(100 * lead):.1f} points {'below' if lead >= 0 else 'above'} {best}."
-    )
-
-
-def _alone(row: Row, axis: Axis, levels: list[float]) -> str:
-    """Return the sentence about a single model."""
-    half = axis.phrase.format(level_at(row["half_level"], levels, axis))
-    end = "stays above 50 % on the whole grid" if isinf(row["half_level"]) else f"falls to 50 % at {half}"
-    return (
-        f"{row['model']} gets {percent(row['clean'])} ({span(row['clean_low'], row['clean_high'])}) of the "
-        f"clean images right and {percent(row['mean'])} on average over the grid; it {end}."
-    )
-
-
-def _widest(ours: Curve, theirs: Curve) -> float:
-    """Return the level with the largest margin."""
-    return max(ours, key=lambda level: ours[level]["accuracy"] - theirs[level]["accuracy"])
-
-
-def _above(ours: Curve, theirs: Curve) -> dict[float, bool]:
-    """Return for each level whether the whole interval is above the other."""
-    return {level: ours[level]["ci_low"] > theirs[level]["ci_high"] for level in ours}
-
-
-def _where(holds: dict[float, bool], axis: Axis) -> str:
+def where(levels: list[float], grid: list[float], axis: Axis) -> str:
     """Return number and ranges of levels, such as "15 of 21 levels (sigma 0.3 to 1.6, 1.8)"."""
-    levels = list(holds)
-    indices = [index for index, level in enumerate(levels) if holds[level]]
+    indices = [index for index, level in enumerate(grid) if level in levels]
     if not indices:
         return "no level"
+    count = f"{len(indices)} of {len(grid)} levels"
+    if len(indices) == len(grid):
+        count = f"all {len(grid)} levels" if len(grid) > 1 else "the only level"
     starts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(indices)) if b != a + 1), len(indices)]
-    groups = [(levels[indices[a]], levels[indices[b - 1]]) for a, b in pairwise(starts)]
+    groups = [(grid[indices[a]], grid[indices[b - 1]]) for a, b in pairwise(starts)]
     if len(groups) > MOST_GROUPS:
-        names = f"from {axis.format(levels[indices[0]])} on, with gaps"
+        names = f"from {axis.format(grid[indices[0]])} on, with gaps"
     else:
         ends = [(axis.format(a), axis.format(b)) for a, b in groups]
         names = ", ".join(a if a == b else f"{a} to {b}" for a, b in ends)
-    return f"{len(indices)} of {len(levels)} levels ({axis.phrase.format(names)})"
+    return f"{count} ({axis.phrase.format(names)})"
 
 
-def _estimate(row: Row) -> str:
-    return f"{percent(row['accuracy'])} ({span(row['ci_low'], row['ci_high'])})"
+def _best(analysis: Analysis, axis: Axis) -> str:
+    """Return the sentence on the model that is better than every other one, by levels."""
+    grid, best = analysis.levels, analysis.best
+    levels = {model: [x for x in grid if best[x] == model] for model in dict.fromkeys(best.values())}
+    undecided = levels.pop(None, [])
+    if not levels:
+        return "No model is better than all others at any level."
+    ranked = sorted(levels, key=lambda model: -len(levels[model]))
+    parts = "; ".join(f"{model} at {where(levels[model], grid, axis)}" for model in ranked)
+    end = f" At {where(undecided, grid, axis)} no model is better than all others." if undecided else ""
+    return f"Best model: {parts}.{end}"
+
+
+def _few_images(analysis: Analysis) -> list[str]:
+    """Return a warning where there are few images, with the least that the tests can find."""
+    n, count = len(analysis.run.labels), len(analysis.levels)
+    if n >= FEW_IMAGES:
+        return []
+    least = 1  # images on one side: their p is 2 / 2^least, times the levels by Holm's correction
+    while 2 * 0.5**least * count >= SIGNIFICANCE:
+        least += 1
+    images = "1 image" if n == 1 else f"{n} images"
+    grid = "1 level" if count == 1 else f"{count} levels"
+    if len(analysis.complete) == 1:
+        text = f"with {images} the intervals are wide"
+    elif least > n:
+        text = f"with {images} and {grid} no difference can be found"
+    else:
+        text = f"with {images} and {grid} a model counts as better only where at least {least} favour it"
+    return [f"Too few images: {text}. Use {FEW_IMAGES} or more."]
+
+
+def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
+    """Return gains, losses, ties and the levels where nothing is left, against the baseline."""
+    baseline, grid = analysis.baseline, analysis.levels
+    if baseline not in analysis.complete:
+        return [f"{baseline}, with which the others are compared, does not have all its levels yet."]
+    tests = {m: analysis.compare(m, baseline) for m in analysis.complete if m != baseline}
+    sentences = []
+    for verdict in (Verdict.BETTER, Verdict.WORSE):
+        found = {m: frame[frame.verdict == verdict] for m, frame in tests.items()}
+        found = {m: frame for m, frame in found.items() if len(frame)}
+        ranked = sorted(found, key=lambda m: -len(found[m]))
+        parts = [_difference(model, found[model], grid, axis) for model in ranked]
+        sentences.append(
+            f"{verdict.capitalize()} than {baseline}: {_listed(parts)}."
+            if parts
+            else f"No model is {verdict} than {baseline} at any level."
+        )
+    same = {m: f for m, f in tests.items() if not f.verdict.isin([Verdict.BETTER, Verdict.WORSE]).any()}
+    if same:
+        parts = [
+            f"{m} (95 % intervals within {points_span(f.low.min(), f.high.max())} points)"
+            for m, f in same.items()
+        ]
+        sentences.append(f"No difference from {baseline} found at any level: {_listed(parts)}.")
+    gone = [
+        level
+        for row, level in enumerate(grid)
+        if all(frame.verdict.iloc[row] == Verdict.NOTHING_LEFT for frame in tests.values())
+    ]
+    if gone:
+        guess = percent(analysis.chance)
+        sentences.append(
+            f"Nothing is left at {where(gone, grid, axis)}: every model is as low as a guess ({guess})."
+        )
+    return sentences
+
+
+def _difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis) -> str:
+    """Return where a model differs in one direction, and its largest difference."""
+    top = max(found.to_dict("records"), key=lambda row: abs(row["difference"]))
+    margin = f"{points(top['difference'])} points ({points_span(top['low'], top['high'])})"
+    at = f", most at {axis.describe(top['level'])}" if len(found) > 1 else ""
+    return f"{model} at {where(list(found.level), grid, axis)}{at}: {margin}"
+
+
+def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
+    """Return how the band-limited models compare with the best model without band-limited layers."""
+    limited, control = controls.band_limited(analysis), controls.best_control(analysis)
+    if not limited:
+        return []
+    if control is None:
+        return ["No model without band-limited layers was measured, so their part in this is unknown."]
+    means = dict(zip(analysis.summary.model, analysis.summary["mean"], strict=True))
+    sentences = [
+        f"Band limits against the best model without them by mean accuracy, {control} "
+        f"({percent(means[control])}): {_limited_against(analysis, limited, control, axis)}."
+    ]
+    low_passed = controls.low_passed_fp32(analysis)
+    if low_passed not in (None, control):
+        text = _limited_against(analysis, limited, low_passed, axis)
+        sentences.append(f"Band limits against a low-pass in front of fp32, {low_passed}: {text}.")
+    return sentences
+
+
+def _limited_against(analysis: Analysis, limited: list[str], control: str, axis: Axis) -> str:
+    """Return where the band-limited models are better and worse than another, and by how much on average."""
+    parts = []
+    for model in limited:
+        frame = analysis.compare(model, control)
+        better, worse = (
+            where(list(frame.level[frame.verdict == verdict]), analysis.levels, axis)
+            for verdict in (Verdict.BETTER, Verdict.WORSE)
+        )
+        mean = analysis.mean_difference(model, control)
+        margin = f"mean {points(mean.value)} points ({points_span(mean.low, mean.high)})"
+        parts.append(f"{model} is better at {better}, worse at {worse}, {margin}")
+    return _listed(parts)
+
+
+def _alone(analysis: Analysis, model: str, axis: Axis) -> str:
+    """Return the sentence about a single model."""
+    row = next(row for row in analysis.summary.to_dict("records") if row["model"] == model)
+    clean = f"{model} gets {percent(row['clean'])} ({span(row['clean_low'], row['clean_high'])}) of the clean"
+    if len(analysis.levels) == 1:
+        return f"{clean} images right."
+    half = half_level(row["half_level"], analysis.levels, axis)
+    if half == BELOW:
+        end = f"is {BELOW}"
+    elif half.startswith(">"):
+        end = "stays above 50 % on the whole grid"
+    else:
+        end = f"falls to 50 % at {axis.phrase.format(half)}"
+    return f"{clean} images right and {percent(row['mean'])} on average over the grid; it {end}."
+
+
+def _listed(parts: list[str], separator: str = "; ") -> str:
+    """Return the first parts, and the number of those left out."""
+    shown = parts[:MOST_MODELS]
+    rest = len(parts) - len(shown)
+    more = [f"and {rest} more (see the tables)"] if rest else []
+    return separator.join([*shown, *more])

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
 from blrobust.reports import svg
 from blrobust.reports.axes import Axis
@@ -39,6 +40,8 @@ DASHES = ((), (1, 1.5), (5, 1.5, 1, 1.5), (5, 1.5, 1, 1.5, 1, 1.5))
 LINE = 2.0
 PUBLISHED = (4, 3)
 PUBLISHED_LINE = 1.2
+STEPS = (1, 2, 4, 8, 16, 32, 64)  # of 8 bits, between the ticks of a Linf axis
+MOST_TICKS = 8
 WIDE = (9.4, 4.9)  # inches, 72 units each: text of 11 units is 14 pixels high on a wide page
 NARROW = (4.9, 4.7)  # and 11 pixels on a phone
 STYLE: dict[str, Any] = {
@@ -166,6 +169,10 @@ def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
     """Draw axes, units, grid and the label of the chance level."""
     axes.set(xlabel=axis.label, ylabel="", ylim=(0, 100))
     axes.margins(x=0.015)
+    if axes.dataLim.width == 0:  # one level: the axis around it has no meaning
+        axes.set_xticks([axes.dataLim.x0])
+    elif axis.norm == "Linf":
+        _eighth_bit_ticks(axes, axis)
     axes.set_yticks(range(0, 101, 20 if narrow else 10))
     axes.yaxis.set_major_formatter("{x:.0f} %")
     axes.tick_params(length=0, pad=6)
@@ -187,6 +194,16 @@ def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
         other.set_xlabel(axis.other_label, color="#5a5a5a", labelpad=6)
         other.tick_params(length=3, color=FAINT, labelcolor="#5a5a5a")
         other.spines["top"].set_visible(False)
+        if axes.dataLim.width == 0:
+            other.set_xticks([axis.other(axes.dataLim.x0)])
+
+
+def _eighth_bit_ticks(axes: Axes, axis: Axis) -> None:
+    """Put the ticks of a Linf axis at whole steps of 8 bits, and write them as k/255."""
+    last = 255 * float(axes.dataLim.x1)
+    step = next((step for step in STEPS if last / step <= MOST_TICKS), STEPS[-1])
+    axes.xaxis.set_major_locator(MultipleLocator(step / 255))
+    axes.xaxis.set_major_formatter(lambda level, _: axis.format(level) if level > 0 else "0")
 
 
 def _tips(curve: Curve, axis: Axis) -> list[str]:

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from blrobust.analysis.heatmap import flags, rings
 from blrobust.reports import svg, template
 from blrobust.reports.figures import STYLE
-from blrobust.reports.tables import Cell, Table, flag_note, percent
+from blrobust.reports.number_text import percent
+from blrobust.reports.tables import Cell, Table, flag_note
 from blrobust.runs.measurement import Measurement
 
 COLOURS = "rocket_r"  # seaborn's, light to dark: more error is darker

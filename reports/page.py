@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from blrobust.analysis import controls
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.reports import attacks, figures, paper_curves, tables, template
@@ -40,6 +41,9 @@ class RunEntry:
     command: str
     conclusions: list[str]
     tests: Table
+    against_controls: Table | None
+    control: str | None  # the best model without band limits, where it is not the baseline
+    control_tests: Table | None
     draws: int
     levels: Table
     strip: Strip | None
@@ -60,6 +64,7 @@ class Section:
     narrow: Markup
     published: list[str]  # colours of the published curves
     summary: Table
+    mixture: str | None
     entries: list[RunEntry]
 
 
@@ -148,6 +153,7 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
         narrow=narrow,
         published=colours,
         summary=tables.summary(analyses, on),
+        mixture=tables.mixture_note(analyses, on),
         entries=entries,
     )
 
@@ -159,13 +165,18 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
     levels = analysis.levels
     source = run.config.get("source")
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
+    grid = f"{len(levels)} levels from {on.describe(levels[0])} to {on.format(levels[-1])}"
+    if len(levels) == 1:
+        grid = f"1 level, {on.describe(levels[0])}"
     cells = len(run.models) * len(levels) * run.draws
     attack = attacks.attack_table(results, kind, on)
+    control = controls.best_control(analysis) if controls.band_limited(analysis) else None
+    control = None if control == analysis.baseline else control
     return RunEntry(
         name=name,
         facts=(
-            f"{data['n']:,} images of {data['name']} ({data['split']} split), {len(levels)} levels from "
-            f"{on.describe(levels[0])} to {on.format(levels[-1])}, {draws} per image and level"
+            f"{data['n']:,} images of {data['name']} ({data['split']} split), {grid}, {draws} per image and "
+            "level"
             + (
                 f"; the inputs were found on {source['label']} and tested on every model (transfer)"
                 if source
@@ -175,8 +186,11 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         note=data["note"] if kind == run.kinds[0] else None,  # once a run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record["command_line"],
-        conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis),
-        tests=tables.tests(analysis, on),
+        conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis, on),
+        tests=tables.tests(analysis, on, analysis.baseline),
+        against_controls=tables.against_controls(analysis),
+        control=control,
+        control_tests=None if control is None else tables.tests(analysis, on, control),
         draws=run.draws,
         levels=tables.levels(analysis, on),
         strip=_strip(analysis, on),

@@ -7,7 +7,7 @@ import pandas as pd
 
 from blrobust.perturbations.paper_bounds import WIDTH
 
-LABEL = "published (P100, 2019, one seed)"
+LABEL = "Dziedzic et al. 2019, ResNet-18, one seed"
 DATASETS = ("cifar10", "cifar10-sample")  # the published numbers are CIFAR-10 test images
 MODELS = {  # label -> column
     "fp32": "fp32",

@@ -12,13 +12,17 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from blrobust.analysis.level_norm import level_norm
 from blrobust.analysis.recovery import flags
+from blrobust.perturbations.levels import format_level
 from blrobust.reports import paper_curves, svg, template
 from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
-from blrobust.reports.tables import NONE, Cell, Table, flag_note, percent, span
+from blrobust.reports.number_text import NONE, percent, span
+from blrobust.reports.tables import Cell, Table, flag_note
 from blrobust.runs.measurement import Measurement
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
+FOLLOW_UP = "published, ResNet-18"  # the authors' later work, which the caption names
 CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> published channel
 
 
@@ -38,14 +42,16 @@ def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> 
         record=measurement.record,
         folder=str(measurement.folder),
         sections=sections,
-        published_label=paper_curves.LABEL,
+        published_label=FOLLOW_UP,
     )
 
 
 def facts(rows: pd.DataFrame) -> str:
     """Return one line about an attack: its strength, the correct images, the fooled images."""
     row = rows.iloc[0]
-    at = "smallest perturbation" if np.isnan(row.strength) else f"strength {row.strength:.4g}"
+    at = "smallest perturbation"
+    if not np.isnan(row.strength):
+        at = f"strength {format_level(row.strength, level_norm(row.attack, 'pixel'), digits=4)}"
     return (
         f"{row.attack}, {at}: {row.source} classifies {row.right} of {row.n} images correctly, and the "
         f"attack fools it on {row.fooled}"
@@ -72,9 +78,7 @@ def _section(attack: str, rows: pd.DataFrame, *, dataset: str, prefix: str) -> d
     dashed = {kind: points(attack, kind, dataset=dataset) for kind in rows.kind.unique()}
     colours = dict(zip(rows.kind.unique(), COLOURS[1:], strict=False))
     legend = [(kind, colours[kind], False) for kind in colours]
-    legend += [
-        (f"{kind}, {paper_curves.LABEL}", colours[kind], True) for kind in colours if len(dashed[kind])
-    ]
+    legend += [(f"{kind}, {FOLLOW_UP}", colours[kind], True) for kind in colours if len(dashed[kind])]
     return {
         "attack": attack,
         "facts": f"{facts(rows)}.",

@@ -3,25 +3,36 @@
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from blrobust.analysis.analysis import BASELINE, REJECTED, SUMMARY, Analysis, concatenate
-from blrobust.analysis.statistics import SIGNIFICANCE
+from blrobust.analysis import controls
+from blrobust.analysis.analysis import REJECTED, SUMMARY, Analysis, concatenate
+from blrobust.analysis.comparison import Verdict
 from blrobust.reports.axes import Axis
+from blrobust.reports.number_text import (
+    NBSP,
+    NONE,
+    half_level,
+    half_span,
+    nominal,
+    p_value,
+    percent,
+    points,
+    points_span,
+    span,
+    verdict_counts,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from blrobust.runs.run import Run
 
 Row = dict[Hashable, Any]
 
-NONE = "–"
 HASH = 12  # hex digits shown; run.json has them all
-NBSP = "\N{NO-BREAK SPACE}"
-MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,16 @@ class Table:
 
 
 def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
-    """Return the numbers of each model: compression, clean, mean, level at 50 %, against fp32.
+    """Return the numbers of each model: compression, clean, mean, level at 50 %, against the baseline.
 
-    `runs` are by name; the rows of several runs are sorted by model.
+    `runs` are by name; the rows of several runs are sorted by model. Mean accuracy and level at 50 %
+    are over the levels that the runs share, and missing where that is level 0 alone.
     """
-    frames = [analysis.summary.assign(run=name) for name, analysis in runs.items()]
+    grid = shared_levels(runs)
+    frames = [analysis.summary_over(grid).assign(run=name) for name, analysis in runs.items()]
     frame = concatenate(frames, [*SUMMARY, "run"])
+    if len(grid) == 1 and any(len(analysis.levels) > 1 for analysis in runs.values()):
+        frame.loc[:, [c for c in SUMMARY if c.startswith(("mean", "half_level"))]] = math.nan
     order = {model: index for index, model in enumerate(dict.fromkeys(frame.model))}
     frame = frame.sort_values("model", key=lambda models: models.map(order), kind="stable")
     header = [
@@ -55,21 +70,48 @@ def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
         *("clean accuracy", "mean accuracy", f"level at 50{NBSP}% ({axis.name})"),
     ]
     against = frame.better.notna().any()
-    table = Table([*header, f"levels above {BASELINE}"] if against else header)
+    baselines = {analysis.baseline for analysis in runs.values()}
+    name = baselines.pop() if len(baselines) == 1 else "the first model of the run"
+    table = Table([*header, f"against {name}"] if against else header)
     for row in frame.to_dict("records"):
-        grid = runs[row["run"]].levels
-        half = [level_at(row[f"half_level{end}"], grid, axis) for end in ("", "_low", "_high")]
+        half = [half_level(row[f"half_level{end}"], grid, axis) for end in ("", "_low", "_high")]
         cells = [
             Cell(nominal(row["nominal_compression"])),
             Cell(percent(row["effective_compression"])),
             Cell(percent(row["clean"]), span(row["clean_low"], row["clean_high"])),
             Cell(percent(row["mean"]), span(row["mean_low"], row["mean_high"])),
-            Cell(half[0], "" if half[0] == NONE else f"{half[1]} to {half[2]}"),
+            Cell(half[0], half_span(half)),
         ]
         if against:
-            cells.append(_levels_above(row["better"], row["worse"], len(grid)))
+            cells.append(_verdict_shares(row, len(runs[row["run"]].levels)))
         table.rows.append((row_name(row["model"], row["run"], runs), cells))
     return table
+
+
+def shared_levels(runs: Mapping[str, Analysis]) -> list[float]:
+    """Return the levels that all runs have."""
+    first, *others = (analysis.levels for analysis in runs.values())
+    return [level for level in first if all(level in levels for levels in others)]
+
+
+def mixture_note(runs: Mapping[str, Analysis], axis: Axis) -> str | None:
+    """Return in what the runs differ that share a table: levels, images; `None` where in nothing."""
+    grids = {tuple(analysis.levels) for analysis in runs.values()}
+    data = {name: analysis.run.provenance["dataset"] for name, analysis in runs.items()}
+    sentences = []
+    if len({record["checksum"] for record in data.values()}) > 1:
+        sizes = ", ".join(f"{name} {r['n']:,} of {r['name']}" for name, r in data.items())
+        sentences.append(f"The runs are on different images ({sizes}): their rows are not paired.")
+    if len(grids) > 1:
+        shared = shared_levels(runs)
+        over = (
+            "which share only the clean images, so they have no common mean accuracy or level at 50 %"
+            if len(shared) == 1
+            else f"so mean accuracy and level at 50 % are over the {len(shared)} that they share "
+            f"({axis.describe(shared[0])} to {axis.format(shared[-1])})"
+        )
+        sentences.append(f"The runs have different levels, {over}.")
+    return " ".join(sentences) or None
 
 
 def row_name(model: str, run: str, runs: Mapping[str, object]) -> str:
@@ -94,15 +136,19 @@ def levels(analysis: Analysis, axis: Axis) -> Table:
     return table
 
 
-def tests(analysis: Analysis, axis: Axis) -> Table:
-    """Return differences to the baseline in points with adjusted p-values, and Cochran's Q."""
-    rows = _by_cell(analysis.paired)
-    across = {row["level"]: p_value(row["p_holm"]) for row in analysis.across_models.to_dict("records")}
-    compared = [model for model in analysis.run.models if any(model == other for _, other in rows)]
-    names = [f"{model} minus {analysis.baseline}" for model in compared]
+def tests(analysis: Analysis, axis: Axis, other: str) -> Table:
+    """Return differences to the model `other` in points with intervals and adjusted p-values.
+
+    With the baseline, the last column is Cochran's Q over all models.
+    """
+    frames = {m: analysis.compare(m, other) for m in analysis.run.models if m != other}
+    frames = {model: frame.set_index("level") for model, frame in frames.items() if len(frame)}
+    q_tests = analysis.across_models.to_dict("records") if other == analysis.baseline else []
+    across = {row["level"]: p_value(row["p_holm"]) for row in q_tests}
+    names = [f"{model} minus {other}" for model in frames]
     table = Table([axis.name, *names, *(["all models alike?"] if across else [])])
-    for level in analysis.levels if compared else []:
-        cells = [_difference(rows.get((level, model))) for model in compared]
+    for level in analysis.levels if frames else []:
+        cells = [_difference(f.loc[level].to_dict() if level in f.index else None) for f in frames.values()]
         if across:
             cells.append(Cell(across.get(level, NONE)))
         table.rows.append((axis.format(level), cells))
@@ -158,59 +204,46 @@ def flag_note(flags: Mapping[str, list[str]]) -> str | None:
     return f"{'; '.join(found)}." if found else None
 
 
-def percent(share: float) -> str:
-    """Return a share in per cent with one decimal, a dash where it is missing."""
-    return NONE if math.isnan(share) else f"{100 * share:.1f}{NBSP}%"
+def against_controls(analysis: Analysis) -> Table | None:
+    """Return each band-limited model against each one without band limits; `None` where either is missing.
+
+    Cells have the numbers of levels with each verdict, and the difference in mean accuracy.
+    """
+    limited, others = controls.band_limited(analysis), controls.without_band_limits(analysis)
+    if not limited or not others:
+        return None
+    table = Table(["against", *limited])
+    for other in others:
+        cells = []
+        for model in limited:
+            counts = analysis.compare(model, other).verdict.value_counts()
+            mean = analysis.mean_difference(model, other)
+            cell = _against(counts.get(Verdict.BETTER, 0), counts.get(Verdict.WORSE, 0), len(analysis.levels))
+            margin = f"mean {points(mean.value)} ({points_span(mean.low, mean.high)})"
+            cells.append(replace(cell, detail=margin))
+        table.rows.append((other, cells))
+    return table
 
 
-def span(low: float, high: float) -> str:
-    """Return the ends of an interval of shares, in per cent."""
-    return "" if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def nominal(share: float) -> str:
-    """Return a nominal compression in per cent, with the digits that it was given with."""
-    return f"{100 * share:.6g}{NBSP}%"
-
-
-def points(difference: float) -> str:
-    """Return a difference of shares in percentage points, with its sign."""
-    rounded = round(100 * difference, 1)
-    return f"{MINUS if rounded < 0 else '+' if rounded > 0 else ''}{abs(rounded):.1f}"
-
-
-def p_value(p: float) -> str:
-    """Return a p-value to two digits."""
-    return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.2g}"
-
-
-def level_at(level: float, levels: list[float], axis: Axis) -> str:
-    """Return a crossing level with a resolution of about 1/1000 of the grid; `> last` beyond the grid."""
-    last = levels[-1]
-    if math.isnan(level):
-        return NONE
-    if math.isinf(level):
-        return f">{NBSP}{axis.format(last)}"
-    if "/" in (fraction := axis.format(level)):
-        return fraction
-    decimals = max(0, 3 - math.ceil(math.log10(last))) if last else 0
-    return f"{level:.{decimals}f}"
-
-
-def _levels_above(better: float, worse: float, count: int) -> Cell:
-    if math.isnan(better):
+def _verdict_shares(row: Row, count: int) -> Cell:
+    if math.isnan(row["better"]):
         return Cell(NONE)
-    above, below = round(better * count), round(worse * count)
-    sign = "better" if above > below else "worse" if below > above else ""
-    return Cell(f"{above} of {count}", f"below: {below} of {count}", sign)
+    return _against(round(row["better"] * count), round(row["worse"] * count), count)
+
+
+def _against(better: int, worse: int, count: int) -> Cell:
+    """Return the numbers of levels with each verdict, marked where all verdicts point one way."""
+    sign = Verdict.BETTER if better and not worse else Verdict.WORSE if worse and not better else ""
+    return Cell(" ".join(verdict_counts(better, worse, count)), sign=sign)
 
 
 def _difference(row: Row | None) -> Cell:
     if row is None:
         return Cell(NONE)
-    significant = row["p_holm"] < SIGNIFICANCE
-    sign = ("better" if row["difference"] > 0 else "worse") if significant else ""
-    return Cell(points(row["difference"]), p_value(row["p_holm"]), sign)
+    verdict = row["verdict"]
+    sign = verdict if verdict in (Verdict.BETTER, Verdict.WORSE) else ""
+    end = verdict if verdict == Verdict.NOTHING_LEFT else p_value(row["p_holm"])
+    return Cell(points(row["difference"]), f"{points_span(row['low'], row['high'])}; {end}", sign)
 
 
 def _by_cell(frame: pd.DataFrame) -> dict[tuple[float, str], Row]:

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from blrobust.analysis import statistics
+from blrobust.analysis import comparison, statistics
+from blrobust.analysis.comparison import Verdict, choose_baseline
 from blrobust.analysis.flags import model_flags
-from blrobust.analysis.statistics import Bools, Estimate
+from blrobust.analysis.statistics import Bools, Estimate, Floats
 from blrobust.attacks.status import Status
 from blrobust.runs.run import Run
-
-BASELINE = "fp32"
 
 # results.csv, column by column; docs/results.md documents them.
 TABLE = (
@@ -27,7 +26,7 @@ SUMMARY = (
     *("clean", "clean_low", "clean_high", "mean", "mean_low", "mean_high"),
     *("half_level", "half_level_low", "half_level_high", "better", "worse"),
 )
-PAIRED = ("kind", "model", "baseline", "level", "draws", "difference", "p", "p_holm")
+PAIRED = ("kind", "model", "baseline", *comparison.COLUMNS)
 ACROSS = ("kind", "level", "p", "p_holm")
 REJECTED = ("NOT_FINITE", "OUT_OF_BOUNDS", "BEYOND_EPSILON", "RAISED")  # failed checks: robust
 
@@ -52,15 +51,21 @@ class Analysis:
     without results are left out; a model without all its levels has no summary numbers.
     """
 
-    def __init__(self, run: Run, kind: str) -> None:
+    def __init__(self, run: Run, kind: str, *, baseline: str | None = None) -> None:
+        """Read results of `kind` as needed; `baseline` is as in `choose_baseline`.
+
+        Raises `UserError` for a baseline that is not a model of the run.
+        """
         self.run = run
         self.kind = kind
         self.levels = run.levels(kind)
+        self.baseline = choose_baseline(baseline, run.models)
+        self._comparisons: dict[tuple[str, str], pd.DataFrame] = {}
 
     @cached_property
-    def baseline(self) -> str:
-        """The model that the others are tested against: `fp32`, else the first."""
-        return BASELINE if BASELINE in self.run.models else self.run.models[0]
+    def chance(self) -> float:
+        """Accuracy of a guess."""
+        return 1 / len(self.run.provenance["dataset"]["classes"])
 
     @cached_property
     def draws(self) -> int:
@@ -147,19 +152,20 @@ class Analysis:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row per model: clean and mean accuracy, level at 50 %, shares of levels above the baseline.
+        """The summary over all levels (`summary_over`)."""
+        return self.summary_over(self.levels)
 
-        `half_level` is `inf` where accuracy never falls to 50 %. `better` and `worse` are the shares
-        of levels at which the model differs significantly from `fp32` (Holm over levels). Columns
-        ending in `_low` and `_high` are ends of 95 % intervals: Wilson for one level, else bootstrap.
+    def summary_over(self, levels: list[float]) -> pd.DataFrame:
+        """Return a row per model: clean and mean accuracy, level at 50 %, comparison with the baseline.
+
+        `mean` is the normalised area under the curve (`statistics.area`) and `half_level` the level at
+        which it falls to 50 % (`statistics.crossing_level`), both over `levels`, some of the kind's.
+        `better` and `worse` are the shares of all levels with that verdict (`comparison.compare`).
+        Columns ending in `_low` and `_high` are ends of 95 % intervals: Wilson for one level, else
+        bootstrap.
         """
-        levels = np.asarray(self.levels, dtype=np.float64)
-        # Correct draws (levels, n); all models share the resamples of the images.
-        right = {m: np.stack([c.sum(axis=0) for c in self.outcomes[m].values()]) for m in self.complete}
-        resampled = {}
-        if right:
-            means = statistics.resampled_means(np.concatenate(list(right.values())))
-            resampled = dict(zip(right, np.split(means, len(right), axis=1), strict=True))
+        grid = np.asarray(levels, dtype=np.float64)
+        indices = [self.levels.index(level) for level in levels]
         records = []
         for model, cells in self.outcomes.items():
             card = self.run.cards[model]
@@ -171,38 +177,68 @@ class Analysis:
             }
             if self.levels[0] in cells:
                 record |= _columns("clean", statistics.accuracy(cells[self.levels[0]]))
-            if model in right:
-                curve = right[model].mean(axis=1) / self.draws  # (levels,)
-                curves = resampled[model] / self.draws  # (RESAMPLES, levels)
-                mean = statistics.interval(float(curve.mean()), curves.mean(axis=1))
-                half = statistics.interval(
-                    float(statistics.crossing_level(levels, curve)),
-                    statistics.crossing_level(levels, curves),
-                )
-                record |= _columns("mean", mean) | _columns("half_level", half)
+            if model in self._curves:
+                curve, curves = (part[..., indices] for part in self._curves[model])
+                for name, summarise in (("mean", statistics.area), ("half_level", statistics.crossing_level)):
+                    value = float(summarise(grid, curve))
+                    record |= _columns(name, statistics.interval(value, summarise(grid, curves)))
             tests = self.paired[self.paired.model == model]
-            if len(tests) == len(levels) and self.baseline == BASELINE:
-                significant = tests.p_holm < statistics.SIGNIFICANCE
-                record["better"] = float((significant & (tests.difference > 0)).mean())
-                record["worse"] = float((significant & (tests.difference < 0)).mean())
+            if len(tests) == len(self.levels):
+                record["better"] = float((tests.verdict == Verdict.BETTER).mean())
+                record["worse"] = float((tests.verdict == Verdict.WORSE).mean())
             records.append(record)
         return _frame(records, SUMMARY)
 
+    def mean_difference(self, model: str, other: str) -> Estimate:
+        """Return the difference of two complete models in mean accuracy, with its bootstrap interval."""
+        grid = np.asarray(self.levels, dtype=np.float64)
+        (ours, our_resamples), (theirs, their_resamples) = self._curves[model], self._curves[other]
+        resampled = statistics.area(grid, our_resamples - their_resamples)
+        return statistics.interval(float(statistics.area(grid, ours - theirs)), resampled)
+
+    def compare(self, model: str, other: str) -> pd.DataFrame:
+        """Return the comparison of two models (`comparison.compare`), computed once."""
+        if (model, other) not in self._comparisons:
+            cells, others = self.outcomes[model], self.outcomes[other]
+            self._comparisons[model, other] = comparison.compare(cells, others, chance=self.chance)
+        return self._comparisons[model, other]
+
+    @cached_property
+    def best(self) -> dict[float, str | None]:
+        """The model that is better than every other complete model, by level; `None` where there is none."""
+        return {level: self._best(level) for level in self.levels} if len(self.complete) > 1 else {}
+
     @cached_property
     def paired(self) -> pd.DataFrame:
-        """Tests of each model against the baseline on the same images, level by level.
-
-        McNemar's test for one draw, the sign-flip test over images for several; `p_holm` is adjusted
-        over the levels of one pair of models.
-        """
-        theirs, frames = self.outcomes[self.baseline], []
-        for model, ours in self.outcomes.items():
-            shared = [level for level in ours if level in theirs and model != self.baseline]
-            if shared:
-                frame = pd.DataFrame.from_records([_compare(ours[x], theirs[x]) for x in shared])
-                frame["p_holm"] = statistics.holm(frame.p.to_numpy())
-                frames.append(frame.assign(kind=self.kind, model=model, baseline=self.baseline, level=shared))
+        """The comparisons of each model with the baseline (`comparison.compare`)."""
+        frames = [
+            self.compare(model, self.baseline).assign(kind=self.kind, model=model, baseline=self.baseline)
+            for model in self.run.models
+            if model != self.baseline
+        ]
         return concatenate(frames, PAIRED)
+
+    @cached_property
+    def _curves(self) -> dict[str, tuple[Floats, Floats]]:
+        """Accuracies (levels,) and their bootstrap resamples (RESAMPLES, levels) by complete model.
+
+        All models share the resamples of the images.
+        """
+        if not self.complete:
+            return {}
+        right = [np.stack([c.sum(axis=0) for c in self.outcomes[m].values()]) for m in self.complete]
+        means = np.split(statistics.resampled_means(np.concatenate(right)), len(right), axis=1)
+        return {
+            model: (correct.mean(axis=1) / self.draws, mean / self.draws)
+            for model, correct, mean in zip(self.complete, right, means, strict=True)
+        }
+
+    def _best(self, level: float) -> str | None:
+        accuracy = {model: float(self.outcomes[model][level].mean()) for model in self.complete}
+        first, *others = sorted(accuracy, key=lambda model: -accuracy[model])
+        row = self.levels.index(level)
+        beats_all = all(self.compare(first, m).verdict.iloc[row] == Verdict.BETTER for m in others)
+        return first if beats_all else None
 
     @cached_property
     def across_models(self) -> pd.DataFrame:
@@ -240,15 +276,6 @@ def concatenate(frames: Iterable[pd.DataFrame], columns: Iterable[str]) -> pd.Da
 
 def _frame(records: list[dict[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame.from_records(records).reindex(columns=list(columns))
-
-
-def _compare(ours: Bools, theirs: Bools) -> dict[str, float]:
-    """Return the difference in accuracy over outcomes (draws, n), and its p-value."""
-    if len(ours) == 1:
-        p = float(statistics.mcnemar(ours[0], theirs[0]))
-    else:
-        p = statistics.sign_flip(ours.sum(axis=0) - theirs.sum(axis=0))
-    return {"draws": len(ours), "difference": float(ours.mean() - theirs.mean()), "p": p}
 
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:

@@ -7,21 +7,27 @@ import pandas as pd
 from blrobust import atomic_write
 from blrobust.analysis import attack_results
 from blrobust.analysis.analysis import SUMMARY, TABLE, Analysis, concatenate
+from blrobust.analysis.comparison import choose_baseline
 from blrobust.runs.run import RESULTS, Run
 
 
 class RunAnalysis:
     """All results of a run, read from its folder and computed once."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, baseline: str | None = None) -> None:
+        """Read results as needed; `baseline` is as in `comparison.choose_baseline`.
+
+        Raises `UserError` for a baseline that is not a model of the run.
+        """
         self.run = run
+        self.baseline = choose_baseline(baseline, run.models)
 
     @cached_property
     def kinds(self) -> dict[str, Analysis]:
         """The results of each kind of perturbation that has some; of all kinds while none has."""
         measured = {kind for _, kind, _, _ in self.run.done()}
         kinds = [kind for kind in self.run.kinds if kind in measured] or self.run.kinds
-        return {kind: Analysis(self.run, kind) for kind in kinds}
+        return {kind: Analysis(self.run, kind, baseline=self.baseline) for kind in kinds}
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -56,6 +56,34 @@ def accuracy(correct: Bools) -> Estimate:
     return wilson(float(correct.mean()), effective_n(correct))
 
 
+def difference(ours: Bools, theirs: Bools) -> Estimate:
+    """Return our accuracy minus theirs over outcomes (draws, n) of the same images, with its interval.
+
+    Agresti and Min 2005: Wald's interval for matched pairs after half an image is added to each of the
+    four cells. With several draws the pairs are means over an image's draws, and the images that are
+    added differ by one draw, the least possible. It is without 0 where the paired test finds a difference.
+    """
+    from scipy.stats import norm
+
+    pairs = ours.mean(axis=0) - theirs.mean(axis=0)  # (n,)
+    n = len(pairs) + 2
+    centre = float(pairs.sum()) / n
+    variance = (float((pairs**2).sum()) + 1 / len(ours) ** 2) / n - centre**2
+    reach = float(norm.ppf(1 - SIGNIFICANCE / 2)) * (variance / n) ** 0.5
+    return Estimate(float(ours.mean() - theirs.mean()), max(-1.0, centre - reach), min(1.0, centre + reach))
+
+
+def area(levels: Floats, curves: Floats) -> Floats:
+    """Return the normalised area under curves (..., levels): trapezoids, divided by the range of levels.
+
+    Of a single level it is the value there.
+    """
+    if len(levels) == 1:
+        return curves[..., 0]
+    found: Floats = np.trapezoid(curves, levels, axis=-1) / (levels[-1] - levels[0])
+    return found
+
+
 def crossing_level(levels: Floats, curves: Floats, *, threshold: float = 0.5) -> Floats:
     """Return the first level at which curves (..., levels) fall to the threshold, linearly interpolated.
 

@@ -76,6 +76,7 @@ def command(
     source: str | None,
     legacy: bool,
     models: str,
+    baseline: str | None,
     arch: str,
     dataset: str | None,
     data_dir: Path | None,
@@ -129,6 +130,7 @@ def command(
         out=out,
     )
     settings = selection.parameters(list(chosen), changes, preset)
+    options.check_baseline(baseline, models=models)
 
     from blrobust.attacks.guard import Guard
     from blrobust.evaluation import sweep
@@ -180,9 +182,9 @@ def command(
             on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
         )
     except sweep.FailedKindsError as error:
-        present(error.folder, _show, open_report=open_report)
+        present(error.folder, _show, baseline=baseline, open_report=open_report)
         raise
-    present(folder, _show, open_report=open_report)
+    present(folder, _show, baseline=baseline, open_report=open_report)
     announcement.finish()
 
 
@@ -214,6 +216,6 @@ def _identity(model: "Model") -> dict[str, str]:
 
 
 def _show(results: "RunAnalysis") -> None:
-    from blrobust.cli import tables
+    from blrobust.cli.results import print_attacks
 
-    tables.print_attacks(results.run, results.attacks, results.worst_case)
+    print_attacks(results)

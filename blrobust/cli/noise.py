@@ -21,6 +21,9 @@ KINDS = {
     "uniform": ("--epsilon", "0:0.5", "pixel"),
 }
 LEGACY_EPSILON = "0:1"  # the published axis of uniform noise
+MODELS = "fp32,fft50,fft85"
+CONTROL = "lowpass-fft85+fp32"  # matched on this data set and architecture alone
+CONTROL_DATA, CONTROL_ARCH = "cifar10", "resnet20"
 
 
 @click.command("noise")
@@ -50,7 +53,7 @@ LEGACY_EPSILON = "0:1"  # the published axis of uniform noise
     "half-width of uniform noise quadratic in epsilon. The report of uniform noise then shows the "
     "published curves; Gaussian noise has them without this option.",
 )
-@options.shared("fp32,fft50,fft85")
+@options.shared(f"{MODELS},{CONTROL}")
 def command(
     kind: str,
     sigma: str | None,
@@ -58,6 +61,7 @@ def command(
     space: str | None,
     legacy: bool,
     models: str,
+    baseline: str | None,
     arch: str,
     dataset: str | None,
     data_dir: Path | None,
@@ -84,6 +88,8 @@ def command(
         raise click.UsageError(f"--space: got {space} with --legacy; legal: one of the two options")
     if legacy and kind == "uniform":
         default = LEGACY_EPSILON
+    if not _was_given("models") and not _has_control(dataset, arch):
+        models = MODELS
     noise_levels = levels.parse(default if grid is None else grid, name=option)
     announcement = Announcement(
         f"{names(models)} x {count(len(noise_levels), 'level')} x "
@@ -92,6 +98,8 @@ def command(
         device=device,
         out=out,
     )
+
+    options.check_baseline(baseline, models=models)
 
     from blrobust.evaluation import sweep
     from blrobust.perturbations.noise import REVISIONS, Noise
@@ -119,12 +127,27 @@ def command(
         out=out,
         on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
     )
-    present(folder, _show, open_report=open_report)
+    present(folder, _show, baseline=baseline, open_report=open_report)
     announcement.finish()
 
 
-def _show(results: "RunAnalysis") -> None:
-    from blrobust.cli import tables
+def _was_given(option: str) -> bool:
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not click.core.ParameterSource.DEFAULT
 
-    (analysis,) = results.kinds.values()
-    tables.print_summary(results.run, results.summary, analysis.flags)
+
+def _has_control(dataset: str | None, arch: str) -> bool:
+    """Return whether the low-pass of `CONTROL` was matched for this data set and architecture.
+
+    A user's own images have models only where their classes are those of CIFAR-10.
+    """
+    is_own = dataset is not None and dataset.startswith(("folder:", "npz:"))
+    return arch == CONTROL_ARCH and (is_own or dataset in (None, CONTROL_DATA, f"{CONTROL_DATA}-sample"))
+
+
+def _show(results: "RunAnalysis") -> None:
+    from blrobust.cli.results import print_conclusions, print_summary
+
+    for analysis in results.kinds.values():
+        print_summary(analysis)
+        print_conclusions(analysis)

@@ -110,6 +110,12 @@ DATA_DIR = click.option(
     show_envvar=True,
     help="Folder of the data sets.  [default: the user's cache folder]",
 )
+BASELINE = click.option(
+    "--baseline",
+    metavar="NAME",
+    help="Model that the others are compared with in the table and the report; the measurement does not "
+    "depend on it.  [default: fp32, else the first model]",
+)
 OUT = click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -130,7 +136,7 @@ def models(default: str) -> Decorator:
 
 def shared(default_models: str) -> Decorator:
     """Return a decorator that adds all of the options above, in the order of `--help`."""
-    options = [models(default_models), ARCH, DATASET, DATA_DIR, LIMIT, DRAWS, SEED]
+    options = [models(default_models), BASELINE, ARCH, DATASET, DATA_DIR, LIMIT, DRAWS, SEED]
     options += [DEVICE, BATCH_SIZE, OUT, OPEN]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,6 +145,14 @@ def shared(default_models: str) -> Decorator:
         return command
 
     return decorate
+
+
+def check_baseline(name: str | None, *, models: str) -> None:
+    """Raise `UserError` for a baseline that is not one of `models`, comma-separated."""
+    from blrobust.analysis.comparison import choose_baseline
+    from blrobust.models.model_names import label_of, parse_names
+
+    choose_baseline(name, [label_of(model) for model in parse_names(models)])
 
 
 @dataclass(frozen=True)

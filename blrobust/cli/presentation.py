@@ -12,15 +12,20 @@ if TYPE_CHECKING:
     from blrobust.analysis.run_analysis import RunAnalysis
 
 
-def present(folder: Path, show: Callable[["RunAnalysis"], None], *, open_report: bool) -> None:
-    """Print the table of the run in `folder` with `show`; write report.html where it is missing."""
+def present(
+    folder: Path, show: Callable[["RunAnalysis"], None], *, baseline: str | None, open_report: bool
+) -> None:
+    """Print the table of the run in `folder` with `show`; write report.html where it is missing.
+
+    With a baseline, which the stored run does not have, report.html is written again.
+    """
     from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.runs.run import REPORT, Run
 
     report = folder / REPORT
     with Run.open(folder) as run, resumable(folder, lambda: f"all {run.cells} cells"):
-        results = RunAnalysis(run)
-        if not report.exists():
+        results = RunAnalysis(run, baseline=baseline)
+        if baseline is not None or not report.exists():
             from blrobust.reports import page  # seaborn takes a second to import
 
             page.render([results], report)

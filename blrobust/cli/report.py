@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from blrobust.cli import options
 from blrobust.cli.presentation import announce
 from blrobust.errors import UserError
 
@@ -18,8 +19,9 @@ SUFFIXES = (".html", ".htm")
     help="HTML file to write.  [default: report.html, in the folder of one RUN; in the current folder for "
     "several]",
 )
+@options.BASELINE
 @click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
-def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -> None:
+def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *, open_report: bool) -> None:
     """Write the report of one RUN folder, or a comparison of several, as one HTML file.
 
     Runs of the same kind share a figure; other kinds get sections of their own. Nothing is measured
@@ -43,7 +45,7 @@ def command(runs: tuple[Path, ...], output: Path | None, *, open_report: bool) -
             f"--output: got {output}; legal: a file in a folder that exists ({output.parent} does not)"
         )
     with ExitStack() as stack:
-        results = [RunAnalysis(stack.enter_context(Run.open(path))) for path in runs]
+        results = [RunAnalysis(stack.enter_context(Run.open(path)), baseline=baseline) for path in runs]
         from blrobust.reports import page  # seaborn takes a second to import
 
         page.render(results, output)

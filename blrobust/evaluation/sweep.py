@@ -13,6 +13,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from blrobust import __version__, atomic_write
+from blrobust.analysis.level_norm import level_norm
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
@@ -21,6 +22,7 @@ from blrobust.evaluation import pictures
 from blrobust.evaluation.probe import probe
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size, blocks
+from blrobust.perturbations.levels import format_level
 from blrobust.perturbations.random_numbers import Cache
 from blrobust.perturbations.seeding import seeded
 from blrobust.progress import Meter
@@ -182,7 +184,7 @@ def run_cells(
     `adversarials`. Raises `UserError` where the device runs out of memory.
     """
     kind, done, levels_of_kind = perturbation.kind, run.done(), run.levels(perturbation.kind)
-    one_search = perturbation.one_search_for_all_levels
+    one_search, norm = perturbation.one_search_for_all_levels, level_norm(kind, perturbation.space)
     # Level 0 is no part of such a search: it is a clean pass, with its own time.
     search_levels = [level for level in levels_of_kind if one_search and level > 0]
     groups: list[tuple[Model, tuple[float, ...], int]] = []
@@ -203,16 +205,16 @@ def run_cells(
     with _meter(run, perturbation) as meter:
         for model, levels, draw in groups:
             name = model.label if run.draws == 1 else f"{model.label}, draw {draw}"
-            meter.begin(name, images=len(dataset), kind=kind, levels=levels)
+            shown = [format_level(level, norm, digits=4) for level in levels]
+            meter.begin(name, images=len(dataset), kind=kind, levels=shown)
             start = time.perf_counter()
             try:
                 results = measure(model, levels=levels, draw=draw, meter=meter)
             except torch.OutOfMemoryError as error:
                 raise UserError(f"{device} has too little free memory: {error}") from error
             except UserError as error:
-                at = ", ".join(f"{level:g}" for level in levels)
                 problem = str(error).removeprefix(f"model {model.label!r} ")
-                raise UserError(f"model {model.label!r} at {kind} {at}: {problem}") from error
+                raise UserError(f"model {model.label!r} at {kind} {', '.join(shown)}: {problem}") from error
             seconds = (time.perf_counter() - start) / len(levels)
             for level, outcomes in zip(levels, results, strict=True):
                 cell = (model.label, kind, level, draw)

@@ -2,56 +2,50 @@ import contextlib
 import re
 from types import SimpleNamespace
 
-import numpy as np
-import pandas as pd
 import pytest
+from support import invented
 
 from blrobust import progress
-from blrobust.cli import tables
+from blrobust.analysis.analysis import Analysis
+from blrobust.cli import results
+from blrobust.runs.run import Run
 
 
-def row(model, **changes):
-    names = ("clean", "mean", "half_level")
-    values = {f"{name}{end}": 0.5 for name in names for end in ("", "_low", "_high")}
-    compression = {"nominal_compression": 0.0, "effective_compression": 0.0}
-    return {"model": model, **compression, **values, "better": np.nan, "worse": np.nan, **changes}
+def show(path, curves, **options):
+    with Run.open(invented.run(path, curves, [0.0, 1.0], n=200, is_exact=True, **options)) as run:
+        results.print_summary(Analysis(run, "gaussian"))
 
 
-def show(rows):
-    run = SimpleNamespace(
-        kinds=["gaussian"],
-        draws=1,
-        config={"space": "normalized"},
-        provenance={"dataset": {"name": "folder:[red]x"}},
-        labels=np.zeros(7),
-    )
-    tables.print_summary(run, pd.DataFrame(rows), {})
-
-
-def test_the_table_escapes_names_and_says_what_is_missing(capsys):
-    show(
-        [
-            row("[bold]mine[/bold]", clean=0.9215, nominal_compression=None),
-            row("fft50", nominal_compression=0.48, effective_compression=0.515, better=0.25),
-            row("c", half_level=np.inf, half_level_low=np.nan),
-        ]
-    )
+def test_the_table_escapes_names_and_says_what_is_missing(tmp_path, capsys):
+    curves = {"fp32": [0.9, 0.3], "[bold]mine[/bold]": [0.9, 0.6], "fft50": [0.4, 0.3]}
+    cards = {"[bold]mine[/bold]": {"nominal_compression": None}}
+    show(tmp_path / "run", curves, cards=cards, dataset="folder:[red]x")
     shown = capsys.readouterr().out
     assert "[bold]mine[/bold]" in shown
-    assert "folder:[red]x, n = 7, one draw" in shown
-    assert "92.2%" in shown
+    assert "folder:[red]x, n = 200, one draw" in shown
+    assert "90.0%" in shown
     assert "eff. 0.515" in shown
-    assert "+25% -" in shown
-    assert "beyond" in shown
-    assert "- 0.5" in shown
+    assert "better at 1 of 2 levels," in shown
+    assert "worse at 0" in shown
+    assert "> 1" in shown
+    assert "below 50 % from the start" in shown
+    assert "0.667" in shown
     assert "nan" not in shown
+    show(tmp_path / "unfinished", curves, cells=3)
+    assert "nan" not in capsys.readouterr().out
 
 
-def test_a_calibrated_model_shows_its_effective_compression(capsys):
-    show([row("calibrated", effective_compression=0.515), row("fp32")])
+def test_a_calibrated_model_shows_its_effective_compression(tmp_path, capsys):
+    curves = {"calibrated": [0.9, 0.3], "fp32": [0.9, 0.3]}
+    show(tmp_path / "run", curves, cards={"calibrated": {"effective_compression": 0.515}})
     shown = capsys.readouterr().out
     assert "eff. 0.515" in shown
     assert shown.count("none") == 1
+
+
+def test_one_model_is_compared_with_none(tmp_path, capsys):
+    show(tmp_path / "run", {"fft85": [0.9, 0.3]})
+    assert "against" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -60,7 +54,7 @@ def test_a_calibrated_model_shows_its_effective_compression(capsys):
 def test_without_a_terminal_progress_is_a_line_per_model(capsys, kinds, lines):
     with progress.Meter(images=30, kinds=kinds) as meter:
         for name in ("fp32", "fp32", "[b]x"):
-            meter.begin(name, images=10, kind="pixel", levels=[0.1])
+            meter.begin(name, images=10, kind="pixel", levels=["0.1"])
             meter.advance(10)
     shown = capsys.readouterr()
     assert [line.split(":")[0] for line in shown.err.splitlines()] == lines
@@ -94,10 +88,10 @@ def last_lines(capsys, monkeypatch):
 @pytest.mark.parametrize("columns", [60, 80])
 def test_a_terminal_shows_the_run_and_its_cell_and_both_times_to_go(last_lines, columns):
     def act(meter, clock):
-        meter.begin("fp32", images=1000, kind="pixel", levels=[0.0])
+        meter.begin("fp32", images=1000, kind="pixel", levels=["0"])
         clock.now += 100
         meter.advance(1000)
-        meter.begin("fft85, draw 1", images=1000, kind="square-linf", levels=[8 / 255])
+        meter.begin("fft85, draw 1", images=1000, kind="square-linf", levels=["8/255"])
         clock.now += 50
         meter.advance(200)
         clock.now += 20  # counted down since
@@ -106,13 +100,13 @@ def test_a_terminal_shows_the_run_and_its_cell_and_both_times_to_go(last_lines, 
     assert last_lines(act, columns=columns, images=98_000, done=12_000, kinds=["pixel", "square-linf"]) == [
         "run, kind 2 of 2 | 13200/98000 images, 2:56:20 to go",
         "fft85, draw 1 | 200/1000 images, 0:03:00 to go",
-        "square-linf at 0.03137 | 0:01:10",
+        "square-linf at 8/255 | 0:01:10",
     ]
 
 
 def test_a_search_for_all_strengths_counts_its_images_once(last_lines):
     def act(meter, clock):
-        meter.begin("fp32", images=300, kind="deepfool-l2", levels=[0.0, 0.1, 0.25])
+        meter.begin("fp32", images=300, kind="deepfool-l2", levels=["0", "0.1", "0.25"])
         clock.now += 1
         meter.advance(3 * 100)
 
@@ -127,7 +121,7 @@ def test_passes_move_while_a_block_is_under_way(last_lines):
     counter = SimpleNamespace(passes=5)  # those of the cell before
 
     def act(meter, clock):
-        meter.begin("fp32", images=100, kind="nes", levels=[0.1])
+        meter.begin("fp32", images=100, kind="nes", levels=["0.1"])
         counter.passes += 1300
         clock.now += 3700
 
@@ -161,7 +155,7 @@ def test_a_time_that_has_run_out_is_not_shown_as_none_to_go(last_lines):
 
 def test_many_strengths_are_cut_short(last_lines):
     def act(meter, clock):
-        meter.begin("fp32", images=5, kind="boundary", levels=[0.1 * i for i in range(30)])
+        meter.begin("fp32", images=5, kind="boundary", levels=[f"{0.1 * i:.4g}" for i in range(30)])
 
     assert last_lines(act, columns=60, images=5)[2].endswith("… 0:00:00")
 

@@ -211,7 +211,7 @@ def test_notes_and_unfinished_runs_are_visible(tmp_path):
 def test_published_curves_only_where_the_axes_match(kind, space, dataset, dashed, tmp_path):
     made = invented.run(tmp_path / "run", CURVES, LEVELS, kind=kind, space=space, dataset=dataset)
     html = render(tmp_path, made)
-    assert ("published (P100, 2019, one seed)" in html) is dashed
+    assert ("Dziedzic et al. 2019, ResNet-18, one seed" in html) is dashed
     assert html.count('class="dashed"') == dashed
     assert "The attack" not in html  # these are sweeps of noise
     assert html.count("stroke-dasharray: 4.8,3.6") == (4 if dashed else 0)  # two models, two figures

@@ -1,4 +1,5 @@
 import math
+from contextlib import ExitStack
 from importlib.resources import files
 
 import numpy as np
@@ -7,96 +8,12 @@ import pytest
 from support import invented
 
 from blrobust.analysis.analysis import Analysis
-from blrobust.reports import axes, paper_curves, tables
-from blrobust.reports.conclusions import conclusions
+from blrobust.reports import axes, number_text, paper_curves, tables
 from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0, 1.5]
 STD = [0.2023, 0.1994, 0.2010]
 GAUSSIAN = axes.axis("gaussian", "normalized", STD)
-
-
-def sentences(path, curves, levels=LEVELS, **options):
-    with Run.open(invented.run(path, curves, levels, n=1000, **options)) as run:
-        return conclusions(Analysis(run, "gaussian"), GAUSSIAN)
-
-
-def test_the_conclusions_names_where_intervals_are_disjoint(tmp_path):
-    text = sentences(
-        tmp_path / "run",
-        {
-            "fp32": [0.93, 0.33, 0.1, 0.1],
-            "fp32-early": [0.87, 0.43, 0.1, 0.1],
-            "fft50": [0.92, 0.52, 0.1, 0.1],
-            "fft85": [0.84, 0.68, 0.36, 0.1],
-        },
-    )
-    assert text[0].startswith(
-        "fft85 beats fp32 with disjoint 95 % intervals at 2 of 4 levels (sigma 0.5 to 1); the margin is "
-        "largest at sigma 0.5: "
-    )
-    assert text[1] == "fp32 is ahead of fft85 in the same sense at 1 of 4 levels (sigma 0)."
-    assert text[2].startswith("On clean images fft85 gets 8")
-    assert "−" in text[2]
-    assert text[3].startswith("The best control without band limits, fp32-early, reaches 4")
-    assert text[3].endswith("points below fft85.")
-    assert "fft50 at 1 of 4 levels (sigma 0.5)" in text[4]
-    assert "fp32-early at 1 of 4 levels (sigma 0.5)" in text[4]
-
-
-def test_the_conclusions_says_when_nothing_is_found(tmp_path):
-    same = [0.9, 0.5, 0.1, 0.1]
-    text = sentences(tmp_path / "run", {"fp32": same, "fp16": same})
-    assert text[0].startswith("No model beats fp32 with disjoint 95 % intervals at any level. fp16 has")
-    assert len(text) == 2
-
-
-def test_the_best_by_mean_need_not_be_the_one_above(tmp_path):
-    curves = {
-        "fp32": [0.9, 0.6, 0.5, 0.1],
-        "fft50": [0.9, 0.6, 0.5, 0.1],
-        "fp16": [0.9, 0.3, 0.1, 0.3],
-    }
-    text = sentences(tmp_path / "run", curves)
-    assert text[0].startswith("fft50 does not beat fp32 with disjoint 95 % intervals at any level. fft50 has")
-    assert text[-1] == "Above fp32: fp16 at 1 of 4 levels (sigma 1.5)."
-    assert not any("control" in sentence for sentence in text)
-    curves = {"fp32": [0.9, 0.4, 0.1, 0.1], "fft85": [0.9, 0.7, 0.5, 0.1], "fp16": [0.9, 0.4, 0.1, 0.1]}
-    text = sentences(tmp_path / "other", curves)
-    assert text[0].startswith("fft85 beats fp32")
-    assert not any("Also above" in sentence for sentence in text)
-
-
-def test_a_calibrated_model_is_no_control(tmp_path, monkeypatch):
-    monkeypatch.setitem(invented.COMPRESSION, "mine", (0.0, 0.5))
-    curves = {"fp32": [0.9, 0.4, 0.1, 0.1], "mine": [0.9, 0.7, 0.5, 0.1], "fp16": [0.9, 0.4, 0.1, 0.1]}
-    text = sentences(tmp_path / "run", curves)
-    assert any(s.startswith("The best control without band limits, fp16, ") for s in text)
-
-
-def test_the_conclusions_says_when_controls_are_missing(tmp_path):
-    text = sentences(tmp_path / "run", {"mine": [0.9, 0.5, 0.1, 0.1], "fft85": [0.8, 0.7, 0.5, 0.1]})
-    assert text[0].startswith("fft85 beats mine ")
-    assert any("No control without band limits" in sentence for sentence in text)
-
-
-def test_the_conclusions_about_one_model(tmp_path):
-    (text,) = sentences(tmp_path / "a", {"fft85": [0.9, 0.7, 0.3, 0.1]})
-    assert text.startswith("fft85 gets ")
-    assert "it falls to 50 % at sigma 0.7" in text
-    (text,) = sentences(tmp_path / "b", {"fft85": [0.9, 0.8, 0.8, 0.7]})
-    assert text.endswith("it stays above 50 % on the whole grid.")
-
-
-def test_levels_with_gaps_are_named_one_by_one_or_summed_up(tmp_path):
-    high, low = 0.8, 0.3
-    base = [0.55] * 9
-    few = [high, high, low, high, low, low, low, low, low]
-    text = sentences(tmp_path / "few", {"fp32": base, "fp16": few}, levels=list(range(9)))
-    assert "3 of 9 levels (sigma 0 to 1, 3)" in text[0]
-    many = [high, low, high, low, high, low, high, low, high]
-    text = sentences(tmp_path / "many", {"fp32": base, "fp16": many}, levels=list(range(9)))
-    assert "5 of 9 levels (sigma from 0 on, with gaps)" in text[0]
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "uniform", "pixel", "other"])
@@ -155,33 +72,81 @@ def test_the_published_files_are_complete():
 
 
 def test_numbers_as_text():
-    assert tables.percent(0.9348) == "93.5\xa0%"
-    assert tables.percent(math.nan) == "–"
-    assert tables.nominal(0.0) == "0\xa0%"
-    assert tables.nominal(0.29) == "29\xa0%"  # 100 * 0.29 is not 29 in floats
-    assert tables.nominal(0.475) == "47.5\xa0%"
-    assert [tables.points(x) for x in (0.1234, -0.05, 0.0001, -0.0001)] == ["+12.3", "−5.0", "0.0", "0.0"]
-    assert tables.p_value(0.0004) == "p\xa0<\xa00.001"
-    assert tables.p_value(0.0312) == "p\xa0=\xa00.031"
+    assert number_text.percent(0.9348) == "93.5\xa0%"
+    assert number_text.percent(math.nan) == "–"
+    assert number_text.nominal(0.0) == "0\xa0%"
+    assert number_text.nominal(0.29) == "29\xa0%"  # 100 * 0.29 is not 29 in floats
+    assert number_text.nominal(0.475) == "47.5\xa0%"
+    assert [number_text.points(x) for x in (0.1234, -0.05, 0.0001, -0.0001)] == [
+        "+12.3",
+        "−5.0",
+        "0.0",
+        "0.0",
+    ]
+    assert number_text.p_value(0.0004) == "p\xa0<\xa00.001"
+    assert number_text.p_value(0.0312) == "p\xa0=\xa00.031"
     sigma, linf = (axes.axis(kind, "pixel", STD) for kind in ("gaussian", "fgsm"))
-    assert tables.level_at(math.inf, [0.0, 2.0], sigma) == ">\xa02"
-    assert tables.level_at(math.inf, [0.0, 8 / 255], linf) == ">\xa08/255"
-    assert tables.level_at(0.41486, [0.0, 2.0], sigma) == "0.41"
-    assert tables.level_at(2 / 255, [0.0, 8 / 255], linf) == "2/255"
-    assert tables.level_at(0.00914, [0.0, 8 / 255], linf) == "0.0091"
-    assert tables.level_at(23.4, [0.0, 1000.0], sigma) == "23"
-    assert tables.level_at(0.0, [0.0], sigma) == "0"
+    assert number_text.level_at(math.inf, [0.0, 2.0], sigma) == ">\xa02"
+    assert number_text.level_at(math.inf, [0.0, 8 / 255], linf) == ">\xa08/255"
+    assert number_text.level_at(0.41486, [0.0, 2.0], sigma) == "0.41"
+    assert number_text.level_at(2 / 255, [0.0, 8 / 255], linf) == "2/255"
+    assert number_text.level_at(0.00914, [0.0, 8 / 255], linf) == "2.3/255"
+    assert number_text.level_at(0.0, [0.0, 8 / 255], linf) == "0"
+    assert number_text.level_at(23.4, [0.0, 1000.0], sigma) == "23"
+    assert number_text.level_at(0.0, [0.0], sigma) == "0"
+    assert number_text.half_level(0.0, [0.0, 2.0], sigma) == "below 50\xa0% from the start"
+    assert number_text.half_level(0.3, [0.0, 2.0], sigma) == "0.30"
+    assert number_text.half_span(["0.30", "0.28", ">\xa02"]) == "0.28 to >\xa02"
+    assert number_text.half_span([">\xa02"] * 3) == number_text.half_span([number_text.BELOW] * 3) == ""
+    assert number_text.half_span(["0.30"] * 3) == "0.30 to 0.30"
 
 
 def test_the_summary_counts_levels_above_and_below(tmp_path):
-    curves = {"fp32": [0.93, 0.33, 0.1, 0.1], "fft85": [0.84, 0.68, 0.36, 0.1]}
-    with Run.open(invented.run(tmp_path / "run", curves, LEVELS, n=1000)) as run:
+    curves = {"fp32": [0.93, 0.33, 0.1, 0.1], "fft85": [0.84, 0.68, 0.36, 0.1], "mine": [0.93, 0.5, 0.1, 0.1]}
+    path = invented.run(tmp_path / "run", curves, LEVELS, n=1000, is_exact=True)
+    with Run.open(path) as run:
         table = tables.summary({"run": Analysis(run, "gaussian")}, GAUSSIAN)
+        other = tables.summary({"run": Analysis(run, "gaussian", baseline="fft85")}, GAUSSIAN)
     rows = dict(table.rows)
-    assert table.header[-1] == "levels above fp32"
+    assert table.header[-1] == "against fp32"
     assert rows["fp32"][-1].text == "–"
-    assert (rows["fft85"][-1].text, rows["fft85"][-1].detail) == ("2 of 4", "below: 1 of 4")
-    assert rows["fft85"][-1].sign == "better"
+    assert rows["fft85"][-1].text == "better at 2 of 4 levels, worse at 1"
+    assert rows["fft85"][-1].sign == ""  # gains and losses
+    assert rows["mine"][-1].sign == "better"
+    assert other.header[-1] == "against fft85"
+    assert dict(other.rows)["fp32"][-1].text == "better at 1 of 4 levels, worse at 2"
+
+
+def test_runs_with_other_levels_or_images_are_summed_up_over_what_they_share(tmp_path):
+    curve = [0.9, 0.7, 0.5, 0.3]
+    made = {
+        "long": invented.run(tmp_path / "long", {"fp32": curve}, LEVELS, n=200, is_exact=True),
+        "short": invented.run(tmp_path / "short", {"fp32": curve[:2]}, LEVELS[:2], n=200, is_exact=True),
+        "clean": invented.run(tmp_path / "clean", {"fp32": curve[:1]}, LEVELS[:1], n=200, is_exact=True),
+    }
+    with ExitStack() as stack:
+        runs = {n: Analysis(stack.enter_context(Run.open(p)), "gaussian") for n, p in made.items()}
+        pair = {name: runs[name] for name in ("long", "short")}
+        table, note = tables.summary(pair, GAUSSIAN), tables.mixture_note(pair, GAUSSIAN)
+        none, nothing = tables.summary(runs, GAUSSIAN), tables.mixture_note(runs, GAUSSIAN)
+        assert tables.mixture_note({"long": runs["long"]}, GAUSSIAN) is None
+        alone = tables.summary({"long": runs["long"]}, GAUSSIAN)
+        only = tables.summary({"clean": runs["clean"]}, GAUSSIAN)
+        runs["short"].run.provenance["dataset"] |= {"checksum": "other", "n": 50}
+        images = tables.mixture_note(pair, GAUSSIAN)
+    assert [cells[3].text for _, cells in table.rows] == ["80.0\xa0%"] * 2
+    assert [cells[4].text for _, cells in table.rows] == [">\xa00.5"] * 2
+    assert alone.rows[0][1][3].text == "60.0\xa0%"
+    assert only.rows[0][1][3].text == "90.0\xa0%"
+    assert {cells[3].text for _, cells in none.rows} == {"–"}
+    assert note == (
+        "The runs have different levels, so mean accuracy and level at 50 % are over the 2 that they share "
+        "(sigma 0 to 0.5)."
+    )
+    assert nothing is not None
+    assert "share only the clean images" in nothing
+    assert images is not None
+    assert images.startswith("The runs are on different images (long 200 of cifar10, short 50 of cifar10): ")
 
 
 @pytest.mark.parametrize(

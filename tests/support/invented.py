@@ -105,6 +105,14 @@ def predictions(
     return np.where(score < accuracy, labels, wrong).astype(np.int16)
 
 
+def exact(labels: NDArray[np.int16], accuracy: float) -> NDArray[np.int16]:
+    """Return classes: right for the first images, so that differences between curves are exact."""
+    found: NDArray[np.int16] = np.where(
+        np.arange(len(labels)) < round(accuracy * len(labels)), labels, (labels + 1) % 10
+    )
+    return found
+
+
 def run(
     path: Path,
     curves: dict[str, list[float]],
@@ -120,24 +128,32 @@ def run(
     classes: list[str] | None = None,
     image: NDArray[np.float64] | None = None,
     checks: bool = False,
+    is_exact: bool = False,
+    cards: dict[str, dict[str, Any]] | None = None,
 ) -> Path:
     """Write a run whose models have the given accuracies by level; ``cells`` leaves it unfinished.
 
     ``checks`` adds an attack's: one sample of each reason to reject, one not attacked, four
-    adversarial, of which one survives rounding.
+    adversarial, of which one survives rounding. ``is_exact`` makes the first images right, without
+    luck, and ``cards`` changes cards by label.
     """
     generator = np.random.default_rng(7)
     labels = generator.integers(0, 10, n).astype(np.int16)
     hardness = generator.random(n)
     whole = record(curves, levels, n=n, draws=draws, kind=kind, space=space, dataset=dataset, note=note)
     whole["dataset"]["classes"] = classes or CLASSES
+    for one in whole["models"]:
+        one |= (cards or {}).get(one["label"], {})
     keys = [(model, level, draw) for draw in range(draws) for model in curves for level in levels]
     with Run.create_or_resume(path, whole, labels) as made:
         for model, level, draw in keys[:cells]:
             accuracy = curves[model][list(levels).index(level)]
-            outcome: dict[str, Any] = {
-                "prediction": predictions(labels, accuracy, hardness=hardness, generator=generator)
-            }
+            found = (
+                exact(labels, accuracy).astype(np.int16)
+                if is_exact
+                else predictions(labels, accuracy, hardness=hardness, generator=generator)
+            )
+            outcome: dict[str, Any] = {"prediction": found}
             if checks:
                 outcome["reason"] = np.full(n, 1, np.uint8)
                 outcome["reason"][:9] = [0, 0, 0, 0, 2, 3, 4, 5, 6]

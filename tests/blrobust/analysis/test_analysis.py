@@ -9,6 +9,7 @@ from support import invented
 
 from blrobust.analysis.analysis import SUMMARY, Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.errors import UserError
 from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0]
@@ -114,10 +115,10 @@ def test_summary_is_rule_by_rule(name, request):
     for row in frame.itertuples():
         curve = table[table.model == row.model].accuracy.to_numpy()
         assert row.clean == pytest.approx(curve[0])
-        assert row.mean == pytest.approx(curve.mean())
+        assert row.mean == pytest.approx((curve[0] / 2 + curve[1] + curve[2] / 2) / 2)
         assert row.mean_low < row.mean < row.mean_high
         images = np.stack([run.run.correct(row.model, "gaussian", level).mean(axis=0) for level in LEVELS])
-        spread = images.mean(axis=0).std() / math.sqrt(200)
+        spread = (images.T @ [0.25, 0.5, 0.25]).std() / math.sqrt(200)
         assert row.mean_high - row.mean_low == pytest.approx(2 * 1.96 * spread, rel=0.1)
     by_model = frame.set_index("model")
     fp32 = table[table.model == "fp32"].accuracy.to_numpy()
@@ -157,12 +158,22 @@ def test_paired_tests_of_several_draws_use_the_images(several):
     assert row.p == pytest.approx(by_t, rel=0.5, abs=1e-9)
 
 
-def test_without_fp32_the_first_model_is_the_baseline_and_shares_are_missing(tmp_path):
+def test_the_baseline_is_fp32_else_the_first_model_else_the_one_that_is_named(tmp_path, one):
     curves = {"mine": [0.9, 0.5, 0.1], "fft85": CURVES["fft85"]}
     with Run.open(invented.run(tmp_path / "run", curves, LEVELS)) as run:
-        assert set(Analysis(run, "gaussian").paired.baseline) == {"mine"}
-        assert Analysis(run, "gaussian").summary.better.isna().all()
-        assert Analysis(run, "gaussian").across_models.empty
+        analysis = Analysis(run, "gaussian")
+        assert set(analysis.paired.baseline) == {"mine"}
+        assert analysis.summary.better.notna().tolist() == [False, True]
+        assert analysis.across_models.empty
+    named = RunAnalysis(one.run, baseline="fft85").kinds["gaussian"]
+    assert set(named.paired.baseline) == {"fft85"}
+    assert set(named.paired.model) == {"fp32", "fft50"}
+    ours = one.paired[one.paired.model == "fft85"]
+    theirs = named.paired[named.paired.model == "fp32"]
+    assert theirs.difference.to_numpy() == pytest.approx(-ours.difference.to_numpy())
+    assert theirs.p_holm.to_numpy() == pytest.approx(ours.p_holm.to_numpy())
+    with pytest.raises(UserError, match=r"--baseline: got 'fp16'; legal: fp32, fft50, fft85"):
+        RunAnalysis(one.run, baseline="fp16")
 
 
 def test_one_model_has_nothing_to_be_tested_against(tmp_path):

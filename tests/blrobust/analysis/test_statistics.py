@@ -208,3 +208,37 @@ def test_holm_by_hand():
 def test_holm_is_that_of_statsmodels():
     p = np.random.default_rng(10).random(21) ** 4
     assert statistics.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+
+
+@pytest.mark.parametrize(
+    ("both", "ours", "theirs", "neither"), [(50, 10, 3, 37), (100, 0, 0, 0), (0, 0, 9, 1)]
+)
+def test_the_interval_of_a_difference_is_agresti_and_mins(both, ours, theirs, neither):
+    """Computed from the four cells, each with half an image more (Agresti and Min 2005, section 3)."""
+    pairs = np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], [both, ours, theirs, neither], axis=0).astype(bool)
+    found = statistics.difference(pairs[None, :, 0], pairs[None, :, 1])
+    n, b, c = len(pairs) + 2, ours + 0.5, theirs + 0.5
+    reach = 1.959964 * math.sqrt((b + c) - (b - c) ** 2 / n) / n
+    assert found.value == pytest.approx((ours - theirs) / len(pairs))
+    assert found.low == pytest.approx(max(-1, (b - c) / n - reach), abs=1e-6)
+    assert found.high == pytest.approx(min(1, (b - c) / n + reach), abs=1e-6)
+
+
+@pytest.mark.parametrize("draws", [1, 4])
+def test_the_interval_of_a_difference_covers_the_truth(draws):
+    generator = np.random.default_rng(1)
+    hits = 0
+    for _ in range(400):
+        ease = generator.normal(size=150)
+        ours, theirs = (ease + generator.normal(size=(draws, 150)) < 1.0 for _ in range(2))
+        found = statistics.difference(ours, theirs)
+        hits += found.low <= 0 <= found.high
+    assert 0.92 < hits / 400 < 0.98
+
+
+def test_the_area_is_that_of_trapezoids_over_the_range():
+    levels = np.array([0.0, 1.0, 4.0])
+    assert statistics.area(levels, np.array([1.0, 0.5, 0.1])) == pytest.approx((0.75 + 3 * 0.3) / 4)
+    curves = np.array([[1.0, 1.0, 1.0], [0.0, 0.0, 1.0]])
+    assert statistics.area(levels, curves) == pytest.approx([1.0, 0.375])
+    assert statistics.area(levels[:1], curves[:, :1]) == pytest.approx([1.0, 0.0])

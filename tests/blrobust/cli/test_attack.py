@@ -195,6 +195,20 @@ def test_several_attacks_share_a_run_and_a_worst_case(
     assert page.count("<h3>The attack</h3>") == 3
 
 
+def test_the_terminal_compares_with_the_baseline(
+    loaded: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several("--kind", "fgsm,pgd-linf", "--limit", "12", "--out", "run")
+    told = capsys.readouterr().out
+    assert told.count("against a") == 2
+    assert told.count("Too few images: with 12 images and ") == 2
+    with Run.open(tmp_path / "run") as run:
+        row = RunAnalysis(run).kinds["fgsm"].summary.set_index("model").loc["b"]
+    assert f"better at {round(row.better * 5)} of 5 levels," in told
+    message = failure(capsys, "--kind", "fgsm", "--limit", "12", "--out", "run", "--baseline", "c")
+    assert "--baseline: got 'c'; legal: fp32, fp16, fft50, fft85" in message
+
+
 def test_one_search_is_the_same_at_any_grid(loaded: dict[str, Any], tmp_path: Path) -> None:
     found = {}
     for grid in ("0,0.01,1", "1"):
@@ -385,7 +399,7 @@ def test_a_transfer_says_so_and_nothing_of_the_published_sign(
     assert "n = 8, found on a" in capsys.readouterr().out
     page = (tmp_path / "run" / "report.html").read_text()
     assert "the inputs were found on a and tested on every model (transfer)" in page
-    assert "minus fp32 is" not in page
+    assert "published result" not in page
 
 
 @pytest.mark.parametrize(("columns", "strengths"), [("60", 2), ("80", 3), ("200", 6)])

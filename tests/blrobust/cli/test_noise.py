@@ -17,7 +17,7 @@ from blrobust.data import datasets
 from blrobust.models import zoo
 from blrobust.runs.run import Run
 
-NETWORKS = {"fp32": 0, "fft50": 1, "fft85": 2}
+NETWORKS = {"fp32": 0, "fft50": 1, "fft85": 2, "lowpass-fft85+fp32": 3}
 
 
 def replace_the_rest(patch, *, delay=0.0, n=120):
@@ -59,7 +59,7 @@ def only_run():
 def test_no_options_are_needed(capsys):
     assert call() == 0
     with only_run() as run:
-        assert run.models == ["fp32", "fft50", "fft85"]
+        assert run.models == list(NETWORKS)
         assert run.levels("gaussian") == [i / 10 for i in range(21)]
         assert run.config["space"] == "normalized"
         assert run.config["draws"] == 1
@@ -70,9 +70,51 @@ def test_no_options_are_needed(capsys):
     shown = capsys.readouterr()
     assert shown.out.rstrip().endswith("report.html")
     first, second, *_, last = shown.err.splitlines()
-    assert first == "fp32, fft50, fft85 x 21 levels x 1,000 images"
+    assert first == "fp32, fft50, fft85, lowpass-fft85+fp32 x 21 levels x 1,000 images"
     assert second == f"on cpu -> {folder}"
     assert re.fullmatch(r"done in \d+\.\d s", last)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "has_control"),
+    [
+        ("--dataset cifar10-sample", True),
+        ("--dataset npz:mine.npz", True),
+        ("--dataset cifar100", False),
+        ("--arch resnet18", False),
+        ("--models fp32,fft50,fft85", False),
+    ],
+)
+def test_the_control_is_measured_where_its_cut_was_matched(arguments, has_control):
+    assert call("--limit", "5", "--sigma", "0", *arguments.split()) == 0
+    with only_run() as run:
+        assert run.models == list(NETWORKS)[: 4 if has_control else 3]
+
+
+def test_the_baseline_is_a_matter_of_display(capsys):
+    arguments = ["--models", "fft50,fft85", "--sigma", "0:1", "--limit", "20"]
+    assert call(*arguments) == 0
+    first = capsys.readouterr().out
+    with only_run() as run:
+        before = (run.path / "run.json").read_bytes()
+        report = run.path / "report.html"
+    report.write_text("old")
+    assert call(*arguments, "--baseline", "fft85") == 0
+    second = capsys.readouterr().out
+    with only_run() as run:  # the same folder
+        assert (run.path / "run.json").read_bytes() == before
+    assert "against fft50" in first
+    assert "against fft85" in second
+    assert "than fft50" in first
+    assert "than fft85" in second
+    assert report.read_text() == "page"  # written again, with this baseline
+
+
+def test_an_unknown_baseline_is_refused_before_anything_is_loaded(capsys, monkeypatch):
+    monkeypatch.setattr(datasets, "load_default", lambda **_: pytest.fail("loaded"))
+    assert call("--models", '"a, b"=x:y,fft85', "--baseline", "fp32") == 2
+    assert "--baseline: got 'fp32'; legal: a, b, fft85" in error(capsys.readouterr().err)
+    assert not Path("runs").exists()
 
 
 def test_options_reach_the_run(capsys):

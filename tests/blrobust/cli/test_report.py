@@ -44,6 +44,20 @@ def test_several_runs_are_compared_in_the_current_folder(made, tmp_path, capsys,
     assert other.is_dir()
 
 
+def test_the_baseline_is_named_in_sentences_and_tables(made, capsys):
+    assert run(capsys, made)[0] == 0
+    text = (made / "report.html").read_text("utf-8")
+    assert "against fp32</th>" in text
+    assert "fft85 minus fp32" in text
+    assert run(capsys, made, "--baseline", "fft85")[0] == 0
+    text = (made / "report.html").read_text("utf-8")
+    assert "against fft85</th>" in text
+    assert "fp32 minus fft85" in text
+    assert "fft85 minus fp32" in text  # the claim on band limits has its own table
+    assert "than fp32" not in text
+    assert run(capsys, made, "--baseline", "x")[2] == "Error: --baseline: got 'x'; legal: fp32, fft85\n"
+
+
 def test_open_opens_the_report(made, capsys, monkeypatch):
     opened = []
     monkeypatch.setattr("click.launch", lambda path: opened.append(path) or 0)
@@ -74,6 +88,7 @@ def test_bad_input_is_one_line(made, tmp_path, capsys):
         [made, "--output", tmp_path],
         [made, "--output", tmp_path / "no" / "such" / "folder.html"],
         [made, "--nonsense"],
+        [made, "--baseline", "fp16"],
     ):
         code, out, err = run(capsys, *args)
         assert (code, out) == (2, ""), args

@@ -1,0 +1,78 @@
+"""Two models on the same images, level by level: the one test that says which is better, and where."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import pandas as pd
+
+from blrobust.analysis import statistics
+from blrobust.analysis.statistics import Bools
+from blrobust.errors import UserError
+
+FP32 = "fp32"  # the baseline of a run that has it
+COLUMNS = ("level", "draws", "difference", "low", "high", "p", "p_holm", "verdict")
+
+Cells = Mapping[float, Bools]  # correctness (draws, n) by level
+
+
+class Verdict(StrEnum):
+    """The outcome of the comparison of two models at one level."""
+
+    BETTER = "better"  # p < 0.05 with Holm's correction over the levels
+    WORSE = "worse"  # the same for the other model
+    NOTHING_LEFT = "nothing left"  # no difference found, and both models are at the floor
+    TIE = "tie"  # no difference found
+
+
+def choose_baseline(name: str | None, models: list[str]) -> str:
+    """Return the model that the others are tested against: `name`, by default `fp32`, else the first.
+
+    Raises `UserError` for a name that is not one of the models.
+    """
+    if name is None:
+        return FP32 if FP32 in models else models[0]
+    if name not in models:
+        raise UserError(f"--baseline: got {name!r}; legal: {', '.join(models)}")
+    return name
+
+
+def compare(ours: Cells, theirs: Cells, *, chance: float) -> pd.DataFrame:
+    """Return the comparison of two models at the levels that both have, a row each.
+
+    `difference` is our accuracy minus theirs, with its 95 % interval from `low` to `high`; `p` is
+    McNemar's test for one draw and the sign-flip test over images for several; `p_holm` is adjusted
+    over the levels; `verdict` is a `Verdict`. `chance` is the accuracy of a guess.
+    """
+    levels = [level for level in ours if level in theirs]
+    records = [(level, len(ours[level]), *_test(ours[level], theirs[level])) for level in levels]
+    frame = pd.DataFrame.from_records(records, columns=list(COLUMNS[:-2]))
+    frame["p_holm"] = statistics.holm(frame.p.to_numpy(dtype=float))
+    frame["verdict"] = [
+        _verdict(difference, p_holm, at_floor=all(is_at_floor(c[level], chance) for c in (ours, theirs)))
+        for level, difference, p_holm in zip(levels, frame.difference, frame.p_holm, strict=True)
+    ]
+    return frame
+
+
+def _test(ours: Bools, theirs: Bools) -> tuple[float, float, float, float]:
+    """Return the difference in accuracy over outcomes (draws, n), both ends of its interval, and p."""
+    if len(ours) == 1:
+        p = float(statistics.mcnemar(ours[0], theirs[0]))
+    else:
+        p = statistics.sign_flip(ours.sum(axis=0) - theirs.sum(axis=0))
+    return (*statistics.difference(ours, theirs), p)
+
+
+def _verdict(difference: float, p_holm: float, *, at_floor: bool) -> Verdict:
+    if p_holm < statistics.SIGNIFICANCE:
+        return Verdict.BETTER if difference > 0 else Verdict.WORSE
+    return Verdict.NOTHING_LEFT if at_floor else Verdict.TIE
+
+
+def is_at_floor(correct: Bools, chance: float) -> bool:
+    """Return whether outcomes (draws, n) are no better than a guess.
+
+    The accuracy is at most `chance`, or its interval contains `chance` and ends below twice that.
+    """
+    accuracy = statistics.accuracy(correct)
+    return accuracy.value <= chance or (accuracy.low <= chance and accuracy.high <= 2 * chance)

@@ -1,0 +1,73 @@
+"""The models that a band-limited model is held against: measured ones, and those that are missing."""
+
+from pathlib import Path
+from typing import Any
+
+from blrobust.analysis.analysis import Analysis
+from blrobust.analysis.comparison import FP32
+from blrobust.models.model_names import CONTROLS
+from blrobust.runs.run import Run
+
+PRECISIONS = ("fp16", "bf16")
+LOW_PASS = "lowpass"  # the word of a channel in front of a model
+
+Card = dict[str, Any]
+
+
+def is_band_limited(card: Card) -> bool:
+    """Return whether the model with this card has band-limited layers; a channel in front is not one."""
+    return card["effective_compression"] > 0 or (card["nominal_compression"] or 0.0) > 0
+
+
+def band_limited(analysis: Analysis) -> list[str]:
+    """Return the complete models with band-limited layers, the highest mean accuracy first."""
+    return _by_mean(analysis, limited=True)
+
+
+def without_band_limits(analysis: Analysis) -> list[str]:
+    """Return the complete models without band-limited layers, the highest mean accuracy first."""
+    return _by_mean(analysis, limited=False)
+
+
+def best_control(analysis: Analysis) -> str | None:
+    """Return the complete model without band-limited layers that has the highest mean accuracy."""
+    return next(iter(without_band_limits(analysis)), None)
+
+
+def low_passed_fp32(analysis: Analysis) -> str | None:
+    """Return the complete model that is fp32 behind a low-pass, of several that with the highest mean."""
+    cards = analysis.run.cards
+    return next((m for m in without_band_limits(analysis) if _is_low_passed_fp32(cards[m])), None)
+
+
+def not_measured(run: Run) -> list[str]:
+    """Return the controls that a run with band-limited models lacks, in words; empty for other runs."""
+    cards = list(run.cards.values())
+    if not any(is_band_limited(card) for card in cards):
+        return []
+    names = {name for card in cards if not card.get("channels") for name in _names(card)}
+    found = {
+        FP32: FP32 in names,
+        f"a low-pass in front of {FP32}": any(_is_low_passed_fp32(card) for card in cards),
+        **{name: name in names for name in CONTROLS},
+        " or ".join(PRECISIONS): any(card["precision"] in PRECISIONS for card in cards),
+    }
+    return [name for name, measured in found.items() if not measured]
+
+
+def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
+    mean = dict(zip(analysis.summary.model, analysis.summary["mean"], strict=True))
+    cards = analysis.run.cards
+    chosen = [model for model in analysis.complete if is_band_limited(cards[model]) == limited]
+    return sorted(chosen, key=lambda model: -mean[model])
+
+
+def _names(card: Card) -> set[str]:
+    """Return the label, and the end of the checkpoint's file name after data set and architecture."""
+    stem = Path(card.get("checkpoint") or "").stem
+    return {card["label"], stem.removeprefix(f"{card.get('dataset')}-{card['arch']}-")}
+
+
+def _is_low_passed_fp32(card: Card) -> bool:
+    has_low_pass = any(channel.startswith(LOW_PASS) for channel in card.get("channels", ()))
+    return has_low_pass and (FP32 in _names(card) or card["label"].endswith(f"+{FP32}"))

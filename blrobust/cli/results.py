@@ -1,0 +1,154 @@
+"""Results of noise and attacks on stdout: tables, and the sentences of the report."""
+
+import math
+from collections.abc import Hashable
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from blrobust.analysis.analysis import Analysis
+from blrobust.analysis.level_norm import level_norm
+from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.cli.announcement import printable
+from blrobust.cli.tables import flag_column, print_table, width
+from blrobust.perturbations import levels
+from blrobust.reports.attacks import gradient_notes
+from blrobust.reports.axes import Axis, axis
+from blrobust.reports.conclusions import conclusions, findings, missing_controls
+from blrobust.reports.number_text import MINUS, NBSP, NONE, half_level, half_span, verdict_counts
+
+SHOWN = 6  # levels in a row of the table, fewer in a narrow terminal
+LEVEL, REST = 10, 50  # columns of the terminal for a level, and for all else
+AGAINST = 27  # for the comparison with the baseline, which the sentences repeat
+
+
+def print_summary(analysis: Analysis) -> None:
+    """Print one row per model, with 95 % intervals below the numbers, and flags where a model has any."""
+    run, on = analysis.run, _axis(analysis)
+    draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
+    table = _table(
+        f"{analysis.kind}, {run.config['space']} space: {run.provenance['dataset']['name']}, "
+        f"n = {len(run.labels)}, {draws}"
+    )
+    has_others = len(run.models) > 1
+    headers = ["model", "compression", "clean", "mean", "50 % at"]
+    for header in [*headers, f"against {analysis.baseline}"] if has_others else headers:
+        table.add_column(Text(header), justify="left" if header == "model" else "right")
+    add_flags = flag_column(table, analysis.flags)
+    for row in analysis.summary.to_dict("records"):
+        cells: list[str | Text] = [
+            Text(row["model"]),
+            _compression(row["nominal_compression"], row["effective_compression"]),
+            _interval(row, "clean"),
+            _interval(row, "mean"),
+            _half_level(row, analysis.levels, on),
+        ]
+        if has_others:
+            cells.append(_against(row, len(analysis.levels)))
+        table.add_row(*cells, *add_flags(row["model"]))
+    print_table(table)
+
+
+def print_conclusions(analysis: Analysis) -> None:
+    """Print the sentences of the report, a line each."""
+    _print_lines(conclusions(analysis, _axis(analysis)))
+
+
+def print_attacks(results: RunAnalysis) -> None:
+    """Print a table and the sentences of the report per attack, and the worst case over all attacks."""
+    run, models, worst = results.run, results.attacks, results.worst_case
+    data, source = run.provenance["dataset"], run.config.get("source")
+    is_wide = width() >= REST + AGAINST + 3 * LEVEL
+    compares = is_wide and len(run.models) > 1
+    columns = max(2, min(SHOWN, (width() - REST - AGAINST * compares) // LEVEL))
+    for kind, analysis in results.kinds.items():
+        rows = models[models.kind == kind].to_dict("records")
+        verdicts = analysis.summary.set_index("model")
+        grid, norm = analysis.levels, level_norm(kind, run.config["space"])
+        spread = [grid[round(i * (len(grid) - 1) / (columns - 1))] for i in range(columns)]
+        shown = spread if len(grid) > columns else grid
+        table = _table(
+            f"{kind}, {run.config['space']} space: {data['name']}, n = {len(run.labels)}"
+            + (f", found on {source['label']}" if source else "")
+        )
+        table.add_column("model")
+        for level in shown:
+            name = "clean" if level == 0 else _format_level(level, norm, digits=4)
+            table.add_column(name, justify="right", no_wrap=True)
+        for header in ("median", "success", "queries"):
+            table.add_column(header, justify="right")
+        if compares:
+            table.add_column(Text(f"against {analysis.baseline}"), justify="right")
+        table.add_column("flags")
+        for row in rows:
+            table.add_row(
+                Text(row["model"]),
+                *(f"{row['accuracy'][level]:.1%}" for level in shown),
+                _format_level(row["median"], norm, digits=3),
+                _text("{:.1%}", row["success"]),
+                _text("{:.4g}", row["queries"]),
+                *([_against(verdicts.loc[row["model"]].to_dict(), len(grid))] if compares else []),
+                Text(", ".join(row["flags"]) or "-"),
+            )
+        print_table(table)
+        on = _axis(analysis)
+        _print_lines(findings(analysis, on) + gradient_notes(analysis, on))
+    _print_lines(missing_controls(next(iter(results.kinds.values()))))
+    overall = worst[worst.norm == "any"].to_dict("records")
+    if overall:
+        accuracies = ", ".join(f"{row['model']} {row['accuracy']:.1%}" for row in overall)
+        click.echo(
+            f"worst case of the {overall[0]['attacks']} attacks, each at its last strength: {accuracies}"
+        )
+
+
+def _print_lines(sentences: list[str]) -> None:
+    for sentence in sentences:
+        click.echo(printable(_ascii(sentence)))
+
+
+def _table(title: str) -> Table:
+    return Table(title=Text(title), title_style="", title_justify="left")
+
+
+def _axis(analysis: Analysis) -> Axis:
+    run = analysis.run
+    return axis(analysis.kind, run.config["space"], run.provenance["dataset"]["std"])
+
+
+def _format_level(level: float, norm: str | None, *, digits: int) -> str:
+    return levels.format_level(level, norm, digits=digits) if math.isfinite(level) else _text("", level)
+
+
+def _compression(nominal: float | None, effective: float | None) -> str:
+    return f"{nominal or 0.0:.2f}\neff. {effective:.3f}" if effective else "none"
+
+
+def _interval(row: dict[Hashable, Any], name: str) -> str:
+    value, low, high = (_text("{:.1%}", row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    return f"{value}\n{low} {high}"
+
+
+def _half_level(row: dict[Hashable, Any], grid: list[float], on: Axis) -> str:
+    texts = [half_level(row[f"half_level{end}"], grid, on) for end in ("", "_low", "_high")]
+    return _ascii(f"{texts[0]}\n{half_span(texts)}".strip())
+
+
+def _against(row: dict[Hashable, Any], count: int) -> str:
+    """Return the numbers of levels at which a model is better and worse than the baseline."""
+    if math.isnan(row["better"]):
+        return "-"
+    return "\n".join(verdict_counts(round(row["better"] * count), round(row["worse"] * count), count))
+
+
+def _text(form: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return "beyond" if math.isinf(value) else form.format(value)  # beyond the last level
+
+
+def _ascii(text: str) -> str:
+    """Return the text of a report without the characters that not every terminal has."""
+    return text.translate({ord(MINUS): "-", ord(NONE): "-", ord(NBSP): " "})

@@ -1,0 +1,75 @@
+"""Numbers of a report as text: shares, differences, p-values, levels."""
+
+import math
+
+from blrobust.reports.axes import Axis
+
+NONE = "–"
+NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+BELOW = f"below 50{NBSP}% from the start"
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent with one decimal, a dash where it is missing."""
+    return NONE if math.isnan(share) else f"{100 * share:.1f}{NBSP}%"
+
+
+def span(low: float, high: float) -> str:
+    """Return the ends of an interval of shares, in per cent."""
+    return "" if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def nominal(share: float) -> str:
+    """Return a nominal compression in per cent, with the digits that it was given with."""
+    return f"{100 * share:.6g}{NBSP}%"
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    rounded = round(100 * difference, 1)
+    return f"{MINUS if rounded < 0 else '+' if rounded > 0 else ''}{abs(rounded):.1f}"
+
+
+def points_span(low: float, high: float) -> str:
+    """Return the ends of an interval of differences, in percentage points with signs."""
+    return f"{points(low)} to {points(high)}"
+
+
+def p_value(p: float) -> str:
+    """Return a p-value to two digits."""
+    return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.2g}"
+
+
+def half_level(level: float, levels: list[float], axis: Axis) -> str:
+    """Return the level at which accuracy falls to 50 % (`Analysis.summary_over`) in words."""
+    return BELOW if level == levels[0] else level_at(level, levels, axis)
+
+
+def half_span(texts: list[str]) -> str:
+    """Return the ends of the interval of a level at 50 %, from the texts of the level and of both ends.
+
+    It is empty where there is no level, and where all three are the same end of the grid.
+    """
+    level, low, high = texts
+    has_none = level == NONE or (level == low == high and (level == BELOW or level.startswith(">")))
+    return "" if has_none else f"{low} to {high}"
+
+
+def level_at(level: float, levels: list[float], axis: Axis) -> str:
+    """Return a crossing level with a resolution of about 1/1000 of the grid; `> last` beyond the grid."""
+    last = levels[-1]
+    if math.isnan(level):
+        return NONE
+    if math.isinf(level):
+        return f">{NBSP}{axis.format(last)}"
+    if axis.norm == "Linf":
+        exact = axis.format(level)
+        return exact if "/" in exact or not level else f"{255 * level:.1f}/255"
+    decimals = max(0, 3 - math.ceil(math.log10(last))) if last else 0
+    return f"{level:.{decimals}f}"
+
+
+def verdict_counts(better: int, worse: int, count: int) -> tuple[str, str]:
+    """Return the numbers of levels with each verdict in words, in two lines."""
+    return f"better at {better} of {count} level{'' if count == 1 else 's'},", f"worse at {worse}"

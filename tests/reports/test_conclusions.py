@@ -1,0 +1,244 @@
+"""The sentences of a report on invented runs whose differences are exact."""
+
+import pytest
+from support import invented
+
+from blrobust.analysis.analysis import Analysis
+from blrobust.reports import axes
+from blrobust.reports.attacks import gradient_notes
+from blrobust.reports.conclusions import conclusions
+from blrobust.runs.run import Run
+
+LEVELS = [0.0, 0.5, 1.0, 1.5]
+STD = [0.2023, 0.1994, 0.2010]
+GAUSSIAN = axes.axis("gaussian", "normalized", STD)
+NOT_MEASURED = (
+    "a low-pass in front of fp32, fp32-early, fp32-noise, fp32-lowpass, fp32-narrow, fp16 or bf16. Without "
+    "them a gain cannot be put down to the band limit."
+)
+
+
+def sentences(path, curves, levels=LEVELS, *, baseline=None, n=1000, **options):
+    with Run.open(invented.run(path, curves, levels, n=n, is_exact=True, **options)) as run:
+        found = conclusions(Analysis(run, "gaussian", baseline=baseline), GAUSSIAN)
+    return [sentence.replace("\xa0", " ") for sentence in found]
+
+
+def test_gain_loss_tie_and_nothing_left(tmp_path):
+    curves = {
+        "fp32": [0.93, 0.33, 0.15, 0.10],
+        "fft50": [0.93, 0.53, 0.15, 0.10],
+        "fft85": [0.84, 0.68, 0.36, 0.10],
+        "fp16": [0.93, 0.33, 0.15, 0.10],
+    }
+    assert sentences(tmp_path / "run", curves, cards={"fp16": {"precision": "fp16"}}) == [
+        "Best model: fft85 at 2 of 4 levels (sigma 0.5 to 1). At 2 of 4 levels (sigma 0, 1.5) no model is "
+        "better than all others.",
+        "Better than fp32: fft85 at 2 of 4 levels (sigma 0.5 to 1), most at sigma 0.5: +35.0 points "
+        "(+32.0 to +37.9); fft50 at 1 of 4 levels (sigma 0.5): +20.0 points (+17.5 to +22.4).",
+        "Worse than fp32: fft85 at 1 of 4 levels (sigma 0): −9.0 points (−10.8 to −7.2).",
+        "No difference from fp32 found at any level: fp16 (95 % intervals within −0.2 to +0.2 points).",
+        "Nothing is left at 1 of 4 levels (sigma 1.5): every model is as low as a guess (10.0 %).",
+        # The mean of fp32 is (0.93 / 2 + 0.33 + 0.15 + 0.10 / 2) / 3, and fft85's 17.17 points more.
+        "Band limits against the best model without them by mean accuracy, fp32 (33.2 %): fft85 is better "
+        "at 2 of 4 levels (sigma 0.5 to 1), worse at 1 of 4 levels (sigma 0), mean +17.2 points (+15.9 to "
+        "+18.4); fft50 is better at 1 of 4 levels (sigma 0.5), worse at no level, mean +6.7 points (+5.8 "
+        "to +7.5).",
+        f"Not measured: {NOT_MEASURED}".replace(", fp16 or bf16", ""),
+    ]
+
+
+def test_without_gains_the_loss_is_as_prominent(tmp_path):
+    text = sentences(tmp_path / "run", {"fp32": [0.9, 0.5, 0.3, 0.2], "fft85": [0.8, 0.3, 0.3, 0.2]})
+    assert text[:3] == [
+        "Best model: fp32 at 2 of 4 levels (sigma 0 to 0.5). At 2 of 4 levels (sigma 1 to 1.5) no model is "
+        "better than all others.",
+        "No model is better than fp32 at any level.",
+        "Worse than fp32: fft85 at 2 of 4 levels (sigma 0 to 0.5), most at sigma 0.5: −20.0 points "
+        "(−22.4 to −17.5).",
+    ]
+
+
+def test_equal_models_are_no_find(tmp_path):
+    same = [0.9, 0.5, 0.3, 0.2]
+    assert sentences(tmp_path / "run", {"fp32": same, "fp16": same}) == [
+        "No model is better than all others at any level.",
+        "No model is better than fp32 at any level.",
+        "No model is worse than fp32 at any level.",
+        "No difference from fp32 found at any level: fp16 (95 % intervals within −0.2 to +0.2 points).",
+    ]
+
+
+def test_nothing_left_of_either_is_no_gain(tmp_path):
+    text = sentences(tmp_path / "run", {"fp32": [0.9, 0.0, 0.0, 0.0], "fp16": [0.9, 0.001, 0.0, 0.0]})
+    assert text[0] == "No model is better than all others at any level."
+    assert text[-1] == (
+        "Nothing is left at 3 of 4 levels (sigma 0.5 to 1.5): every model is as low as a guess (10.0 %)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "levels", "warning"),
+    [
+        (
+            20,
+            LEVELS,
+            "Too few images: with 20 images and 4 levels a model counts as better only where at least 8 "
+            "favour it. Use 100 or more.",
+        ),
+        (
+            7,
+            LEVELS,
+            "Too few images: with 7 images and 4 levels no difference can be found. Use 100 or more.",
+        ),
+        (
+            1,
+            [0.0],
+            "Too few images: with 1 image and 1 level no difference can be found. Use 100 or more.",
+        ),
+    ],
+)
+def test_few_images_are_warned_of_with_what_they_can_show(n, levels, warning, tmp_path):
+    curves = {"fp32": [0.3] * len(levels), "fp16": [0.65] * len(levels)}
+    text = sentences(tmp_path / "run", curves, levels, n=n)
+    assert text[1] == warning
+    assert text[0] == "No model is better than all others at any level."
+    alone = sentences(tmp_path / "alone", {"fp32": curves["fp32"]}, levels, n=n)
+    assert alone[1].endswith(" the intervals are wide. Use 100 or more.")
+    assert ("of the clean images right." in alone[0]) == (len(levels) == 1)
+    assert not any("few" in sentence for sentence in sentences(tmp_path / "many", curves, levels, n=100))
+
+
+def test_eight_of_twenty_images_are_enough(tmp_path):
+    """Exact McNemar: 2 / 2^8, by Holm times 4 levels, is 0.031; of 7 images it is 0.0625."""
+    enough = {"fp32": [0.3] * 4, "fp16": [0.7] * 4}
+    assert (
+        sentences(tmp_path / "run", enough, n=20)[0] == "Best model: fp16 at all 4 levels (sigma 0 to 1.5)."
+    )
+
+
+def test_the_claim_is_against_the_best_model_without_band_limits(tmp_path):
+    curves = {
+        "fp32": [0.9, 0.4, 0.2, 0.1],
+        "lowpass-fft85+fp32": [0.8, 0.6, 0.3, 0.1],
+        "fp32-noise": [0.9, 0.8, 0.7, 0.6],
+        "fft85": [0.8, 0.7, 0.3, 0.1],
+    }
+    cards = {"lowpass-fft85+fp32": {"channels": ["lowpass-fft85"]}}
+    text = sentences(tmp_path / "run", curves, cards=cards)
+    assert text[-3:] == [
+        "Band limits against the best model without them by mean accuracy, fp32-noise (75.0 %): fft85 is "
+        "better at no level, worse at all 4 levels (sigma 0 to 1.5), mean −26.7 points (−27.8 to −25.5).",
+        "Band limits against a low-pass in front of fp32, lowpass-fft85+fp32: fft85 is better at 1 of 4 "
+        "levels (sigma 0.5), worse at no level, mean +3.3 points (+2.7 to +4.0).",
+        "Not measured: fp32-early, fp32-lowpass, fp32-narrow, fp16 or bf16. Without them a gain cannot be "
+        "put down to the band limit.",
+    ]
+    # The best one may be fp32 itself, a low-pass, half precision or a model of the user's own.
+    for best in ("fp32", "lowpass-fft85+fp32", "fp32-noise", "mine"):
+        others = {m: [0.5] * 4 for m in ("fp32", "lowpass-fft85+fp32", "fp32-noise", "mine", "fft85")}
+        text = sentences(tmp_path / best, {**others, best: [0.6] * 4}, cards=cards)
+        assert any(
+            f"without them by mean accuracy, {best} (60.0 %): fft85 is better at no" in s for s in text
+        )
+
+
+def test_a_low_pass_in_front_of_another_model_is_not_that_control(tmp_path):
+    curves = {model: [0.9, 0.5, 0.3, 0.2] for model in ("fp32", "lowpass0.84+fp32-noise", "fft85")}
+    cards = {"lowpass0.84+fp32-noise": {"channels": ["lowpass0.84"], "checkpoint": "w/a-b-fp32-noise.st"}}
+    assert sentences(tmp_path / "run", curves, cards=cards)[-1] == f"Not measured: {NOT_MEASURED}"
+    cards = {"lowpass0.84+fp32-noise": {"channels": ["lowpass0.84"]}}
+    named = {"fp32": curves["fp32"], "fft85": curves["fft85"], "cut=0.48": curves["fp32"]}
+    own = {"channels": ["lowpass0.48"], "dataset": "cifar10", "checkpoint": "w/cifar10-resnet20-fp32.st"}
+    text = sentences(tmp_path / "named", named, cards={"cut=0.48": own})
+    assert "a low-pass" not in text[-1]
+
+
+def test_a_calibrated_model_is_no_control(tmp_path, monkeypatch):
+    monkeypatch.setitem(invented.COMPRESSION, "mine", (0.0, 0.5))
+    curves = {"fp32": [0.9, 0.4, 0.1, 0.1], "mine": [0.9, 0.7, 0.5, 0.1], "fp16": [0.9, 0.41, 0.1, 0.1]}
+    text = sentences(tmp_path / "run", curves)
+    assert any(
+        s.startswith("Band limits against the best model without them") and " fp16 (" in s for s in text
+    )
+
+
+def test_only_band_limited_models_leave_their_part_unknown(tmp_path):
+    text = sentences(tmp_path / "run", {"fft50": [0.9, 0.5, 0.3, 0.2], "fft85": [0.8, 0.7, 0.3, 0.2]})
+    assert text[-2] == "No model without band-limited layers was measured, so their part in this is unknown."
+    assert text[-1] == f"Not measured: fp32, {NOT_MEASURED}"
+    assert text[1].startswith("Better than fft50: fft85 at 1 of 4 levels (sigma 0.5): +20.0 points ")
+
+
+def test_the_baseline_can_be_named(tmp_path):
+    curves = {"fp32": [0.9, 0.5, 0.3, 0.2], "fft85": [0.8, 0.7, 0.3, 0.2], "mine": [0.9, 0.5, 0.3, 0.2]}
+    text = sentences(tmp_path / "run", curves, baseline="fft85")
+    assert text[1] == (
+        "Better than fft85: fp32 at 1 of 4 levels (sigma 0): +10.0 points (+8.1 to +11.8); mine at 1 of 4 "
+        "levels (sigma 0): +10.0 points (+8.1 to +11.8)."
+    )
+    assert "fp32" not in " ".join(s for s in text if s.startswith("Worse than fp32"))
+
+
+def test_an_unfinished_baseline_is_not_compared_with(tmp_path):
+    curves = {model: [0.9, 0.5, 0.3, 0.2] for model in ("mine", "fp16", "fp32")}
+    text = sentences(tmp_path / "run", curves, cells=10)
+    assert text[1] == "fp32, with which the others are compared, does not have all its levels yet."
+    assert len(text) == 2
+
+
+def test_one_model(tmp_path):
+    (text, *_) = sentences(tmp_path / "a", {"fp32": [0.9, 0.7, 0.3, 0.1]})
+    assert text == (
+        "fp32 gets 90.0 % (88.0 to 91.7) of the clean images right and 50.0 % on average over the grid; it "
+        "falls to 50 % at sigma 0.75."
+    )
+    (text, *_) = sentences(tmp_path / "b", {"fp32": [0.9, 0.8, 0.8, 0.7]})
+    assert text.endswith("it stays above 50 % on the whole grid.")
+    (text, *_) = sentences(tmp_path / "c", {"fp32": [0.4, 0.3, 0.3, 0.2]})
+    assert text.endswith("it is below 50 % from the start.")
+    limited = sentences(tmp_path / "d", {"fft85": [0.4, 0.3, 0.3, 0.2]})
+    assert limited[1] == f"Not measured: fp32, {NOT_MEASURED}"
+
+
+def test_levels_with_gaps_are_named_one_by_one_or_summed_up(tmp_path):
+    high, low = 0.8, 0.3
+    base = [0.55] * 9
+    few = [high, high, low, high, low, low, low, low, low]
+    text = sentences(tmp_path / "few", {"fp32": base, "fp16": few}, levels=list(range(9)))
+    assert "fp16 at 3 of 9 levels (sigma 0 to 1, 3)" in text[0]
+    many = [high, low, high, low, high, low, high, low, high]
+    text = sentences(tmp_path / "many", {"fp32": base, "fp16": many}, levels=list(range(9)))
+    assert "fp16 at 5 of 9 levels (sigma from 0 on, with gaps)" in text[0]
+
+
+def test_more_than_four_models_are_counted(tmp_path):
+    curves = {"fp32": [0.9, 0.3, 0.2, 0.2], **{f"m{i}": [0.9, 0.5, 0.2, 0.2] for i in range(7)}}
+    text = sentences(tmp_path / "run", curves)
+    assert text[1].endswith("; and 3 more (see the tables).")
+
+
+@pytest.mark.parametrize(
+    ("curve", "n", "wanted"),
+    [
+        (
+            [0.8, 0.6, 0.3],
+            1000,
+            [
+                "Unlike the published result, band limits are better than fp32 under this gradient attack: "
+                "fft85 at 1 of 3 levels (strength 1/255). Before trusting this, rule out masked gradients "
+                "and too few steps."
+            ],
+        ),
+        ([0.8, 0.4, 0.3], 1000, ["As published, band limits do not help against this gradient attack."]),
+        ([0.8, 0.5, 0.3], 1000, []),  # a loss on clean images alone is no attack's
+        ([0.8, 0.6, 0.3], 20, []),  # two images are chance
+    ],
+)
+def test_the_published_sign_of_a_gradient_attack_takes_a_test(curve, n, wanted, tmp_path):
+    levels = [0.0, 1 / 255, 2 / 255]
+    curves = {"fp32": [0.9, 0.5, 0.3], "fft85": curve}
+    options = {"kind": "fgsm", "space": "pixel", "n": n, "is_exact": True}
+    with Run.open(invented.run(tmp_path / "run", curves, levels, **options)) as run:
+        run.config["source"] = None
+        assert gradient_notes(Analysis(run, "fgsm"), axes.axis("fgsm", "pixel", STD)) == wanted
