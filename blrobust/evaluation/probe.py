@@ -81,6 +81,20 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
     return [BATCH] if distance(answers.logits, whole) > answers.tolerance else []
 
 
+def check_under_attack(
+    models: Sequence[Model], dataset: Dataset, device: torch.device, flags: dict[str, list[str]]
+) -> None:
+    """Add reasons to doubt each model's accuracy under attack, from the first images, to its `flags`."""
+    from blrobust.attacks.model_checks import IMAGES as MOST  # loads Foolbox, which noise does not need
+    from blrobust.attacks.model_checks import check_model
+
+    count = min(MOST, len(dataset))
+    pixels, labels = dataset.pixels(slice(0, count), device), dataset.labels[:count].to(device)
+    for model in models:
+        found = check_model(model.module, pixels, labels)
+        flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
+
+
 def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
     try:
         logits = _logits(model, pixels, seed=0)
