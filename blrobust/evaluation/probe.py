@@ -33,7 +33,8 @@ def probe(
     - "answers": logits by model (`runs.answers.Answers`), with those of `source`.
     - "flags": doubts by model (`doubts`).
 
-    Raises `UserError` where a model fails on the inputs.
+    A model that fails on noise is probed without it, since the level at which it fails belongs into the
+    message of the sweep. Raises `UserError` where a model fails on two of the images.
     """
     pixels = inputs(dataset, device)
     named = {model.label: model for model in models}
@@ -43,7 +44,7 @@ def probe(
         for label, model in named.items():
             found = _answers(label, model.module, pixels)
             answers[label] = found.encode()
-            flags[label] = doubts(model.module, pixels, found)
+            flags[label] = doubts(model.module, pixels[: len(found.logits)], found)
         if source is not None:
             answers[f"--source {source.label}"] = _answers(source.label, source.module, pixels).encode()
     return {"answers": answers, "flags": flags}
@@ -81,13 +82,32 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
     return [BATCH] if distance(answers.logits, whole) > answers.tolerance else []
 
 
+def check_under_attack(
+    models: Sequence[Model], dataset: Dataset, device: torch.device, flags: dict[str, list[str]]
+) -> None:
+    """Add reasons to doubt each model's accuracy under attack, from the first images, to its `flags`."""
+    from blrobust.attacks.model_checks import IMAGES as MOST  # loads Foolbox, which noise does not need
+    from blrobust.attacks.model_checks import check_model
+
+    count = min(MOST, len(dataset))
+    pixels, labels = dataset.pixels(slice(0, count), device), dataset.labels[:count].to(device)
+    for model in models:
+        found = check_model(model.module, pixels, labels)
+        flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
+
+
 def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
-    try:
-        logits = _logits(model, pixels, seed=0)
-        rounded = _logits(model, (pixels + ROUNDING * _noise(pixels)).clamp(0, 1), seed=0)
-    except UserError as error:
-        raise UserError(f"model {label!r}: {error}") from error
-    return Answers.of(logits, rounded)
+    """Return the answers to `pixels`; to the clean images alone, or two of them, where a model fails."""
+    for count in (len(pixels), len(pixels) // 2, 2):
+        some = pixels[:count]
+        try:
+            logits = _logits(model, some, seed=0)
+            rounded = _logits(model, (some + ROUNDING * _noise(some)).clamp(0, 1), seed=0)
+        except UserError as error:
+            failure = error
+        else:
+            return Answers.of(logits, rounded)
+    raise UserError(f"model {label!r}: {failure}") from failure
 
 
 @torch.no_grad()  # not inference mode, in which a model can take no derivatives itself
@@ -96,6 +116,8 @@ def _logits(model: nn.Module, pixels: Tensor, *, seed: int) -> NDArray[np.float3
     try:
         with seeded("probe", seed, device=pixels.device):
             found: NDArray[np.float32] = model(pixels).float().cpu().numpy()
+    except UserError:
+        raise
     except torch.OutOfMemoryError as error:
         raise UserError(f"{pixels.device} has too little free memory: {error}") from error
     except (Exception, SystemExit) as error:  # whatever the user's own model raises

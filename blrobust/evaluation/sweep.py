@@ -19,7 +19,7 @@ from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
 from blrobust.evaluation import pictures
-from blrobust.evaluation.probe import probe
+from blrobust.evaluation.probe import check_under_attack, probe
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size, blocks
 from blrobust.perturbations.levels import format_level
@@ -130,7 +130,7 @@ def execute(
             (path / REPORT).unlink(missing_ok=True)  # of the finished kinds, before others failed
             with full_precision():
                 if check_models:
-                    _check_models(run, models, dataset, device)
+                    check_under_attack(models, dataset, device, run.provenance["flags"])
                 failed: dict[str, UserError] = {}
                 for part in parts:
                     try:
@@ -152,19 +152,6 @@ def execute(
             RunAnalysis(run).write_csv()
             run.finish()
     return path
-
-
-def _check_models(run: Run, models: Sequence[Model], dataset: Dataset, device: torch.device) -> None:
-    """Add reasons to doubt each model's accuracy under attack, from the first images, to the run's flags."""
-    from blrobust.attacks.model_checks import IMAGES, check_model  # loads Foolbox, which noise does not need
-
-    count = min(IMAGES, len(dataset))
-    pixels = dataset.pixels(slice(0, count), device)
-    labels = dataset.labels[:count].to(device)
-    flags = run.provenance["flags"]
-    for model in models:
-        found = check_model(model.module, pixels, labels)
-        flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
 
 
 def run_cells(

@@ -48,10 +48,15 @@ class Answers:
         return cls(logits, min(max(response, LEAST_TOLERANCE), MOST_TOLERANCE))
 
     def agree(self, other: Self) -> bool:
-        """Return whether the two are answers of the same model, within the larger tolerance."""
-        if self.logits.shape != other.logits.shape:
+        """Return whether the two are answers of the same model, within the larger tolerance.
+
+        A model that failed on some of the inputs has fewer answers: the first ones are compared.
+        """
+        if self.logits.shape[1:] != other.logits.shape[1:]:
             return False
-        return distance(self.logits, other.logits) <= max(self.tolerance, other.tolerance)
+        shared = min(len(self.logits), len(other.logits))
+        tolerance = max(self.tolerance, other.tolerance)
+        return distance(self.logits[:shared], other.logits[:shared]) <= tolerance
 
     def encode(self) -> dict[str, Any]:
         """Return the answers as plain JSON."""
