@@ -113,12 +113,12 @@ def check_fft_size(fft_size: FftSize) -> None:
 
 
 def kept_frequencies(size: int, compression: float, *, dims: Literal[1, 2] = 2) -> int:
-    """Return the number of kept frequencies of an axis, of `half = size // 2 + 1`.
+    """Return how many of an axis's `half = size // 2 + 1` frequencies are kept.
 
-    2D: max(1, int(half sqrt(1 - compression))), so that the corner holds the share 1 - compression
-    (paper section 3.1). 1D, by the authors' rule: max(1, half - (int(half compression) + 1)), or all of
-    them at 0. Computed in Python floats exactly as written: single precision changes the result for some
-    sizes.
+    2D: max(1, int(half sqrt(1 - compression))), so that the corner holds the share 1 - compression (paper
+    section 3.1). 1D, by the authors' rule: max(1, half - (int(half compression) + 1)), or all of them where
+    compression is 0. Computed in Python floats exactly as written: single precision changes the result for
+    some sizes.
     """
     check_compression(compression)
     half = size // 2 + 1

@@ -50,18 +50,17 @@ def band_limit(
 ) -> nn.Module:
     """Turn the model's 1D and 2D convolutions into band-limited ones that keep their weights.
 
-    The model is changed in place and returned, even if it is itself a convolution. Layers keep their
+    The model is changed in place (by the class of each layer alone) and returned. Layers keep their
     parameters and hooks, so an existing optimizer stays valid. `include` and `exclude` are functions of
     (name, convolution); by default 1x1 convolutions stay as they are. Layers that are band-limited
     already get the new settings. Other subclasses of torch's convolutions are left alone, because their
-    additions would be lost, and so are transposed and 3D convolutions. Paper section 4.
+    additions would be lost. Transposed and 3D convolutions are left alone too. Paper section 4.
 
-    `fuse` reduces the memory of training (`blconv.fused.block`) with the same results and state dict.
-    For the backward pass a BatchNorm2d saves the coefficients of a band-limited convolution's output
-    instead of the output, an `nn.ReLU` one bit per element, and an `nn.MaxPool2d` one byte per output
-    instead of its input. A BatchNorm followed by a ReLU and nothing else becomes one step; if the model
-    cannot be traced, a warning reports that no steps were joined. ReLUs and max-pools that are called as
-    functions stay torch's.
+    `fuse` reduces the memory of training (`blconv.fused.block`) with the same results and state dict. For
+    the backward pass, an `nn.BatchNorm2d` after a band-limited convolution saves the coefficients of its
+    input; an `nn.ReLU` saves one bit per element; an `nn.MaxPool2d` saves one byte per output. A BatchNorm
+    followed by a ReLU and nothing else becomes one step; if the model cannot be traced, a warning reports
+    that no steps were joined. ReLUs and max-pools that are called as functions stay torch's.
 
     Raises `ValueError` for an illegal compression, fft_size or method.
     """

@@ -75,7 +75,8 @@ def axis(kind: str, space: str, std: list[float]) -> Axis:
     end = "clipped to the published bounds (legacy space)" if legacy else "not clipped"
     return Axis(
         title=f"{title}, legacy space" if legacy else title,
-        description=f"{noise} after mean and standard deviation are normalised; the result is {end}. {SAME}",
+        description=f"{noise} of the image, normalised by the data set's mean and standard deviation; the "
+        f"result is {end}. {SAME}",
         name=name,
         phrase=f"{name} {{}}",
         label=f"{name} in normalised units ({'legacy bounds' if legacy else 'not clipped'})",

@@ -50,7 +50,7 @@ def layer() -> list[str]:
     head = ["compression", "3x3 layers, time", "training step, time", "training step, memory"]
     note = (
         f"{where['device']}, TF32, batches of 512; 1 is the ordinary convolution (cuDNN) or network. Layers "
-        f'of `fft_size="compact"`; those of the paper\'s transform size take {paper[0]:.2f} of its time.'
+        f'of `fft_size="compact"`; with the paper\'s transform size they take {paper[0]:.2f}.'
     )
     return [*table(head, found), "", note]
 

@@ -103,7 +103,7 @@ class Problem:
         return prediction == classes if self.targeted else prediction != classes
 
     def criterion(self, rows: Tensor) -> Criterion:
-        """Return the criterion of some of the samples, int64 (n,), for an attack of Foolbox."""
+        """Return Foolbox's criterion for the samples with the indices `rows`, int64 (n,)."""
         kind = TargetedMisclassification if self.targeted else Misclassification
         return kind(self.classes[rows])
 

@@ -244,9 +244,9 @@ class APGD(_AutoPGD):
 class TargetedAPGD(_AutoPGD):
     """Auto-PGD on the targeted DLR, towards each of the `targets` most likely wrong classes in turn.
 
-    Croce & Hein 2020, section 4. Any wrong class ends the attack on a sample. A criterion with a
-    target is pursued with that target alone, which must be reached. More `targets` than wrong
-    classes mean all of them. Raises `ValueError` for a parameter that is not legal.
+    Croce & Hein 2020, section 4. Any wrong class ends the attack on a sample. With a
+    targeted criterion only its class is tried, and only reaching it counts. If there are fewer wrong
+    classes than `targets`, all are tried. Raises `ValueError` for a parameter that is not legal.
     """
 
     least_classes = 4

@@ -139,7 +139,7 @@ class L1FMN(_FMN):
     order = 1.0
 
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
-        """Apply the soft threshold that gives the length."""
+        """Project onto the L1 ball of radius `BEYOND` times epsilon, by soft thresholding."""
         projected: Tensor = project_onto_l1_ball(astensor(delta), astensor(BEYOND * epsilon)).raw
         return projected
 

@@ -64,7 +64,7 @@ class Execution:
     ) -> tuple[Tensor, Tensor]:
         """Return the best of all restarts: inputs to evaluate (m, C, H, W) and their status, uint8 (m,).
 
-        Logs each error of the attack once, with the number of samples in this block.
+        Logs each kind of error at its first block, with the number of samples that failed there.
         """
         self._failures = {}
         found = self._best(model, block, level=level, draw=draw, start=start)

@@ -170,7 +170,7 @@ class SquareL2Attack(SquareAttack):
 
 @lru_cache(maxsize=32)
 def bumps(side: int, device: torch.device) -> Tensor:
-    """Return eta of Section 3.4, float32 (side, side), of l2 norm 1: a bump above minus a bump."""
+    """Return eta of Section 3.4, float32 (side, side), of l2 norm 1: a positive bump above a negative one."""
     half = side // 2
     eta = torch.cat([_bump(half, side), -_bump(side - half, side)])
     unit: Tensor = eta / eta.norm()

@@ -191,7 +191,7 @@ class BatchNormFromCoefficients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Compute y again and then torch's gradient, differentiable through the coefficients."""
+        """Recompute y, then use our kernel, or torch's backward where a second derivative may follow."""
         coefficients, bias, gamma, mean, variance, *state, reserve, bits = ctx.saved_tensors
         by_batch, eps, backend, geometry, channels_last, bits_channels_last = ctx.settings
         needs = ctx.needs_input_grad
@@ -220,7 +220,7 @@ class BatchNormFromCoefficients(torch.autograd.Function):
 
 
 def _runs_kernels(grad: Tensor) -> bool:
-    """Return whether our kernel computes this gradient, without another map at the peak of the memory."""
+    """Return whether our kernel can compute this gradient, which adds no map to the peak of the memory."""
     runs = grad.dtype in KERNEL_DTYPES and grad.numel() > 0 and runs_operators(grad.device)
     return runs and not torch.is_grad_enabled()
 

@@ -13,7 +13,7 @@ from blconv.layout import is_channels_last
 def pack_bits(mask: Tensor) -> Tensor:
     """Return the bits of a boolean tensor in its order in memory: uint8 (ceil(elements / 8),).
 
-    Of n bytes, byte j has the elements j, j + n, .., so that all reads and writes are contiguous.
+    With n bytes in all, bit i of byte j is element j + i n, so that all reads and writes are contiguous.
     """
     flat = _in_memory_order(mask).flatten().view(torch.uint8)
     count = (flat.numel() + 7) // 8

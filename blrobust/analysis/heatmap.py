@@ -52,7 +52,7 @@ def table(measurement: Measurement) -> pd.DataFrame:
 
 
 def rings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each model's mean error over low, middle and high frequencies: thirds of the highest one.
+    """Return each model's mean error over three bands of equal width: low, middle, high frequencies.
 
     The frequency of (k, l) is max(|k|, |l|), as a band-limited layer cuts it; (0, 0) is left out.
     Further columns: clean, worst and mean error.

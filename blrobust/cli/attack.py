@@ -51,10 +51,14 @@ NAMED = 3  # attacks that the announcement names; more are counted
 @click.option(
     "--target",
     type=click.IntRange(min=0),
-    help="Class that targeted attacks aim at. Images of this class are not attacked: they count in the "
-    "accuracy, but not in median and success.  [default: the second most likely class of each image]",
+    help="Class that targeted attacks aim at. With a class given, images of that class are not attacked: "
+    "they count in the accuracy, but not in median and success.  [default: the second most likely class of "
+    "each image]",
 )
-@click.option("--source", help="Attack this model, and test the inputs that are found on all --models.")
+@click.option(
+    "--source",
+    help="Transfer: craft the inputs on this model, then classify them with every one of --models.",
+)
 @click.option(
     "--save-adversarials",
     is_flag=True,

@@ -21,7 +21,8 @@ REPORT = "heatmap.html"
 @click.option(
     "--size",
     type=options.POSITIVE,
-    help="Size of the map: the centred SIZE x SIZE frequencies. 32 is all of them for images of 32 x 32.  "
+    help="Size of the map: the SIZE x SIZE lowest frequencies, (0, 0) in the middle. For images of 32 x 32, "
+    "32 includes the Nyquist row and column.  "
     "[default: the largest odd size, 31 for 32 x 32]",
 )
 @click.option(

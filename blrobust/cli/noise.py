@@ -42,16 +42,16 @@ CONTROL_DATA, CONTROL_ARCH = "cifar10", "resnet20"
 @click.option(
     "--space",
     type=click.Choice(["normalized", "pixel"]),
-    help="Where the noise is added. normalized: after mean and standard deviation are normalised, without "
-    "clipping. pixel: to pixels in [0, 1], with clipping.  [default: normalized for gaussian, pixel for "
-    "uniform]",
+    help="Where the noise is added. normalized: to images normalised by the data set's mean and standard "
+    "deviation, without clipping. pixel: to pixels in [0, 1], with clipping.  [default: normalized for "
+    "gaussian, pixel for uniform]",
 )
 @click.option(
     "--legacy",
     is_flag=True,
-    help="Use the input space of the published attacks (CIFAR-10 only): clipped to its bounds, the "
-    "half-width of uniform noise quadratic in epsilon. The report of uniform noise then shows the "
-    "published curves; Gaussian noise has them without this option.",
+    help="Use the input space of the published attacks (CIFAR-10 only). Results are clipped to its "
+    "bounds, and the half-width of uniform noise grows with epsilon squared. Reports of uniform noise then "
+    "show the published curves; those of Gaussian noise show them without this option too.",
 )
 @options.shared(f"{MODELS},{CONTROL}")
 def command(
@@ -139,7 +139,7 @@ def _was_given(option: str) -> bool:
 def _has_control(dataset: str | None, arch: str) -> bool:
     """Return whether the low-pass of `CONTROL` was matched for this data set and architecture.
 
-    A user's own images have models only where their classes are those of CIFAR-10.
+    Images of a user's own count as matched: names of the table work only where their classes are CIFAR-10's.
     """
     is_own = dataset is not None and dataset.startswith(("folder:", "npz:"))
     return arch == CONTROL_ARCH and (is_own or dataset in (None, CONTROL_DATA, f"{CONTROL_DATA}-sample"))

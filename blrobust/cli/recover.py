@@ -35,13 +35,13 @@ REPORT = "recovery.html"
     "--strength",
     type=options.FractionRange(0, 1e9, min_open=True),
     help="Strength of the attacks that take one; the others search for the smallest perturbation.  "
-    "[default: the third default strength of the attack, 2/255 in Linf]",
+    "[default: 2/255 for Linf attacks, else the third of the attack's default strengths, counting 0]",
 )
 @click.option(
     "--compressions",
     default="0.1,0.25,0.5,0.75,0.9",
     show_default=True,
-    help="Low-pass filters of the input: nominal shares of the spectrum that they drop.",
+    help="Low-pass filters to try, each given by the nominal share of the spectrum that it drops.",
 )
 @click.option(
     "--bits", default="8,5,4,3", show_default=True, help="Colour depths of the input, in bits per channel."
@@ -76,11 +76,11 @@ def command(
     out: Path | None,
     open_report: bool,
 ) -> None:
-    """Count the labels recovered by low-pass filtering, fewer bits or another model.
+    """Count the adversarial inputs whose label is right again behind a filter, or on another model.
 
-    Adversarial inputs are crafted on one model and then classified through each of these channels.
-    As a control, every channel is also attacked by an adversary who knows it. The same command
-    resumes an interrupted measurement.
+    They are crafted on one model, then classified behind low-pass filters, with fewer bits per colour, and
+    by other models; each of these is called a channel. As a control, every channel is also attacked by an
+    adversary who knows it. The same command resumes an interrupted measurement.
     """
     attacks = [name.strip() for name in kinds.split(",")]
     shares = [_number("--compressions", text, float) for text in compressions.split(",")]

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     type=FiniteRange(min=0, min_open=True),
     help="Learning rate at the peak of the cycle.  [default: 0.2]",
 )
-@click.option("--weight-decay", type=FiniteRange(min=0), help="On weights, not on biases.  [default: 0.0005]")
+@click.option(
+    "--weight-decay",
+    type=FiniteRange(min=0),
+    help="Weight decay of convolutions and linear layers, not of biases or batch norm.  [default: 0.0005]",
+)
 @click.option(
     "--noise",
     type=FiniteRange(min=0),
@@ -68,10 +72,10 @@ def command(
     out: Path | None,
     resume: bool,
 ) -> None:
-    """Train MODEL ('blrobust models' explains the names), or several with commas between them side by side.
+    """Train MODEL ('blrobust models' explains the names), or several comma-separated models at the same time.
 
     The state is stored after every epoch, so a training that was stopped goes on with --resume. A
-    name in the folder where names are looked up comes before the bundled weights of that name.
+    checkpoint in the default folder is used instead of the bundled weights of the same name.
     """
     import torch
 

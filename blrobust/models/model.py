@@ -34,7 +34,7 @@ def with_card(
 ) -> Model:
     """Return the model with its card; `logits` are those of the first two images.
 
-    Raises `UserError` unless they are finite and of the right classes.
+    Raises `UserError` where the model fails, and unless the logits are finite, with a column per class.
     """
     shape = tuple(dataset.images.shape[1:])
     check_logits(label, logits, dataset)

@@ -218,7 +218,7 @@ class Run:
         return sum(backwards for (backwards,) in self._cells("backwards", model, kind, level))
 
     def pictures(self) -> list[Picture]:
-        """Return the strips of one image at several levels, ascending; empty for an unfinished run."""
+        """Return one image of each kind at several levels, ascending; empty for an unfinished run."""
         with using(self.path):
             rows = self._connection.execute(
                 "SELECT kind, level, sample, label, png FROM pictures ORDER BY kind, level"
@@ -258,7 +258,10 @@ class Run:
 
 
 def _existing(path: Path, new: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the record of the run in `path`, `None` where the run of the record `new` can be started."""
+    """Return the stored record in `path`, or `None` if the folder is free for the run of the record `new`.
+
+    Raises `UserError` for a file, a folder with other contents, or a run of another configuration.
+    """
     if not path.exists():
         return None
     if not path.is_dir():

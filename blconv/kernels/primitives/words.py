@@ -70,7 +70,7 @@ else:
         return builder.add(base, builder.mul(offset, ir.Constant(_long, bits // 8)))
 
     def _words(text: str) -> Callable[..., Any]:
-        """The function of two words given by a line of assembly."""
+        """Return the device function of two 32-bit words that runs one PTX instruction."""
 
         @intrinsic
         def combine(typingctx: Any, x: Any, y: Any) -> Any:
