@@ -66,7 +66,7 @@ def published() -> list[str]:
         for source, cells in (("published", theirs), ("here", ours[curve.model])):
             shown = [percent(cells[level]) for level in LEVELS]
             rows.append([f"`{curve.model}`", source, *shown, percent(sum(cells.values()) / len(levels))])
-    return table(["model", "", *(f"σ = {level:g}" for level in LEVELS), "mean over σ"], rows)
+    return table(["model", "", *(f"σ = {level:g}" for level in LEVELS), "mean of 21 levels"], rows)
 
 
 def paired() -> list[str]:

@@ -3,7 +3,7 @@
 `docs/results/NAME.csv` gets the rows of each run's results.csv without the columns that documents do not use.
 With `--tests` two more files come from the outcomes of the single images:
 
-- `NAME-summary.csv`: clean accuracy, mean over the levels and the level at 50 %, with 95 % intervals;
+- `NAME-summary.csv`: clean accuracy, area under the curve and the level at 50 %, with 95 % intervals;
 - `NAME-paired.csv`: McNemar's exact test of every model with a band limit against every model without one,
   level by level. `p_holm` is adjusted by Holm's method over all tests of the file.
 
