@@ -19,6 +19,7 @@ from blrobust.runs.answers import Answers, distance
 IMAGES = 16  # at most; fewer large ones, so that a probe takes less than 2 s on a CPU
 VALUES = 2**19  # in these images, at most, but never fewer than two images
 NOISE = (0.03, 0.1, 0.4)  # standard deviations of the noise, in turn, in pixel units
+PARTS = 3  # of the inputs: `inputs`
 ROUNDING = 1e-6  # standard deviation of noise as small as rounding errors
 
 RANDOM = "answers are random"
@@ -33,8 +34,8 @@ def probe(
     - "answers": logits by model (`runs.answers.Answers`), with those of `source`.
     - "flags": doubts by model (`doubts`).
 
-    A model that fails on noise is probed without it, since the level at which it fails belongs into the
-    message of the sweep. Raises `UserError` where a model fails on two of the images.
+    A model that fails on noise is probed without it: the sweep reports the level at which it fails. Raises
+    `UserError` where a model fails on two of the images.
     """
     pixels = inputs(dataset, device)
     named = {model.label: model for model in models}
@@ -51,16 +52,17 @@ def probe(
 
 
 def inputs(dataset: Dataset, device: torch.device) -> Tensor:
-    """Return the first images of a data set, then the same with noise: float32 (m, C, H, W) in [0, 1].
+    """Return the first images, the same with noise cut to [0, 1], and with all of the noise.
 
-    Not beyond, where a model may fail that is never measured there.
+    Float32 (m, C, H, W), three parts of equal length; the last one goes beyond [0, 1], where noise in
+    normalised space is measured, and where other models may fail.
     """
     shape = tuple(dataset.images.shape[1:])
     count = min(len(dataset), IMAGES, max(2, VALUES // int(np.prod(shape))))
     clean = dataset.pixels(slice(0, count), device)
     scale = torch.tensor([NOISE[i % len(NOISE)] for i in range(count)], device=device)
     noisy = clean + scale.view(-1, 1, 1, 1) * _noise(clean)
-    return torch.cat([clean, noisy.clamp(0, 1)])
+    return torch.cat([clean, noisy.clamp(0, 1), noisy])
 
 
 def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
@@ -97,12 +99,14 @@ def check_under_attack(
 
 
 def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
-    """Return the answers to `pixels`; to the clean images alone, or two of them, where a model fails."""
-    for count in (len(pixels), len(pixels) // 2, 2):
+    """Return the answers to `pixels`, or to as many of its parts, from the first on, as the model takes."""
+    part = len(pixels) // PARTS
+    for count in (len(pixels), 2 * part, part, 2):
         some = pixels[:count]
+        least, most = some.aminmax()
         try:
             logits = _logits(model, some, seed=0)
-            rounded = _logits(model, (some + ROUNDING * _noise(some)).clamp(0, 1), seed=0)
+            rounded = _logits(model, (some + ROUNDING * _noise(some)).clamp(least, most), seed=0)
         except UserError as error:
             failure = error
         else:

@@ -42,6 +42,7 @@ def replace_the_rest(patch, *, delay=0.0, n=120):
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch, tmp_path):
     replace_the_rest(monkeypatch)
+    monkeypatch.delenv("BLROBUST_DATA", raising=False)  # whose images the announcement counts
     monkeypatch.chdir(tmp_path)
 
 

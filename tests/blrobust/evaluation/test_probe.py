@@ -168,4 +168,19 @@ def test_large_images_are_few(monkeypatch, shape, images):
             return torch.zeros(rows.stop, *shape)
 
     monkeypatch.setattr(module, "_noise", torch.zeros_like)
-    assert module.inputs(Sized(), CPU).shape == (2 * images, *shape)
+    assert module.inputs(Sized(), CPU).shape == (3 * images, *shape)
+
+
+def test_an_edit_that_acts_beyond_the_pixel_range_is_seen():
+    """Noise in normalised space goes beyond [0, 1]: a clamp that is taken away makes another model."""
+    network = stand_in.model("a").module
+
+    class Clamped(torch.nn.Module):
+        def forward(self, pixels):
+            return network(pixels.clamp(0, 1))
+
+    pixels = module.inputs(stand_in.dataset(), CPU)
+    free, clamped = (module._answers("a", each, pixels) for each in (network, Clamped()))
+    assert not free.agree(clamped)
+    part = len(pixels) // 3
+    assert np.allclose(free.logits[: 2 * part], clamped.logits[: 2 * part], atol=1e-5)
