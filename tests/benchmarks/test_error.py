@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import error
 import pytest
 import torch
 import torch.nn.functional as F
@@ -61,8 +62,12 @@ def test_the_coarse_error_of_the_first_layer_is_that_of_the_definition(folder):
     assert found["error"] == pytest.approx(float((y - whole).norm() / whole.norm()), rel=1e-4)
 
 
-def test_bad_arguments_and_help():
-    assert "must be from 1 to 1000, got 0" in run("--images", 0).stderr
-    shown = run("--help").stdout
+def test_bad_arguments_and_help(monkeypatch, capsys):
+    for arguments in (["--images", "0"], ["--help"]):
+        monkeypatch.setattr(sys, "argv", ["error.py", *arguments])
+        with pytest.raises(SystemExit):
+            error.main()
+    shown, complaint = capsys.readouterr()
+    assert "must be from 1 to 1000, got 0" in complaint
     assert "how far band-limited convolutions are" in shown.lower()
     assert all(name in shown for name in ("--images", "--fft-size", "--out"))

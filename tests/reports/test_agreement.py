@@ -1,6 +1,7 @@
 """Headline, table, mark and terminal agree with the paired test, on runs invented at random."""
 
 import re
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -30,6 +31,12 @@ def invent(path, seed):
     return path, models[generator.integers(len(models))]
 
 
+@cache
+def flips(n):
+    """Signs (20,000, n), drawn at random; float64, since numpy multiplies matrices of integers slowly."""
+    return np.random.default_rng(0).choice([-1.0, 1.0], (20_000, n))
+
+
 def by_hand(run, model, baseline):
     """Verdicts by level, from tests that are not ours: scipy's binomial, and random flips of signs."""
     differences, p_values = [], []
@@ -40,8 +47,7 @@ def by_hand(run, model, baseline):
             better, worse = int((pairs > 0).sum()), int((pairs < 0).sum())
             p = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
         else:
-            signs = np.random.default_rng(0).choice([-1, 1], (20_000, len(pairs)))
-            p = float((np.abs(signs @ pairs) >= abs(pairs.sum())).mean())
+            p = float((np.abs(flips(len(pairs)) @ pairs) >= abs(pairs.sum())).mean())
         differences.append(pairs.sum())
         p_values.append(p)
     adjusted = multipletests(p_values, method="holm")[1]
@@ -69,9 +75,10 @@ def test_headline_mark_table_and_terminal_are_the_test(seed, tmp_path, capsys):
         print_conclusions(analysis)
         told = capsys.readouterr().out
         frame, best, total = analysis.paired, analysis.best, len(analysis.levels)
-        hands = {m: by_hand(run, m, baseline) for m in run.models if m != baseline}
+        test = cache(partial(by_hand, run))
+        hands = {m: test(m, baseline) for m in run.models if m != baseline}
         rivals = {
-            level: [by_hand(run, best[level], m)[0][row] for m in run.models if m != best[level]]
+            level: [test(best[level], m)[0][row] for m in run.models if m != best[level]]
             for row, level in enumerate(analysis.levels)
             if best[level] is not None
         }

@@ -33,16 +33,27 @@ def plain():
     return Net(lambda x: x)
 
 
+SOURCES = {
+    "torch": lambda x: nn.functional.dropout2d(x, 0.5),
+    "numpy": lambda x: x * torch.from_numpy(np.random.rand(len(x), 3, 1, 1)).float(),
+    "python": lambda x: x * torch.tensor([[[[random.random()]] for _ in range(3)] for _ in x]),
+}
+
+
 def by_torch():
-    return Net(lambda x: nn.functional.dropout2d(x, 0.5))
+    return Net(SOURCES["torch"])
 
 
 def by_numpy():
-    return Net(lambda x: x * torch.from_numpy(np.random.rand(len(x), 3, 1, 1)).float())
+    return Net(SOURCES["numpy"])
 
 
 def by_python():
-    return Net(lambda x: x * torch.tensor([[[[random.random()]] for _ in range(3)] for _ in x]))
+    return Net(SOURCES["python"])
+
+
+def by_all():
+    return Net(lambda x: sum(change(x) for change in SOURCES.values()))
 
 
 def batch():
@@ -108,8 +119,10 @@ def results(folder: str) -> pd.DataFrame:
     return pd.read_csv(file).drop(columns="seconds", errors="ignore")
 
 
-@pytest.mark.parametrize("source", ["by_torch", "by_numpy", "by_python"])
-@pytest.mark.parametrize("command", PIECES)
+@pytest.mark.parametrize(
+    ("command", "source"),
+    [("noise", "by_torch"), ("noise", "by_numpy"), ("noise", "by_python"), *((c, "by_all") for c in PIECES)],
+)
 def test_a_random_model_repeats_bit_for_bit_also_when_resumed(
     command: str, source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
