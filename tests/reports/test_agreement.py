@@ -6,7 +6,6 @@ from functools import cache, partial
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from support import invented
 
 from blrobust.analysis.analysis import Analysis
@@ -37,6 +36,13 @@ def flips(n):
     return np.random.default_rng(0).choice([-1.0, 1.0], (20_000, n))
 
 
+def holm(p_values):
+    """Holm's adjusted p values; statsmodels' function collects garbage in every call, which takes 0.2 s."""
+    order = p_values.argsort()
+    adjusted = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)).clip(max=1)
+    return adjusted[order.argsort()]
+
+
 def by_hand(run, model, baseline):
     """Verdicts by level, from tests that are not ours: scipy's binomial, and random flips of signs."""
     differences, p_values = [], []
@@ -50,7 +56,7 @@ def by_hand(run, model, baseline):
             p = float((np.abs(flips(len(pairs)) @ pairs) >= abs(pairs.sum())).mean())
         differences.append(pairs.sum())
         p_values.append(p)
-    adjusted = multipletests(p_values, method="holm")[1]
+    adjusted = holm(np.array(p_values))
     clear = run.draws == 1 or (np.abs(adjusted - 0.05) > 0.015).all()  # beyond the error of random flips
     return np.where(adjusted < 0.05, np.sign(differences), 0).astype(int), clear
 
