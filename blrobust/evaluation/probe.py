@@ -47,8 +47,16 @@ def probe(
             answers[label] = found.encode()
             flags[label] = doubts(model.module, pixels[: len(found.logits)], found)
         if source is not None:
-            answers[f"--source {source.label}"] = _answers(source.label, source.module, pixels).encode()
+            found = _answers(source.label, source.module, pixels)
+            answers[f"--source {source.label}"] = found.encode()
+            _flag_source(flags, doubts(source.module, pixels[: len(found.logits)], found))
     return {"answers": answers, "flags": flags}
+
+
+def _flag_source(flags: dict[str, list[str]], found: list[str]) -> None:
+    """Add doubts about the source to the flags of all models, which are attacked by way of it."""
+    for of_model in flags.values():
+        of_model += [flag for doubt in found if (flag := f"source: {doubt}") not in of_model]
 
 
 def inputs(dataset: Dataset, device: torch.device) -> Tensor:
@@ -85,9 +93,17 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
 
 
 def check_under_attack(
-    models: Sequence[Model], dataset: Dataset, device: torch.device, flags: dict[str, list[str]]
+    models: Sequence[Model],
+    dataset: Dataset,
+    device: torch.device,
+    flags: dict[str, list[str]],
+    *,
+    source: Model | None = None,
 ) -> None:
-    """Add reasons to doubt each model's accuracy under attack, from the first images, to its `flags`."""
+    """Add reasons to doubt each model's accuracy under attack, from the first images, to its `flags`.
+
+    With a `source`, reasons to doubt what is found on it are added too.
+    """
     from blrobust.attacks.model_checks import IMAGES as MOST  # loads Foolbox, which noise does not need
     from blrobust.attacks.model_checks import check_model
 
@@ -96,6 +112,8 @@ def check_under_attack(
     for model in models:
         found = check_model(model.module, pixels, labels)
         flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
+    if source is not None:
+        _flag_source(flags, check_model(source.module, pixels, labels))
 
 
 def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:

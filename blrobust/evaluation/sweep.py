@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import save
-from torch import Tensor
 
 from blrobust import __version__, atomic_write
 from blrobust.analysis.level_norm import level_norm
@@ -19,12 +18,11 @@ from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
 from blrobust.evaluation import pictures
+from blrobust.evaluation.cell_measurement import CellMeasurement
 from blrobust.evaluation.probe import check_under_attack, probe
 from blrobust.models.zoo import Model
-from blrobust.perturbations.base import Perturbation, block_size, blocks
+from blrobust.perturbations.base import Perturbation, block_size
 from blrobust.perturbations.levels import format_level
-from blrobust.perturbations.random_numbers import Cache
-from blrobust.perturbations.seeding import seeded
 from blrobust.progress import Meter
 from blrobust.runs import answers
 from blrobust.runs.database import Outcomes
@@ -130,7 +128,7 @@ def execute(
             (path / REPORT).unlink(missing_ok=True)  # of the finished kinds, before others failed
             with full_precision():
                 if check_models:
-                    check_under_attack(models, dataset, device, run.provenance["flags"])
+                    check_under_attack(models, dataset, device, run.provenance["flags"], source=source)
                 failed: dict[str, UserError] = {}
                 for part in parts:
                     try:
@@ -181,7 +179,7 @@ def run_cells(
             groups += [(model, (level,), draw) for level in todo if level not in search_levels]
             if together := tuple(level for level in todo if level in search_levels):
                 groups.append((model, together, draw))
-    measure = _CellMeasurement(
+    measure = CellMeasurement(
         perturbation,
         dataset,
         seed=run.config["seed"],
@@ -263,55 +261,3 @@ def _check_adversarials(run: Run) -> None:
                 f"--save-adversarials: got a run that was begun without it ({run.path} has no inputs of "
                 f"{cell[0]!r} at {cell[1]} {cell[2]:g}); legal: another --out"
             )
-
-
-class _CellMeasurement:
-    """The measurement of cells of one model and draw: all blocks, `batch_size` samples at once."""
-
-    def __init__(
-        self,
-        perturbation: Perturbation,
-        dataset: Dataset,
-        *,
-        seed: int,
-        device: torch.device,
-        batch_size: int,
-        keep: bool,
-    ) -> None:
-        def pixels(_: int, samples: range) -> Tensor:
-            return dataset.pixels(slice(samples.start, samples.stop), device)
-
-        self._perturbation = perturbation
-        self._seed = seed
-        self._pixels = Cache(pixels)
-        self._labels = dataset.labels.to(device)
-        size = block_size(dataset.images.shape[1:], device)
-        self._blocks = list(blocks(len(dataset), size))
-        self._flight = -(-batch_size // size)  # blocks
-        self._keep = keep
-
-    def __call__(self, model: Model, *, levels: Sequence[float], draw: int, meter: Meter) -> list[Outcomes]:
-        on_cpu: list[list[Outcomes]] = [[] for _ in levels]
-        for first in range(0, len(self._blocks), self._flight):
-            on_device: list[list[dict[str, Tensor]]] = [[] for _ in levels]
-            for samples, skip in self._blocks[first : first + self._flight]:
-                # Levels that one search serves have one seed, whichever of them are stored already.
-                at = "all" if self._perturbation.one_search_for_all_levels and levels[0] > 0 else levels[0]
-                key = (self._seed, model.label, self._perturbation.kind, at, draw, samples.start)
-                with seeded(*key, device=self._labels.device):
-                    results = self._perturbation.measure(
-                        model.module,
-                        self._pixels.block(0, samples),
-                        self._labels[samples.start : samples.stop],
-                        levels=levels,
-                        draw=draw,
-                        samples=samples,
-                        keep=self._keep,
-                    )
-                for blocks_of_level, result in zip(on_device, results, strict=True):
-                    blocks_of_level.append({key: values[skip:] for key, values in result.items()})
-            # The copy to the CPU waits for the device: once per flight, not once per block.
-            for flights, group in zip(on_cpu, on_device, strict=True):
-                flights.append({key: torch.cat([a[key] for a in group]).cpu().numpy() for key in group[0]})
-            meter.advance(len(on_cpu[0][-1]["prediction"]) * len(levels))
-        return [{key: np.concatenate([f[key] for f in flights]) for key in flights[0]} for flights in on_cpu]
