@@ -46,12 +46,14 @@ def table(measurement: Measurement) -> pd.DataFrame:
 def flags(measurement: Measurement) -> dict[tuple[str, str], list[str]]:
     """Return doubts about the answers through each channel of each attack, by (attack, channel).
 
-    They are those of the network behind the channel, and the number of answers that are not finite.
+    They are the flags of the network behind the channel, the number of its answers that are not finite, and
+    missing gradients of the network or of the source.
     """
     record, found = measurement.record, {}
     for attack in record["config"]["kinds"]:
         for kind, channel, _ in record["config"]["channels"]:
             network = channel if kind == "network" else record["config"]["source"]
-            not_finite = measurement.done[f"{attack}/{channel}"].get("not_finite", 0)
-            found[attack, channel] = model_flags(record, network, not_finite=not_finite)
+            counts = measurement.done[f"{attack}/{channel}"]
+            of_network = model_flags(record, network, not_finite=counts.get("not_finite", 0))
+            found[attack, channel] = of_network + counts.get("flags", [])
     return found

@@ -1,5 +1,6 @@
 """`blrobust recover`: the labels recovered when adversarial inputs pass through a channel."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -177,12 +178,17 @@ def _print(frame: "pd.DataFrame", flags: dict[tuple[str, str], list[str]]) -> No
         for row in rows.to_dict("records"):
             table.add_row(
                 Text(row["channel"]),
-                f"{row['distortion']:.2f}",
+                _length(row["distortion"]),
                 share(row["recovered"], row["fooled"]),
                 f"{row['ci_low']:.0%} to {row['ci_high']:.0%}" if row["fooled"] else "-",
                 share(row["clean"], row["fooled"]),
                 share(row["adaptive"], row["fooled"]),
-                f"{row['adaptive_l2']:.2f}",
+                _length(row["adaptive_l2"]),
                 *add_flags((row["attack"], row["channel"])),
             )
         print_table(table)
+
+
+def _length(value: float) -> str:
+    """Return a mean distance with two decimals, a dash where there was nothing to average."""
+    return "-" if math.isnan(value) else f"{value:.2f}"

@@ -18,7 +18,9 @@ from blrobust import __version__
 from blrobust.analysis.recovery import table
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.attacks.counting_model import gives_gradients
 from blrobust.attacks.guard import Guard
+from blrobust.attacks.model_checks import NO_GRADIENTS
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
@@ -121,6 +123,7 @@ def recover(
     - `distortion`: mean L2 distance between the image and the network's input.
     - `adaptive_l2`: mean L2 distance of the inputs that the adaptive attack finds.
     - `not_finite`: images (n,) for which one of these two answers is not finite; it counts as wrong.
+    - `flags`: "no gradients" where the adaptive attack needs them and channel and network give none.
     """
     whole = channel.whole
     on_adversarial = predictions(whole, adversarial, seed=seed)
@@ -136,7 +139,13 @@ def recover(
         "distortion": _mean(l2_norms(network_inputs - pixels)[fooled]),
         "adaptive_l2": _mean(l2_norms(adaptive - pixels)[beaten & fooled]),
         "not_finite": int(((on_adversarial < 0) | (on_clean < 0)).sum()),
+        "flags": _missing_gradients(guard.kind, whole, pixels),
     }
+
+
+def _missing_gradients(kind: str, network: torch.nn.Module, pixels: Tensor) -> list[str]:
+    """Return the flag of a network without gradients where the attack needs them: it finds nothing there."""
+    return [NO_GRADIENTS] if ATTACKS[kind].gradients and not gives_gradients(network, pixels) else []
 
 
 def _mean(values: Tensor) -> float | None:
@@ -239,10 +248,11 @@ def _measure(
             level = levels_of[kind]
             meter.begin(f"inputs of {source.label}", images=n, kind=kind)
             adversarial, fooled = craft(guard, source.module, pixels, labels, level=level)
+            doubts = [f"source: {flag}" for flag in _missing_gradients(kind, source.module, pixels)]
             right = predictions(source.module, pixels, seed=seed) == labels
             measurement.put(kind, {"right": int(right.sum()), "fooled": int(fooled.sum())})
             for channel in todo[kind]:
                 meter.begin(channel.name, images=n, kind=kind)
                 counts = recover(channel, guard, pixels, labels, adversarial, fooled, level=level, seed=seed)
-                measurement.put(f"{kind}/{channel.name}", counts)
+                measurement.put(f"{kind}/{channel.name}", counts | {"flags": doubts + counts["flags"]})
                 meter.advance(n)
