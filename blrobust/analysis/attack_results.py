@@ -56,7 +56,7 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
                     "median": float(smallest[(len(smallest) - 1) // 2]) if eligible.any() else np.nan,
                     "success": float(broken.sum() / eligible.sum()) if eligible.any() else np.nan,
                     "queries": float(sum(passes) / len(clean)),
-                    "flags": list(dict.fromkeys([*analysis.flags[model], *flags[model], *further])),
+                    "flags": [*analysis.flags[model], *flags[model], *further],
                 }
             )
     return pd.DataFrame.from_records(records).reindex(columns=list(MODELS))
@@ -96,14 +96,10 @@ def worst_case(kinds: Kinds) -> pd.DataFrame:
 
 
 def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
-    """Return reasons to doubt each model's accuracy: the checks before the run, and black-box wins."""
-    found = {model: list(run.provenance.get("flags", {}).get(model, [])) for model in run.models}
+    """Return the reasons to doubt each model's accuracy that its attacks show together: black-box wins."""
     # With a source no attack uses the model's own gradients, so there is no white box to beat.
-    if run.config.get("source") is None:
-        for model, reasons in found.items():
-            if _black_box_wins(kinds, model):
-                reasons.append(BLACK_BOX)
-    return found
+    has_white_box = run.config.get("source") is None
+    return {m: [BLACK_BOX] if has_white_box and _black_box_wins(kinds, m) else [] for m in run.models}
 
 
 def _black_box_wins(kinds: Kinds, model: str) -> bool:
