@@ -2,7 +2,7 @@
 
 Run:  python scripts/cut_sample.py DATA_DIR
 
-DATA_DIR holds ``cifar-10-batches-py`` as torchvision lays it out. The order is the official one,
+DATA_DIR holds `cifar-10-batches-py` as torchvision lays it out. The order is the official one,
 so the sample is the subset that published 1,000-image results on CIFAR-10 use.
 """
 

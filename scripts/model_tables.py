@@ -5,7 +5,7 @@ import json
 from markdown_tables import percent, table
 
 from blrobust.models import checkpoint
-from blrobust.models.channels import CUTS
+from blrobust.models.channel_names import CUTS
 from blrobust.models.zoo import BUNDLED, Entry
 
 ORDER = (

@@ -13,20 +13,20 @@ H100 it takes about 13 minutes; started again, it goes on where it stopped.
 import json
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
+from train_bundle import train_missing
 
 from blrobust.data import datasets
 from blrobust.models import checkpoint, model_names
 from blrobust.models.accuracy import accuracy
-from blrobust.models.channels import CUTS, LowPass
+from blrobust.models.channel_names import CUTS
+from blrobust.models.channels import LowPass
 from blrobust.training.recipes import Recipe, recipe_of
 from blrobust.training.trainee import Trainee
-from blrobust.training.training import train
 
 HELD_OUT = 5000
 NAMES = ("fp32", "fft50", "fft85")
@@ -73,18 +73,7 @@ def train_twins(names: dict[str, str], folder: Path, recipe: Recipe, widths: dic
         found = model_names.facts_of(name, arch="resnet20", dataset=training_set)
         found = replace(found, width=widths.get(twin))
         trainees.append(Trainee(twin, found, folder, recipe, device))
-    if all(trainee.path.exists() for trainee in trainees):
-        return
-    resume = all(trainee.state_path.exists() for trainee in trainees)
-    train(trainees, training_set, device, resume=resume, on_step=report)
-    for trainee in trainees:
-        trainee.finish(test, device)
-
-
-def report(done: int, total: int, trainees: Sequence[Trainee]) -> None:
-    """Print a line every tenth of the way."""
-    if done % (total // 10) == 0:
-        print(f"{', '.join(t.name for t in trainees)}: {done} of {total} steps", flush=True)
+    train_missing(trainees, training_set, test, device)
 
 
 def facts(folder: Path, twin: str) -> checkpoint.Facts:

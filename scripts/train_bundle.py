@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from blrobust.data import datasets
+from blrobust.data.datasets import Dataset
 from blrobust.models import model_names
 from blrobust.training.recipes import recipe_of
 from blrobust.training.trainee import Trainee
@@ -39,6 +40,13 @@ def run(names: list[str], folder: Path) -> None:
         facts = model_names.facts_of(name, arch="resnet20", dataset=training_set)
         stem = model_names.file_stem(name, arch="resnet20", dataset="cifar10")
         trainees.append(Trainee(stem, facts, folder, recipe_of(name), device))
+    train_missing(trainees, training_set, test, device)
+
+
+def train_missing(
+    trainees: Sequence[Trainee], training_set: Dataset, test: Dataset, device: torch.device
+) -> None:
+    """Train side by side unless all checkpoints exist, from the stored states where there are some."""
     if all(trainee.path.exists() for trainee in trainees):
         return
     resume = all(trainee.state_path.exists() for trainee in trainees)

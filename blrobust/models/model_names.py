@@ -1,4 +1,4 @@
-"""Model names: the grammar, and what a name stands for before anything is loaded."""
+"""Model names: their grammar, and the settings that they name, before anything is loaded."""
 
 import csv
 import re
@@ -9,8 +9,8 @@ from blrobust import __version__
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.models import ARCHITECTURES
-from blrobust.models.channels import GRAMMAR as CHANNELS
-from blrobust.models.channels import split_channels
+from blrobust.models.channel_names import GRAMMAR as CHANNELS
+from blrobust.models.channel_names import split_channels
 from blrobust.models.checkpoint import Facts
 
 # The paper's "50 %" and "85 %" models: nominal settings whose effective compression on the authors'
@@ -61,7 +61,7 @@ def parse_names(text: str) -> list[str]:
 
 
 def label_of(name: str) -> str:
-    """What a model is called in tables: the name, or what stands before the last `=`.
+    """Return the label of a model in tables: its name, or the part before the last `=`.
 
     Raises `UserError` for a label that is empty or not printable.
     """
@@ -91,7 +91,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a model name says of the network."""
+    """The settings of a network that a model name gives."""
 
     precision: str = "fp32"
     compression: float = 0.0  # nominal, of the convolutions
@@ -169,7 +169,7 @@ def trained_on(dataset: Dataset) -> str:
 
 
 def classes_assumed(dataset: Dataset) -> bool:
-    """Whether a user's ten classes have numbers for names, and are taken for CIFAR-10's in its order."""
+    """Return whether a user's ten classes have numbers for names: they count as CIFAR-10's, in its order."""
     return dataset.name.startswith("npz:") and dataset.classes == tuple(map(str, range(10)))
 
 

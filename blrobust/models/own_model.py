@@ -27,10 +27,11 @@ class OwnModel(nn.Module):
     pixels of its own if it writes into them. Its errors become a `UserError` that names the model.
     """
 
-    def __init__(self, module: nn.Module, label: str) -> None:
+    def __init__(self, module: nn.Module, label: str, classes: int) -> None:
         super().__init__()
         self.module = module
         self.label = label
+        self.classes = classes
         self.input_dtype: torch.dtype | None = None  # None: float32
         self.writes_input = False
         self.needs_grad_mode = False
@@ -66,7 +67,7 @@ class OwnModel(nn.Module):
         inputs = pixels if self.input_dtype is None else pixels.to(self.input_dtype)
         with torch.enable_grad() if self.needs_grad_mode else nullcontext():
             output = self.module(inputs)
-        logits = find_logits(output, len(pixels))
+        logits = find_logits(output, len(pixels), self.classes)
         if logits.is_complex():
             raise TypeError("returned complex logits")
         if type(logits) is not Tensor:
@@ -154,11 +155,13 @@ def odd_dtypes(module: nn.Module) -> list[torch.dtype]:
     return [dtype for dtype in found if dtype != torch.float32]
 
 
-def find_logits(output: Any, images: int) -> Tensor:
+def find_logits(output: Any, images: int, classes: int) -> Tensor:
     """Return the logits in the output of a module.
 
     They are the output itself, its attribute or key `logits`, or else the first tensor (images, classes) of
-    a tuple, list or dictionary. Raises `NoLogitsError` if there are none.
+    a tuple or list, or the only one of a dictionary. Where none has so many classes, the first matrix with a
+    row per image is returned, whose shape an error can name. Raises `NoLogitsError` if there is none, or a
+    dictionary has several.
     """
     if isinstance(output, Tensor):
         return output
@@ -171,10 +174,11 @@ def find_logits(output: Any, images: int) -> Tensor:
         members = list(output)
     if isinstance(named, Tensor):
         return named
-    for member in members:
-        if isinstance(member, Tensor) and member.ndim == 2 and len(member) == images:
-            return member
-    raise NoLogitsError(output)
+    matrices = [m for m in members if isinstance(m, Tensor) and m.ndim == 2 and len(m) == images]
+    fitting = [matrix for matrix in matrices if matrix.shape[1] == classes] or matrices
+    if not fitting or (isinstance(output, Mapping) and len(fitting) > 1):
+        raise NoLogitsError(output)
+    return fitting[0]
 
 
 def describe(error: BaseException) -> str:

@@ -21,7 +21,8 @@ from blrobust.data.image_files import COUNT_FROM_0
 from blrobust.errors import UserError
 from blrobust.models import checkpoint
 from blrobust.models.accuracy import accuracy
-from blrobust.models.channels import ColourDepth, build_channel
+from blrobust.models.channel_names import build_channel
+from blrobust.models.channels import ColourDepth
 from blrobust.models.checkpoint import Facts
 from blrobust.models.fingerprint import fingerprint
 from blrobust.models.model import Model as Model
@@ -36,7 +37,7 @@ BUNDLED = Path(__file__).parents[1] / "weights"
 
 
 def own_weights_folder() -> Path:
-    """Where `blrobust train` writes: $BLROBUST_WEIGHTS, or the user's data folder."""
+    """Return the folder that `blrobust train` writes to: $BLROBUST_WEIGHTS, or the user's data folder."""
     folder = os.environ.get("BLROBUST_WEIGHTS")
     return Path(folder) if folder else platformdirs.user_data_path("blrobust") / "weights"
 
@@ -57,7 +58,7 @@ class Entry:
 
 
 def available() -> dict[str, Path]:
-    """Checkpoints by file stem; the user's own come first and win over the bundled ones."""
+    """Return the checkpoints by file stem; the user's own replace bundled ones of the same name."""
     found: dict[str, Path] = {}
     for folder in (own_weights_folder(), BUNDLED):
         for path in sorted(folder.glob("*.safetensors")):
@@ -67,7 +68,7 @@ def available() -> dict[str, Path]:
 
 
 def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
-    """The checkpoints that a name can refer to; `on_broken` hears of the files that are not readable."""
+    """Return the checkpoints that a name can refer to; `on_broken` is called for unreadable files."""
     found = []
     for stem, path in available().items():
         try:
@@ -81,7 +82,7 @@ def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
 
 
 def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], list[str]]:
-    """What is wrong with a checkpoint, and what was checked: checksum, weights, recorded accuracy.
+    """Check the checksum, the weights and the recorded accuracy; return problems and passed checks.
 
     The accuracy may differ by 0.2 points: the recorded one was measured on a GPU, where half precision
     is rounded another way and the bundled models were evaluated in TF32.
@@ -109,7 +110,7 @@ def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], li
 
 
 def load(name: str, *, arch: str = "resnet20", dataset: Dataset, device: torch.device) -> Model:
-    """The model called `name`, trained for `dataset`, on `device`.
+    """Return the model called `name`, trained for `dataset`, on `device`.
 
     Raises `UserError` where the name, its weights or the user's own model cannot be used.
     """
@@ -219,7 +220,7 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
     place(module, device)
     kinds = (False, True) if odd_dtypes(module) else (False,)
     digests = [_fingerprint(module, exact=exact) for exact in kinds]  # before a pass changes the module
-    own = OwnModel(module, label)
+    own = OwnModel(module, label, len(dataset.classes))
     try:
         logits = own.fit(dataset.pixels(slice(0, 2), device))
     except NoLogitsError as error:

@@ -207,9 +207,9 @@ train fp32 --noise nan                            | '--noise': got nan; legal: a
 train fp32,fp32-early                             | fp32 and fp32-early have different recipes
 train lowpass0.5+fp32                             | unknown model 'lowpass0.5+fp32'
 noise --models lowpass0.5                         | got the channel 'lowpass0.5' without a model
-noise --models lowpass1.5+fp32                    | compression 1.5 of an input low-pass must be in
+noise --models lowpass1.5+fp32                    | got an input low-pass of compression 1.5; legal
 noise --models lowpass0.5x+fp32                   | got the channel 'lowpass0.5x'; legal: lowpassC
-noise --models depth0+fp32                        | colour depth 0 must be from 1 to 16 bits
+noise --models depth0+fp32                        | got a colour depth of 0 bits; legal: 1 to 16
 noise --models depth2.5+fp32                      | got the channel 'depth2.5'; legal: lowpassC
 noise --models blur99+fp32                        | got a blur of sigma 99 pixels; legal: above 0
 noise --models blur9+fp32                         | a blur of 9 pixels reaches over images of 32 x 32

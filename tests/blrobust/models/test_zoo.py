@@ -18,7 +18,7 @@ from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.models import checkpoint, zoo
-from blrobust.models.channels import build_channel
+from blrobust.models.channel_names import build_channel
 
 CPU = torch.device("cpu")
 BUNDLED = Path(zoo.__file__).parents[1] / "weights"

@@ -1,0 +1,69 @@
+"""Names of channels: a model name puts them before `+`, as in `depth5+blur0.6+fp32`, from left to right."""
+
+import json
+import re
+from pathlib import Path
+
+from torch import nn
+
+from blrobust.errors import UserError
+from blrobust.models.channels import ColourDepth, GaussianBlur, LowPass
+
+CUTS = Path(__file__).parents[1] / "weights" / "low_pass_cuts.json"
+GRAMMAR = {
+    "lowpassC": "the layer's low-pass on the image, nominal compression C, as lowpass0.48",
+    "lowpass-fftNN": "the low-pass at which fp32 comes nearest to the clean accuracy of fftNN",
+    "depthB": "colours rounded to B bits, as depth5",
+    "blurS": "Gaussian blur of S pixels, as blur0.6",
+}
+_CHANNEL = re.compile(r"(?P<word>lowpass|depth|blur)(?P<value>[-.\d][^+]*)")
+
+
+def split_channels(target: str) -> tuple[tuple[str, ...], str]:
+    """Return the channels in front of a model, from left to right, and the model: CHANNEL+...+MODEL.
+
+    Raises `UserError` for a channel without a model behind it.
+    """
+    words: list[str] = []
+    while _CHANNEL.match(target):
+        word, plus, rest = target.partition("+")
+        if not plus or not rest:
+            raise UserError(f"got the channel {word!r} without a model; legal: {word}+fp32, for example")
+        words.append(word)
+        target = rest
+    return tuple(words), target
+
+
+def build_channel(word: str, *, trained: str) -> nn.Module:
+    """Return the channel that a name such as "lowpass0.48" stands for.
+
+    `trained` is the data set and the architecture of "lowpass-fft85", such as "cifar10-resnet20". Raises
+    `UserError` for another word or value.
+    """
+    match = _CHANNEL.fullmatch(word)
+    legal = f"got the channel {word!r}; legal: {', '.join(GRAMMAR)}"
+    if match is None:
+        raise UserError(legal)
+    kind, value = match["word"], match["value"]
+    if kind == "lowpass" and value.startswith("-"):
+        return LowPass(_matched_cut(value.removeprefix("-"), trained))
+    try:
+        number = int(value) if kind == "depth" else float(value)
+    except ValueError:
+        raise UserError(legal) from None
+    if kind == "depth":
+        return ColourDepth(int(number))
+    return LowPass(number) if kind == "lowpass" else GaussianBlur(number)
+
+
+def _matched_cut(name: str, trained: str) -> float:
+    """Return the recorded cut of the low-pass that matches the clean accuracy of the model `name`."""
+    recorded = json.loads(CUTS.read_text("utf-8"))
+    cuts = recorded.get(trained, {})
+    if name not in cuts:
+        legal = [f"lowpass-{n} ({t})" for t, found in recorded.items() for n in found]
+        raise UserError(
+            f"got lowpass-{name} for {trained}, for which no cut is recorded; legal: {', '.join(legal)}, "
+            "or a cut of your own such as lowpass0.48"
+        )
+    return float(cuts[name]["cut"])
