@@ -87,7 +87,7 @@ class Recorder(nn.Module):
 
 
 def bare(model: nn.Module, images: Tensor, calls: Sequence[Call]) -> None:
-    """Call the network, and nothing else; ``images`` (n, C, H, W) as often as a call needs."""
+    """Call the network, and nothing else; `images` (n, C, H, W) as often as a call needs."""
     for size, backwards in calls:
         inputs = (
             images[:size] if size <= len(images) else images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
@@ -103,7 +103,7 @@ def bare(model: nn.Module, images: Tensor, calls: Sequence[Call]) -> None:
 
 
 def full(calls: Sequence[Call], size: int) -> list[Call]:
-    """As many passes as in ``calls``, in blocks of ``size``."""
+    """As many passes as in `calls`, in blocks of `size`."""
     forwards = sum(count for count, _ in calls)
     backwards = sum(count * times for count, times in calls)
     # A forward that is followed by several backwards is rare: here each has one of its own at most.
@@ -113,7 +113,7 @@ def full(calls: Sequence[Call], size: int) -> list[Call]:
 
 
 def measure(model: nn.Module, blocks: list[Block], names: Sequence[str]) -> Iterator[Row]:
-    """What a guarded attack costs beside its calls of the network: a row for each of ``names``."""
+    """What a guarded attack costs beside its calls of the network: a row for each of `names`."""
     count = sum(len(labels) for _, labels, _ in blocks)
     for kind in names:
         spec = ATTACKS[kind]
@@ -231,7 +231,7 @@ def _theirs(attack: Attack, model: nn.Module, blocks: list[Block], norm: str, ep
 def _adversarial_library(
     module: str, name: str, count: str, **settings: Any
 ) -> Callable[[int, float], Attack]:
-    """``count`` is its name of the number of steps."""
+    """`count` is its name of the number of steps."""
 
     def build(steps: int, epsilon: float) -> Attack:
         function = getattr(importlib.import_module(f"adv_lib.attacks.{module}"), name)

@@ -1,4 +1,4 @@
-"""``python -m blrobust`` is the ``blrobust`` command."""
+"""`python -m blrobust` is the `blrobust` command."""
 
 from blrobust.cli import main
 

@@ -1,4 +1,4 @@
-"""``blrobust models``: what there is, what the names mean, and whether the weights are what they say."""
+"""`blrobust models`: what there is, what the names mean, and whether the weights are what they say."""
 
 from pathlib import Path
 

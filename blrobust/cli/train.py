@@ -1,4 +1,4 @@
-"""``blrobust train``: make the weights that a model name stands for."""
+"""`blrobust train`: make the weights that a model name stands for."""
 
 import sys
 from collections.abc import Sequence
@@ -83,6 +83,7 @@ def command(
     from blrobust.device import resolve
     from blrobust.errors import UserError, reason
     from blrobust.models import model_names, zoo
+    from blrobust.progress import Steps
     from blrobust.training import recipes, training
     from blrobust.training.trainee import Trainee
 
@@ -101,7 +102,7 @@ def command(
     changes: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     chosen = {name: replace(recipes.recipe_of(name), seed=seed, **changes) for name in names}
     recipes.check_alike(chosen)
-    place = resolve(device)
+    chosen_device = resolve(device)
     training_set = datasets.load(dataset, split="train", data_dir=data_dir)
     test = datasets.load(dataset, data_dir=data_dir)
     if holdout is not None and holdout >= len(training_set):
@@ -114,7 +115,7 @@ def command(
     for name in names:
         facts = model_names.facts_of(name, arch=arch, dataset=training_set)
         stem = model_names.file_stem(name, arch=arch, dataset=facts.dataset)
-        trainees.append(Trainee(stem, facts, folder, chosen[name], place))
+        trainees.append(Trainee(stem, facts, folder, chosen[name], chosen_device))
     for trainee in trainees:
         if trainee.path.exists():
             raise UserError(f"{trainee.path} exists: remove it, or give another folder with --out")
@@ -123,49 +124,24 @@ def command(
                 f"{trainee.state_path} is a training that was stopped: give --resume, or remove it"
             )
     try:
-        with _Bar() as bar:
-            training.train(trainees, training_set, place, resume=resume, on_step=bar)
+        with Steps(width=30) as steps:
+            training.train(
+                trainees, training_set, chosen_device, resume=resume,
+                on_step=lambda done, total, models: steps.update(done, total, _describe(models)),
+            )  # fmt: skip
     except torch.OutOfMemoryError as error:
-        raise UserError(f"{place} has too little free memory for {model}: {reason(error)}") from error
+        raise UserError(f"{chosen_device} has too little free memory for {model}: {reason(error)}") from error
     except KeyboardInterrupt:
         click.echo(
             "Interrupted. The same command with --resume goes on after the last whole epoch.", err=True
         )
         sys.exit(INTERRUPTED)
     for trainee in trainees:
-        done = trainee.finish(test, place)
+        done = trainee.finish(test, chosen_device)
         click.echo(f"{trainee.path}: {done.test_accuracy:.2%} of {len(test):,} test images")
 
 
-class _Bar:
-    """Progress with the time left, on stderr; a line a tenth of the way where that is no terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self._live = console.is_terminal
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("gone, to go"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-        )
-        self._progress = Progress(*columns, console=console, transient=True, disable=not self._live)
-        self._task = self._progress.add_task("training", total=None)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, done: int, total: int, trainees: "Sequence[Trainee]") -> None:
-        last = trainees[0].history[-1] if trainees[0].history else None
-        text = f"epoch {last['epoch']}, loss {last['loss']}" if last else "epoch 0"
-        self._progress.update(self._task, completed=done, total=total, description=text)
-        if not self._live and done * 10 // total != (done - 1) * 10 // total:
-            click.echo(f"{done * 10 // total * 10} %: {text}", err=True)
+def _describe(trainees: "Sequence[Trainee]") -> str:
+    """Return the last finished epoch of models trained side by side, with the loss of the first."""
+    last = trainees[0].history[-1] if trainees[0].history else None
+    return f"epoch {last['epoch']}, loss {last['loss']}" if last else "epoch 0"

@@ -9,7 +9,7 @@ EVALUATION_BATCH = 500
 
 @torch.no_grad()
 def accuracy(model: torch.nn.Module, dataset: Dataset, device: torch.device, *, start: int = 0) -> float:
-    """Share of the images from number `start` on that `model` classifies correctly, in evaluation mode."""
+    """Return the share of the images from index `start` on that `model` classifies correctly."""
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for first in range(start, len(dataset), EVALUATION_BATCH):

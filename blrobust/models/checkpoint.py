@@ -24,7 +24,7 @@ MOST_WIDTH = 1024  # a number in a file must not fill the memory
 
 @dataclass(frozen=True)
 class Facts:
-    """What a checkpoint says of itself: all that is needed to rebuild the model and to judge it."""
+    """The metadata of a checkpoint: all that is needed to rebuild the model and to judge it."""
 
     arch: str
     classes: int
@@ -66,7 +66,7 @@ class Facts:
         json.dumps([self.recipe, self.seed], allow_nan=False)  # run.json takes them up, and has no NaN
 
     def build(self) -> Classifier:
-        """The model that these facts describe, with untrained weights."""
+        """Return the model that these facts describe, with untrained weights."""
         return build(
             self.arch,
             classes=self.classes,
@@ -138,7 +138,7 @@ def load_model(path: Path) -> tuple[Classifier, Facts]:
 
 
 def stored_state(model: torch.nn.Module) -> dict[str, Tensor]:
-    """What a finished checkpoint holds: parameters in fp16, BatchNorm's buffers in fp32."""
+    """Return the tensors of a finished checkpoint: parameters in fp16, BatchNorm's buffers in fp32."""
     state = {name: p.detach().half() for name, p in model.named_parameters()}
     buffers = {name: b for name, b in model.state_dict().items() if name not in state}
     return state | {n: b.float() for n, b in buffers.items() if not n.endswith("num_batches_tracked")}

@@ -22,7 +22,7 @@ class Recipe:
     holdout: int = 0  # the last training images, kept out of training and measured after every epoch
 
     def lr_at(self, progress: float) -> float:
-        """Return the rate at `progress` in [0, 1): linear up to the peak, half a cosine down to 0."""
+        """Return the rate at `progress` in [0, 1): linear from 5 % to the peak, then half a cosine to 0."""
         if progress < self.warmup:
             return self.lr * (0.05 + 0.95 * progress / self.warmup)
         return self.lr * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))

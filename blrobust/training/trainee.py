@@ -57,7 +57,7 @@ class Trainee:
             self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     def mixed_precision(self, device: torch.device) -> AbstractContextManager[object]:
-        """Autocast for fp16 and bf16, nothing for fp32."""
+        """Return autocast for fp16 and bf16, no change for fp32."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(device.type, dtype=self.dtype, cache_enabled=False)
@@ -93,7 +93,7 @@ class Trainee:
         self.loss += loss.detach()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that changes while training, by name: the tensors themselves, not copies."""
+        """Return all tensors that change in training, by name: the tensors themselves, not copies."""
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         for index, parameter in enumerate(self.model.parameters()):
             tensors[f"momentum.{index}"] = self.optimizer.state[parameter]["momentum_buffer"]
@@ -115,7 +115,7 @@ class Trainee:
         checkpoint.save(self.state_path, self.state() | {"epochs": epochs}, self.facts)
 
     def resume(self) -> int:
-        """Take up the stored state; returns the number of epochs done. `UserError` if it is another's.
+        """Load the stored state; return the number of finished epochs. Raises `UserError` for another recipe.
 
         Without one nothing is done yet: the training was stopped in its first epoch.
         """
@@ -133,7 +133,7 @@ class Trainee:
         return len(self.history)
 
     def finish(self, test: Dataset, device: torch.device) -> Facts:
-        """Round and write the finished checkpoint with its accuracy on `test`; returns its facts."""
+        """Round and write the finished checkpoint, with its accuracy on `test`; return its facts."""
         facts = self.facts
         if self.history[-1]["holdout_accuracy"]:
             facts = replace(facts, holdout_accuracy=float(self.history[-1]["holdout_accuracy"]))
