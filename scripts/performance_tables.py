@@ -49,8 +49,9 @@ def layer() -> list[str]:
     assert paper is not None
     head = ["compression", "3x3 layers, time", "training step, time", "training step, memory"]
     note = (
-        f"{where['device']}, TF32, batches of 512; 1 is the ordinary convolution (cuDNN) or network. Layers "
-        f'of `fft_size="compact"`; with the paper\'s transform size they take {paper[0]:.2f}.'
+        f"Measured on {where['device']} with TF32 and batches of 512; 1 is the ordinary convolution (cuDNN) "
+        'or network. The layers have `fft_size="compact"`. With the transform size of the paper, the 3x3 '
+        f"layers take {paper[0]:.2f} times as long as ordinary ones."
     )
     return [*table(head, found), "", note]
 
