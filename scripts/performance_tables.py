@@ -10,6 +10,7 @@ from typing import Any
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import attack_overhead  # noqa: E402
 import goals  # noqa: E402
 import report  # noqa: E402
 import training_step  # noqa: E402
@@ -78,4 +79,8 @@ def _training_step() -> list[str]:
 
 def _attacks(part: str, lines: Callable[[list[Any]], list[str]]) -> list[str]:
     found = json.loads((RESULTS / "attacks-cuda.json").read_text("utf-8"))[part]
-    return [report.headline(found["where"]), "", *lines([attacks.Row(**row) for row in found["rows"]])]
+    return [
+        report.headline(found["where"]),
+        "",
+        *lines([attack_overhead.Row(**row) for row in found["rows"]]),
+    ]
