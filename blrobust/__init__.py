@@ -1,4 +1,4 @@
-"""How much noise and attack does a network survive, and what does dropping frequencies or bits buy?"""
+"""Robustness of image classifiers to noise and attacks, with and without band limits or fewer bits."""
 
 import os
 

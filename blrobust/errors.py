@@ -2,9 +2,9 @@
 
 
 class UserError(ValueError):
-    """Input that cannot be used; the message names it, its value and the legal ones."""
+    """A user's mistake; the message names the argument, its value and the legal values."""
 
 
 def reason(error: BaseException) -> str:
-    """Return the message of another library's error as one line; its type where there is none."""
+    """Return the message of another library's error as one line, or its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -18,10 +18,10 @@ COMMANDS = {
     "noise": ("blrobust.cli.noise", "Accuracy under Gaussian or uniform noise, level by level."),
     "attack": ("blrobust.cli.attack", "Accuracy under adversarial attack, strength by strength."),
     "attacks": ("blrobust.cli.attacks", "List the attacks."),
-    "heatmap": ("blrobust.cli.heatmap", "Error when a single frequency is added, as a heat map."),
+    "heatmap": ("blrobust.cli.heatmap", "Heat map of the error when a single frequency is added."),
     "recover": (
         "blrobust.cli.recover",
-        "Labels recovered by low-pass filtering, fewer bits or another model.",
+        "Adversarial inputs classified correctly again behind a filter.",
     ),
     "report": ("blrobust.cli.report", "Write the report of one run, or a comparison of several, as HTML."),
     "runs": ("blrobust.cli.runs", "List the runs in a folder."),
@@ -58,12 +58,13 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Measure how robust image classifiers are to noise and adversarial attacks.
 
-    The models include band-limited and reduced-precision networks, beside ordinary ones.
+    The models are ordinary networks, networks whose convolutions ignore high frequencies (band-limited),
+    networks in 16-bit precision, and your own.
 
     Start with:  blrobust noise --sigma 0:2 --models fp32,fft50,fft85
 
-    Exit codes: 0 success, 2 bad input or a file that cannot be read or written, 130 interrupted
-    (noise, attack, heatmap and recover resume when the same command is run again).
+    After Ctrl-C, run the same command again: noise, attack, heatmap and recover continue where they
+    stopped. Exit codes: 0 success, 2 bad input or a file that cannot be read or written, 130 interrupted.
     """
 
 

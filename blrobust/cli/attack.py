@@ -51,13 +51,12 @@ NAMED = 3  # attacks that the announcement names; more are counted
 @click.option(
     "--target",
     type=click.IntRange(min=0),
-    help="Class that targeted attacks aim at. With a class given, images of that class are not attacked: "
-    "they count in the accuracy, but not in median and success.  [default: the second most likely class of "
-    "each image]",
+    help="Class that targeted attacks aim at. Images of this class are then not attacked: they count in the "
+    "accuracy, but not in median and success.  [default: the second most likely class of each image]",
 )
 @click.option(
     "--source",
-    help="Transfer: craft the inputs on this model, then classify them with every one of --models.",
+    help="Transfer attack: craft the inputs on this model, then classify them with each of --models.",
 )
 @click.option(
     "--save-adversarials",
@@ -96,9 +95,9 @@ def command(
 ) -> None:
     """Measure accuracy under adversarial attack, strength by strength, and write a report.
 
-    Every input that an attack returns is checked; one that fails a check counts as robust, and the
-    reason is stored. The results go to a run folder. The same command resumes an interrupted run and
-    measures nothing twice.
+    Every input that an attack returns is checked. If an input fails a check, its image counts as robust,
+    and the reason is stored. The results go to a run folder. The same command resumes an interrupted run
+    and measures nothing twice.
     """
     from blrobust.attacks.catalogue import selection
     from blrobust.attacks.catalogue.table import ATTACKS

@@ -53,7 +53,7 @@ def list_sets(data_dir: Path | None) -> None:
 def get(name: str, data_dir: Path | None) -> None:
     """Download the data set NAME and check it.
 
-    'blrobust data list' lists the names. Files that exist already are checked and kept.
+    'blrobust data list' lists the names. Files that are already there are checked and kept.
     """
     from blrobust.data.registry import find
     from blrobust.data.sources import fetch

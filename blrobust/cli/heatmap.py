@@ -21,8 +21,8 @@ REPORT = "heatmap.html"
 @click.option(
     "--size",
     type=options.POSITIVE,
-    help="Size of the map: the SIZE x SIZE lowest frequencies, (0, 0) in the middle. For images of 32 x 32, "
-    "32 includes the Nyquist row and column.  "
+    help="Size of the map: SIZE x SIZE frequencies, the lowest ones, with (0, 0) in the middle. For images "
+    "of 32 x 32, size 32 has all frequencies.  "
     "[default: the largest odd size, 31 for 32 x 32]",
 )
 @click.option(
@@ -61,14 +61,14 @@ def command(
     out: Path | None,
     open_report: bool,
 ) -> None:
-    """Measure the error of MODELs when a single frequency is added to every image, as a heat map.
+    """Measure the error of each MODEL when a single frequency is added to every image, as a heat map.
 
-    The method is that of Yin et al. 2019. The numbers go to heatmap.csv and the maps to heatmap.html
-    in a folder. The same command resumes an interrupted measurement.
+    The method is that of Yin et al. 2019. The folder of the results has the numbers (heatmap.csv) and the
+    maps (heatmap.html). The same command resumes an interrupted measurement.
     """
-    frequencies = "all frequencies of the default map" if size is None else f"{size} x {size} frequencies"
+    frequencies = "a map of the default size" if size is None else f"a map of {size} by {size} frequencies"
     announcement = Announcement(
-        f"{names(models)} x {frequencies} x {images(dataset, data_dir=data_dir, limit=limit)}",
+        f"{names(models)}: {frequencies}, {images(dataset, data_dir=data_dir, limit=limit)}",
         device=device,
         out=out,
     )

@@ -1,4 +1,4 @@
-"""`blrobust models`: what there is, what the names mean, and whether the weights are what they say."""
+"""`blrobust models`: the list of models, the grammar of their names, and the check of their weights."""
 
 from pathlib import Path
 
@@ -9,11 +9,13 @@ from blrobust.cli.options import DATA_DIR
 
 @click.command("models")
 @click.option(
-    "--verify", is_flag=True, help="Check checksums and, where the data is there, the recorded accuracy."
+    "--verify",
+    is_flag=True,
+    help="Check the checksums and, where the data is there, the recorded accuracy.",
 )
 @DATA_DIR
 def command(verify: bool, data_dir: Path | None) -> None:
-    """List the models that have weights, and the grammar of model names."""
+    """List the models that have weights, and the rules for model names."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -46,7 +48,7 @@ def command(verify: bool, data_dir: Path | None) -> None:
 
 
 def _verify(data_dir: Path | None) -> None:
-    """Print one line a checkpoint; exit with 2 where one is not what it says."""
+    """Print one line per checkpoint; exit with code 2 if one fails a check."""
     from blrobust.errors import UserError
     from blrobust.models import zoo
 

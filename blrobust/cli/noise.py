@@ -49,9 +49,9 @@ CONTROL_DATA, CONTROL_ARCH = "cifar10", "resnet20"
 @click.option(
     "--legacy",
     is_flag=True,
-    help="Use the input space of the published attacks (CIFAR-10 only). Results are clipped to its "
-    "bounds, and the half-width of uniform noise grows with epsilon squared. Reports of uniform noise then "
-    "show the published curves; those of Gaussian noise show them without this option too.",
+    help="Use the input space of the published attacks (CIFAR-10 only). Noisy images are clipped to its "
+    "bounds, and the half-width of uniform noise grows with epsilon squared. For uniform noise, the report "
+    "shows the published curves only with this option.",
 )
 @options.shared(f"{MODELS},{CONTROL}")
 def command(

@@ -89,8 +89,8 @@ BATCH_SIZE = click.option(
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Images on the device at a time, rounded up to whole blocks (100 images; on a GPU up to 5,000, "
-    "by its memory). auto chooses. The results do not depend on it.",
+    help="Images processed at a time, rounded up to whole blocks (100 images; on a GPU up to 5,000, "
+    "depending on its memory). auto chooses. The results do not depend on it.",
 )
 ARCH = click.option(
     "--arch",

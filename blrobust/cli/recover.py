@@ -35,8 +35,8 @@ REPORT = "recovery.html"
 @click.option(
     "--strength",
     type=options.FractionRange(0, 1e9, min_open=True),
-    help="Strength of the attacks that take one; the others search for the smallest perturbation.  "
-    "[default: 2/255 for Linf attacks, else the third of the attack's default strengths, counting 0]",
+    help="Strength of attacks that have one; attacks that search for the smallest perturbation ignore it.  "
+    "[default: 2/255 for Linf attacks, else the attack's third default strength, where 0 is the first]",
 )
 @click.option(
     "--compressions",
@@ -51,7 +51,7 @@ REPORT = "recovery.html"
     "--networks",
     default="fft50,fft85",
     show_default=True,
-    help="Models that classify the inputs instead of the source.",
+    help="Models that classify the inputs in place of the source.",
 )
 @options.ARCH
 @options.DATASET
@@ -77,11 +77,11 @@ def command(
     out: Path | None,
     open_report: bool,
 ) -> None:
-    """Count the adversarial inputs whose label is right again behind a filter, or on another model.
+    """Count the adversarial inputs that are classified correctly again behind a channel.
 
-    They are crafted on one model, then classified behind low-pass filters, with fewer bits per colour, and
-    by other models; each of these is called a channel. As a control, every channel is also attacked by an
-    adversary who knows it. The same command resumes an interrupted measurement.
+    The inputs are crafted on one model. The channels are low-pass filters, fewer bits per colour, and other
+    models in place of the first. Every channel is also attacked by an adversary who knows the channel. The
+    same command resumes an interrupted measurement.
     """
     attacks = [name.strip() for name in kinds.split(",")]
     shares = [_number("--compressions", text, float) for text in compressions.split(",")]

@@ -24,8 +24,8 @@ SUFFIXES = (".html", ".htm")
 def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *, open_report: bool) -> None:
     """Write the report of one RUN folder, or a comparison of several, as one HTML file.
 
-    Runs of the same kind share a figure; other kinds get sections of their own. Nothing is measured
-    again, and unfinished runs are shown as far as they are done.
+    Runs with the same kind of noise or attack share a figure. Nothing is measured again. Of an unfinished
+    run, the report shows the part that is done.
     """
     from contextlib import ExitStack
 

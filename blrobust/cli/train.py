@@ -1,4 +1,4 @@
-"""`blrobust train`: make the weights that a model name stands for."""
+"""`blrobust train`: train models and write their checkpoints."""
 
 import sys
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--epochs", type=POSITIVE, help="Passes over the training images.  [default: 150; fp32-early: 5]"
 )
-@click.option("--batch-size", type=POSITIVE, help="Images in a step.  [default: 128]")
+@click.option("--batch-size", type=POSITIVE, help="Images per training step.  [default: 128]")
 @click.option(
     "--lr",
     type=FiniteRange(min=0, min_open=True),
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--holdout",
     type=click.IntRange(min=0),
-    help="Training images, the last ones, that are kept out of training and measured after every epoch.  "
+    help="Number of training images, from the end, that are not trained on but measured after every epoch.  "
     "[default: 0]",
 )
 @DEVICE
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="Folder of the checkpoint.  [default: the user's data folder, where model names are looked up]",
 )
-@click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
+@click.option("--resume", is_flag=True, help="Continue a training that was stopped.")
 def command(
     model: str,
     arch: str,
@@ -72,10 +72,10 @@ def command(
     out: Path | None,
     resume: bool,
 ) -> None:
-    """Train MODEL ('blrobust models' explains the names), or several comma-separated models at the same time.
+    """Train MODEL, or several comma-separated models at the same time ('blrobust models' explains the names).
 
-    The state is stored after every epoch, so a training that was stopped goes on with --resume. A
-    checkpoint in the default folder is used instead of the bundled weights of the same name.
+    The state is stored after every epoch; --resume continues a training that was stopped. A checkpoint in
+    the default folder is used instead of the bundled weights of the same name.
     """
     import torch
 
@@ -106,7 +106,9 @@ def command(
     training_set = datasets.load(dataset, split="train", data_dir=data_dir)
     test = datasets.load(dataset, data_dir=data_dir)
     if holdout is not None and holdout >= len(training_set):
-        raise UserError(f"--holdout {holdout} leaves none of the {len(training_set)} training images")
+        raise UserError(
+            f"--holdout: got {holdout}; legal: numbers below {len(training_set)}, that of all training images"
+        )
     folder = out or zoo.own_weights_folder()
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")  # TF32 where the device has it, as for the bundled weights
@@ -118,10 +120,11 @@ def command(
         trainees.append(Trainee(stem, facts, folder, chosen[name], chosen_device))
     for trainee in trainees:
         if trainee.path.exists():
-            raise UserError(f"{trainee.path} exists: remove it, or give another folder with --out")
+            raise UserError(f"--out: got a folder with {trainee.path}; legal: a folder without this file")
         if trainee.state_path.exists() and not resume:
             raise UserError(
-                f"{trainee.state_path} is a training that was stopped: give --resume, or remove it"
+                f"--out: got a folder with a stopped training, {trainee.state_path}; legal: give --resume, "
+                "or remove this file"
             )
     try:
         with Steps(width=30) as steps:
@@ -133,7 +136,7 @@ def command(
         raise UserError(f"{chosen_device} has too little free memory for {model}: {reason(error)}") from error
     except KeyboardInterrupt:
         click.echo(
-            "Interrupted. The same command with --resume goes on after the last whole epoch.", err=True
+            "Interrupted. The same command with --resume continues after the last complete epoch.", err=True
         )
         sys.exit(INTERRUPTED)
     for trainee in trainees:

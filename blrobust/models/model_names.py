@@ -50,7 +50,7 @@ def parse_names(text: str) -> list[str]:
     try:
         names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
     except csv.Error as error:  # a line break, for example
-        raise UserError(f"models {text!r} is no comma-separated list: {error}") from None
+        raise UserError(f"models {text!r} is not a comma-separated list: {error}") from None
     if not names or "" in names:
         raise UserError(f"models {text!r} has an empty name; give names such as fp32,fft50,fft85")
     labels = [label_of(name) for name in names]

@@ -50,6 +50,6 @@ def check_alike(recipes: dict[str, Recipe]) -> None:
     for name, other in others:
         if replace(other, noise=0.0) != replace(recipe, noise=0.0):
             raise UserError(
-                f"{first} and {name} have different recipes ({recipe.epochs} and {other.epochs} epochs): "
-                "train them one after the other, or give the same --epochs"
+                f"MODEL: got {first} and {name}, which have different recipes ({recipe.epochs} and "
+                f"{other.epochs} epochs); legal: models with one recipe, or the same --epochs for all"
             )

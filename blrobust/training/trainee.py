@@ -124,8 +124,8 @@ class Trainee:
         tensors, facts = checkpoint.load(self.state_path)
         if facts != self.facts:
             raise UserError(
-                f"{self.state_path} was begun with {facts.recipe}, not {self.facts.recipe}; "
-                "give the same options, or another --out"
+                f"{self.state_path}: got {self.facts.recipe}; legal: {facts.recipe}, with which the training "
+                "was begun, or another --out"
             )
         self.restore(tensors)
         with self.history_path.open(newline="") as file:

@@ -41,7 +41,9 @@ def train(
     images, labels = training_set.images[:kept].to(device), training_set.labels[:kept].to(device)
     steps = kept // recipe.batch_size
     if steps < 1:
-        raise UserError(f"batch size {recipe.batch_size} is larger than the {kept} training images")
+        raise UserError(
+            f"--batch-size: got {recipe.batch_size}; legal: 1 to {kept}, the number of training images"
+        )
     run_step = stepper(trainees, images[: recipe.batch_size], labels[: recipe.batch_size])
     start = min(trainee.resume() for trainee in trainees) if resume else 0
     for epoch in range(start, recipe.epochs):

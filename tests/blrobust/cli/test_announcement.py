@@ -33,7 +33,7 @@ main(sys.argv[1:])
             "attack --kind suite:quick --models fp32 --dataset cifar100 --device cuda:1",
             " x 10,000 images on cuda:1",
         ),
-        ("heatmap fp32,fft85 --size 9 --limit 20", "fp32, fft85 x 9 x 9 frequencies x 20 images"),
+        ("heatmap fp32,fft85 --size 9 --limit 20", "fp32, fft85: a map of 9 by 9 frequencies, 20 images"),
         (
             "recover --networks fft50 --bits 4,3 --limit 20",
             "pgd-linf, deepfool-l2 on fp32 x 8 channels x 20 images",

@@ -204,7 +204,7 @@ train fp32 --lr 0                                 | '--lr': 0.0 is not in the ra
 train fp32 --lr nan                               | '--lr': got nan; legal: a finite number
 train fp32 --epochs 0                             | '--epochs': 0 is not in the range
 train fp32 --noise nan                            | '--noise': got nan; legal: a finite number
-train fp32,fp32-early                             | fp32 and fp32-early have different recipes
+train fp32,fp32-early                             | got fp32 and fp32-early, which have different recipes
 train lowpass0.5+fp32                             | unknown model 'lowpass0.5+fp32'
 noise --models lowpass0.5                         | got the channel 'lowpass0.5' without a model
 noise --models lowpass1.5+fp32                    | got an input low-pass of compression 1.5; legal

@@ -118,18 +118,19 @@ def state_in(folder, capsys, monkeypatch, *arguments):
 def test_interrupted_and_resumed(capsys, own, monkeypatch):
     code, _, err = state_in(own, capsys, monkeypatch, "fp32", *TINY)
     assert code == 130
-    told = "Interrupted. The same command with --resume goes on after the last whole epoch."
+    told = "Interrupted. The same command with --resume continues after the last complete epoch."
     assert err.splitlines()[-1] == told
     state = own / "cifar10-tiny-fp32.training.safetensors"
     before = state.read_bytes()
 
     code, _, err = run(capsys, "fp32", *TINY)
-    assert (code, err) == (2, f"Error: {state} is a training that was stopped: give --resume, or remove it\n")
+    told = f"Error: --out: got a folder with a stopped training, {state}; legal: give --resume, or remove"
+    assert (code, err) == (2, f"{told} this file\n")
     for change in (["--lr", "0.3"], ["--seed", "1"], ["--holdout", "8"], ["--epochs", "4"]):
         code, _, err = run(capsys, "fp32", *TINY, *change, "--resume")
         assert code == 2
         (line,) = err.splitlines()
-        assert line.startswith(f"Error: {state} was begun with")
+        assert line.startswith(f"Error: {state}: got {{")
     assert state.read_bytes() == before
 
     assert run(capsys, "fp32", *TINY, "--resume")[0] == 0
@@ -151,7 +152,8 @@ def test_finished_weights_are_not_overwritten(capsys, own):
     before = path.read_bytes()
     for resume in ([], ["--resume"]):
         code, _, err = run(capsys, "fp32", *TINY, "--seed", "5", *resume)
-        assert (code, err) == (2, f"Error: {path} exists: remove it, or give another folder with --out\n")
+        told = f"Error: --out: got a folder with {path}; legal: a folder without this file\n"
+        assert (code, err) == (2, told)
     assert path.read_bytes() == before
 
 
@@ -167,7 +169,7 @@ def test_finished_weights_are_not_overwritten(capsys, own):
         ("fp32 --device tpu", "--device: got 'tpu'; legal: auto"),
         ("fp32 --epochs 0", "--epochs"),
         ("fp32 --batch-size -1", "--batch-size"),
-        ("fp32 --batch-size 81", "batch size 81 is larger than the 80 training images"),
+        ("fp32 --batch-size 81", "--batch-size: got 81; legal: 1 to 80, the number of training images"),
         ("fp32 --lr 0", "--lr"),
         ("fp32 --lr nan", "--lr"),
         ("fp32 --lr inf", "--lr"),
@@ -175,7 +177,7 @@ def test_finished_weights_are_not_overwritten(capsys, own):
         ("fp32 --lr 1e30", "diverged in epoch"),
         ("fp32 --weight-decay -1", "--weight-decay"),
         ("fp32 --seed -1", "--seed"),
-        ("fp32 --holdout 80", "--holdout 80 leaves none of the 80 training images"),
+        ("fp32 --holdout 80", "--holdout: got 80; legal: numbers below 80, that of all training images"),
         ("fp32 --noise -1", "--noise"),
         ("fp32-narrow", "got fp32-narrow for tiny; legal: resnet20"),
         ("fp32 --out file/below", "file"),
@@ -237,7 +239,7 @@ def test_ctrl_c_in_a_process_of_its_own(capsys, tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
-    told = "Interrupted. The same command with --resume goes on after the last whole epoch."
+    told = "Interrupted. The same command with --resume continues after the last complete epoch."
     assert err.splitlines()[-1] == told
     assert "Traceback" not in err
     assert run(capsys, *options, "--out", "stopped", "--resume")[0] == 0
