@@ -1,4 +1,4 @@
-"""The band: the kept coefficients of a convolution's spectrum, by map size and compression."""
+"""The band: the kept coefficients of a convolution's spectrum for a map size and a compression."""
 
 import math
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ class AxisBand(NamedTuple):
 
     @property
     def is_cut(self) -> bool:
-        """Whether any frequency of this axis is dropped."""
+        """Whether at least one frequency of this axis is dropped."""
         return self.kept < self.half
 
     @property
     def two_sided(self) -> int:
-        """Kept frequencies of both signs: `2 kept - 1`, or all `size` where nothing is cut."""
+        """Number of kept frequencies of both signs: `2 kept - 1`, or `size` if no frequency is dropped."""
         return 2 * self.kept - 1 if self.is_cut else self.size
 
     @classmethod
@@ -95,7 +95,7 @@ class Band:
 
     @property
     def effective_compression(self) -> float:
-        """Share of the coefficients that is dropped, `1 - kept / full`: the paper's axis."""
+        """Share of the coefficients that are dropped, `1 - kept / full`, as in the paper's figures."""
         return 1 - self.kept / self.full
 
 

@@ -29,12 +29,12 @@ REPLACEMENTS: dict[type, type[BandLimited]] = {
 
 
 def is_spatial(name: str, conv: Convolution) -> bool:
-    """Return whether a convolution has more than one tap: the authors leave 1x1 shortcuts as they are."""
+    """Return whether a convolution has more than one tap; the authors do not band-limit 1x1 shortcuts."""
     return set(conv.kernel_size) != {1}
 
 
 def no_layer(name: str, conv: Convolution) -> bool:
-    """Exclude nothing."""
+    """Return False for every layer: no layer is excluded."""
     return False
 
 
@@ -48,19 +48,19 @@ def band_limit(
     exclude: LayerFilter = no_layer,
     fuse: bool = False,
 ) -> nn.Module:
-    """Turn the model's 1D and 2D convolutions into band-limited ones that keep their weights.
+    """Replace the model's 1D and 2D convolutions by band-limited ones with the same weights.
 
-    The model is changed in place (by the class of each layer alone) and returned. Layers keep their
+    The model is changed in place, by the class of each layer only, and returned. Layers keep their
     parameters and hooks, so an existing optimizer stays valid. `include` and `exclude` are functions of
-    (name, convolution); by default 1x1 convolutions stay as they are. Layers that are band-limited
-    already get the new settings. Other subclasses of torch's convolutions are left alone, because their
+    (name, convolution); by default 1x1 convolutions stay as they are. Layers that are already
+    band-limited get the new settings. Other subclasses of torch's convolutions are left alone, because their
     additions would be lost. Transposed and 3D convolutions are left alone too. Paper section 4.
 
     `fuse` reduces the memory of training (`blconv.fused.block`) with the same results and state dict. For
     the backward pass, an `nn.BatchNorm2d` after a band-limited convolution saves the coefficients of its
     input; an `nn.ReLU` saves one bit per element; an `nn.MaxPool2d` saves one byte per output. A BatchNorm
     followed by a ReLU and nothing else becomes one step; if the model cannot be traced, a warning reports
-    that no steps were joined. ReLUs and max-pools that are called as functions stay torch's.
+    that no steps were joined. ReLUs and max-pools that are called as functions do not change.
 
     Raises `ValueError` for an illegal compression, fft_size or method.
     """
@@ -109,10 +109,10 @@ def calibrate(
 ) -> dict[str, tuple[int, ...] | Tensor]:
     """Measure a fixed band for every band-limited layer: "energy, then static" (paper 6.2.5).
 
-    Runs the model on `batches` of its inputs in evaluation mode. Each layer keeps the smallest band, or
-    for an `EnergyBand` with a fine cut the smallest set of coefficients, that holds the share `energy`
-    (default: that of its `EnergyBand`) of the energy of all its inputs so far; it uses this band from the
-    first batch on. Returns, by layer name, the kept frequencies of each axis or the mask of the kept
+    Runs the model on `batches` of its inputs in evaluation mode. Each layer keeps the smallest band that
+    holds the share `energy` of the energy of all its inputs so far, by default the share of its
+    `EnergyBand`. With a fine cut it keeps the smallest set of coefficients instead. It uses its band from
+    the first batch on. Returns, by layer name, the kept frequencies of each axis or the mask of the kept
     coefficients. The model's training mode is restored.
 
     Raises `ValueError` without layers, without batches, for a layer without an energy, and for a layer

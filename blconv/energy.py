@@ -16,7 +16,7 @@ ROUNDING = 1e-12  # energies of float64 that differ by less, relative to their s
 
 @dataclass(frozen=True)
 class EnergyBand:
-    """A compression that follows the input, for use in place of a fixed one.
+    """A compression that depends on the input, for use in place of a fixed one.
 
     In training, each layer keeps for each batch the smallest part of the spectrum that holds the share
     `energy`, 0 < energy <= 1, of the input's energy, summed over batch and channels. Filter and gradients
@@ -30,14 +30,14 @@ class EnergyBand:
     cut: Cut = "coarse"
 
     def __post_init__(self) -> None:
-        """Check the range and the name."""
+        """Check `energy` and `cut`."""
         if not 0 < self.energy <= 1:
             raise ValueError(f"energy must be in (0, 1], got {self.energy!r}")
         if self.cut not in get_args(Cut):
             raise ValueError(f"cut must be 'coarse' or 'fine', got {self.cut!r}")
 
     def kept(self, power: Tensor) -> tuple[int, ...]:
-        """Return each axis' kept frequencies for a `power` of `spectral_power`; synchronises the device."""
+        """Return the kept frequencies of each axis, given `spectral_power`; synchronises the device."""
         total = power
         for axis in range(power.dim()):
             total = total.cumsum(axis)
@@ -46,10 +46,10 @@ class EnergyBand:
         return list(corners(power.shape))[int(enough.int().argmax())]
 
     def mask(self, power: Tensor, geometry: Geometry) -> Tensor:
-        """Return the kept coefficients for a `power` of `coefficient_power`: bool, of its shape.
+        """Return the mask of the kept coefficients, given `coefficient_power`: bool, of its shape.
 
-        Those of the largest energies that together hold the share. Coefficients of equal energy, up to
-        rounding, are kept or dropped together; conjugates are such a pair, so a real input stays real.
+        The coefficients with the largest energies are kept until they hold the share. Coefficients of equal
+        energy, up to rounding, are kept or dropped together. This includes conjugates, so the result is real.
         Does not synchronise the device.
         """
         energies, order = power.flatten().sort(descending=True)
@@ -60,9 +60,9 @@ class EnergyBand:
 
 
 def corners(halves: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield the corners of the spectrum by size, up to the whole: ceil(t half) on each axis, 0 < t <= 1.
+    """Yield low-frequency corners of the spectrum, from small to all: ceil(t half) on each axis, 0 < t <= 1.
 
-    Corners of rectangular maps grow in proportion, in steps of the longest axis.
+    On rectangular maps a corner grows in proportion to the sides, by one on the longest axis at a time.
     """
     longest = max(halves)
     for step in range(1, longest + 1):
@@ -70,7 +70,7 @@ def corners(halves: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def spectral_power(x: Tensor, geometry: Geometry) -> Tensor:
-    """Return the energy of x (batch, C, [H,] W) by frequency, both signs together: float64 (half_h,) half_w.
+    """Return the energy of x (batch, C, [H,] W) at each |frequency|, float64 ([half_h,] half_w).
 
     Summed over batch and channels. By Parseval's theorem the sum of the result is the sum of x squared,
     times the transform's size: an interior column of the one-sided spectrum counts twice.
@@ -86,7 +86,7 @@ def spectral_power(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def coefficient_power(x: Tensor, geometry: Geometry) -> Tensor:
-    """Return the energy of x (batch, C, [H,] W) by one-sided coefficient: float64 (N_h,) half_w.
+    """Return the energy of x (batch, C, [H,] W) in each one-sided coefficient, float64 ([N_h,] half_w).
 
     Summed over batch and channels. Conjugate coefficients have the same energy to the last bit.
     """
@@ -99,7 +99,7 @@ def coefficient_power(x: Tensor, geometry: Geometry) -> Tensor:
 
 @torch.no_grad()
 def _one_sided_power(x: Tensor, geometry: Geometry) -> Tensor:
-    """Return |rfftn(x)|^2 in float64, summed over batch and channels, (N_h,) half_w."""
+    """Return |rfftn(x)|^2 in float64, summed over batch and channels, ([N_h,] half_w)."""
     axes = geometry.band.axes
     dims = tuple(range(-len(axes), 0))
     x = x if x.shape[0] else x.new_zeros(1, *x.shape[1:])  # torch 2.14 transforms no empty batch on the CPU

@@ -29,7 +29,7 @@ def band_limited_conv2d(
     fft_size: FftSize = "paper",
     method: Method = "auto",
 ) -> Tensor:
-    """Convolve after dropping the high frequencies of the input (paper section 3).
+    """Compute a 2D convolution after dropping the high frequencies of the input (paper section 3).
 
     y = irfft2(mask * rfft2(pad(x)) * conj(rfft2(w))), cropped and strided; every method computes
     exactly this.
@@ -74,7 +74,7 @@ def band_limited_conv1d(
     fft_size: FftSize = "paper",
     method: Method = "auto",
 ) -> Tensor:
-    """Convolve series after dropping their high frequencies (paper sections 3 and 6.3).
+    """Compute a 1D convolution after dropping the high frequencies of the input (paper sections 3 and 6.3).
 
     y = irfft(mask * rfft(pad(x)) * conj(rfft(w))), cropped and strided. The 1D rules are the
     authors': a longer "paper" transform, and a number of kept frequencies linear in `compression`.
@@ -117,7 +117,7 @@ def _band_limited(
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, method: Method = "auto"
 ) -> Tensor:
-    """Compute the convolution in the band of `geometry`, which is cut; x with or without a batch."""
+    """Compute the convolution in the band of `geometry`, which drops frequencies; x may lack the batch."""
     if x.dim() not in (geometry.dims + 1, geometry.dims + 2):
         legal = f"{geometry.dims + 1}D (unbatched) or {geometry.dims + 2}D (batched)"
         raise RuntimeError(f"expected {legal} input, got {x.dim()}D")

@@ -1,7 +1,7 @@
 """The sizes of one convolution at one input size, and the axes of its transforms and tables.
 
-Axes are tuples of ints, because `torch.compile` treats a table as a constant only where all its arguments
-are plain constants, and because every call hashes them for the cache of plans.
+Axes are tuples of ints for two reasons: `torch.compile` treats a table as a constant only if all its
+arguments are plain constants, and every call hashes the axes for the cache of plans.
 """
 
 import math
@@ -15,7 +15,7 @@ from blconv.band import AxisBand, Band
 class TransformAxis(NamedTuple):
     """One axis of a transform of `size` points: its positions, and the `kept` frequencies.
 
-    Position n is start + n step, for n < `positions`.
+    Position n is `start + n * step`, for n < `positions`.
     """
 
     positions: int
@@ -78,7 +78,7 @@ class Geometry:
 
     @property
     def out(self) -> tuple[int, ...]:
-        """Output positions along each axis; below 1 where the filter does not fit the input."""
+        """Output positions along each axis; below 1 if the filter is larger than the padded input."""
         return tuple(
             (axis.padded - (taps - 1) * dilation - 1) // stride + 1
             for axis, taps, stride, dilation in zip(
@@ -90,8 +90,8 @@ class Geometry:
     def coefficients(self) -> int:
         """Number of complex coefficients that represent a plane: one of each conjugate pair.
 
-        The rows are one-sided here and the columns two-sided; the number is that of `Band.kept` for
-        square maps.
+        Unlike in `Band`, the rows are one-sided and the columns two-sided; for square maps the number is
+        `Band.kept`.
         """
         *columns, rows = reversed(self.band.axes)
         return rows.kept * math.prod([axis.two_sided for axis in columns])

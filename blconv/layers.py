@@ -17,11 +17,11 @@ NOT_CALIBRATED = "an EnergyBand needs a fixed band in evaluation: run blconv.cal
 
 
 class BandLimited(nn.modules.conv._ConvNd):
-    """The common part of the band-limited layers; not a layer of its own.
+    """Mixin with the common part of the band-limited layers.
 
-    `compression` is nominal, in [0, 1), or an `EnergyBand`. The results of `blconv.calibrate` take its
-    place: `kept`, the kept frequencies of each axis, or for a fine cut `mask`, the kept coefficients of
-    the one-sided spectrum. `mask` moves with the layer but is not in its state dict.
+    `compression` is nominal, in [0, 1), or an `EnergyBand`. `blconv.calibrate` sets `kept`, the kept
+    frequencies of each axis, or for a fine cut `mask`, the kept coefficients of the one-sided spectrum;
+    these then replace `compression`. `mask` moves with the layer but is not in its state dict.
     """
 
     compression: float | EnergyBand
@@ -61,10 +61,10 @@ class BandLimited(nn.modules.conv._ConvNd):
         return layer.train(conv.training)
 
     def geometry(self, *input_size: int, kept: tuple[int, ...] | None = None) -> Geometry:
-        """Return the sizes of this layer for an input of `input_size`, (W) or (H, W) without padding.
+        """Return the sizes of this layer for an input of `input_size`, (W,) or (H, W) without padding.
 
-        `kept`, or else `self.kept`, are the kept frequencies of each axis, at most all of it. With an
-        `EnergyBand` and neither of them, all frequencies are kept.
+        `kept`, by default `self.kept`, are the kept frequencies of each axis. Without both, an
+        `EnergyBand` keeps all frequencies.
         """
         padding: Any = self.padding
         if self.padding_mode != "zeros":  # `padded` has added it
@@ -86,11 +86,11 @@ class BandLimited(nn.modules.conv._ConvNd):
 
     @property
     def is_fine(self) -> bool:
-        """Whether single coefficients are kept, not rows and columns."""
+        """Whether the layer selects single coefficients instead of rows and columns."""
         return isinstance(self.compression, EnergyBand) and self.compression.cut == "fine"
 
     def padded(self, input: Tensor) -> Tensor:  # noqa: A002
-        """Return the input with the padding of a mode other than zeros; zeros belong to the geometry."""
+        """Return the input with its padding, except for zero padding, which is part of the geometry."""
         if self.padding_mode == "zeros":
             return input
         return F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
@@ -119,11 +119,11 @@ class BandLimited(nn.modules.conv._ConvNd):
         return self.convolve(padded, geometry)
 
     def convolve(self, x: Tensor, geometry: Geometry) -> Tensor:
-        """Compute the convolution of x, padded by `padded`, in the band of `geometry`, which is cut."""
+        """Compute the convolution of x, padded by `padded`, in the band of `geometry`."""
         return convolve(x, self.weight, self.bias, geometry, self.method)
 
     def _convolve_fine(self, padded: Tensor, whole: Geometry) -> Tensor:
-        """Compute the convolution in the batch's set of coefficients; in evaluation in the calibrated one."""
+        """Compute the convolution with the coefficients of the batch, in evaluation the calibrated ones."""
         kept = self.mask
         if self.training:
             assert isinstance(self.compression, EnergyBand)
@@ -133,7 +133,7 @@ class BandLimited(nn.modules.conv._ConvNd):
         return mask.convolve(padded, self.weight, self.bias, kept, whole)
 
     def extra_repr(self) -> str:
-        """Return torch's own line, extended by the options of this layer."""
+        """Return torch's description of the layer, extended by the options of this class."""
         base: str = super().extra_repr()  # type: ignore[no-untyped-call]
         kept = f", kept={self.kept}" if self.kept else ""
         if self.mask is not None:  # counting the kept coefficients would synchronise the device

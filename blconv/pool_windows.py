@@ -23,14 +23,14 @@ class Windows:
 
     @property
     def fit_in_bytes(self) -> bool:
-        """Whether a byte can number the cells of a window, and every window has a cell inside the map."""
+        """Whether a byte can number the cells of a window, and at least one cell is always in the map."""
         # The first cell of a window that begins in the padding is less than a dilation from the edge.
         inside = all(size >= step > 0 for size, step in zip(self.input, self.dilation, strict=False))
         return self.kernel[0] * self.kernel[1] <= CELLS and inside
 
     @property
     def out(self) -> tuple[int, int]:
-        """Height and width of the output, by torch's own rule and with its errors."""
+        """Height and width of the output, by the rule of torch; raises the errors of torch."""
         return _output_size(self)
 
     def maxima(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ class Windows:
         return (down * self.kernel[1] + (indices % self.input[1] - left) // self.dilation[1]).byte()
 
     def indices(self, offsets: Tensor) -> Tensor:
-        """Return the inverse of `offsets`."""
+        """Return the index in the map of each maximum, from its number within its window."""
         top, left = self._corners(offsets)
         cells = offsets.long()
         down, across = cells // self.kernel[1], cells % self.kernel[1]

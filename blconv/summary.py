@@ -57,7 +57,7 @@ class LayerCompression:
 
     @property
     def saved(self) -> float:
-        """Numbers saved for the backward pass, as a share of the input's."""
+        """Number of values saved for the backward pass, divided by that of the input."""
         inputs = math.prod(self.geometry.input)
         if self.choice.method == "spectral":
             return 2 * self.geometry.coefficients / inputs
@@ -69,7 +69,7 @@ class LayerCompression:
 
     @property
     def multiply_adds(self) -> float:
-        """Multiply-adds of one image, as a share of the ordinary convolution's; 1 where unknown."""
+        """Multiply-adds of one image, divided by those of the ordinary convolution; 1 if unknown."""
         return self.cost.get(self.choice.method, self.cost["ordinary"]) / self.cost["ordinary"]
 
 
@@ -137,7 +137,7 @@ effective_compression = summary  # the same table under the name of its main res
 
 
 def explain(layer: BandLimited, input_shape: tuple[int, ...]) -> str:
-    """Return the method that computes `layer` on inputs of `input_shape`, ([batch,] C, [H,] W), and why."""
+    """Return the method for `layer` on inputs of `input_shape`, ([batch,] C, [H,] W), and its reason."""
     dims = len(layer.kernel_size)
     shape = input_shape if len(input_shape) == dims + 2 else (1, *input_shape)
     x = torch.empty(shape, dtype=layer.weight.dtype, device="meta")

@@ -1,7 +1,7 @@
 """Constant matrices of cosines and sines, built in float64 and cached by axes, dtype and device.
 
-A table is named by its kind and its axes, which are tuples of ints: `torch.compile` treats the result of
-a call as a constant only where all its arguments are plain constants.
+A table is identified by its kind and its axes. The axes are tuples of ints, because `torch.compile` treats
+the result of a call as a constant only if all its arguments are plain constants.
 """
 
 import math
@@ -32,7 +32,7 @@ def low_pass(axis: AxisBand) -> Tensor:
 
 
 def low_pass_plane(rows: AxisBand, columns: AxisBand) -> Tensor:
-    """Return the Kronecker product of the rows' and the columns' low-pass, which filters a whole plane."""
+    """Return the Kronecker product of the low-pass matrices of rows and columns: it filters a whole plane."""
     return torch.kron(low_pass(rows), low_pass(columns))
 
 
@@ -56,7 +56,7 @@ def analysis_complex(axis: TransformAxis) -> Tensor:
 
 
 def synthesis(axis: TransformAxis) -> Tensor:
-    """Return rows positions x (u, real | imaginary): real output of a half spectrum; pairs count twice."""
+    """Return rows positions x (u, real | imaginary): real values of a half spectrum; pairs count twice."""
     u = one_sided_frequencies(axis)
     cosine, sine = _waves(_positions(axis), u, axis.size)
     pairs = torch.where((u == 0) | (2 * u == axis.size), 1.0, 2.0).double()
@@ -127,7 +127,7 @@ def _positions(axis: TransformAxis) -> Tensor:
 def _waves(left: Tensor, right: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return cosine and sine of 2 pi left right / size, (len(left), len(right)).
 
-    The product is reduced modulo N as an integer, so that no digit of the phase is lost.
+    The product is reduced modulo `size` as an integer, so that the phase is exact.
     """
     phase = (left[:, None] * right[None, :] % size).double() * (2 * math.pi / size)
     return phase.cos(), phase.sin()

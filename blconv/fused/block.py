@@ -9,9 +9,9 @@ compute it again, and ReLU needs one bit per element. A block saves
     mean and standard deviation of each channel, the bits, and the parameters.
 
 The convolution passes Y to the BatchNorm as an attribute of the tensor y, so that no layer refers to
-another: with a layer between the two, or another in place of one of them, the result is right and only the
-memory is not saved. A BatchNorm has a flag for a ReLU that follows it (`blconv.fused.relu_followers`).
-Where the convolution does not use the spectral form, all three layers are torch's.
+another. If there is a layer between the two, or one of them is replaced, the result is still correct and only
+the memory is not saved. A BatchNorm has a flag for a ReLU that follows it (`blconv.fused.relu_followers`).
+If the convolution does not use the spectral form, all three layers behave as torch's.
 """
 
 import math
@@ -36,7 +36,7 @@ SOURCE, RELU_APPLIED = "_band_limited_source", "_relu_applied_version"
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The coefficients and the bias that a convolution's output y follows from, and the version of y."""
+    """The coefficients and the bias that determine a convolution's output y, and the version of y."""
 
     coefficients: Tensor
     bias: Tensor | None
@@ -45,7 +45,7 @@ class Source:
 
     @staticmethod
     def of(y: Tensor) -> "Source | None":
-        """Remove and return the source of y; None if y has none or was changed in place."""
+        """Remove the source of y and return it; None if y has none or was changed in place."""
         source: Source | None = getattr(y, SOURCE, None)
         if source is None:
             return None
@@ -72,9 +72,9 @@ class BlockConv2d(BandLimitedConv2d):
 
 
 class BlockNorm2d(nn.BatchNorm2d):
-    """A BatchNorm that saves its input's coefficients for the backward pass where the input has them.
+    """A BatchNorm that saves the coefficients of its input for the backward pass, if the input has them.
 
-    With `applies_relu` it then also applies the ReLU that follows, which `BlockReLU` skips.
+    With `applies_relu` it also applies the ReLU that follows; `BlockReLU` then does nothing.
     """
 
     applies_relu = False
@@ -146,7 +146,7 @@ class BandLimitedBlock(nn.Sequential):
 def use_fused_norm_relu(model: nn.Module, followed_by_relu: set[nn.BatchNorm2d]) -> None:
     """Turn the model's BatchNorm2d and ReLU, in place, into `BlockNorm2d` and `BlockReLU`.
 
-    `followed_by_relu` are those whose output goes to a ReLU and nowhere else.
+    `followed_by_relu` are the BatchNorms whose output goes to a ReLU and nowhere else.
     """
     for module in model.modules():
         # Only the class changes: parameters, buffers, hooks and references stay.
@@ -178,7 +178,7 @@ class BatchNormFromCoefficients(torch.autograd.Function):
     ) -> Tensor:
         """Normalise y (batch, channels, H, W) by its own statistics or by the running ones.
 
-        `mean` and `variance` are the running ones, which `factor` updates if y's own are used.
+        `mean` and `variance` are the running statistics, updated with weight `factor` if y's own are used.
         """
         normal, *state, backend = torch._batch_norm_impl_index(
             y, gamma, beta, mean, variance, by_batch, factor, eps, torch.backends.cudnn.enabled
@@ -220,7 +220,7 @@ class BatchNormFromCoefficients(torch.autograd.Function):
 
 
 def _runs_kernels(grad: Tensor) -> bool:
-    """Return whether our kernel can compute this gradient, which adds no map to the peak of the memory."""
+    """Return whether our kernel can compute this gradient; unlike torch's it needs no further map."""
     runs = grad.dtype in KERNEL_DTYPES and grad.numel() > 0 and runs_operators(grad.device)
     return runs and not torch.is_grad_enabled()
 
@@ -230,10 +230,9 @@ def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def saves_for_backward() -> bool:
-    """Return whether a backward pass may follow whose saved tensors we choose.
+    """Return whether a backward pass may follow for which this layer decides which tensors to save.
 
-    A compiler chooses itself which tensors to save and which to compute again, and function transforms
-    have no saved tensors.
+    A compiler makes this decision itself, and function transforms have no saved tensors.
     """
     return (
         torch.is_grad_enabled()

@@ -1,7 +1,7 @@
 """A max-pool that saves one byte per output for the backward pass.
 
-Torch's saves its whole input and an index of eight bytes per output. But the gradient only depends on the
-cell of each window that was its maximum, and a byte can number the cells of windows of up to 256.
+Torch's max-pool saves its whole input and an index of eight bytes per output. But the gradient depends only
+on the position of the maximum in each window, which fits in a byte for windows of up to 256 cells.
 """
 
 from typing import Any
@@ -58,7 +58,9 @@ def use_fused_max_pool(model: nn.Module) -> None:
 
 
 def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Return the maxima, and the number of each within its window, uint8, of the same shape and layout."""
+    """Return the maxima, and their positions: the cell numbers within their windows, uint8.
+
+    Both have the same shape and memory layout."""
     if _runs_kernels(x) and (x.is_contiguous() or is_channels_last(x)):
         from blconv.kernels.fused import max_pool as kernels  # here, because Numba is slow to import
 
@@ -93,6 +95,6 @@ def _runs_kernels(x: Tensor) -> bool:
 
 
 def _pair(value: Any) -> tuple[int, ...]:
-    """Return two numbers from a setting that torch takes as an int or as a tuple of one or two."""
+    """Return a setting of torch, an int or a tuple of one or two ints, as a pair."""
     numbers = (value,) if isinstance(value, int) else tuple(value)
     return 2 * numbers if len(numbers) == 1 else numbers

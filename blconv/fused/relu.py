@@ -22,7 +22,7 @@ def pack_bits(mask: Tensor) -> Tensor:
 
 
 def unpack_bits(bits: Tensor, like: Tensor) -> Tensor:
-    """Return the inverse of `pack_bits`, for a mask of the shape and the layout of `like`."""
+    """Return the boolean mask, in the shape and layout of `like`, from the bits of `pack_bits`."""
     planes = (bits >> _shifts(bits.device)).bitwise_and_(1).view(torch.bool)
     order = _in_memory_order(like)
     flat = planes.flatten()[: like.numel()].view(order.shape)
@@ -43,7 +43,7 @@ def relu_forward(x: Tensor, *, inplace: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def relu_backward(grad: Tensor, bits: Tensor, *, channels_last: bool) -> Tensor:
-    """Return the gradient of ReLU's input: that of its output, and zero where the bit is set.
+    """Return the gradient of ReLU's input: `grad`, with zeros where the bit is set.
 
     `channels_last` is the layout of ReLU's output and of the bits. Differentiable.
     """
@@ -70,7 +70,7 @@ class ReLUFromBits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """Pass the gradient on where x was positive."""
+        """Return the gradient where x was positive, and zero elsewhere."""
         (bits,) = ctx.saved_tensors
         return relu_backward(grad, bits, channels_last=ctx.channels_last), None
 

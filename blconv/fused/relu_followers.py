@@ -8,17 +8,17 @@ from blconv.fused.block import BlockReLU
 
 
 class _Tracer(fx.Tracer):
-    """Traces down to the modules without children; torch's own tracer would enter layers like ours."""
+    """Tracer whose leaves are the modules without children; torch's tracer would trace into our layers."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return next(m.children(), None) is None or super().is_leaf_module(m, module_qualified_name)
 
 
 def norms_followed_by_relu(model: nn.Module) -> set[nn.BatchNorm2d]:
-    """Return the model's BatchNorm2d whose output goes to one `nn.ReLU` and nowhere else, at every call.
+    """Return the BatchNorm2d layers whose output always goes to one `nn.ReLU` and nowhere else.
 
-    In training and in evaluation mode. Warns and returns none if the model cannot be traced, for example
-    because its path depends on values or sizes.
+    This must hold in training and in evaluation mode. If the model cannot be traced, for example because its
+    control flow depends on values or sizes, gives a warning and returns no layer.
     """
     modes = {module: module.training for module in model.modules()}
     found: list[set[nn.BatchNorm2d]] = []

@@ -2,8 +2,8 @@
 
     out[i, j, q] = sum over l of a[i, l, q] b[l, j, q], or with conj(b)
 
-One block computes one output plane (i, j): min(1024, Q) threads loop over its Q coefficients, and each of
-them over the channels l, so that every output is written once and threads need no barrier. Rows and
+One block computes one output plane (i, j). Its min(1024, Q) threads loop over the Q coefficients and, for
+each, over the channels l, so that every output is written once and threads need no barrier. Rows and
 columns of planes may have any stride (a transpose costs nothing); the coefficients of a plane are
 neighbours, so that a warp reads 256 bytes of each operand per step. Nothing is shared within a block: an
 output of 8 bytes reads 16 L bytes, and repeated reads come from the L2 cache. This is the published
@@ -43,7 +43,7 @@ def multiply(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
 
 
 def _as_floats(planes: Tensor) -> Tensor:
-    """Return the memory of complex planes from the first on: real and imaginary parts in turn."""
+    """Return complex planes as a flat tensor in which real and imaginary parts alternate."""
     last = sum((n - 1) * step for n, step in zip(planes.shape, planes.stride(), strict=True))
     return torch.view_as_real(planes.as_strided((last + 1,), (1,))).flatten()
 

@@ -1,7 +1,7 @@
 """The kernels applied to tensors: the operators of `blconv.kernels.operators` without torch's dispatcher.
 
-Everything a call needs besides its tensors (a compiled kernel, constant tables on the device, sizes) is a
-plan, made once and cached: an eager call then costs little more than the launch.
+A plan has everything that a call needs besides its tensors: a compiled kernel, constant tables on the device,
+and sizes. Plans are made once and cached, so an eager call costs little more than the launch.
 """
 
 import math
@@ -45,7 +45,7 @@ class Plan:
 
 
 def table_kind(axes: FilterAxes) -> str:
-    """Return the name of the table (`blconv.tables`) that makes a filter's matrices."""
+    """Return the name of the table (`blconv.tables`) from which a filter's matrices are computed."""
     return "pixel_filter_table" if isinstance(axes[0], DenseAxis) else "filter_table"
 
 
@@ -150,7 +150,7 @@ def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
 
 
 def _is_split(dtype: torch.dtype) -> bool:
-    """Return whether float32 is multiplied in full, by torch's setting for matrix products."""
+    """Return whether torch's setting for matrix products demands full float32 precision."""
     return dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
 
 

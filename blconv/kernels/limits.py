@@ -47,7 +47,7 @@ def runs_low_pass_kernel(
 
 
 def low_pass_planes_fit(band: Band, *, channels_last: bool) -> bool:
-    """Return whether the intermediate result fits: in shared memory for 8 channels, or in registers."""
+    """Return whether the low-pass's intermediate result fits in shared memory or in registers."""
     rows, columns = band.axes
     if min(rows.length, columns.length) < 1:
         return False
@@ -59,7 +59,7 @@ def low_pass_planes_fit(band: Band, *, channels_last: bool) -> bool:
 
 
 def runs_operators(device: torch.device) -> bool:
-    """Return whether our operators run on the device now: they do not support `torch.func`'s transforms."""
+    """Return whether our operators can run on the device; not within transforms of `torch.func`."""
     return (
         device.type == "cuda"
         and torch.version.cuda is not None
@@ -88,7 +88,7 @@ def _has_type(dtype: torch.dtype, geometry: Geometry) -> bool:
 
 
 def spectral_planes_fit(geometry: Geometry) -> bool:
-    """Return whether both axes are cut, and planes fit into shared memory and registers."""
+    """Return whether both axes drop frequencies, and planes fit into shared memory and registers."""
     rows, columns = geometry.band.axes
     if not (rows.is_cut and columns.is_cut):
         return False

@@ -36,7 +36,7 @@ def check_method(method: str) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """A method and the reason: in words, or as the costs of the methods compared."""
+    """A method and the reason for it: in words, or as the costs of the methods."""
 
     method: str
     words: str = ""
@@ -79,7 +79,7 @@ def _choose(
     geometry: Geometry,
     method: Method,
 ) -> Choice:
-    """Return the method for x of `size` (C, [H,] W); `ours`: whether our operators run on the device."""
+    """Return the method for x of `size` (C, [H,] W); `ours` is whether our operators run on the device."""
     if not geometry.band.is_cut:
         return Choice("ordinary", "nothing is cut: the ordinary convolution")
     if method == "lowpass":
@@ -135,9 +135,9 @@ def _cheapest(costs: dict[str, float], members: list[str], unit: str, scale: flo
 def multiply_adds(filters: Sequence[int], geometry: Geometry) -> dict[str, float]:
     """Return the multiply-adds of one image by method, and of the ordinary convolution ("ordinary").
 
-    `filters` is the weight's shape, (O, C / groups, [K_h,] K_w). Any batch counts as `CPU_BATCH` images that
-    share the transform of the filters: the method, and so the last bits of a result, must not depend on the
-    size of the batch.
+    `filters` is the weight's shape, (O, C / groups, [K_h,] K_w). The cost of the filters' transform is
+    divided among `CPU_BATCH` images, whatever the batch, because the method, and so the last bits of a
+    result, must not depend on the batch size.
     """
     out_channels, group_channels, *_ = filters
     channels, pairs = group_channels * geometry.groups, out_channels * group_channels

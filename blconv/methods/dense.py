@@ -1,7 +1,8 @@
 """Maps of two or three pixels: low-pass, padding and filter folded into one matrix.
 
-Every output depends on every input, so y = x M with M (C H W) x (O H_out W_out): 16 multiply-adds per
-pair of channels for 2 x 2 pixels, where the direct 3 x 3 convolution takes 36; at any compression and size.
+Every output depends on every input, so y = x M with a matrix M of (C H W) x (O H_out W_out). For 2 x 2
+pixels this takes 16 multiply-adds per pair of channels, and the direct 3 x 3 convolution 36. The cost does
+not depend on the compression or the transform size.
 """
 
 import torch

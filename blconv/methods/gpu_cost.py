@@ -2,8 +2,8 @@
 
 Forward and backward pass of one image, in microseconds. The rates are round numbers fitted to an H200 on
 the layers of a ResNet-18, including the overhead of cuDNN and cuBLAS. Other GPUs have other rates, but only
-the ratios matter. Any batch counts as `GPU_BATCH` images that share the cost of the filters and of the
-launches, because the choice of a method must not depend on the size of the batch.
+the ratios matter. The cost of the filters and of the launches is divided among `GPU_BATCH` images, whatever
+the batch, because the choice of a method must not depend on the batch size.
 """
 
 import math

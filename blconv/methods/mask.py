@@ -1,7 +1,8 @@
 """The convolution in any set of coefficients: mask the input's spectrum, then convolve as usual.
 
-A set that is not a corner of the spectrum has no small matrices. But a mask is idempotent, so it need only
-be applied to the input. For a real result it must keep each coefficient together with its conjugate:
+The other methods need a corner of the spectrum; this one masks any set of coefficients. A mask is idempotent,
+so it suffices to apply it to the input. It must keep each coefficient together with its conjugate, so that
+the result is real:
 
     y = conv(irfftn(mask * rfftn(pad(x))), w)
 """

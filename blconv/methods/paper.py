@@ -27,9 +27,10 @@ ProductName = Literal["hadamard", "sgemm"]
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductName | None = None) -> Tensor:
     """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
 
-    `product` names the product over the channels: "hadamard" is the paper's fused CUDA kernel, for
-    float32; "sgemm" is its variant with three real matrix products per frequency, for any device. The
-    default is the kernel where it runs. Returns (batch, O, [H_out,] W_out), channels_last where x is.
+    `product` selects the implementation of the product over the channels. "hadamard" is the paper's
+    fused CUDA kernel for float32. "sgemm" makes three real matrix products per frequency and runs on any
+    device. The default is the kernel if it can run. Returns (batch, O, [H_out,] W_out), channels_last
+    if x is.
     """
     axes = geometry.band.axes
     # An exported product would not be differentiable: the operator has no gradient of its own.
@@ -51,9 +52,9 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductN
 class _Analysis(Function):
     """The kept coefficients of real maps (..., [N_h,] N_w).
 
-    The two transforms are each other's backward pass. The true adjoints differ from that by N^2 and by a
-    factor 2 for coefficients that represent a conjugate pair, but a gradient enters the spectra through one
-    transform and leaves them through the other, so these factors cancel.
+    The backward pass of this transform is `_Synthesis`, and the other way round. The true adjoints differ by
+    a factor N^2, and by a factor 2 for coefficients that represent a conjugate pair. A gradient always passes
+    through one transform of each kind, so these factors cancel.
     """
 
     generate_vmap_rule = True
@@ -160,7 +161,7 @@ def crop(spectrum: Tensor, axes: Axes) -> Tensor:
 
 
 def pad(corner: Tensor, axes: Axes) -> Tensor:
-    """Return the inverse of `crop`, with zeros for the dropped coefficients."""
+    """Return the whole spectrum from its kept corner, with zeros for the dropped coefficients."""
     corner = F.pad(corner, (0, axes[-1].half - axes[-1].kept))
     if len(axes) == 1 or not axes[0].is_cut:
         return corner
@@ -170,7 +171,7 @@ def pad(corner: Tensor, axes: Axes) -> Tensor:
 
 
 def shift_dc(spectrum: Tensor, *, dim: tuple[int, ...] = (-2, -1)) -> Tensor:
-    """Swap the quadrants of a spectrum (..., n_h, n_w), for pictures: frequency 0 moves to n // 2.
+    """Return a spectrum (..., n_h, n_w) with frequency 0 moved to n // 2, for pictures.
 
     `dim` are the axes with frequencies of both signs; for a one-sided spectrum (-2,).
     """
@@ -185,7 +186,7 @@ def _place(values: Tensor, where: list[Any], axes: Axes) -> Tensor:
 
 
 def _strided(count: int, step: int) -> Any:
-    """Return the slice of `count` positions, `step` apart, from the first on."""
+    """Return the slice of the first `count` positions, `step` apart."""
     return slice(0, (count - 1) * step + 1, step)
 
 

@@ -50,8 +50,7 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 class _Convolution(Function):
     """The three steps on CUDA without torch's dispatcher between them, in less than half its host time.
 
-    z is an output, although only used here, so that derivatives of the gradients reach x through it; these
-    use the operators.
+    z is returned as a second output, so that second derivatives reach x through z. They use the operators.
     """
 
     # No `setup_context`: with it torch inspects the signature at every call.
@@ -96,7 +95,7 @@ class _Convolution(Function):
 def _differentiable_backward(
     ctx: Any, z: Tensor, weight: Tensor, dy: Tensor | None, dz: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """Compute the backward pass by the operators, which have derivatives."""
+    """Compute the backward pass with the operators, which are differentiable."""
     inputs, outputs, filters = axes_of(ctx.geometry)
     dx = dw = None
     if dy is not None:

@@ -1,4 +1,4 @@
-"""Folding: every warp sums a share of the matrices, then the sums of the warps are added."""
+"""Folding: every warp sums some of the matrices, then the sums of the warps are added."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from blconv.kernels.primitives.warp import device, loader, storer
 
 
 def function(filters: FilterSizes) -> Callable[..., None]:
-    """The kernel's function (V, w, table); see `blconv.kernels.filters.kernel`."""
+    """Return the kernel's function (V, w, table); see `blconv.kernels.filters.kernel`."""
     C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
     INS, OUTS = filters.parts
     WIDE, SHARES = filters.folding_channels, filters.folding_warps
@@ -61,7 +61,7 @@ def function(filters: FilterSizes) -> Callable[..., None]:
 
 
 def _gatherer(entries: int, of_complex: bool) -> Callable[..., Any]:
-    """The function that returns a tap: the sum over the entries of table[at + e] values[n + e]."""
+    """Return the function of a tap: the sum over the entries of table[at + e] values[n + e]."""
     fours = entries // 4
     load, load_four = loader("float32", 1), loader("float32", 4)
 

@@ -1,4 +1,4 @@
-"""Packing: a block's filters, through shared memory, to a run of the matrices made from them."""
+"""Packing: a block reads filters into shared memory and writes some of the matrices made from them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from blconv.kernels.primitives.warp import device, loader, shared_four, storer
 
 
 def function(filters: FilterSizes) -> Callable[..., None]:
-    """The kernel's function (w, V, table); see `blconv.kernels.filters.kernel`."""
+    """Return the kernel's function (w, V, table); see `blconv.kernels.filters.kernel`."""
     C, O, TAPS, Q = filters.channels, filters.outputs, filters.taps, filters.matrices
     HIGH, WIDE = filters.packing_block
     TILES, RUN, ROW = filters.packing_tiles, filters.packing_run, filters.row_stride
@@ -61,7 +61,7 @@ def function(filters: FilterSizes) -> Callable[..., None]:
 
 
 def _matrix_writer(filters: FilterSizes) -> Callable[..., Any]:
-    """The procedure that writes the entries of matrix q for one pair of channels (o, c)."""
+    """Return the procedure that writes the entries of matrix q for a pair of channels (o, c)."""
     C, O = filters.channels, filters.outputs
     INS, OUTS = filters.parts
     # Steps in V from one input, output, input part and output part to the next.
@@ -87,7 +87,7 @@ def _matrix_writer(filters: FilterSizes) -> Callable[..., Any]:
 
 
 def _adder(entries: int, of_complex: bool) -> Callable[..., Any]:
-    """The procedure totals[e] += staged[at + e] tap: one tap's share of a matrix's entries."""
+    """Return the procedure totals[e] += staged[at + e] tap, which adds one tap to a matrix."""
     fours = entries // 4
 
     def add_complex(totals, staged, at, tap):

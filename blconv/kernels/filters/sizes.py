@@ -71,7 +71,7 @@ class FilterSizes:
 
     @property
     def packing_bytes(self) -> int:
-        """Shared bytes of a block's table and filters; if transposed, a lane reads its filters directly."""
+        """Bytes of shared memory for a block's table and filters; without filters if V is transposed."""
         staged = 0 if self.transposed else self.packing_block[0] * self.row_stride
         return 4 * (self.packing_run * self.table_numbers + staged)
 
@@ -96,5 +96,5 @@ class FilterSizes:
 
     @property
     def folding_bytes(self) -> int:
-        """Shared bytes of the sums of a block's warps."""
+        """Bytes of shared memory for the sums of a block's warps."""
         return 4 * self.folding_warps * self.folding_channels * self.taps * (LANES + 1)

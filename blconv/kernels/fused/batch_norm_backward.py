@@ -10,7 +10,7 @@ of values of a channel:
 
 `reducer` sums a part of a channel in each block and `finisher` adds the parts, both in an order that
 depends only on the shape; `writer` turns y into dx. In float32, 8 bytes per element are read for the sums,
-and 8 read and 4 written for dx. There is no third map beside y and g, which saves memory.
+and 8 read and 4 written for dx. No memory is needed for a third map beside y and g.
 
 A thread reads 16 bytes at once: `vector` neighbours, which are of one channel where pixels are last, and
 of `vector` channels otherwise. Byte j of the n bytes of bits has elements j, j + n, .., j + 7 n (see
@@ -42,8 +42,8 @@ BIT_WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # of a vector's bi
 class BatchNormSizes:
     """The types and sizes that the kernels are compiled for.
 
-    Memory is vectors (runs, groups, steps): `steps` vectors of one channel, or one vector of
-    `vector_channels`.
+    Memory is seen as vectors (runs, groups, steps). A group has `steps` vectors of one channel where
+    pixels are last, and one vector of `vector_channels` channels where channels are last.
     """
 
     memory: str
@@ -70,17 +70,17 @@ class BatchNormSizes:
 
     @property
     def groups(self) -> int:
-        """Neighbouring vectors of different channels."""
+        """Number of neighbouring vectors that belong to different channels."""
         return self.channels // self.vector_channels
 
     @property
     def steps(self) -> int:
-        """Neighbouring vectors of the same channel."""
+        """Number of neighbouring vectors that belong to the same channel."""
         return self.pixels * self.vector_channels // self.vector
 
     @property
     def tile(self) -> int:
-        """Groups of a block of a sum: one if its steps are neighbours, otherwise as many as fit."""
+        """Groups that a block sums: one if a group's vectors are neighbours, otherwise as many as fit."""
         return 1 if self.steps > 1 else -(-self.groups // -(-self.groups // THREADS))
 
     @property
@@ -101,10 +101,11 @@ class BatchNormSizes:
 def differentiate(
     grad: Tensor, y: Tensor, bits: Tensor | None, gamma: Tensor | None, mean: Tensor, invstd: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Replace y, the BatchNorm's input, by its gradient; return those of gamma and beta, float32 (C,).
+    """Overwrite y, the BatchNorm's input, by its gradient; return those of gamma and beta, float32 (C,).
 
-    grad, of the output, and y (batch, C, H, W) are not empty, dense, of the same layout and of one of
-    `limits.KERNEL_DTYPES`; `bits`, if any, are `relu_forward`'s; mean and invstd (C,) are the batch's.
+    y and the output's gradient `grad`, (batch, C, H, W), must not be empty, and must be dense, of the same
+    layout and of a dtype in `limits.KERNEL_DTYPES`. `bits`, if given, come from `relu_forward`. mean and
+    invstd (C,) are the statistics of the batch.
     """
     sizes = BatchNormSizes.of(y, grad, bits)
     vectors = y.numel() // sizes.vector
@@ -131,9 +132,9 @@ def differentiate(
 
 @lru_cache
 def reducer(sizes: BatchNormSizes) -> Kernel:
-    """Return the kernel of a part's sums (grad, y, words, mean, partial, count, length, parts).
+    """Return the kernel that sums one part (grad, y, words, mean, partial, count, length, parts).
 
-    `count` words hold the bits of 8 `count` vectors; `length` vectors are of one group.
+    `words` has `count` words with the bits of 8 `count` vectors; a group has `length` vectors.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
@@ -252,7 +253,7 @@ def writer(sizes: BatchNormSizes) -> Kernel:
 
 
 def _masked_reader(sizes: BatchNormSizes) -> Any:
-    """The procedure that reads a vector of the gradient, 0 where the bit is set."""
+    """Return the procedure that reads a vector of the gradient, with 0 where the bit is set."""
     VECTOR, HELD = sizes.vector, sizes.has_bits
     read = vector_reader(sizes.memory, VECTOR)
 
@@ -270,7 +271,9 @@ def _masked_reader(sizes: BatchNormSizes) -> Any:
 
 
 def _sum_folder(rows: int, lanes: int, tile: int) -> Any:
-    """The procedure that adds `rows` shared rows over the lanes, `tile` threads apart, to lane 0's."""
+    """Return the procedure that sums `rows` shared rows over the lanes (threads `tile` apart).
+
+    Lane 0 gets the sum."""
 
     def fold(shared, thread, lane):
         active = lanes

@@ -10,9 +10,9 @@ contain a pixel, and their gradients are added in float32 and in torch's order, 
 threads. With 3 x 3 windows at stride 2 and float32, the forward kernel moves 21 bytes per output through
 memory (16 read, 5 written), and so does the backward kernel.
 
-Torch's rules: the first of equal maxima wins, the last NaN wins over all numbers, and padding never wins.
-For cells outside the map a window reads its nearest cell inside again. By these rules this changes nothing,
-and no read depends on another.
+The rules are those of torch. The maximum is the first of several equal numbers, or the last NaN if there is
+one, and never a cell of the padding. In place of a cell outside the map, a window reads its nearest cell
+inside once more. By the rules above this does not change the result, and all reads are independent.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ VECTOR = 4
 class MaxPoolSizes:
     """The sizes and types that a kernel is compiled for.
 
-    `channels` are those of a pixel, or 1 where pixels are last; a thread computes `vector` of them.
+    `channels` is the number of channels, or 1 where pixels are last; a thread computes `vector` of them.
     """
 
     windows: Windows
@@ -54,7 +54,9 @@ class MaxPoolSizes:
 
 
 def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Return the maxima of x, and their numbers, uint8; x is dense, (batch, C, H, W) or (C, H, W)."""
+    """Return the maxima of x and their positions, the numbers of cells within their windows, uint8.
+
+    x is dense, (batch, C, H, W) or (C, H, W)."""
     channels_last = is_channels_last(x)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     y = torch.empty((*x.shape[:-2], *windows.out), dtype=x.dtype, device=x.device, memory_format=layout)

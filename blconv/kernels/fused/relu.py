@@ -3,10 +3,10 @@
     relu_forward   y = max(x, 0), and a bit for every element that was set to zero; y may be x
     relu_backward  out = grad, and 0 where the bit is set
 
-Byte j of the n bytes has elements j, j + n, .., j + 7 n of the memory. A thread computes one byte: it reads
-its eight numbers first, each next to those of the neighbouring threads, and then writes eight. So float32
-moves 8 1/8 bytes per element, and a step of a warp moves 128 bytes. x <= 0 can be read from x's bits, so the
-kernels treat numbers as integers of the same width.
+Byte j of the n bytes has elements j, j + n, .., j + 7 n of the memory. A thread computes one byte: it first
+reads its eight numbers and then writes eight. Neighbouring threads read neighbouring numbers, so a step of a
+warp moves 128 bytes, and float32 moves 8 1/8 bytes per element in total. The bits of x show whether x <= 0,
+so the kernels treat numbers as integers of the same width.
 """
 
 from functools import lru_cache

@@ -15,7 +15,7 @@ from blconv.kernels.primitives.warp import device, loader, store_pair, storer
 
 
 def function(sizes: LowPassSizes) -> Callable[..., None]:
-    """The kernel's function (x, y, S as operand A, R as operand A, images)."""
+    """Return the kernel's function (x, y, S as operand A, R as operand A, images)."""
     C, TILES, WARPS, CHUNKS = sizes.channels, sizes.tiles, sizes.warps, sizes.blocks(1)
     APART = TILES == 4
     multiply_rows, multiply_columns = _first_stage(sizes), _second_stage(sizes)
@@ -38,7 +38,7 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
-    """The procedure that multiplies every row by S^T, from x to T."""
+    """Return the procedure that multiplies every row by S^T, from x to T."""
     H, W, COLUMNS = sizes.height, sizes.width, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
     COLUMN_TILES, STEPS = -(-COLUMNS // 16), -(-W // 8)
@@ -74,7 +74,7 @@ def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
-    """The procedure that multiplies every column by R, from T to y; it begins with a barrier."""
+    """Return the procedure that multiplies every column by R, from T to y, after a barrier."""
     C, H, ROWS, COLUMNS = sizes.channels, sizes.height, sizes.rows, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
     ROW_TILES, STEPS = -(-ROWS // 16), -(-H // 8)
@@ -120,7 +120,7 @@ def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _tile_swizzle(tiles: int) -> Callable[..., int]:
-    """The function that returns a tile's place in column j of T: no two lanes share a bank."""
+    """Return the function of a tile's position in column j of T; lanes use different banks."""
     SHIFT, MASK = (1 if tiles == 2 else 0), tiles - 1
 
     def swizzle(tile, j):
@@ -130,13 +130,13 @@ def _tile_swizzle(tiles: int) -> Callable[..., int]:
 
 
 def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
-    """The procedure that fills b[at + s tiles + tile] with the pixels of a row from `line` on."""
+    """Return the procedure that fills b[at + s tiles + tile] with pixels of the row at `line`."""
     C, W, TILES = sizes.channels, sizes.width, sizes.tiles
     READS = 2 * -(-W // 8)
     load = loader("float32", TILES)
 
     def pixel(line, s, t):
-        """Return pixel 4 s + t of a line, or its last one: a constant plus line + t where all are inside."""
+        """Return the offset of pixel 4 s + t of a line, or of its last pixel if that is outside."""
         if 4 * s + 4 <= W:
             return (line + t) + 4 * s
         return line + min(4 * s + t, W - 1)
@@ -159,11 +159,11 @@ def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
 def _table_product(
     sizes: LowPassSizes, table_tiles: int, steps: int, repeats: int, holds: bool
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
-    """The product with a constant matrix A of `table_tiles` tiles and `steps` steps.
+    """Return the parts of the product with a constant matrix A of `table_tiles` tiles and `steps` steps.
 
-    Returns the number of A's numbers that a lane holds, the procedure that reads them, and the procedure
-    c = A B for 16 rows of A and `repeats` times `tiles` tiles of 8 columns of B. Where a lane does not
-    hold A, it is read again for every product.
+    These are the number of A's numbers that a lane holds, the procedure that reads them, and the procedure
+    c = A B for 16 rows of A and `repeats` times `tiles` tiles of 8 columns of B. If a lane does not hold
+    A, A is read again for every product.
     """
     FRAGMENTS, STEPS, TILES, REPEATS = table_tiles * steps, steps, sizes.tiles, repeats
     PARTS = 2 if sizes.split else 1
@@ -202,7 +202,7 @@ def _table_product(
 
 
 def _channel_writer(sizes: LowPassSizes) -> Callable[..., None]:
-    """The procedure that writes a lane's two columns of all tiles, d[n + 4 tile] and d[n + 4 tile + 1]."""
+    """Return the procedure that writes a lane's two columns of all tiles, d[n + 4 tile] and the next."""
     C, TILES = sizes.channels, sizes.tiles
     store, store_both = storer("float32", TILES), storer("float32", min(2 * TILES, 4))
 

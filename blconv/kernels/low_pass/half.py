@@ -63,7 +63,7 @@ def operand_a(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """The kernel's function; see `blconv.kernels.low_pass.kernel`."""
+    """Return the kernel's function; see `blconv.kernels.low_pass.kernel`."""
     TILES, WARPS, CHUNKS = sizes.tiles, sizes.warps, sizes.chunks
     multiply_rows, multiply_columns = _first_stage(sizes), _second_stage(sizes)
 
@@ -80,7 +80,7 @@ def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
 
 
 def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """The procedure that multiplies every pair of rows by S^T, from x to T."""
+    """Return the procedure that multiplies every pair of rows by S^T, from x to T."""
     C, H, COLUMNS = sizes.channels, sizes.height, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
     COLUMN = 8 * TILES
@@ -126,7 +126,7 @@ def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 
 
 def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """The procedure that multiplies every column by R, from T to y; it begins with a barrier."""
+    """Return the procedure that multiplies every column by R, from T to y, after a barrier."""
     C, ROWS, COLUMNS = sizes.channels, sizes.kept_rows, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
     COLUMN = 8 * TILES
@@ -170,9 +170,9 @@ def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 def _table_product(
     sizes: HalfLowPassSizes, fragments: int, repeats: int
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
-    """The product with a constant matrix A of `fragments` fragments.
+    """Return the parts of the product with a constant matrix A of `fragments` fragments.
 
-    Returns the number of words of A that a lane holds, the procedure that reads them, and the procedure
+    These are the number of words of A that a lane holds, the procedure that reads them, and the procedure
     c += A B for `repeats` times `tiles` tiles of B, which lie `apart` words from each other.
     """
     TILES, REPEATS, HELD = sizes.tiles, repeats, fragments if 4 * fragments <= TABLE_WORDS_HELD else 0

@@ -1,12 +1,12 @@
-"""R x S^T of every plane, for two constant matrices: the low-pass form's filter, and its adjoint.
+"""R x S^T of every plane x, for two constant matrices R and S: the low-pass filter, and its adjoint.
 
 Layouts, for images of C channels and H x W pixels that become `rows` x `columns`:
 
     x  (images, C, H, W) or (images, H, W, C)
     y  the same, rows x columns instead of H x W
 
-Device memory is read once and written once, H W + rows columns numbers per plane. Both products run on
-tensor cores: `pixels_last` and `channels_last` have the kernels of the two layouts, `half` that of 16-bit
+Device memory is read once and written once: H W + rows columns numbers per plane. Both products run on
+tensor cores. `pixels_last` and `channels_last` have the kernels of the two layouts, `half` has that of 16-bit
 numbers with channels last. "split" precision multiplies float32 as sums of two numbers that tensor cores
 read exactly.
 """

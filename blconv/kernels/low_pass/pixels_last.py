@@ -1,9 +1,9 @@
 """R x S^T where pixels are last: both products of a plane in the registers of one warp.
 
-The planes of a group lie side by side, as one plane of P W columns. Stage 1 contracts i: its columns are
-pixels of a row, V neighbours per lane as they are read. Its sums are operand A of stage 2 without a move.
-Stage 2 contracts j, with a matrix of one S for each plane of the group and zeros elsewhere, so that the
-pixels of a row come out side by side.
+The planes of a group lie side by side, as one plane of P W columns. Stage 1 contracts i. Its columns are
+pixels of a row, V neighbours per lane as they are read, and its sums are already in the order of operand A of
+stage 2. Stage 2 contracts j, with a block-diagonal matrix that has one S for each plane of the group, so that
+the pixels of a row are neighbours in the result.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from blconv.kernels.primitives.warp import device, loader, storer
 
 
 def function(sizes: LowPassSizes) -> Callable[..., None]:
-    """The kernel's function (x, y, R as operand A, S of a group as operand B, images)."""
+    """Return the kernel's function (x, y, R as operand A, S of a group as operand B, images)."""
     C, H, ROWS = sizes.channels, sizes.height, sizes.rows
     (GROUP, _), (READ, WRITTEN) = sizes.group, sizes.group_tiles
     WARPS, GROUPS, REREADS, SPLIT = sizes.warps, sizes.groups, sizes.rereads, sizes.split
@@ -85,9 +85,10 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
-    """The procedure that fills b[at ...] with rows 8 s + t and 8 s + 4 + t of the group at `plane`.
+    """Return the procedure that fills b[at ...] with two rows of the group at `plane`.
 
-    Past the last row or column it reads the last one again: the constant matrices have zeros there.
+    They are rows 8 s + t and 8 s + 4 + t. In place of a row or column outside the plane, the procedure
+    reads the last one; the constant matrices have zeros for it.
     """
     H, W, REREADS, READ = sizes.height, sizes.width, sizes.rereads, sizes.group_tiles[0]
     GROUP, VECTOR = sizes.group
@@ -114,7 +115,7 @@ def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _pixel_writer(sizes: LowPassSizes) -> Callable[..., None]:
-    """The procedure that writes row i of a group from column `left` on, from a lane's d[n ..]."""
+    """Return the procedure that writes a lane's d[n ..] to row i of a group, from column `left` on."""
     ROWS, COLUMNS, ALL = sizes.rows, sizes.columns, sizes.group[0] * sizes.columns
     store = storer(sizes.memory, sizes.store_vector)
 

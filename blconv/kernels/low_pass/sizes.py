@@ -35,14 +35,14 @@ class LowPassSizes:
 
     @cached_property
     def halves(self) -> HalfLowPassSizes | None:
-        """The sizes of the kernel of 16-bit numbers, where that kernel applies."""
+        """The sizes of the kernel of 16-bit numbers, or None if that kernel does not apply."""
         if self.memory == "float32" or not self.channels_last:
             return None
         return HalfLowPassSizes(*astuple(self)[:-1])
 
     @property
     def split(self) -> bool:
-        """Whether a constant matrix is split into a high and a low one."""
+        """Whether a constant matrix is written as the sum of two that tensor cores read exactly."""
         return self.precision == "split"
 
     @cached_property
@@ -63,9 +63,9 @@ class LowPassSizes:
 
     @cached_property
     def group(self) -> tuple[int, int]:
-        """Number of planes side by side, and of neighbouring pixels per read: the fewest lanes idle.
+        """Number of planes in a group, and of neighbouring pixels per read, for which the fewest lanes idle.
 
-        The planes are of one image, so that a NaN stays in its image.
+        The planes of a group are of one image, so that a NaN does not spread to other images.
         """
         choices = []
         for planes in range(1, max(1, GROUP_COLUMNS // self.width) + 1):
@@ -100,7 +100,9 @@ class LowPassSizes:
 
     @cached_property
     def rereads(self) -> bool:
-        """Whether a group is too large to hold and is read for every 16 rows of its result, pixels last."""
+        """Whether a group is too large for the registers, so that it is read again for every 16 result rows.
+
+        This applies to the layout with pixels last."""
         return self.split or 2 * self.group_tiles[0] * -(-self.height // 8) > GROUP_NUMBERS_HELD
 
     @cached_property
@@ -114,14 +116,14 @@ class LowPassSizes:
         return 4 * fragments * (1 + self.split) <= TABLE_NUMBERS_HELD
 
     def lines_at_once(self, items: int, loaded: int, holds: bool) -> int:
-        """Return the number of rows or columns, of `loaded` numbers, that a warp multiplies at once."""
+        """Return the number of rows or columns, each of `loaded` numbers, that a warp multiplies at once."""
         each = -(-items // self.warps)
         most = max(1, (READ_BESIDE_TABLE if holds else LOW_PASS_READ_AHEAD) // (1 + self.split) // loaded)
         return -(-each // -(-each // most))
 
     @cached_property
     def shared_bytes(self) -> int:
-        """Shared bytes of T, or of the second matrix where pixels are last."""
+        """Bytes of shared memory for T, or for the second matrix where pixels are last."""
         if self.halves:
             return self.halves.shared_bytes
         if self.channels_last:

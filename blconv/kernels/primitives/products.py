@@ -22,7 +22,7 @@ def _multiply(c, at, a0, a1, a2, a3, b0, b1):
 
 
 def multiplier(split: bool) -> Callable[..., None]:
-    """The procedure c[at : at + 4] += A B: A at `a` of a constant table, B two numbers."""
+    """Return the procedure c[at : at + 4] += A B, with A at `a` of a constant table and B two numbers."""
 
     def once(c, at, table, a, low, b0, b1):
         _multiply(c, at, table[a], table[a + 1], table[a + 2], table[a + 3], b0, b1)
@@ -38,7 +38,9 @@ def multiplier(split: bool) -> Callable[..., None]:
 
 
 def right_multiplier(split: bool, low: int, step: int) -> Callable[..., None]:
-    """The procedure c[at : at + 4] += A B: A four numbers, B at `b` and b + step of a constant table."""
+    """Return the procedure c[at : at + 4] += A B, with A four numbers and B from a constant table.
+
+    B is at `b` and at b + step of the table."""
 
     def once(c, at, a0, a1, a2, a3, table, b):
         _multiply(c, at, a0, a1, a2, a3, table[b], table[b + step])
@@ -54,7 +56,9 @@ def right_multiplier(split: bool, low: int, step: int) -> Callable[..., None]:
 
 
 def rounder(rounds: bool) -> Callable[..., float]:
-    """The function that rounds a number for tensor cores, or returns it: 16-bit numbers are read exactly."""
+    """Return the function that rounds a number as tensor cores need it.
+
+    16-bit numbers are read exactly, so for them it returns its argument."""
 
     def rounded(x):
         return tf32(x)

@@ -52,7 +52,7 @@ def tf32(x: float) -> np.float32:
 
 
 def loader(dtype: str, width: int, *, again: bool = False, written: bool = False) -> Callable[..., Any]:
-    """The function (array, offset) -> `width` float32."""
+    """Return the function (array, offset) -> `width` float32."""
 
     def load(pointer: Any, offset: int) -> Any:
         assert offset % width == 0
@@ -69,7 +69,7 @@ def loader(dtype: str, width: int, *, again: bool = False, written: bool = False
 
 
 def storer(dtype: str, width: int) -> Callable[..., None]:
-    """The procedure (array, offset, values) that writes `width` numbers."""
+    """Return the procedure (array, offset, values) that writes `width` numbers."""
 
     def store(pointer: Any, offset: int, values: Any) -> None:
         assert offset % width == 0

@@ -50,12 +50,12 @@ def high_halves(x: int, y: int) -> np.uint32:
 
 
 def packer(memory: str) -> Callable[..., np.uint32]:
-    """The function (number, number) -> word."""
+    """Return the function (number, number) -> word."""
     return lambda x, y: _word([x, y], memory)
 
 
 def adder(memory: str) -> Callable[..., np.uint32]:
-    """The function of three words: x y + z of both numbers, rounded once."""
+    """Return the function of three words: x y + z of both numbers, rounded once."""
 
     def add(*words: int) -> np.uint32:
         x, y, z = (_numbers([word], memory).astype(np.float64) for word in words)
@@ -65,7 +65,7 @@ def adder(memory: str) -> Callable[..., np.uint32]:
 
 
 def multiplier(memory: str) -> Callable[..., Any]:
-    """The function that returns the warp's product; see `blconv.kernels.primitives.words`."""
+    """Return the function that returns the warp's product; see `blconv.kernels.primitives.words`."""
 
     def multiply(*operands: Any) -> Any:
         a0, a1, a2, a3, b0, b1, c0, c1, c2, c3 = operands
@@ -88,7 +88,7 @@ def multiplier(memory: str) -> Callable[..., Any]:
 
 
 def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
-    """The function (array, offset) -> tuple of `width` words."""
+    """Return the function (array, offset) -> tuple of `width` words."""
 
     def read(pointer: Any, offset: int) -> Any:
         count = 4 * width // pointer.itemsize
@@ -100,7 +100,7 @@ def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
 
 
 def writer(width: int) -> Callable[..., None]:
-    """The procedure (array, offset, words)."""
+    """Return the procedure (array, offset, words)."""
 
     def write(pointer: Any, offset: int, words: Any) -> None:
         count = 4 * width // pointer.itemsize
@@ -112,10 +112,10 @@ def writer(width: int) -> Callable[..., None]:
 
 
 def shared_reader(width: int) -> Callable[..., Any]:
-    """The function (shared array, offset) -> tuple of `width` words."""
+    """Return the function (shared array, offset) -> tuple of `width` words."""
     return reader(width)
 
 
 def shared_writer(width: int) -> Callable[..., None]:
-    """The procedure (shared array, offset, words)."""
+    """Return the procedure (shared array, offset, words)."""
     return writer(width)

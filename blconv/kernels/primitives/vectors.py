@@ -11,9 +11,9 @@ def pointer(memory: str) -> str:
 
 
 def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
-    """The procedure that fills a local array with a vector of memory, by the vector's number.
+    """Return the procedure that fills a local array with a vector of memory, by the vector's number.
 
-    `written`: whether the kernel also writes to that memory.
+    `written` states whether the kernel also writes to that memory.
     """
     load = loader(memory, width, written=written)
 
@@ -32,7 +32,7 @@ def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
 
 
 def vector_writer(memory: str, width: int) -> Any:
-    """The procedure that writes a local array to a vector of memory, by the vector's number."""
+    """Return the procedure that writes a local array to a vector of memory, by the vector's number."""
     store = storer(memory, width)
 
     def one(out, at, v):
@@ -48,7 +48,7 @@ def vector_writer(memory: str, width: int) -> Any:
 
 
 def float32_reader(count: int) -> Any:
-    """The procedure that fills a local array with `count` float32 (1, 4 or 8) from an offset on."""
+    """Return the procedure that fills a local array with `count` float32 (1, 4 or 8) from an offset on."""
     load = loader("float32", min(count, 4))
 
     def one(values, source, at):

@@ -160,10 +160,10 @@ else:
         return _several(4)(array, types.int64), codegen
 
     def loader(dtype: str, width: int, *, again: bool = False, written: bool = False) -> Callable[..., Any]:
-        """The function (pointer, offset) -> `width` float32 from memory of `dtype`, aligned to the vector.
+        """Return the function (pointer, offset) -> `width` aligned float32 from memory of `dtype`.
 
-        `again`: every call reads again; the compiler must not keep the values in registers.
-        `written`: the kernel also writes to that memory, so it is not read-only.
+        With `again`, every call reads the memory: the compiler must not keep the values in registers.
+        `written` states that the kernel also writes to that memory, so it is not read-only.
         """
         bits = 32 if dtype == "float32" else 16
 
@@ -183,7 +183,7 @@ else:
         return result
 
     def storer(dtype: str, width: int) -> Callable[..., Any]:
-        """The procedure (pointer, offset, values) that writes `width` float32 as `dtype`, aligned."""
+        """Return the procedure (pointer, offset, values) that writes `width` float32 as `dtype`, aligned."""
         bits = 32 if dtype == "float32" else 16
 
         @intrinsic

@@ -70,7 +70,7 @@ else:
         return builder.add(base, builder.mul(offset, ir.Constant(_long, bits // 8)))
 
     def _words(text: str) -> Callable[..., Any]:
-        """Return the device function of two 32-bit words that runs one PTX instruction."""
+        """Return the function of two 32-bit words that runs one PTX instruction."""
 
         @intrinsic
         def combine(typingctx: Any, x: Any, y: Any) -> Any:
@@ -86,7 +86,7 @@ else:
     high_halves = _words("prmt.b32 $0, $1, $2, 0x7632;")  # the second numbers
 
     def packer(memory: str) -> Callable[..., Any]:
-        """The function (float32, float32) -> word, rounded to nearest."""
+        """Return the function (float32, float32) -> word, rounded to nearest."""
 
         @intrinsic
         def pack(typingctx: Any, x: Any, y: Any) -> Any:
@@ -100,7 +100,7 @@ else:
         return result
 
     def adder(memory: str) -> Callable[..., Any]:
-        """The function of three words: x y + z of both numbers, each rounded once."""
+        """Return the function of three words: x y + z of both numbers, each rounded once."""
 
         @intrinsic
         def add(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
@@ -114,7 +114,7 @@ else:
         return result
 
     def multiplier(memory: str) -> Callable[..., Any]:
-        """The function (a0 .. a3, b0, b1 words, c0 .. c3 float32) -> the four sums of C + A B."""
+        """Return the function (a0 .. a3, b0, b1 words, c0 .. c3 float32) -> the four sums of C + A B."""
 
         @intrinsic
         def multiply(
@@ -136,10 +136,10 @@ else:
         return result
 
     def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
-        """The function (pointer, offset) -> tuple of `width` words of global memory, aligned to the vector.
+        """Return the function (pointer, offset) -> tuple of `width` aligned words of global memory.
 
-        The pointer is to 16- or 32-bit numbers, which the offset counts. `again`: every call reads again;
-        the compiler must not keep the words in registers.
+        The offset counts the 16- or 32-bit numbers that the pointer refers to. With `again`, every call reads
+        the memory: the compiler must not keep the words in registers.
         """
 
         @intrinsic
@@ -157,7 +157,9 @@ else:
         return result
 
     def writer(width: int) -> Callable[..., Any]:
-        """The procedure (pointer, offset, words) that writes an array's first `width` words, aligned."""
+        """Return the procedure (pointer, offset, words) that writes the first `width` words of an array.
+
+        The address must be aligned to `width` words."""
 
         @intrinsic
         def write(typingctx: Any, pointer: Any, offset: Any, words: Any) -> Any:
@@ -182,7 +184,7 @@ else:
         return builder.bitcast(place, ir.VectorType(_word, width).as_pointer())
 
     def shared_reader(width: int) -> Callable[..., Any]:
-        """The function (shared array, offset) -> tuple of `width` words, in one instruction."""
+        """Return the function (shared array, offset) -> tuple of `width` words, in one instruction."""
 
         @intrinsic
         def get(typingctx: Any, array: Any, offset: Any) -> Any:
@@ -197,7 +199,7 @@ else:
         return result
 
     def shared_writer(width: int) -> Callable[..., Any]:
-        """The procedure (shared array, offset, words) that writes `width` words in one instruction."""
+        """Return the procedure (shared array, offset, words) that writes `width` words at once."""
 
         @intrinsic
         def put(typingctx: Any, array: Any, offset: Any, words: Any) -> Any:

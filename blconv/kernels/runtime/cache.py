@@ -16,7 +16,9 @@ from platformdirs import user_cache_path
 
 
 def cached_code(name: str, compile_code: Callable[[], bytes]) -> bytes:
-    """Return the bytes cached under `name`, or those of `compile_code`; a bad folder caches nothing."""
+    """Return the bytes cached under `name`, or else those of `compile_code`, which are then cached.
+
+    If the folder cannot be used, nothing is cached."""
     folder = _folder()
     if folder is None:
         return compile_code()
@@ -45,7 +47,7 @@ def _folder() -> Path | None:
 
 @lru_cache(maxsize=1)
 def _sources() -> str:
-    """Return a key of all sources and compilers, on which machine code depends beside its constants."""
+    """Return a hash of all sources and compiler versions, on which machine code depends."""
     digest = hashlib.sha256()
     folder = Path(__file__).parents[1]  # kernels/ and all folders in it
     for path in sorted(folder.rglob("*.py")):

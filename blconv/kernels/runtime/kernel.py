@@ -1,8 +1,8 @@
 """A CUDA kernel: compiled by Numba, linked and loaded once per device, launched through the driver.
 
-Numba's own launch takes some 30 us per call and its view of a tensor 15 us; passing pointers to the driver
-takes a few. So Numba only compiles here, and the driver launches the kernel, by default on torch's current
-stream, so that CUDA graphs and several streams work.
+Numba's own launch takes about 30 us per call and its view of a tensor 15 us; a launch through the driver with
+plain pointers takes a few. So Numba only compiles, and the driver launches the kernel. The default is torch's
+current stream, so that CUDA graphs and several streams work.
 """
 
 import ctypes
@@ -107,7 +107,7 @@ class Kernel:
         return self._loaded[index]
 
     def _simulate(self, blocks: int, arguments: tuple[Tensor | int | float, ...]) -> None:
-        """Run on CPU tensors in Numba's simulator (NUMBA_ENABLE_CUDASIM=1), one Python thread per thread."""
+        """Run on CPU tensors in Numba's simulator, with a Python thread for each CUDA thread."""
         from numba import cuda
 
         values = [
@@ -149,7 +149,7 @@ def driver() -> Any:
 def set_context(index: int) -> None:
     """Set the context of torch's current device `index` in this thread.
 
-    Torch does this late: a thread of autograd that only uses cached memory has not called the driver yet.
+    Torch sets it at its first call of the driver; an autograd thread with cached memory has made none.
     """
     if getattr(_thread, "index", None) != index:
         check(*driver().cuCtxSetCurrent(_context(index)))

@@ -5,9 +5,9 @@
         ...                                       # at the same time, on the current stream
     ...                                           # after both
 
-Memory is allocated and freed on the current stream only. A capture includes the side stream. Every stream
-has a side stream of its own for ever. Threads that share a stream share its side stream, which is safe
-because a later event of a stream implies an earlier one.
+Memory is allocated and freed on the current stream only. The capture of a CUDA graph includes the side
+stream. Each stream has one side stream, which is kept until the process ends. Threads that share a stream
+share its side stream. This is safe, because an event of a stream also covers all earlier work on it.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from blconv.kernels.runtime.kernel import check, driver, set_context
 
 
 class SideStream:
-    """The side stream of the current stream; on the CPU and other devices the current stream itself."""
+    """The side stream of the current stream; without effect unless the device is the current CUDA device."""
 
     __slots__ = ("_device", "_forked", "_pair")
 
@@ -29,7 +29,9 @@ class SideStream:
         return self
 
     def fork(self) -> Any:
-        """Order the side stream after the current one and return it; None stands for the current stream."""
+        """Order the side stream after the current one and return it.
+
+        Return None, which stands for the current stream, unless the device is the current CUDA device."""
         index = self._device.index
         if self._device.type != "cuda" or index != torch.cuda.current_device():
             return None

@@ -16,10 +16,10 @@ ANALYSIS_READ_AHEAD = 64  # numbers that a lane has in flight, at most
 
 
 def row_reader(planes: Float32Planes, convert: Callable[..., float]) -> Callable[..., None]:
-    """The procedure that fills b[at + (2 s + half) tiles + tile] with row i of an image, as operand B.
+    """Return the procedure that fills b[at + (2 s + half) tiles + tile] with row i of an image, as operand B.
 
-    Past the last pixel or channel it reads again from inside: the constant matrices have zeros there, and
-    channels beyond the last are not written.
+    In place of a pixel or channel outside the image it reads one inside. The constant matrices have zeros for
+    such pixels, and channels beyond the last are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     STEPS = step_count(W, planes.vector)
@@ -82,7 +82,7 @@ def function(planes: Float32Planes) -> Callable[..., None]:
 
 
 def first_stage(planes: Float32Planes) -> Callable[..., None]:
-    """The procedure that transforms every row of the image, from x to T."""
+    """Return the procedure that transforms every row of the image, from x to T."""
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
     COLUMN_TILES, STEPS = -(-KW // 8), step_count(planes.width, planes.vector)
@@ -122,7 +122,7 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage(planes: Float32Planes) -> Callable[..., None]:
-    """The procedure that transforms every column of frequencies v, from T to z."""
+    """Return the procedure that transforms every column of frequencies v, from T to z."""
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
     ROW, COLUMN = planes.row_stride, planes.column_stride

@@ -44,7 +44,7 @@ def step_count(positions: int, vector: int) -> int:
 def position_order(positions: int, vector: int) -> Tensor:
     """Return the position of each k index of a lane, (steps, t, half): half 0 is k = t, half 1 is k = t + 4.
 
-    With vectors of 2 or 4 neighbours a lane multiplies the numbers it has loaded: k may have any order.
+    The order of k is free, so with vectors of 2 or 4 neighbours a lane multiplies the numbers it has read.
     """
     s, t, half = torch.meshgrid(
         torch.arange(step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
@@ -88,7 +88,7 @@ def to_pixels(axis: TransformAxis, sign: int, split: bool) -> Tensor:
 def to_pixels_right(axis: TransformAxis, sign: int, vector: int, split: bool) -> Tensor:
     """Return the same as operand B, whose columns are positions: (tiles of 8 columns, steps, 32, 2).
 
-    With vectors of 4 a pair of tiles gives a lane four neighbours: its columns 2t, 2t + 1 of both.
+    With vectors of 4, the columns 2t and 2t + 1 of two tiles are four neighbouring positions.
     """
     cosine, sine = waves(axis)
     tiles, steps = step_count(axis.positions, vector), -(-axis.kept // 4)

@@ -28,10 +28,10 @@ from blconv.kernels.transforms.half_planes import (
 
 
 def row_reader(planes: HalfPlanes) -> Callable[..., None]:
-    """The procedure that fills b[at + h tiles + tile] with row i of an image, as operand B.
+    """Return the procedure that fills b[at + h tiles + tile] with row i of an image, as operand B.
 
-    Past the last pixel or channel it reads again from inside: the constant matrices have zeros there, and
-    channels beyond the last are not written.
+    In place of a pixel or channel outside the image it reads one inside. The constant matrices have zeros for
+    such pixels, and channels beyond the last are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     SPAN, EACH = planes.span, planes.span // 2
@@ -39,7 +39,7 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
     load = reader(max(TILES // 2, 1) if planes.channels_last else EACH)
 
     def pixel(line, h, e, t):
-        """Return pixel e of a lane's word h: a constant plus line + 2t where all are inside."""
+        """Return the offset of pixel e of a lane's word h: a constant plus line + 2t if all are inside."""
         if 8 * h + 8 <= W:
             return (line + 2 * t) + (8 * h + e)
         return line + min(8 * h + e + 2 * t, W - 1)
@@ -107,7 +107,7 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def first_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """The procedure that transforms every pair of rows of the image, from x to T."""
+    """Return the procedure that transforms every pair of rows of the image, from x to T."""
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     PAIRS, PART = planes.pairs, 8 * TILES
     COLUMN = 2 * PART
@@ -157,7 +157,7 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """The procedure that transforms every column of frequencies v, from T to z; it begins with a barrier."""
+    """Return the procedure that transforms every column of frequencies v, from T to z, after a barrier."""
     C, TILES, WARPS = planes.channels, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
     PAIRS, PART = planes.pairs, 8 * TILES

@@ -16,12 +16,12 @@ from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, pick, waves
 
 
 def table_scale(axis: TransformAxis) -> float:
-    """Return the factor of 1 / sqrt(size) that the tables lack: between sqrt(1 / 2) and sqrt(2)."""
+    """Return the factor by which the tables differ from 1 / sqrt(size): from sqrt(1 / 2) to sqrt(2)."""
     return 2.0 ** round(math.log2(axis.size) / 2) / math.sqrt(axis.size)
 
 
 def word_count(positions: int, vector: int) -> int:
-    """Return the words of two positions that a lane holds of an axis read in vectors of 2, 4 or 8."""
+    """Return the number of words that a lane holds of an axis that is read in vectors of 2, 4 or 8."""
     return vector // 2 * -(-positions // (4 * vector))
 
 

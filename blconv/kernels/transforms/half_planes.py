@@ -1,8 +1,8 @@
 """The blocks of the 16-bit transforms, and the device functions that both kernels share.
 
 As in `single`, a block owns one image and 8, 16 or 32 channels, and T lies in shared memory between two
-stages. There and in registers a word has two numbers, which are neighbours along the axis that the next
-product contracts. Column n of tile `tile` is channel tiles * n + tile of the block: a lane reads `tiles`
+stages. In T and in registers, a word has two numbers that are neighbours along the axis that the next product
+contracts. Column n of tile `tile` is channel tiles * n + tile of the block: a lane reads `tiles`
 neighbouring channels, and writes the 2 `tiles` channels of its two columns.
 
 The words of T are stored as (..., 8 columns, tiles); the tiles of a column are read and written at once.
@@ -42,7 +42,7 @@ class HalfPlanes(Planes):
 
     @property
     def span(self) -> int:
-        """Neighbouring pixels in a lane: a vector, or the two pixels of a word."""
+        """Number of neighbouring pixels that a lane holds: those of a vector, or the two of a word."""
         return max(self.vector, 2)
 
     @property
@@ -65,12 +65,12 @@ class HalfPlanes(Planes):
 
 @device
 def swizzle(column, above, beside):
-    """Return the place of a column of T among the 8 with the same `above` and `beside`."""
+    """Return the position of a column of T among the 8 with the same `above` and `beside`."""
     return column ^ (2 * (above & 3)) ^ (beside & 1)
 
 
 def table_multiplier(planes: HalfPlanes) -> Callable[..., None]:
-    """The procedure c[at : at + 4] += A B: A at `a` of a constant table, B two words."""
+    """Return the procedure c[at : at + 4] += A B: A at `a` of a constant table, B two words."""
     product = multiplier(planes.memory)
 
     def multiply(c, at, table, a, b0, b1):
@@ -83,7 +83,7 @@ def table_multiplier(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def table_reader(vectors: int, width: int) -> Callable[..., None]:
-    """The procedure that fills a lane's local array with its `vectors` vectors of a constant table."""
+    """Return the procedure that fills a lane's local array with its `vectors` vectors of a constant table."""
     load = reader(width)
 
     def read(table, source, lane):
@@ -96,7 +96,7 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 
 
 def channel_writer(planes: HalfPlanes) -> Callable[..., None]:
-    """The procedure that writes the 2 `tiles` numbers of columns 2t and 2t + 1 from `channel` on."""
+    """Return the procedure that writes the 2 `tiles` numbers of columns 2t and 2t + 1 from `channel` on."""
     C, TILES = planes.channels, planes.tiles
     pack, store = packer(planes.memory), writer(TILES)
     NOTHING = float32(0)

@@ -33,10 +33,11 @@ SIGNS = 0x80008000
 
 
 def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
-    """The procedure that fills b[(2 h + part) tiles + tile] with a column's coefficients, as operand B.
+    """Return the procedure that fills b[(2 h + part) tiles + tile] with a column's coefficients.
 
-    A word of one u has the factor of cos and the factor of sin: Re(+) + Re(-) and Im(-) - Im(+) in the real
-    part, Im(+) + Im(-) and Re(+) - Re(-) in the imaginary part, with + at u and - at -u.
+    They are operand B. A word of one u has the factor of cos and the factor of sin: Re(+) + Re(-) and
+    Im(-) - Im(+) in the real part, Im(+) + Im(-) and Re(+) - Re(-) in the imaginary part, with + at u
+    and - at -u.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     USED, HELD, PAIRS = -(-KH // 4), 2 * -(-KH // 8), max(TILES // 2, 1)
@@ -111,7 +112,7 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def first_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """The procedure that transforms every column of frequencies v, from z to T."""
+    """Return the procedure that transforms every column of frequencies v, from z to T."""
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     COLUMN, PART_SUMS, SUMS = 8 * TILES, 4 * TILES, 8 * TILES
     ROW = KW * COLUMN
@@ -149,7 +150,7 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
-    """The second stage, from T to y, where channels are last: the constant matrix is operand A.
+    """Return the second stage, from T to y, where channels are last: the constant matrix is operand A.
 
     It begins with a barrier.
     """
@@ -192,7 +193,7 @@ def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage_to_pixels(planes: HalfPlanes) -> Callable[..., None]:
-    """The second stage, from T to y, where pixels are last: operand A is T, its rows are channels.
+    """Return the second stage, from T to y, where pixels are last: operand A is T, its rows are channels.
 
     It begins with a barrier.
     """

@@ -47,7 +47,7 @@ class Planes:
 
     @property
     def warps(self) -> int:
-        """Warps of a block: few enough that each has as many rows as it reads ahead."""
+        """Warps of a block: so few that each has at least as many rows as it reads in advance."""
         return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
 
     @property
@@ -109,7 +109,7 @@ def _column_stride(tiles: int) -> int:
 
 
 def table_reader(vectors: int, width: int) -> Callable[..., None]:
-    """The procedure that fills a lane's local array with its `vectors` vectors of a constant table."""
+    """Return the procedure that fills a lane's local array with its `vectors` vectors of a constant table."""
     load = loader("float32", width)
 
     def fours(table, source, lane):
@@ -126,7 +126,9 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 
 
 def channel_writer(tiles: int, convert: Callable[..., float]) -> Callable[..., None]:
-    """The procedure that writes d[i + 4 tile] + sign d[j + 4 tile] of all tiles, neighbouring channels."""
+    """Return the procedure that writes d[i + 4 tile] + sign d[j + 4 tile] of all tiles.
+
+    The tiles are neighbouring channels."""
     store = storer("float32", tiles)
 
     def write4(out, at, d, i, j, sign):

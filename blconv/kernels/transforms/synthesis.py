@@ -14,7 +14,7 @@ from blconv.kernels.transforms.planes import Float32Planes, channel_writer, tabl
 
 
 def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
-    """The procedure that fills e[4 tile ...] with a coefficient's sums and differences over +-u.
+    """Return the procedure that fills e[4 tile ...] with a coefficient's sums and differences over +-u.
 
     The four numbers of a tile are Re(+) + Re(-), Im(+) - Im(-), Im(+) + Im(-), Re(+) - Re(-). Operand B of
     the real part is the first and minus the second, that of the imaginary part the others.
@@ -74,7 +74,7 @@ def function(planes: Float32Planes) -> Callable[..., None]:
 
 
 def first_stage(planes: Float32Planes) -> Callable[..., None]:
-    """The procedure that transforms every column of frequencies v, from z to T."""
+    """Return the procedure that transforms every column of frequencies v, from z to T."""
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, SPLIT = planes.kept_rows, planes.kept_columns, planes.split
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
@@ -117,7 +117,7 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
-    """The second stage, from T to y, where channels are last: the constant matrix is operand A."""
+    """Return the second stage, from T to y, where channels are last: the constant matrix is operand A."""
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS = planes.tiles, planes.warps
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
@@ -156,7 +156,7 @@ def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage_to_pixels(planes: Float32Planes) -> Callable[..., None]:
-    """The second stage, from T to y, where pixels are last: operand A is T, its rows are channels."""
+    """Return the second stage, from T to y, where pixels are last: operand A is T, its rows are channels."""
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS, VECTOR = planes.tiles, planes.warps, planes.vector
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
