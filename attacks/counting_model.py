@@ -20,18 +20,19 @@ _LOGGED: WeakSet[nn.Module] = WeakSet()
 
 @dataclass
 class PassCounter:
-    """Forward passes of all models that share the counter; it also grows while an attack runs."""
+    """Number of forward passes of all models that share the counter; it also grows during an attack."""
 
     forwards: int = 0
 
 
 class CountingModel(nn.Module):
-    """A model that takes inputs of `space` and counts the samples passed through it, both ways.
+    """A model that takes inputs of `space` and counts the samples in forward and backward passes.
 
-    Its logits are float32: half tensors inside Foolbox turn into NaN silently. `model` takes float32
-    pixels, whatever it computes in. Each sample's gradient passes through the model scaled by a power
-    of two that brings the logits' gradient to about 1: that of a confident network is 1e-9 and less,
-    which 16 bits round to 0, and the network would look robust because attacks get no gradient.
+    Its logits are float32, because half tensors inside Foolbox turn into NaN silently. `model` takes
+    float32 pixels and may compute in another precision. The gradient of the logits of a confident network
+    is 1e-9 and less, which 16 bits round to 0; attacks would get no gradient, and the network would look
+    robust. So the gradient of each sample passes through the model scaled by a power of two that brings the
+    gradient of the logits to about 1.
     """
 
     def __init__(self, model: nn.Module, space: Space, counter: PassCounter | None = None) -> None:
@@ -60,7 +61,7 @@ class CountingModel(nn.Module):
 
 
 class _Scaling:
-    """Scales the gradients of one pass where they enter the model, and back where they leave it."""
+    """Scales the gradients of a backward pass when they enter the model, and back when they leave it."""
 
     def __init__(self, counted: CountingModel) -> None:
         self._counted = counted
@@ -78,8 +79,8 @@ class _Scaling:
 def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
     """Return whether the logits of a model have gradients with respect to pixels (m, C, H, W).
 
-    They have none if the model is detached from its input, or fails where the input requires gradients.
-    Gradients that are zero count. One pass of two images finds it out, once for each model; a model
+    There are none if the model is detached from its input, or fails when the input requires gradients.
+    Gradients that are zero count as gradients. Each model is checked once, by a pass of two images; a model
     without gradients is logged.
     """
     if model not in _GRADIENTS:
@@ -98,7 +99,7 @@ def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
 
 
 def _gradient_problem(model: nn.Module, pixels: Tensor) -> str | None:
-    """Return why the model gives no gradients; None if it gives some."""
+    """Return the reason why the model has no gradients, or None if it has gradients."""
     # Generators are restored: a model with random parts draws the same numbers without this pass.
     devices = [pixels.device] if pixels.is_cuda else []
     try:

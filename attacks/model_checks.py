@@ -39,9 +39,9 @@ def check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
     - "outputs are probabilities": all rows lie in [0, 1] and sum to 1, where logits are expected.
     - "optimises inside the model": the forward pass takes derivatives itself.
 
-    A model that classifies no image correctly can have the first one only. A model that draws random
-    numbers draws the same ones each time. Random answers and those that depend on the batch have flags of
-    their own, for all measurements (`blrobust.evaluation.probe`).
+    A model that classifies no image correctly can only have the first flag. A model that draws random numbers
+    gets the same ones in every check. The flags for random logits and for logits that depend on the batch
+    apply to all measurements (`blrobust.evaluation.probe`).
     """
     with seeded("model checks", device=pixels.device):
         return _flags(model, pixels, labels)
@@ -71,7 +71,7 @@ def _flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
 
 
 def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the largest entry of each image's loss gradient, float32 (m,), as attacks get it; 0 for none."""
+    """Return the largest entry of each image's loss gradient, as attacks get it, float32 (m,); 0 for none."""
     with torch.enable_grad():
         inputs = images.clone().requires_grad_()
         logits = CountingModel(model, PIXELS)(inputs)
@@ -84,7 +84,7 @@ def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def _is_saturated(logits: Tensor, labels: Tensor) -> bool:
-    """Return whether a quarter of the images have probability 1 to the last bit, which leaves no gradient."""
+    """Return whether the probability of a quarter of the images rounds to 1, which leaves no gradient."""
     return bool((F.cross_entropy(logits, labels, reduction="none") == 0).float().mean() >= SYMPTOM_SHARE)
 
 

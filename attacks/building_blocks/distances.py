@@ -1,4 +1,4 @@
-"""Distances that Foolbox lacks: pixels that differ, and none at all."""
+"""Distances that Foolbox lacks: the number of pixels that differ, and a distance that is always NaN."""
 
 from eagerpy.astensor import astensor, astensor_, astensors_
 from foolbox.attacks.base import T
@@ -16,7 +16,7 @@ class PixelDistance(Distance):
         return restore_type(astensor(differs.flatten(1).sum(dim=1).float()))
 
     def clip_perturbation(self, references: T, perturbed: T, epsilon: float) -> T:
-        """Return `perturbed` as it is: no pixels are preferable to restore.
+        """Return `perturbed` unchanged: there is no rule which pixels to restore.
 
         Raises `NotImplementedError` where more than `epsilon` pixels differ.
         """
@@ -39,5 +39,5 @@ class Unmeasured(Distance):
         return distances
 
     def clip_perturbation(self, references: T, perturbed: T, epsilon: float) -> T:
-        """Return `perturbed` as it is: the attack itself keeps to its level."""
+        """Return `perturbed` unchanged: the attack itself keeps to its level."""
         return perturbed

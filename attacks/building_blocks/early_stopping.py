@@ -1,4 +1,4 @@
-"""When to check which samples are finished: it saves their passes, but synchronises a GPU with the CPU."""
+"""When to check which samples are finished: the check saves passes, but synchronises the GPU."""
 
 from torch import Tensor
 
@@ -9,6 +9,6 @@ FEW = 256  # a pass of fewer samples takes a GPU less time than launching the ne
 def should_check(step: int, rows: Tensor) -> bool:
     """Return whether to check in `step` (from 0) which of the samples `rows` (n,) are finished.
 
-    Always on a CPU and with few samples left, else in one step of `EVERY`.
+    Always on a CPU or with few samples left, otherwise every `EVERY` steps.
     """
     return step % EVERY == 0 or len(rows) < FEW or rows.device.type == "cpu"

@@ -1,4 +1,4 @@
-"""The first of many candidates, in a given order, that fools the model.
+"""Search for the first of many candidates, in a given order, that fools the model.
 
 All samples without a success go through the model together, several candidates of each in a pass.
 """
@@ -16,14 +16,14 @@ ROUND = 2  # candidates of each image in a pass of many: each pass synchronises 
 
 
 class MakeCandidates(Protocol):
-    """Makes the candidates of an attack, which it tries in order."""
+    """A function that makes the candidates of an attack, in the order in which they are tried."""
 
     def __call__(self, rows: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the candidates `candidate_ids` (k,) of the samples `rows` (n,), (n, k, C, H, W)."""
 
 
 def candidates_fool(problem: Problem, candidates: Tensor, rows: Tensor) -> Tensor:
-    """Return bool (n, k): which candidates (n, k, C, H, W) of the samples `rows` (n,) fool the model."""
+    """Return bool (n, k): if each candidate (n, k, C, H, W) of the samples `rows` (n,) fools the model."""
     count = candidates.shape[1]
     logits = problem.logits(candidates.flatten(0, 1))
     return problem.fooled(logits, rows.repeat_interleave(count)).view(-1, count)
@@ -34,8 +34,8 @@ def first_fooling(
 ) -> tuple[Tensor, Tensor]:
     """Return for each image the first of its `count` candidates that fools the model, (m, C, H, W).
 
-    Also bool (m,): whether there is one. An image without one, or outside `among` (bool (m,)), stays
-    as it is. The outcome of a sample does not depend on the others.
+    Also return bool (m,): whether there is one. An image without one, or outside `among` (bool (m,)), is
+    returned unchanged. The outcome of a sample does not depend on the other samples.
     """
     images = problem.images
     found = torch.zeros(len(images), dtype=torch.bool, device=images.device)

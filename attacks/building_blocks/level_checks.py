@@ -1,4 +1,4 @@
-"""Checks of a level that the images' size or an attack's meaning of it limits."""
+"""Checks of a level against the size of the images and the meaning of the level for an attack."""
 
 import math
 

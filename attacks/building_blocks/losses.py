@@ -8,8 +8,8 @@ from torch.nn.functional import softplus
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return -log softmax(z)_y, computed as log(1 + exp(-log-odds)).
 
-    The usual form through the softmax fails on a confident network: the loss rounds to 0, and so does
-    the label's part of the gradient, softmax(z)_y - 1, so that the rest points elsewhere.
+    The usual form through the softmax fails on a confident network. The loss rounds to 0, and so does the
+    component softmax(z)_y - 1 of the gradient; without it the gradient has another direction.
     """
     return softplus(-log_odds(logits, labels))
 
@@ -42,8 +42,8 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
     """Return ln(p_y / (1 - p_y)) of the softmax p, without cancellation.
 
-    It orders samples as p_y does, but still falls where p_y has rounded to 1: a confident network has
-    no plateau.
+    The log-odds order samples as p_y does, but still change where p_y has rounded to 1. So a confident
+    network has no plateau.
     """
     return _of(logits, labels) - others(logits, labels).logsumexp(dim=1)
 
@@ -54,7 +54,7 @@ def others(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def likely_wrong(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Return the `count` most likely classes without the label, at most all others, int64 (m, count)."""
+    """Return the `count` most likely wrong classes, or all if there are fewer, int64 (m, count)."""
     return others(logits, labels).topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 

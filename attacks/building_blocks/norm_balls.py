@@ -1,4 +1,4 @@
-"""The balls that perturbations of a given level lie in."""
+"""Norm balls: the perturbations of at most a given norm."""
 
 import math
 from abc import ABC, abstractmethod
@@ -36,7 +36,7 @@ class Ball(ABC):
 
     @abstractmethod
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-        """Return `found`, moved towards `origin` where rounding origin + delta put it beyond epsilon."""
+        """Return `found`, moved towards `origin` where the rounding of origin + delta exceeds epsilon."""
 
 
 class LinfBall(Ball):
@@ -62,7 +62,7 @@ class LinfBall(Ball):
         return delta * (epsilon / norm).clamp(max=1).view(-1, 1, 1, 1)
 
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-        """Return `found` as it is: one number rounds by less than the guard tolerates."""
+        """Return `found` unchanged: the rounding of one number is within the tolerance of the guard."""
         return found
 
 
@@ -72,12 +72,12 @@ class L2Ball(Ball):
     distance = l2
 
     def start(self, uniforms: Tensor, epsilon: float) -> Tensor:
-        """Return a random direction of length epsilon: nearly all of a high ball's volume is at its edge."""
+        """Return a random direction of length epsilon: nearly all volume of a large ball is at its edge."""
         # ndtri(0) is minus infinity; 2**-25 is half the step of the uniform numbers.
         return epsilon * self.steepest(torch.special.ndtri(uniforms.clamp(min=2**-25)))
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return the gradient over its norm, scaled first: the squares of a small one would underflow."""
+        """Return the gradient divided by its norm; it is scaled first, as its squares could underflow."""
         gradient = gradient.nan_to_num(0, 0, 0)
         scaled = gradient * power_of_two(gradient)
         return scaled * (1 / _norm(scaled))
@@ -87,11 +87,11 @@ class L2Ball(Ball):
         return delta * (epsilon / _norm(delta)).clamp(max=1)
 
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Return `delta` as it is: such a projection lengthens no perturbation."""
+        """Return `delta` unchanged: a projection onto a subspace does not increase the norm."""
         return delta
 
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-        """Shorten by all that rounding can add: on a flat image every number may round the same way."""
+        """Shorten by the most that rounding can add: all numbers may round in the same direction."""
         delta = found - origin
         norm = _norm(delta)
         brightest = origin.flatten(1).abs().amax(dim=1).view(-1, 1, 1, 1)

@@ -2,7 +2,7 @@
 
 
 def check(name: str, value: object, legal: str, *, accepted: bool) -> None:
-    """Raise `ValueError`, with the legal values in words, unless the parameter's value is accepted."""
+    """Raise `ValueError`, with the legal values in words, unless the value of the parameter is legal."""
     if not accepted:
         raise ValueError(f"got {name}={value!r}; legal: {legal}")
 
@@ -21,6 +21,6 @@ def check_above_0(**values: float) -> None:
 
 
 def constructor_call(attack: object) -> str:
-    """Return the call that builds an attack whose public attributes are its parameters: its `repr`."""
+    """Return the constructor call of an attack as text, from its public attributes: its `repr`."""
     given = {name: value for name, value in vars(attack).items() if not name.startswith("_")}
     return f"{type(attack).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"

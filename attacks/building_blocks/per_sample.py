@@ -1,4 +1,4 @@
-"""Random numbers that belong to the sample: they do not depend on its batch, the model or the level."""
+"""Random numbers of a sample, which do not depend on its batch, the model or the level."""
 
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -16,7 +16,7 @@ from blrobust.perturbations import random_numbers
 
 
 class PerSampleSeed:
-    """Gives an attack with a `seed` uniform random numbers of the stream that a subclass names."""
+    """Mixin for attacks with a `seed`: uniform random numbers of the stream that a subclass sets."""
 
     stream: int
     """One of the streams in `blrobust.perturbations.random_numbers`."""
@@ -37,7 +37,7 @@ class PerSampleSeed:
         )
 
     def _shared_numbers(self, problem: Problem, count: int, *, step: int) -> Tensor:
-        """Return `count` numbers in [0, 1) that all samples share in a step, float32 (count,)."""
+        """Return `count` numbers in [0, 1) that all samples share in one step, float32 (count,)."""
         return random_numbers.common(
             count,
             stream=self.stream,

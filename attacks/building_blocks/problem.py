@@ -78,7 +78,10 @@ class Problem:
 
     @property
     def sign(self) -> float:
-        """-1 where a class is to be reached, else 1: its product with a margin falls towards success."""
+        """-1 if the classes are to be reached, 1 if they are to be left.
+
+        An attack succeeds by lowering the product of this sign and the margin of the class.
+        """
         return -1.0 if self.targeted else 1.0
 
     def clip(self, images: Tensor) -> Tensor:
@@ -109,7 +112,7 @@ class Problem:
 
 
 def checked_images(inputs: Any, model: Model) -> tuple[Tensor, Restore]:
-    """Return `inputs` as a torch tensor (m, C, H, W), and the way back to the caller's kind of tensor.
+    """Return `inputs` as a torch tensor (m, C, H, W), and the conversion back to the caller's kind.
 
     Raises `TypeError` unless they are a torch tensor, plain or wrapped by eagerpy, `ValueError` where
     they have another number of dimensions or a number is NaN or beyond the model's bounds.

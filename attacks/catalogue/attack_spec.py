@@ -83,7 +83,7 @@ class AttackSpec:
 
     @property
     def minimal(self) -> bool:
-        """Whether one run searches for the smallest perturbation, and so serves every level."""
+        """Whether one run searches for the smallest perturbation, so that its result serves all levels."""
         from foolbox.attacks.base import FixedEpsilonAttack
 
         return not issubclass(self._class, FixedEpsilonAttack)
@@ -109,11 +109,11 @@ class AttackSpec:
         return {**ours, **found}
 
     def words(self, name: str) -> tuple[str, ...]:
-        """Return the legal values of a parameter that is a word."""
+        """Return the legal values of a parameter whose values are words."""
         return _literals(self._signature[name].annotation)
 
     def build(self, *, seed: int, parameters: Mapping[str, Any]) -> Attack:
-        """Return the Foolbox attack; `seed` has an effect with `per_sample_seed` only.
+        """Return the Foolbox attack; `seed` has an effect only with `per_sample_seed`.
 
         Raises `ValueError` for a parameter that is not legal, if the class checks it.
         """

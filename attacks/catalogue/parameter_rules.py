@@ -1,8 +1,8 @@
-"""Legal numbers of the parameters that `--set` changes.
+"""Legal values of the numeric parameters that `--set` changes.
 
-Most classes of Foolbox accept any number without an error: with no steps, or steps of length 0, an
-attack does nothing, and the model looks robust. Our own classes check their parameters themselves; a
-rule for one of them only admits numbers that the rule of the type excludes.
+Most classes of Foolbox accept any number without an error. With no steps, or steps of length 0, an
+attack does nothing, and the model looks robust. Our own classes check their parameters themselves. A
+rule for one of them only allows numbers that the general rule of the type would reject.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ RULES: dict[str, Rule] = {
 
 
 def check(change: str, kind: str, name: str, value: float) -> None:
-    """Raise `UserError`, which cites the `change` of `--set`, unless a parameter of a kind can be `value`."""
+    """Raise `UserError`, which names the `change` of `--set`, unless a parameter of a kind can be `value`."""
     by_type = FROM_1 if isinstance(value, int) else ABOVE_0
     matching = (rule for pattern, rule in RULES.items() if fnmatchcase(f"{kind}.{name}", pattern))
     legal, accepts = next(matching, by_type)

@@ -16,10 +16,10 @@ SUITE = "suite:"
 
 
 def kinds(text: str) -> dict[str, tuple[float, ...]]:
-    """Return the kinds that `text` names, in its order, with their levels: a suite's or the default ones.
+    """Return the kinds that `text` selects, in its order, with the levels of a suite or the default ones.
 
-    `text` is a comma-separated list of names, patterns such as `pgd*` and suites such as `suite:quick`;
-    a kind named twice has the levels of both. Raises `UserError` for a part that names nothing.
+    `text` is a comma-separated list of names, patterns such as `pgd*` and suites such as `suite:quick`. A
+    kind that is selected twice has the levels of both. Raises `UserError` for a part without a kind.
     """
     found: dict[str, tuple[float, ...]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -32,7 +32,7 @@ def kinds(text: str) -> dict[str, tuple[float, ...]]:
 
 
 def _members(part: str) -> Mapping[str, str | None]:
-    """Return the kinds of a name, a pattern or a suite, with their grids, None for the default one."""
+    """Return the kinds of a name, a pattern or a suite, with their levels as text; None is the default."""
     suites = {SUITE + name: members for name, members in SUITES.items()}
     if part.startswith(SUITE):
         if part not in suites:

@@ -14,10 +14,10 @@ from blrobust.perturbations import random_numbers
 class BlendedUniformAttack(PerSampleSeed, MinimalAttack):
     """Blends the image with uniform noise until it fools the model.
 
-    Of `directions` noise images it takes the first that fools the model on its own; then, of `steps` evenly
-    spaced blends towards it, the first that fools the model. Without such noise the image stays as it is;
-    Foolbox's class then returns noise that does not fool the model. Raises `ValueError` for a parameter
-    that is not legal.
+    It takes the first of `directions` noise images that fools the model by itself. Of `steps` evenly spaced
+    blends from the image to this noise, the result is the first that fools the model. Without such noise the
+    image is returned unchanged; Foolbox's class then returns noise that does not fool the model. Raises
+    `ValueError` for a parameter that is not legal.
     """
 
     distance = l2

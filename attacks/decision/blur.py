@@ -17,8 +17,8 @@ def gaussian_matrix(size: int, sigma: float) -> Tensor:
     """Return the blur of a line of `size` pixels as a matrix, float64 (size, size).
 
     The weights are exp(-t^2 / (2 sigma^2)) for |t| <= 4 sigma and sum to 1. Beyond its ends the line
-    continues as its mirror image (d c b a | a b c d | d c b a), as often as the filter needs it. A
-    matrix, because the filter may be many times as long as the line.
+    continues as its mirror image (d c b a | a b c d | d c b a), as often as the filter needs it. The blur
+    is a matrix, because the filter may be many times as long as the line.
     """
     radius = int(WIDTHS * sigma + 0.5)
     if radius == 0:

@@ -25,8 +25,8 @@ class BoundaryAttack(BoundaryWalk, boundary_attack.BoundaryAttack):
 class HopSkipJumpAttack(BoundaryWalk, hop_skip_jump.HopSkipJumpAttack):
     """Foolbox's HopSkipJump attack (Chen et al. 2020) with a start for every sample.
 
-    Foolbox's class clips to [0, 1] whatever the bounds are, so it runs in that space; and it divides
-    the directions of a whole batch by one norm, where the paper's steps have length 1 for each sample.
+    Foolbox's class always clips to [0, 1], so the attack runs in that space. Foolbox also divides the
+    directions of a whole batch by one norm; here, as in the paper, each sample's step has length 1.
     """
 
     def _search(self, problem: Problem) -> Tensor:

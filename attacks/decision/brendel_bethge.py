@@ -12,7 +12,7 @@ from blrobust.attacks.decision.starts import BoundaryWalk
 
 
 class _BrendelBethgeAttack(BoundaryWalk, brendel_bethge.BrendelBethgeAttack, ABC):
-    """Common part of both norms; Foolbox's trust region grows with the batch, here it does not."""
+    """Common part of both norms; unlike Foolbox's, the trust region does not grow with the batch."""
 
     def instantiate_optimizer(self) -> Any:
         """Return the solver, without Foolbox's warning that its compilation takes a minute."""

@@ -43,7 +43,7 @@ class ContrastReductionAttack(Transform):
 class InversionAttack(MinimizationAttack):
     """Turns the image into its negative, lower + upper - x (Hosseini et al. 2017, section 2).
 
-    Foolbox's class has no distance of its own; the one here is Linf.
+    Foolbox's class has no distance; here it is Linf.
     """
 
     distance = linf
@@ -54,7 +54,7 @@ class InversionAttack(MinimizationAttack):
     def run(
         self, model: Model, inputs: T, criterion: Any, *, early_stop: float | None = None, **kwargs: Any
     ) -> T:
-        """Return the negatives (m, C, H, W), whether or not they fool the model, which is not queried.
+        """Return the negatives (m, C, H, W); the model is not queried.
 
         Raises `TypeError` for other arguments or inputs that are not a torch tensor, `ValueError` for
         inputs of another shape or beyond the bounds.

@@ -13,16 +13,16 @@ from blrobust.perturbations import random_numbers
 class PixelAttack(PerSampleNoise):
     """Sets k = `epsilon` random pixels, in all channels, to the minimum or maximum of the bounds.
 
-    The pixels are drawn without replacement, the value of each by an independent fair coin; there is
-    one trial. Both belong to the sample: its coins, and the first k pixels of its one random order, so
-    that a larger k contains the pixels of a smaller one. `run` raises `UserError` unless k is a whole
-    number from 0 to H * W.
+    The pixels are drawn without replacement, once, and a fair coin chooses the value of each. Every
+    sample has its own coins and its own random order of pixels, of which the first k are changed. So a
+    larger k includes the pixels of a smaller one. `run` raises `UserError` unless k is a whole number from
+    0 to H * W.
     """
 
     distance = PixelDistance()
 
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
-        """Return int32 (len(samples), H * W): each pixel's rank in the order, from 1; negative for tails."""
+        """Return each pixel's rank in the order, from 1, negative for tails: int32 (len(samples), H * W)."""
         size = shape[-2] * shape[-1]
         codes = np.empty((len(samples), size), np.int32)
         for row, sample in zip(codes, samples, strict=True):

@@ -17,10 +17,10 @@ WINDOW = 8  # pixels of a sample that one pass decides about, at most
 class PointwiseAttack(PerSampleSeed, MinimalAttack):
     """Sets more and more pixels to the minimum or maximum until the model is fooled, then restores pixels.
 
-    Pixels are restored one by one in a random order wherever the model stays fooled, again and again
-    until none can be restored: the result is minimal in that sense (Schott et al. 2019, section 5.1,
-    "Pointwise Attack"). Of `starts` random orders of pixels, tried at `steps` evenly spaced numbers of
-    pixels, the first that fools the model is the start; without one the image stays as it is.
+    In a random order, each pixel is restored if the model stays fooled. This is repeated until no pixel can
+    be restored, so no single pixel of the result is superfluous (Schott et al. 2019, section 5.1, "Pointwise
+    Attack"). To find a start, `starts` random orders of pixels are tried at `steps` evenly spaced numbers of
+    pixels, and the first that fools the model is taken. Without a start the image is returned unchanged.
 
     Foolbox's class restores a channel at a time instead of a pixel, queries the model about one
     number per pass, and fails for a whole batch when one sample has no start. Raises `ValueError` for
@@ -45,7 +45,7 @@ class PointwiseAttack(PerSampleSeed, MinimalAttack):
         return restored(problem, points, numbers[:, -1], among=found)
 
     def _salt_and_pepper(self, problem: Problem, noise: Tensor, coins: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images with some pixels at a bound that fool the model, and bool (m,): whether they do.
+        """Return images with some pixels at a bound, and bool (m,): whether they fool the model.
 
         `noise` (m, starts, H * W) orders the pixels, `coins` of the same shape chooses their values.
         """
@@ -67,14 +67,14 @@ class PointwiseAttack(PerSampleSeed, MinimalAttack):
 
 
 def restored(problem: Problem, points: Tensor, keys: Tensor, *, among: Tensor) -> Tensor:
-    """Return points (m, C, H, W) with pixels restored to those of the images, that still fool the model.
+    """Return `points` (m, C, H, W) with as many pixels restored as possible, still fooling the model.
 
-    `keys` (m, H * W) order the pixels, `among` (m,) selects the samples. Each pixel is restored if the
-    model stays fooled, in turn; then again from the first, until none can be restored.
+    `keys` (m, H * W) give the order of the pixels, `among` (m,) selects the samples. One pixel after the
+    other is restored if the model stays fooled, in several rounds until no pixel can be restored.
 
-    This equals one query per pixel, in fewer passes: a pass queries the next 1, 2, ..., `WINDOW`
-    pixels restored together, and each of them alone. The first predictions are valid as long as
-    pixels can be restored, the others as long as none can.
+    The result is that of one query per pixel, but with fewer passes. A pass queries the next 1, 2, ...,
+    `WINDOW` pixels restored together, and each of these pixels restored alone. The predictions of the first
+    kind apply while pixels can be restored, those of the second kind while none can.
     """
     images = problem.images
     clean, flat = images.flatten(2), points.flatten(2).clone()  # (m, C, H * W)
@@ -111,7 +111,7 @@ def restored(problem: Problem, points: Tensor, keys: Tensor, *, among: Tensor) -
 
 
 def _masks(pixels: Tensor, legal: Tensor, plans: Tensor, size: int) -> Tensor:
-    """Return bool (n, plans, H * W): the pixels (n, WINDOW) that each plan restores, where `legal`."""
+    """Return bool (n, plans, H * W): which of the pixels (n, WINDOW) each plan restores, if `legal`."""
     chosen = plans & legal.unsqueeze(1)  # (n, plans, WINDOW)
     index = pixels.unsqueeze(1).expand(chosen.shape)
     masks = torch.zeros(*chosen.shape[:2], size, dtype=torch.int32, device=pixels.device)

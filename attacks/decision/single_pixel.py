@@ -14,9 +14,9 @@ from blrobust.perturbations import random_numbers
 class SinglePixelAttack(PerSampleSeed, MinimalAttack):
     """Sets one pixel, in all channels, to the minimum of the bounds, or else to the maximum.
 
-    The pixels are tried in a random order that belongs to the sample, at most `pixels` of them; the
-    first that fools the model is returned, or the image as it is. With all H * W pixels the search is
-    exhaustive: where it finds nothing, no pixel fools the model. Narodytska & Kasiviswanathan 2017,
+    At most `pixels` pixels are tried, in a random order of the sample's own. The result is the first
+    image that fools the model, or the unchanged image. With all H * W pixels the search is exhaustive: if
+    it finds nothing, no single pixel fools the model. Narodytska & Kasiviswanathan 2017,
     section 3.1; the order and the 1,000 pixels are those of Foolbox 1. Raises `ValueError` for a
     parameter that is not legal.
     """

@@ -43,7 +43,7 @@ def move(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor, *, fill: 
 class _Moves(EpsilonAttack, ABC):
     """Tries moves in order; pixels from outside the image are 0, or the bound nearest to it.
 
-    An image that no move turns into a success stays as it is. `run` raises `UserError` for a
+    An image for which no move fools the model is returned unchanged. `run` raises `UserError` for a
     negative `epsilon`.
     """
 
@@ -126,9 +126,9 @@ class TranslationAttack(_GridMoves):
 class SpatialAttack(_GridMoves):
     """Turns and shifts at once, over a grid (Engstrom et al. 2019, section 3, "grid search").
 
-    `epsilon` is the share of the paper's limits, 30 degrees and 3 pixels. Foolbox's class takes half
-    the side as the unit of a shift instead of half the distance between the outermost pixels: its
-    shifts by whole pixels blur. Raises `ValueError` for a parameter that is not legal.
+    `epsilon` is the share of the paper's limits, 30 degrees and 3 pixels. The unit of a shift
+    in Foolbox's class is half the side instead of half the distance between the outermost pixels, so its
+    shifts by whole pixels blur the image. Raises `ValueError` for a parameter that is not legal.
     """
 
     limits = LIMITS

@@ -1,4 +1,4 @@
-"""Starting points of walks along the decision boundary: one for every sample that has any.
+"""Starting points of walks along the decision boundary, for every sample that has one.
 
 Foolbox's attacks stop for a whole batch when noise does not fool the model for one of its samples.
 """
@@ -18,7 +18,7 @@ STEPS = 50  # blends tried between the sample and a point that fools the model
 
 
 def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple[Tensor, Tensor]:
-    """Return for each image the first noise that fools the model (m, C, H, W), and bool (m,): if any does.
+    """Return for each image the first noise that fools the model (m, C, H, W), and bool (m,): if found.
 
     `uniform` makes the `count` noise images to try, with numbers in [0, 1); they are scaled to the
     bounds.
@@ -33,9 +33,9 @@ def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple
 
 
 def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each image the next one of the batch that fools the model, and bool (m,): if any does.
+    """Return for each image the next image of the batch that fools the model, and bool (m,): if found.
 
-    Only for the samples `among` (m,).
+    Only the samples `among`, bool (m,), are searched.
     """
     images = problem.images
 
@@ -48,7 +48,7 @@ def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
 def blended(problem: Problem, points: Tensor, *, steps: int, among: Tensor) -> tuple[Tensor, Tensor]:
     """Return the first of `steps` even steps from each image to its point that fools the model.
 
-    Also bool (m,): if any does. Only for the samples `among` (m,).
+    Also return bool (m,): if found. Only the samples `among`, bool (m,), are searched.
     """
     images = problem.images
 
@@ -61,7 +61,7 @@ def blended(problem: Problem, points: Tensor, *, steps: int, among: Tensor) -> t
 
 
 def starting_points(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Return for each image a point that fools the model (m, C, H, W), and bool (m,): if there is one.
+    """Return for each image a point that fools the model (m, C, H, W), and bool (m,): if found.
 
     Uniform noise or another image of the batch, blended with the image. The noise comes from torch's
     global generator, as all other random numbers of Foolbox's attacks do.
@@ -81,7 +81,7 @@ def starting_points(problem: Problem) -> tuple[Tensor, Tensor]:
 class BoundaryWalk(MinimalAttack, ABC):
     """An attack of Foolbox that walks from a starting point towards the image.
 
-    A sample without a starting point stays as it is. Where the walk ends at a point that does not
+    A sample without a starting point is returned unchanged. If the walk ends at a point that does not
     fool the model, or is not finite, the starting point is returned.
     """
 

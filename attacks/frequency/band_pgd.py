@@ -20,11 +20,11 @@ from blrobust.perturbations import random_numbers
 class BandPGD(PerSampleSeed, EpsilonAttack):
     """Projected gradient ascent on the cross-entropy, with perturbations in a band only.
 
-    Each step follows the gradient's part within the band, then projects onto the band, the ball of
-    `epsilon` and the bounds (all else as in Madry et al. 2018). Clipping a number leaves the band, so
-    after the linf ball the perturbation is projected onto the band again and scaled into the ball:
-    before the bounds it has nothing outside the band. With `low` 0 and `high` 1 it is Foolbox's PGD,
-    bit by bit from the same start. `low` and `high` are fractions of the one-sided spectrum, see
+    Each step follows the part of the gradient within the band, then projects onto the band, the ball of
+    `epsilon` and the bounds; all else is as in Madry et al. 2018. Clipping adds frequencies outside the band.
+    So after the linf ball the perturbation is projected onto the band again and scaled into the ball. Only
+    the bounds can then add other frequencies. With `low` 0 and `high` 1 the attack equals Foolbox's PGD from
+    the same start, bit by bit. `low` and `high` are fractions of the one-sided spectrum, see
     `SpectralBand`; a step has the size `rel_stepsize` times epsilon. The result is the image after the
     last step, adversarial or not.
 
@@ -59,7 +59,7 @@ class BandPGD(PerSampleSeed, EpsilonAttack):
 
     @property
     def distance(self) -> Distance:
-        """The distance of the norm."""
+        """The distance measure of the attack's norm."""
         return BALLS[self.norm].distance
 
     def _search(self, problem: Problem, epsilon: float) -> Tensor:

@@ -15,11 +15,13 @@ from blrobust.errors import UserError
 def wave_signs(height: int, width: int, *, row: int, column: int, device: torch.device) -> Tensor:
     """Return sign((1 + i) F_kl + (1 - i) F_-k,-l): plus and minus 1, float32 (height, width).
 
-    F_kl(y, x) = exp(2 pi i (k y / height + l x / width)) with k = `row`, l = `column`, so the sum is
-    2 sqrt(2) cos(2 pi (k y / height + l x / width) + pi / 4), the real function of a conjugate pair
-    (Tsuzuku & Sato 2019, section 4); -k, -l is another phase of the same wave. Phases are counted in
-    whole steps, because on most grids the wave is zero at some pixels: rounding would choose their
-    sign. Of two zeros half a period apart one counts as positive, so a wave stays balanced.
+    F_kl(y, x) = exp(2 pi i (k y / height + l x / width)) with k = `row` and l = `column`. The sum is
+    2 sqrt(2) cos(2 pi (k y / height + l x / width) + pi / 4), a real wave (Tsuzuku & Sato 2019,
+    section 4). -k, -l is the same wave with another phase.
+
+    On most grids the wave is zero at some pixels, and rounding errors would decide their signs. So the phase
+    is computed in integers. Of two zeros half a period apart one counts as positive and one as negative, so
+    that there are as many +1 as -1.
     """
     turn = 8 * height * width  # steps of a period; an eighth of it is pi / 4
     y = torch.arange(height, device=device)[:, None]
@@ -32,8 +34,8 @@ def wave_signs(height: int, width: int, *, row: int, column: int, device: torch.
 class SingleFourierAttack(Transform):
     """x + epsilon sign(wave), clipped to the bounds: one wave for every image, without a query.
 
-    `row` and `column` are the wave's periods down and across the image, negative ones another phase
-    (`wave_signs`). Universal and shift-invariant (Tsuzuku & Sato 2019). Raises `ValueError` where both
+    `row` and `column` are the numbers of periods down and across the image; both negated give another
+    phase (`wave_signs`). Universal and shift-invariant (Tsuzuku & Sato 2019). Raises `ValueError` where both
     are 0; `run` raises `UserError` for a frequency that images of their size do not have and for a
     negative `epsilon`.
     """
@@ -61,12 +63,11 @@ class SingleFourierAttack(Transform):
 class WorstFourierAttack(EpsilonAttack):
     """The first wave of a grid of frequencies that fools the model, for each image.
 
-    Frequencies are the multiples of `step` in both directions, of either sign, without (0, 0):
-    `step=1` gives all waves, the set that Tsuzuku & Sato (2019) search. At most
-    ceil(H / step) ceil(W / step) queries, including that of the unperturbed image; an image that
-    fools the model already, or with no wave, stays as it is. Raises `ValueError` for a parameter that
-    is not legal; `run` raises `UserError` where the images are too small for `step` and for a negative
-    `epsilon`.
+    The frequencies are the positive and negative multiples of `step` in both directions, without (0, 0).
+    `step=1` gives all waves, the set that Tsuzuku & Sato (2019) search. An image needs at most
+    ceil(H / step) ceil(W / step) queries, including that of the unperturbed image. It is returned unchanged
+    if it already fools the model, or if no wave does. Raises `ValueError` for a parameter that is not legal;
+    `run` raises `UserError` for images that are too small for `step` and for a negative `epsilon`.
     """
 
     distance = linf
@@ -101,6 +102,6 @@ class WorstFourierAttack(EpsilonAttack):
         return found
 
     def _frequencies(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Return (row, column) pairs, low ones first; rows above height / 2 stand for negative ones."""
+        """Return pairs (row, column), low frequencies first; rows above height / 2 are negative."""
         grid = [(k, l_) for k in range(0, height, self.step) for l_ in range(0, width, self.step)]
         return sorted(grid, key=lambda f: max(min(f[0], height - f[0]), min(f[1], width - f[1])))[1:]

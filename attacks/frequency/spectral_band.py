@@ -12,8 +12,8 @@ from blconv.band import transform_size
 class SpectralBand:
     """The frequencies whose larger component lies between two fractions of the one-sided spectrum.
 
-    A network that drops the share c of the coefficients keeps the fractions 0 to sqrt(1 - c) of each
-    axis (paper section 3.1), so its first layer, a 3 x 3 convolution with padding 1, keeps
+    A network that drops the share c of the coefficients keeps the fractions 0 to sqrt(1 - c) of each axis
+    (paper section 3.1). So its first layer, a 3 x 3 convolution with padding 1, keeps
     `SpectralBand(0, sqrt(1 - c))` and drops `SpectralBand(sqrt(1 - c), 1)`. Raises `ValueError` unless
     0 <= low < high <= 1.
     """
@@ -33,8 +33,8 @@ class SpectralBand:
     def mask(self, height: int, width: int, *, device: torch.device) -> Tensor:
         """Return bool (height, width // 2 + 1): which coefficients of `rfft2` are in the band.
 
-        Those below the higher edge on both axes, except those below the lower edge on both. Raises
-        `ValueError` where images of this size have none.
+        A coefficient is in the band if it is below `high` on both axes and not below `low` on both. Raises
+        `ValueError` if images of this size have no such coefficient.
         """
         below = [
             _below(height, edge, device)[:, None] & _below(width, edge, device)[: width // 2 + 1]
@@ -58,7 +58,7 @@ def project(images: Tensor, mask: Tensor) -> Tensor:
 def _below(length: int, edge: float, device: torch.device) -> Tensor:
     """Return bool (length,): which frequencies, in the order of `fft`, lie below the fraction `edge`.
 
-    The layer's transform has more points than the image: its frequency k is the image's k length / size.
+    The layer's transform has more points than the image: its frequency k is k length / size here.
     """
     size = transform_size(length + 2, 3, fft_size="paper")
     kept = max(1, int((size // 2 + 1) * edge)) if edge > 0 else 0

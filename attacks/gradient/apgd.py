@@ -47,7 +47,7 @@ def checkpoints(steps: int) -> tuple[int, ...]:
 
 @dataclass
 class _Ascent:
-    """State of the samples still under attack; every tensor has one entry a sample."""
+    """State of the samples that are still attacked; every tensor has one entry per sample."""
 
     rows: Tensor  # int64, rows of the batch
     origin: Tensor
@@ -67,14 +67,14 @@ class _Ascent:
         return _Ascent(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
 
     def keep_best(self, gradient: Tensor) -> None:
-        """Replace the best point of samples whose loss is higher than before."""
+        """Store the current point of samples whose loss is higher than at their best point so far."""
         higher = self.value > self.best_value
         self.best = torch.where(higher.view(LEAD), self.x, self.best)
         self.best_gradient = torch.where(higher.view(LEAD), gradient, self.best_gradient)
         self.best_value = torch.where(higher, self.value, self.best_value)
 
     def halve(self, gradient: Tensor, *, steps: int) -> Tensor:
-        """Halve the step of samples that stall, move them back to their best point, return the gradients.
+        """Halve the step of samples that stall and move them to their best point; return the gradients.
 
         A sample stalls if too few of the `steps` since the last checkpoint raised the loss, or if
         neither the step nor the best loss has changed since (section 3.2).
@@ -88,7 +88,7 @@ class _Ascent:
 
 
 class _AutoPGD(PerSampleSeed, EpsilonAttack):
-    """Algorithm 1 of the paper, from a random start, again with every objective of a subclass.
+    """Algorithm 1 of the paper from a random start, repeated with every objective of a subclass.
 
     The result is the first image found that fools the model, else the one with the highest loss of the
     last objective.
@@ -101,12 +101,12 @@ class _AutoPGD(PerSampleSeed, EpsilonAttack):
 
     @property
     def distance(self) -> Distance:
-        """The distance of the norm."""
+        """The distance measure of the attack's norm."""
         return BALLS[self.norm].distance
 
     @abstractmethod
     def _objectives(self, problem: Problem) -> list[Objective]:
-        """Return the objectives to raise, one for each trial."""
+        """Return the objectives to maximise, one for each trial."""
 
     def _search(self, problem: Problem, epsilon: float) -> Tensor:
         found = problem.images.clone()
@@ -202,8 +202,8 @@ def _value(problem: Problem, at: _Ascent, loss: Tensor, logits: Tensor) -> Tenso
 class APGD(_AutoPGD):
     """Auto-PGD on the cross-entropy or on the difference of logits ratio (DLR).
 
-    Croce & Hein 2020, sections 3 and 4. Raises `ValueError` for a parameter that is not legal; DLR has
-    no targeted form, `TargetedAPGD` is the attack for that.
+    Croce & Hein 2020, sections 3 and 4. DLR has no targeted form here; use `TargetedAPGD` instead. Raises
+    `ValueError` for a parameter that is not legal.
     """
 
     def __init__(

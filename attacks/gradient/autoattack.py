@@ -21,13 +21,13 @@ LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}  # for the third and the fourth log
 
 
 class AutoAttack(EpsilonAttack):
-    """The package's attacks in turn, each on the samples that do not fool the model yet.
+    """The attacks of the package, one after another, each on the samples that do not fool the model yet.
 
     Croce & Hein 2020. `attacks` are names of `MEMBERS` joined by `+`; `steps` are those of each run of
     Auto-PGD and FAB, `targets` the runs of their targeted forms (all wrong classes, if there are
     fewer), `queries` Square's. All else, and the defaults, are those of the package's version
-    "standard". The package works on [0, 1], to which the model's bounds are mapped; a sample without
-    a success stays as it is.
+    "standard". The package works on [0, 1], to which the model's bounds are mapped. A sample without
+    a success is returned unchanged.
 
     Raises `ValueError` for a parameter that is not legal, `UserError` where the package is not
     installed; `run` raises `UserError` for a model of too few classes.
@@ -64,7 +64,7 @@ class AutoAttack(EpsilonAttack):
 
     @property
     def distance(self) -> Distance:
-        """The distance of the norm."""
+        """The distance measure of the attack's norm."""
         return BALLS[self.norm].distance
 
     @property

@@ -22,8 +22,8 @@ ENOUGH = 10  # with so many searches, the last one takes the largest constant th
 class CarliniWagner(MinimalAttack, L2CarliniWagnerAttack):
     """Carlini & Wagner 2017 in L2: Adam on |x' - x|^2 + c max(margin + `confidence`, 0).
 
-    With a search for the smallest c that works. x' = tanh(w) spans the bounds. The result is the
-    nearest image found that fools the model; a sample without one stays as it is. Foolbox's class
+    The smallest c that works is searched. x' = tanh(w) spans the bounds. The result is the nearest image
+    found that fools the model; a sample without one is returned unchanged. Foolbox's class
     synchronises with the device three times a step, returns a black image where it finds nothing, and
     stops all samples of a batch together when the sum of their losses stalls; here, with
     `abort_early`, each stops for itself.
@@ -73,8 +73,8 @@ class CarliniWagner(MinimalAttack, L2CarliniWagnerAttack):
 class EAD(EADAttack):
     """The elastic-net attack of Chen et al. 2018.
 
-    Foolbox's class returns a black image where it finds nothing, which is mostly misclassified; here a
-    sample without an adversarial stays as it is.
+    If it finds nothing, Foolbox's class returns a black image, which is mostly misclassified; this class
+    returns the unchanged image.
     """
 
     def run(

@@ -15,7 +15,7 @@ LOSSES = ("logits", "crossentropy")
 
 
 class _DeepFool(MinimalAttack, deepfool.DeepFoolAttack, ABC):
-    """Replaces the loop of Foolbox's class, which runs the model forwards for every class.
+    """Common part of both norms: replaces Foolbox's loop, which has a forward pass for every class.
 
     Foolbox's loop also continues with a whole batch until its last sample fools the model. Here a step
     is one forward pass, a backward pass for each other class, and a forward pass that checks which

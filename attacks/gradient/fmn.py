@@ -28,11 +28,11 @@ LEAD = (-1, 1, 1, 1)  # shape of one number a sample that is combined with image
 
 
 class _FMN(MinimalAttack, ABC):
-    """Algorithm 1: epsilon shrinks by `gamma` while the sample fools the model and else grows.
+    """Algorithm 1: epsilon shrinks by `gamma` while the sample fools the model, and otherwise grows.
 
     Until a sample fools the model for the first time, its epsilon is the distance to the boundary of
-    the linearised model (equation 5), but grows, too: where many pixels lie at a bound and cannot
-    move, that boundary is farther than the gradient predicts, and the search would never reach it.
+    the linearised model (equation 5), with a minimum that grows. If many pixels are at a bound and cannot
+    move, the boundary is farther than the gradient predicts, and the search would otherwise not reach it.
     Step size and gamma follow half a cosine, from `max_stepsize` to a hundredth of it and from `gamma`
     to 0.001. The result is the nearest image found that fools the model; a sample without one stays
     as it is. Raises `ValueError` for a parameter that is not legal.
@@ -145,7 +145,7 @@ class L1FMN(_FMN):
 
 
 class L0FMN(_FMN):
-    """The count of numbers that change: epsilon moves by 1 at least."""
+    """The number of values that change; epsilon changes by at least 1 in a step."""
 
     distance = l0
     order = 0.0

@@ -17,12 +17,11 @@ class NewtonFool(MinimalAttack):
     """Descends the label's probability p by Newton's step, until another class wins.
 
     x <- x - delta g / |g|^2 with g the gradient of p and delta = min(`stepsize` |x_0| |g|, p - 1/C), C
-    classes: Jang et al. 2017, section 4. A step is min(`stepsize` |x_0|, (p - 1/C) / |g|) long. Where
-    the network is confident, p rounds to 1 and g to 0, and the formula as written divides 0 by 0 (as
-    Foolbox's class does, whose squared norms underflow early); so g = p (1 - p) h is computed from the
-    gradient h of the log-odds of p, which does not vanish.
+    classes: Jang et al. 2017, section 4. A step is min(`stepsize` |x_0|, (p - 1/C) / |g|) long. On a
+    confident network p rounds to 1 and g to 0, and the formula as written divides 0 by 0, as Foolbox's class
+    does. So g = p (1 - p) h is computed from the gradient h of the log-odds of p, which does not vanish.
 
-    The result is the image where another class first won; a sample without one stays as it is. Raises
+    The result is the first image with another prediction; a sample without one is returned unchanged. Raises
     `ValueError` for a parameter that is not legal.
     """
 

@@ -19,10 +19,10 @@ class VAT(PerSampleSeed, EpsilonAttack):
 
     The power iteration d <- normalised gradient of that divergence at r = `xi` d, from a random d:
     Miyato et al. 2016, algorithm 1 and section 3.3. In the usual form the gradient is 0 or noise: its
-    factor p(x + r) - p(x) cancels where the network is confident, and an xi of 1e-6 changes images by
-    less than float32 resolves. Here that difference is computed from the logits' change without
-    cancellation, up to a factor, which normalising removes, and the default xi is far above the
-    resolution of 16-bit images, too. A sample without any gradient keeps the last direction.
+    factor p(x + r) - p(x) is lost to rounding on a confident network, and an xi of 1e-6 changes images by
+    less than float32 resolves. Here this difference is computed from the change of the logits without
+    cancellation, up to a factor that normalisation removes. The default xi is far above the resolution of
+    16-bit images. A sample without any gradient keeps the last direction.
 
     The labels have no effect. Raises `ValueError` for a parameter that is not legal.
     """

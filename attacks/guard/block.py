@@ -1,4 +1,4 @@
-"""The samples that an attack gets."""
+"""A block: the samples that an attack receives in one call."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Execution of an attack on a block: in halves where it fails, and again where restarts are set."""
+"""Execution of an attack on a block: halved after an error, and repeated for restarts."""
 
 import logging
 import math
@@ -81,11 +81,11 @@ class Execution:
     def _best(
         self, model: nn.Module, block: Block, *, level: float, draw: int, start: int
     ) -> tuple[Tensor, Tensor]:
-        """Return `best`.
+        """Return the result of `best`.
 
-        Samples that do not fool `model` are attacked again, those of a search for the smallest
-        perturbation all are, and the smallest one counts. `start`, the first id of the whole block, is
-        part of the seed.
+        A restart attacks the samples that do not fool `model` yet. A search for the smallest perturbation
+        attacks all samples again, and the smallest perturbation counts. `start`, the first id of the whole
+        block, is part of the seed.
         """
         device = block.inputs.device
         target = PyTorchModel(model, self._space.bounds, device=device)
@@ -120,8 +120,8 @@ class Execution:
     def _run(self, target: PyTorchModel, block: Block, level: float, draw: int) -> tuple[Tensor, Tensor]:
         """Return the inputs to evaluate (m, C, H, W) and their status, uint8 (m,), of one run.
 
-        Where the attack raises an error, or memory is full, the halves of the block run by themselves:
-        one sample that an attack cannot start from does not affect the others.
+        After an error, or if memory is full, each half of the block runs separately, so that a sample that
+        the attack cannot process does not affect the others.
         """
         found, out_of_memory = None, False
         try:
@@ -148,7 +148,7 @@ class Execution:
         return self.checks.validate(block.inputs, found.detach().to(block.inputs), limit)
 
     def _call(self, target: PyTorchModel, block: Block, level: float, draw: int) -> Tensor:
-        """Return the result of the attack itself; raises `ValueError` if it has another shape."""
+        """Return the output of the attack; raises `ValueError` if its shape is not that of the inputs."""
         keys: dict[str, Any] = {}
         if self._spec.per_sample_seed:
             keys |= {"draw": draw, "samples": block.sample_ids}

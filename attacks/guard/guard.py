@@ -34,12 +34,12 @@ class _Crafted:
 class Guard:
     """An attack as a perturbation that a sweep can measure: seeded, validated, counted.
 
-    A sample whose returned input fails a check is evaluated unperturbed: it counts as robust, and the
-    reason says why. So do all samples of a model without gradients, where the attack needs them. Every
-    sample is evaluated once, after the checks; that is its prediction. With a `source` the attack runs on
-    that model, and its results are evaluated on another. `target` is the class that a targeted attack aims
-    at, by default the most likely wrong one. A guard is for one data set and for models that do not change:
-    it keeps their predictions of clean samples.
+    If a returned input fails a check, the unperturbed sample is evaluated instead: it counts as robust, and
+    its `reason` has the failed check. The same happens with all samples if the attack needs gradients and the
+    model has none. Every sample is evaluated once, after the checks; this gives its prediction. With a
+    `source` the attack runs on that model, and its results are evaluated on another. `target` is the class
+    that a targeted attack aims at, by default the most likely wrong one. A guard is for one data set and for
+    models that do not change: it keeps their predictions of clean samples.
 
     Raises `UserError` for `parameters` (by default the attack's own) that the attack does not accept.
     """
@@ -89,7 +89,7 @@ class Guard:
         draw: int,
         samples: range,
     ) -> Outcome:
-        """Return `measure` at one level."""
+        """Return the result of `measure` at one level."""
         return self.measure(model, pixels, labels, levels=[level], draw=draw, samples=samples)[0]
 
     @torch.no_grad()
@@ -148,10 +148,7 @@ class Guard:
     def picture(
         self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range
     ) -> Tensor | None:
-        """Return the inputs that `measure` evaluates, as pixels in [0, 1].
-
-        None for a search, which needs a model.
-        """
+        """Return the inputs that `measure` evaluates, as pixels in [0, 1]; None for attacks that search."""
         if self._spec.is_search:
             return None
         block = Block(self._space.enter(pixels), labels, labels, tuple(samples))

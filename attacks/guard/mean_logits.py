@@ -1,10 +1,10 @@
-"""The mean of a random model's logits: the model that attacks with `eot` above 1 see."""
+"""The mean of the logits of a random model; attacks with `eot` above 1 run on it."""
 
 from torch import Tensor, nn
 
 
 class MeanLogits(nn.Module):
-    """A model whose logits are the mean of `draws` forward passes, and its gradients with them.
+    """A model whose logits are the mean of those of `draws` forward passes.
 
     Expectation over transformation: Athalye et al. 2018, "Synthesizing robust adversarial examples".
     """

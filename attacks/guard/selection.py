@@ -1,4 +1,4 @@
-"""Selection of the samples that an attack gets."""
+"""Selection of the samples to attack."""
 
 import math
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ class Selection:
 class _Choice:
     """The part of a selection that is kept for the next level.
 
-    Rows of the whole block int64 (k,) and their ids; of the whole block, the classes to aim at int64
-    (m,) and the status uint8 (m,).
+    It has the rows to attack, int64 (k,), and their ids; for the whole block, the classes to aim at,
+    int64 (m,), and the status, uint8 (m,).
     """
 
     rows: Tensor

@@ -1,1 +1,1 @@
-"""Noise as an attack: drawn for each sample, whatever the model predicts."""
+"""Noise as an attack: it is drawn for each sample and does not depend on the model's prediction."""

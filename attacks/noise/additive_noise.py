@@ -1,4 +1,4 @@
-"""Random noise of a fixed size, where Foolbox's classes miss the size that is set."""
+"""Random noise of a fixed size; the size of Foolbox's noise differs from the given one."""
 
 import torch
 from eagerpy.astensor import astensor
@@ -18,7 +18,7 @@ class _Linf:
 
 
 class _ClippingAware:
-    """Adds up in float64; Foolbox's sums in float32 miss small sizes by up to 2 %."""
+    """Sums in float64; with Foolbox's sums in float32, small sizes are wrong by up to 2 %."""
 
     def get_epsilons(self, x: Wrapped, p: Wrapped, epsilon: float, min_: float, max_: float) -> Wrapped:
         """Return factors (m, 1, 1, 1) of noise `p` (m, C, H, W) for the L2 size `epsilon` after clipping."""
@@ -31,10 +31,10 @@ def clipping_aware_factors(
 ) -> Tensor:
     """Return factors (m, 1, 1, 1) of `noise` that move images (m, C, H, W) by the L2 distance `epsilon`.
 
-    After clipping to `bounds`. Where no factor does, the one at which every number is clipped.
-    Rauber & Bethge 2020, section 3: with the numbers in the order of the factors at which they are
-    clipped, the squared distance at the factor of one of them is the sum of the squared moves of
-    those before it, plus the squared factor times the squared noise of the others.
+    The distance is that after clipping to `bounds`. If no factor gives `epsilon`, it is the factor at which
+    every number is clipped. Method of Rauber & Bethge 2020, section 3: sort the numbers by the factor at
+    which they are clipped. The squared distance at one of these factors is the sum of the squared moves of
+    the numbers clipped before, plus the squared factor times the squared noise of the others.
     """
     lower, upper = bounds
     flat = noise.flatten(1)

@@ -37,18 +37,18 @@ class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
 
     With the bounds moved to [-1/2, 1/2], a round
 
-    1. sets each candidate pixel alone to `p` sign(v), outside the bounds, and queries how probable
-       the label still is;
-    2. moves the t = `epsilon` candidates where it is least probable to `r` v, wrapped around into the
-       bounds, in all channels, and keeps this whatever its effect;
-    3. stops where the label is lost; the candidates of the next round are the squares of half side `d`
-       around these t pixels.
+    1. sets each candidate pixel by itself to `p` sign(v), outside the bounds, and queries the probability of
+       the label;
+    2. moves the t = `epsilon` candidates with the lowest probability to `r` v, wrapped around into the
+       bounds, in all channels; the change is always kept;
+    3. stops if the model no longer predicts the label. The candidates of the next round are the pixels in the
+       squares of half side `d` around these t pixels.
 
-    A round has at most `candidates` of them, chosen at random; the first round's are a tenth of all
-    pixels. L0 is at most t `rounds`, and queries at most `rounds` (`candidates` + 1). The paper's values
-    are those of Foolbox 1: r = 1.5, p = 10, d = 5, 150 rounds, 128 candidates. `r` is above 1, which
-    moves nothing, and at most 2, so that one wrap leads back into the bounds. The result is the image
-    after the last round, or the first that lost the label.
+    A round has at most `candidates` of them, chosen at random. In the first round, the candidates are a tenth
+    of all pixels. L0 is at most t `rounds`, and queries at most `rounds` (`candidates` + 1). The paper's
+    values are those of Foolbox 1: r = 1.5, p = 10, d = 5, 150 rounds, 128 candidates. `r` must be above 1,
+    because 1 moves nothing, and at most 2, so that one wrap leads back into the bounds. The result is the
+    image after the last round, or the first that is no longer classified as the label.
 
     Raises `ValueError` for a parameter that is not legal; `run` raises `UserError` unless `epsilon` is
     a whole number from 0 to H * W.

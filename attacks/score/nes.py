@@ -19,8 +19,8 @@ class NESAttack(PerSampleSeed, EpsilonAttack):
 
     g = 1 / (n sigma) sum_i [L(x + sigma u_i) - L(x - sigma u_i)] u_i over n / 2 Gaussian directions
     u_i, n = `directions` (antithetic sampling, Section 2.1.1). L is the log-odds of the label (of the
-    target, negated): its gradient is that of the cross-entropy times a positive number, but does not
-    vanish where the network is confident. The result is the image after the last step, or the first
+    target, negated). Its gradient is that of the cross-entropy times a positive number, but does not vanish
+    on a confident network. The result is the image after the last step, or the first
     that fools the model.
 
     `sigma` is in units of the width of the bounds. `stepsize` 0.2 is the paper's 0.01 at its epsilon

@@ -21,11 +21,11 @@ from blrobust.perturbations import random_numbers
 class WalkAttack(PerSampleSeed, MinimalAttack):
     """Adds +-`step` of one direction after the other while the score falls (Guo et al. 2019, Algorithm 1).
 
-    The directions are orthonormal, in an order of the sample's own, without replacement. Each costs
-    one query where + is kept, else two. The score is the probability of the class (of the target:
-    it rises). n kept steps have an l2 norm of at most `step` sqrt(n), less where pixels are clipped
-    (Section 3.3). The norm only grows, so that the walk that ends at its first adversarial serves
-    every level; a sample without one stays as it is.
+    The directions are orthonormal and each is used once, in a random order of the sample's own. A
+    direction costs one query if its positive step is kept, otherwise two. The score is the probability of the
+    label; of a target class, the probability rises instead. n kept steps have an l2 norm of at most
+    `step` sqrt(n), less if pixels are clipped (Section 3.3). The norm only grows, so one walk to the first
+    adversarial image serves all levels. A sample without one is returned unchanged.
 
     `step` is in units of the width of the bounds; `queries` counts every model call of a sample,
     including that of the clean image. Raises `ValueError` for a parameter that is not legal.
@@ -94,9 +94,10 @@ class WalkAttack(PerSampleSeed, MinimalAttack):
 
     @abstractmethod
     def _direction(self, numbers: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Return the parts (n,) that directions `numbers` int64 (n,) change, and their change (n, values).
+        """Return the directions `numbers`, int64 (n,), as two tensors.
 
-        A change has l2 norm 1.
+        They are the index of the part that each direction changes, (n,), and its change of the values of this
+        part, (n, values), of l2 norm 1.
         """
 
 

@@ -26,14 +26,14 @@ TILES = 5  # the l2 search starts from a grid of 5 x 5 tiles
 
 
 class SquareAttack(PerSampleSeed, EpsilonAttack):
-    """Changes a random square, keeps the change where the margin falls (Andriushchenko et al. 2020).
+    """Changes random squares and keeps a change if the loss falls (Andriushchenko et al. 2020).
 
-    The margin is f_y - max f_other, untargeted, and the cross-entropy of the target otherwise
-    (Section 3.1; its order, as the log-odds of the target). The square of query i of N has about
-    p H W pixels: p starts at `share` and halves on the schedule, which is scaled to N.
+    The loss is the margin f_y - max f_other, or the cross-entropy of the target class (Section 3.1; computed
+    as its log-odds, which have the same order). The square of query i of N has about p H W pixels. p starts
+    at `share` and halves by the schedule of the paper, which is scaled to N.
 
     `queries` N counts every model call of a sample, including the start; a sample that fools the
-    model is not changed any more. `share` lies in (0, 1]; 0.8 is AutoAttack's, for both norms. The
+    model is not changed further. `share` lies in (0, 1]; 0.8 is AutoAttack's, for both norms. The
     result is the best image found. Raises `ValueError` for a parameter that is not legal.
     """
 
@@ -76,7 +76,7 @@ class SquareAttack(PerSampleSeed, EpsilonAttack):
 
     @property
     def distance(self) -> Distance:
-        """The distance of the norm."""
+        """The distance measure of the attack's norm."""
         return self._ball.distance
 
     def side(self, query: int, shape: tuple[int, ...]) -> int:
@@ -91,7 +91,7 @@ class SquareAttack(PerSampleSeed, EpsilonAttack):
 
     @abstractmethod
     def _counts(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Return the counts of random numbers that a sample's start and each of its steps take."""
+        """Return the numbers of random numbers that a sample needs for its start and for each step."""
 
     @abstractmethod
     def _start(self, images: Tensor, epsilon: float, numbers: Tensor) -> Tensor:
@@ -123,9 +123,9 @@ class SquareLinfAttack(SquareAttack):
 class SquareL2Attack(SquareAttack):
     """The l2 attack (Algorithm 3): a step moves the l2 mass of one square to another.
 
-    The second square gets, in each channel, its old direction plus +-eta, scaled to the mass of both
-    squares and a share of the unused part of epsilon; the first becomes zero. eta is a bump, highest
-    at its centre, on one half, and minus a bump on the other.
+    In each channel, the second square gets its old direction plus or minus eta. It is scaled to the mass of
+    both squares and a share of the unused part of epsilon; the first square becomes zero. eta has a bump,
+    highest at its centre, on one half, and a negative bump on the other.
     """
 
     _ball = BALLS["l2"]
