@@ -1,4 +1,4 @@
-"""One case: a layer at one precision, every peer beside the better ordinary convolution."""
+"""One case: a layer at one precision, with every peer and the faster ordinary convolution."""
 
 import math
 import statistics
@@ -33,9 +33,9 @@ SMALL = 8  # a batch for compiling, and for host times
 
 @dataclass(frozen=True)
 class Case:
-    """What one process measures. `passes` is "forward", "both" (with backward) or "launch".
+    """The measurement of one process. `passes` is "forward", "both" (with backward) or "launch".
 
-    `bandwidth`: bytes a second of a copy on the device, read and written.
+    `bandwidth` is that of a copy on the device, in bytes per second, read and written.
     """
 
     group: str
@@ -52,11 +52,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure and what it belongs to; `None` where there is none, and `note` says why.
+    """The results of one peer; `None` for a missing number, with the reason in `note`.
 
-    `ms`: median time. `ratio`: to the better ordinary convolution, and `base` is its layout.
-    `peak_mb`: memory beyond inputs, weights and gradients given. `saved`: bytes kept for the backward
-    pass, of the input's. `roofline`: time of moving the bytes that must move, of the time taken.
+    `ms` is the median time and `ratio` its ratio to that of the faster ordinary convolution, whose layout
+    is `base`. `peak_mb` is memory beyond inputs, weights and incoming gradients. `saved` is the size of the
+    tensors kept for the backward pass, divided by that of the input. `roofline` is the time of moving the
+    bytes that any method must move, divided by the measured time.
     """
 
     group: str
@@ -79,7 +80,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A step, the bytes that it holds at most (not on a CPU) and the share of the input that it saves."""
+    """A step, its peak memory in bytes (not on a CPU), and the bytes it saves divided by the input's."""
 
     step: Step
     peak: int | None
@@ -87,7 +88,7 @@ class Prepared:
 
 
 def measure(case: Case) -> Iterator[Row]:
-    """The rows of a case, as they are found."""
+    """Yield the rows of a case, each as soon as it is measured."""
     set_precision(case.precision)
     yield from _launches(case) if case.passes == "launch" else _times(case)
 
@@ -143,7 +144,7 @@ def _times(case: Case) -> Iterator[Row]:
 
 
 def _prepare(peer: Peer, case: Case, cut: Cut, batch: int) -> Prepared:
-    """A step on fresh random numbers, warmed up."""
+    """Return a step on new random input, after its warm-up."""
     layer, device = case.layer, torch.device(case.device)
     weight_shape, weight_dtype = layer.weight_shape, PRECISIONS[case.precision]
     x = torch.randn(layer.input_shape(batch), dtype=weight_dtype, device=device)
@@ -172,7 +173,7 @@ def _prepare(peer: Peer, case: Case, cut: Cut, batch: int) -> Prepared:
 
 
 def _bytes_to_move(case: Case) -> int:
-    """Each input read once and each output written once: x, weight and y; backward their gradients too."""
+    """Return the bytes of x, weight and y, read or written once; with backward also of their gradients."""
     layer = case.layer
     inputs, weights = math.prod(layer.input_shape(case.batch)), math.prod(layer.weight_shape)
     outputs = case.batch * layer.out_channels * math.prod(layer.geometry(NOTHING).out)
@@ -183,7 +184,7 @@ def _bytes_to_move(case: Case) -> int:
 
 
 def _launches(case: Case) -> Iterator[Row]:
-    """Host time of our layer's and of torch's eager forward pass, as in training."""
+    """Yield the host time of the eager forward pass of our layer and of torch's, as in training."""
     device, layer = torch.device(case.device), case.layer
     at = (case.group, str(layer), case.precision, SMALL, "launch")
     x = torch.randn(layer.input_shape(SMALL), device=device).contiguous(memory_format=CHANNELS_LAST)
@@ -201,5 +202,5 @@ def _launches(case: Case) -> Iterator[Row]:
 
 
 def _digits(value: float) -> float:
-    """Four digits: more is noise."""
+    """Return a number with four digits; further digits are noise."""
     return float(f"{value:.4g}")

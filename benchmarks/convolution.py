@@ -1,13 +1,13 @@
-"""The band-limited convolution beside its peers: time, memory, and what bounds them.
+"""The band-limited convolution beside its peers: time, memory, and their lower bounds.
 
     python benchmarks/convolution.py [--device cuda|cpu] [--goals] [--doc docs/performance.md]
 
-A ratio below 1 is faster than the better of torch's NCHW and channels_last convolutions of the same
-precision, measured in turns with the peer in the same process. `--goals` measures only what its table
-of goals needs. Writes convolution-DEVICE.json after every layer, and at the end a .md beside it.
+A ratio below 1 is faster than torch's convolution of the same precision, in the faster of the layouts NCHW
+and channels_last, measured in turns in the same process. `--goals` measures only the cases of the goals.
+Writes convolution-DEVICE.json after every layer, and at the end a .md beside it.
 
-On a GPU every layer at every precision is measured by a process of its own: several compile side by
-side while one at a time measures, and one that the driver stops costs its own layer only.
+On a GPU every layer at every precision is measured in a process of its own. Several processes compile at the
+same time, but only one measures. If the driver stops a process, only its layer is lost.
 """
 
 import argparse
@@ -30,7 +30,7 @@ CPU_THREADS = 2
 
 
 def main() -> None:
-    """Measure, write, and print the goals."""
+    """Parse the command line, measure, write the results and print the goals."""
     arguments = _arguments()
     device = torch.device(arguments.device)
     if device.type == "cpu":
@@ -81,7 +81,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _cases(arguments: argparse.Namespace, bandwidth: float) -> list[Case]:
-    """The product of what was asked for."""
+    """Return all combinations of the chosen layers, precisions and batches."""
     device = arguments.device
     peers = tuple(name for name in PEERS if any(fnmatch(name, glob) for glob in arguments.peers))
     return [
@@ -96,9 +96,9 @@ def _cases(arguments: argparse.Namespace, bandwidth: float) -> list[Case]:
 
 
 def _run(cases: list[Case], lanes: int) -> Iterator[list[Row]]:
-    """The rows of every case: one after the other, or side by side in processes of their own.
+    """Yield the rows of all cases, measured one after the other or in several processes.
 
-    Host times come last, when nothing else runs.
+    Host times come last, when no other process runs.
     """
     if not lanes:
         yield from (list(measure(case)) for case in cases)
@@ -110,7 +110,7 @@ def _run(cases: list[Case], lanes: int) -> Iterator[list[Row]]:
 
 
 def _apart(case: Case) -> list[Row]:
-    """Measure in a process of its own, and keep what it sent even if it dies."""
+    """Return the rows of a case, measured in a process; if it dies, the rows sent before are kept."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(case, sender))

@@ -1,17 +1,17 @@
-"""How far band-limited convolutions are from the ordinary ones, by compression (paper 6.2.10).
+"""The error of band-limited convolutions against ordinary ones, by compression (paper 6.2.10).
 
     python benchmarks/error.py [--images 200] [--fft-size compact|paper] [--out FOLDER]
 
-Every 3x3 convolution of the bundled fp32 ResNet-20 gets the activations that the bundled CIFAR-10
-images cause there. Its output from a part of the spectrum is compared with that from the whole:
-|y - y_whole| / |y_whole|, Euclidean norms over images, channels and pixels. The part is cut out
+Every 3x3 convolution of the bundled fp32 ResNet-20 gets its activations for the bundled CIFAR-10 images.
+Its output y from some of the coefficients is compared with y_whole from all: |y - y_whole| / |y_whole|, with
+Euclidean norms over images, channels and pixels. The coefficients are selected by a cut:
 
-    coarse   by rows and columns: the (2k - 1)^2 coefficients with |u|, |v| < k
-    fine     one by one: as many coefficients, those of the largest energy
+    coarse   rows and columns: the (2k - 1)^2 coefficients with |u|, |v| < k
+    fine     single coefficients: the same number, those of the largest energy
 
-one band or set for all images and channels of a layer. Coefficients are those of the whole spectrum:
-of both signs, so that a pair of conjugates counts the same wherever it lies. Layers of the same map
-size are averaged. Writes error-FFT_SIZE.json, .md and .png.
+The selection is the same for all images and channels of a layer. Coefficients of both signs are counted, so
+that every pair of conjugates counts twice. Layers of the same map size are averaged. Writes
+error-FFT_SIZE.json, .md and .png.
 """
 
 import argparse
@@ -42,7 +42,7 @@ CUTS = {"coarse": ("#0072b2", "o"), "fine": ("#d55e00", "s")}  # colour and mark
 
 @dataclass(frozen=True)
 class Point:
-    """One layer, one cut, one size of what is kept; shares, not per cent."""
+    """The error of one layer for one cut and one number of kept coefficients; all shares are fractions."""
 
     layer: str
     maps: str
@@ -54,7 +54,7 @@ class Point:
 
 
 def main() -> None:
-    """Measure, write the three files, print the table."""
+    """Parse the command line, measure, write the three files and print the table."""
     arguments = _arguments()
     points = measure(arguments.images, arguments.fft_size)
     about = (
@@ -73,7 +73,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def measure(images: int, fft_size: FftSize) -> list[Point]:
-    """The points of every layer, on its activations of the first `images` images."""
+    """Return the points of all layers, on their activations for the first `images` images."""
     data = datasets.load("cifar10-sample")
     model = zoo.load("fp32", dataset=data, device=torch.device("cpu")).module
     band_limit(model, 0.0, fft_size=fft_size)  # still the ordinary convolutions, with a size of transform
@@ -89,7 +89,7 @@ def measure(images: int, fft_size: FftSize) -> list[Point]:
 
 
 def points_of(name: str, layer: BandLimited, x: Tensor, y_whole: Tensor) -> Iterator[Point]:
-    """The points of one layer on its input x (batch, C, N, N), whose ordinary output is `y_whole`."""
+    """Return the points of one layer on its input x (batch, C, N, N), whose ordinary output is `y_whole`."""
     maps = f"{x.shape[1]} channels at {x.shape[2]} x {x.shape[3]}"
     whole = layer.geometry(*x.shape[2:])
     size, half = whole.band.axes[0].size, whole.band.axes[0].half
@@ -115,7 +115,7 @@ def points_of(name: str, layer: BandLimited, x: Tensor, y_whole: Tensor) -> Iter
 
 
 def mean(points: list[Point]) -> Point:
-    """The mean of layers of the same maps at the same k."""
+    """Return the mean over layers of the same map size at the same k."""
     shares = {
         share: sum(getattr(point, share) for point in points) / len(points)
         for share in ("dropped", "energy", "error")
@@ -124,7 +124,7 @@ def mean(points: list[Point]) -> Point:
 
 
 def groups(points: list[Point]) -> dict[str, dict[str, list[list[Point]]]]:
-    """The points by maps and cut, then by k from the largest: the layers that share all three."""
+    """Return the points grouped by map size, cut and k, the largest k first."""
     found: dict[str, dict[str, dict[int, list[Point]]]] = {}
     for point in points:
         found.setdefault(point.maps, {}).setdefault(point.cut, {}).setdefault(point.k, []).append(point)
@@ -132,7 +132,7 @@ def groups(points: list[Point]) -> dict[str, dict[str, list[list[Point]]]]:
 
 
 def table(points: list[Point], about: str) -> str:
-    """Markdown: a row for each map size and k, with both cuts side by side."""
+    """Return the Markdown table: a row for each map size and k, with both cuts side by side."""
     lines = [
         f"Relative error of the convolution's output, mean of the layers. {about}.",
         "",
@@ -150,7 +150,7 @@ def table(points: list[Point], about: str) -> str:
 
 
 def draw(points: list[Point], about: str) -> Figure:
-    """A panel for each map size: mean error against compression, and the range over the layers."""
+    """Draw a panel for each map size: mean error by compression, and the range over the layers."""
     panels = groups(points)
     figure = Figure(figsize=(3.1 * len(panels), 3.6), layout="constrained")
     axes: Any = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]

@@ -1,9 +1,10 @@
-"""What the layer is meant to reach, beside what was measured.
+"""The goals of the layer, beside the measured values.
 
-Time is forward and backward on a GPU and forward on a CPU, as a geometric mean over the layers of the
-ratio to the better ordinary convolution of the same precision; ours is `auto` in the better of the
-two layouts, the same one for all layers of a goal. "saved" is what is kept for the backward pass, of the
-input's bytes; the band holds min(1, (2k - 1)^2 / HW) of its numbers.
+Time is that of forward and backward pass on a GPU, and of the forward pass on a CPU. It is a ratio to the
+faster ordinary convolution of the same precision, as a geometric mean over the layers. Our method is `auto`,
+in the faster of the two layouts, the same one for all layers of a goal. "saved" is the size of the tensors
+kept for the backward pass, divided by that of the input. The band has min(1, (2k - 1)^2 / HW) of the input's
+numbers.
 """
 
 import math
@@ -19,7 +20,7 @@ LAYERS = {str(layer): layer for group in GROUPS.values() for layer in group.laye
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure that must be reached and one to aim at; the worst of its cuts counts."""
+    """A required and a desired value; the worst of the goal's cuts counts."""
 
     name: str
     must: float
@@ -32,7 +33,7 @@ class Goal:
     quantity: str = "time"
 
     def measured(self, rows: list[Row]) -> tuple[float, str] | None:
-        """The figure and our layout that has it; None while a layer of it is not measured."""
+        """Return the measured value and its layout, or None if a layer of the goal is not measured."""
         found = []
         for peer in OURS:
             values = [self._of_cut(cut, peer, rows) for cut in self.cuts]
@@ -61,7 +62,7 @@ class Goal:
 
 
 def _share_kept(layer: str, cut: Cut) -> float:
-    """Real degrees of freedom of the kept band, (2k - 1)^2, of the input's numbers; at most 1."""
+    """Return the real degrees of freedom of the band, (2k - 1)^2, per number of the input; at most 1."""
     axes = LAYERS[layer].geometry(cut).band.axes
     return min(1.0, math.prod((2 * axis.kept - 1) / axis.length for axis in axes))
 
@@ -75,7 +76,7 @@ def _times(
     batch: int = 512,
     passes: str = "both",
 ) -> list[Goal]:
-    """A goal of (must, aim) for each cut."""
+    """Return a goal for each cut, from its (must, aim)."""
     return [
         Goal(f"{name}, {cut.compression:.0%}", must, aim, precision, (cut,), group, batch, passes)
         for cut, (must, aim) in figures.items()
@@ -110,7 +111,7 @@ GOALS = {
 
 
 def cases(device: str, rounds: int, bandwidth: float) -> list[Case]:
-    """What must be measured to fill the table of a device."""
+    """Return the cases that the goals of a device need."""
     cuts: dict[tuple[str, str, int, str], dict[Cut, None]] = {}
     for goal in GOALS[device]:
         where = (goal.group, goal.precision, goal.batch, goal.passes)
@@ -123,7 +124,7 @@ def cases(device: str, rounds: int, bandwidth: float) -> list[Case]:
 
 
 def table(device: str, rows: list[Row]) -> list[str]:
-    """The goals in markdown, those not measured too."""
+    """Return the table of the goals in Markdown, including those not measured."""
     lines = ["| goal | must | aim | measured | layout | |", "|---|---|---|---|---|---|"]
     for goal in GOALS[device]:
         figure = goal.measured(rows)

@@ -1,10 +1,11 @@
-"""Where the time of one band-limited layer goes on a GPU: each kernel, and what its bytes alone would take.
+"""The time of each kernel of one band-limited layer on a GPU, beside the time to move its bytes.
 
     python benchmarks/kernels.py [--batch 512] [--precision tf32] [--compressions 0.5 0.85]
 
-Microseconds by graph replay of ten calls in a row; in brackets the share that reading each input once
-and writing each output once would take at the bandwidth of a copy. "z V", "g V^T" and "z^T g" are the
-products of the forward and the backward pass, by cuBLAS. 3x3 layers, "compact" size, channels_last.
+Times are microseconds, from graph replays of ten calls in a row. In brackets is the share of this time that
+is needed to read each input once and write each output once at the bandwidth of a copy. "z V", "g V^T" and
+"z^T g" are the products of the forward and the backward pass, by cuBLAS. 3x3 layers, "compact" size,
+channels_last.
 """
 
 import argparse
@@ -23,7 +24,7 @@ CALLS = 10
 
 
 def main() -> None:
-    """Print a line a layer and compression."""
+    """Parse the command line and print a line per layer and compression."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,7 +50,7 @@ def main() -> None:
 def _steps(
     layer: Layer, compression: float, batch: int, dtype: torch.dtype, device: torch.device
 ) -> dict[str, tuple[Step, tuple[Tensor, ...]]]:
-    """Every kernel and product of a layer by name, with the tensors that it reads and writes."""
+    """Return the kernels and products of a layer by name, with the tensors that each reads and writes."""
     inputs, outputs, filters = axes_of(layer.geometry(Cut(compression, "compact")))
     x = torch.randn(layer.input_shape(batch), dtype=dtype, device=device)
     w = torch.randn(layer.weight_shape, dtype=dtype, device=device)

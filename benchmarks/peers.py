@@ -1,4 +1,4 @@
-"""Who is measured: every way to compute a convolution, or what costs as much, a function each.
+"""The peers: one function for each way to compute the convolution, or one of comparable cost.
 
 A function takes x (batch, C, [H,] W), the weight (O, C, [K_h,] K_w), the layer and the cut, and
 returns y (batch, O, [H_out,] W_out). Packages that are not installed raise `ImportError`.
@@ -26,9 +26,9 @@ NCHW, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 
 @dataclass(frozen=True)
 class Peer:
-    """A function and the memory layout of its input, weight and output's gradient.
+    """A function and the memory layout of its input, weight and output gradient.
 
-    `spectral_weight`: its weight is one complex number for each kept coefficient and pair of channels.
+    With `spectral_weight` the weight is a complex number for each kept coefficient and pair of channels.
     """
 
     function: Function
@@ -37,13 +37,13 @@ class Peer:
 
 
 def ordinary(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """torch's convolution: cuDNN on a GPU, oneDNN on a CPU."""
+    """Compute torch's convolution: cuDNN on a GPU, oneDNN on a CPU."""
     convolution = F.conv1d if layer.dims == 1 else F.conv2d
     return convolution(x, weight, stride=layer.stride, padding=layer.padding)
 
 
 def limited(method: Method, x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """Our layer by one of its methods; never by another that stands in for it."""
+    """Compute our layer by one of its methods; raise `NotImplementedError` if another one would be used."""
     if method not in ("auto", used := chosen(method, layer, cut, x.shape[0], x.dtype, x.device)):
         raise NotImplementedError(f"{used} stands in")
     convolution = band_limited_conv1d if layer.dims == 1 else band_limited_conv2d
@@ -54,7 +54,7 @@ def limited(method: Method, x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -
 
 
 def published(product: paper.ProductName, x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """The paper's algorithm with its CUDA kernel or with three real matrix products."""
+    """Compute the paper's algorithm with its CUDA kernel or with three real matrix products."""
     return paper.convolve(x, weight, layer.geometry(cut), product=product)
 
 
@@ -62,14 +62,14 @@ def published(product: paper.ProductName, x: Tensor, weight: Tensor, layer: Laye
 def chosen(
     method: Method, layer: Layer, cut: Cut, batch: int, dtype: torch.dtype, device: torch.device
 ) -> str:
-    """The method that computes our layer where `method` is asked for."""
+    """Return the method that computes our layer for the argument `method`."""
     x = torch.empty(layer.input_shape(batch), dtype=dtype, device=device)
     weight = torch.empty(layer.weight_shape, dtype=dtype, device=device)
     return choose(x, weight, layer.geometry(cut), method).method
 
 
 def recipe(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """The paper's recipe in plain torch: transform, crop, einsum, pad with zeros, transform back."""
+    """Compute the paper's recipe in plain torch: transform, crop, einsum, zero padding, inverse transform."""
     geometry = layer.geometry(cut)
     axes = geometry.band.axes
     dims, sizes = tuple(range(2, x.dim())), tuple(axis.size for axis in axes)
@@ -85,7 +85,7 @@ def recipe(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
 
 
 def _corners(axes: tuple[AxisBand, ...]) -> list[tuple[Any, ...]]:
-    """Where the kept coefficients are in a one-sided spectrum: one place, or two if rows are cut."""
+    """Return the slices of the kept coefficients in a one-sided spectrum: one, or two if rows are dropped."""
     columns = slice(0, axes[-1].kept)
     if len(axes) == 1 or not axes[0].is_cut:
         return [(..., columns)]
@@ -94,7 +94,7 @@ def _corners(axes: tuple[AxisBand, ...]) -> list[tuple[Any, ...]]:
 
 
 def complex_einsum(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """Truncated transforms as complex matrices and one einsum over the channels, in plain torch."""
+    """Compute the layer with complex matrices as truncated transforms and one einsum, in plain torch."""
     geometry = layer.geometry(cut)
     z, v = x.to(torch.complex64), weight.to(torch.complex64)
     for i, axis in enumerate(geometry.band.axes):  # tensordot moves each axis to the end, in order
@@ -128,14 +128,14 @@ def _waves(axis: AxisBand, count: int, start: int, sign: int, last: bool, device
 
 
 def fft_conv_pytorch(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """The ordinary convolution by whole transforms, as fft-conv-pytorch has it."""
+    """Compute the ordinary convolution by complete transforms, with fft-conv-pytorch."""
     from fft_conv_pytorch import fft_conv
 
     return fft_conv(x, weight, stride=layer.stride, padding=layer.padding)
 
 
 def neuraloperator(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """neuraloperator's SpectralConv with as many modes: another layer, whose cost compares."""
+    """Compute neuraloperator's SpectralConv with as many modes: another layer of comparable cost."""
     if layer.stride > 1:
         raise NotImplementedError("stride 1 only")
     module = _spectral_conv(layer, cut, x.device)

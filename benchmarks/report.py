@@ -16,7 +16,7 @@ Facts = dict[str, str]
 
 
 def facts(device: torch.device) -> Facts:
-    """Where figures were taken: the device and the versions that matter."""
+    """Return the device of a measurement, and the versions that can affect it."""
     packages = ("torch", "numba", "numba-cuda", "foolbox", "fft-conv-pytorch", "neuraloperator")
     packages += ("pyautoattack", "adv-lib")
     found = {name: _version(name) for name in packages}
@@ -45,7 +45,7 @@ def _processor() -> str:
 
 
 def write(path: Path, where: Facts, rows: Iterable[Row]) -> None:
-    """Write the rows, one a line; a reader never sees half a file."""
+    """Write the rows, one per line; the file is complete at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({k: v for k, v in asdict(row).items() if v not in (None, "")}) for row in rows]
     text = f'{{"where": {json.dumps(where)},\n"rows": [\n' + ",\n".join(lines) + "\n]}\n"
@@ -54,25 +54,25 @@ def write(path: Path, where: Facts, rows: Iterable[Row]) -> None:
 
 
 def read(path: Path) -> tuple[Facts, list[Row]]:
-    """What `write` wrote."""
+    """Return the content of a file that `write` wrote."""
     found = json.loads(path.read_text())
     return found["where"], [Row(**row) for row in found["rows"]]
 
 
 def key(row: Row) -> tuple[object, ...]:
-    """What a figure belongs to: rows of one key replace each other."""
+    """Return the key of a row: a new row replaces an old one with the same key."""
     return (
         row.group, row.layer, row.precision, row.batch, row.passes, row.compression, row.fft_size, row.peer
     )  # fmt: skip
 
 
 def headline(where: Facts) -> str:
-    """One line on where the figures come from."""
+    """Return a line with the device and the versions of the measurement."""
     return where["device"] + ", " + ", ".join(f"{k} {v}" for k, v in where.items() if k != "device")
 
 
 def tables(rows: list[Row]) -> list[str]:
-    """A table for every precision, batch, direction and group of layers."""
+    """Return the Markdown tables, one for every precision, batch, direction and group of layers."""
     lines: list[str] = []
     sections = dict.fromkeys((row.precision, row.batch, row.passes, row.group) for row in rows)
     for section in sections:
@@ -124,7 +124,7 @@ def _cell(row: Row | None) -> str:
 
 
 def _mean(values: list[float | None]) -> str:
-    """The geometric mean of what there is."""
+    """Return the geometric mean of the numbers that are not missing."""
     found = [value for value in values if value]
     return f"{math.exp(statistics.fmean(map(math.log, found))):.2f}" if found else "-"
 
@@ -137,14 +137,14 @@ def _launches(rows: list[Row]) -> list[str]:
 
 
 def fill(document: Path, name: str, lines: list[str]) -> None:
-    """Write `lines` as the table called `name` of a document. Raises `ValueError` where it has no place."""
+    """Write `lines` as the table called `name` of a document. Raises `ValueError` as `filled` does."""
     document.write_text(filled(document.read_text(), name, lines))
 
 
 def filled(text: str, name: str, lines: list[str]) -> str:
     """Return `text` with `lines` between `<!-- table: name -->` and the next `<!-- end -->`.
 
-    Raises `ValueError` where they are missing.
+    Raises `ValueError` if these markers are missing.
     """
     start, end = f"<!-- table: {name} -->", "<!-- end -->"
     head, _, rest = text.partition(start)

@@ -25,7 +25,7 @@ MODELS = {
 
 
 def milliseconds(names: list[str], device: torch.device, batch: int, steps: int) -> float:
-    """Mean time of a step of the named models side by side."""
+    """Return the mean time of a step of the named models, trained side by side."""
     recipe = Recipe(batch_size=batch)
     trainees = []
     for name in names:

@@ -1,4 +1,4 @@
-"""What is measured: convolutions of known networks, and how much of the spectrum is kept."""
+"""The measured layers: convolutions of known networks, with compressions and transform sizes."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class Layer:
 
     @property
     def padding(self) -> int | str:
-        """As torch's convolutions take it."""
+        """The argument `padding` of torch's convolutions."""
         return "same" if self.dims == 1 else self.kernel // 2
 
     def geometry(self, cut: Cut) -> Geometry:
@@ -57,7 +57,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Group:
-    """Layers that are read together, and their cuts."""
+    """Layers that share a table, and their cuts."""
 
     layers: tuple[Layer, ...]
     cuts: tuple[Cut, ...]

@@ -1,8 +1,8 @@
-"""How time, memory and bandwidth are measured.
+"""Measurement of time, memory and bandwidth.
 
-GPU time is that of CUDA-graph replays between two events, after a replay that keeps the device busy
-while the next ones are queued. CPU time is wall time. Steps that are compared take turns, so that a
-drift of the clock cancels in their ratio; every figure is a median.
+GPU time is that of CUDA-graph replays between two events. A replay before the first event keeps the device
+busy while the next ones are queued. CPU time is wall time. Steps that are compared take turns, so that a
+drift of the clock cancels in their ratio. All results are medians.
 """
 
 import gc
@@ -30,7 +30,7 @@ LAUNCHES = 50
 
 
 def set_precision(name: str) -> None:
-    """Switch TF32 on or off for matrix products and convolutions; let cuDNN look for its best."""
+    """Switch TF32 on or off for matrix products and convolutions; let cuDNN search its fastest algorithm."""
     mode = "ieee" if name == "strict" else "tf32"
     # Both of torch's interfaces, so that either can be read.
     torch.set_float32_matmul_precision("highest" if mode == "ieee" else "high")
@@ -40,14 +40,14 @@ def set_precision(name: str) -> None:
 
 
 def exclusive(device: torch.device) -> AbstractContextManager[object]:
-    """Hold the GPU for this process among those of the benchmark, also if one of them dies."""
+    """Hold a lock on the GPU among the processes of the benchmark; it is released if a process dies."""
     if device.type == "cpu":
         return nullcontext()
     return FileLock(Path(tempfile.gettempdir()) / "blconv-benchmark.lock")
 
 
 def repeatable(step: Step, device: torch.device, stream: torch.cuda.Stream | None = None) -> Step:
-    """`step` after warm-up; on a GPU as a graph captured on `stream`."""
+    """Return `step` after its warm-up; on a GPU as a graph captured on `stream`."""
     if device.type == "cpu":
         step()
         return step
@@ -68,7 +68,7 @@ def repeatable(step: Step, device: torch.device, stream: torch.cuda.Stream | Non
 
 
 def milliseconds(steps: list[Step], device: torch.device, rounds: int) -> list[list[float]]:
-    """The times of each of the repeatable `steps`, which take turns for `rounds` rounds."""
+    """Return the times of each of the repeatable `steps`, which take turns for `rounds` rounds."""
     window = 1000 * WINDOW[device.type]
     counts = [max(1, round(window / max(_run(step, 1, device), 1e-3))) for step in steps]
     times: list[list[float]] = [[] for _ in steps]
@@ -79,7 +79,7 @@ def milliseconds(steps: list[Step], device: torch.device, rounds: int) -> list[l
 
 
 def _run(step: Step, count: int, device: torch.device) -> float:
-    """Milliseconds of a step, as a mean over `count` in a row."""
+    """Return the milliseconds of a step, as a mean over `count` steps in a row."""
     if device.type == "cpu":
         began = time.perf_counter()
         for _ in range(count):
@@ -96,12 +96,12 @@ def _run(step: Step, count: int, device: torch.device) -> float:
 
 
 def ratio(times: list[float], base: list[float]) -> float:
-    """The median of the ratios of steps that took turns."""
+    """Return the median of the ratios of steps that took turns."""
     return statistics.median(t / b for t, b in zip(times, base, strict=True))
 
 
 def peak_bytes(step: Step, device: torch.device) -> int | None:
-    """The most memory that a step holds beyond what was there before; None on a CPU."""
+    """Return the peak memory of a step beyond the memory in use before it; None on a CPU."""
     if device.type == "cpu":
         return None
     release()
@@ -112,9 +112,9 @@ def peak_bytes(step: Step, device: torch.device) -> int | None:
 
 
 def saved_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> int:
-    """Bytes kept for the backward pass by one call, without what all calls share.
+    """Return the bytes that one call keeps for the backward pass, without tensors that all calls share.
 
-    Weights and constant tables are shared: they are what two calls have in common.
+    Shared tensors, such as weights and constant tables, are those that two calls have in common.
     """
     kept: list[dict[int, int]] = []
     alive = []
@@ -134,10 +134,10 @@ def saved_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> int:
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a second, read and written, of a large copy on the device.
+    """Return the bytes per second, read and written, of a large copy on the device.
 
-    The copy is made by a kernel: in a captured graph torch's own would be the copy engine's, which is
-    slower than the memory.
+    A kernel makes the copy. In a captured graph, torch's copy would use the copy engine, which is slower
+    than the memory.
     """
     source = torch.randn(COPY_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
@@ -147,7 +147,7 @@ def copy_bandwidth(device: torch.device) -> float:
 
 
 def launch_microseconds(step: Step) -> float:
-    """Host time of one eager call whose kernels take less time than their launches."""
+    """Return the host time of one eager call whose kernels take less time than their launches."""
     times = []
     for _ in range(10):
         torch.cuda.synchronize()
@@ -159,7 +159,7 @@ def launch_microseconds(step: Step) -> float:
 
 
 def release() -> None:
-    """Give back the memory of what is no longer used."""
+    """Release memory that is not in use."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
@@ -167,7 +167,7 @@ def release() -> None:
 
 
 def reason(error: Exception) -> str:
-    """Why something could not be measured, in a few words."""
+    """Return the reason why a peer could not be measured, in a few words."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory"
     if isinstance(error, ImportError):

@@ -2,9 +2,9 @@
 
     python benchmarks/training_step.py [--device cuda|cpu] [--batch 512] [--doc docs/performance.md]
 
-Forward, loss, backward and SGD with momentum, channels_last; on a GPU one captured graph a step. A
-ratio below 1 is faster, or smaller, than the ordinary network, which takes turns with the other in the
-same process. fft50 is a nominal compression of 0.48 and fft85 of 0.84, both of "compact" size; the
+A step is forward pass, loss, backward pass and SGD with momentum, channels_last; on a GPU it is one captured
+graph. A ratio below 1 is faster, or smaller, than the ordinary network. The two networks take turns in one
+process. fft50 is a nominal compression of 0.48 and fft85 of 0.84, both of "compact" size; the
 1x1 shortcuts stay ordinary. Memory is the peak of an eager step with weights, gradients and momentum.
 Writes training_step-DEVICE.json after every row, and a .md beside it.
 """
@@ -38,7 +38,7 @@ GOALS = {"fft50": (1.0, 0.85), "fft85": (0.8, 0.6)}
 
 @dataclass(frozen=True)
 class Row:
-    """A network at a precision; ratios to the ordinary one, `None` for it and where there is a note."""
+    """A network at a precision; ratios are to the ordinary one, `None` for this one and with a note."""
 
     precision: str
     network: str
@@ -52,7 +52,7 @@ class Row:
 def prepare(
     change: Callable[[nn.Module], nn.Module], batch: int, autocast: bool, device: torch.device
 ) -> tuple[Step, int]:
-    """A training step on random images, and the most bytes that it holds (0 on a CPU)."""
+    """Return a training step on random images, and its peak memory in bytes (0 on a CPU)."""
     release()
     cuda = device.type == "cuda"
     before = torch.cuda.memory_allocated() if cuda else 0
@@ -84,7 +84,7 @@ def prepare(
 
 
 def measure(precision: str, arguments: argparse.Namespace, add: Callable[[Row], None]) -> None:
-    """Give `add` a row for the ordinary network and for each of `NETWORKS`."""
+    """Call `add` with a row for the ordinary network and for each of `NETWORKS`."""
     device, autocast = torch.device(arguments.device), PRECISIONS[precision]
     set_precision("tf32")
     base, base_peak = prepare(lambda model: model, arguments.batch, autocast, device)
@@ -103,7 +103,7 @@ def measure(precision: str, arguments: argparse.Namespace, add: Callable[[Row], 
 
 
 def table(rows: list[Row]) -> list[str]:
-    """The rows, then the goals, in markdown."""
+    """Return the rows, then the goals, in Markdown."""
     lines = ["| precision | network | ms | ratio | MB | ratio |", "|---|---|---|---|---|---|"]
     for row in rows:
         figures = [_shown(row.ms, ".2f"), _shown(row.ratio, ".2f"), _shown(row.peak_mb, ".0f")]
@@ -126,7 +126,7 @@ def _shown(figure: float | None, form: str) -> str:
 
 
 def main() -> None:
-    """Measure, write, print."""
+    """Parse the command line, measure, write the results and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     there = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=there, choices=["cuda", "cpu"])

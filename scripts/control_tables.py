@@ -43,7 +43,7 @@ def summary() -> list[str]:
 
 
 def published() -> list[str]:
-    """Return the published accuracies beside ours at some levels, and the means over all levels."""
+    """Return published accuracies and ours at some levels, and the means over all levels."""
     frame = pd.read_csv(RESULTS / "controls-noise.csv")
     levels = sorted(frame.level.unique())
     ours = {

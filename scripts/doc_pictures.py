@@ -1,4 +1,4 @@
-"""Pictures of the documents: curves of the controls, and a report as a browser shows it."""
+"""Pictures for the documents: curves of the controls, and a screenshot of a report."""
 
 import io
 import shutil

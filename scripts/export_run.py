@@ -1,7 +1,7 @@
-"""Write the results of runs that documents use: `python scripts/export_run.py NAME RUN... [--tests]`.
+"""Export the results of runs for the documents: `python scripts/export_run.py NAME RUN... [--tests]`.
 
 `docs/results/NAME.csv` gets the rows of each run's results.csv without the columns that documents do not use.
-With `--tests` two more files come from the outcomes of the single images:
+With `--tests` two more files are computed from the outcomes of the images:
 
 - `NAME-summary.csv`: clean accuracy, area under the curve and the level at 50 %, with 95 % intervals;
 - `NAME-paired.csv`: McNemar's exact test of every model with a band limit against every model without one,

@@ -1,13 +1,14 @@
 """Choose the settings of controls on held-out images: `python scripts/select_controls.py FOLDER`, on a GPU.
 
-Twins of fp32, fft50, fft85 and of narrower ResNet-20s are trained on the first 45,000 images of CIFAR-10 and
-measured on the other 5,000, which are never test images. From these come
+Twins of fp32, fft50, fft85 and of narrower ResNet-20s (the same models with fewer training images) are
+trained on the first 45,000 training images of CIFAR-10 and measured on the other 5,000. No test image is
+used. The results decide
 
 - the cut of the low-pass in front of fp32 whose clean accuracy is nearest to fft50's and to fft85's,
 - the width of fp32-narrow and the epochs of fp32-early, nearest to fft85's clean accuracy.
 
 All candidates are written to FOLDER/selection.json, the cuts to `blrobust/weights/low_pass_cuts.json`. On one
-H100 it takes about 13 minutes; started again, it goes on where it stopped.
+H100 it takes about 13 minutes. After an interruption, the same command continues.
 """
 
 import json
@@ -65,7 +66,7 @@ def main(folder: Path) -> None:
 
 
 def train_twins(names: dict[str, str], folder: Path, recipe: Recipe, widths: dict[str, int]) -> None:
-    """Train twins (file stem -> model name) side by side unless they are done."""
+    """Train twins (file stem -> model name) at the same time, unless they are already trained."""
     device = torch.device("cuda")
     training_set, test = (datasets.load("cifar10", split=split) for split in ("train", "test"))
     trainees = []
@@ -82,7 +83,7 @@ def facts(folder: Path, twin: str) -> checkpoint.Facts:
 
 
 def low_passed(path: Path) -> dict[float, float]:
-    """Return the held-out accuracy of a model behind every low-pass that images of 32 x 32 can tell apart."""
+    """Return the held-out accuracy of a model behind each low-pass that differs on 32 x 32 pixels."""
     device = torch.device("cuda")
     model = checkpoint.load_model(path)[0].to(device)
     images = datasets.load("cifar10", split="train")

@@ -1,7 +1,7 @@
 """Train the ResNet-20s that the package bundles: `python scripts/train_bundle.py FOLDER [NAME...]`, on a GPU.
 
-Writes one checkpoint and one history a model to FOLDER; started again, it goes on where it stopped.
-CIFAR-10 is looked for as `blrobust data list` says. On one H100 all of them take about 25 minutes.
+Writes one checkpoint and one history per model to FOLDER. After an interruption, the same command continues.
+CIFAR-10 must be in the folder that `blrobust data list` shows. All models take about 25 minutes on one H100.
 """
 
 import sys
@@ -25,14 +25,14 @@ NAMES = [
 
 
 def report(done: int, total: int, trainees: Sequence[Trainee]) -> None:
-    """Print a line every tenth of the way."""
+    """Print a line at every tenth of the steps."""
     if done % (total // 10) == 0:
         names = ",".join(t.name for t in trainees)
         print(f"{time.strftime('%X')} {names}: {done} of {total} steps", flush=True)
 
 
 def run(names: list[str], folder: Path) -> None:
-    """Train `names` side by side unless they are done, and write their checkpoints."""
+    """Train `names` at the same time, unless they are already trained, and write their checkpoints."""
     device = torch.device("cuda")
     training_set, test = (datasets.load("cifar10", split=split) for split in ("train", "test"))
     trainees = []
@@ -46,7 +46,7 @@ def run(names: list[str], folder: Path) -> None:
 def train_missing(
     trainees: Sequence[Trainee], training_set: Dataset, test: Dataset, device: torch.device
 ) -> None:
-    """Train side by side unless all checkpoints exist, from the stored states where there are some."""
+    """Train several models at the same time unless all checkpoints exist, from stored states if any."""
     if all(trainee.path.exists() for trainee in trainees):
         return
     resume = all(trainee.state_path.exists() for trainee in trainees)

@@ -69,5 +69,5 @@ def test_bad_arguments_and_help(monkeypatch, capsys):
             error.main()
     shown, complaint = capsys.readouterr()
     assert "must be from 1 to 1000, got 0" in complaint
-    assert "how far band-limited convolutions are" in shown.lower()
+    assert "the error of band-limited convolutions" in shown.lower()
     assert all(name in shown for name in ("--images", "--fft-size", "--out"))
