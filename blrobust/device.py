@@ -28,7 +28,7 @@ def resolve(name: str) -> torch.device:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute float32 in float32 on a GPU too: no TF32, whose 10 bits would change predictions."""
+    """Compute in full float32 on a GPU too: TF32 has 10 bits of mantissa and would change predictions."""
     matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
         torch.set_float32_matmul_precision("highest")

@@ -30,7 +30,7 @@ class _Remaining(ProgressColumn):
 def _to_go(task: Task) -> str:
     """Return the time to go at the mean pace of this session, counting down between two updates.
 
-    It is unknown before the first update, and again when it has run out before the next one.
+    It is unknown before the first update, and after the predicted time is over without an update.
     """
     before, updated = task.fields["before"], task.fields["updated"]
     if task.completed == before or task.start_time is None or task.remaining is None:
@@ -82,10 +82,10 @@ class Meter:
         kinds: Sequence[str] = (),
         passes: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Count `images` through the networks in the whole run, of which `done` were counted before.
+        """Start at `done` of the `images` that the whole run classifies.
 
-        `kinds` are all kinds that the run measures, in order. `passes` returns the number of images
-        that went through the networks so far; it grows while a block is under way.
+        `kinds` are all kinds that the run measures, in order. `passes` returns the number of images in
+        forward passes so far; it also grows within a block.
         """
         self._bars = _Bars(unit="images", width=NAME)
         self._kinds = list(kinds)
@@ -114,7 +114,7 @@ class Meter:
     def begin(
         self, name: str, *, images: int, done: int = 0, kind: str = "", levels: Sequence[str] = ()
     ) -> None:
-        """Start a cell: `images` at each of the levels, in words, of which `done` were counted before."""
+        """Start a cell at `done` of its `images` per level; the levels are in words."""
         several = len(self._kinds) > 1
         self._rename(f"{kind} {name}" if several else name)
         if several:
@@ -127,7 +127,7 @@ class Meter:
         self._bars.reset(self._cell, total=images, description=name, visible=True, **_state(done))
 
     def advance(self, images: int) -> None:
-        """Count images whose predictions are known, those of every level."""
+        """Add the number of images whose predictions at all levels are known."""
         now = time.perf_counter()
         self._bars.update(self._run, advance=images, updated=now)
         self._bars.update(self._cell, advance=images // self._levels, updated=now)
@@ -141,7 +141,7 @@ class Meter:
         self._name, self._since = name, time.perf_counter()
 
     def _below(self) -> RenderableType:
-        """Return the kind and levels of the cell, its passes and its time: they move within a block."""
+        """Return the kind, levels, passes and time of the cell, which also change within a block."""
         passes = self._count_passes() - self._passes_before
         spent = _clock(self._bars.tasks[-1].elapsed or 0)
         line = Table.grid(Column(ratio=1, no_wrap=True), Column(no_wrap=True), padding=(0, 1), expand=True)

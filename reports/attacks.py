@@ -1,4 +1,4 @@
-"""The parts of a report that only attacks have: their summary table, worst cases, the published sign."""
+"""The parts of a report that only attacks have: summary table, worst cases, published comparison."""
 
 from blrobust.analysis import controls
 from blrobust.analysis.analysis import Analysis
@@ -33,7 +33,7 @@ def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
 
 
 def worst_case_table(results: RunAnalysis) -> Table | None:
-    """Return the accuracy over the worst of the run's attacks; None where it has only one."""
+    """Return the accuracy over the worst of the run's attacks; None if it has only one."""
     if len(results.kinds) < 2:
         return None
     models = results.run.models
@@ -54,7 +54,7 @@ def worst_case_table(results: RunAnalysis) -> Table | None:
 
 
 def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return how the band-limited models do under a gradient attack, against the published result.
+    """Return sentences that compare band-limited models with fp32 under a gradient attack.
 
     Band-limited convolutions return true gradients, and the published ones do not help against such
     attacks (paper section 4.3). Gains and losses are verdicts of the paired test against fp32. Empty

@@ -46,7 +46,7 @@ def missing_controls(analysis: Analysis) -> list[str]:
 
 
 def where(levels: list[float], grid: list[float], axis: Axis) -> str:
-    """Return number and ranges of levels, such as "15 of 21 levels (sigma 0.3 to 1.6, 1.8)"."""
+    """Return the number and the ranges of levels, such as "15 of 21 levels (sigma 0.3 to 1.6, 1.8)"."""
     indices = [index for index, level in enumerate(grid) if level in levels]
     if not indices:
         return "no level"
@@ -77,7 +77,7 @@ def _best(analysis: Analysis, axis: Axis) -> str:
 
 
 def _few_images(analysis: Analysis) -> list[str]:
-    """Return a warning where there are few images, with the least that the tests can find."""
+    """Return a warning if there are few images, with the smallest difference that the tests can find."""
     n, count = len(analysis.run.labels), len(analysis.levels)
     if n >= FEW_IMAGES:
         return []
@@ -96,7 +96,7 @@ def _few_images(analysis: Analysis) -> list[str]:
 
 
 def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return gains, losses, ties and the levels where nothing is left, against the baseline."""
+    """Return gains, losses and ties against the baseline, and the levels at which no accuracy is left."""
     baseline, grid = analysis.baseline, analysis.levels
     if baseline not in analysis.complete:
         return [f"{baseline}, with which the others are compared, does not have all its levels yet."]
@@ -133,7 +133,7 @@ def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
 
 
 def _difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis) -> str:
-    """Return where a model differs in one direction, and its largest difference."""
+    """Return the levels at which a model differs in one direction, and its largest difference."""
     top = max(found.to_dict("records"), key=lambda row: abs(row["difference"]))
     margin = f"{points(top['difference'])} points ({points_span(top['low'], top['high'])})"
     at = f", most at {axis.describe(top['level'])}" if len(found) > 1 else ""
@@ -141,7 +141,7 @@ def _difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis) 
 
 
 def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return how the band-limited models compare with the best model without band-limited layers."""
+    """Return sentences that compare the band-limited models with the best model without band limits."""
     limited, control = controls.band_limited(analysis), controls.best_control(analysis)
     if not limited:
         return []
@@ -160,7 +160,10 @@ def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
 
 
 def _limited_against(analysis: Analysis, limited: list[str], control: str, axis: Axis) -> str:
-    """Return where the band-limited models are better and worse than another, and by how much on average."""
+    """Return the levels at which the band-limited models are better and worse than another one.
+
+    The sentence also has the mean difference.
+    """
     parts = []
     for model in limited:
         frame = analysis.compare(model, control)

@@ -21,7 +21,7 @@ def span(low: float, high: float) -> str:
 
 
 def nominal(share: float) -> str:
-    """Return a nominal compression in per cent, with the digits that it was given with."""
+    """Return a nominal compression in per cent, with all its digits."""
     return f"{100 * share:.6g}{NBSP}%"
 
 
@@ -49,7 +49,7 @@ def half_level(level: float, levels: list[float], axis: Axis) -> str:
 def half_span(texts: list[str]) -> str:
     """Return the ends of the interval of a level at 50 %, from the texts of the level and of both ends.
 
-    It is empty where there is no level, and where all three are the same end of the grid.
+    It is empty if there is no level, or if all three are the same end of the grid.
     """
     level, low, high = texts
     has_none = level == NONE or (level == low == high and (level == BELOW or level.startswith(">")))

@@ -86,7 +86,7 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
 
 
 def _by_name(runs: Sequence[RunAnalysis]) -> dict[str, RunAnalysis]:
-    """Return the runs by the name of their folders, by the whole path where two are alike."""
+    """Return the runs by the name of their folder, or by the whole path if two names are equal."""
     short = [results.run.path.resolve().name for results in runs]
     return {
         name if short.count(name) == 1 else str(results.run.path): results

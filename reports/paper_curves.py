@@ -21,7 +21,7 @@ SMALL = 1000  # images of the smaller published pixel series
 
 @dataclass(frozen=True)
 class _Source:
-    """A file, the prefix of its columns' names before the model's, and the factor of its levels."""
+    """A file, the prefix of its column names, and the factor by which its levels are multiplied."""
 
     file: str
     before: str = ""
@@ -51,9 +51,9 @@ class Series:
 
 
 def series(*, kind: str, space: str, dataset: str, n: int, models: list[str], last: float) -> list[Series]:
-    """Return the published curves of `models` up to level `last`; none where the axes differ.
+    """Return the published curves of `models` up to level `last`; none if the axes differ.
 
-    The pixel attack was published on 1,000 images and on all: the series nearer to `n` is used.
+    The pixel attack was published for 1,000 images and for all images; the number nearer to `n` is used.
     """
     if (kind, space) not in SOURCES or dataset not in DATASETS:
         return []

@@ -16,9 +16,9 @@ def element(
 ) -> Markup:
     """Return the figure as an SVG element.
 
-    `prefix` makes its ids unique in the page; `label` is its text for screen readers. `tips` are texts
-    for the shapes drawn under a gid, in their order: for the markers where there are any, and not for
-    the line through them. They may contain any characters.
+    `prefix` makes its ids unique in the page; `label` is its text for screen readers. `tips` are the tool
+    tips of the shapes with a gid, in their order. If there are markers, they get the tool tips, not the line
+    through them. Tips may contain any characters.
     """
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})

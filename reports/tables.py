@@ -46,7 +46,7 @@ class Cell:
 
 @dataclass
 class Table:
-    """Column names, of which the first is for the rows' names, and rows: a name and its cells."""
+    """Column names and rows; a row is a name and its cells, and the first column has the names."""
 
     header: list[str]
     rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
@@ -56,7 +56,7 @@ def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
     """Return the numbers of each model: compression, clean, mean, level at 50 %, against the baseline.
 
     `runs` are by name; the rows of several runs are sorted by model. Mean accuracy and level at 50 %
-    are over the levels that the runs share, and missing where that is level 0 alone.
+    cover the levels that the runs share, and are missing if this is only level 0.
     """
     grid = shared_levels(runs)
     frames = [analysis.summary_over(grid).assign(run=name) for name, analysis in runs.items()]
@@ -95,7 +95,7 @@ def shared_levels(runs: Mapping[str, Analysis]) -> list[float]:
 
 
 def mixture_note(runs: Mapping[str, Analysis], axis: Axis) -> str | None:
-    """Return in what the runs differ that share a table: levels, images; `None` where in nothing."""
+    """Return a note on differences of levels or images between runs in one table; `None` without any."""
     grids = {tuple(analysis.levels) for analysis in runs.values()}
     data = {name: analysis.run.provenance["dataset"] for name, analysis in runs.items()}
     sentences = []
@@ -183,7 +183,7 @@ def models(run: "Run") -> Table:
 
 
 def rejection_note(analysis: Analysis) -> str | None:
-    """Return the numbers of attacked inputs that failed each check, None where all passed."""
+    """Return the numbers of attacked inputs that failed each check, None if all passed."""
     count: Counter[str] = Counter()
     for checks in analysis.checks.values():
         count += checks.statuses
@@ -199,13 +199,13 @@ def rejection_note(analysis: Analysis) -> str | None:
 
 
 def flag_note(flags: Mapping[str, list[str]]) -> str | None:
-    """Return the flags of the models that have any, None where none has."""
+    """Return the flags of the models that have any, None if no model has one."""
     found = [f"{name}: {', '.join(reasons)}" for name, reasons in flags.items() if reasons]
     return f"{'; '.join(found)}." if found else None
 
 
 def against_controls(analysis: Analysis) -> Table | None:
-    """Return each band-limited model against each one without band limits; `None` where either is missing.
+    """Return the comparisons of band-limited models with the others; `None` without one of the two groups.
 
     Cells have the numbers of levels with each verdict, and the difference in mean accuracy.
     """
@@ -232,7 +232,7 @@ def _verdict_shares(row: Row, count: int) -> Cell:
 
 
 def _against(better: int, worse: int, count: int) -> Cell:
-    """Return the numbers of levels with each verdict, marked where all verdicts point one way."""
+    """Return the numbers of levels with each verdict, marked if all verdicts have one direction."""
     sign = Verdict.BETTER if better and not worse else Verdict.WORSE if worse and not better else ""
     return Cell(" ".join(verdict_counts(better, worse, count)), sign=sign)
 

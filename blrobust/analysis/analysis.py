@@ -32,7 +32,10 @@ REJECTED = ("NOT_FINITE", "OUT_OF_BOUNDS", "BEYOND_EPSILON", "RAISED")  # failed
 
 
 class Checks(NamedTuple):
-    """Checks of the inputs of one model and level, counted over samples and draws; all 0 for noise."""
+    """Numbers of inputs of one model and level by the result of their check, over samples and draws.
+
+    They are all 0 for noise.
+    """
 
     statuses: Counter[str]  # names of `blrobust.attacks.status.Status`
     adversarial: int
@@ -47,12 +50,13 @@ class Checks(NamedTuple):
 class Analysis:
     """All results of one `kind` in a run, read from the run folder and computed once.
 
-    Of an unfinished run the draws that every cell has are used, at least the first, and levels
-    without results are left out; a model without all its levels has no summary numbers.
+    In an unfinished run, cells may have different numbers of draws. Only the draws that every cell has are
+    used, but at least the first. Levels without results are left out, and a model without all its levels
+    has no summary numbers.
     """
 
     def __init__(self, run: Run, kind: str, *, baseline: str | None = None) -> None:
-        """Read results of `kind` as needed; `baseline` is as in `choose_baseline`.
+        """Prepare to read the results of `kind` when they are needed; `baseline` is as in `choose_baseline`.
 
         Raises `UserError` for a baseline that is not a model of the run.
         """
@@ -69,7 +73,7 @@ class Analysis:
 
     @cached_property
     def draws(self) -> int:
-        """Draws that every cell of the run has; 1 where not even the first is complete."""
+        """Number of draws that every cell of the run has, at least 1."""
         counts = Counter(draw for _, _, _, draw in self.run.done())
         return max(1, sum(count * self.run.draws == self.run.cells for count in counts.values()))
 
@@ -89,7 +93,7 @@ class Analysis:
 
     @cached_property
     def checks(self) -> dict[tuple[str, float], Checks]:
-        """Checks by model and level."""
+        """Numbers of inputs that failed a check, by model and level."""
         return {
             (model, level): self._checks(model, level)
             for model, cells in self.outcomes.items()
@@ -98,7 +102,7 @@ class Analysis:
 
     @cached_property
     def not_finite(self) -> dict[str, dict[float, int]]:
-        """Answers that are not finite by model and level, over samples and draws; they count as wrong."""
+        """Number of predictions with logits that are not finite, by model and level; they count as wrong."""
         return {
             model: {
                 level: int(self.run.not_finite(model, self.kind, level)[: self.draws].sum())
@@ -109,7 +113,7 @@ class Analysis:
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
-        """Doubts about the answers of each model, with the number of those that are not finite."""
+        """Flags of each model, and the number of its predictions without finite logits."""
         return {
             model: model_flags(self.run.provenance, model, not_finite=sum(levels.values()))
             for model, levels in self.not_finite.items()
@@ -159,7 +163,7 @@ class Analysis:
         """Return a row per model: clean and mean accuracy, level at 50 %, comparison with the baseline.
 
         `mean` is the normalised area under the curve (`statistics.area`) and `half_level` the level at
-        which it falls to 50 % (`statistics.crossing_level`), both over `levels`, some of the kind's.
+        which it falls to 50 % (`statistics.crossing_level`), both over `levels`, a subset of those measured.
         `better` and `worse` are the shares of all levels with that verdict (`comparison.compare`).
         Columns ending in `_low` and `_high` are ends of 95 % intervals: Wilson for one level, else
         bootstrap.
@@ -268,7 +272,7 @@ class Analysis:
 
 
 def concatenate(frames: Iterable[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
-    """Return the rows of all frames, with these columns also where there are none."""
+    """Return the rows of all frames, with these columns even if there are no rows."""
     filled = [frame for frame in frames if len(frame)]
     whole = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
     return whole.reindex(columns=list(columns))

@@ -65,10 +65,10 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
 def worst_case(kinds: Kinds) -> pd.DataFrame:
     """Return the accuracy over the worst of all attacks of a norm, level by level, and of them all.
 
-    One row per (norm, level, model) with at least two attacks: an image counts as right where every
-    attack leaves it classified correctly, at this level or at a lower one, whose inputs lie within
-    this one too. Attacks without a norm are combined only where their levels are in the same units,
-    at the levels that they share. The norm "any" takes each attack at its last level.
+    One row per (norm, level, model) with at least two attacks. An image counts as correct if no attack
+    breaks it at this level or at a lower one, because inputs of a lower level are within this level too.
+    Attacks without a norm are combined only if their levels have the same unit, at the levels that they
+    share. The norm "any" takes each attack at its last level.
     """
     cells_of: dict[str, list[tuple[Analysis, float]]] = {}
     for kind, analysis in kinds.items():
@@ -96,17 +96,16 @@ def worst_case(kinds: Kinds) -> pd.DataFrame:
 
 
 def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
-    """Return the reasons to doubt each model's accuracy that its attacks show together: black-box wins."""
+    """Return the flags that follow from several attacks together: black-box attacks beat white-box ones."""
     # With a source no attack uses the model's own gradients, so there is no white box to beat.
     has_white_box = run.config.get("source") is None
     return {m: [BLACK_BOX] if has_white_box and _black_box_wins(kinds, m) else [] for m in run.models}
 
 
 def _black_box_wins(kinds: Kinds, model: str) -> bool:
-    """Return whether attacks without gradients break more images than all with them, at one norm and level.
+    """Return whether attacks without gradients break more images than those with, at a norm and level.
 
-    Exact McNemar tests, Holm over all norms and levels where there are both: more than chance would
-    give where they are alike.
+    Exact McNemar tests, adjusted by Holm's method over all norms and levels that have both kinds of attack.
     """
     right: dict[tuple[str, float], dict[bool, NDArray[np.bool_]]] = {}
     for kind, analysis in kinds.items():

@@ -1,4 +1,4 @@
-"""Two models on the same images, level by level: the one test that says which is better, and where."""
+"""Comparison of two models on the same images, level by level, by one paired test."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -37,9 +37,10 @@ def choose_baseline(name: str | None, models: list[str]) -> str:
 
 
 def compare(ours: Cells, theirs: Cells, *, chance: float) -> pd.DataFrame:
-    """Return the comparison of two models at the levels that both have, a row each.
+    """Return the comparison of two models, a row for each level that both have.
 
-    `difference` is our accuracy minus theirs, with its 95 % interval from `low` to `high`; `p` is
+    `difference` is the accuracy of the first minus that of the second, with its 95 % interval from `low` to
+    `high`; `p` is
     McNemar's test for one draw and the sign-flip test over images for several; `p_holm` is adjusted
     over the levels; `verdict` is a `Verdict`. `chance` is the accuracy of a guess.
     """

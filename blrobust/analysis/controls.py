@@ -1,4 +1,4 @@
-"""The models that a band-limited model is held against: measured ones, and those that are missing."""
+"""The models with which band-limited models are compared, and the controls that a run lacks."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def best_control(analysis: Analysis) -> str | None:
 
 
 def low_passed_fp32(analysis: Analysis) -> str | None:
-    """Return the complete model that is fp32 behind a low-pass, of several that with the highest mean."""
+    """Return the complete model that is fp32 behind a low-pass; of several, the one with the highest mean."""
     cards = analysis.run.cards
     return next((m for m in without_band_limits(analysis) if _is_low_passed_fp32(cards[m])), None)
 
@@ -63,7 +63,7 @@ def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
 
 
 def _names(card: Card) -> set[str]:
-    """Return the label, and the end of the checkpoint's file name after data set and architecture."""
+    """Return the label, and the part of the checkpoint's file name after data set and architecture."""
     stem = Path(card.get("checkpoint") or "").stem
     return {card["label"], stem.removeprefix(f"{card.get('dataset')}-{card['arch']}-")}
 

@@ -1,11 +1,11 @@
-"""Flags of a model: doubts about its answers that a run stores."""
+"""Flags of a model: reasons to doubt its predictions, which a run stores."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def model_flags(record: Mapping[str, Any], label: str, *, not_finite: int) -> list[str]:
-    """Return the flags of a model in a run's record, and the number of its answers that are not finite.
+    """Return the flags of a model in a run's record, and the number of its predictions without finite logits.
 
     Runs of version 0.1.0 without attacks have no flags.
     """

@@ -1,4 +1,4 @@
-"""The numbers of a Fourier heat map: its frequencies, a row each, and means over rings of them."""
+"""The numbers of a Fourier heat map: a row for each frequency, and means over rings of frequencies."""
 
 import pandas as pd
 
@@ -15,18 +15,20 @@ def axis_frequencies(size: int) -> range:
 
 
 def canonical(row: int, column: int, *, height: int, width: int) -> Frequency:
-    """Return the representative of (row, column) and (-row, -column), modulo the image size."""
+    """Return the frequency that stands for both (row, column) and (-row, -column), modulo the image size."""
     return min((row % height, column % width), (-row % height, -column % width))
 
 
 def distinct(size: int, *, height: int, width: int) -> list[Frequency]:
-    """Return the basis vectors of a map, each once: 481 for 31 x 31 of 32 x 32 pixels, 514 for all."""
+    """Return the different waves of a map: for images of 32 x 32, 481 for size 31 and 514 for size 32."""
     axis = axis_frequencies(size)
     return sorted({canonical(k, l_, height=height, width=width) for k in axis for l_ in axis})
 
 
 def table(measurement: Measurement) -> pd.DataFrame:
-    """Return one row per model and frequency of the map, both of a pair: the content of heatmap.csv.
+    """Return one row per model and frequency of the map, the content of heatmap.csv.
+
+    Both frequencies of a pair (k, l), (-k, -l) have a row.
 
     Columns: model, dataset, row, column (signed frequencies), norm, n, errors, error, ci_low, ci_high
     (Wilson, 95 %), clean_error, not_finite (errors whose logits are not finite).
@@ -68,7 +70,7 @@ def rings(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def flags(measurement: Measurement) -> dict[str, list[str]]:
-    """Return doubts about the answers of each model, with the number of those that are not finite."""
+    """Return the flags of each model, and the number of its predictions without finite logits."""
     found = {}
     for model in measurement.record["models"]:
         state = measurement.done[model["label"]]

@@ -1,4 +1,4 @@
-"""The norm of an attack's strengths, by which they are written."""
+"""The norm of an attack's strengths, which decides how they are written."""
 
 from blrobust.attacks.catalogue.table import ATTACKS
 

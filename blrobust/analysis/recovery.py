@@ -44,10 +44,10 @@ def table(measurement: Measurement) -> pd.DataFrame:
 
 
 def flags(measurement: Measurement) -> dict[tuple[str, str], list[str]]:
-    """Return doubts about the answers through each channel of each attack, by (attack, channel).
+    """Return the flags of each (attack, channel): reasons to doubt its numbers.
 
-    They are the flags of the network behind the channel, the number of its answers that are not finite, and
-    missing gradients of the network or of the source.
+    They are the flags of the network behind the channel, the number of its predictions without finite logits,
+    and missing gradients of the network or of the source.
     """
     record, found = measurement.record, {}
     for attack in record["config"]["kinds"]:

@@ -1,4 +1,4 @@
-"""The results of a run: those of its kinds, and those of its attacks together."""
+"""The results of a run: those of each kind, and those of all its attacks together."""
 
 from functools import cached_property
 
@@ -15,7 +15,7 @@ class RunAnalysis:
     """All results of a run, read from its folder and computed once."""
 
     def __init__(self, run: Run, *, baseline: str | None = None) -> None:
-        """Read results as needed; `baseline` is as in `comparison.choose_baseline`.
+        """Prepare to read the results when they are needed; `baseline` is as in `comparison.choose_baseline`.
 
         Raises `UserError` for a baseline that is not a model of the run.
         """
@@ -24,7 +24,7 @@ class RunAnalysis:
 
     @cached_property
     def kinds(self) -> dict[str, Analysis]:
-        """The results of each kind of perturbation that has some; of all kinds while none has."""
+        """The results of each kind of perturbation that has results, or of all kinds if none has."""
         measured = {kind for _, kind, _, _ in self.run.done()}
         kinds = [kind for kind in self.run.kinds if kind in measured] or self.run.kinds
         return {kind: Analysis(self.run, kind, baseline=self.baseline) for kind in kinds}

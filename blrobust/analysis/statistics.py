@@ -57,11 +57,12 @@ def accuracy(correct: Bools) -> Estimate:
 
 
 def difference(ours: Bools, theirs: Bools) -> Estimate:
-    """Return our accuracy minus theirs over outcomes (draws, n) of the same images, with its interval.
+    """Return the difference in accuracy of two models over outcomes (draws, n) of the same images.
 
-    Agresti and Min 2005: Wald's interval for matched pairs after half an image is added to each of the
-    four cells. With several draws the pairs are means over an image's draws, and the images that are
-    added differ by one draw, the least possible. It is without 0 where the paired test finds a difference.
+    The interval is that of Agresti and Min 2005: Wald's interval for matched pairs after half an image is
+    added to each cell of the 2 x 2 table. With several draws the pairs are means over an image's draws, and
+    the added images differ by one draw, the least possible. If the paired test finds a difference, the
+    interval does not contain 0.
     """
     from scipy.stats import norm
 
@@ -74,9 +75,9 @@ def difference(ours: Bools, theirs: Bools) -> Estimate:
 
 
 def area(levels: Floats, curves: Floats) -> Floats:
-    """Return the normalised area under curves (..., levels): trapezoids, divided by the range of levels.
+    """Return the area under curves (..., levels), by trapezoids, divided by the range of the levels.
 
-    Of a single level it is the value there.
+    For a single level it is the value at this level.
     """
     if len(levels) == 1:
         return curves[..., 0]
@@ -140,13 +141,13 @@ def mcnemar(first: Bools, second: Bools) -> Floats:
 
 
 def sign_flip(differences: NDArray[np.integer]) -> float:
-    """Return the exact two-sided p-value that integer differences (n,) over images have mean zero.
+    """Return the exact two-sided p-value of the hypothesis that differences, integers (n,), have mean 0.
 
     Under the null hypothesis the two models can be swapped for any image, which flips the sign of its
     difference: `p = P(|T*| >= |T|)` with T the sum. T* depends only on the numbers of images that
     differ by 1, 2, ... draws: it is a convolution of binomials, computed without random flips. For one
-    draw it is McNemar's test. Long convolutions use an FFT, whose error in p is about 1e-15: a smaller
-    p is inaccurate, and may be 0.
+    draw it is McNemar's test. Long convolutions use an FFT, whose error in p is about 1e-15, so a
+    smaller p is inaccurate and may be 0.
     """
     from scipy.signal import convolve
     from scipy.stats import binom
@@ -164,7 +165,7 @@ def sign_flip(differences: NDArray[np.integer]) -> float:
 
 
 def cochrans_q(correct: Bools) -> float:
-    """Return Cochran's Q p-value that all models have the same accuracy, for outcomes (models, n)."""
+    """Return the p-value of Cochran's Q test for equal accuracy of all models, for outcomes (models, n)."""
     from statsmodels.stats.contingency_tables import cochrans_q as test
 
     if (correct == correct[0]).all():

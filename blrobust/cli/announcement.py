@@ -12,10 +12,10 @@ MINUTE = 60
 
 
 class Announcement:
-    """Prints the extent of a measurement before torch is imported, and its time at the end."""
+    """Prints the size of a measurement before torch is imported, and its time at the end."""
 
     def __init__(self, work: str, *, device: str, out: Path | None) -> None:
-        """Print `work` with the device and the folder, where they are known already."""
+        """Print `work`, with the device and the folder if they are already known."""
         self._start = time.perf_counter()
         self._knows_device, self._knows_folder = device != "auto", out is not None
         on = f" on {device}" if self._knows_device else ""
@@ -23,7 +23,7 @@ class Announcement:
         _print(f"{work}{on}{to}")
 
     def locate(self, folder: Path, done: int, total: int, *, device: str, unit: str) -> None:
-        """Print the device and the folder unless they were known, and the part that is stored already."""
+        """Print the device and the folder, unless they were known, and the part that is already stored."""
         on = "" if self._knows_device else f"on {device}"
         to = "" if self._knows_folder else f"-> {folder}"
         before = f"({done:,} of {total:,} {unit} done before)" if done else ""
@@ -48,7 +48,7 @@ def names(text: str) -> str:
 
 
 def images(dataset: str | None, *, data_dir: Path | None, limit: int | None) -> str:
-    """Return the number of images in words, as far as it is known before the data is read."""
+    """Return the number of images in words; for a user's own images it is not known before they are read."""
     name = registry.default_name(data_dir) if dataset is None else dataset
     source = registry.NAMES.get(name)
     if source is None:  # the user's own images, not counted yet
@@ -58,7 +58,7 @@ def images(dataset: str | None, *, data_dir: Path | None, limit: int | None) -> 
 
 
 def printable(text: str) -> str:
-    """Return the text as one line without control characters, which a terminal would obey."""
+    """Return the text as one line, with control characters written as escape sequences."""
     line = " ".join(text.split())
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 

@@ -192,7 +192,7 @@ def command(
 
 
 def _check_classes(guards: "Sequence[Guard]", classes: int) -> None:
-    """Raise `UserError` for attacks that need more classes; it names the attacks that do not."""
+    """Raise `UserError` for attacks that need more classes, naming the attacks that can be used."""
     problems: list[str] = []
     for guard in guards:
         try:

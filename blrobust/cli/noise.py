@@ -139,7 +139,7 @@ def _was_given(option: str) -> bool:
 def _has_control(dataset: str | None, arch: str) -> bool:
     """Return whether the low-pass of `CONTROL` was matched for this data set and architecture.
 
-    Images of a user's own count as matched: names of the table work only where their classes are CIFAR-10's.
+    A user's own images count as CIFAR-10: bundled models can only be used if the classes are the same.
     """
     is_own = dataset is not None and dataset.startswith(("folder:", "npz:"))
     return arch == CONTROL_ARCH and (is_own or dataset in (None, CONTROL_DATA, f"{CONTROL_DATA}-sample"))

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the models, images and device that they name."""
+"""Options that several commands share, and loading of the models and images that they name."""
 
 import math
 from collections.abc import Callable

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def present(
     folder: Path, show: Callable[["RunAnalysis"], None], *, baseline: str | None, open_report: bool
 ) -> None:
-    """Print the table of the run in `folder` with `show`; write report.html where it is missing.
+    """Print the table of the run in `folder` with `show`; write report.html if it is missing.
 
-    With a baseline, which the stored run does not have, report.html is written again.
+    With a baseline report.html is always written again, because a stored report may have another one.
     """
     from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.runs.run import REPORT, Run

@@ -190,5 +190,5 @@ def _print(frame: "pd.DataFrame", flags: dict[tuple[str, str], list[str]]) -> No
 
 
 def _length(value: float) -> str:
-    """Return a mean distance with two decimals, a dash where there was nothing to average."""
+    """Return a mean distance with two decimals, or a dash if there is no mean."""
     return "-" if math.isnan(value) else f"{value:.2f}"

@@ -150,5 +150,5 @@ def _text(form: str, value: float) -> str:
 
 
 def _ascii(text: str) -> str:
-    """Return the text of a report without the characters that not every terminal has."""
+    """Return the text of a report with ASCII in place of characters that some terminals lack."""
     return text.translate({ord(MINUS): "-", ord(NONE): "-", ord(NBSP): " "})

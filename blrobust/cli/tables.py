@@ -24,7 +24,7 @@ def width() -> int:
 
 
 def flag_column(table: Table, flags: Mapping[K, list[str]]) -> Callable[[K], list[Text]]:
-    """Add a column of flags where there are any; return the function that gives the cells of a key."""
+    """Add a column of flags if there are any; return a function from a key to its cells."""
     if not any(flags.values()):
         return lambda key: []
     table.add_column("flags")

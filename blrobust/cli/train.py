@@ -145,6 +145,6 @@ def command(
 
 
 def _describe(trainees: "Sequence[Trainee]") -> str:
-    """Return the last finished epoch of models trained side by side, with the loss of the first."""
+    """Return the last finished epoch of models in training, with the loss of the first model, as text."""
     last = trainees[0].history[-1] if trainees[0].history else None
     return f"epoch {last['epoch']}, loss {last['loss']}" if last else "epoch 0"

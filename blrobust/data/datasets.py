@@ -59,7 +59,7 @@ class Dataset:
         return pixels.div_(torch.full((), 255.0, device=pixels.device))
 
     def take(self, limit: int) -> "Dataset":
-        """Return the first `limit` images, or all where there are fewer; raise `UserError` below 1."""
+        """Return the first `limit` images, or all if there are fewer; raise `UserError` if it is below 1."""
         if limit < 1:
             raise UserError(f"limit: got {limit}; legal: 1 or more")
         return replace(self, images=self.images[:limit], labels=self.labels[:limit])
@@ -79,7 +79,7 @@ def load(name: str, *, split: str = "test", data_dir: Path | None = None) -> Dat
 
 
 def load_default(*, data_dir: Path | None = None) -> Dataset:
-    """Return the test images of cifar10; where they are missing, cifar10-sample with a note."""
+    """Return the test images of cifar10, or cifar10-sample with a note if cifar10 is missing."""
     name, folder = default_name(data_dir), data_folder(data_dir)
     if name == "cifar10":
         return load(name, data_dir=data_dir)

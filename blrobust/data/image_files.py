@@ -77,7 +77,7 @@ def _decode(files: list[Path]) -> torch.Tensor:
 
 
 def _image(file: Path, *, mode: str | None) -> Image.Image:
-    """Return the image in `file`, converted to `mode`; only its header is read where that is None."""
+    """Return the image in `file`, converted to `mode`; if that is None, only the header is read."""
     try:
         with Image.open(file) as image:
             return image if mode is None else image.convert(mode)
@@ -86,7 +86,7 @@ def _image(file: Path, *, mode: str | None) -> Image.Image:
 
 
 def read_npz(path: Path) -> LabelledImages:
-    """Return the arrays `x` (images), `y` (labels) and, where present, `classes` (names) of an archive.
+    """Return the arrays `x` (images), `y` (labels) and, if present, `classes` (names) of an archive.
 
     `x` is uint8 or float in [0, 1], of shape (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3;
     `y` contains integers, of shape (n,) or (n, 1). Nothing is unpickled. Raises `UserError` for other

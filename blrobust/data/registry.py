@@ -96,7 +96,7 @@ def data_folder(data_dir: Path | None = None) -> Path:
 
 
 def default_name(data_dir: Path | None = None) -> str:
-    """Return the set that is used where none is named: cifar10, or its sample where it is missing."""
+    """Return the name of the default set: cifar10, or its sample if cifar10 is missing."""
     return "cifar10" if NAMES["cifar10"].found(data_folder(data_dir)) else "cifar10-sample"
 
 

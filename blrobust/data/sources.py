@@ -69,7 +69,7 @@ def read(name: str, split: str, *, data_dir: Path | None = None) -> LabelledImag
 
 
 def _read_sheet(name: str) -> LabelledImages:
-    """Return the images of a bundled sheet, rows of square images, as uint8 (n, 3, side, side)."""
+    """Return the images of a bundled file, one large picture of rows of images: uint8 (n, 3, side, side)."""
     card = json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
     with Image.open(SAMPLES / f"{name}.webp") as image:
         sheet = np.array(image.convert("RGB"))

@@ -1,1 +1,1 @@
-"""What is measured: noise and attack sweeps, heat maps, recovered labels."""
+"""Measurements: sweeps of noise and attacks, heat maps, recovered labels."""

@@ -16,7 +16,7 @@ from blrobust.runs.database import Outcomes
 
 
 class CellMeasurement:
-    """The measurement of cells of one model and draw: all blocks, `batch_size` samples at once."""
+    """The measurement of cells of one model and draw: all blocks, with `batch_size` samples at a time."""
 
     def __init__(
         self,

@@ -55,9 +55,9 @@ def basis(frequencies: Sequence[Frequency], *, height: int, width: int) -> Tenso
 def signs(
     frequencies: Sequence[Frequency], *, shape: tuple[int, int, int], seed: int, samples: range
 ) -> Tensor:
-    """Return a fair coin, -1 or 1, per sample, frequency and channel: int8 (len(samples), f, C).
+    """Return random signs, -1 or 1, per sample, frequency and channel: int8 (len(samples), f, C).
 
-    A frequency keeps its coins whichever others are measured; `shape` is (C, H, W).
+    The signs of a frequency do not depend on the other frequencies measured; `shape` is (C, H, W).
     """
     channels, height, width = shape
     indices = torch.tensor([k * width + l_ for k, l_ in frequencies])
@@ -78,7 +78,7 @@ def signs(
 
 @dataclass(frozen=True)
 class Subject:
-    """The images to perturb: pixels (n, C, H, W), labels (n,), coins (n, frequencies, C), on a device."""
+    """The images to perturb: pixels (n, C, H, W), labels (n,), signs (n, frequencies, C), on a device."""
 
     pixels: Tensor
     labels: Tensor
@@ -92,9 +92,9 @@ class Subject:
 def errors(
     model: nn.Module, subject: Subject, indices: range, *, batch_size: int
 ) -> tuple[list[int], list[int]]:
-    """Return, for each frequency in `indices`, the number of images that the model gets wrong.
+    """Return, for each frequency in `indices`, the number of images that the model misclassifies.
 
-    The second list is the number of those whose logits are not finite. The input is x + r v U_kl,
+    The second list has the numbers of images without finite logits. The input is x + r v U_kl,
     clipped to [0, 1], with a sign r per channel and v = `norm`. At most `batch_size` inputs at once, at
     least one image.
     """
@@ -116,9 +116,9 @@ def errors(
 
 @torch.no_grad()
 def clean_errors(model: nn.Module, subject: Subject, *, batch_size: int) -> tuple[int, int]:
-    """Return the number of images that the model gets wrong without perturbation.
+    """Return the number of images that the model misclassifies without perturbation.
 
-    The second number is that of those whose logits are not finite.
+    The second number is that of images without finite logits.
     """
     wrong, not_finite = 0, 0
     for first in range(0, len(subject.labels), batch_size):
@@ -145,10 +145,10 @@ def execute(
 ) -> tuple[Measurement, pd.DataFrame]:
     """Measure the frequencies that are not stored yet, and write heatmap.csv.
 
-    Every finished batch is stored at once, so a stopped measurement can be resumed, also with another
-    `batch_size`: that may change only images whose two top logits differ by a rounding error.
-    `on_start` is called with the folder, the number of stored frequencies, counted per model, and
-    that of all. Returns the measurement and its table.
+    Every finished batch is stored immediately, so a stopped measurement can be resumed. Another `batch_size`
+    only affects images whose two largest logits differ by a rounding error. `on_start` is called with the
+    folder, the number of stored frequencies and that of all, both summed over the models. Returns the
+    measurement and its table.
 
     Raises `UserError` for a size beyond the images and where the device has too little memory.
     """
@@ -203,7 +203,7 @@ def execute(
 
 
 def _measure(measurement: Measurement, models: Sequence[Model], subject: Subject, *, batch_size: int) -> None:
-    """Go through the models and the frequencies, as many per batch as `batch_size` inputs allow."""
+    """Measure all models and frequencies, with as many frequencies per batch as `batch_size` allows."""
     n, count = len(subject.labels), len(subject.waves)
     per_batch = max(1, batch_size // n)
     done = sum(len(measurement.done.get(model.label, {"wrong": []})["wrong"]) for model in models)

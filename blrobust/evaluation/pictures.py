@@ -1,4 +1,4 @@
-"""The strip of the report: one image at a few levels, as the networks get it."""
+"""The pictures in the report: one image at a few levels, as the networks get it."""
 
 import io
 
@@ -15,9 +15,9 @@ COUNT = 6  # pictures beside each other on a page
 
 
 def take(run: Run, perturbation: Perturbation, dataset: Dataset, device: torch.device) -> list[Picture]:
-    """Return the first image that every model classifies correctly, perturbed at levels over the grid.
+    """Return the first image that every model classifies correctly, perturbed at several levels.
 
-    It is image 0 where there is no such image. The perturbation is that of draw 0.
+    If there is no such image, it is image 0. The perturbation is that of draw 0.
     """
     kind = perturbation.kind
     levels = run.levels(kind)
@@ -41,7 +41,7 @@ def spread(levels: list[float]) -> list[float]:
 
 
 def png(pixels: Tensor) -> bytes:
-    """Return an image `(C, H, W)` in [0, 1] as PNG: colour for three channels, else their mean."""
+    """Return an image (C, H, W) in [0, 1] as PNG: in colour for three channels, otherwise their mean."""
     if len(pixels) != 3:
         pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
     array = pixels.mul(255).round().to("cpu", torch.uint8).permute(1, 2, 0).numpy()

@@ -1,4 +1,4 @@
-"""Labels recovered from adversarial inputs by a channel that was unknown when they were crafted.
+"""Labels of adversarial inputs recovered by a channel that the adversary did not know.
 
 Dziedzic et al. 2019, section 6.2.12: inputs crafted on one network, then low-passed, or given to a
 band-limited network. The control is the same count for an adversary who knows the channel.
@@ -59,9 +59,9 @@ def level_of(spec: AttackSpec, given: float | None) -> float:
 def craft(
     guard: Guard, network: torch.nn.Module, pixels: Tensor, labels: Tensor, *, level: float
 ) -> tuple[Tensor, Tensor]:
-    """Return adversarial pixels (n, C, H, W) and whether each is one, bool (n,).
+    """Return adversarial pixels (n, C, H, W), and bool (n,): whether the attack succeeded.
 
-    Where the attack finds no adversarial input, the pixels are those of the image.
+    If it did not, the pixels are those of the image.
     """
     inputs, success = [], []
     size = block_size(pixels.shape[1:], pixels.device)
@@ -122,8 +122,8 @@ def recover(
     - `adaptive`: still correct when the attack runs through channel and network.
     - `distortion`: mean L2 distance between the image and the network's input.
     - `adaptive_l2`: mean L2 distance of the inputs that the adaptive attack finds.
-    - `not_finite`: images (n,) for which one of these two answers is not finite; it counts as wrong.
-    - `flags`: "no gradients" where the adaptive attack needs them and channel and network give none.
+    - `not_finite`: images (n,) for which logits of these predictions are not finite; they count as wrong.
+    - `flags`: "no gradients" if the adaptive attack needs gradients and channel and network have none.
     """
     whole = channel.whole
     on_adversarial = predictions(whole, adversarial, seed=seed)
@@ -144,12 +144,12 @@ def recover(
 
 
 def _missing_gradients(kind: str, network: torch.nn.Module, pixels: Tensor) -> list[str]:
-    """Return the flag of a network without gradients where the attack needs them: it finds nothing there."""
+    """Return the flag of a network without gradients if the attack needs them, as it finds nothing then."""
     return [NO_GRADIENTS] if ATTACKS[kind].gradients and not gives_gradients(network, pixels) else []
 
 
 def _mean(values: Tensor) -> float | None:
-    """Return the mean; None where there is nothing to average, as JSON has no NaN."""
+    """Return the mean, or None if there are no values, because JSON has no NaN."""
     return float(values.mean()) if len(values) > 0 else None
 
 

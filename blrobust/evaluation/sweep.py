@@ -79,16 +79,16 @@ def execute(
 ) -> Path:
     """Measure the cells of a sweep that are not stored yet, and write results.csv.
 
-    The models are on `device`, with `batch_size` samples in flight, by default a few blocks.
-    `settings` are further entries of the configuration, and `source` is the model that attacks see.
-    run.json keeps the models' answers to a few inputs and doubts about them (`evaluation.probe`), with
-    `check_models` also doubts about the accuracy under attack (`attacks.model_checks`). `out` is the run
-    folder, by default `runs/<hash>`, or with a suffix where that holds a run of a model that answers
-    differently; a finished run there is left as it is. `on_start` is called with the folder, the number
-    of stored cells and that of all.
+    The models are on `device` and process `batch_size` samples at a time, by default a few blocks.
+    `settings` are further entries of the configuration, and `source` is the model that attacks run on.
+    run.json keeps the models' logits of a few inputs and their flags (`evaluation.probe`), with
+    `check_models` also the flags for attacks (`attacks.model_checks`). `out` is the run folder. By default
+    it is `runs/<hash>`, with a suffix if this folder has a run of a model with other logits. A finished run
+    is not changed. `on_start` is called with the folder, the number of stored cells and that of all cells.
 
-    Returns the folder. Raises `UserError` for one that cannot hold this run, or has cells without the
-    inputs that `save_adversarials` stores; `FailedKindsError` where some kinds fail, after all others.
+    Returns the folder. Raises `UserError` if the folder cannot be used for this run, or has cells without
+    the inputs that `save_adversarials` stores. If some kinds fail, raises `FailedKindsError` after all others
+    are measured.
     """
     block = block_size(dataset.images.shape[1:], device)
     batch_size = batch_size or block * IN_FLIGHT * (2 if device.type == "cuda" else 1)
@@ -233,7 +233,7 @@ def _passes(outcomes: Outcomes, name: str, otherwise: int) -> int:
 
 
 def _share(total: int, index: int, count: int) -> int:
-    """Return share `index` of `total` divided into `count` whole shares that add up to it."""
+    """Return part `index` of `total`, divided into `count` whole numbers that add up to it."""
     return total * (index + 1) // count - total * index // count
 
 
@@ -254,7 +254,7 @@ def _save(folder: Path, cell: Cell, outcomes: Outcomes) -> None:
 
 
 def _check_adversarials(run: Run) -> None:
-    """Raise `UserError` for a stored cell without its inputs: it is never measured again."""
+    """Raise `UserError` for a stored cell without saved inputs, because it is not measured again."""
     for cell in sorted(run.done()):
         if not _adversarial_file(run.path / ADVERSARIALS, cell).exists():
             raise UserError(

@@ -1,4 +1,4 @@
-"""The card of a model: what tables and provenance say of it."""
+"""The card of a model: its facts for tables and provenance."""
 
 from dataclasses import dataclass, field
 from typing import Any

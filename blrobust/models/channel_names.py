@@ -37,8 +37,8 @@ def split_channels(target: str) -> tuple[tuple[str, ...], str]:
 def build_channel(word: str, *, trained: str) -> nn.Module:
     """Return the channel that a name such as "lowpass0.48" stands for.
 
-    `trained` is the data set and the architecture of "lowpass-fft85", such as "cifar10-resnet20". Raises
-    `UserError` for another word or value.
+    `trained` is the data set and architecture for which "lowpass-fft85" is looked up, such as
+    "cifar10-resnet20". Raises `UserError` for another word or value.
     """
     match = _CHANNEL.fullmatch(word)
     legal = f"got the channel {word!r}; legal: {', '.join(GRAMMAR)}"
@@ -57,7 +57,7 @@ def build_channel(word: str, *, trained: str) -> nn.Module:
 
 
 def _matched_cut(name: str, trained: str) -> float:
-    """Return the recorded cut of the low-pass that matches the clean accuracy of the model `name`."""
+    """Return the recorded compression at which low-passed fp32 has the clean accuracy of the model `name`."""
     recorded = json.loads(CUTS.read_text("utf-8"))
     cuts = recorded.get(trained, {})
     if name not in cuts:

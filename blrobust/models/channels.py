@@ -15,10 +15,11 @@ MOST_SIGMA = 20.0  # pixels
 
 
 class LowPass(nn.Module):
-    """Keep the low corner of the image's one-sided 2D spectrum (the paper's FC): A_rows x A_columns^T.
+    """Low-pass filter of the image, A_rows x A_columns^T (FC in the paper).
 
-    The transform has the image's own size, nothing is padded, and the result is not clipped: it may
-    go beyond [0, 1] a little. `compression` is the nominal share that is dropped, in [0, 1).
+    It keeps the low-frequency corner of the one-sided 2D spectrum. The transform has the size of the image,
+    without padding. The result is not clipped and may slightly exceed [0, 1]. `compression` is the nominal
+    share of the spectrum that is dropped, in [0, 1).
     """
 
     def __init__(self, compression: float) -> None:

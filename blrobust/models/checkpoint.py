@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors with the facts about a model as metadata; nothing is ever unpickled."""
+"""Checkpoints: safetensors files with the facts about a model as metadata; nothing is unpickled."""
 
 import json
 import math
@@ -24,7 +24,7 @@ MOST_WIDTH = 1024  # a number in a file must not fill the memory
 
 @dataclass(frozen=True)
 class Facts:
-    """The metadata of a checkpoint: all that is needed to rebuild the model and to judge it."""
+    """The metadata of a checkpoint: the settings to rebuild the model, its training and its accuracy."""
 
     arch: str
     classes: int
@@ -43,7 +43,7 @@ class Facts:
     width: int | None = None  # channels of the first stage, None for the architecture's own
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` where a fact is not usable."""
+        """Raise `ValueError` for a value that is not legal."""
         if self.arch not in ARCHITECTURES:
             raise ValueError(f"arch {self.arch!r} is not one of {', '.join(ARCHITECTURES)}")
         if self.precision not in PRECISIONS:
@@ -94,7 +94,7 @@ def save(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Facts]:
-    """The tensors (on the CPU) and the facts of a checkpoint.
+    """Return the tensors (on the CPU) and the facts of a checkpoint.
 
     Raises `UserError` in one line for a file that is missing, corrupt, or not one of ours.
     """
@@ -121,9 +121,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], Facts]:
 
 
 def load_model(path: Path) -> tuple[Classifier, Facts]:
-    """The trained model of a checkpoint in fp32 on the CPU, in evaluation mode, and its facts.
+    """Return the trained model of a checkpoint in fp32 on the CPU, in evaluation mode, and its facts.
 
-    Raises `UserError` as `load` does, and where the weights do not fit the architecture.
+    Raises `UserError` as `load` does, and if the weights do not fit the architecture.
     """
     tensors, facts = load(path)
     model = facts.build()

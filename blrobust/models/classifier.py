@@ -1,4 +1,4 @@
-"""A classifier of pixels: an input low-pass where asked, normalisation, then a network."""
+"""A classifier of pixels: an optional input low-pass, normalisation, then a network."""
 
 from collections.abc import Callable
 from typing import cast
@@ -57,9 +57,9 @@ def build(
     low_pass: float = 0.0,
     width: int | None = None,
 ) -> Classifier:
-    """Return an untrained classifier; `mean` and `std` also say how many channels the images have.
+    """Return an untrained classifier; the number of image channels is the length of `mean` and `std`.
 
-    With `compression` > 0 every convolution but the 1x1 shortcuts is band-limited, as the authors did.
+    With `compression` > 0 all convolutions except the 1x1 shortcuts are band-limited, as in the paper.
     `low_pass` is the nominal compression of a low-pass of the image in front of the network, `width` the
     number of channels of the first stage (by default the architecture's own).
     """

@@ -12,9 +12,9 @@ from torch import Tensor, fx, nn
 def fingerprint(module: nn.Module, *, exact: bool) -> str:
     """Return the SHA-256 of a module.
 
-    It covers the `repr`, which shows settings that have no tensors, the state dict, further buffers and
-    tensors that are plain attributes, and the code of scripted and traced modules. Floating tensors count as
-    float32 unless `exact`. Raises `ValueError` for a lazy module before its first pass.
+    It covers the `repr` (for settings without tensors), the state dict, further buffers, tensors that are
+    plain attributes, and the code of scripted and traced modules. Unless `exact`, floating-point tensors are
+    converted to float32 first. Raises `ValueError` for a lazy module before its first pass.
     """
     digest = hashlib.sha256(repr(module).encode())
     for part in module.modules():

@@ -21,7 +21,7 @@ class Model:
     """A model ready to be measured.
 
     `module` takes pixels float32 (batch, C, H, W), in [0, 1] or beyond it where noise is not clipped,
-    and returns logits float32 (batch, classes). `card` is what tables and provenance say of it.
+    and returns logits float32 (batch, classes). `card` has the facts for tables and provenance.
     """
 
     label: str

@@ -1,4 +1,4 @@
-"""Model names: their grammar, and the settings that they name, before anything is loaded."""
+"""Model names: their grammar and the settings that they stand for; nothing is loaded."""
 
 import csv
 import re
@@ -43,7 +43,7 @@ _NAME = re.compile(r"(?:(?P<precision>fp16|bf16)-)?fft(?P<percent>[1-9][0-9]?)(?
 
 
 def parse_names(text: str) -> list[str]:
-    """The model names in a comma-separated list; a label that contains a comma is put in double quotes.
+    """Return the model names in a comma-separated list; a label that contains a comma is in double quotes.
 
     Raises `UserError` for an empty list, an empty name or two models with the same label.
     """
@@ -75,7 +75,7 @@ def label_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """A model name, taken apart: `[LABEL=]CHANNEL+...+MODEL`."""
+    """The parts of a model name: `[LABEL=]CHANNEL+...+MODEL`."""
 
     label: str
     channels: tuple[str, ...]
@@ -83,7 +83,7 @@ class Target:
 
     @classmethod
     def of(cls, name: str) -> "Target":
-        """Take `name` apart. Raises `UserError` for an illegal label or a channel without a model."""
+        """Return the parts of `name`; raise `UserError` for an illegal label or a channel without a model."""
         label = label_of(name)
         channels, model = split_channels(name.rpartition("=")[2])
         return cls(label, channels, model)
@@ -91,7 +91,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a network that a model name gives."""
+    """The settings of a network that follow from a model name."""
 
     precision: str = "fp32"
     compression: float = 0.0  # nominal, of the convolutions
@@ -110,7 +110,7 @@ CONTROLS = {
 
 
 def settings_of(name: str) -> Settings:
-    """Return what a name of the table says of the network. Raises `UserError` outside the grammar."""
+    """Return the settings of the network called `name`. Raises `UserError` for a name outside the grammar."""
     if match := _NAME.fullmatch(name):
         percent = int(match["percent"])
         compression = PUBLISHED_COMPRESSION.get(percent, percent / 100)
@@ -155,9 +155,10 @@ def check_arch(arch: str) -> str:
 
 
 def trained_on(dataset: Dataset) -> str:
-    """The data set whose weights fit: its own; cifar10 for the sample and a user's images of its classes.
+    """Return the name of the data set on which weights for `dataset` were trained.
 
-    A user's classes must have CIFAR-10's names in its order, or no names: `classes_assumed`.
+    For the sample of cifar10, and for a user's images with the classes of CIFAR-10, it is cifar10. The
+    user's classes must have CIFAR-10's names in its order, or no names (`classes_assumed`).
     """
     own = dataset.name.startswith(("folder:", "npz:"))
     named = dataset.classes == CIFAR10_CLASSES or classes_assumed(dataset)
@@ -169,10 +170,10 @@ def trained_on(dataset: Dataset) -> str:
 
 
 def classes_assumed(dataset: Dataset) -> bool:
-    """Return whether a user's ten classes have numbers for names: they count as CIFAR-10's, in its order."""
+    """Return whether a user's ten classes have numbers as names; they then count as those of CIFAR-10."""
     return dataset.name.startswith("npz:") and dataset.classes == tuple(map(str, range(10)))
 
 
 def file_stem(name: str, *, arch: str, dataset: str) -> str:
-    """The name of a checkpoint file without its ending."""
+    """Return the name of a checkpoint file without its ending."""
     return f"{dataset}-{arch}-{name}"

@@ -1,4 +1,4 @@
-"""A module of the user's own as a network: float32 logits, whatever the module takes and returns."""
+"""Adapter of a user's module: pixels in float32, logits in float32."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -22,9 +22,9 @@ class NoLogitsError(TypeError):
 class OwnModel(nn.Module):
     """Module that takes pixels float32 (m, C, H, W) and returns logits float32 (m, classes).
 
-    The module inside keeps its mode, device and dtypes, whatever is done to this one. It runs
-    outside inference mode, because it may keep tensors for later passes that need gradients, and gets
-    pixels of its own if it writes into them. Its errors become a `UserError` that names the model.
+    Changes of mode, device or dtype of this module have no effect on the user's module. The user's module
+    runs outside inference mode, because it may keep tensors for later passes that need gradients. If it
+    writes into its input, it gets a copy of the pixels. Its errors become a `UserError` that names the model.
     """
 
     def __init__(self, module: nn.Module, label: str, classes: int) -> None:
@@ -79,10 +79,11 @@ class OwnModel(nn.Module):
         return logits.to(pixels.device, torch.float32).contiguous()
 
     def fit(self, pixels: Tensor) -> Tensor:
-        """Set how the module has to be called, and return the logits of pixels (m, C, H, W).
+        """Find a way to call the module without an error, and return the logits of pixels (m, C, H, W).
 
-        Parameters require no gradients and the module computes in its own precision, unless it fails
-        so. Raises the module's error where everything fails; `RuntimeError` in place of a `SystemExit`.
+        First its parameters do not require gradients and it computes in its own precision; both change if the
+        module fails. If every way fails, raises the error of the module, or `RuntimeError` for a
+        `SystemExit`.
         """
         errors: list[BaseException] = []
         odd = odd_dtypes(self.module)
@@ -110,7 +111,7 @@ class OwnModel(nn.Module):
         return logits
 
     def _preparations(self) -> Iterator[Callable[[], Any]]:
-        """Yield changes of the module or of its call, each in addition to those before."""
+        """Yield changes of the module or of its call, each in addition to the earlier ones."""
         frozen = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
 
         def freeze(*, thaw: bool = False) -> None:
@@ -135,10 +136,10 @@ class OwnModel(nn.Module):
 
 
 def place(module: nn.Module, device: torch.device) -> None:
-    """Put a module into evaluation mode and on `device`; one that spans devices stays where it is.
+    """Put a module into evaluation mode and on `device`, unless it uses several devices.
 
-    Some modules refuse one or the other, as those of `torch.export` refuse `eval`: they stay as they are,
-    and fail at their first pass if it is needed.
+    Some modules do not support this; for example, those of `torch.export` raise an error for `eval`. They are
+    not changed, and fail at their first pass if the change is needed.
     """
     tensors = [*module.parameters(), *module.buffers()]
     if len({tensor.device for tensor in tensors}) <= 1:
@@ -158,10 +159,10 @@ def odd_dtypes(module: nn.Module) -> list[torch.dtype]:
 def find_logits(output: Any, images: int, classes: int) -> Tensor:
     """Return the logits in the output of a module.
 
-    They are the output itself, its attribute or key `logits`, or else the first tensor (images, classes) of
-    a tuple or list, or the only one of a dictionary. Where none has so many classes, the first matrix with a
-    row per image is returned, whose shape an error can name. Raises `NoLogitsError` if there is none, or a
-    dictionary has several.
+    They are the output itself or its attribute or key `logits`. Otherwise they are the first tensor (images,
+    classes) of a tuple or list, or the only such tensor of a dictionary. If none has the right number of
+    classes, the first matrix with a row per image is returned, so that the error can state its shape. Raises
+    `NoLogitsError` if there is no such matrix, or if a dictionary has several.
     """
     if isinstance(output, Tensor):
         return output

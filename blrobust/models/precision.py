@@ -1,4 +1,4 @@
-"""Half precision: native on accelerators, rounded in fp32 arithmetic on the CPU."""
+"""Half precision: native on GPUs, emulated in fp32 with rounding on the CPU."""
 
 from typing import cast
 
@@ -51,7 +51,7 @@ def round_layers(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def reduce_precision(model: nn.Module, precision: str, device: torch.device) -> tuple[nn.Module, str | None]:
-    """`model` on `device` in the named precision, and a note for the provenance where it is emulated."""
+    """Return `model` on `device` in the named precision, and a note for the provenance if it is emulated."""
     model = model.to(device)
     if precision == "fp32":
         return model, None

@@ -32,7 +32,7 @@ class ResidualBlock(nn.Module):
 
 
 def resnet20(*, classes: int = 10, channels: int = 3, width: int = 16) -> nn.Module:
-    """ResNet-20 (He et al. 2015, 4.2) with projection shortcuts: 272,474 parameters for 10 classes.
+    """Return ResNet-20 (He et al. 2015, 4.2) with projection shortcuts: 272,474 parameters for 10 classes.
 
     `width` is the number of channels of the first of the three stages; each further one has twice as many.
     Normalised images (batch, channels, H, W) -> logits (batch, classes); made for 32 x 32.
@@ -52,7 +52,7 @@ def resnet20(*, classes: int = 10, channels: int = 3, width: int = 16) -> nn.Mod
 
 
 def resnet18(*, classes: int = 10, channels: int = 3) -> nn.Module:
-    """The authors' ResNet-18: torchvision's with a 3x3 stride-1 stem, the max-pool kept.
+    """Return the authors' ResNet-18: torchvision's with a 3x3 stride-1 stem; the max-pool is kept.
 
     Normalised images (batch, channels, H, W) -> logits (batch, classes). On 32 x 32 images the
     blocks see maps of 16, 16, 8 and 4 pixels and the last map has 2 x 2.

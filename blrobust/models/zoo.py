@@ -1,4 +1,4 @@
-"""The models that names stand for: where their weights are, loaded and checked."""
+"""Models by name: finding, loading and checking their weights."""
 
 import hashlib
 import importlib
@@ -120,7 +120,7 @@ def load(name: str, *, arch: str = "resnet20", dataset: Dataset, device: torch.d
 
 
 def _without_channels(name: str, target: Target, arch: str, dataset: Dataset, device: torch.device) -> Model:
-    """Return the model that `target` names, whatever stands in front of it."""
+    """Return the model that `target` names, without the channels in front of it."""
     if target.channels or "=" in name:
         if target.model.endswith(".safetensors"):
             return _from_checkpoint(target.label, Path(os.path.expanduser(target.model)), dataset, device)
@@ -247,7 +247,7 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
 
 
 def _fingerprint(module: nn.Module, *, exact: bool) -> str | None:
-    """Return the checksum of the user's own module; None where its weights cannot be read, or not yet."""
+    """Return the checksum of the user's own module; None if its weights cannot be read, or not yet."""
     try:
         return fingerprint(module, exact=exact)
     except Exception:  # lazy parameters, states of another kind

@@ -52,9 +52,9 @@ class Perturbation(Protocol):
 
         `pixels` is float32 `(b, C, H, W)` in [0, 1], `labels` int64 `(b,)`; both are shared between
         calls and must not be written to. `prediction` (int16) is the class of the evaluated input: the
-        perturbed one, or the clean one where an attack failed or was rejected. `forwards` and
-        `backwards` (int32), where present, are passes per sample; otherwise there is one forward and
-        no backward pass. Attacks add further outcomes (success, distance, reason), and with `keep`
+        perturbed one, or the clean one if an attack failed or its result was rejected. `forwards` and
+        `backwards` (int32), if present, are passes per sample; otherwise there is one forward and no
+        backward pass. Attacks add further outcomes (success, distance, reason), and with `keep`
         the evaluated inputs, `pixels`.
         """
 
@@ -67,7 +67,7 @@ class Perturbation(Protocol):
 def predict(model: nn.Module, pixels: Tensor) -> Tensor:
     """Return the predicted classes, int16 `(b,)`; -1, which is never correct, where a logit is not finite.
 
-    `argmax` takes NaN for the largest logit, which would make class 0 look robust. Raises `UserError`
+    `argmax` treats NaN as the largest logit, which would make class 0 look robust. Raises `UserError`
     where the model fails or does not return logits, `torch.OutOfMemoryError` where memory is full.
     """
     try:
@@ -88,7 +88,7 @@ def predict(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether the memory of the CPU or the GPU is full; torch has an error class for CUDA only."""
+    """Return whether an error means that memory is full; torch has an error class for CUDA only."""
     texts = ("can't allocate memory", "MPS backend out of memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in str(error) for t in texts)
 
@@ -96,7 +96,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def block_size(shape: Sequence[int], device: torch.device) -> int:
     """Return the number of images of `shape` (C, H, W) in a block: 100, or up to 5,000 on a GPU.
 
-    It depends on the size of the GPU's memory, not on the free part, so that a GPU has one block size.
+    It depends on the total memory of the GPU, not on the free part, so that a GPU always has one block size.
     """
     if device.type != "cuda":
         return BLOCK

@@ -24,7 +24,7 @@ class Space:
         return ((pixels - mean) / std).clamp(*self.bounds)
 
     def leave(self, inputs: Tensor) -> Tensor:
-        """Return the pixels (m, C, H, W) of inputs; `inputs` themselves where the space is that of pixels."""
+        """Return the pixels (m, C, H, W) of inputs; in pixel space, these are `inputs` themselves."""
         if self == PIXELS:
             return inputs
         mean, std = _moments(self, inputs.device)
@@ -33,7 +33,7 @@ class Space:
 
 @lru_cache
 def _moments(space: Space, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation (C, 1, 1); cached, as a copy to a GPU waits for all its work."""
+    """Return mean and standard deviation (C, 1, 1); cached, as a copy to a GPU synchronises with it."""
     with torch.inference_mode(False):  # noise is measured in this mode, but gradients may follow
         mean, std = (torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (space.mean, space.std))
     return mean, std

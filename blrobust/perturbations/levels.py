@@ -15,9 +15,9 @@ LEGAL = (
 def parse(text: str, *, name: str = "levels") -> tuple[float, ...]:
     """Return the levels of `text`: sorted, without repetition, always with level 0.
 
-    `a:b` is 21 evenly spaced levels, `a:b:step` goes by steps and includes `b` where a step lands on
-    it, `a,b,c` is a list. Values are rounded to 12 significant digits, so that `0:2` gives 0.3 and
-    not 0.30000000000000004. Raises `UserError`, which calls the text `name`, for anything else.
+    `a:b` is 21 evenly spaced levels. `a:b:step` goes in steps and includes `b` if a step ends there.
+    `a,b,c` is a list. Values are rounded to 12 significant digits, so that `0:2` gives 0.3 and not
+    0.30000000000000004. Raises `UserError` for anything else; its message calls the text `name`.
     """
     try:
         return _parse(text)
@@ -51,7 +51,7 @@ def parse_number(text: str) -> float:
 
 
 def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> str:
-    """Return a level as text: a fraction such as 8/255 for the norm Linf where it is one, else a decimal."""
+    """Return a level as text: for the norm Linf a fraction such as 8/255 if possible, otherwise a decimal."""
     steps = round(level * 255)
     if norm == "Linf" and 1 <= steps <= 64 and abs(level * 255 - steps) < 1e-6:
         return f"{steps}/255"

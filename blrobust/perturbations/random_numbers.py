@@ -79,9 +79,9 @@ def common(count: int, *, stream: int, seed: int, draw: int, step: int, device: 
 def mixed(own: Tensor, shared: Tensor) -> Tensor:
     """Return the sum modulo 1 of each sample's `own` numbers and those `shared` by all samples.
 
-    The result is uniform in [0, 1), and new in every step, without a copy from the CPU per sample. Two
-    samples are independent within a step, but their difference is the same in all steps: numbers that
-    an attack combines within one step need own numbers each.
+    The result is uniform in [0, 1) and new in every step, without a copy from the CPU per sample. Two
+    samples are independent within a step, but their difference is the same in all steps. If an attack
+    combines several numbers within one step, each of them needs its own column of `own`.
     """
     return (own + shared).frac_()
 
@@ -101,7 +101,7 @@ class UniformCache:
     def __call__(
         self, count: int, *, seed: int, draw: int, samples: Sequence[int], device: torch.device
     ) -> Tensor:
-        """Float32 (len(samples), count) in [0, 1), a copy; read it or write into it."""
+        """Return float32 (len(samples), count) in [0, 1): a copy, which may be changed."""
 
         def drawn(samples: Sequence[int]) -> Tensor:
             return uniforms(count, stream=self._stream, seed=seed, draw=draw, samples=samples, device=device)

@@ -1,7 +1,7 @@
-"""The answers of a run's models to a few fixed inputs: a run knows by them the models that it measured.
+"""The answers of a run's models: their logits for a few fixed inputs, which identify the models.
 
-Source and attributes of a user's model are no part of its checksum, so an edited model can have the
-configuration of another one.
+The checksum of a user's model does not cover its code and attributes, so an edited model can have the same
+configuration as before.
 """
 
 import base64
@@ -28,29 +28,32 @@ R = TypeVar("R")
 
 
 class OtherModelError(UserError):
-    """A folder holds a run of a model that answers differently."""
+    """The folder has a run of a model with other logits."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Logits of one model, float32 (inputs, classes), and the distance at which it is the same model."""
+    """Logits of one model, float32 (inputs, classes), and a tolerance.
+
+    Other logits within this `distance` count as those of the same model.
+    """
 
     logits: NDArray[np.float32]
     tolerance: float
 
     @classmethod
     def of(cls, logits: NDArray[np.float32], rounded: NDArray[np.float32]) -> Self:
-        """Return the answers `logits`, with the tolerance that their distance to `rounded` allows.
+        """Return the answers `logits`, with a tolerance from their distance to `rounded`.
 
-        `rounded` are the logits of the same inputs with noise as small as rounding errors.
+        `rounded` are the logits of the same inputs with noise of the size of rounding errors.
         """
         response = AMPLIFICATION * distance(logits, rounded)
         return cls(logits, min(max(response, LEAST_TOLERANCE), MOST_TOLERANCE))
 
     def agree(self, other: Self) -> bool:
-        """Return whether the two are answers of the same model, within the larger tolerance.
+        """Return whether both are answers of the same model, within the larger tolerance.
 
-        A model that failed on some of the inputs has fewer answers: the first ones are compared.
+        A model that failed on some inputs has fewer answers; only the inputs of both are compared.
         """
         if self.logits.shape[1:] != other.logits.shape[1:]:
             return False
@@ -76,8 +79,9 @@ class Answers:
 def distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """Return the distance of logits (inputs, classes): RMS difference, relative to the spread.
 
-    The spread is the RMS deviation of `first` from its mean over the inputs, at least 1/1000 of its
-    size, where all answers are alike. The share of logits that are finite in one only is added.
+    The spread is the RMS deviation of `first` from its mean over the inputs, and at least 1/1000 of the
+    RMS of `first`, for logits that hardly vary. The share of logits that are finite in only one of the two
+    is added.
     """
     finite = np.isfinite(first) & np.isfinite(second)
     a, b = (np.where(finite, logits, 0).astype(np.float64) for logits in (first, second))
@@ -91,9 +95,9 @@ def distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 
 def check(folder: Path, existing: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raise `OtherModelError` unless the models of a stored record answer as those of a `new` one.
+    """Raise `OtherModelError` unless the models of a stored and a `new` record have the same answers.
 
-    The records are those of one configuration. One without answers can be of any model.
+    Both records have the same configuration. A record without answers agrees with every model.
     """
     stored, found = existing.get("answers"), new.get("answers")
     if not stored or not found:
@@ -107,9 +111,9 @@ def check(folder: Path, existing: Mapping[str, Any], new: Mapping[str, Any]) -> 
 
 
 def begin(out: Path | None, name: str, start: Callable[[Path], R]) -> R:
-    """Return `start(folder)` for `out`; by default for the first of runs/NAME, runs/NAME-2, ... that fits.
+    """Return `start(folder)` for `out`, by default for the first usable one of runs/NAME, runs/NAME-2, ...
 
-    A folder fits that is new or whose models answer as those of now.
+    A folder is usable if it is new or if its models have the same answers.
     """
     if out is not None:
         return start(out)

@@ -1,4 +1,4 @@
-"""run.sqlite: the tables of a run. Finished cells are never lost, and readers change nothing."""
+"""run.sqlite: the tables of a run. Finished cells are never lost, and reading changes no file."""
 
 import contextlib
 import sqlite3
@@ -48,7 +48,7 @@ def create(folder: Path, labels: NDArray[np.int16]) -> sqlite3.Connection:
 
 
 def connect(folder: Path, *, finished: bool) -> sqlite3.Connection:
-    """Return the database of a run, open for reading; a finished one without changing its folder."""
+    """Return the database of a run, open for reading; the folder of a finished run is not changed."""
     file = folder / FILE
     if not file.is_file():
         raise UserError(f"{folder}: the run has no results ({FILE} is missing)")

@@ -16,20 +16,21 @@ FILE = "measurement.json"
 
 
 class Measurement:
-    """The record of a measurement (`provenance.new_record`) and its finished pieces, by name.
+    """The measurement of a heat map or a recovery: its record, and its finished pieces by name.
 
-    Every `put` is on the disk, complete, before it returns. Raises `UserError` for a folder with
-    other contents, or of models that answer differently (`runs.answers`).
+    The record is that of `provenance.new_record`. `put` returns after the piece is completely written to
+    disk. Raises `UserError` for a folder with other contents, or of models with other logits
+    (`runs.answers`).
     """
 
     @classmethod
     def begin(cls, out: Path | None, record: dict[str, Any]) -> Self:
-        """Begin or resume `record` in `out`, by default in `runs/<command>-<hash>`."""
+        """Begin or resume the measurement of `record` in `out`, by default in `runs/<command>-<hash>`."""
         name = f"{record['config']['command']}-{record['hash'][:12]}"
         return answers.begin(out, name, lambda folder: cls(folder, record))
 
     def __init__(self, folder: Path, record: dict[str, Any]) -> None:
-        """Begin or resume `record` in `folder`."""
+        """Begin or resume the measurement of `record` in `folder`."""
         self.folder = folder
         self.file = self.folder / FILE
         self.record = record

@@ -43,9 +43,9 @@ class Picture:
 
 
 class Run:
-    """One run folder, open for reading, and for writing where this process has its lock.
+    """A run folder, open for reading, and for writing if this process has its lock.
 
-    A context manager that closes the database and releases the lock at the end.
+    A context manager: the end of the context closes the database and releases the lock.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Run:
 
     @classmethod
     def create_or_resume(cls, path: Path, provenance: dict[str, Any], labels: NDArray[np.int16]) -> Self:
-        """Return a new run in `path`, or resume the one there if its configuration is the same.
+        """Return a new run in `path`, or resume the run there if its configuration is the same.
 
-        `provenance` is the content of run.json for a new run; when resuming, only its session is added.
-        A finished run is returned read-only and unchanged. Raises `UserError` for a folder with other
-        contents, another configuration, models that answer differently (`runs.answers`), or another
-        process that writes to it.
+        `provenance` is the content of run.json for a new run; on resuming, only its session is added. A
+        finished run is returned read-only and unchanged. Raises `UserError` for a folder with other contents,
+        another configuration or models with other logits (`runs.answers`), and if another process writes to
+        it.
         """
         existing = _existing(path, provenance)
         if existing is not None and existing["finished"] is not None:
@@ -127,7 +127,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all cells and the results table are written."""
+        """Whether all cells and results.csv are written."""
         return self.provenance["finished"] is not None
 
     @property
@@ -200,7 +200,7 @@ class Run:
         return correct
 
     def not_finite(self, model: str, kind: str, level: float) -> NDArray[np.int64]:
-        """Return the number of answers that are not finite, which are wrong: int64 `(finished draws,)`."""
+        """Return the number of predictions without finite logits, int64 `(finished draws,)`."""
         rows = self._cells("outcomes", model, kind, level)
         with using(self.path):
             return np.array([(unpack(blob)["prediction"] < 0).sum() for (blob,) in rows], np.int64)
@@ -243,7 +243,7 @@ class Run:
             )
 
     def add_pictures(self, pictures: list[Picture]) -> None:
-        """Commit the strips of the report, replacing earlier ones."""
+        """Commit the pictures of the report, replacing earlier ones."""
         rows = [(p.kind, p.level, p.sample, p.label, p.png) for p in pictures]
         with using(self.path), self._connection:
             self._connection.execute("DELETE FROM pictures")

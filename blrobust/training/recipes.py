@@ -45,7 +45,7 @@ def recipe_of(name: str) -> Recipe:
 
 
 def check_alike(recipes: dict[str, Recipe]) -> None:
-    """Raise `UserError` unless models (by name) can be trained side by side: on the same batches."""
+    """Raise `UserError` unless the models (by name) can be trained at the same time, on the same batches."""
     (first, recipe), *others = recipes.items()
     for name, other in others:
         if replace(other, noise=0.0) != replace(recipe, noise=0.0):

@@ -63,7 +63,7 @@ class Trainee:
         return torch.autocast(device.type, dtype=self.dtype, cache_enabled=False)
 
     def draw_noise(self, like: Tensor, generator: torch.Generator) -> None:
-        """Draw the noise of the next step on pixels like `like` (batch, C, H, W), where the recipe has any.
+        """Draw the noise of the next step for pixels like `like` (batch, C, H, W), if the recipe has noise.
 
         Every image has a sigma of its own, uniform in [0, `recipe.noise`) in normalised units.
         """
@@ -101,14 +101,15 @@ class Trainee:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Put a `state` back in place, so that a captured graph goes on from it."""
+        """Copy a `state` into the existing tensors, so that a captured CUDA graph continues from it."""
         for name, tensor in self.state().items():
             tensor.copy_(tensors[name])
 
     def save_state(self) -> None:
         """Write the history so far and the state; each in one step.
 
-        The state comes last and counts the epochs: a kill between the two leaves a row too many.
+        The state is written last and has the number of epochs. If the process is killed between the two, the
+        history has one row too many, which `resume` drops.
         """
         _write_csv(self.history_path, self.history)
         epochs = torch.tensor(len(self.history))
@@ -117,7 +118,7 @@ class Trainee:
     def resume(self) -> int:
         """Load the stored state; return the number of finished epochs. Raises `UserError` for another recipe.
 
-        Without one nothing is done yet: the training was stopped in its first epoch.
+        If there is no state, the training was stopped in its first epoch, and the number is 0.
         """
         if not self.state_path.exists():
             return 0

@@ -29,11 +29,11 @@ def train(
     resume: bool = False,
     on_step: Callable[[int, int, Sequence[Trainee]], None] = lambda done, total, trainees: None,
 ) -> None:
-    """Train side by side to the last epoch; the recipes may differ in their noise only.
+    """Train several models at the same time to the last epoch; recipes may differ only in their noise.
 
-    The state is written after every epoch; with `resume`, training goes on from it. `on_step` is called
-    after each step with the steps done and in total. Batches depend on the seed and the epoch alone, noise
-    also on the kind of device. Raises `UserError` where recipes differ or a loss diverges.
+    The state is written after every epoch; with `resume`, training continues from it. `on_step` is called
+    after each step with the number of finished steps and that of all. Batches depend on the seed and the
+    epoch alone, noise also on the kind of device. Raises `UserError` where recipes differ or a loss diverges.
     """
     check_alike({trainee.name: trainee.recipe for trainee in trainees})
     recipe = trainees[0].recipe
@@ -90,7 +90,7 @@ def train(
 
 
 def epoch_batches(images: Tensor, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
-    """The order of one epoch and its images, (n, C, H, W), randomly cropped and flipped."""
+    """Return the order of one epoch and its images, (n, C, H, W), randomly cropped and flipped."""
     n, channels, height, width = images.shape
     generator = torch.Generator().manual_seed(_seed(recipe, epoch))
     order = torch.randperm(n, generator=generator)
@@ -112,7 +112,7 @@ def _seed(recipe: Recipe, epoch: int) -> int:
 
 
 def stepper(trainees: Sequence[Trainee], images: Tensor, labels: Tensor) -> Callable[[Tensor, Tensor], None]:
-    """A function of (images, labels) that steps all models; on CUDA one graph, a stream a model."""
+    """Return a function of (images, labels) that steps all models; on CUDA one graph, a stream per model."""
     scale = 255 if images.dtype == torch.uint8 else 1
     if images.device.type != "cuda":
 
