@@ -60,7 +60,8 @@ def use_fused_max_pool(model: nn.Module) -> None:
 def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     """Return the maxima, and their positions: the cell numbers within their windows, uint8.
 
-    Both have the same shape and memory layout."""
+    Both have the same shape and memory layout.
+    """
     if _runs_kernels(x) and (x.is_contiguous() or is_channels_last(x)):
         from blconv.kernels.fused import max_pool as kernels  # here, because Numba is slow to import
 

@@ -26,7 +26,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, geome
 
 
 def apply_mask(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
-    """Return x ([batch,] C, [H,] W) padded and cut to the coefficients in `mask`, in x's dtype and layout.
+    """Return x ([batch,] C, [H,] W) padded, without the coefficients outside `mask`.
+
+    The result has the dtype and memory layout of x.
 
     `mask` is bool, ([N_h,] N_w // 2 + 1), equal for a coefficient and its conjugate. Raises `RuntimeError`
     for a mask of another shape, because a set belongs to one size of the transform.

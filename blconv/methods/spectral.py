@@ -124,7 +124,10 @@ def analyse(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def contract(z: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """Return the output's coefficients from the input's and weight (O, C / groups, [K_h,] K_w)."""
+    """Return the coefficients of the output from `z`, those of the input, and the filters.
+
+    `weight` is (O, C / groups, [K_h,] K_w).
+    """
     if z.dim() == 4:
         return _multiply(z, filter_spectrum(weight, geometry), geometry.groups)
     return operators.contract(z, weight.to(z.dtype), _axes(geometry).filters)

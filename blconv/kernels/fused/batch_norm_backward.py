@@ -273,7 +273,8 @@ def _masked_reader(sizes: BatchNormSizes) -> Any:
 def _sum_folder(rows: int, lanes: int, tile: int) -> Any:
     """Return the procedure that sums `rows` shared rows over the lanes (threads `tile` apart).
 
-    Lane 0 gets the sum."""
+    Lane 0 gets the sum.
+    """
 
     def fold(shared, thread, lane):
         active = lanes

@@ -56,7 +56,8 @@ class MaxPoolSizes:
 def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     """Return the maxima of x and their positions, the numbers of cells within their windows, uint8.
 
-    x is dense, (batch, C, H, W) or (C, H, W)."""
+    x is dense, (batch, C, H, W) or (C, H, W).
+    """
     channels_last = is_channels_last(x)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     y = torch.empty((*x.shape[:-2], *windows.out), dtype=x.dtype, device=x.device, memory_format=layout)

@@ -102,7 +102,8 @@ class LowPassSizes:
     def rereads(self) -> bool:
         """Whether a group is too large for the registers, so that it is read again for every 16 result rows.
 
-        This applies to the layout with pixels last."""
+        This applies to the layout with pixels last.
+        """
         return self.split or 2 * self.group_tiles[0] * -(-self.height // 8) > GROUP_NUMBERS_HELD
 
     @cached_property

@@ -40,7 +40,8 @@ def multiplier(split: bool) -> Callable[..., None]:
 def right_multiplier(split: bool, low: int, step: int) -> Callable[..., None]:
     """Return the procedure c[at : at + 4] += A B, with A four numbers and B from a constant table.
 
-    B is at `b` and at b + step of the table."""
+    B is at `b` and at b + step of the table.
+    """
 
     def once(c, at, a0, a1, a2, a3, table, b):
         _multiply(c, at, a0, a1, a2, a3, table[b], table[b + step])
@@ -58,7 +59,8 @@ def right_multiplier(split: bool, low: int, step: int) -> Callable[..., None]:
 def rounder(rounds: bool) -> Callable[..., float]:
     """Return the function that rounds a number as tensor cores need it.
 
-    16-bit numbers are read exactly, so for them it returns its argument."""
+    16-bit numbers are read exactly, so for them it returns its argument.
+    """
 
     def rounded(x):
         return tf32(x)

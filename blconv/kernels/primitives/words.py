@@ -159,7 +159,8 @@ else:
     def writer(width: int) -> Callable[..., Any]:
         """Return the procedure (pointer, offset, words) that writes the first `width` words of an array.
 
-        The address must be aligned to `width` words."""
+        The address must be aligned to `width` words.
+        """
 
         @intrinsic
         def write(typingctx: Any, pointer: Any, offset: Any, words: Any) -> Any:

@@ -18,7 +18,8 @@ from platformdirs import user_cache_path
 def cached_code(name: str, compile_code: Callable[[], bytes]) -> bytes:
     """Return the bytes cached under `name`, or else those of `compile_code`, which are then cached.
 
-    If the folder cannot be used, nothing is cached."""
+    If the folder cannot be used, nothing is cached.
+    """
     folder = _folder()
     if folder is None:
         return compile_code()

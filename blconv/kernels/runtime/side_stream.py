@@ -31,7 +31,8 @@ class SideStream:
     def fork(self) -> Any:
         """Order the side stream after the current one and return it.
 
-        Return None, which stands for the current stream, unless the device is the current CUDA device."""
+        Return None, which stands for the current stream, unless the device is the current CUDA device.
+        """
         index = self._device.index
         if self._device.type != "cuda" or index != torch.cuda.current_device():
             return None

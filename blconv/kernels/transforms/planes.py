@@ -128,7 +128,8 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 def channel_writer(tiles: int, convert: Callable[..., float]) -> Callable[..., None]:
     """Return the procedure that writes d[i + 4 tile] + sign d[j + 4 tile] of all tiles.
 
-    The tiles are neighbouring channels."""
+    The tiles are neighbouring channels.
+    """
     store = storer("float32", tiles)
 
     def write4(out, at, d, i, j, sign):
