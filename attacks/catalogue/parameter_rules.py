@@ -26,6 +26,7 @@ RULES: dict[str, Rule] = {
     "fourier.*": ANY,  # the row and column of a frequency have signs
     "*.d": FROM_0,  # half a side: 0 is the pixel itself
     "*.low": FROM_0,
+    "*.quantile": BELOW_1,
     "*.probability": FROM_0,
     "*.confidence": FROM_0,
     "*.regularization": FROM_0,

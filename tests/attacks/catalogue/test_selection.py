@@ -105,7 +105,7 @@ def test_the_default_and_the_literature_are_legal(kind: str) -> None:
 
 # What a class of Foolbox's or our own does anything with; 0 and -1 are refused for all else.
 FROM_0 = {
-    *("confidence", "regularization", "source_step_convergance", "d", "low", "probability"),
+    *("confidence", "regularization", "source_step_convergance", "d", "low", "probability", "quantile"),
     *("deepfool-l2.overshoot", "deepfool-linf.overshoot", "mifgsm.momentum"),
     *("brendel-bethge-l2.momentum", "brendel-bethge-linf.momentum"),
 }
