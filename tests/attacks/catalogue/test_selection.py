@@ -42,6 +42,16 @@ def test_a_suite_names_attacks_with_grids_they_can_take() -> None:
             ATTACKS[kind].check_levels(levels.parse(grid or ATTACKS[kind].grid), (3, 32, 32))
 
 
+def test_the_papers_suite_has_the_attacks_that_the_paper_names() -> None:
+    """Sections 4.3 and 4.4 and the appendix: noise of both kinds, and those of Foolbox."""
+    named = {
+        *("gaussian", "uniform-linf", "pixel", "local-search", "fgsm", "cw-l2"),
+        *("contrast", "gaussian-blur", "rotation", "translation"),
+    }
+    assert set(selection.kinds("suite:paper")) == named
+    assert selection.kinds("suite:paper")["uniform-linf"][-1] == pytest.approx(128 / 255)
+
+
 def test_changes_go_to_every_attack_that_has_the_parameter() -> None:
     found = selection.parameters(["fgsm", "pgd-linf", "pgd-l2"], ["steps=7", "pgd-l2.restarts=3"], "default")
     assert found["pgd-linf"]["steps"] == found["pgd-l2"]["steps"] == 7
