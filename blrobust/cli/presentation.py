@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 def present(
     folder: Path, show: Callable[["RunAnalysis"], None], *, baseline: str | None, open_report: bool
 ) -> None:
-    """Print the table of the run in `folder` with `show`; write report.html where it is missing.
+    """Print the table of the run in `folder` with `show`; write report.html unless it is up to date.
 
-    With a baseline, which the stored run does not have, report.html is written again.
+    It is out of date where it has another baseline, which `--baseline` of an earlier command chose.
     """
     from blrobust.analysis.run_analysis import RunAnalysis
+    from blrobust.reports.template import shows_baseline
     from blrobust.runs.run import REPORT, Run
 
     report = folder / REPORT
     with Run.open(folder) as run, resumable(folder, lambda: f"all {run.cells} cells"):
         results = RunAnalysis(run, baseline=baseline)
-        if baseline is not None or not report.exists():
+        if not shows_baseline(report, results.baseline):
             from blrobust.reports import page  # seaborn takes a second to import
 
             page.render([results], report)
