@@ -12,6 +12,7 @@ from pathlib import Path
 
 import control_tables
 import doc_pictures
+import l1_tables
 import model_tables
 import performance_tables
 import series_tables
@@ -33,7 +34,7 @@ DOCUMENTS: dict[str, dict[str, Table]] = {
         "noise-published": control_tables.published,
         "attack-accuracy": control_tables.attacks,
     },
-    "docs/attacks.md": {"published-series": series_tables.published},
+    "docs/attacks.md": {"l1-attacks": l1_tables.accuracy, "published-series": series_tables.published},
     "docs/performance.md": performance_tables.all_tables(),
 }
 
