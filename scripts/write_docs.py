@@ -21,7 +21,7 @@ from performance_tables import report
 ROOT = Path(__file__).parents[1]
 Table = Callable[[], list[str]]
 DOCUMENTS: dict[str, dict[str, Table]] = {
-    "README.md": {"layer": performance_tables.layer},
+    "README.md": {"published-distance": control_tables.distance, "layer": performance_tables.layer},
     "docs/models.md": {
         "bundled-models": model_tables.bundled,
         "matched-low-passes": model_tables.cuts,
