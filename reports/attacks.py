@@ -65,16 +65,18 @@ def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
         return []
     if FP32 not in analysis.complete or not limited:
         return []
-    gains, has_loss = [], False
+    found: dict[Verdict, list[str]] = {Verdict.BETTER: [], Verdict.WORSE: []}
     for model in limited:
         frame = analysis.compare(model, FP32)
         attacked = frame[frame.level > 0]
-        has_loss |= bool((attacked.verdict == Verdict.WORSE).any())
-        if better := list(attacked.level[attacked.verdict == Verdict.BETTER]):
-            gains.append(f"{model} at {where(better, analysis.levels, axis)}")
-    if gains:
-        return [
-            f"Unlike the published result, band limits are better than {FP32} under this gradient attack: "
-            f"{'; '.join(gains)}. Before trusting this, rule out masked gradients and too few steps."
-        ]
-    return ["As published, band limits do not help against this gradient attack."] if has_loss else []
+        for verdict, parts in found.items():
+            if levels := list(attacked.level[attacked.verdict == verdict]):
+                parts.append(f"{model} at {where(levels, analysis.levels, axis)}")
+    gains, losses = found.values()
+    if not gains:
+        return ["As published, band limits do not help against this gradient attack."] if losses else []
+    worse = f" Worse, as published: {'; '.join(losses)}." if losses else ""
+    return [
+        f"Unlike the published result, band limits are better than {FP32} under this gradient attack: "
+        f"{'; '.join(gains)}.{worse} Before trusting this, rule out masked gradients and too few steps."
+    ]

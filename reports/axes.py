@@ -11,6 +11,11 @@ from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.perturbations import levels
 from blrobust.perturbations.paper_bounds import WIDTH
 
+LENGTHS = (
+    "Linf",
+    "L2",
+    "L1",
+)  # norms whose unit is that of a pixel; others count or have a unit of their own
 SAME = "Every model gets the same perturbed images."
 
 Conversion = Callable[[Any], Any]  # arrays of levels, typed as loosely as matplotlib's own
@@ -109,7 +114,8 @@ def _attack(kind: str, space: str) -> Axis:
     if spec is None:
         return Axis(f"{kind}, {space} space", "", "strength", "strength {}", f"strength ({space} space)")
     legacy = space == "legacy"
-    units = ", in normalised units within the published bounds" if legacy else ""
+    units = ", in normalised units within the published bounds" if legacy and spec.norm in LENGTHS else ""
+    norm = "" if spec.norm == "none" else f" ({spec.norm})"
     access = {
         "noise": "It is random and does not use the model.",
         "decision": "It uses only the classes that the model predicts.",
@@ -122,7 +128,7 @@ def _attack(kind: str, space: str) -> Axis:
         f"{spec.strength.axis}{units}.",
         name="strength",
         phrase="strength {}",
-        label=f"{spec.strength.axis} ({spec.norm}){units}",
+        label=f"{spec.strength.axis}{norm}{units}",
         norm=level_norm(kind, space),
     )
 

@@ -127,7 +127,8 @@ def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
     if gone:
         guess = percent(analysis.chance)
         sentences.append(
-            f"Nothing is left at {where(gone, grid, axis)}: every model is as low as a guess ({guess})."
+            f"Nothing is left at {where(gone, grid, axis)}: no model is measurably better than a guess "
+            f"({guess})."
         )
     return sentences
 

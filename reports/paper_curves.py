@@ -33,6 +33,7 @@ SOURCES = {
     ("gaussian", "normalized"): _Source("gaussian_noise.csv"),
     ("uniform", "legacy"): _Source("uniform_noise.csv"),
     ("pixel", "legacy"): _Source("pixel.csv"),
+    ("local-search", "legacy"): _Source("local_search.csv"),
     ("fgsm", "legacy"): _Source("fgsm.csv", scale=WIDTH),  # of the bounds, in Foolbox 1
     ("contrast", "legacy"): _Source("contrast.csv"),
     ("gaussian-blur", "legacy"): _Source("gaussian_blur.csv"),

@@ -22,7 +22,7 @@ from blrobust.reports.tables import Cell, Table, flag_note
 from blrobust.runs.measurement import Measurement
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
-FOLLOW_UP = "published, ResNet-18"  # the authors' later work, which the caption names
+FOLLOW_UP = "Dziedzic et al., follow-up, ResNet-18"  # later than paper_curves.LABEL
 CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> published channel
 
 

@@ -4,8 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from blrobust import __version__, atomic_write
+
+BASELINE = Markup('<meta name="baseline" content="{}">')
+
+
+def shows_baseline(page: Path, name: str) -> bool:
+    """Return whether the file `page` is the report of one run with `name` as the baseline."""
+    return page.exists() and BASELINE.format(name) in page.read_text("utf-8", errors="replace")
 
 
 def render(template: str, destination: Path, **content: Any) -> None:

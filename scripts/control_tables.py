@@ -11,6 +11,7 @@ from blrobust.reports import paper_curves
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # of 21 measured
+DISTANCE_LEVEL = 0.5
 AGAINST = (
     *("fp32", "fp32-early", "fp32-narrow"),
     *("lowpass-fft50+fp32", "lowpass-fft85+fp32", "fp32-lowpass", "fp32-noise"),
@@ -67,6 +68,23 @@ def published() -> list[str]:
             shown = [percent(cells[level]) for level in LEVELS]
             rows.append([f"`{curve.model}`", source, *shown, percent(sum(cells.values()) / len(levels))])
     return table(["model", "", *(f"σ = {level:g}" for level in LEVELS), "mean of 21 levels"], rows)
+
+
+def distance() -> list[str]:
+    """Return a sentence for the README: how far the bundled networks are from the published ones."""
+    frame = pd.read_csv(RESULTS / "controls-noise.csv")
+    frame = frame[(frame.kind == "gaussian") & (frame.level == DISTANCE_LEVEL)]
+    ours = dict(zip(frame.model, frame.accuracy, strict=True))
+    series = paper_curves.series(
+        kind="gaussian", space="normalized", dataset="cifar10", n=int(frame.n.max()),
+        models=["fp32", "fft50", "fft85"], last=2.0,
+    )  # fmt: skip
+    theirs = {curve.model: dict(zip(curve.levels, curve.accuracy, strict=True)) for curve in series}
+    parts = [f"{m} {percent(ours[m])} against {percent(theirs[m][DISTANCE_LEVEL])}" for m in theirs]
+    return [
+        f"Dashed: {paper_curves.LABEL}; the models here are ResNet-20s. Accuracy at sigma {DISTANCE_LEVEL:g} "
+        f"on {frame.n.max():,} images, in per cent, here against published: {', '.join(parts)}."
+    ]
 
 
 def paired() -> list[str]:

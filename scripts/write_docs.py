@@ -12,6 +12,7 @@ from pathlib import Path
 
 import control_tables
 import doc_pictures
+import l1_tables
 import model_tables
 import performance_tables
 import series_tables
@@ -20,7 +21,7 @@ from performance_tables import report
 ROOT = Path(__file__).parents[1]
 Table = Callable[[], list[str]]
 DOCUMENTS: dict[str, dict[str, Table]] = {
-    "README.md": {"layer": performance_tables.layer},
+    "README.md": {"published-distance": control_tables.distance, "layer": performance_tables.layer},
     "docs/models.md": {
         "bundled-models": model_tables.bundled,
         "matched-low-passes": model_tables.cuts,
@@ -33,7 +34,7 @@ DOCUMENTS: dict[str, dict[str, Table]] = {
         "noise-published": control_tables.published,
         "attack-accuracy": control_tables.attacks,
     },
-    "docs/attacks.md": {"published-series": series_tables.published},
+    "docs/attacks.md": {"l1-attacks": l1_tables.accuracy, "published-series": series_tables.published},
     "docs/performance.md": performance_tables.all_tables(),
 }
 

@@ -5,8 +5,10 @@ attack does nothing, and the model looks robust. Our own classes check their par
 rule for one of them only allows numbers that the general rule of the type would reject.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from blrobust.errors import UserError
 
@@ -26,6 +28,7 @@ RULES: dict[str, Rule] = {
     "fourier.*": ANY,  # the row and column of a frequency have signs
     "*.d": FROM_0,  # half a side: 0 is the pixel itself
     "*.low": FROM_0,
+    "*.quantile": BELOW_1,
     "*.probability": FROM_0,
     "*.confidence": FROM_0,
     "*.regularization": FROM_0,
@@ -47,3 +50,48 @@ def check(change: str, kind: str, name: str, value: float) -> None:
     legal, accepts = next(matching, by_type)
     if not accepts(value):
         raise UserError(f"--set: got {change!r}; legal: {legal}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Sizes of the data that limit parameters."""
+
+    height: int
+    width: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The least and the most that the data allow, by the size of the images or the number of classes."""
+
+    least: Callable[[Data], int]
+    most: Callable[[Data], int]
+    of_classes: bool = False
+
+
+# kind.parameter -> its limit
+LIMITS: dict[str, Limit] = {
+    "simba-dct.frequencies": Limit(lambda data: 1, lambda data: min(data.height, data.width)),
+    "fourier.row": Limit(lambda data: -(data.height // 2), lambda data: data.height // 2),
+    "fourier.column": Limit(lambda data: -(data.width // 2), lambda data: data.width // 2),
+    "fourier-worst.step": Limit(lambda data: 1, lambda data: max(data.height, data.width) - 1),
+    "local-search.candidates": Limit(lambda data: 1, lambda data: data.height * data.width),
+    "deepfool-*.candidates": Limit(lambda data: 2, lambda data: data.classes, of_classes=True),
+    "*.targets": Limit(lambda data: 1, lambda data: data.classes - 1, of_classes=True),
+}
+
+
+def check_limits(kind: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any], data: Data) -> None:
+    """Raise `UserError` at the first changed parameter of a kind that goes beyond its limit for the data.
+
+    Defaults are not checked: attacks cut most of them to what there is.
+    """
+    for name, value in parameters.items():
+        limit = next((x for pattern, x in LIMITS.items() if fnmatchcase(f"{kind}.{name}", pattern)), None)
+        if limit is None or value == defaults.get(name):
+            continue
+        least, most = limit.least(data), limit.most(data)
+        if not least <= value <= most:
+            of = f"{data.classes} classes" if limit.of_classes else f"images of {data.height} x {data.width}"
+            raise UserError(f"--set: got '{kind}.{name}={value}'; legal for {of}: {least} to {most}")

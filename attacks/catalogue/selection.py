@@ -52,15 +52,20 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
     """Return the parameters of each chosen kind: those of the preset, with the `changes` applied.
 
     `changes` are texts such as `steps=100,restarts=5` or `pgd-linf.steps=100`; at least one of the
-    kinds must have each parameter. Raises `UserError` for a parameter that none has, a value of another
-    type, and a number that is not legal.
+    kinds must have each parameter. Raises `UserError` for a parameter that none has or that is given
+    twice, a value of another type, and a number that is not legal.
     """
     found = {kind: ATTACKS[kind].budget(preset) for kind in chosen}
+    given: dict[str, str] = {}
     for change in (part.strip() for text in changes for part in text.split(",") if part.strip()):
         name, sign, value = change.partition("=")
         if not sign:
             raise UserError(f"--set: got {change!r}; legal: name=value, as in steps=100")
-        only, dot, name = name.strip().rpartition(".")
+        name = name.strip()
+        if name in given:
+            raise UserError(f"--set: got {given[name]!r} and {change!r}; legal: each parameter once")
+        given[name] = change
+        only, dot, name = name.rpartition(".")
         if dot and only not in found:
             raise UserError(f"--set: got {change!r}; legal: the chosen attacks {', '.join(found)}")
         affected = [only] if dot else list(found)

@@ -5,9 +5,11 @@ SUITES: dict[str, dict[str, str | None]] = {
     # The attacks of the paper, at its levels where their units are ours.
     "paper": {
         "gaussian": None,
+        "uniform-linf": "0,4/255,8/255,16/255,24/255,32/255,48/255,64/255,96/255,128/255",
         "pixel": None,
         "local-search": None,
         "fgsm": "0,0.001,0.002,0.004,0.008,0.016,0.032",
+        "cw-l2": None,
         "contrast": "0:2.8:0.2",
         "gaussian-blur": None,
         "rotation": None,

@@ -135,6 +135,7 @@ def command(
     settings = selection.parameters(list(chosen), changes, preset)
     options.check_baseline(baseline, models=models)
 
+    from blrobust.attacks.catalogue import parameter_rules
     from blrobust.attacks.guard import Guard
     from blrobust.evaluation import sweep
     from blrobust.models import zoo
@@ -147,6 +148,7 @@ def command(
     if target is not None and target >= len(subjects.dataset.classes):
         raise UserError(f"--target: got {target}; legal: 0 to {len(subjects.dataset.classes) - 1}")
     shape = tuple(subjects.dataset.images.shape[1:])
+    sizes = parameter_rules.Data(shape[1], shape[2], classes=len(subjects.dataset.classes))
     space = legacy_space(subjects.dataset) if legacy else PIXELS
     origin = None
     if source is not None:
@@ -158,6 +160,7 @@ def command(
             feasible = spec.feasible(grid, shape)
             grid = feasible if len(feasible) > 1 else grid
         spec.check_levels(grid, shape)
+        parameter_rules.check_limits(name, settings[name], spec.budget(preset), sizes)
         guard = Guard(
             name, spec, seed=seed, space=space, parameters=settings[name], target=target,
             source=None if origin is None else origin.module,

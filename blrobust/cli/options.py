@@ -173,7 +173,7 @@ def load(
     limit: int | None,
     device: str,
 ) -> Subjects:
-    """Load the models and images that the options name, and print the note of the data set on stderr.
+    """Load the models and images that the options name, and print notes on the data on stderr.
 
     Raises `UserError` for a model, data set or device that does not exist.
     """
@@ -188,6 +188,9 @@ def load(
     else:
         images = datasets.load(dataset, data_dir=data_dir)
     if limit is not None:
+        if limit > len(images):
+            note = f"--limit: got {limit:,}; {images.name} has {len(images):,} images, and all are used"
+            click.echo(note, err=True)
         images = images.take(limit)
     loaded = [zoo.load(name, arch=arch, dataset=images, device=resolved) for name in names]
     if model_names.classes_assumed(images) and any(m.card.dataset == "cifar10" for m in loaded):

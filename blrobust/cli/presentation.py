@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 def present(
     folder: Path, show: Callable[["RunAnalysis"], None], *, baseline: str | None, open_report: bool
 ) -> None:
-    """Print the table of the run in `folder` with `show`; write report.html if it is missing.
+    """Print the table of the run in `folder` with `show`; write report.html unless it is up to date.
 
-    With a baseline report.html is always written again, because a stored report may have another one.
+    A report with another baseline, from an earlier command with `--baseline`, is not up to date.
     """
     from blrobust.analysis.run_analysis import RunAnalysis
+    from blrobust.reports.template import shows_baseline
     from blrobust.runs.run import REPORT, Run
 
     report = folder / REPORT
     with Run.open(folder) as run, resumable(folder, lambda: f"all {run.cells} cells"):
         results = RunAnalysis(run, baseline=baseline)
-        if baseline is not None or not report.exists():
+        if not shows_baseline(report, results.baseline):
             from blrobust.reports import page  # seaborn takes a second to import
 
             page.render([results], report)

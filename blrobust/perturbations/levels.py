@@ -7,6 +7,7 @@ from blrobust.errors import UserError
 COUNT = 21  # levels of "a:b": the published grids have 21 points
 MOST = 1001  # a typing error in the step must not make a million levels
 LARGEST = 1e9  # far above any useful level, far below the largest float32
+HALVES = 10  # half steps of 8 bits are fractions below this one
 LEGAL = (
     "legal: a:b (21 levels), a:b:step or a,b,c; numbers from 0 to 1e9, also as 8/255, with a < b, step > 0"
 )
@@ -51,10 +52,14 @@ def parse_number(text: str) -> float:
 
 
 def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> str:
-    """Return a level as text: for the norm Linf a fraction such as 8/255 if possible, otherwise a decimal."""
-    steps = round(level * 255)
-    if norm == "Linf" and 1 <= steps <= 64 and abs(level * 255 - steps) < 1e-6:
-        return f"{steps}/255"
+    """Return a level as text: for the norm Linf a fraction such as 8/255 if possible, otherwise a decimal.
+
+    Small levels may have half steps, as in 0.5/255.
+    """
+    steps = round(level * 255 * 2) / 2
+    is_whole = steps % 1 == 0
+    if norm == "Linf" and 0 < steps < (255 if is_whole else HALVES) and abs(level * 255 - steps) < 1e-6:
+        return f"{steps:g}/255"
     return f"{level:,.{digits}g}"
 
 

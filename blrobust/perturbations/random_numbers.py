@@ -27,6 +27,7 @@ POINTWISE = 12
 BASIS = 13
 VAT = 14
 BLENDED_UNIFORM = 15
+SPARSE_L1 = 16
 
 STEPS = 2**32  # first of the generators of an attack's steps, above every sample's own
 NUMBERS_BYTES = 2**29

@@ -38,7 +38,7 @@ def test_gain_loss_tie_and_nothing_left(tmp_path):
         "(+32.0 to +37.9); fft50 at 1 of 4 levels (sigma 0.5): +20.0 points (+17.5 to +22.4).",
         "Worse than fp32: fft85 at 1 of 4 levels (sigma 0): −9.0 points (−10.8 to −7.2).",
         "No difference from fp32 found at any level: fp16 (95 % intervals within −0.2 to +0.2 points).",
-        "Nothing is left at 1 of 4 levels (sigma 1.5): every model is as low as a guess (10.0 %).",
+        "Nothing is left at 1 of 4 levels (sigma 1.5): no model is measurably better than a guess (10.0 %).",
         # The mean of fp32 is (0.93 / 2 + 0.33 + 0.15 + 0.10 / 2) / 3, and fft85's 17.17 points more.
         "Band limits against the best model without them by mean accuracy, fp32 (33.2 %): fft85 is better "
         "at 2 of 4 levels (sigma 0.5 to 1), worse at 1 of 4 levels (sigma 0), mean +17.2 points (+15.9 to "
@@ -73,7 +73,16 @@ def test_nothing_left_of_either_is_no_gain(tmp_path):
     text = sentences(tmp_path / "run", {"fp32": [0.9, 0.0, 0.0, 0.0], "fp16": [0.9, 0.001, 0.0, 0.0]})
     assert text[0] == "No model is better than all others at any level."
     assert text[-1] == (
-        "Nothing is left at 3 of 4 levels (sigma 0.5 to 1.5): every model is as low as a guess (10.0 %)."
+        "Nothing is left at 3 of 4 levels (sigma 0.5 to 1.5): no model is measurably better than a guess "
+        "(10.0 %)."
+    )
+
+
+def test_little_above_a_guess_is_not_said_to_be_as_low(tmp_path):
+    """11 of 100 are no more than 10 by chance, but more than 10."""
+    text = sentences(tmp_path / "run", {"fp32": [0.9, 0.11], "fp16": [0.9, 0.11]}, [0.0, 1.0], n=100)
+    assert text[-1] == (
+        "Nothing is left at 1 of 2 levels (sigma 1): no model is measurably better than a guess (10.0 %)."
     )
 
 
@@ -228,6 +237,15 @@ def test_more_than_four_models_are_counted(tmp_path):
                 "Unlike the published result, band limits are better than fp32 under this gradient attack: "
                 "fft85 at 1 of 3 levels (strength 1/255). Before trusting this, rule out masked gradients "
                 "and too few steps."
+            ],
+        ),
+        (
+            [0.8, 0.6, 0.2],
+            1000,
+            [
+                "Unlike the published result, band limits are better than fp32 under this gradient attack: "
+                "fft85 at 1 of 3 levels (strength 1/255). Worse, as published: fft85 at 1 of 3 levels "
+                "(strength 2/255). Before trusting this, rule out masked gradients and too few steps."
             ],
         ),
         ([0.8, 0.4, 0.3], 1000, ["As published, band limits do not help against this gradient attack."]),

@@ -205,6 +205,8 @@ def test_notes_and_unfinished_runs_are_visible(tmp_path):
         ("uniform", "pixel", "cifar10", False),
         ("pixel", "legacy", "cifar10", True),
         ("pixel", "pixel", "cifar10", False),
+        ("local-search", "legacy", "cifar10-sample", True),
+        ("local-search", "pixel", "cifar10-sample", False),
         ("fgsm", "pixel", "cifar10", False),
     ],
 )

@@ -59,6 +59,45 @@ def test_published_values_are_those_of_the_paper_and_only_what_was_asked():
     assert series("pixel", "legacy")["fp32"][10] == pytest.approx(0.7299)
     assert series("pixel", "legacy", n=1000)["fp32"][10] == pytest.approx(0.739)
     assert series("pixel", "legacy", models=("fp16",)) == {}
+    local = series("local-search", "legacy", n=100, last=20)
+    assert (local["fp32"][5], local["fft85"][5]) == (pytest.approx(0.13), pytest.approx(0.16))
+    assert list(local["fft85"]) == list(range(1, 21))
+    assert series("local-search", "pixel") == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "space", "label", "published"),
+    [
+        ("gaussian", "normalized", "sigma in normalised units (not clipped)", {0.5: 0.3339}),
+        ("uniform", "legacy", "epsilon (legacy: half-width 5.183 epsilon²)", {0.5: 0.1361}),
+        ("pixel", "legacy", "number of pixels set", {10: 0.7299}),
+        ("local-search", "legacy", "number of pixels moved per round (L0 (pixels) per round)", {20: 0.0}),
+        (
+            "fgsm",
+            "legacy",
+            "largest change of a pixel's channel (Linf), in normalised units within the published bounds",
+            {0.001 * 5.182797: 0.877},
+        ),
+        ("contrast", "legacy", "share of the way to grey; beyond 1 a negative", {0.6: 0.799, 2.0: 0.539}),
+        ("gaussian-blur", "legacy", "standard deviation over the larger side", {0.05: 0.26}),
+        ("rotation", "legacy", "largest angle in degrees", {10: 0.775}),
+        ("translation", "legacy", "largest shift in pixels", {10: 0.055}),
+    ],
+)
+def test_published_levels_are_in_the_unit_of_their_axis(kind, space, label, published):
+    assert axes.axis(kind, space, STD).label == label
+    found = series(kind, space)["fp32"]
+    for level, accuracy in published.items():
+        nearest = min(found, key=lambda x: abs(x - level))
+        assert nearest == pytest.approx(level, rel=1e-6)
+        assert found[nearest] == pytest.approx(accuracy)
+
+
+def test_all_published_series_have_a_unit_that_is_checked_above():
+    (mark,) = (
+        m for m in test_published_levels_are_in_the_unit_of_their_axis.pytestmark if m.name == "parametrize"
+    )
+    assert {row[:2] for row in mark.args[1]} == set(paper_curves.SOURCES)
 
 
 def test_the_published_files_are_complete():
@@ -66,6 +105,7 @@ def test_the_published_files_are_complete():
         ("gaussian_noise.csv", 21, 6),
         ("uniform_noise.csv", 15, 3),
         ("pixel.csv", 101, 5),
+        ("local_search.csv", 21, 3),
     ]:
         with (files("blrobust.reports") / "reference" / name).open() as file:
             assert pd.read_csv(file).shape == (rows, columns)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from blrobust.attacks.catalogue import selection
+from blrobust.attacks.catalogue import parameter_rules, selection
 from blrobust.attacks.catalogue.suites import SUITES
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.errors import UserError
@@ -40,6 +40,16 @@ def test_a_suite_names_attacks_with_grids_they_can_take() -> None:
     for members in SUITES.values():
         for kind, grid in members.items():
             ATTACKS[kind].check_levels(levels.parse(grid or ATTACKS[kind].grid), (3, 32, 32))
+
+
+def test_the_papers_suite_has_the_attacks_that_the_paper_names() -> None:
+    """Sections 4.3 and 4.4 and the appendix: noise of both kinds, and those of Foolbox."""
+    named = {
+        *("gaussian", "uniform-linf", "pixel", "local-search", "fgsm", "cw-l2"),
+        *("contrast", "gaussian-blur", "rotation", "translation"),
+    }
+    assert set(selection.kinds("suite:paper")) == named
+    assert selection.kinds("suite:paper")["uniform-linf"][-1] == pytest.approx(128 / 255)
 
 
 def test_changes_go_to_every_attack_that_has_the_parameter() -> None:
@@ -105,7 +115,7 @@ def test_the_default_and_the_literature_are_legal(kind: str) -> None:
 
 # What a class of Foolbox's or our own does anything with; 0 and -1 are refused for all else.
 FROM_0 = {
-    *("confidence", "regularization", "source_step_convergance", "d", "low", "probability"),
+    *("confidence", "regularization", "source_step_convergance", "d", "low", "probability", "quantile"),
     *("deepfool-l2.overshoot", "deepfool-linf.overshoot", "mifgsm.momentum"),
     *("brendel-bethge-l2.momentum", "brendel-bethge-linf.momentum"),
 }
@@ -146,3 +156,41 @@ def test_nonsense_is_refused_before_anything_runs(kind: str, name: str) -> None:
 def test_what_is_legal_is_said(change: str, legal: str) -> None:
     with pytest.raises(UserError, match=f"legal: {legal}$"):
         selection.parameters([change.partition(".")[0]], [change], "default")
+
+
+def test_a_parameter_of_all_and_of_one_attack_are_two() -> None:
+    found = selection.parameters(["pgd-linf", "pgd-l2"], ["steps=3,pgd-l2.steps=5"], "default")
+    assert (found["pgd-linf"]["steps"], found["pgd-l2"]["steps"]) == (3, 5)
+    for changes in (["steps=3", "steps=3"], ["steps=3, steps=5"], ["pgd-l2.steps=3", "pgd-l2.steps=4"]):
+        with pytest.raises(UserError, match=r"--set: got '.*' and '.*'; legal: each parameter once$"):
+            selection.parameters(["pgd-linf", "pgd-l2"], changes, "default")
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_defaults_pass_the_limits_of_any_data(kind: str) -> None:
+    for preset in ("default", "paper"):
+        budget = ATTACKS[kind].budget(preset)
+        parameter_rules.check_limits(kind, budget, budget, parameter_rules.Data(4, 4, classes=2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "least", "most"),
+    [
+        ("simba-dct", "frequencies", 1, 12),
+        ("fourier", "row", -6, 6),
+        ("fourier", "column", -10, 10),
+        ("fourier-worst", "step", 1, 19),
+        ("local-search", "candidates", 1, 240),
+        ("deepfool-linf", "candidates", 2, 7),
+        ("apgd-targeted-l2", "targets", 1, 6),
+        ("autoattack-linf", "targets", 1, 6),
+    ],
+)
+def test_the_data_limit_parameters(kind: str, name: str, least: int, most: int) -> None:
+    """Images of 12 x 20 in 7 classes."""
+    data = parameter_rules.Data(12, 20, classes=7)
+    for value in (least, most):
+        parameter_rules.check_limits(kind, {name: value}, {}, data)
+    for value in (least - 1, most + 1):
+        with pytest.raises(UserError, match=re.escape(f"'{kind}.{name}={value}'; legal for ")):
+            parameter_rules.check_limits(kind, {name: value}, {}, data)

@@ -38,6 +38,7 @@ from blrobust.attacks.gradient.carlini_wagner import EAD, CarliniWagner
 from blrobust.attacks.gradient.deepfool import L2DeepFool, LinfDeepFool
 from blrobust.attacks.gradient.fmn import L0FMN, L1FMN, L2FMN, LinfFMN
 from blrobust.attacks.gradient.newtonfool import NewtonFool
+from blrobust.attacks.gradient.sparse_l1 import SparseL1Descent
 from blrobust.attacks.gradient.vat import VAT, change
 from blrobust.data import datasets
 from blrobust.models import zoo
@@ -616,6 +617,8 @@ FIXED = [
     BandPGD(steps=5, high=0.5),
     BandPGD(steps=5, norm="l2", low=0.3),
     VAT(),
+    SparseL1Descent(steps=5),
+    SparseL1Descent(steps=5, random_start=True),
 ]
 KEYED = {repr(attack): attack for attack in FIXED}
 OURS: dict[str, Any] = {
@@ -726,6 +729,7 @@ def test_dlr_needs_three_classes_and_no_target() -> None:
         (lambda: BandPGD(low=0.5, high=0.5), "got low=0.5, high=0.5; legal: 0 <= low < high <= 1"),
         (lambda: BandPGD(rel_stepsize=0.0), "got rel_stepsize=0.0; legal: numbers above 0"),
         (lambda: NewtonFool(stepsize=-1.0), "got stepsize=-1.0; legal: numbers above 0"),
+        (lambda: SparseL1Descent(quantile=1.0), "got quantile=1.0; legal: numbers from 0, below 1"),
         (lambda: VAT(xi=0.0), "got xi=0.0; legal: numbers above 0"),
         (lambda: L1FMN(gamma=1.5), "got gamma=1.5; legal: numbers above 0, below 1"),
     ],

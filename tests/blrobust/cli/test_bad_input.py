@@ -167,6 +167,15 @@ attack --kind nonsense                            | --kind: got 'nonsense'; lega
 attack --kind pgd_linf                            | did you mean 'pgd-linf'?
 attack --kind fgsm --strength 8                   | write 8/255
 attack --kind apgd-targeted --target 3            | got 3 for apgd-targeted; legal: targeted attacks (gen)
+attack --kind pgd* --set steps=3 --set steps=4    | got 'steps=3' and 'steps=4'; legal: each parameter once
+attack --kind fgsm --set eot=2,eot=2              | got 'eot=2' and 'eot=2'; legal: each parameter once
+attack --kind deepfool-l2 --set candidates=1000   | legal for 10 classes: 2 to 10
+attack --kind apgd-targeted --set targets=20      | legal for 10 classes: 1 to 9
+attack --kind local-search --set candidates=1025  | legal for images of 32 x 32: 1 to 1024
+attack --kind simba-dct --set frequencies=33      | legal for images of 32 x 32: 1 to 32
+attack --kind fourier --set row=99                | legal for images of 32 x 32: -16 to 16
+attack --kind fourier --set column=-17            | legal for images of 32 x 32: -16 to 16
+attack --kind fourier-worst --set step=32         | legal for images of 32 x 32: 1 to 31
 recover --strength 2/0                            | got 2/0; legal: a number such as 0.01 or 2/255
 attack --kind pixel --strength 0.5                | got strength 0.5; legal: whole numbers of pixels
 attack --kind pixel --strength 5000               | whole numbers of pixels from 0 to 1024

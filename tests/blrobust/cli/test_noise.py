@@ -92,6 +92,14 @@ def test_the_control_is_measured_where_its_cut_was_matched(arguments, has_contro
         assert run.models == list(NETWORKS)[: 4 if has_control else 3]
 
 
+def test_more_images_than_there_are_is_noted(capsys):
+    assert call("--models", "fp32", "--sigma", "0", "--limit", "2000") == 0
+    note = "--limit: got 2,000; cifar10 has 120 images, and all are used"
+    assert note in capsys.readouterr().err.splitlines()
+    assert call("--models", "fp32", "--sigma", "0", "--limit", "120") == 0
+    assert "--limit" not in capsys.readouterr().err
+
+
 def test_the_baseline_is_a_matter_of_display(capsys):
     arguments = ["--models", "fft50,fft85", "--sigma", "0:1", "--limit", "20"]
     assert call(*arguments) == 0

@@ -2,6 +2,7 @@ import pytest
 from support import invented
 
 from blrobust.cli import main
+from blrobust.cli.presentation import present
 
 CURVES = {"fp32": [0.9, 0.2], "fft85": [0.8, 0.6]}
 LEVELS = [0.0, 1.0]
@@ -56,6 +57,34 @@ def test_the_baseline_is_named_in_sentences_and_tables(made, capsys):
     assert "fft85 minus fp32" in text  # the claim on band limits has its own table
     assert "than fp32" not in text
     assert run(capsys, made, "--baseline", "x")[2] == "Error: --baseline: got 'x'; legal: fp32, fft85\n"
+
+
+@pytest.mark.parametrize("name", ["fp32", "<b>'\"&"])
+def test_a_plain_command_does_not_keep_the_page_of_another_baseline(name, tmp_path, capsys):
+    made = invented.run(tmp_path / "made", {name: [0.9, 0.2], "fft85": [0.8, 0.6]}, LEVELS)
+    report = made / "report.html"
+
+    def written(baseline=None):
+        before = report.stat().st_mtime_ns if report.exists() else None
+        present(made, lambda results: None, baseline=baseline, open_report=False)
+        return report.stat().st_mtime_ns != before
+
+    assert written()
+    assert not written()  # up to date
+    assert not written(name)  # the same baseline
+    plain = report.read_bytes()
+    assert written("fft85")
+    assert "against fft85</th>" in report.read_text("utf-8")
+    assert not written("fft85")
+    assert written()
+    assert report.read_bytes() == plain
+    run(capsys, made, "--baseline", "fft85")  # of this command too
+    assert written()
+    assert report.read_bytes() == plain
+    other = invented.run(tmp_path / "other", CURVES, LEVELS)
+    run(capsys, made, other, "--output", report)
+    assert written()
+    assert report.read_bytes() == plain
 
 
 def test_open_opens_the_report(made, capsys, monkeypatch):
