@@ -73,34 +73,36 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
                 f"{', '.join(sorted(legal)) or 'none'}"
             )
         for kind in having:
-            found[kind][name] = _typed(change, value.strip(), settable[kind][name])
+            # The change names the attack itself, or there is one only.
+            given = repr(change) if dot or len(found) == 1 else f"{change!r} for {kind}"
+            found[kind][name] = _typed(given, value.strip(), settable[kind][name])
             if isinstance(found[kind][name], str):
-                _check_word(change, found[kind][name], ATTACKS[kind].words(name))
+                _check_word(given, found[kind][name], ATTACKS[kind].words(name))
             elif not isinstance(found[kind][name], bool):
-                parameter_rules.check(change, kind, name, found[kind][name])
+                parameter_rules.check(given, kind, name, found[kind][name])
     return found
 
 
-def _typed(change: str, text: str, default: Any) -> Any:
-    """Return `text` as a value of the type of `default`."""
+def _typed(given: str, text: str, default: Any) -> Any:
+    """Return `text` as a value of the type of `default`; `given` is the change in words, for errors."""
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
-            raise UserError(f"--set: got {change!r}; legal: true, false")
+            raise UserError(f"--set: got {given}; legal: true, false")
         return text.lower() == "true"
     kind = type(default)
     try:
         value = kind(text)
     except ValueError:
         names = {int: "whole numbers", float: "numbers", str: "words"}
-        raise UserError(f"--set: got {change!r}; legal: {names[kind]}") from None
+        raise UserError(f"--set: got {given}; legal: {names[kind]}") from None
     if isinstance(value, int | float) and not abs(value) < 1e9:  # also false for NaN
-        raise UserError(f"--set: got {change!r}; legal: numbers below 1e9")
+        raise UserError(f"--set: got {given}; legal: numbers below 1e9")
     return value
 
 
-def _check_word(change: str, word: str, legal: Sequence[str]) -> None:
+def _check_word(given: str, word: str, legal: Sequence[str]) -> None:
     if legal and word not in legal:  # without a list of words, the attack itself checks the text
-        raise UserError(f"--set: got {change!r}; legal: {', '.join(legal)}")
+        raise UserError(f"--set: got {given}; legal: {', '.join(legal)}")
 
 
 def summary(kind: str, spec: AttackSpec) -> dict[str, str]:
