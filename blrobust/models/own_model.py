@@ -12,10 +12,11 @@ from blrobust.perturbations.base import is_out_of_memory
 
 
 class NoLogitsError(TypeError):
-    """The output of a module, of the type `found`, contains no logits."""
+    """The output of a module, `found` in words, contains no logits, or several matrices and no name."""
 
-    def __init__(self, output: Any) -> None:
-        self.found = type(output).__name__
+    def __init__(self, output: Any, *, candidates: int = 0) -> None:
+        several = f" of {candidates} matrices, none called 'logits'," if candidates > 1 else ""
+        self.found = f"{type(output).__name__}{several}"
         super().__init__(f"returned {self.found} without logits (images, classes)")
 
 
@@ -177,7 +178,7 @@ def find_logits(output: Any, images: int, classes: int) -> Tensor:
     matrices = [m for m in members if isinstance(m, Tensor) and m.ndim == 2 and len(m) == images]
     fitting = [matrix for matrix in matrices if matrix.shape[1] == classes] or matrices
     if not fitting or (isinstance(output, Mapping) and len(fitting) > 1):
-        raise NoLogitsError(output)
+        raise NoLogitsError(output, candidates=len(fitting))
     return fitting[0]
 
 

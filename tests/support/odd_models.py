@@ -94,6 +94,14 @@ class ReturnsDict(Plain):
         return {"features": x, "logits": super().forward(x)}
 
 
+class ReturnsTwo(Plain):
+    """Returns two tensors that can be logits, and names neither."""
+
+    def forward(self, x: Tensor) -> Any:
+        logits = super().forward(x)
+        return {"main": logits, "auxiliary": -logits}
+
+
 class ReturnsObject(Plain):
     def forward(self, x: Tensor) -> Any:
         return SimpleNamespace(loss=None, logits=super().forward(x))

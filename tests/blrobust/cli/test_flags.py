@@ -161,6 +161,14 @@ def test_a_model_that_depends_on_the_batch_is_flagged(
     assert "answers depend on the batch" in next(Path("run").glob("*.html")).read_text("utf-8")
 
 
+def test_doubts_about_a_source_are_flagged(capsys: pytest.CaptureFixture[str]) -> None:
+    models = ("--models", "p=mine:plain,q=mine:plain", "--source", "b=mine:batch", "--kind", "fgsm")
+    assert call("attack", *models, *DATA, "--out", "run") == 0
+    page = (Path("run") / "report.html").read_text("utf-8")
+    for text in (capsys.readouterr().out, page):
+        assert text.count("source: answers depend on the batch") == 2
+
+
 @pytest.mark.parametrize("command", PIECES)
 def test_a_plain_model_has_no_flags(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*commands("q=mine:plain")[command], "--out", "run") == 0

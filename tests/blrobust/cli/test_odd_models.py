@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from support import odd_models
@@ -26,6 +27,12 @@ COMMANDS = {
     "recover": "recover --kind fgsm --source MODELS --networks x=support.odd_models:Plain "
     "--compressions 0.5 --bits 4",
 }
+# Of recovery.csv.
+COLUMNS = (
+    *("attack", "strength", "source", "kind", "channel", "effective_compression", "n", "right", "fooled"),
+    *("recovered", "clean", "adaptive", "recovered_share", "ci_low", "ci_high", "distortion", "adaptive_l2"),
+    "not_finite",
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +100,50 @@ def test_labels_are_recovered_from_every_model(
     assert len(logged) == (name in WITHOUT_GRADIENTS)
 
 
+@pytest.mark.parametrize(
+    ("kind", "source", "network", "wanted"),
+    [
+        ("fgsm", "NoGrad", "Plain", ["source: no gradients, no gradients"] * 2 + ["source: no gradients"]),
+        ("fgsm", "Plain", "NoGrad", ["", "", "no gradients"]),
+        ("fgsm", "Plain", "Plain", ["", "", ""]),
+        ("square-linf", "NoGrad", "NoGrad", ["", "", ""]),
+    ],
+)
+def test_missing_gradients_are_flagged_where_labels_are_recovered(
+    kind: str,
+    source: str,
+    network: str,
+    wanted: list[str],
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = f"recover --kind {kind} --source s=support.odd_models:{source} --compressions 0.5 --bits 4"
+    others = f"--networks x=support.odd_models:{network} --dataset npz:{images} --device cpu --out run"
+    with pytest.raises(SystemExit) as exit_:
+        main([*words.split(), *others.split()])
+    assert exit_.value.code == 0
+    printed, page = capsys.readouterr().out, (tmp_path / "run" / "recovery.html").read_text("utf-8")
+    rows = [
+        [cell.strip() for cell in line.split("\u2502")[1:-1]]
+        for line in printed.splitlines()
+        if any(name in line for name in ("low-pass 0.5", "4 bits", " x "))
+    ]
+    flags = [{"-": ""}.get(row[7], row[7]) if len(row) > 7 else "" for row in rows]
+    assert flags == wanted, printed
+    assert "no gradients" not in page or any(wanted)
+    assert "nan" not in printed
+    frame = pd.read_csv(tmp_path / "run" / "recovery.csv")
+    assert tuple(frame.columns) == COLUMNS
+    if source == "NoGrad" and kind == "fgsm":  # nothing was found, so that there is nothing to average
+        assert frame.fooled.tolist() == [0, 0, 0]
+        assert frame[["distortion", "adaptive_l2"]].isna().all(axis=None)
+        assert all(row[1] == row[6] == "-" for row in rows)
+        assert "source: no gradients" in page
+
+
 @pytest.mark.parametrize("command", ["noise", "decision", "heatmap", "recover"])
 @pytest.mark.parametrize(
     ("name", "told"),
@@ -115,6 +166,15 @@ def test_an_error_of_the_model_is_one_line(
     line = error(capsys.readouterr().err)
     assert f"model {name!r}" in line
     assert told in line
+
+
+def test_several_tensors_that_can_be_logits_are_refused(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("noise", ["ReturnsTwo"], images, tmp_path, monkeypatch) == 2
+    line = error(capsys.readouterr().err)
+    assert "model 'ReturnsTwo' returns dict of 2 matrices, none called 'logits', for two images" in line
+    assert line.endswith("images.npz wants (2, 3)")
 
 
 def test_an_interrupt_stays_one(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,25 @@ def test_random_answers_that_no_seed_repeats_are_still_those_of_one_model():
     assert found(noisy)[0].agree(found(noisy)[0])
 
 
+def changed(label, change=lambda logits: logits):
+    model = stand_in.model(label)
+    model.module = Changed(change).eval()
+    return model
+
+
+def test_doubts_about_a_source_are_flagged_for_every_model():
+    data, subjects = stand_in.dataset(30), [changed("a"), changed("b", in_training)]
+    source = changed("s", RANDOM_MODELS["torch"])
+    entries = probe(subjects, data, CPU, source=source)
+    assert entries["flags"] == {"a": [f"source: {RANDOM}"], "b": [BATCH, f"source: {RANDOM}"]}
+    source = changed("s", lambda logits: logits.detach())
+    flags = {"a": [], "b": [BATCH]}
+    for _ in range(2):  # of a run that goes on after the checks, they are not stored twice
+        module.check_under_attack(subjects, data, CPU, flags, source=source)
+    doubt = "source: no gradients"
+    assert [[flag for flag in flags[label] if flag == doubt] for label in "ab"] == [[doubt]] * 2
+
+
 @pytest.mark.parametrize("n", [1, 2, 30])
 def test_answers_that_depend_on_the_batch_are_flagged(n):
     assert found(in_training, n=n)[1] == [BATCH]
