@@ -245,6 +245,24 @@ def half() -> nn.Module:
     return Plain().half()
 
 
+class FloatStaysDouble(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear.double()
+
+    def float(self) -> Any:
+        return self
+
+
+class MixedInside(HalfInside):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x) * self.scale
+
+
 def unused_meta() -> nn.Module:
     """A part that is never used has no memory: a model over two devices."""
     model = Plain()
@@ -259,7 +277,7 @@ ODD: dict[str, Callable[[], nn.Module]] = {
         ReturnsDict, ReturnsObject, HalfInside, RefusesFloat, RefusesEval, ReturnsNothingFromEval,
         TakesGradients, TakesParameterGradients, NoGrad, InferenceMode, ThroughNumpy, FailsBackward,
         Transposed, Double, HalfLogits, Prints, Defaults, hooked, scripted, exported, int8, lazy, half,
-        unused_meta,
+        unused_meta, FloatStaysDouble, MixedInside,
     )
 }  # fmt: skip
 # Those whose logits have no gradients with respect to the image. A dynamic int8 layer has no backward pass.

@@ -192,6 +192,29 @@ def test_a_model_that_writes_into_its_input_writes_into_a_copy(name: str, images
     assert torch.allclose(logits, odd_models.Plain()(pixels))
 
 
+@pytest.mark.parametrize(
+    ("name", "precision", "note"),
+    [
+        ("Plain", "fp32", ""),
+        ("OddBuffers", "fp32", ", in "),  # its buffers have other dtypes
+        ("Parameterless", "fp32", ""),
+        ("unused_meta", "fp32", ""),
+        ("half", "fp32", ", converted from float16"),
+        ("HalfInside", "bf16", ", in bfloat16"),
+        ("RefusesFloat", "bf16", ", in bfloat16"),
+        ("FloatStaysDouble", "fp64", ", in float64"),
+        ("MixedInside", "mixed", ", in bfloat16"),
+        ("int8", "int8", ""),
+    ],
+)
+def test_the_card_has_the_precision_of_the_module(name: str, precision: str, note: str, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    card = zoo.load(f"m=support.odd_models:{name}", dataset=data, device=torch.device("cpu")).card
+    assert card.precision == precision
+    assert (card.note or "").startswith(f"the user's own model{note}")
+    assert note or card.note == "the user's own model"
+
+
 def test_the_checksum_is_the_same_each_time(images: Path) -> None:
     data = datasets.load(f"npz:{images}")
 
