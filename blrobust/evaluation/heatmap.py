@@ -17,7 +17,7 @@ from blrobust.analysis.heatmap import Frequency, distinct, table
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
-from blrobust.evaluation.probe import probe
+from blrobust.evaluation.probe import check_again, probe
 from blrobust.models.zoo import Model
 from blrobust.perturbations import random_numbers
 from blrobust.perturbations.base import block_size, predict
@@ -196,6 +196,7 @@ def execute(
                     _measure(measurement, models, subject, batch_size=batch_size)
             except torch.OutOfMemoryError as error:
                 raise UserError(f"{device} has too little memory, lower --batch-size: {error}") from error
+            check_again(models, dataset, device, record, measurement.record["flags"])
         frame = table(measurement)
         measurement.write_csv(RESULTS, frame)
         measurement.finish()

@@ -24,7 +24,7 @@ from blrobust.attacks.model_checks import NO_GRADIENTS
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
-from blrobust.evaluation.probe import probe
+from blrobust.evaluation.probe import check_again, probe
 from blrobust.models.channels import Channel
 from blrobust.models.zoo import Model
 from blrobust.perturbations import levels
@@ -217,6 +217,8 @@ def execute(
                 _measure(measurement, source, channels, levels_of, dataset, seed=seed, device=device)
         except torch.OutOfMemoryError as error:
             raise UserError(f"{device} has too little memory: {error}") from error
+        if measurement.record["finished"] is None:
+            check_again(models, dataset, device, record, measurement.record["flags"])
         frame = table(measurement)
         measurement.write_csv(RESULTS, frame)
         measurement.finish()

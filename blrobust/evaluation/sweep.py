@@ -19,7 +19,7 @@ from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
 from blrobust.evaluation import pictures
 from blrobust.evaluation.cell_measurement import CellMeasurement
-from blrobust.evaluation.probe import check_under_attack, probe
+from blrobust.evaluation.probe import check_again, check_under_attack, probe
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size
 from blrobust.perturbations.levels import format_level
@@ -145,6 +145,7 @@ def execute(
                     if len(failed) == len(parts)
                     else FailedKindsError(failed, path)
                 )
+            check_again(models, dataset, device, record, run.provenance["flags"], source=source)
             strips = [pictures.take(run, part.perturbation, dataset, device) for part in parts]
             run.add_pictures([picture for strip in strips for picture in strip])
             RunAnalysis(run).write_csv()

@@ -60,6 +60,29 @@ def batch():
     return Net(lambda x: nn.functional.batch_norm(x, None, None, training=True))
 
 
+# Draws from a generator of its own, at every third call.
+class Own(Net):
+    def __init__(self):
+        super().__init__(lambda x: x)
+        self.source = np.random.default_rng(0)
+        self.calls = 0
+
+    def forward(self, pixels):
+        self.calls += 1
+        return super().forward(pixels) + (self.calls % 3 == 0) * float(self.source.random())
+
+
+# Returns other answers after many calls.
+class Tires(Net):
+    def __init__(self):
+        super().__init__(lambda x: x)
+        self.calls = 0
+
+    def forward(self, pixels):
+        self.calls += 1
+        return super().forward(pixels) * (1 if self.calls <= 41 else -1)
+
+
 def nan():
     return Net(lambda x: torch.where((x < 0) | (x > 1), torch.nan, x))
 """
@@ -150,6 +173,17 @@ def test_a_random_model_repeats_bit_for_bit_also_when_resumed(
             for cell in whole.done():
                 for key, values in whole.outcome(*cell).items():
                     assert values.tobytes() == resumed.outcome(*cell)[key].tobytes(), (cell, key)
+
+
+@pytest.mark.parametrize("model", ["Own", "Tires"])
+@pytest.mark.parametrize("command", PIECES)
+def test_a_model_that_keeps_something_between_calls_is_flagged(
+    command: str, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):  # measured, and shown again
+        assert call(*commands(f"b=mine:{model}")[command], "--out", "run") == 0
+        assert "answers are random" in capsys.readouterr().out
+        assert "answers are random" in next(Path("run").glob("*.html")).read_text("utf-8")
 
 
 @pytest.mark.parametrize("command", PIECES)
