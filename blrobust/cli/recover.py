@@ -59,6 +59,7 @@ REPORT = "recovery.html"
 @options.LIMIT
 @options.SEED
 @options.DEVICE
+@options.BATCH_SIZE
 @options.OUT
 @options.OPEN
 def command(
@@ -74,6 +75,7 @@ def command(
     limit: int | None,
     seed: int,
     device: str,
+    batch_size: int | None,
     out: Path | None,
     open_report: bool,
 ) -> None:
@@ -133,6 +135,7 @@ def command(
         seed=seed,
         arch=arch,
         device=subjects.device,
+        batch_size=batch_size,
         out=out,
         on_start=partial(
             announcement.locate, device=str(subjects.device), unit="pairs of attack and channel"

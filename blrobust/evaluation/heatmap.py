@@ -18,6 +18,7 @@ from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
 from blrobust.evaluation.probe import check_again, probe
+from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
 from blrobust.perturbations import random_numbers
 from blrobust.perturbations.base import block_size, predict
@@ -154,6 +155,7 @@ def execute(
     """
     channels, height, width = dataset.images.shape[1:]
     size = check_size(size, height=height, width=width)
+    models = [bounded(model, batch_size) for model in models]
     batch_size = batch_size or max(500, block_size(dataset.images.shape[1:], device))
     config = {
         "version": __version__,

@@ -6,7 +6,7 @@ band-limited network. The control is the same count for an adversary who knows t
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
 from blrobust.evaluation.probe import check_again, probe
+from blrobust.models.batches import InParts, bounded
 from blrobust.models.channels import Channel
 from blrobust.models.zoo import Model
 from blrobust.perturbations import levels
@@ -164,14 +165,16 @@ def execute(
     seed: int,
     arch: str,
     device: torch.device,
+    batch_size: int | None = None,
     out: Path | None = None,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
 ) -> tuple[Measurement, pd.DataFrame]:
     """Measure the pairs of attack and channel that are not stored yet, and write recovery.csv.
 
-    `channels` are the transforms before `source` and the `networks` that replace it. `on_start` is
-    called with the folder, the number of stored pairs and that of all. Every finished pair is stored
-    at once. Returns the measurement and its table.
+    `channels` are the transforms before `source` and the `networks` that replace it. Networks get at most
+    `batch_size` images at once, by default blocks. `on_start` is called with the folder, the number of
+    stored pairs and that of all. Every finished pair is stored at once. Returns the measurement and its
+    table.
 
     Raises `UserError` for an unknown attack, for two channels of one name and where the device has
     too little memory.
@@ -184,6 +187,9 @@ def execute(
         if names.count(name) > 1:
             raise UserError(f"channels: got {name!r} twice; legal: channels with different names")
     levels_of = {kind: level_of(ATTACKS[kind], strength) for kind in kinds}
+    if batch_size is not None:
+        source, networks = bounded(source, batch_size), [bounded(model, batch_size) for model in networks]
+        channels = [replace(channel, network=InParts(channel.network, batch_size)) for channel in channels]
     models = list({model.label: model for model in (source, *networks)}.values())
     config = {
         "version": __version__,
@@ -201,7 +207,7 @@ def execute(
     if revisions:
         config["revisions"] = revisions
     cards = [asdict(model.card) for model in models]
-    size = block_size(dataset.images.shape[1:], device)
+    size = batch_size or block_size(dataset.images.shape[1:], device)
     record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=size)
     record |= probe(models, dataset, device)
     measurement = Measurement.begin(out, record)

@@ -20,6 +20,7 @@ from blrobust.errors import UserError
 from blrobust.evaluation import pictures
 from blrobust.evaluation.cell_measurement import CellMeasurement
 from blrobust.evaluation.probe import check_again, check_under_attack, probe
+from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size
 from blrobust.perturbations.levels import format_level
@@ -79,7 +80,8 @@ def execute(
 ) -> Path:
     """Measure the cells of a sweep that are not stored yet, and write results.csv.
 
-    The models are on `device`, with `batch_size` samples in flight, by default a few blocks.
+    The models are on `device`, with `batch_size` samples in flight, by default a few blocks; a model gets
+    no more than that at once. Random numbers belong to whole blocks, whatever it is.
     `settings` are further entries of the configuration, and `source` is the model that attacks see.
     run.json keeps the models' answers to a few inputs and doubts about them (`evaluation.probe`), with
     `check_models` also doubts about the accuracy under attack (`attacks.model_checks`). `out` is the run
@@ -91,6 +93,9 @@ def execute(
     inputs that `save_adversarials` stores; `FailedKindsError` where some kinds fail, after all others.
     """
     block = block_size(dataset.images.shape[1:], device)
+    if batch_size is not None and batch_size < block:
+        models = [bounded(model, batch_size) for model in models]
+        source = None if source is None else bounded(source, batch_size)
     batch_size = batch_size or block * IN_FLIGHT * (2 if device.type == "cuda" else 1)
     config = {
         "version": __version__,

@@ -36,6 +36,7 @@ class OwnModel(nn.Module):
         self.input_dtype: torch.dtype | None = None  # None: float32
         self.writes_input = False
         self.needs_grad_mode = False
+        self.most = 0  # images that it has processed at once
         self.training = False
 
     def train(self, mode: bool = True) -> "OwnModel":
@@ -48,14 +49,21 @@ class OwnModel(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the logits. Raises `UserError` where the module fails, `torch.OutOfMemoryError` as it is."""
+        count = len(pixels)
         try:
-            return self.logits(pixels)
+            logits = self.logits(pixels)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever the user's code raises, SystemExit among it
             if is_out_of_memory(error):
                 raise
-            raise UserError(f"model {self.label!r} failed: {describe(error)}") from error
+            images = "1 image" if count == 1 else f"{count} images"
+            message = f"model {self.label!r} failed on {images}: {describe(error)}"
+            if count > self.most > 0:
+                message += f"; --batch-size {self.most} would give it no more than before"
+            raise UserError(message) from error
+        self.most = max(self.most, count)
+        return logits
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Return the logits of pixels, with the module's own errors."""

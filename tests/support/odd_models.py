@@ -295,6 +295,14 @@ class Fails(Plain):
     error: type[BaseException] = RuntimeError
 
 
+class Few(Plain):
+    """Takes at most five images."""
+
+    def forward(self, x: Tensor) -> Any:
+        assert len(x) <= 5, "more than five images"
+        return super().forward(x)
+
+
 class Exits(Fails):
     error = SystemExit
 

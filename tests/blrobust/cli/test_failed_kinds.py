@@ -73,7 +73,7 @@ def test_a_kind_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr()
     line = printed.err.strip().splitlines()[-1]
     assert line.startswith("Error: gaussian failed: model 'odd'")
-    assert "model 'odd' at gaussian 0.08: failed: ValueError: a white pixel" in line
+    assert "model 'odd' at gaussian 0.08: failed on 12 images: ValueError: a white pixel" in line
     assert "report: run/report.html" in printed.out
     assert "fgsm" in Path("run/report.html").read_text()
     assert "mifgsm" in Path("run/results.csv").read_text()

@@ -203,6 +203,14 @@ def test_doubts_about_a_source_are_flagged(capsys: pytest.CaptureFixture[str]) -
         assert text.count("source: answers depend on the batch") == 2
 
 
+@pytest.mark.parametrize(("model", "folders"), [("plain", 1), ("batch", 2)])
+def test_a_batch_size_makes_another_run_where_answers_depend_on_the_batch(model: str, folders: int) -> None:
+    arguments = commands(f"m=mine:{model}")["noise"]
+    for options in ((), ("--batch-size", "5"), ("--batch-size", "1000")):
+        assert call(*arguments, *options) == 0
+    assert len(list(Path("runs").iterdir())) == folders
+
+
 @pytest.mark.parametrize("command", PIECES)
 def test_a_plain_model_has_no_flags(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*commands("q=mine:plain")[command], "--out", "run") == 0

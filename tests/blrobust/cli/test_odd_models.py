@@ -48,12 +48,20 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(command: str, names: Iterable[str], images: Path, folder: Path, patch: pytest.MonkeyPatch) -> int:
+def run(
+    command: str,
+    names: Iterable[str],
+    images: Path,
+    folder: Path,
+    patch: pytest.MonkeyPatch,
+    *options: str,
+    out: str = "run",
+) -> int:
     patch.chdir(folder)
     models = ",".join(f"{name}=support.odd_models:{name}" for name in names)
     words = COMMANDS[command].replace("MODELS", models).split()
     with pytest.raises(SystemExit) as exit_:
-        main([*words, "--dataset", f"npz:{images}", "--device", "cpu", "--out", "run"])
+        main([*words, "--dataset", f"npz:{images}", "--device", "cpu", "--out", out, *options])
     code: int = exit_.value.code
     return code
 
@@ -166,6 +174,30 @@ def test_an_error_of_the_model_is_one_line(
     line = error(capsys.readouterr().err)
     assert f"model {name!r}" in line
     assert told in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_model_gets_no_more_images_at_once_than_asked(
+    command: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(command, ["Few"], images, tmp_path, monkeypatch) == 2
+    hint = "more than five images; --batch-size 2 would give it no more than before"
+    assert f"failed on 12 images: AssertionError: {hint}" in error(capsys.readouterr().err)
+    tables = []
+    for name, size in (("Few", "5"), ("Few", "4"), ("Plain", "auto")):
+        monkeypatch.setattr(odd_models, "model", getattr(odd_models, name), raising=False)
+        folder = f"{name}{size}"
+        code = run(command, ["model"], images, tmp_path, monkeypatch, "--batch-size", size, out=folder)
+        assert code == 0, capsys.readouterr().err
+        assert "answers" not in capsys.readouterr().out
+        (table,) = (tmp_path / folder).glob("*.csv")
+        tables.append(pd.read_csv(table).drop(columns="seconds", errors="ignore"))
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(tables[0], other, rtol=1e-5)
 
 
 def test_several_tensors_that_can_be_logits_are_refused(
