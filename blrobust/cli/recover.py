@@ -11,7 +11,7 @@ import click
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images
 from blrobust.cli.presentation import announce
-from blrobust.errors import UserError
+from blrobust.errors import FailedPartsError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,7 @@ def command(
         channels.Channel(m.label, "network", nn.Identity(), m.module, m.card.effective_compression)
         for m in others
     ]
-    measurement, frame = recovery.execute(
+    measurement, frame, failed = recovery.execute(
         source=origin,
         networks=others,
         channels=ways,
@@ -148,6 +148,8 @@ def command(
         report.render(measurement, frame, measurement.folder / REPORT)
         _print(frame, flags(measurement))
     announce(measurement.folder / REPORT, open_report=open_report)
+    if failed:
+        raise FailedPartsError(failed, measurement.folder)
     announcement.finish()
 
 

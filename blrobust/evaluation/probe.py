@@ -1,6 +1,7 @@
 """Probe of the models of a run: their answers to a few fixed inputs, and doubts about these answers."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,8 @@ def check_under_attack(
 ) -> None:
     """Add reasons to doubt each model's accuracy under attack, from the first images, to its `flags`.
 
-    With a `source`, reasons to doubt what is found on it are added too.
+    With a `source`, reasons to doubt what is found on it are added too. A model that fails has none: its
+    attacks fail as well, and report the error.
     """
     from blrobust.attacks.model_checks import IMAGES as MOST  # loads Foolbox, which noise does not need
     from blrobust.attacks.model_checks import check_model
@@ -153,10 +155,12 @@ def check_under_attack(
     count = min(MOST, len(dataset))
     pixels, labels = dataset.pixels(slice(0, count), device), dataset.labels[:count].to(device)
     for model in models:
-        found = check_model(model.module, pixels, labels)
-        flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
+        with suppress(UserError):
+            found = check_model(model.module, pixels, labels)
+            flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
     if source is not None:
-        _flag_source(flags, check_model(source.module, pixels, labels))
+        with suppress(UserError):
+            _flag_source(flags, check_model(source.module, pixels, labels))
 
 
 def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
