@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blrobust.attacks.counting_model import CountingModel, gives_gradients
+from blrobust.attacks.status import NO_GRADIENTS as NO_GRADIENTS
 from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import PIXELS
 from blrobust.perturbations.seeding import seeded
@@ -22,7 +23,6 @@ IMAGES = 64  # to check, at most
 SYMPTOM_SHARE = 0.25  # of the images that must show a symptom
 TINY = 1e-12  # a gradient all of whose entries are smaller moves no pixel
 
-NO_GRADIENTS = "no gradients"
 ZERO = "zero gradient"
 VANISHING = "vanishing gradient"
 SOFTMAX = "outputs are probabilities"

@@ -20,7 +20,7 @@ from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.counting_model import gives_gradients
 from blrobust.attacks.guard import Guard
-from blrobust.attacks.model_checks import NO_GRADIENTS
+from blrobust.attacks.status import NO_GRADIENTS
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import FailedPartsError, UserError

@@ -11,8 +11,7 @@ from support import odd_models
 from support.messages import error
 from support.odd_models import ODD, WITHOUT_GRADIENTS
 
-from blrobust.attacks.model_checks import NO_GRADIENTS
-from blrobust.attacks.status import Status
+from blrobust.attacks.status import NO_GRADIENTS, Status
 from blrobust.cli import main
 from blrobust.data import datasets
 from blrobust.models import zoo
@@ -211,6 +210,35 @@ def test_several_tensors_that_can_be_logits_are_refused(
 
 def test_an_interrupt_stays_one(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("noise", ["Interrupts"], images, tmp_path, monkeypatch) == 130
+
+
+@pytest.mark.parametrize("kind", ["autoattack-linf", "autoattack-l2"])
+def test_of_autoattack_square_runs_where_there_are_no_gradients(
+    kind: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("pyautoattack")
+    strength = {"autoattack-linf": "0,0.1", "autoattack-l2": "0,1"}[kind]
+    budget = f"attack --kind {kind} --strength {strength} --set queries=50,steps=2 --models MODELS"
+    results = {}
+    for name, members in (("whole", "apgd-ce+square"), ("square", "square"), ("none", "apgd-ce")):
+        monkeypatch.setitem(COMMANDS, "attack", f"{budget} --set attacks={members}")
+        assert run("attack", ["NoGrad", "Plain"], images, tmp_path, monkeypatch, out=name) == 0
+        page = (tmp_path / name / "report.html").read_text("utf-8")
+        for text in (capsys.readouterr().out, page):
+            assert text.count("square only") == (name != "none")
+        with Run.open(tmp_path / name) as stored:
+            results[name] = stored.outcome("NoGrad", kind, stored.levels(kind)[1], 0)
+    notes = [line for line in caplog.messages if line.startswith(kind)]
+    assert notes == [f"{kind}: of its attacks only square runs on model 'NoGrad'"] * 2
+    assert results["whole"]["success"].any()
+    for key, values in results["whole"].items():
+        assert np.array_equal(values, results["square"][key], equal_nan=True), key
+    assert (results["none"]["reason"] == Status.RAISED).sum() == 10
 
 
 @pytest.mark.parametrize("name", ["InPlace", "InPlaceByData"])
