@@ -146,8 +146,8 @@ def check_under_attack(
 ) -> None:
     """Add reasons to doubt each model's accuracy under attack, from the first images, to its `flags`.
 
-    With a `source`, reasons to doubt what is found on it are added too. A model that fails has none: its
-    attacks fail as well, and report the error.
+    With a `source`, reasons to doubt what is found on it are added too. A model that fails on the images, or
+    does not fit into memory with them, is left out: its attacks report the error.
     """
     from blrobust.attacks.model_checks import IMAGES as MOST  # loads Foolbox, which noise does not need
     from blrobust.attacks.model_checks import check_model
@@ -155,11 +155,11 @@ def check_under_attack(
     count = min(MOST, len(dataset))
     pixels, labels = dataset.pixels(slice(0, count), device), dataset.labels[:count].to(device)
     for model in models:
-        with suppress(UserError):
+        with suppress(UserError, torch.OutOfMemoryError):
             found = check_model(model.module, pixels, labels)
             flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
     if source is not None:
-        with suppress(UserError):
+        with suppress(UserError, torch.OutOfMemoryError):
             _flag_source(flags, check_model(source.module, pixels, labels))
 
 

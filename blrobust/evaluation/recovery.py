@@ -282,4 +282,4 @@ def _measure(
 
 def _describe(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:
     is_full = isinstance(error, torch.OutOfMemoryError)
-    return f"{device} has too little memory: {error}" if is_full else str(error)
+    return f"{device} has too little memory, lower --batch-size: {error}" if is_full else str(error)

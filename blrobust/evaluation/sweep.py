@@ -198,7 +198,7 @@ def run_cells(
             except (torch.OutOfMemoryError, UserError) as error:
                 problem = str(error).removeprefix(f"model {model.label!r} ")
                 if isinstance(error, torch.OutOfMemoryError):
-                    problem = f"{device} has too little free memory: {problem}"
+                    problem = f"{device} has too little free memory, lower --batch-size: {problem}"
                 failed[model.label] = f"{', '.join(shown)}: {problem}"
                 meter.fail()
                 continue

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from blrobust.errors import UserError, reason
 from blrobust.perturbations.base import is_out_of_memory
+from blrobust.perturbations.seeding import seeded, states, unchanged
 
 
 class NoLogitsError(TypeError):
@@ -25,7 +26,9 @@ class OwnModel(nn.Module):
 
     The module inside keeps its mode, device and dtypes, whatever is done to this one. It runs
     outside inference mode, because it may keep tensors for later passes that need gradients, and gets
-    pixels of its own if it writes into them. Its errors become a `UserError` that names the model.
+    pixels of its own if it writes into them. If it seeds a global generator, from which attacks draw as well,
+    that is undone, and so are another default dtype and gradient mode. Its errors become a `UserError`
+    that names the model.
     """
 
     def __init__(self, module: nn.Module, label: str, classes: int) -> None:
@@ -36,6 +39,7 @@ class OwnModel(nn.Module):
         self.input_dtype: torch.dtype | None = None  # None: float32
         self.writes_input = False
         self.needs_grad_mode = False
+        self.reseeds = False
         self.most = 0  # images that it has processed at once
         self.training = False
 
@@ -74,9 +78,16 @@ class OwnModel(nn.Module):
 
     def _run(self, pixels: Tensor) -> Tensor:
         inputs = pixels if self.input_dtype is None else pixels.to(self.input_dtype)
-        with torch.enable_grad() if self.needs_grad_mode else nullcontext():
-            output = self.module(inputs)
+        generators = unchanged(pixels.device) if self.reseeds else nullcontext()
+        needs_grad, dtype = self.needs_grad_mode or torch.is_grad_enabled(), torch.get_default_dtype()
+        try:
+            with generators, torch.set_grad_enabled(needs_grad):
+                output = self.module(inputs)
+        finally:
+            torch.set_default_dtype(dtype)
         logits = find_logits(output, len(pixels), self.classes)
+        if logits.layout != torch.strided:
+            logits = logits.to_dense()
         if logits.is_complex():
             raise TypeError("returned complex logits")
         if type(logits) is not Tensor:
@@ -98,7 +109,9 @@ class OwnModel(nn.Module):
         for prepare in self._preparations():
             try:
                 prepare()
-                return self._try(pixels)
+                logits = self._try(pixels)
+                self.reseeds = self._seeds_generators(pixels)
+                return logits
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever the user's code raises, SystemExit among it
@@ -117,6 +130,15 @@ class OwnModel(nn.Module):
             logits = self._run(given)
         self.writes_input = given._version != version or not torch.equal(given, pixels)
         return logits
+
+    def _seeds_generators(self, pixels: Tensor) -> bool:
+        """Return whether the module leaves a global generator in the same state, whichever it had before."""
+        left = []
+        for key in (0, 1):
+            with torch.no_grad(), seeded("own model", key, device=pixels.device):
+                self._run(pixels.clone())
+                left.append(states(pixels.device))
+        return any(first == second for first, second in zip(*left, strict=True))
 
     def _preparations(self) -> Iterator[Callable[[], Any]]:
         """Yield changes of the module or of its call, each in addition to those before."""
