@@ -186,8 +186,11 @@ SLOW = """
 import sys
 from pathlib import Path
 import test_sweep
-print("go", flush=True)
-test_sweep.run(Path(sys.argv[1]), subjects=test_sweep.models(delay=0.03))
+test_sweep.run(
+    Path(sys.argv[1]),
+    subjects=test_sweep.models(delay=0.03),
+    on_start=lambda *_: print("go", flush=True),  # after the probe
+)
 """
 
 
@@ -201,7 +204,7 @@ def test_kill_9_at_any_moment_changes_no_bit(tmp_path):
     run(tmp_path / "whole")
     killed = tmp_path / "killed"
     counts = []
-    for delay in (0.0, 0.55, 0.7):
+    for delay in (0.0, 0.3, 0.4):
         with slow(killed) as process:
             process.stdout.readline()
             time.sleep(delay)
