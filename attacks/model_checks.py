@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from blrobust.attacks.counting_model import CountingModel, gives_gradients
+from blrobust.attacks.status import NO_GRADIENTS as NO_GRADIENTS
+from blrobust.errors import UserError, reason
 from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import PIXELS
 from blrobust.perturbations.seeding import seeded
@@ -22,7 +24,6 @@ IMAGES = 64  # to check, at most
 SYMPTOM_SHARE = 0.25  # of the images that must show a symptom
 TINY = 1e-12  # a gradient all of whose entries are smaller moves no pixel
 
-NO_GRADIENTS = "no gradients"
 ZERO = "zero gradient"
 VANISHING = "vanishing gradient"
 SOFTMAX = "outputs are probabilities"
@@ -62,7 +63,12 @@ def _flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
         found.append(SOFTMAX)
     if NO_GRADIENTS in found:
         return found
-    size = _gradient_size(model, images, truth)
+    try:
+        size = _gradient_size(model, images, truth)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # of a backward pass through the user's code
+        raise UserError(f"the backward pass failed: {type(error).__name__}: {reason(error)}") from error
     if (size == 0).float().mean() >= SYMPTOM_SHARE and not _is_saturated(first, truth):
         found.append(ZERO)
     elif (size <= TINY).float().mean() >= SYMPTOM_SHARE:

@@ -1,6 +1,8 @@
-"""The outcome of an attack on one sample."""
+"""The outcome of an attack on one sample, and the flag of a model that gradient attacks cannot search."""
 
 from enum import IntEnum
+
+NO_GRADIENTS = "no gradients"
 
 
 class Status(IntEnum):

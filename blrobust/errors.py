@@ -1,8 +1,24 @@
-"""The exception that the command line prints as one line, with exit code 2."""
+"""The exceptions that the command line prints, a line each, with exit code 2."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 
 class UserError(ValueError):
     """A user's mistake; the message names the argument, its value and the legal values."""
+
+
+class FailedPartsError(UserError):
+    """Independent parts of a measurement that failed, one of the `lines` each.
+
+    The results of the others are in `folder`; it is None where there are none.
+    """
+
+    def __init__(self, lines: Sequence[str], folder: Path | None = None) -> None:
+        self.folder = folder
+        end = "" if folder is None else f"; the other results are in {folder}"
+        self.lines = [*lines[:-1], f"{lines[-1]}{end}"]
+        super().__init__("; ".join(self.lines))
 
 
 def reason(error: BaseException) -> str:

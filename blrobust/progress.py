@@ -132,6 +132,10 @@ class Meter:
         self._bars.update(self._run, advance=images, updated=now)
         self._bars.update(self._cell, advance=images // self._levels, updated=now)
 
+    def fail(self) -> None:
+        """Forget the present cell, which failed: its time is not printed."""
+        self._name = ""
+
     def _rename(self, name: str) -> None:
         """Off a terminal, print the time that the previous name took."""
         if name == self._name:

@@ -57,6 +57,9 @@ class AttackSpec:
     count as wrong. Otherwise it is a random perturbation of every image."""
     targeted: bool = False
     """Whether it aims at one wrong class: the second most likely one, or `--target`."""
+    gradient_free_member: str | None = None
+    """Of an ensemble, whose parameter `attacks` has its members joined by `+`, the one that needs no
+    gradients: it alone attacks a model that gives none."""
     queries: str
     """Model evaluations per sample and level, with the default budget."""
     source: str
@@ -107,6 +110,13 @@ class AttackSpec:
         if self.gradients:
             ours["eot"] = self.parameters.get("eot", 1)
         return {**ours, **found}
+
+    def without_gradients(self, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the parameters for a model that gives no gradients; None if there is nothing to run."""
+        member = self.gradient_free_member
+        if member is None or member not in parameters.get("attacks", self.settable()["attacks"]).split("+"):
+            return None
+        return {**parameters, "attacks": member}
 
     def words(self, name: str) -> tuple[str, ...]:
         """Return the legal values of a parameter whose values are words."""

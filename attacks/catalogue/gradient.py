@@ -199,8 +199,10 @@ ROWS: dict[str, AttackSpec] = {
             parameters={"norm": norm, "steps": 50, "targets": 3, "queries": 100},
             paper={"steps": 100, "targets": 9, "queries": 5000},
             family="gradient",
+            gradient_free_member="square",
             queries="up to 640",
             source="Croce & Hein 2020, the package pyautoattack",
+            revision=2,
         )
         for norm, strength in (("linf", LINF), ("l2", L2))
     },

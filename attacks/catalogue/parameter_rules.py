@@ -43,13 +43,13 @@ RULES: dict[str, Rule] = {
 }
 
 
-def check(change: str, kind: str, name: str, value: float) -> None:
-    """Raise `UserError`, which names the `change` of `--set`, unless a parameter of a kind can be `value`."""
+def check(given: str, kind: str, name: str, value: float) -> None:
+    """Raise `UserError`, with the change `given` to `--set`, unless a parameter of a kind can be `value`."""
     by_type = FROM_1 if isinstance(value, int) else ABOVE_0
     matching = (rule for pattern, rule in RULES.items() if fnmatchcase(f"{kind}.{name}", pattern))
     legal, accepts = next(matching, by_type)
     if not accepts(value):
-        raise UserError(f"--set: got {change!r}; legal: {legal}")
+        raise UserError(f"--set: got {given}; legal: {legal}")
 
 
 @dataclass(frozen=True)

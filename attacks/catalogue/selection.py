@@ -56,15 +56,15 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
     twice, a value of another type, and a number that is not legal.
     """
     found = {kind: ATTACKS[kind].budget(preset) for kind in chosen}
-    given: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for change in (part.strip() for text in changes for part in text.split(",") if part.strip()):
         name, sign, value = change.partition("=")
         if not sign:
             raise UserError(f"--set: got {change!r}; legal: name=value, as in steps=100")
         name = name.strip()
-        if name in given:
-            raise UserError(f"--set: got {given[name]!r} and {change!r}; legal: each parameter once")
-        given[name] = change
+        if name in seen:
+            raise UserError(f"--set: got {seen[name]!r} and {change!r}; legal: each parameter once")
+        seen[name] = change
         only, dot, name = name.rpartition(".")
         if dot and only not in found:
             raise UserError(f"--set: got {change!r}; legal: the chosen attacks {', '.join(found)}")
@@ -78,34 +78,36 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
                 f"{', '.join(sorted(legal)) or 'none'}"
             )
         for kind in having:
-            found[kind][name] = _typed(change, value.strip(), settable[kind][name])
+            # The change names the attack itself, or there is one only.
+            given = repr(change) if dot or len(found) == 1 else f"{change!r} for {kind}"
+            found[kind][name] = _typed(given, value.strip(), settable[kind][name])
             if isinstance(found[kind][name], str):
-                _check_word(change, found[kind][name], ATTACKS[kind].words(name))
+                _check_word(given, found[kind][name], ATTACKS[kind].words(name))
             elif not isinstance(found[kind][name], bool):
-                parameter_rules.check(change, kind, name, found[kind][name])
+                parameter_rules.check(given, kind, name, found[kind][name])
     return found
 
 
-def _typed(change: str, text: str, default: Any) -> Any:
-    """Return `text` as a value of the type of `default`."""
+def _typed(given: str, text: str, default: Any) -> Any:
+    """Return `text` as a value of the type of `default`; `given` is the change in words, for errors."""
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
-            raise UserError(f"--set: got {change!r}; legal: true, false")
+            raise UserError(f"--set: got {given}; legal: true, false")
         return text.lower() == "true"
     kind = type(default)
     try:
         value = kind(text)
     except ValueError:
         names = {int: "whole numbers", float: "numbers", str: "words"}
-        raise UserError(f"--set: got {change!r}; legal: {names[kind]}") from None
+        raise UserError(f"--set: got {given}; legal: {names[kind]}") from None
     if isinstance(value, int | float) and not abs(value) < 1e9:  # also false for NaN
-        raise UserError(f"--set: got {change!r}; legal: numbers below 1e9")
+        raise UserError(f"--set: got {given}; legal: numbers below 1e9")
     return value
 
 
-def _check_word(change: str, word: str, legal: Sequence[str]) -> None:
+def _check_word(given: str, word: str, legal: Sequence[str]) -> None:
     if legal and word not in legal:  # without a list of words, the attack itself checks the text
-        raise UserError(f"--set: got {change!r}; legal: {', '.join(legal)}")
+        raise UserError(f"--set: got {given}; legal: {', '.join(legal)}")
 
 
 def summary(kind: str, spec: AttackSpec) -> dict[str, str]:

@@ -1,9 +1,11 @@
 """An attack as a perturbation that a sweep can measure."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +18,12 @@ from blrobust.attacks.guard.mean_logits import MeanLogits
 from blrobust.attacks.guard.outcome import Outcome, evaluate, passes_per_sample, untouched, within
 from blrobust.attacks.guard.selection import Selection, Selector
 from blrobust.attacks.status import Status
+from blrobust.models.own_model import OwnModel
 from blrobust.perturbations.input_space import PIXELS, Space
 from blrobust.perturbations.random_numbers import CACHE_BYTES
 from blrobust.perturbations.seeding import seeded
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,11 @@ class Guard:
 
     If a returned input fails a check, the unperturbed sample is evaluated instead: it counts as robust, and
     its `reason` has the failed check. The same happens with all samples if the attack needs gradients and the
-    model has none. Every sample is evaluated once, after the checks; this gives its prediction. With a
-    `source` the attack runs on that model, and its results are evaluated on another. `target` is the class
-    that a targeted attack aims at, by default the most likely wrong one. A guard is for one data set and for
-    models that do not change: it keeps their predictions of clean samples.
+    model has none; of an ensemble, the member that needs none runs alone (`AttackSpec.without_gradients`).
+    Every sample is evaluated once, after the checks; this gives its prediction. With a `source` the attack
+    runs on that model, and its results are evaluated on another. `target` is the class that a targeted attack
+    aims at, by default the most likely wrong one. A guard is for one data set and for models that do not
+    change: it keeps their predictions of clean samples.
 
     Raises `UserError` for `parameters` (by default the attack's own) that the attack does not accept.
     """
@@ -66,6 +72,11 @@ class Guard:
         self._seed = seed
         self._eot = int(given.get("eot", 1))
         self._execution = Execution(kind, spec, seed=seed, space=space, parameters=given)
+        member = spec.without_gradients(given)
+        self._member_alone = None
+        if member is not None:
+            self._member_alone = Execution(kind, spec, seed=seed, space=space, parameters=member)
+        self._reported: WeakSet[nn.Module] = WeakSet()
         self.one_search_for_all_levels = self._execution.one_search_for_all_levels
         self._crafted: dict[tuple[float, int, range], _Crafted] = {}
         self._room = CACHE_BYTES
@@ -163,17 +174,30 @@ class Guard:
         if key in self._crafted:
             return self._crafted[key]
         seen = self._source or model
+        execution: Execution | None = self._execution
         if self._spec.gradients and not gives_gradients(seen, self._space.leave(block.inputs)):
+            execution = self._without_gradients(seen)
+        if execution is None:
             none = torch.full_like(block.labels, Status.RAISED, dtype=torch.uint8)
             return _Crafted(block.inputs, none, forwards=0, backwards=0)
         counted = CountingModel(seen, self._space, self._counter)
         attacked = counted if self._eot == 1 else MeanLogits(counted, self._eot)
-        inputs, status = self._execution.best(attacked, block, level=level, draw=draw, start=samples.start)
+        inputs, status = execution.best(attacked, block, level=level, draw=draw, start=samples.start)
         crafted = _Crafted(inputs, status, counted.forwards, counted.backwards)
         if self._source is not None and inputs.nbytes <= self._room:
             self._crafted[key] = crafted
             self._room -= inputs.nbytes
         return crafted
+
+    def _without_gradients(self, model: nn.Module) -> Execution | None:
+        """Return the part of the attack that runs on a model without gradients, and log it once."""
+        if self._member_alone is not None and model not in self._reported:
+            self._reported.add(model)
+            own = next((part.label for part in model.modules() if isinstance(part, OwnModel)), None)
+            name = type(model).__name__ if own is None else repr(own)
+            member = self._spec.gradient_free_member
+            logger.warning("%s: of its attacks only %s runs on model %s", self.kind, member, name)
+        return self._member_alone
 
     def _evaluate(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, selection: Selection, crafted: _Crafted

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from blrobust.analysis import statistics
 from blrobust.analysis.analysis import Analysis
 from blrobust.attacks.catalogue.table import ATTACKS
-from blrobust.attacks.status import Status
+from blrobust.attacks.status import NO_GRADIENTS, Status
 from blrobust.runs.run import Run
 
 MODELS = ("kind", "model", "clean", "accuracy", "median", "success", "queries", "flags")
@@ -30,8 +30,9 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
     - `success`: the share of those images that is broken at the last level. `median` and `success`
       leave out images whose label is the class that a targeted attack aims at.
     - `queries`: forward and backward passes per image at the last level.
-    - `flags`: reasons to doubt these numbers, the number of answers that are not finite, and the number
-      of inputs of the last level that failed a check or for which the attack failed.
+    - `flags`: reasons to doubt these numbers, the number of answers that are not finite, the member of an
+      ensemble that ran alone for want of gradients, and the number of inputs of the last level that
+      failed a check or for which the attack failed.
     """
     records = []
     for kind, analysis in kinds.items():
@@ -46,6 +47,7 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
             smallest = np.sort(_smallest(analysis, model)[eligible])
             rejected = analysis.checks[model, last].rejected
             further = [f"{rejected:,} rejected"] if rejected else []
+            further = [*_member_alone(analysis.run, kind, analysis.flags[model]), *further]
             records.append(
                 {
                     "kind": kind,
@@ -60,6 +62,18 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame.from_records(records).reindex(columns=list(MODELS))
+
+
+def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
+    """Return the flag of an ensemble of which a single member ran, for want of gradients."""
+    spec = ATTACKS.get(kind)
+    missing = NO_GRADIENTS if run.config.get("source") is None else f"source: {NO_GRADIENTS}"
+    if spec is None or missing not in flags:
+        return []
+    config = run.config["kinds"][kind]
+    if config.get("revision", 1) != spec.revision:  # nothing ran
+        return []
+    return [f"{spec.gradient_free_member} only"] if spec.without_gradients(config["parameters"]) else []
 
 
 def worst_case(kinds: Kinds) -> pd.DataFrame:

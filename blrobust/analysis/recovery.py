@@ -10,7 +10,7 @@ from blrobust.runs.measurement import Measurement
 
 
 def table(measurement: Measurement) -> pd.DataFrame:
-    """Return one row per attack and channel: the content of recovery.csv.
+    """Return one row per attack and channel that is measured: the content of recovery.csv.
 
     Columns: attack, strength, source, kind and channel, effective_compression, n, right (number of
     clean images that the source classifies correctly), fooled; then, of the fooled images, recovered,
@@ -20,6 +20,8 @@ def table(measurement: Measurement) -> pd.DataFrame:
     config, rows = measurement.record["config"], []
     for attack, level in config["kinds"].items():
         for kind, channel, compression in config["channels"]:
+            if f"{attack}/{channel}" not in measurement.done:
+                continue
             counts, source = measurement.done[f"{attack}/{channel}"], measurement.done[attack]
             n = source["fooled"]
             share = wilson(counts["recovered"] / n, n) if n else (math.nan,) * 3
@@ -52,6 +54,8 @@ def flags(measurement: Measurement) -> dict[tuple[str, str], list[str]]:
     record, found = measurement.record, {}
     for attack in record["config"]["kinds"]:
         for kind, channel, _ in record["config"]["channels"]:
+            if f"{attack}/{channel}" not in measurement.done:
+                continue
             network = channel if kind == "network" else record["config"]["source"]
             counts = measurement.done[f"{attack}/{channel}"]
             of_network = model_flags(record, network, not_finite=counts.get("not_finite", 0))

@@ -10,7 +10,7 @@ import click
 
 from blrobust import __version__
 from blrobust.cli.announcement import printable
-from blrobust.errors import UserError
+from blrobust.errors import FailedPartsError, UserError
 from blrobust.runs.interruption import Interrupted
 
 # command -> (module, one line for --help); the module defines a click command called `command`.
@@ -83,6 +83,8 @@ def main(args: list[str] | None = None) -> None:
         details = f" {printable(str(cause))}" if isinstance(cause, Interrupted) else ""
         click.echo(f"Interrupted.{details}", err=True)
         sys.exit(INTERRUPTED)
+    except FailedPartsError as error:
+        _fail(*error.lines)
     except UserError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -96,6 +98,7 @@ def main(args: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> None:
-    click.echo(f"Error: {printable(message)}", err=True)
+def _fail(*messages: str) -> None:
+    for message in messages:
+        click.echo(f"Error: {printable(message)}", err=True)
     sys.exit(2)

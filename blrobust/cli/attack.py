@@ -10,7 +10,7 @@ import click
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images, names
 from blrobust.cli.presentation import present
-from blrobust.errors import UserError
+from blrobust.errors import FailedPartsError, UserError
 from blrobust.perturbations import levels
 
 if TYPE_CHECKING:
@@ -187,8 +187,9 @@ def command(
             check_models=True,
             on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
         )
-    except sweep.FailedKindsError as error:
-        present(error.folder, _show, baseline=baseline, open_report=open_report)
+    except FailedPartsError as error:
+        if error.folder is not None:
+            present(error.folder, _show, baseline=baseline, open_report=open_report)
         raise
     present(folder, _show, baseline=baseline, open_report=open_report)
     announcement.finish()

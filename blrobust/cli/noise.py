@@ -9,6 +9,7 @@ import click
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images, names
 from blrobust.cli.presentation import present
+from blrobust.errors import FailedPartsError
 from blrobust.perturbations import levels
 from blrobust.perturbations.paper_bounds import SPACE
 
@@ -114,19 +115,24 @@ def command(
         seed=seed,
         device=subjects.device,
     )
-    folder = sweep.execute(
-        [sweep.Part(noise, noise_levels, revision=REVISIONS[kind])],
-        command="noise",
-        models=subjects.models,
-        dataset=subjects.dataset,
-        draws=draws,
-        seed=seed,
-        arch=arch,
-        device=subjects.device,
-        batch_size=batch_size,
-        out=out,
-        on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
-    )
+    try:
+        folder = sweep.execute(
+            [sweep.Part(noise, noise_levels, revision=REVISIONS[kind])],
+            command="noise",
+            models=subjects.models,
+            dataset=subjects.dataset,
+            draws=draws,
+            seed=seed,
+            arch=arch,
+            device=subjects.device,
+            batch_size=batch_size,
+            out=out,
+            on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
+        )
+    except FailedPartsError as error:
+        if error.folder is not None:
+            present(error.folder, _show, baseline=baseline, open_report=open_report)
+        raise
     present(folder, _show, baseline=baseline, open_report=open_report)
     announcement.finish()
 

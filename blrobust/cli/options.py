@@ -89,8 +89,9 @@ BATCH_SIZE = click.option(
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Images processed at a time, rounded up to whole blocks (100 images; on a GPU up to 5,000, "
-    "depending on its memory). auto chooses. The results do not depend on it.",
+    help="Images that a model gets at once, up to a block (100 images; on a GPU up to 5,000, depending on "
+    "its memory). A larger number is rounded up to whole blocks, which are on the device at a time. auto "
+    "chooses. The results do not depend on it.",
 )
 ARCH = click.option(
     "--arch",

@@ -11,7 +11,7 @@ import click
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images
 from blrobust.cli.presentation import announce
-from blrobust.errors import UserError
+from blrobust.errors import FailedPartsError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +59,7 @@ REPORT = "recovery.html"
 @options.LIMIT
 @options.SEED
 @options.DEVICE
+@options.BATCH_SIZE
 @options.OUT
 @options.OPEN
 def command(
@@ -74,6 +75,7 @@ def command(
     limit: int | None,
     seed: int,
     device: str,
+    batch_size: int | None,
     out: Path | None,
     open_report: bool,
 ) -> None:
@@ -123,7 +125,7 @@ def command(
         channels.Channel(m.label, "network", nn.Identity(), m.module, m.card.effective_compression)
         for m in others
     ]
-    measurement, frame = recovery.execute(
+    measurement, frame, failed = recovery.execute(
         source=origin,
         networks=others,
         channels=ways,
@@ -133,6 +135,7 @@ def command(
         seed=seed,
         arch=arch,
         device=subjects.device,
+        batch_size=batch_size,
         out=out,
         on_start=partial(
             announcement.locate, device=str(subjects.device), unit="pairs of attack and channel"
@@ -145,6 +148,8 @@ def command(
         report.render(measurement, frame, measurement.folder / REPORT)
         _print(frame, flags(measurement))
     announce(measurement.folder / REPORT, open_report=open_report)
+    if failed:
+        raise FailedPartsError(failed, measurement.folder)
     announcement.finish()
 
 

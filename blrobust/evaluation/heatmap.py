@@ -17,7 +17,8 @@ from blrobust.analysis.heatmap import Frequency, distinct, table
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
 from blrobust.errors import UserError
-from blrobust.evaluation.probe import probe
+from blrobust.evaluation.probe import check_again, probe
+from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
 from blrobust.perturbations import random_numbers
 from blrobust.perturbations.base import block_size, predict
@@ -154,6 +155,7 @@ def execute(
     """
     channels, height, width = dataset.images.shape[1:]
     size = check_size(size, height=height, width=width)
+    models = [bounded(model, batch_size) for model in models]
     batch_size = batch_size or max(500, block_size(dataset.images.shape[1:], device))
     config = {
         "version": __version__,
@@ -196,6 +198,7 @@ def execute(
                     _measure(measurement, models, subject, batch_size=batch_size)
             except torch.OutOfMemoryError as error:
                 raise UserError(f"{device} has too little memory, lower --batch-size: {error}") from error
+            check_again(models, dataset, device, record, measurement.record["flags"])
         frame = table(measurement)
         measurement.write_csv(RESULTS, frame)
         measurement.finish()

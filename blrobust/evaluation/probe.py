@@ -1,6 +1,7 @@
 """Probe of the models of a run: their answers to a few fixed inputs, and doubts about these answers."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ IMAGES = 16  # at most; fewer large ones, so that a probe takes less than 2 s on
 VALUES = 2**19  # in these images, at most, but never fewer than two images
 NOISE = (0.03, 0.1, 0.4)  # standard deviations of the noise, in turn, in pixel units
 PARTS = 3  # of the inputs: `inputs`
+CALLS = 32  # with one image each, which are cheap: a model can draw at some calls only
 ROUNDING = 1e-6  # standard deviation of noise as small as rounding errors
 
 RANDOM = "answers are random"
@@ -76,20 +78,62 @@ def inputs(dataset: Dataset, device: torch.device) -> Tensor:
 def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
     """Return the flags of a model by its `answers` to `pixels` (m, C, H, W).
 
-    - "answers are random": the same inputs have other logits under another seed.
-    - "answers depend on the batch": half of the inputs have other logits than in the whole, beyond
-      rounding. It is not checked where answers are random.
+    - "answers are random": the same inputs have other logits at another call, under another seed. That is
+      also so for a generator of the model's own, a counter, or statistics that each call updates.
+    - "answers depend on the batch": half of the inputs, or one alone, have other logits than in the
+      whole, beyond rounding. It is not checked where answers are random.
     """
     if not np.array_equal(_logits(model, pixels, seed=1), answers.logits, equal_nan=True):
         return [RANDOM]
-    half = len(pixels) // 2
+    half, ends = len(pixels) // 2, (0, len(pixels) - 1)
     try:
         alone = _logits(model, pixels[:half], seed=0)
+        # Two images, so that a model which returns what it has kept from the call before shows; in an order
+        # without a period, so that one which counts its calls shows too.
+        order = [call.bit_count() % 2 for call in range(CALLS)]
+        calls = [_logits(model, pixels[[ends[end]]], seed=2 + call) for call, end in enumerate(order)]
     except UserError:  # normalisation over a batch needs more than one image
         return [BATCH]
+    singles = calls[:2]  # the first answers to each of the two
+    if any(not np.array_equal(c, singles[i], equal_nan=True) for c, i in zip(calls, order, strict=True)):
+        return [RANDOM]
     # The spread is that of all answers: those of few images can be alike.
-    whole = np.concatenate([alone, answers.logits[half:]])
-    return [BATCH] if distance(answers.logits, whole) > answers.tolerance else []
+    in_halves = np.concatenate([alone, answers.logits[half:]])
+    one_by_one = answers.logits.copy()
+    one_by_one[list(ends)] = np.concatenate(singles)
+    apart = max(distance(answers.logits, other) for other in (in_halves, one_by_one))
+    return [BATCH] if apart > answers.tolerance else []
+
+
+def check_again(
+    models: Sequence[Model],
+    dataset: Dataset,
+    device: torch.device,
+    record: dict[str, Any],
+    flags: dict[str, list[str]],
+    *,
+    source: Model | None = None,
+) -> None:
+    """Flag models whose answers, beyond rounding, are others than those of the `record` that `probe` made.
+
+    It is for the end of a run: a model can change slowly, or draw at few of its calls.
+    """
+    pixels = inputs(dataset, device)
+
+    def has_changed(model: Model, name: str) -> bool:
+        before = Answers.decode(record["answers"][name])
+        with full_precision():
+            try:
+                now = _logits(model.module, pixels[: len(before.logits)], seed=0)
+            except UserError:
+                return True
+        return now.shape != before.logits.shape or distance(before.logits, now) > before.tolerance
+
+    for model in models:
+        if RANDOM not in flags[model.label] and has_changed(model, model.label):
+            flags[model.label].append(RANDOM)
+    if source is not None and has_changed(source, f"--source {source.label}"):
+        _flag_source(flags, [RANDOM])
 
 
 def check_under_attack(
@@ -102,7 +146,8 @@ def check_under_attack(
 ) -> None:
     """Add reasons to doubt each model's accuracy under attack, from the first images, to its `flags`.
 
-    With a `source`, reasons to doubt what is found on it are added too.
+    With a `source`, reasons to doubt what is found on it are added too. A model that fails on the images, or
+    does not fit into memory with them, is left out: its attacks report the error.
     """
     from blrobust.attacks.model_checks import IMAGES as MOST  # loads Foolbox, which noise does not need
     from blrobust.attacks.model_checks import check_model
@@ -110,10 +155,12 @@ def check_under_attack(
     count = min(MOST, len(dataset))
     pixels, labels = dataset.pixels(slice(0, count), device), dataset.labels[:count].to(device)
     for model in models:
-        found = check_model(model.module, pixels, labels)
-        flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
+        with suppress(UserError, torch.OutOfMemoryError):
+            found = check_model(model.module, pixels, labels)
+            flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
     if source is not None:
-        _flag_source(flags, check_model(source.module, pixels, labels))
+        with suppress(UserError, torch.OutOfMemoryError):
+            _flag_source(flags, check_model(source.module, pixels, labels))
 
 
 def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:

@@ -6,7 +6,7 @@ band-limited network. The control is the same count for an adversary who knows t
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.counting_model import gives_gradients
 from blrobust.attacks.guard import Guard
-from blrobust.attacks.model_checks import NO_GRADIENTS
+from blrobust.attacks.status import NO_GRADIENTS
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
-from blrobust.errors import UserError
-from blrobust.evaluation.probe import probe
+from blrobust.errors import FailedPartsError, UserError
+from blrobust.evaluation.probe import check_again, probe
+from blrobust.models.batches import InParts, bounded
 from blrobust.models.channels import Channel
 from blrobust.models.zoo import Model
 from blrobust.perturbations import levels
@@ -164,17 +165,19 @@ def execute(
     seed: int,
     arch: str,
     device: torch.device,
+    batch_size: int | None = None,
     out: Path | None = None,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
-) -> tuple[Measurement, pd.DataFrame]:
+) -> tuple[Measurement, pd.DataFrame, list[str]]:
     """Measure the pairs of attack and channel that are not stored yet, and write recovery.csv.
 
-    `channels` are the transforms before `source` and the `networks` that replace it. `on_start` is
-    called with the folder, the number of stored pairs and that of all. Every finished pair is stored
-    at once. Returns the measurement and its table.
+    `channels` are the transforms before `source` and the `networks` that replace it. Networks get at most
+    `batch_size` images at once, by default blocks. `on_start` is called with the folder, the number of
+    stored pairs and that of all. Every finished pair is stored at once. Returns the measurement, its
+    table, and the errors of pairs that fail, or do not fit into memory, after which the others go on.
 
-    Raises `UserError` for an unknown attack, for two channels of one name and where the device has
-    too little memory.
+    Raises `UserError` for an unknown attack and for two channels of one name, `FailedPartsError` where all
+    pairs fail.
     """
     check_kinds(kinds)
     for kind in kinds:
@@ -184,6 +187,9 @@ def execute(
         if names.count(name) > 1:
             raise UserError(f"channels: got {name!r} twice; legal: channels with different names")
     levels_of = {kind: level_of(ATTACKS[kind], strength) for kind in kinds}
+    if batch_size is not None:
+        source, networks = bounded(source, batch_size), [bounded(model, batch_size) for model in networks]
+        channels = [replace(channel, network=InParts(channel.network, batch_size)) for channel in channels]
     models = list({model.label: model for model in (source, *networks)}.values())
     config = {
         "version": __version__,
@@ -201,7 +207,7 @@ def execute(
     if revisions:
         config["revisions"] = revisions
     cards = [asdict(model.card) for model in models]
-    size = block_size(dataset.images.shape[1:], device)
+    size = batch_size or block_size(dataset.images.shape[1:], device)
     record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=size)
     record |= probe(models, dataset, device)
     measurement = Measurement.begin(out, record)
@@ -212,15 +218,17 @@ def execute(
 
     on_start(measurement.folder, done(), total)
     with resumable(measurement.folder, lambda: f"{done()} of {total} pairs of attack and channel"):
-        try:
-            with full_precision():
-                _measure(measurement, source, channels, levels_of, dataset, seed=seed, device=device)
-        except torch.OutOfMemoryError as error:
-            raise UserError(f"{device} has too little memory: {error}") from error
+        with full_precision():
+            failed = _measure(measurement, source, channels, levels_of, dataset, seed=seed, device=device)
+        if done() == 0:
+            raise FailedPartsError(failed)
+        if measurement.record["finished"] is None:
+            check_again(models, dataset, device, record, measurement.record["flags"])
         frame = table(measurement)
         measurement.write_csv(RESULTS, frame)
-        measurement.finish()
-    return measurement, frame
+        if not failed:
+            measurement.finish()
+    return measurement, frame, failed
 
 
 def _measure(
@@ -232,14 +240,15 @@ def _measure(
     *,
     seed: int,
     device: torch.device,
-) -> None:
-    """Run every attack on the source once, and each of its missing channels."""
+) -> list[str]:
+    """Run every attack on the source once, and each of its missing channels; return the errors."""
     pixels, labels = dataset.pixels(slice(None), device), dataset.labels.to(device)
     kinds, n = list(levels_of), len(labels)
     todo = {k: [c for c in channels if f"{k}/{c.name}" not in measurement.done] for k in kinds}
     total = len(kinds) * len(channels) * n
     guard = Guard(kinds[0], ATTACKS[kinds[0]], seed=seed)
     missing = sum(map(len, todo.values())) * n
+    failed: list[str] = []
     with Meter(images=total, done=total - missing, kinds=kinds, passes=lambda: guard.passes) as meter:
         for kind in kinds:
             if not todo[kind]:
@@ -247,12 +256,30 @@ def _measure(
             guard = Guard(kind, ATTACKS[kind], seed=seed)
             level = levels_of[kind]
             meter.begin(f"inputs of {source.label}", images=n, kind=kind)
-            adversarial, fooled = craft(guard, source.module, pixels, labels, level=level)
-            doubts = [f"source: {flag}" for flag in _missing_gradients(kind, source.module, pixels)]
-            right = predictions(source.module, pixels, seed=seed) == labels
+            try:
+                adversarial, fooled = craft(guard, source.module, pixels, labels, level=level)
+                doubts = [f"source: {flag}" for flag in _missing_gradients(kind, source.module, pixels)]
+                right = predictions(source.module, pixels, seed=seed) == labels
+            except (torch.OutOfMemoryError, UserError) as error:
+                meter.fail()
+                failed.append(f"{kind} failed: {_describe(error, device)}")
+                continue
             measurement.put(kind, {"right": int(right.sum()), "fooled": int(fooled.sum())})
             for channel in todo[kind]:
                 meter.begin(channel.name, images=n, kind=kind)
-                counts = recover(channel, guard, pixels, labels, adversarial, fooled, level=level, seed=seed)
+                try:
+                    counts = recover(
+                        channel, guard, pixels, labels, adversarial, fooled, level=level, seed=seed
+                    )
+                except (torch.OutOfMemoryError, UserError) as error:
+                    meter.fail()
+                    failed.append(f"{kind} with {channel.name} failed: {_describe(error, device)}")
+                    continue
                 measurement.put(f"{kind}/{channel.name}", counts | {"flags": doubts + counts["flags"]})
                 meter.advance(n)
+    return failed
+
+
+def _describe(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:
+    is_full = isinstance(error, torch.OutOfMemoryError)
+    return f"{device} has too little memory, lower --batch-size: {error}" if is_full else str(error)

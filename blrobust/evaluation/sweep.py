@@ -16,10 +16,11 @@ from blrobust.analysis.level_norm import level_norm
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
-from blrobust.errors import UserError
+from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import pictures
 from blrobust.evaluation.cell_measurement import CellMeasurement
-from blrobust.evaluation.probe import check_under_attack, probe
+from blrobust.evaluation.probe import check_again, check_under_attack, probe
+from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size
 from blrobust.perturbations.levels import format_level
@@ -50,15 +51,6 @@ class Part:
         return {"levels": list(self.levels), **self.settings, **revision}
 
 
-class FailedKindsError(UserError):
-    """Kinds that could not be measured; the others are in `folder`."""
-
-    def __init__(self, errors: dict[str, UserError], folder: Path) -> None:
-        self.folder = folder
-        texts = [f"{kind} failed: {error}" for kind, error in errors.items()]
-        super().__init__(f"{'; '.join(texts)}; the results of the other kinds are in {folder}")
-
-
 def execute(
     parts: Sequence[Part],
     *,
@@ -79,7 +71,8 @@ def execute(
 ) -> Path:
     """Measure the cells of a sweep that are not stored yet, and write results.csv.
 
-    The models are on `device` and process `batch_size` samples at a time, by default a few blocks.
+    The models are on `device`, which processes `batch_size` samples at a time, by default a few blocks. A
+    model gets no more than `batch_size` at once; random numbers belong to whole blocks, whatever it is.
     `settings` are further entries of the configuration, and `source` is the model that attacks run on.
     run.json keeps the models' logits of a few inputs and their flags (`evaluation.probe`), with
     `check_models` also the flags for attacks (`attacks.model_checks`). `out` is the run folder. By default
@@ -87,10 +80,13 @@ def execute(
     is not changed. `on_start` is called with the folder, the number of stored cells and that of all cells.
 
     Returns the folder. Raises `UserError` if the folder cannot be used for this run, or has cells without
-    the inputs that `save_adversarials` stores. If some kinds fail, raises `FailedKindsError` after all others
-    are measured.
+    the inputs that `save_adversarials` stores. If kinds fail for some models, raises `FailedPartsError` after
+    all others are measured.
     """
     block = block_size(dataset.images.shape[1:], device)
+    if batch_size is not None and batch_size < block:
+        models = [bounded(model, batch_size) for model in models]
+        source = None if source is None else bounded(source, batch_size)
     batch_size = batch_size or block * IN_FLIGHT * (2 if device.type == "cuda" else 1)
     config = {
         "version": __version__,
@@ -129,21 +125,21 @@ def execute(
             with full_precision():
                 if check_models:
                     check_under_attack(models, dataset, device, run.provenance["flags"], source=source)
-                failed: dict[str, UserError] = {}
+                failed: dict[str, dict[str, str]] = {}
                 for part in parts:
-                    try:
-                        run_cells(
-                            run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
-                            adversarials=path / ADVERSARIALS if save_adversarials else None,
-                        )  # fmt: skip
-                    except UserError as error:
-                        failed[part.perturbation.kind] = error
-            if failed:
+                    failed[part.perturbation.kind] = run_cells(
+                        run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
+                        adversarials=path / ADVERSARIALS if save_adversarials else None,
+                    )  # fmt: skip
+            check_again(models, dataset, device, record, run.provenance["flags"], source=source)
+            if any(failed.values()):
+                run.save_record()
                 RunAnalysis(run).write_csv()
-                raise (
-                    next(iter(failed.values()))
-                    if len(failed) == len(parts)
-                    else FailedKindsError(failed, path)
+                lines = {kind: _describe(kind, errors) for kind, errors in failed.items()}
+                if all(len(errors) == len(models) for errors in failed.values()):
+                    raise FailedPartsError([line for found in lines.values() for line in found])
+                raise FailedPartsError(
+                    [f"{kind} failed: {line}" for kind, found in lines.items() for line in found], path
                 )
             strips = [pictures.take(run, part.perturbation, dataset, device) for part in parts]
             run.add_pictures([picture for strip in strips for picture in strip])
@@ -161,12 +157,13 @@ def run_cells(
     device: torch.device,
     batch_size: int,
     adversarials: Path | None = None,
-) -> None:
+) -> dict[str, str]:
     """Measure the cells of a kind that are not stored yet, and commit each as soon as it is finished.
 
     Draws are the outer loop, so that all models and levels share one draw in memory. Where one search
     serves all levels, they are measured together. Successful inputs are written to the folder
-    `adversarials`. Raises `UserError` where the device runs out of memory.
+    `adversarials`. A model that fails, or does not fit into memory, is left out from there on, and the
+    others are measured. Returns by model the level and the error, as text.
     """
     kind, done, levels_of_kind = perturbation.kind, run.done(), run.levels(perturbation.kind)
     one_search, norm = perturbation.one_search_for_all_levels, level_norm(kind, perturbation.space)
@@ -187,19 +184,24 @@ def run_cells(
         batch_size=batch_size,
         keep=adversarials is not None,
     )
+    failed: dict[str, str] = {}
     with _meter(run, perturbation) as meter:
         for model, levels, draw in groups:
+            if model.label in failed:
+                continue
             name = model.label if run.draws == 1 else f"{model.label}, draw {draw}"
             shown = [format_level(level, norm, digits=4) for level in levels]
             meter.begin(name, images=len(dataset), kind=kind, levels=shown)
             start = time.perf_counter()
             try:
                 results = measure(model, levels=levels, draw=draw, meter=meter)
-            except torch.OutOfMemoryError as error:
-                raise UserError(f"{device} has too little free memory: {error}") from error
-            except UserError as error:
+            except (torch.OutOfMemoryError, UserError) as error:
                 problem = str(error).removeprefix(f"model {model.label!r} ")
-                raise UserError(f"model {model.label!r} at {kind} {', '.join(shown)}: {problem}") from error
+                if isinstance(error, torch.OutOfMemoryError):
+                    problem = f"{device} has too little free memory, lower --batch-size: {problem}"
+                failed[model.label] = f"{', '.join(shown)}: {problem}"
+                meter.fail()
+                continue
             seconds = (time.perf_counter() - start) / len(levels)
             for level, outcomes in zip(levels, results, strict=True):
                 cell = (model.label, kind, level, draw)
@@ -215,6 +217,18 @@ def run_cells(
                     backwards=_share(_passes(outcomes, "backwards", 0), index, count),
                     seconds=seconds,
                 )
+    return failed
+
+
+def _describe(kind: str, errors: dict[str, str]) -> list[str]:
+    """Return a line for each error of a kind, with all the models that have it."""
+    models: dict[str, list[str]] = {}
+    for label, error in errors.items():
+        models.setdefault(error, []).append(repr(label))
+    return [
+        f"{'model' if len(labels) == 1 else 'models'} {', '.join(labels)} at {kind} {error}"
+        for error, labels in models.items()
+    ]
 
 
 def _meter(run: Run, perturbation: Perturbation) -> Meter:

@@ -11,7 +11,7 @@ class ModelCard:
     label: str
     sha256: str  # of the checkpoint file, or of repr and weights of a user's own module
     arch: str | None = None
-    precision: str = "fp32"
+    precision: str = "fp32"  # a user's own module can also have "fp64", "int8", "mixed", ...
     dataset: str | None = None  # that it was trained on, if known
     checkpoint: str | None = None
     test_accuracy: float | None = None

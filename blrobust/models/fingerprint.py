@@ -16,7 +16,7 @@ def fingerprint(module: nn.Module, *, exact: bool) -> str:
     plain attributes, and the code of scripted and traced modules. Unless `exact`, floating-point tensors are
     converted to float32 first. Raises `ValueError` for a lazy module before its first pass.
     """
-    digest = hashlib.sha256(repr(module).encode())
+    digest = hashlib.sha256(_structure(module).encode())
     for part in module.modules():
         if isinstance(part, torch.jit.ScriptModule | fx.GraphModule):
             digest.update(str(getattr(part, "code", "")).encode())
@@ -26,6 +26,14 @@ def fingerprint(module: nn.Module, *, exact: bool) -> str:
         for content in _contents(value, exact=exact):
             digest.update(content)
     return digest.hexdigest()
+
+
+def _structure(module: nn.Module) -> str:
+    """Return the `repr`; the name of the class where the user's own `repr` raises an error."""
+    try:
+        return repr(module)
+    except Exception:  # whatever the user's class raises
+        return type(module).__qualname__
 
 
 def _further_tensors(module: nn.Module, state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

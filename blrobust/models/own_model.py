@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from blrobust.errors import UserError, reason
 from blrobust.perturbations.base import is_out_of_memory
+from blrobust.perturbations.seeding import seeded, states, unchanged
 
 
 class NoLogitsError(TypeError):
-    """The output of a module, of the type `found`, contains no logits."""
+    """The output of a module, `found` in words, contains no logits, or several matrices and no name."""
 
-    def __init__(self, output: Any) -> None:
-        self.found = type(output).__name__
+    def __init__(self, output: Any, *, candidates: int = 0) -> None:
+        several = f" of {candidates} matrices, none called 'logits'," if candidates > 1 else ""
+        self.found = f"{type(output).__name__}{several}"
         super().__init__(f"returned {self.found} without logits (images, classes)")
 
 
@@ -24,7 +26,9 @@ class OwnModel(nn.Module):
 
     Changes of mode, device or dtype of this module have no effect on the user's module. The user's module
     runs outside inference mode, because it may keep tensors for later passes that need gradients. If it
-    writes into its input, it gets a copy of the pixels. Its errors become a `UserError` that names the model.
+    writes into its input, it gets a copy of the pixels. If it seeds a global generator, from which attacks
+    draw as well, the former state is restored; so are the default dtype and the gradient mode. Its errors
+    become a `UserError` that names the model.
     """
 
     def __init__(self, module: nn.Module, label: str, classes: int) -> None:
@@ -35,6 +39,8 @@ class OwnModel(nn.Module):
         self.input_dtype: torch.dtype | None = None  # None: float32
         self.writes_input = False
         self.needs_grad_mode = False
+        self.reseeds = False
+        self.most = 0  # images that it has processed at once
         self.training = False
 
     def train(self, mode: bool = True) -> "OwnModel":
@@ -47,14 +53,21 @@ class OwnModel(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the logits. Raises `UserError` where the module fails, `torch.OutOfMemoryError` as it is."""
+        count = len(pixels)
         try:
-            return self.logits(pixels)
+            logits = self.logits(pixels)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever the user's code raises, SystemExit among it
             if is_out_of_memory(error):
                 raise
-            raise UserError(f"model {self.label!r} failed: {describe(error)}") from error
+            images = "1 image" if count == 1 else f"{count} images"
+            message = f"model {self.label!r} failed on {images}: {describe(error)}"
+            if count > self.most > 0:
+                message += f"; --batch-size {self.most} would give it no more than before"
+            raise UserError(message) from error
+        self.most = max(self.most, count)
+        return logits
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Return the logits of pixels, with the module's own errors."""
@@ -65,9 +78,16 @@ class OwnModel(nn.Module):
 
     def _run(self, pixels: Tensor) -> Tensor:
         inputs = pixels if self.input_dtype is None else pixels.to(self.input_dtype)
-        with torch.enable_grad() if self.needs_grad_mode else nullcontext():
-            output = self.module(inputs)
+        generators = unchanged(pixels.device) if self.reseeds else nullcontext()
+        needs_grad, dtype = self.needs_grad_mode or torch.is_grad_enabled(), torch.get_default_dtype()
+        try:
+            with generators, torch.set_grad_enabled(needs_grad):
+                output = self.module(inputs)
+        finally:
+            torch.set_default_dtype(dtype)
         logits = find_logits(output, len(pixels), self.classes)
+        if logits.layout != torch.strided:
+            logits = logits.to_dense()
         if logits.is_complex():
             raise TypeError("returned complex logits")
         if type(logits) is not Tensor:
@@ -90,7 +110,9 @@ class OwnModel(nn.Module):
         for prepare in self._preparations():
             try:
                 prepare()
-                return self._try(pixels)
+                logits = self._try(pixels)
+                self.reseeds = self._seeds_generators(pixels)
+                return logits
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever the user's code raises, SystemExit among it
@@ -109,6 +131,15 @@ class OwnModel(nn.Module):
             logits = self._run(given)
         self.writes_input = given._version != version or not torch.equal(given, pixels)
         return logits
+
+    def _seeds_generators(self, pixels: Tensor) -> bool:
+        """Return whether the module leaves a global generator in the same state, whichever it had before."""
+        left = []
+        for key in (0, 1):
+            with torch.no_grad(), seeded("own model", key, device=pixels.device):
+                self._run(pixels.clone())
+                left.append(states(pixels.device))
+        return any(first == second for first, second in zip(*left, strict=True))
 
     def _preparations(self) -> Iterator[Callable[[], Any]]:
         """Yield changes of the module or of its call, each in addition to the earlier ones."""
@@ -178,7 +209,7 @@ def find_logits(output: Any, images: int, classes: int) -> Tensor:
     matrices = [m for m in members if isinstance(m, Tensor) and m.ndim == 2 and len(m) == images]
     fitting = [matrix for matrix in matrices if matrix.shape[1] == classes] or matrices
     if not fitting or (isinstance(output, Mapping) and len(fitting) > 1):
-        raise NoLogitsError(output)
+        raise NoLogitsError(output, candidates=len(fitting))
     return fitting[0]
 
 

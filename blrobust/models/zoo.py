@@ -29,6 +29,7 @@ from blrobust.models.model import Model as Model
 from blrobust.models.model import check_logits, failure, first_logits, with_card, wrong_output
 from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
 from blrobust.models.own_model import NoLogitsError, OwnModel, describe, odd_dtypes, place
+from blrobust.models.own_precision import precision_of
 from blrobust.models.precision import reduce_precision
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -220,6 +221,7 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
     place(module, device)
     kinds = (False, True) if odd_dtypes(module) else (False,)
     digests = [_fingerprint(module, exact=exact) for exact in kinds]  # before a pass changes the module
+    given = odd_dtypes(module)
     own = OwnModel(module, label, len(dataset.classes))
     try:
         logits = own.fit(dataset.pixels(slice(0, 2), device))
@@ -231,10 +233,10 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
     digest = digests[-1 if odd else 0] or _fingerprint(module, exact=bool(odd))
     if digest is None:
         raise UserError(f"model {label!r}: the weights of {target} cannot be read")
-    note = f", in {', '.join(str(dtype).removeprefix('torch.') for dtype in odd)}" if odd else ""
+    note = f", in {_names(odd)}" if odd else f", converted from {_names(given)}" if given else ""
     origin: dict[str, Any] = {
         "arch": target,
-        "precision": "fp32",
+        "precision": precision_of(module),
         "dataset": None,
         "checkpoint": None,
         "sha256": digest,
@@ -244,6 +246,10 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         "note": f"the user's own model{note}",
     }
     return with_card(label, own, logits, origin, dataset)
+
+
+def _names(dtypes: list[torch.dtype]) -> str:
+    return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
 
 
 def _fingerprint(module: nn.Module, *, exact: bool) -> str | None:

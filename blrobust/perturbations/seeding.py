@@ -1,12 +1,34 @@
 """Seeds of the global random generators, from which models and Foolbox draw."""
 
 import hashlib
+import pickle
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+
+def states(device: torch.device) -> list[bytes]:
+    """Return the states of torch's generators, of the CPU and of `device`, and of numpy's and Python's."""
+    found = [torch.get_rng_state()]
+    if device.type == "cuda":
+        found.append(torch.cuda.get_rng_state(device))
+    others = (np.random.get_state(), random.getstate())  # noqa: NPY002
+    return [*(state.numpy().tobytes() for state in found), *(pickle.dumps(state) for state in others)]
+
+
+@contextmanager
+def unchanged(device: torch.device) -> Iterator[None]:
+    """Restore the states of torch's, numpy's and Python's global generators at the end."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
 
 
 @contextmanager
@@ -16,8 +38,7 @@ def seeded(*key: object, device: torch.device) -> Iterator[None]:
     Foolbox draws from the first two and takes no generator as an argument; a model draws from any.
     """
     seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4])
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with unchanged(device):
         # Not torch.manual_seed, which seeds every device: only the states of this one are restored.
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
@@ -26,8 +47,4 @@ def seeded(*key: object, device: torch.device) -> Iterator[None]:
             torch.mps.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
-            random.setstate(python_state)
+        yield

@@ -249,6 +249,10 @@ class Run:
             self._connection.execute("DELETE FROM pictures")
             self._connection.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", rows)
 
+    def save_record(self) -> None:
+        """Write run.json of an unfinished run again, with its present flags."""
+        write_record(self.path, self.provenance)
+
     def finish(self, *, end: str | None = None) -> None:
         """Write the end time (ISO 8601, by default now) into run.json; the run is read-only afterwards."""
         self._connection.close()  # merges the write-ahead log into the database

@@ -4,32 +4,37 @@
 3 x 6 x 6, of three classes.
 """
 
+import random
 import warnings
 from collections import namedtuple
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-SHAPE = (3, 6, 6)
+from support.failing_models import Cancelled as Cancelled
+from support.failing_models import Cancels as Cancels
+from support.failing_models import Exits as Exits
+from support.failing_models import Fails as Fails
+from support.failing_models import FailsOnWhite as FailsOnWhite
+from support.failing_models import Few as Few
+from support.failing_models import Full as Full
+from support.failing_models import Interrupts as Interrupts
+from support.odd_precisions import Double as Double
+from support.odd_precisions import FloatStaysDouble as FloatStaysDouble
+from support.odd_precisions import HalfInside as HalfInside
+from support.odd_precisions import HalfLogits as HalfLogits
+from support.odd_precisions import MixedInside as MixedInside
+from support.odd_precisions import RefusesFloat as RefusesFloat
+from support.odd_precisions import half as half
+from support.odd_precisions import int8 as int8
+from support.plain_model import SHAPE as SHAPE
+from support.plain_model import Plain as Plain
+
 Output = namedtuple("Output", ["features", "scores"])
-
-
-class Plain(nn.Module):
-    """Fixed weights, so that every variant classifies alike."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        source = torch.Generator().manual_seed(0)
-        self.linear = nn.Linear(108, 3)
-        with torch.no_grad():
-            self.linear.weight.copy_(torch.randn(3, 108, generator=source) / 3)
-            self.linear.bias.zero_()
-
-    def forward(self, x: Tensor) -> Any:
-        return self.linear((x - 0.5).flatten(1))
 
 
 class InPlace(Plain):
@@ -94,29 +99,17 @@ class ReturnsDict(Plain):
         return {"features": x, "logits": super().forward(x)}
 
 
+class ReturnsTwo(Plain):
+    """Returns two tensors that can be logits, and names neither."""
+
+    def forward(self, x: Tensor) -> Any:
+        logits = super().forward(x)
+        return {"main": logits, "auxiliary": -logits}
+
+
 class ReturnsObject(Plain):
     def forward(self, x: Tensor) -> Any:
         return SimpleNamespace(loss=None, logits=super().forward(x))
-
-
-class HalfInside(Plain):
-    """Computes in bfloat16, whatever `float()` would make of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear.bfloat16()
-
-    def forward(self, x: Tensor) -> Any:
-        return self.linear((x - 0.5).flatten(1).bfloat16())
-
-
-class RefusesFloat(Plain):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear.bfloat16()
-
-    def float(self) -> Any:
-        raise RuntimeError("quantised models cannot change their precision")
 
 
 class RefusesEval(Plain):
@@ -179,14 +172,40 @@ class Transposed(Plain):
         return super().forward(x).t().contiguous().t()
 
 
-class Double(Plain):
+class SparseLogits(Plain):
     def forward(self, x: Tensor) -> Any:
-        return super().forward(x).double()
+        return super().forward(x).to_sparse()
 
 
-class HalfLogits(Plain):
+class RefusesRepr(Plain):
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Seeds(Plain):
+    """Makes fixed weights by seeding the generators of all at every call."""
+
     def forward(self, x: Tensor) -> Any:
-        return super().forward(x).half()
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        random.seed(0)
+        return super().forward(x)
+
+
+class ChangesDefaults(Plain):
+    def forward(self, x: Tensor) -> Any:
+        logits = super().forward(x)
+        torch.set_grad_enabled(mode=False)
+        torch.set_default_dtype(torch.float64)
+        return logits
+
+
+class FailsLargeBackward(Plain):
+    def forward(self, x: Tensor) -> Any:
+        logits = super().forward(x)
+        if logits.requires_grad and len(x) > 2:
+            logits.register_hook(fail)
+        return logits
 
 
 class Prints(Plain):
@@ -220,21 +239,9 @@ def exported() -> nn.Module:
         return torch.export.export(Plain().eval(), (torch.rand(4, *SHAPE),), dynamic_shapes=batch).module()
 
 
-def int8() -> nn.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        quantize = torch.ao.quantization.quantize_dynamic
-        made: nn.Module = quantize(Plain().eval(), {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
-        return made
-
-
 def lazy() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
-
-
-def half() -> nn.Module:
-    return Plain().half()
 
 
 def unused_meta() -> nn.Module:
@@ -251,47 +258,12 @@ ODD: dict[str, Callable[[], nn.Module]] = {
         ReturnsDict, ReturnsObject, HalfInside, RefusesFloat, RefusesEval, ReturnsNothingFromEval,
         TakesGradients, TakesParameterGradients, NoGrad, InferenceMode, ThroughNumpy, FailsBackward,
         Transposed, Double, HalfLogits, Prints, Defaults, hooked, scripted, exported, int8, lazy, half,
-        unused_meta,
+        unused_meta, FloatStaysDouble, MixedInside, SparseLogits, RefusesRepr, Seeds, ChangesDefaults,
+        FailsLargeBackward,
     )
 }  # fmt: skip
 # Those whose logits have no gradients with respect to the image. A dynamic int8 layer has no backward pass.
 WITHOUT_GRADIENTS = ("NoGrad", "InferenceMode", "ThroughNumpy", "FailsBackward", "int8")
-
-
-class Fails(Plain):
-    """Works on two images, and on one, but not on a block."""
-
-    def forward(self, x: Tensor) -> Any:
-        if len(x) > 2:
-            raise self.error("no more\nthan two")
-        return super().forward(x)
-
-    error: type[BaseException] = RuntimeError
-
-
-class Exits(Fails):
-    error = SystemExit
-
-
-class Cancelled(BaseException):
-    """An error of its own that is no `Exception`."""
-
-
-class Cancels(Fails):
-    error = Cancelled
-
-
-class Interrupts(Fails):
-    error = KeyboardInterrupt
-
-
-class FailsOnWhite(Plain):
-    """Fails on images with a white pixel, as only some kinds of perturbation make them."""
-
-    def forward(self, x: Tensor) -> Any:
-        if x.max() >= 1:
-            raise ValueError("a white pixel")
-        return super().forward(x)
 
 
 def two_classes() -> nn.Module:

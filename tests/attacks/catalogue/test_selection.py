@@ -194,3 +194,19 @@ def test_the_data_limit_parameters(kind: str, name: str, least: int, most: int) 
     for value in (least - 1, most + 1):
         with pytest.raises(UserError, match=re.escape(f"'{kind}.{name}={value}'; legal for ")):
             parameter_rules.check_limits(kind, {name: value}, {}, data)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("steps=0", "'steps=0' for pgd-linf; legal: numbers from 1"),
+        ("steps=x", "'steps=x' for pgd-linf; legal: whole numbers"),
+        ("random_start=x", "'random_start=x' for fgsm; legal: true, false"),
+        ("candidates=1", "'candidates=1' for deepfool-l2; legal: numbers from 2"),
+        ("loss=hinge", "'loss=hinge' for deepfool-l2; legal: logits, crossentropy"),
+        ("deepfool-l2.candidates=1", "'deepfool-l2.candidates=1'; legal: numbers from 2"),
+    ],
+)
+def test_of_several_attacks_the_one_that_refuses_a_change_is_named(change: str, told: str) -> None:
+    with pytest.raises(UserError, match=f"^--set: got {re.escape(told)}$"):
+        selection.parameters(["fgsm", "pgd-linf", "deepfool-l2"], [change], "default")

@@ -362,7 +362,7 @@ def test_there_are_more_than_fifty_kinds():
 
 def test_a_network_that_fails_on_noise_only_is_named_with_the_level(place, capsys):
     arguments = words("noise --models a=hostile:Picky --dataset npz:good.npz --sigma 0,1 --out picky")
-    message = "Error: model 'a' at gaussian 1: failed: AssertionError: not an image"
+    message = "Error: model 'a' at gaussian 1: failed on 12 images: AssertionError: not an image"
     for _ in range(2):  # also where the run goes on
         assert refused(capsys, arguments) == message
         with Run.open(Path("picky")) as run:

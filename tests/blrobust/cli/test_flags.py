@@ -60,6 +60,29 @@ def batch():
     return Net(lambda x: nn.functional.batch_norm(x, None, None, training=True))
 
 
+# Draws from a generator of its own, at every third call.
+class Own(Net):
+    def __init__(self):
+        super().__init__(lambda x: x)
+        self.source = np.random.default_rng(0)
+        self.calls = 0
+
+    def forward(self, pixels):
+        self.calls += 1
+        return super().forward(pixels) + (self.calls % 3 == 0) * float(self.source.random())
+
+
+# Returns other answers after many calls.
+class Tires(Net):
+    def __init__(self):
+        super().__init__(lambda x: x)
+        self.calls = 0
+
+    def forward(self, pixels):
+        self.calls += 1
+        return super().forward(pixels) * (1 if self.calls <= 41 else -1)
+
+
 def nan():
     return Net(lambda x: torch.where((x < 0) | (x > 1), torch.nan, x))
 """
@@ -152,6 +175,17 @@ def test_a_random_model_repeats_bit_for_bit_also_when_resumed(
                     assert values.tobytes() == resumed.outcome(*cell)[key].tobytes(), (cell, key)
 
 
+@pytest.mark.parametrize("model", ["Own", "Tires"])
+@pytest.mark.parametrize("command", PIECES)
+def test_a_model_that_keeps_something_between_calls_is_flagged(
+    command: str, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):  # measured, and shown again
+        assert call(*commands(f"b=mine:{model}")[command], "--out", "run") == 0
+        assert "answers are random" in capsys.readouterr().out
+        assert "answers are random" in next(Path("run").glob("*.html")).read_text("utf-8")
+
+
 @pytest.mark.parametrize("command", PIECES)
 def test_a_model_that_depends_on_the_batch_is_flagged(
     command: str, capsys: pytest.CaptureFixture[str]
@@ -159,6 +193,22 @@ def test_a_model_that_depends_on_the_batch_is_flagged(
     assert call(*commands("b=mine:batch")[command], "--out", "run") == 0
     assert "answers depend on the batch" in capsys.readouterr().out
     assert "answers depend on the batch" in next(Path("run").glob("*.html")).read_text("utf-8")
+
+
+def test_doubts_about_a_source_are_flagged(capsys: pytest.CaptureFixture[str]) -> None:
+    models = ("--models", "p=mine:plain,q=mine:plain", "--source", "b=mine:batch", "--kind", "fgsm")
+    assert call("attack", *models, *DATA, "--out", "run") == 0
+    page = (Path("run") / "report.html").read_text("utf-8")
+    for text in (capsys.readouterr().out, page):
+        assert text.count("source: answers depend on the batch") == 2
+
+
+@pytest.mark.parametrize(("model", "folders"), [("plain", 1), ("batch", 2)])
+def test_a_batch_size_makes_another_run_where_answers_depend_on_the_batch(model: str, folders: int) -> None:
+    arguments = commands(f"m=mine:{model}")["noise"]
+    for options in ((), ("--batch-size", "5"), ("--batch-size", "1000")):
+        assert call(*arguments, *options) == 0
+    assert len(list(Path("runs").iterdir())) == folders
 
 
 @pytest.mark.parametrize("command", PIECES)

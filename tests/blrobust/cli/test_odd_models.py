@@ -4,17 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 from support import odd_models
 from support.messages import error
 from support.odd_models import ODD, WITHOUT_GRADIENTS
+from support.plain_model import write_images
 
-from blrobust.attacks.model_checks import NO_GRADIENTS
-from blrobust.attacks.status import Status
+from blrobust.attacks.status import NO_GRADIENTS, Status
 from blrobust.cli import main
-from blrobust.data import datasets
-from blrobust.models import zoo
 from blrobust.runs.run import Run
 
 COMMANDS = {
@@ -26,27 +24,36 @@ COMMANDS = {
     "recover": "recover --kind fgsm --source MODELS --networks x=support.odd_models:Plain "
     "--compressions 0.5 --bits 4",
 }
+# Of recovery.csv.
+COLUMNS = (
+    *("attack", "strength", "source", "kind", "channel", "effective_compression", "n", "right", "fooled"),
+    *("recovered", "clean", "adaptive", "recovered_share", "ci_low", "ci_high", "distortion", "adaptive_l2"),
+    "not_finite",
+)
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve images with the labels that the plain model predicts, but for two."""
-    source = np.random.default_rng(0)
-    pixels = source.random((12, 3, 6, 6), dtype=np.float32)
-    with torch.no_grad():
-        labels = odd_models.Plain()(torch.from_numpy(pixels)).argmax(1).numpy()
-    labels[:2] = (labels[:2] + 1) % 3
     path = tmp_path_factory.mktemp("images") / "images.npz"
-    np.savez(path, x=pixels, y=labels, classes=np.array(["a", "b", "c"]))
+    write_images(path)
     return path
 
 
-def run(command: str, names: Iterable[str], images: Path, folder: Path, patch: pytest.MonkeyPatch) -> int:
+def run(
+    command: str,
+    names: Iterable[str],
+    images: Path,
+    folder: Path,
+    patch: pytest.MonkeyPatch,
+    *options: str,
+    out: str = "run",
+) -> int:
     patch.chdir(folder)
     models = ",".join(f"{name}=support.odd_models:{name}" for name in names)
     words = COMMANDS[command].replace("MODELS", models).split()
     with pytest.raises(SystemExit) as exit_:
-        main([*words, "--dataset", f"npz:{images}", "--device", "cpu", "--out", "run"])
+        main([*words, "--dataset", f"npz:{images}", "--device", "cpu", "--out", out, *options])
     code: int = exit_.value.code
     return code
 
@@ -93,6 +100,50 @@ def test_labels_are_recovered_from_every_model(
     assert len(logged) == (name in WITHOUT_GRADIENTS)
 
 
+@pytest.mark.parametrize(
+    ("kind", "source", "network", "wanted"),
+    [
+        ("fgsm", "NoGrad", "Plain", ["source: no gradients, no gradients"] * 2 + ["source: no gradients"]),
+        ("fgsm", "Plain", "NoGrad", ["", "", "no gradients"]),
+        ("fgsm", "Plain", "Plain", ["", "", ""]),
+        ("square-linf", "NoGrad", "NoGrad", ["", "", ""]),
+    ],
+)
+def test_missing_gradients_are_flagged_where_labels_are_recovered(
+    kind: str,
+    source: str,
+    network: str,
+    wanted: list[str],
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = f"recover --kind {kind} --source s=support.odd_models:{source} --compressions 0.5 --bits 4"
+    others = f"--networks x=support.odd_models:{network} --dataset npz:{images} --device cpu --out run"
+    with pytest.raises(SystemExit) as exit_:
+        main([*words.split(), *others.split()])
+    assert exit_.value.code == 0
+    printed, page = capsys.readouterr().out, (tmp_path / "run" / "recovery.html").read_text("utf-8")
+    rows = [
+        [cell.strip() for cell in line.split("\u2502")[1:-1]]
+        for line in printed.splitlines()
+        if any(name in line for name in ("low-pass 0.5", "4 bits", " x "))
+    ]
+    flags = [{"-": ""}.get(row[7], row[7]) if len(row) > 7 else "" for row in rows]
+    assert flags == wanted, printed
+    assert "no gradients" not in page or any(wanted)
+    assert "nan" not in printed
+    frame = pd.read_csv(tmp_path / "run" / "recovery.csv")
+    assert tuple(frame.columns) == COLUMNS
+    if source == "NoGrad" and kind == "fgsm":  # nothing was found, so that there is nothing to average
+        assert frame.fooled.tolist() == [0, 0, 0]
+        assert frame[["distortion", "adaptive_l2"]].isna().all(axis=None)
+        assert all(row[1] == row[6] == "-" for row in rows)
+        assert "source: no gradients" in page
+
+
 @pytest.mark.parametrize("command", ["noise", "decision", "heatmap", "recover"])
 @pytest.mark.parametrize(
     ("name", "told"),
@@ -100,6 +151,7 @@ def test_labels_are_recovered_from_every_model(
         ("Fails", "RuntimeError: no more than two"),
         ("Exits", "SystemExit: no more than two"),
         ("Cancels", "Cancelled: "),
+        ("Full", "lower --batch-size: no more than two"),
     ],
 )
 def test_an_error_of_the_model_is_one_line(
@@ -113,50 +165,91 @@ def test_an_error_of_the_model_is_one_line(
 ) -> None:
     assert run(command, [name], images, tmp_path, monkeypatch) == 2
     line = error(capsys.readouterr().err)
-    assert f"model {name!r}" in line
+    assert f"model {name!r}" in line or (name == "Full" and command in ("heatmap", "recover"))
     assert told in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_model_gets_no_more_images_at_once_than_asked(
+    command: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(command, ["Few"], images, tmp_path, monkeypatch) == 2
+    hint = "more than five images; --batch-size 2 would give it no more than before"
+    assert f"failed on 12 images: AssertionError: {hint}" in error(capsys.readouterr().err)
+    tables = []
+    for name, size in (("Few", "5"), ("Few", "4"), ("Plain", "auto")):
+        monkeypatch.setattr(odd_models, "model", getattr(odd_models, name), raising=False)
+        folder = f"{name}{size}"
+        code = run(command, ["model"], images, tmp_path, monkeypatch, "--batch-size", size, out=folder)
+        assert code == 0, capsys.readouterr().err
+        assert "answers" not in capsys.readouterr().out
+        (table,) = (tmp_path / folder).glob("*.csv")
+        tables.append(pd.read_csv(table).drop(columns="seconds", errors="ignore"))
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(tables[0], other, rtol=1e-5)
+
+
+def test_several_tensors_that_can_be_logits_are_refused(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("noise", ["ReturnsTwo"], images, tmp_path, monkeypatch) == 2
+    line = error(capsys.readouterr().err)
+    assert "model 'ReturnsTwo' returns dict of 2 matrices, none called 'logits', for two images" in line
+    assert line.endswith("images.npz wants (2, 3)")
 
 
 def test_an_interrupt_stays_one(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("noise", ["Interrupts"], images, tmp_path, monkeypatch) == 130
 
 
-@pytest.mark.parametrize("name", ["InPlace", "InPlaceByData"])
-def test_a_model_that_writes_into_its_input_writes_into_a_copy(name: str, images: Path) -> None:
-    data = datasets.load(f"npz:{images}")
-    model = zoo.load(f"m=support.odd_models:{name}", dataset=data, device=torch.device("cpu"))
-    pixels = data.pixels(slice(0, 5))
-    with torch.no_grad():
-        logits = model.module(pixels)
-    assert torch.equal(pixels, data.pixels(slice(0, 5)))
-    assert torch.allclose(logits, odd_models.Plain()(pixels))
-
-
-def test_the_checksum_is_the_same_each_time(images: Path) -> None:
-    data = datasets.load(f"npz:{images}")
-
-    def digest(label: str) -> str:
-        return zoo.load(f"m=support.odd_models:{label}", dataset=data, device=torch.device("cpu")).card.sha256
-
-    digests = {name: digest(name) for name in ODD}
-    assert digests == {name: digest(name) for name in digests}
-
-
-@pytest.mark.parametrize("buffer", ["whole", "mask", "phase", "brain", "eight", "view", "hidden"])
-def test_a_changed_buffer_changes_the_checksum(
-    buffer: str, images: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["autoattack-linf", "autoattack-l2"])
+def test_of_autoattack_square_runs_where_there_are_no_gradients(
+    kind: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    data = datasets.load(f"npz:{images}")
-    digests = []
-    for change in (False, True):
+    pytest.importorskip("pyautoattack")
+    strength = {"autoattack-linf": "0,0.1", "autoattack-l2": "0,1"}[kind]
+    budget = f"attack --kind {kind} --strength {strength} --set queries=50,steps=2 --models MODELS"
+    results = {}
+    for name, members in (("whole", "apgd-ce+square"), ("square", "square"), ("none", "apgd-ce")):
+        monkeypatch.setitem(COMMANDS, "attack", f"{budget} --set attacks={members}")
+        assert run("attack", ["NoGrad", "Plain"], images, tmp_path, monkeypatch, out=name) == 0
+        page = (tmp_path / name / "report.html").read_text("utf-8")
+        for text in (capsys.readouterr().out, page):
+            assert text.count("square only") == (name != "none")
+        with Run.open(tmp_path / name) as stored:
+            results[name] = stored.outcome("NoGrad", kind, stored.levels(kind)[1], 0)
+    notes = [line for line in caplog.messages if line.startswith(kind)]
+    assert notes == [f"{kind}: of its attacks only square runs on model 'NoGrad'"] * 2
+    assert results["whole"]["success"].any()
+    for key, values in results["whole"].items():
+        assert np.array_equal(values, results["square"][key], equal_nan=True), key
+    assert (results["none"]["reason"] == Status.RAISED).sum() == 10
 
-        def make(*, change: bool = change) -> torch.nn.Module:
-            model = odd_models.OddBuffers()
-            if change:
-                model.get_buffer(buffer).zero_()
-            return model
 
-        monkeypatch.setattr(odd_models, "changed", make, raising=False)
-        model = zoo.load("m=support.odd_models:changed", dataset=data, device=torch.device("cpu"))
-        digests.append(model.card.sha256)
-    assert digests[0] != digests[1]
+@pytest.mark.parametrize("kind", ["gaussian", "hopskipjump", "boundary", "autoattack-linf"])
+def test_a_model_that_seeds_generators_weakens_no_attack(
+    kind: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = f"attack --kind {kind} --strength 0,0.3 --models MODELS"
+    if kind == "autoattack-linf":
+        pytest.importorskip("pyautoattack")
+        words += " --set attacks=square,queries=30"
+    monkeypatch.setitem(COMMANDS, "attack", words)
+    outcomes = []
+    for name in ("Plain", "Seeds"):
+        monkeypatch.setattr(odd_models, "model", getattr(odd_models, name), raising=False)
+        assert run("attack", ["model"], images, tmp_path, monkeypatch, out=name) == 0
+        with Run.open(tmp_path / name) as stored:
+            outcomes.append(stored.outcome("model", kind, stored.levels(kind)[-1], 0))
+            assert stored.provenance["flags"] == {"model": []}
+    for key, values in outcomes[0].items():
+        assert np.array_equal(values, outcomes[1][key], equal_nan=True), key

@@ -64,6 +64,104 @@ def test_random_answers_that_no_seed_repeats_are_still_those_of_one_model():
     assert found(noisy)[0].agree(found(noisy)[0])
 
 
+class Coin:
+    """Draws one of two numbers from a generator of its own, at every `every`-th call."""
+
+    def __init__(self, seed, *, every=1):
+        self.source, self.every, self.calls = random.Random(seed), every, 0
+
+    def __call__(self, logits):
+        self.calls += 1
+        return logits + self.source.choice([0.0, 1.0]) if self.calls % self.every == 0 else logits
+
+
+class Counter:
+    """Another answer at each `every`-th call, without any random number."""
+
+    def __init__(self, every):
+        self.every, self.calls = every, 0
+
+    def __call__(self, logits):
+        self.calls += 1
+        return -logits if self.calls % self.every == 0 else logits
+
+
+class RunningMean:
+    """Statistics that go on learning after training, and settle."""
+
+    def __init__(self):
+        self.mean = 0.0
+
+    def __call__(self, logits):
+        self.mean += 0.5 * (logits.mean().item() - self.mean)
+        return logits - self.mean
+
+
+class Stale:
+    """Returns the answers to the first inputs of each shape."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def __call__(self, logits):
+        return self.kept.setdefault(logits.shape, logits)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_generator_of_the_models_own_is_flagged_whatever_it_draws_first(seed):
+    assert found(Coin(seed))[1] == [RANDOM]
+
+
+@pytest.mark.parametrize("change", [Coin(1, every=4), *map(Counter, range(2, 17)), RunningMean()])
+def test_what_a_model_keeps_between_calls_is_flagged(change):
+    assert found(change)[1] == [RANDOM]
+
+
+def test_answers_that_are_those_of_the_call_before_are_flagged():
+    assert found(Stale())[1] == [BATCH]
+
+
+def test_a_cache_that_is_right_is_not_flagged():
+    kept = {}
+    assert found(lambda logits: kept.setdefault(logits.numpy().tobytes(), logits))[1] == []
+
+
+def test_a_model_that_changes_during_a_run_is_flagged_at_its_end():
+    data, calls = stand_in.dataset(30), itertools.count()
+    slow = changed("slow", lambda logits: logits * (1 if next(calls) < 50 else -1))
+    subjects, source = [changed("a"), slow], changed("s")
+    record = probe(subjects, data, CPU, source=source)
+    flags = record["flags"]
+    assert flags == {"a": [], "slow": []}
+    with torch.no_grad():
+        for _ in range(20):
+            slow.module(data.pixels(slice(0, 1)))
+    module.check_again(subjects, data, CPU, record, flags, source=source)
+    assert flags == {"a": [], "slow": [RANDOM]}
+    source.module.change = lambda logits: -logits
+    module.check_again(subjects, data, CPU, record, flags, source=source)
+    assert flags == {"a": [f"source: {RANDOM}"], "slow": [RANDOM, f"source: {RANDOM}"]}
+
+
+def changed(label, change=lambda logits: logits):
+    model = stand_in.model(label)
+    model.module = Changed(change).eval()
+    return model
+
+
+def test_doubts_about_a_source_are_flagged_for_every_model():
+    data, subjects = stand_in.dataset(30), [changed("a"), changed("b", in_training)]
+    source = changed("s", RANDOM_MODELS["torch"])
+    entries = probe(subjects, data, CPU, source=source)
+    assert entries["flags"] == {"a": [f"source: {RANDOM}"], "b": [BATCH, f"source: {RANDOM}"]}
+    source = changed("s", lambda logits: logits.detach())
+    flags = {"a": [], "b": [BATCH]}
+    for _ in range(2):  # of a run that goes on after the checks, they are not stored twice
+        module.check_under_attack(subjects, data, CPU, flags, source=source)
+    doubt = "source: no gradients"
+    assert [[flag for flag in flags[label] if flag == doubt] for label in "ab"] == [[doubt]] * 2
+
+
 @pytest.mark.parametrize("n", [1, 2, 30])
 def test_answers_that_depend_on_the_batch_are_flagged(n):
     assert found(in_training, n=n)[1] == [BATCH]

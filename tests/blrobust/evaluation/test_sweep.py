@@ -24,7 +24,7 @@ from blrobust.runs.run import Run
 
 CPU = torch.device("cpu")
 LEVELS = (0.0, 0.5, 1.0)
-PROBE = 4  # forward passes of the probe, before those of the cells
+PROBE, AFTER = 36, 1  # forward passes of the probe, before those of the cells and after them
 
 
 def models(*, delay=0.0):
@@ -103,7 +103,7 @@ def test_bits_do_not_depend_on_the_batch_size(tmp_path):
 def test_networks_see_blocks_of_one_size_only(tmp_path, n, block):
     subjects = models()
     run(tmp_path, subjects=subjects, data=stand_in.dataset(n), draws=1)
-    assert set(subjects[0].module.batches[PROBE:]) == {block}
+    assert set(subjects[0].module.batches[PROBE:-AFTER]) == {block}
     assert {row[4] for row in cells(tmp_path)} == {n}
     assert {row[6] for row in cells(tmp_path)} == {n}, "forwards"
 
@@ -164,7 +164,7 @@ def test_a_run_cut_short_by_ctrl_c_goes_on_where_it_stopped(tmp_path, monkeypatc
         assert not cut.finished
     subjects = models()
     run(tmp_path / "cut", subjects=subjects)
-    assert sum(len(subject.module.batches) - PROBE for subject in subjects) == (12 - after) * 3
+    assert sum(len(subject.module.batches) - PROBE - AFTER for subject in subjects) == (12 - after) * 3
     assert cells(tmp_path / "cut") == cells(tmp_path / "whole")
     assert table(tmp_path / "cut") == table(tmp_path / "whole")
     assert len(json.loads((tmp_path / "cut" / "run.json").read_text())["sessions"]) == 2
@@ -178,7 +178,7 @@ def test_a_table_that_fails_costs_no_cell(tmp_path, monkeypatch):
     assert len(cells(tmp_path)) == 12
     subjects = models()
     run(tmp_path, subjects=subjects)
-    assert len(subjects[0].module.batches) == PROBE
+    assert len(subjects[0].module.batches) == PROBE + AFTER
     assert len(table(tmp_path)) == 6
 
 
@@ -186,8 +186,11 @@ SLOW = """
 import sys
 from pathlib import Path
 import test_sweep
-print("go", flush=True)
-test_sweep.run(Path(sys.argv[1]), subjects=test_sweep.models(delay=0.03))
+test_sweep.run(
+    Path(sys.argv[1]),
+    subjects=test_sweep.models(delay=0.03),
+    on_start=lambda *_: print("go", flush=True),  # after the probe
+)
 """
 
 
@@ -201,7 +204,7 @@ def test_kill_9_at_any_moment_changes_no_bit(tmp_path):
     run(tmp_path / "whole")
     killed = tmp_path / "killed"
     counts = []
-    for delay in (0.0, 0.55, 0.7):
+    for delay in (0.0, 0.3, 0.4):
         with slow(killed) as process:
             process.stdout.readline()
             time.sleep(delay)

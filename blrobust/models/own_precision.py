@@ -1,0 +1,50 @@
+"""The precision of a user's own module, for its card."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NAMES = {
+    torch.float64: "fp64",
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.qint8: "int8",
+    torch.quint8: "int8",
+}
+MIXED = "mixed"
+
+
+def precision_of(module: nn.Module) -> str:
+    """Return the precision of a module's parameters and quantised weights, such as "fp64" or "int8".
+
+    "mixed" for several; without any, that of its buffers, else "fp32", the precision of its input.
+    """
+    weights = [*module.parameters(), *_quantised(module)]
+    for tensors in (weights, list(module.buffers())):
+        found = {_name(t.dtype) for t in tensors if t.is_floating_point() or t.is_quantized}
+        if found:
+            return found.pop() if len(found) == 1 else MIXED
+    return "fp32"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return NAMES.get(dtype, str(dtype).removeprefix("torch."))
+
+
+def _quantised(module: nn.Module) -> list[Tensor]:
+    """Return the quantised tensors of a state dict, where layers keep them in pairs with their bias."""
+    with suppress(Exception):  # whatever the user's class raises
+        return [tensor for tensor in _tensors(module.state_dict()) if tensor.is_quantized]
+    return []
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | tuple | list):
+        for member in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(member)

@@ -1,0 +1,84 @@
+"""Modules of a user's own, loaded: their input, their card, and their checksum."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from support import odd_models
+from support.odd_models import ODD
+from support.plain_model import write_images
+
+from blrobust.data import datasets
+from blrobust.models import zoo
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images with the labels that the plain model predicts, but for two."""
+    path = tmp_path_factory.mktemp("images") / "images.npz"
+    write_images(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["InPlace", "InPlaceByData"])
+def test_a_model_that_writes_into_its_input_writes_into_a_copy(name: str, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load(f"m=support.odd_models:{name}", dataset=data, device=torch.device("cpu"))
+    pixels = data.pixels(slice(0, 5))
+    with torch.no_grad():
+        logits = model.module(pixels)
+    assert torch.equal(pixels, data.pixels(slice(0, 5)))
+    assert torch.allclose(logits, odd_models.Plain()(pixels))
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "note"),
+    [
+        ("Plain", "fp32", ""),
+        ("OddBuffers", "fp32", ", in "),  # its buffers have other dtypes
+        ("Parameterless", "fp32", ""),
+        ("unused_meta", "fp32", ""),
+        ("half", "fp32", ", converted from float16"),
+        ("HalfInside", "bf16", ", in bfloat16"),
+        ("RefusesFloat", "bf16", ", in bfloat16"),
+        ("FloatStaysDouble", "fp64", ", in float64"),
+        ("MixedInside", "mixed", ", in bfloat16"),
+        ("int8", "int8", ""),
+    ],
+)
+def test_the_card_has_the_precision_of_the_module(name: str, precision: str, note: str, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    card = zoo.load(f"m=support.odd_models:{name}", dataset=data, device=torch.device("cpu")).card
+    assert card.precision == precision
+    assert (card.note or "").startswith(f"the user's own model{note}")
+    assert note or card.note == "the user's own model"
+
+
+def test_the_checksum_is_the_same_each_time(images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+
+    def digest(label: str) -> str:
+        return zoo.load(f"m=support.odd_models:{label}", dataset=data, device=torch.device("cpu")).card.sha256
+
+    digests = {name: digest(name) for name in ODD}
+    assert digests == {name: digest(name) for name in digests}
+
+
+@pytest.mark.parametrize("buffer", ["whole", "mask", "phase", "brain", "eight", "view", "hidden"])
+def test_a_changed_buffer_changes_the_checksum(
+    buffer: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = datasets.load(f"npz:{images}")
+    digests = []
+    for change in (False, True):
+
+        def make(*, change: bool = change) -> torch.nn.Module:
+            model = odd_models.OddBuffers()
+            if change:
+                model.get_buffer(buffer).zero_()
+            return model
+
+        monkeypatch.setattr(odd_models, "changed", make, raising=False)
+        model = zoo.load("m=support.odd_models:changed", dataset=data, device=torch.device("cpu"))
+        digests.append(model.card.sha256)
+    assert digests[0] != digests[1]
