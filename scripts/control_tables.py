@@ -7,10 +7,13 @@ import pandas as pd
 from markdown_tables import percent, percent_within, points, table, within
 
 from blrobust.analysis.statistics import SIGNIFICANCE
+from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.perturbations.levels import format_level
 from blrobust.reports import paper_curves
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # of 21 measured
+PIXEL_LEVELS = (0, 50, 100, 150, 200, 300, 500, 700, 1000)  # of 21 measured
 DISTANCE_LEVEL = 0.5
 AGAINST = (
     *("fp32", "fp32-early", "fp32-narrow"),
@@ -87,47 +90,76 @@ def distance() -> list[str]:
     ]
 
 
-def paired() -> list[str]:
+def noise_paired() -> list[str]:
     """Return the tests of each band-limited model against `AGAINST`, over all levels of noise."""
     tests = pd.read_csv(RESULTS / "controls-noise-paired.csv")
-    tests = tests[(tests.kind == "gaussian") & tests.against.isin(AGAINST)]
-    rows = []
-    for (model, other), pair in tests.groupby(["model", "against"], sort=False):
-        significant = pair.p_holm < SIGNIFICANCE
-        best, worst = pair.loc[pair.difference.idxmax()], pair.loc[pair.difference.idxmin()]
-        rows.append(
-            [
-                f"`{model}`",
-                f"`{other}`",
-                points(pair.difference.mean()),
-                str(int((significant & (pair.difference > 0)).sum())),
-                str(int((significant & (pair.difference < 0)).sum())),
-                f"{points(best.difference)} at {best.level:g}",
-                f"{points(worst.difference)} at {worst.level:g}",
-            ]
-        )
     levels = tests.level.nunique()
     head = ["band-limited", "against", "mean", f"levels above, of {levels}", "levels below"]
+    rows = [
+        [f"`{model}`", f"`{other}`", *_compared(pair), *_extremes(pair)]
+        for (model, other), pair in _pairs(tests[tests.kind == "gaussian"])
+    ]
     return table([*head, "best, at σ", "worst, at σ"], rows)
+
+
+def attack_paired() -> list[str]:
+    """Return the same tests under attack: mean difference, levels above and below, for each attack."""
+    tests = pd.read_csv(RESULTS / "controls-attacks-paired.csv")
+    kinds = list(dict.fromkeys(tests.kind))
+    found = {kind: dict(_pairs(tests[tests.kind == kind])) for kind in kinds}
+    rows = []
+    for model, other in found[kinds[0]]:
+        cells = [_compared(found[kind][model, other]) for kind in kinds]
+        shown = [f"{mean} ({above} above, {below} below)" for mean, above, below in cells]
+        rows.append([f"`{model}`", f"`{other}`", *shown])
+    counts = {kind: tests[tests.kind == kind].level.nunique() for kind in kinds}
+    return table(["band-limited", "against", *(f"`{kind}`, of {counts[kind]}" for kind in kinds)], rows)
+
+
+def _pairs(tests: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
+    """Return the tests against `AGAINST` by band-limited model and other model."""
+    chosen = tests[tests.against.isin(AGAINST)]
+    pairs = chosen.groupby(["model", "against"], sort=False)
+    return [((str(model), str(other)), pair) for (model, other), pair in pairs]
+
+
+def _compared(pair: pd.DataFrame) -> list[str]:
+    """Return the mean difference, and the numbers of levels significantly above and below."""
+    significant = pair.p_holm < SIGNIFICANCE
+    above, below = significant & (pair.difference > 0), significant & (pair.difference < 0)
+    return [points(pair.difference.mean()), str(int(above.sum())), str(int(below.sum()))]
+
+
+def _extremes(pair: pd.DataFrame) -> list[str]:
+    """Return the largest and the smallest difference with their levels."""
+    ends = pair.loc[pair.difference.idxmax()], pair.loc[pair.difference.idxmin()]
+    return [f"{points(end.difference)} at {end.level:g}" for end in ends]
 
 
 def attacks() -> list[str]:
     """Return accuracy under attack: a table per attack, a row per model and a column per strength."""
-    path = RESULTS / "controls-attacks.csv"
-    if not path.exists():
-        return ["Not measured."]
-    frame = pd.read_csv(path)
+    frame = pd.read_csv(RESULTS / "controls-attacks.csv")
     cells = _cells(frame)
     lines: list[str] = []
     for kind, rows in frame.groupby("kind", sort=False):
-        levels = sorted(rows.level.unique())
-        head = ["model", *(f"{level:.4g}" for level in levels)]
+        strength = ATTACKS[str(kind)].strength
+        is_pixel = kind == "pixel"
+        levels = [level for level in sorted(rows.level.unique()) if not is_pixel or level in PIXEL_LEVELS]
+        head = [
+            "model",
+            *(f"{level:g}" if is_pixel else format_level(_snap(level), "Linf") for level in levels),
+        ]
         shown = [
-            [f"`{model}`", *(cells.get((str(kind), model, level), "-") for level in levels)]
+            [f"`{model}`", *(cells[str(kind), model, level] for level in levels)]
             for model in dict.fromkeys(rows.model)
         ]
-        lines += ["", f"`{kind}`, by strength:", "", *table(head, shown)]
+        lines += ["", f"`{kind}`, by the {strength.axis}:", "", *table(head, shown)]
     return lines[1:]
+
+
+def _snap(level: float) -> float:
+    """Return the nearest half step of 8 bits: files have six decimals of a strength."""
+    return round(2 * 255 * level) / (2 * 255)
 
 
 def selection() -> list[str]:

@@ -30,9 +30,10 @@ DOCUMENTS: dict[str, dict[str, Table]] = {
     "docs/controls.md": {
         "noise-summary": control_tables.summary,
         "noise-accuracy": control_tables.accuracy,
-        "noise-paired": control_tables.paired,
+        "noise-paired": control_tables.noise_paired,
         "noise-published": control_tables.published,
         "attack-accuracy": control_tables.attacks,
+        "attack-paired": control_tables.attack_paired,
     },
     "docs/attacks.md": {"l1-attacks": l1_tables.accuracy, "published-series": series_tables.published},
     "docs/performance.md": performance_tables.all_tables(),
