@@ -61,7 +61,7 @@ def cli() -> None:
     The models are ordinary networks, networks whose convolutions ignore high frequencies (band-limited),
     networks in 16-bit precision, and your own.
 
-    Start with:  blrobust noise --sigma 0:2 --models fp32,fft50,fft85
+    Start with:  blrobust noise
 
     After Ctrl-C, run the same command again: noise, attack, heatmap and recover continue where they
     stopped. Exit codes: 0 success, 2 bad input or a file that cannot be read or written, 130 interrupted.
