@@ -49,7 +49,7 @@ class BandLimited(nn.modules.conv._ConvNd):
         fft_size: FftSize = "paper",
         method: Method = "auto",
     ) -> Self:
-        """Return a band-limited copy of `conv`: same parameters, device, dtype and training mode."""
+        """Return a band-limited layer with copied parameters, device, dtype and training mode of `conv`."""
         options: Any = (
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
             conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode, "meta",
@@ -119,7 +119,7 @@ class BandLimited(nn.modules.conv._ConvNd):
         return self.convolve(padded, geometry)
 
     def convolve(self, x: Tensor, geometry: Geometry) -> Tensor:
-        """Compute the convolution of x, padded by `padded`, in the band of `geometry`."""
+        """Compute the convolution of x, an output of the method `padded`, in the band of `geometry`."""
         return convolve(x, self.weight, self.bias, geometry, self.method)
 
     def _convolve_fine(self, padded: Tensor, whole: Geometry) -> Tensor:

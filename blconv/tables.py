@@ -105,7 +105,7 @@ def filter_table(rows: TransformAxis, columns: TransformAxis) -> Tensor:
 
 
 def pixel_filter_table(rows: DenseAxis, columns: DenseAxis) -> Tensor:
-    """Return the factors of the taps in the dense form's matrix, (1, taps, input pixels, output pixels)."""
+    """Return the weights of taps in the matrix of `methods.dense`: (1, taps, input pixels, output pixels)."""
     whole = torch.einsum("tna,smb->tsabnm", low_pass_taps(rows), low_pass_taps(columns))
     return whole.flatten(4).flatten(2, 3).flatten(0, 1)[None]
 

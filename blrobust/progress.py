@@ -127,7 +127,7 @@ class Meter:
         self._bars.reset(self._cell, total=images, description=name, visible=True, **_state(done))
 
     def advance(self, images: int) -> None:
-        """Add the number of images whose predictions at all levels are known."""
+        """Add classified images; an image that is classified at several levels counts once for each."""
         now = time.perf_counter()
         self._bars.update(self._run, advance=images, updated=now)
         self._bars.update(self._cell, advance=images // self._levels, updated=now)

@@ -22,7 +22,7 @@ SCALE = Normalize(0, 100)
 
 
 def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> None:
-    """Write the page of heat maps of the rows in `frame` (`blrobust.analysis.heatmap.table`)."""
+    """Write the page with the heat maps of `frame`, a result of `blrobust.analysis.heatmap.table`."""
     groups = dict(list(frame.groupby("model", sort=False)))
     maps = {
         label: _map(group, str(label), prefix=f"map{i}") for i, (label, group) in enumerate(groups.items())

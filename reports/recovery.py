@@ -27,7 +27,7 @@ CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> publis
 
 
 def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> None:
-    """Write the page of the rows in `frame` (`blrobust.analysis.recovery.table`)."""
+    """Write the page that shows `frame`, a result of `blrobust.analysis.recovery.table`."""
     data, by_channel = measurement.record["dataset"]["name"], flags(measurement)
     sections = [
         {

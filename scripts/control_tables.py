@@ -83,10 +83,13 @@ def distance() -> list[str]:
         models=["fp32", "fft50", "fft85"], last=2.0,
     )  # fmt: skip
     theirs = {curve.model: dict(zip(curve.levels, curve.accuracy, strict=True)) for curve in series}
-    parts = [f"{m} {percent(ours[m])} against {percent(theirs[m][DISTANCE_LEVEL])}" for m in theirs]
+    parts = [
+        f"{name} {percent(ours[name])} % (published: {percent(theirs[name][DISTANCE_LEVEL])} %)"
+        for name in theirs
+    ]
     return [
-        f"Dashed: {paper_curves.LABEL}; the models here are ResNet-20s. Accuracy at sigma {DISTANCE_LEVEL:g} "
-        f"on {frame.n.max():,} images, in per cent, here against published: {', '.join(parts)}."
+        f"Dashed curves: {paper_curves.LABEL}. The models here are ResNet-20s. At sigma {DISTANCE_LEVEL:g} "
+        f"on {frame.n.max():,} images their accuracies are: {', '.join(parts)}."
     ]
 
 

@@ -35,7 +35,7 @@ class EpsilonAttack(FixedEpsilonAttack, ABC):
         """Return the images (m, C, H, W) that the attack finds, within the model's bounds.
 
         `samples` are the ids of the images in the data set (default 0..m - 1); they and `draw` choose
-        the random numbers of an attack that has its own. Raises `TypeError` for other arguments or
+        the random numbers of an attack that has its own. Raises `TypeError` for unknown arguments and for
         inputs that are not a torch tensor, `ValueError` for inputs of another shape or beyond the
         bounds and for a criterion that the attack cannot pursue, `UserError` for an `epsilon` or a
         parameter that does not go with such images.
@@ -74,7 +74,7 @@ class MinimalAttack(MinimizationAttack, ABC):
 
         `early_stop` has no effect: one search serves all levels. `samples` are the ids of the images
         in the data set (default 0..m - 1); they and `draw` choose the random numbers of an attack
-        that has its own. Raises `TypeError` for other arguments or inputs that are not a torch
+        that has its own. Raises `TypeError` for unknown arguments and for inputs that are not a torch
         tensor, `ValueError` for inputs of another shape or beyond the bounds and for a criterion that
         the attack cannot pursue, `UserError` for a parameter that does not go with such images.
         """
@@ -97,7 +97,7 @@ class Transform(FixedEpsilonAttack, ABC):
     def run(self, model: Model, inputs: T, criterion: Any, *, epsilon: float, **kwargs: Any) -> T:
         """Return the changed images (m, C, H, W), within the model's bounds.
 
-        `criterion` has no effect. Raises `TypeError` for other arguments or inputs that are not a
+        `criterion` has no effect. Raises `TypeError` for unknown arguments and for inputs that are not a
         torch tensor, `ValueError` for inputs of another shape or beyond the bounds, `UserError` for
         an `epsilon` or a parameter that does not go with such images.
         """

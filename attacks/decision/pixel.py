@@ -22,7 +22,10 @@ class PixelAttack(PerSampleNoise):
     distance = PixelDistance()
 
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
-        """Return each pixel's rank in the order, from 1, negative for tails: int32 (len(samples), H * W)."""
+        """Return each pixel's rank in the random order of its sample: int32 (len(samples), H * W).
+
+        Ranks begin at 1. A negative rank means that the pixel gets the minimum.
+        """
         size = shape[-2] * shape[-1]
         codes = np.empty((len(samples), size), np.int32)
         for row, sample in zip(codes, samples, strict=True):

@@ -19,11 +19,12 @@ class PointwiseAttack(PerSampleSeed, MinimalAttack):
 
     In a random order, each pixel is restored if the model stays fooled. This is repeated until no pixel can
     be restored, so no single pixel of the result is superfluous (Schott et al. 2019, section 5.1, "Pointwise
-    Attack"). To find a start, `starts` random orders of pixels are tried at `steps` evenly spaced numbers of
-    pixels, and the first that fools the model is taken. Without a start the image is returned unchanged.
+    Attack"). To find a starting image, the first k pixels of a random order are set, for `steps` evenly
+    spaced values of k and in `starts` such orders. The first image that fools the model is taken. Without one
+    the image is returned unchanged.
 
-    Foolbox's class restores a channel at a time instead of a pixel, queries the model about one
-    number per pass, and fails for a whole batch when one sample has no start. Raises `ValueError` for
+    Foolbox's class restores a channel at a time instead of a pixel, tests a single value per
+    forward pass, and fails for a whole batch when one sample has no start. Raises `ValueError` for
     a parameter that is not legal.
     """
 

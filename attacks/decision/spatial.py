@@ -79,7 +79,7 @@ class _GridMoves(_Moves):
 
     @abstractmethod
     def _grid(self) -> tuple[int, int]:
-        """Return the numbers of angles and of shifts along each axis."""
+        """Return the number of angles, and the number of shifts along each axis."""
 
     def _moves(self, problem: Problem) -> Tensor:
         angles, shifts = (_line(count) for count in self._grid())

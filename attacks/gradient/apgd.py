@@ -226,7 +226,7 @@ class APGD(_AutoPGD):
 
     @property
     def least_classes(self) -> int:
-        """The least number of classes: DLR uses the third largest logit."""
+        """The number of classes that the model must have: DLR uses the third largest logit."""
         return 3 if self.loss == "dlr" else 2
 
     def _objectives(self, problem: Problem) -> list[Objective]:
@@ -250,7 +250,7 @@ class TargetedAPGD(_AutoPGD):
     """
 
     least_classes = 4
-    """The least number of classes: the targeted DLR uses the fourth largest logit."""
+    """The number of classes that the model must have: the targeted DLR uses the fourth largest logit."""
 
     def __init__(
         self,

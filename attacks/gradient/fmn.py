@@ -1,7 +1,7 @@
 """Fast minimum norm: a step along the gradient, then back into a ball that grows and shrinks.
 
-Pintor et al. 2021. Foolbox's classes divide the L2 norm by itself, keep one number too many in L0, and
-synchronise with the device several times a step.
+Pintor et al. 2021. In Foolbox's classes the L2 projection has no effect, because it divides the norm by
+itself, the L0 projection keeps one value too many, and each step waits for the device several times.
 """
 
 import math
@@ -105,7 +105,7 @@ class _FMN(MinimalAttack, ABC):
         return epsilon * (1 + gamma)
 
     def _untouched(self, grown: Tensor, boundary: Tensor) -> Tensor:
-        """Return the epsilon of samples that have not fooled the model yet."""
+        """Return the next epsilon of samples that have not fooled the model: the larger number."""
         return torch.maximum(boundary, grown)
 
 

@@ -20,15 +20,15 @@ PATIENCE = 100  # generations without a better elite before mutation becomes rar
 class GeneticAttack(PerSampleSeed, EpsilonAttack):
     """Evolves linf perturbations until one is classified as the target (Alzantot et al. 2019, Algorithm 1).
 
-    The fitness is ln p_t - ln sum_{j != t} p_j. A generation keeps the fittest member. Each other
-    member is a child of two parents drawn by softmax(fitness / `temperature`), takes each value from
-    the first with probability P1 / (P1 + P2), and changes each value with probability rho by a number
-    uniform in +-alpha epsilon. After c plateaus of 100 generations rho = max(`probability`, 0.5 0.9^c)
-    and alpha = max(`size`, 0.4 0.9^c) (Section 4.2). The result is the fittest image of the last
+    The fitness is ln p_t - ln sum_{j != t} p_j. A generation keeps the fittest member. Each other member is a
+    child of two parents, drawn with the probabilities P = softmax(fitness / `temperature`). It takes each
+    value from the first parent with probability P1 / (P1 + P2), and changes each value with probability rho
+    by a number uniform in +-alpha epsilon. After c plateaus of 100 generations rho = max(`probability`,
+    0.5 0.9^c) and alpha = max(`size`, 0.4 0.9^c) (Section 4.2). The result is the fittest image of the last
     generation, or of the first that reached the target.
 
-    Foolbox's class of this name draws sample by sample on the CPU, queries the elite again, and takes
-    the logarithm of sums of exponentials less a logit, which is NaN for ordinary logits. The queries
+    Foolbox's class of this name draws sample by sample on the CPU, queries the elite again, and computes
+    log(sum of exponentials - logit) without the exponential of that logit, often NaN. The queries
     here are `population` + (`generations` - 1) (`population` - 1) per sample. Raises `ValueError` for a
     parameter that is not legal.
     """

@@ -126,7 +126,10 @@ class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
         return best
 
     def _probes(self, images: Tensor, pixels: Tensor, middle: float, span: float) -> Tensor:
-        """Return images (n, C, H, W) with one pixel (n,) each set to `p` sign(v)."""
+        """Return copies of the images (n, C, H, W) with a pixel of each (n,) set to `p` sign(v).
+
+        v is a value after the bounds are moved to [-1/2, 1/2]; every colour channel has its own.
+        """
         flat = images.flatten(2)
         index = pixels.view(-1, 1, 1).expand(-1, flat.shape[1], 1)
         outside = middle + self.p * span * (flat.gather(2, index) - middle).sign()

@@ -123,9 +123,10 @@ class SquareLinfAttack(SquareAttack):
 class SquareL2Attack(SquareAttack):
     """The l2 attack (Algorithm 3): a step moves the l2 mass of one square to another.
 
-    In each channel, the second square gets its old direction plus or minus eta. It is scaled to the mass of
-    both squares and a share of the unused part of epsilon; the first square becomes zero. eta has a bump,
-    highest at its centre, on one half, and a negative bump on the other.
+    A step empties one square and refills the other. In each colour channel, the refilled square gets its old
+    perturbation, normalised, plus or minus eta. The sum is scaled so that its squared l2 norm is that of both
+    old squares plus the channel's equal part of the unused epsilon squared. One half of eta is a positive
+    bump, the other half a negative one; each is largest at its centre.
     """
 
     _ball = BALLS["l2"]

@@ -4,7 +4,7 @@
     g = crop(rfftn(dy padded)),  dx = irfftn(pad(sum of g v)),  dw = irfftn(pad(sum of conj(g) z))
 
 Only the cropped spectra z and v are saved for the backward pass, which reuses them (the paper's map reuse):
-six transforms in all. This method reproduces the publication and is a peer in the benchmarks.
+six transforms in all. This method reproduces the publication; the benchmarks compare the others with it.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """The convolution in the band: truncated transform, a product per frequency, and back.
 
-Every step is a matrix product, with a constant table or of the two operands. So autograd, double backward
-and `torch.compile` work without code of ours, and autograd saves the kept coefficients `z` and the filters'
-spectrum for the backward pass, never the input.
+Every step is a matrix product: of the data and a constant table, or of the input's and the filters' spectra.
+So autograd, double backward and `torch.compile` work without code of ours, and autograd saves the kept
+coefficients `z` and the filters' spectrum for the backward pass, never the input.
 
 Layout: channels last, because every table then multiplies contiguous rows of channels from the left:
 
@@ -48,9 +48,9 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 class _Convolution(Function):
-    """The three steps on CUDA without torch's dispatcher between them, in less than half its host time.
+    """The three steps on CUDA as direct launches: less than half the host time of three torch operators.
 
-    z is returned as a second output, so that second derivatives reach x through z. They use the operators.
+    z is returned as a second output, so that second derivatives reach x through z. These use the operators.
     """
 
     # No `setup_context`: with it torch inspects the signature at every call.

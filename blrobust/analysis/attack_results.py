@@ -117,7 +117,7 @@ def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
 
 
 def _black_box_wins(kinds: Kinds, model: str) -> bool:
-    """Return whether attacks without gradients break more images than those with, at a norm and level.
+    """Return whether black-box attacks break more images than gradient attacks at any norm and level.
 
     Exact McNemar tests, adjusted by Holm's method over all norms and levels that have both kinds of attack.
     """

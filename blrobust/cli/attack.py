@@ -66,7 +66,7 @@ NAMED = 3  # attacks that the announcement names; more are counted
 @click.option(
     "--legacy",
     is_flag=True,
-    help="Use the input space of the published attacks (CIFAR-10 only); the report then shows the "
+    help="Use the input space of Dziedzic et al. 2019 (CIFAR-10 only); the report then shows the "
     "published curves.",
 )
 @options.shared("fp32,fp16,fft50,fft85")

@@ -30,7 +30,7 @@ REPORT = "heatmap.html"
     type=options.FiniteRange(0, 1e6),
     default=4.0,
     show_default=True,
-    help="L2 norm of the wave that is added to each channel, in pixel units of [0, 1].",
+    help="L2 norm of the wave that is added to each colour channel, for pixels in [0, 1].",
 )
 @options.ARCH
 @options.DATASET

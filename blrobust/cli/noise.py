@@ -50,9 +50,9 @@ CONTROL_DATA, CONTROL_ARCH = "cifar10", "resnet20"
 @click.option(
     "--legacy",
     is_flag=True,
-    help="Use the input space of the published attacks (CIFAR-10 only). Noisy images are clipped to its "
-    "bounds, and the half-width of uniform noise grows with epsilon squared. For uniform noise, the report "
-    "shows the published curves only with this option.",
+    help="Use the input space of Dziedzic et al. 2019 (CIFAR-10 only). Noisy images are clipped to its "
+    "bounds, and the half-width of uniform noise is not epsilon itself but proportional to epsilon squared. "
+    "For uniform noise, the report shows the published curves only with this option.",
 )
 @options.shared(f"{MODELS},{CONTROL}")
 def command(

@@ -89,9 +89,9 @@ BATCH_SIZE = click.option(
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Images that a model gets at once, up to a block (100 images; on a GPU up to 5,000, depending on "
-    "its memory). A larger number is rounded up to whole blocks, which are on the device at a time. auto "
-    "chooses. The results do not depend on it.",
+    help="Images per forward pass. A pass never exceeds one block: 100 images, or on a GPU up to 5,000, "
+    "depending on its memory. A larger number does not enlarge the passes; it sets how many images are on "
+    "the device together, rounded up to whole blocks. auto chooses. The results do not depend on it.",
 )
 ARCH = click.option(
     "--arch",

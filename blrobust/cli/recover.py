@@ -36,7 +36,7 @@ REPORT = "recovery.html"
     "--strength",
     type=options.FractionRange(0, 1e9, min_open=True),
     help="Strength of attacks that have one; attacks that search for the smallest perturbation ignore it.  "
-    "[default: 2/255 for Linf attacks, else the attack's third default strength, where 0 is the first]",
+    "[default: 2/255 for Linf attacks, else the second default strength above 0]",
 )
 @click.option(
     "--compressions",
@@ -45,7 +45,7 @@ REPORT = "recovery.html"
     help="Low-pass filters to try, each given by the nominal share of the spectrum that it drops.",
 )
 @click.option(
-    "--bits", default="8,5,4,3", show_default=True, help="Colour depths of the input, in bits per channel."
+    "--bits", default="8,5,4,3", show_default=True, help="Colour depths to try, in bits per colour."
 )
 @click.option(
     "--networks",

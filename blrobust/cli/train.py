@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     envvar="BLROBUST_WEIGHTS",
     show_envvar=True,
-    help="Folder of the checkpoint.  [default: the user's data folder, where model names are looked up]",
+    help="Folder of the checkpoint.  [default: blrobust's folder for weights, in which all commands find it]",
 )
 @click.option("--resume", is_flag=True, help="Continue a training that was stopped.")
 def command(
@@ -74,8 +74,8 @@ def command(
 ) -> None:
     """Train MODEL, or several comma-separated models at the same time ('blrobust models' explains the names).
 
-    The state is stored after every epoch; --resume continues a training that was stopped. A checkpoint in
-    the default folder is used instead of the bundled weights of the same name.
+    The state is stored after every epoch; --resume continues a training that was stopped. Afterwards, the
+    other commands load a checkpoint in the default --out folder in place of the bundled weights of that name.
     """
     import torch
 

@@ -1,7 +1,8 @@
 """Labels of adversarial inputs recovered by a channel that the adversary did not know.
 
-Dziedzic et al. 2019, section 6.2.12: inputs crafted on one network, then low-passed, or given to a
-band-limited network. The control is the same count for an adversary who knows the channel.
+As in Dziedzic et al. 2019, section 6.2.12, inputs are crafted on one network, and then low-passed or given
+to a band-limited network. The result is the number of these inputs that are classified correctly again. As a
+control, it is also measured against an adversary who knows the channel.
 """
 
 import math
@@ -40,7 +41,7 @@ RESULTS = "recovery.csv"
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
-    """Raise `UserError` unless every kind is an attack of the table that searches for a failure."""
+    """Raise `UserError` unless every kind is an attack in `ATTACKS` that searches for adversarial inputs."""
     legal = [name for name, spec in ATTACKS.items() if spec.is_search]
     for kind in kinds:
         if kind not in legal:
@@ -241,7 +242,7 @@ def _measure(
     seed: int,
     device: torch.device,
 ) -> list[str]:
-    """Run every attack on the source once, and each of its missing channels; return the errors."""
+    """Run every attack on the source once, measure the channels that are not stored, return the errors."""
     pixels, labels = dataset.pixels(slice(None), device), dataset.labels.to(device)
     kinds, n = list(levels_of), len(labels)
     todo = {k: [c for c in channels if f"{k}/{c.name}" not in measurement.done] for k in kinds}

@@ -1,4 +1,4 @@
-"""Names of channels: a model name puts them before `+`, as in `depth5+blur0.6+fp32`, from left to right."""
+"""Names of channels in a model name such as `depth5+blur0.6+fp32`; they are applied from left to right."""
 
 import json
 import re

@@ -90,7 +90,7 @@ def mixed(own: Tensor, shared: Tensor) -> Tensor:
 class UniformCache:
     """The `uniforms` of one stream, kept on the device, so that all models and levels share them.
 
-    They are dropped beyond `NUMBERS_BYTES`, and for another seed or count.
+    The cache is emptied before it exceeds `NUMBERS_BYTES`, and for another seed or number per sample.
     """
 
     def __init__(self, stream: int) -> None:

@@ -11,7 +11,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def resumable(folder: Path, finished: Callable[[], str]) -> Iterator[None]:
-    """Raise `Interrupted` where Ctrl-C stops the block.
+    """Return a context that raises `Interrupted` when Ctrl-C stops the code in it.
 
     `finished` returns the part that is stored in `folder`, such as "2 of 9 levels".
     """

@@ -61,7 +61,7 @@ def function(filters: FilterSizes) -> Callable[..., None]:
 
 
 def _gatherer(entries: int, of_complex: bool) -> Callable[..., Any]:
-    """Return the function of a tap: the sum over the entries of table[at + e] values[n + e]."""
+    """Return the function that computes a filter tap: the sum of table[at + e] * values[n + e] over all e."""
     fours = entries // 4
     load, load_four = loader("float32", 1), loader("float32", 4)
 

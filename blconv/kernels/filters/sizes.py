@@ -33,7 +33,7 @@ class FilterSizes:
 
     @property
     def packing_tiles(self) -> int:
-        """Blocks of packing for one run of q."""
+        """Return the number of those thread blocks for one run of q."""
         return -(-self.outputs // self.packing_block[0]) * -(-self.channels // self.packing_block[1])
 
     @property
@@ -60,7 +60,7 @@ class FilterSizes:
 
     @property
     def packing_blocks(self) -> int:
-        """Blocks of packing."""
+        """Return the number of thread blocks of the kernel that packs the filters' spectra."""
         return self.packing_tiles * -(-self.matrices // self.packing_run)
 
     @property

@@ -3,12 +3,12 @@
     max_pool_forward   y = the largest cell of each window, and the number of that cell, row by row
     max_pool_backward  out = the sum of the gradients of the windows whose maximum was the pixel
 
-A thread of the forward kernel computes an output, one of the backward kernel a gradient of the input. Where
-channels are last it computes four neighbours, so that a read is up to 16 bytes and the four share the
-arithmetic of the windows. The backward kernel gathers: at most ceil(kernel / stride) windows per axis
-contain a pixel, and their gradients are added in float32 and in torch's order, whatever the order of the
-threads. With 3 x 3 windows at stride 2 and float32, the forward kernel moves 21 bytes per output through
-memory (16 read, 5 written), and so does the backward kernel.
+A thread of the forward kernel computes one output, and a thread of the backward kernel one gradient of the
+input. If channels are last, a thread of either kernel computes four neighbouring ones, so that a read is up
+to 16 bytes and the four share the arithmetic of the windows. The backward kernel gathers: at most
+ceil(kernel / stride) windows per axis contain a pixel, and their gradients are added in float32 and in
+torch's order, whatever the order of the threads. With 3 x 3 windows at stride 2 and float32, the forward
+kernel moves 21 bytes per output through memory (16 read, 5 written), and so does the backward kernel.
 
 The rules are those of torch. The maximum is the first of several equal numbers, or the last NaN if there is
 one, and never a cell of the padding. In place of a cell outside the map, a window reads its nearest cell
@@ -126,7 +126,7 @@ def forward_kernel(sizes: MaxPoolSizes) -> Kernel:
 
 @lru_cache
 def backward_kernel(sizes: MaxPoolSizes) -> Kernel:
-    """Return the kernel of `max_pool_backward` (grad, offsets, out, vectors of out)."""
+    """Return the kernel of `max_pool_backward` (grad, offsets, out, number of vectors in out)."""
     (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
     STEP_H, STEP_W = sizes.windows.dilation

@@ -1,8 +1,8 @@
-"""R x S^T where channels are last: the matrices multiply columns that are channels.
+"""The product R x S^T for images x whose channels are last: the matrices multiply columns of channels.
 
-A block owns one image and 8, 16 or 32 channels. Its first stage contracts j and leaves T (i, column,
-channels) in shared memory, and its second stage contracts i, so that channels are read and written in whole
-vectors.
+A block owns one image and 8, 16 or 32 channels. Its first stage sums over the columns j of the image (the
+product with S^T) and leaves T (i, column, channels) in shared memory. Its second stage sums over the rows i
+(the product with R). So channels are read and written in whole vectors.
 """
 
 from collections.abc import Callable

@@ -28,7 +28,7 @@ from blconv.kernels.transforms.half_planes import (
 
 
 def row_reader(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the procedure that fills b[at + h tiles + tile] with row i of an image, as operand B.
+    """Return the procedure that fills b[at + h * tiles + tile], for each word h, with row i of an image.
 
     In place of a pixel or channel outside the image it reads one inside. The constant matrices have zeros for
     such pixels, and channels beyond the last are not written.
