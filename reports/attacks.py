@@ -7,7 +7,7 @@ from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.perturbations.levels import format_level
 from blrobust.reports.axes import Axis
-from blrobust.reports.conclusions import where
+from blrobust.reports.conclusions import NO_LEVEL, levels_of, where
 from blrobust.reports.number_text import NONE, level_at, percent, span
 from blrobust.reports.tables import Cell, Table
 
@@ -57,8 +57,9 @@ def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
     """Return sentences that compare band-limited models with fp32 under a gradient attack.
 
     Band-limited convolutions return true gradients, and the published ones do not help against such
-    attacks (paper section 4.3). Gains and losses are verdicts of the paired test against fp32. Empty
-    for other attacks, and with a source, where no attack uses the model's own gradients.
+    attacks (paper section 4.3). Gains and losses are verdicts of the paired test against fp32, at levels
+    where one of the two is better than a guess. Empty for other attacks, and with a source, where no attack
+    uses the model's own gradients.
     """
     spec, limited = ATTACKS.get(analysis.kind), controls.band_limited(analysis)
     if analysis.run.config.get("source") is not None or spec is None or not spec.gradients:
@@ -68,15 +69,23 @@ def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
     found: dict[Verdict, list[str]] = {Verdict.BETTER: [], Verdict.WORSE: []}
     for model in limited:
         frame = analysis.compare(model, FP32)
-        attacked = frame[frame.level > 0]
+        attacked = frame[(frame.level > 0) & ~frame.at_floor.astype(bool)]
         for verdict, parts in found.items():
             if levels := list(attacked.level[attacked.verdict == verdict]):
                 parts.append(f"{model} at {where(levels, analysis.levels, axis)}")
     gains, losses = found.values()
     if not gains:
         return ["As published, band limits do not help against this gradient attack."] if losses else []
-    worse = f" Worse, as published: {'; '.join(losses)}." if losses else ""
+    end = f" Worse, as published: {'; '.join(losses)}." if losses else ""
+    control = controls.best_control(analysis)
+    beaten = [
+        f"{model} at {lost}"
+        for model in (limited if control not in (None, FP32) else [])
+        if (lost := levels_of(analysis, model, str(control), Verdict.WORSE, axis)) != NO_LEVEL
+    ]
+    if beaten:
+        end += f" But they are worse than {control}, without band limits: {'; '.join(beaten)}."
     return [
         f"Unlike the published result, band limits are better than {FP32} under this gradient attack: "
-        f"{'; '.join(gains)}.{worse} Before trusting this, rule out masked gradients and too few steps."
+        f"{'; '.join(gains)}.{end} Before trusting this, rule out masked gradients and too few steps."
     ]

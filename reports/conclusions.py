@@ -18,6 +18,7 @@ from blrobust.reports.number_text import BELOW, half_level, percent, points, poi
 MOST_GROUPS = 3  # runs of neighbouring levels worth naming one by one
 MOST_MODELS = 4  # models worth a part of a sentence; the tables have all
 FEW_IMAGES = 100
+NO_LEVEL = "no level"
 
 
 def conclusions(analysis: Analysis, axis: Axis) -> list[str]:
@@ -49,7 +50,7 @@ def where(levels: list[float], grid: list[float], axis: Axis) -> str:
     """Return the number and the ranges of levels, such as "15 of 21 levels (sigma 0.3 to 1.6, 1.8)"."""
     indices = [index for index, level in enumerate(grid) if level in levels]
     if not indices:
-        return "no level"
+        return NO_LEVEL
     count = f"{len(indices)} of {len(grid)} levels"
     if len(indices) == len(grid):
         count = f"all {len(grid)} levels" if len(grid) > 1 else "the only level"
@@ -69,7 +70,7 @@ def _best(analysis: Analysis, axis: Axis) -> str:
     levels = {model: [x for x in grid if best[x] == model] for model in dict.fromkeys(best.values())}
     undecided = levels.pop(None, [])
     if not levels:
-        return "No model is better than all others at any level."
+        return "No model is found to be better than all others at any level."
     ranked = sorted(levels, key=lambda model: -len(levels[model]))
     parts = "; ".join(f"{model} at {where(levels[model], grid, axis)}" for model in ranked)
     end = f" At {where(undecided, grid, axis)} no model is better than all others." if undecided else ""
@@ -91,7 +92,7 @@ def _few_images(analysis: Analysis) -> list[str]:
     elif least > n:
         text = f"with {images} and {grid} no difference can be found"
     else:
-        text = f"with {images} and {grid} a model counts as better only where at least {least} favour it"
+        text = f"with {images} and {grid} nothing is found unless {least} or more favour one model"
     return [f"Too few images: {text}. Use {FEW_IMAGES} or more."]
 
 
@@ -110,7 +111,7 @@ def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
         sentences.append(
             f"{verdict.capitalize()} than {baseline}: {_listed(parts)}."
             if parts
-            else f"No model is {verdict} than {baseline} at any level."
+            else f"No model is found to be {verdict} than {baseline} at any level."
         )
     same = {m: f for m, f in tests.items() if not f.verdict.isin([Verdict.BETTER, Verdict.WORSE]).any()}
     if same:
@@ -138,7 +139,8 @@ def _difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis) 
     top = max(found.to_dict("records"), key=lambda row: abs(row["difference"]))
     margin = f"{points(top['difference'])} points ({points_span(top['low'], top['high'])})"
     at = f", most at {axis.describe(top['level'])}" if len(found) > 1 else ""
-    return f"{model} at {where(list(found.level), grid, axis)}{at}: {margin}"
+    guess = ", though no better than a guess" if found.at_floor.all() else ""
+    return f"{model} at {where(list(found.level), grid, axis)}{at}: {margin}{guess}"
 
 
 def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
@@ -157,7 +159,23 @@ def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
     if low_passed not in (None, control):
         text = _limited_against(analysis, limited, low_passed, axis)
         sentences.append(f"Band limits against a low-pass in front of fp32, {low_passed}: {text}.")
+    told = {analysis.baseline, control, low_passed}
+    others = [model for model in controls.without_band_limits(analysis) if model not in told]
+    losses = [
+        f"{model} than {other} at {levels}"
+        for model in limited
+        for other in others
+        if (levels := levels_of(analysis, model, other, Verdict.WORSE, axis)) != NO_LEVEL
+    ]
+    if losses:
+        sentences.append(f"Band limits are also worse than other models without them: {_listed(losses)}.")
     return sentences
+
+
+def levels_of(analysis: Analysis, model: str, other: str, verdict: Verdict, axis: Axis) -> str:
+    """Return the number and the ranges of the levels at which a model has a verdict against another."""
+    frame = analysis.compare(model, other)
+    return where(list(frame.level[frame.verdict == verdict]), analysis.levels, axis)
 
 
 def _limited_against(analysis: Analysis, limited: list[str], control: str, axis: Axis) -> str:
@@ -167,10 +185,8 @@ def _limited_against(analysis: Analysis, limited: list[str], control: str, axis:
     """
     parts = []
     for model in limited:
-        frame = analysis.compare(model, control)
         better, worse = (
-            where(list(frame.level[frame.verdict == verdict]), analysis.levels, axis)
-            for verdict in (Verdict.BETTER, Verdict.WORSE)
+            levels_of(analysis, model, control, verdict, axis) for verdict in (Verdict.BETTER, Verdict.WORSE)
         )
         mean = analysis.mean_difference(model, control)
         margin = f"mean {points(mean.value)} points ({points_span(mean.low, mean.high)})"

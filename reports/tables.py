@@ -108,7 +108,8 @@ def mixture_note(runs: Mapping[str, Analysis], axis: Axis) -> str | None:
             "which share only the clean images, so they have no common mean accuracy or level at 50 %"
             if len(shared) == 1
             else f"so mean accuracy and level at 50 % are over the {len(shared)} that they share "
-            f"({axis.describe(shared[0])} to {axis.format(shared[-1])})"
+            f"({axis.describe(shared[0])} to {axis.format(shared[-1])}); all other numbers "
+            "and the sentences are over each run's own levels"
         )
         sentences.append(f"The runs have different levels, {over}.")
     return " ".join(sentences) or None
@@ -242,7 +243,7 @@ def _difference(row: Row | None) -> Cell:
         return Cell(NONE)
     verdict = row["verdict"]
     sign = verdict if verdict in (Verdict.BETTER, Verdict.WORSE) else ""
-    end = verdict if verdict == Verdict.NOTHING_LEFT else p_value(row["p_holm"])
+    end = p_value(row["p_holm"]) + (f"; {verdict}" if verdict == Verdict.NOTHING_LEFT else "")
     return Cell(points(row["difference"]), f"{points_span(row['low'], row['high'])}; {end}", sign)
 
 

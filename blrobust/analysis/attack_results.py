@@ -79,10 +79,11 @@ def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
 def worst_case(kinds: Kinds) -> pd.DataFrame:
     """Return the accuracy over the worst of all attacks of a norm, level by level, and of them all.
 
-    One row per (norm, level, model) with at least two attacks. An image counts as correct if no attack
+    One row per (norm, level, model) with at least two attacks, at the levels that all attacks of the norm
+    were run at: without one of them the row would look too good. An image counts as correct if no attack
     breaks it at this level or at a lower one, because inputs of a lower level are within this level too.
-    Attacks without a norm are combined only if their levels have the same unit, at the levels that they
-    share. The norm "any" takes each attack at its last level.
+    Attacks without a norm are combined only if their levels have the same unit. The norm "any" takes each
+    attack at its last level.
     """
     cells_of: dict[str, list[tuple[Analysis, float]]] = {}
     for kind, analysis in kinds.items():
@@ -94,7 +95,8 @@ def worst_case(kinds: Kinds) -> pd.DataFrame:
     groups: dict[tuple[str, float], list[tuple[Analysis, float]]] = {}
     for norm, cells in cells_of.items():
         nested = any(a.kind in ATTACKS and ATTACKS[a.kind].norm == norm for a, _ in cells)
-        for level in sorted({level for _, level in cells}):
+        shared = set.intersection(*({at for a, at in cells if a is b} for b, _ in cells))
+        for level in sorted(shared):
             groups[norm, level] = [(a, at) for a, at in cells if at == level or (nested and at < level)]
     groups["any", np.nan] = [(analysis, analysis.levels[-1]) for analysis in kinds.values()]
     records = []

@@ -10,7 +10,7 @@ from blrobust.analysis.statistics import Bools
 from blrobust.errors import UserError
 
 FP32 = "fp32"  # the baseline of a run that has it
-COLUMNS = ("level", "draws", "difference", "low", "high", "p", "p_holm", "verdict")
+COLUMNS = ("level", "draws", "difference", "low", "high", "p", "p_holm", "verdict", "at_floor")
 
 Cells = Mapping[float, Bools]  # correctness (draws, n) by level
 
@@ -40,18 +40,18 @@ def compare(ours: Cells, theirs: Cells, *, chance: float) -> pd.DataFrame:
     """Return the comparison of two models, a row for each level that both have.
 
     `difference` is the accuracy of the first minus that of the second, with its 95 % interval from `low` to
-    `high`; `p` is
-    McNemar's test for one draw and the sign-flip test over images for several; `p_holm` is adjusted
-    over the levels; `verdict` is a `Verdict`. `chance` is the accuracy of a guess.
+    `high`; `p` is McNemar's test for one draw and the sign-flip test over images for several; `p_holm` is
+    adjusted over the levels; `verdict` is a `Verdict`; `at_floor` is whether neither is better than a guess,
+    whose accuracy is `chance`.
     """
     levels = [level for level in ours if level in theirs]
     records = [(level, len(ours[level]), *_test(ours[level], theirs[level])) for level in levels]
-    frame = pd.DataFrame.from_records(records, columns=list(COLUMNS[:-2]))
+    frame = pd.DataFrame.from_records(records, columns=list(COLUMNS[:-3]))
     frame["p_holm"] = statistics.holm(frame.p.to_numpy(dtype=float))
-    frame["verdict"] = [
-        _verdict(difference, p_holm, at_floor=all(is_at_floor(c[level], chance) for c in (ours, theirs)))
-        for level, difference, p_holm in zip(levels, frame.difference, frame.p_holm, strict=True)
-    ]
+    at_floor = [is_at_floor(ours[level], chance) and is_at_floor(theirs[level], chance) for level in levels]
+    found = zip(frame.difference, frame.p_holm, at_floor, strict=True)
+    frame["verdict"] = [_verdict(difference, p_holm, at_floor=floor) for difference, p_holm, floor in found]
+    frame["at_floor"] = at_floor
     return frame
 
 

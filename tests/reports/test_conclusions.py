@@ -44,6 +44,8 @@ def test_gain_loss_tie_and_nothing_left(tmp_path):
         "at 2 of 4 levels (sigma 0.5 to 1), worse at 1 of 4 levels (sigma 0), mean +17.2 points (+15.9 to "
         "+18.4); fft50 is better at 1 of 4 levels (sigma 0.5), worse at no level, mean +6.7 points (+5.8 "
         "to +7.5).",
+        "Band limits are also worse than other models without them: fft85 than fp16 at 1 of 4 levels (sigma "
+        "0).",
         f"Not measured: {NOT_MEASURED}".replace(", fp16 or bf16", ""),
     ]
 
@@ -53,7 +55,7 @@ def test_without_gains_the_loss_is_as_prominent(tmp_path):
     assert text[:3] == [
         "Best model: fp32 at 2 of 4 levels (sigma 0 to 0.5). At 2 of 4 levels (sigma 1 to 1.5) no model is "
         "better than all others.",
-        "No model is better than fp32 at any level.",
+        "No model is found to be better than fp32 at any level.",
         "Worse than fp32: fft85 at 2 of 4 levels (sigma 0 to 0.5), most at sigma 0.5: −20.0 points "
         "(−22.4 to −17.5).",
     ]
@@ -62,16 +64,16 @@ def test_without_gains_the_loss_is_as_prominent(tmp_path):
 def test_equal_models_are_no_find(tmp_path):
     same = [0.9, 0.5, 0.3, 0.2]
     assert sentences(tmp_path / "run", {"fp32": same, "fp16": same}) == [
-        "No model is better than all others at any level.",
-        "No model is better than fp32 at any level.",
-        "No model is worse than fp32 at any level.",
+        "No model is found to be better than all others at any level.",
+        "No model is found to be better than fp32 at any level.",
+        "No model is found to be worse than fp32 at any level.",
         "No difference from fp32 found at any level: fp16 (95 % intervals within −0.2 to +0.2 points).",
     ]
 
 
 def test_nothing_left_of_either_is_no_gain(tmp_path):
     text = sentences(tmp_path / "run", {"fp32": [0.9, 0.0, 0.0, 0.0], "fp16": [0.9, 0.001, 0.0, 0.0]})
-    assert text[0] == "No model is better than all others at any level."
+    assert text[0] == "No model is found to be better than all others at any level."
     assert text[-1] == (
         "Nothing is left at 3 of 4 levels (sigma 0.5 to 1.5): no model is measurably better than a guess "
         "(10.0 %)."
@@ -92,8 +94,8 @@ def test_little_above_a_guess_is_not_said_to_be_as_low(tmp_path):
         (
             20,
             LEVELS,
-            "Too few images: with 20 images and 4 levels a model counts as better only where at least 8 "
-            "favour it. Use 100 or more.",
+            "Too few images: with 20 images and 4 levels nothing is found unless 8 or more favour one model. "
+            "Use 100 or more.",
         ),
         (
             7,
@@ -111,7 +113,7 @@ def test_few_images_are_warned_of_with_what_they_can_show(n, levels, warning, tm
     curves = {"fp32": [0.3] * len(levels), "fp16": [0.65] * len(levels)}
     text = sentences(tmp_path / "run", curves, levels, n=n)
     assert text[1] == warning
-    assert text[0] == "No model is better than all others at any level."
+    assert text[0] == "No model is found to be better than all others at any level."
     alone = sentences(tmp_path / "alone", {"fp32": curves["fp32"]}, levels, n=n)
     assert alone[1].endswith(" the intervals are wide. Use 100 or more.")
     assert ("of the clean images right." in alone[0]) == (len(levels) == 1)
@@ -260,3 +262,26 @@ def test_the_published_sign_of_a_gradient_attack_takes_a_test(curve, n, wanted, 
     with Run.open(invented.run(tmp_path / "run", curves, levels, **options)) as run:
         run.config["source"] = None
         assert gradient_notes(Analysis(run, "fgsm"), axes.axis("fgsm", "pixel", STD)) == wanted
+
+
+def gradient_sentences(path, curves, levels, **options):
+    options = {"kind": "fgsm", "space": "pixel", "n": 1000, "is_exact": True} | options
+    with Run.open(invented.run(path, curves, levels, **options)) as run:
+        run.config["source"] = None
+        analysis, axis = Analysis(run, "fgsm"), axes.axis("fgsm", "pixel", STD)
+        return gradient_notes(analysis, axis), conclusions(analysis, axis)
+
+
+def test_a_gain_below_a_guess_is_marked_and_is_no_sign(tmp_path):
+    """9 % against 0 % is a difference, but neither model is better than a guess of 10 %."""
+    curves = {"fp32": [0.9, 0.0], "fft85": [0.9, 0.09]}
+    notes, text = gradient_sentences(tmp_path / "run", curves, [0.0, 2 / 255])
+    assert notes == []
+    (gain,) = [sentence for sentence in text if sentence.startswith("Better than fp32")]
+    assert gain.endswith(", though no better than a guess.")
+
+
+def test_a_gain_over_fp32_names_the_better_control(tmp_path):
+    curves = {"fp32": [0.9, 0.2], "fft85": [0.9, 0.5], "fp32-noise": [0.9, 0.8]}
+    notes, _ = gradient_sentences(tmp_path / "run", curves, [0.0, 2 / 255])
+    assert " But they are worse than fp32-noise, without band limits: fft85 at 1 of 2 levels" in notes[0]

@@ -181,7 +181,7 @@ def test_runs_with_other_levels_or_images_are_summed_up_over_what_they_share(tmp
     assert {cells[3].text for _, cells in none.rows} == {"–"}
     assert note == (
         "The runs have different levels, so mean accuracy and level at 50 % are over the 2 that they share "
-        "(sigma 0 to 0.5)."
+        "(sigma 0 to 0.5); all other numbers and the sentences are over each run's own levels."
     )
     assert nothing is not None
     assert "share only the clean images" in nothing

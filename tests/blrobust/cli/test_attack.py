@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from support import stand_in
 from support.messages import error
 
+from blrobust.analysis import attack_results
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import Status
@@ -259,6 +260,17 @@ def test_passes_of_one_search_add_up(loaded: dict[str, Any], tmp_path: Path) -> 
             assert run.forwards(model, "deepfool-l2", first) == 8, "clean images, once each"
             spent = run.outcome(model, "deepfool-l2", 1.0, 0)["forwards"].sum()
             assert sum(run.forwards(model, "deepfool-l2", level) for level in levels) == spent
+
+
+def test_a_worst_case_needs_all_attacks_at_its_level(loaded: dict[str, Any], tmp_path: Path) -> None:
+    """An attack of the suite runs at fewer strengths: where it did not run, the others would look worst."""
+    several("--kind", "fgsm,pgd-linf", "--strength", "0,1/255,4/255", "--limit", "12", "--out", "run")
+    with Run.open(tmp_path / "run") as run:
+        kinds = RunAnalysis(run).kinds
+        strengths = kinds["fgsm"].levels
+        kinds["pgd-linf"].levels = [strengths[0], strengths[2]]
+        frame = attack_results.worst_case(kinds)
+    assert set(frame[frame.norm == "Linf"].level) == {strengths[2]}
 
 
 def test_strengths_that_count_different_things_share_no_worst_case(
