@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blrobust.perturbations import levels
+from blrobust.terminal import echo
 
 if TYPE_CHECKING:
     import torch
@@ -191,12 +192,12 @@ def load(
     if limit is not None:
         if limit > len(images):
             note = f"--limit: got {limit:,}; {images.name} has {len(images):,} images, and all are used"
-            click.echo(note, err=True)
+            echo(note, err=True)
         images = images.take(limit)
     loaded = [zoo.load(name, arch=arch, dataset=images, device=resolved) for name in names]
     if model_names.classes_assumed(images) and any(m.card.dataset == "cifar10" for m in loaded):
         note = "the classes have no names: for CIFAR-10's models they are airplane (0) to truck (9)"
         images = replace(images, note=note)
     if images.note:
-        click.echo(images.note, err=True)
+        echo(images.note, err=True)
     return Subjects(loaded, images, resolved)
