@@ -110,7 +110,7 @@ def command(
     if source in network_names:
         raise UserError(f"--networks: got {networks}; legal: models other than the source {source}")
     subjects = options.load(
-        models=",".join([f'"{name}"' if "," in name else name for name in (source, *network_names)]),
+        models=model_names.join_names([source, *network_names]),
         arch=arch,
         dataset=dataset,
         data_dir=data_dir,
