@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from blrobust import __version__
-from blrobust.errors import FailedPartsError, UserError
+from blrobust.errors import FailedPartsError, UserError, reason
 from blrobust.escaping import one_line
 from blrobust.runs.interruption import Interrupted
 from blrobust.terminal import echo
@@ -94,6 +94,12 @@ def main(args: list[str] | None = None) -> None:
         _fail(f"{error.filename}: {message}" if error.filename else message)
     except sqlite3.Error as error:
         _fail(f"the run database cannot be used: {error}")
+    except (MemoryError, RuntimeError) as error:
+        from blrobust.perturbations.base import is_out_of_memory  # imports torch, as who raised this did
+
+        if not is_out_of_memory(error):
+            raise
+        _fail(f"memory is full; use fewer or smaller images or a smaller --batch-size: {reason(error)}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
