@@ -6,14 +6,36 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-import click
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from blrobust.escaping import escape_lines
+from blrobust.terminal import echo
+
 NAME = 20  # columns for a label: with it a line of bar and numbers fits into 60 columns
 UNKNOWN = "-:--:--"
+
+
+class Escaped:
+    """A renderable of rich whose text is escaped: only rich itself writes control sequences."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._content, options):
+            yield segment if segment.control else Segment(escape_lines(segment.text), segment.style)
+
+
+class _SteadyConsole(Console):
+    """stderr, with a cursor that stays visible, so that no way to end the process leaves it hidden."""
+
+    def show_cursor(self, show: bool = True) -> bool:
+        """Change nothing."""
+        return False
 
 
 class _Remaining(ProgressColumn):
@@ -44,7 +66,7 @@ class _Bars(Progress):
     """A bar for every visible task; they disappear at the end, also after Ctrl-C."""
 
     def __init__(self, *, unit: str, width: int) -> None:
-        console = Console(stderr=True)
+        console = _SteadyConsole(stderr=True)
         super().__init__(
             TextColumn(
                 "{task.description}", markup=False, table_column=Column(max_width=width, no_wrap=True)
@@ -63,9 +85,9 @@ class _Bars(Progress):
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Yield the table of bars and the line below it."""
-        yield from super().get_renderables()
+        yield from map(Escaped, super().get_renderables())
         if self.below is not None:
-            yield self.below()
+            yield Escaped(self.below())
 
 
 class Meter:
@@ -141,7 +163,7 @@ class Meter:
         if name == self._name:
             return
         if self._name and self._bars.disable:
-            click.echo(f"{self._name}: {time.perf_counter() - self._since:.1f} s", err=True)
+            echo(f"{self._name}: {time.perf_counter() - self._since:.1f} s", err=True)
         self._name, self._since = name, time.perf_counter()
 
     def _below(self) -> RenderableType:
@@ -178,7 +200,7 @@ class Steps:
             self._task, completed=done, total=total, description=text, updated=time.perf_counter()
         )
         if self._bars.disable and done * 10 // total != (done - 1) * 10 // total:
-            click.echo(f"{done * 10 // total * 10} %: {text}", err=True)
+            echo(f"{done * 10 // total * 10} %: {text}", err=True)
 
 
 def _state(done: int) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
         worst={name: table for name, run in by_name.items() if (table := attacks.worst_case_table(run))},
         provenance={name: _provenance(results.run) for name, results in by_name.items()},
         published_label=paper_curves.LABEL,
-        baseline=template.BASELINE.format(runs[0].baseline) if len(runs) == 1 else "",
+        baseline=template.baseline_tag(runs[0].baseline) if len(runs) == 1 else "",
     )
 
 

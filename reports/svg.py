@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from blrobust.escaping import escape
+
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 
@@ -33,7 +35,7 @@ def element(
         texts = (tips or {}).get(node.get("id", ""), ())
         markers = list(node.iter(f"{{{SVG}}}use"))
         for text, shape in zip(texts, markers or node.iter(f"{{{SVG}}}path"), strict=False):
-            ElementTree.SubElement(shape, f"{{{SVG}}}title").text = text
+            ElementTree.SubElement(shape, f"{{{SVG}}}title").text = escape(text)
         for key, value in list(node.attrib.items()):
             if key == "id" and node.tag == f"{{{SVG}}}g":
                 del node.attrib[key]

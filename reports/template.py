@@ -7,26 +7,39 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blrobust import __version__, atomic_write
+from blrobust.escaping import escape_lines
 
 BASELINE = Markup('<meta name="baseline" content="{}">')
 
 
+def baseline_tag(name: str) -> Markup:
+    """Return the element that records the baseline of a page."""
+    return BASELINE.format(escape_lines(name))
+
+
 def shows_baseline(page: Path, name: str) -> bool:
     """Return whether the file `page` is the report of one run with `name` as the baseline."""
-    return page.exists() and BASELINE.format(name) in page.read_text("utf-8", errors="replace")
+    return page.exists() and baseline_tag(name) in page.read_text("utf-8", errors="replace")
 
 
 def render(template: str, destination: Path, **content: Any) -> None:
     """Write the page, whole or not at all; `content` are the template's variables.
+
+    Their text is escaped for HTML, and its control and format characters as for a terminal.
 
     Raises `OSError` where `destination` cannot be written.
     """
     environment = Environment(
         loader=PackageLoader("blrobust.reports"),
         autoescape=True,
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     html = environment.get_template(template).render(**content, version=__version__)
     atomic_write.write_text(destination, html)
+
+
+def _finalize(value: Any) -> Any:
+    return escape_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value

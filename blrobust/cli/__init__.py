@@ -1,7 +1,6 @@
 """The `blrobust` command: one module per subcommand, imported only when that is called."""
 
 import importlib
-import os
 import sqlite3
 import sys
 from typing import Any
@@ -9,9 +8,10 @@ from typing import Any
 import click
 
 from blrobust import __version__
-from blrobust.cli.announcement import printable
-from blrobust.errors import FailedPartsError, UserError
+from blrobust.errors import FailedPartsError, UserError, reason
+from blrobust.escaping import one_line
 from blrobust.runs.interruption import Interrupted
+from blrobust.terminal import echo
 
 # command -> (module, one line for --help); the module defines a click command called `command`.
 COMMANDS = {
@@ -30,7 +30,7 @@ COMMANDS = {
     "train": ("blrobust.cli.train", "Train a model and write its checkpoint."),
 }
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it; `blrobust.__main__` replaces it by other signals'
 
 
 class LazyGroup(click.Group):
@@ -64,7 +64,9 @@ def cli() -> None:
     Start with:  blrobust noise
 
     After Ctrl-C, run the same command again: noise, attack, heatmap and recover continue where they
-    stopped. Exit codes: 0 success, 2 bad input or a file that cannot be read or written, 130 interrupted.
+    stopped. Exit codes: 0 success, 2 bad input or a file that cannot be read or written, 130 interrupted,
+    143 terminated (SIGTERM), 129 the terminal was closed (SIGHUP). Output to a closed or full stdout or
+    stderr is dropped, and does not change the code.
     """
 
 
@@ -80,25 +82,28 @@ def main(args: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt) as error:
         # click raises Abort from the KeyboardInterrupt.
         cause = error.__cause__ or error
-        details = f" {printable(str(cause))}" if isinstance(cause, Interrupted) else ""
-        click.echo(f"Interrupted.{details}", err=True)
+        details = f" {one_line(str(cause))}" if isinstance(cause, Interrupted) else ""
+        echo(f"Interrupted.{details}", err=True)
         sys.exit(INTERRUPTED)
     except FailedPartsError as error:
         _fail(*error.lines)
     except UserError as error:
         _fail(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
         message = error.strerror or str(error)
         _fail(f"{error.filename}: {message}" if error.filename else message)
     except sqlite3.Error as error:
         _fail(f"the run database cannot be used: {error}")
+    except (MemoryError, RuntimeError) as error:
+        from blrobust.perturbations.base import is_out_of_memory  # imports torch, as who raised this did
+
+        if not is_out_of_memory(error):
+            raise
+        _fail(f"memory is full; use fewer or smaller images or a smaller --batch-size: {reason(error)}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(*messages: str) -> None:
     for message in messages:
-        click.echo(f"Error: {printable(message)}", err=True)
+        echo(f"Error: {one_line(message)}", err=True)
     sys.exit(2)

@@ -4,9 +4,9 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-import click
-
 from blrobust.data import registry
+from blrobust.escaping import one_line
+from blrobust.terminal import echo
 
 MINUTE = 60
 
@@ -20,7 +20,7 @@ class Announcement:
         self._knows_device, self._knows_folder = device != "auto", out is not None
         on = f" on {device}" if self._knows_device else ""
         to = f" -> {out}" if self._knows_folder else ""
-        _print(f"{work}{on}{to}")
+        echo(one_line(f"{work}{on}{to}"), err=True)
 
     def locate(self, folder: Path, done: int, total: int, *, device: str, unit: str) -> None:
         """Print the device and the folder, unless they were known, and the part that is already stored."""
@@ -28,13 +28,13 @@ class Announcement:
         to = "" if self._knows_folder else f"-> {folder}"
         before = f"({done:,} of {total:,} {unit} done before)" if done else ""
         if line := " ".join(filter(None, (on, to, before))):
-            _print(line)
+            echo(one_line(line), err=True)
 
     def finish(self) -> None:
         """Print the time since the first line."""
         seconds = time.perf_counter() - self._start
         spent = f"{seconds:.1f} s" if seconds < MINUTE else str(timedelta(seconds=round(seconds)))
-        _print(f"done in {spent}")
+        echo(f"done in {spent}", err=True)
 
 
 def count(number: int, noun: str) -> str:
@@ -55,13 +55,3 @@ def images(dataset: str | None, *, data_dir: Path | None, limit: int | None) -> 
         return f"all images of {name}" if limit is None else f"up to {count(limit, 'image')} of {name}"
     size = source.sizes["test"]
     return count(size if limit is None else min(size, limit), "image")
-
-
-def printable(text: str) -> str:
-    """Return the text as one line, with control characters written as escape sequences."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-
-
-def _print(line: str) -> None:
-    click.echo(printable(line), err=True)

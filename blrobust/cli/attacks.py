@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 import click
 
 from blrobust.errors import UserError
+from blrobust.terminal import echo
 
 WHOLE_TABLE = 100  # columns of a terminal that the whole table needs
 NARROW = ["name", "norm", "default grid", "queries"]
@@ -45,7 +46,7 @@ def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     tables.print_table(table)
     if narrow and not parameters:
         others = ", ".join(name for name in everything if name not in NARROW)
-        click.echo(f"A terminal of {WHOLE_TABLE} columns also shows {others}.")
+        echo(f"A terminal of {WHOLE_TABLE} columns also shows {others}.")
     if not patterns:
         for suite, members in SUITES.items():
-            click.echo(f"suite:{suite}: {', '.join(members)}")
+            echo(f"suite:{suite}: {', '.join(members)}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from blrobust.cli.options import DATA_DIR
+from blrobust.terminal import echo
 
 
 @click.group()
@@ -16,15 +17,16 @@ def command() -> None:
 @DATA_DIR
 def list_sets(data_dir: Path | None) -> None:
     """List the registered data sets and their locations."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from blrobust.cli.tables import print_narrow_table
     from blrobust.data.registry import NAMES, data_folder
+    from blrobust.escaping import escape
 
     folder = data_folder(data_dir)
     # Text, because a path may contain rich's markup.
-    table = Table(caption=Text(f"in {folder}"), caption_justify="left")
+    table = Table(caption=Text(escape(f"in {folder}")), caption_justify="left")
     table.add_column("name", no_wrap=True)
     table.add_column("classes", justify="right")
     table.add_column("test", justify="right")
@@ -39,12 +41,10 @@ def list_sets(data_dir: Path | None) -> None:
             where = "not found"
         size = f"{source.sizes['test']:,}"
         table.add_row(name, str(source.classes), size, where, source.citation)
-    Console().print(table)
-    click.echo(
-        "Get one:   blrobust data get NAME\n"
-        "Your own:  folder:PATH  one sub-folder of images per class\n"
-        "           npz:PATH     arrays x (images), y (labels) and, optionally, classes (names)"
-    )
+    print_narrow_table(table)
+    echo("Get one:   blrobust data get NAME")
+    echo("Your own:  folder:PATH  one sub-folder of images per class")
+    echo("           npz:PATH     arrays x (images), y (labels) and, optionally, classes (names)")
 
 
 @command.command()
@@ -60,7 +60,7 @@ def get(name: str, data_dir: Path | None) -> None:
 
     source = find(name)
     if not source.files:
-        click.echo(f"{name} is bundled with the package: there is nothing to download.")
+        echo(f"{name} is bundled with the package: there is nothing to download.")
         return
     folder = fetch(name, data_dir=data_dir)
-    click.echo(f"{name} is in {folder}: {source.sizes['test']:,} test images.")
+    echo(f"{name} is in {folder}: {source.sizes['test']:,} test images.")

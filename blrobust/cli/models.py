@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from blrobust.cli.options import DATA_DIR
+from blrobust.terminal import echo
 
 
 @click.command("models")
@@ -16,10 +17,10 @@ from blrobust.cli.options import DATA_DIR
 @DATA_DIR
 def command(verify: bool, data_dir: Path | None) -> None:
     """List the models that have weights, and the rules for model names."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from blrobust.cli.tables import print_narrow_table
     from blrobust.models import model_names, zoo
 
     if verify:
@@ -29,7 +30,7 @@ def command(verify: bool, data_dir: Path | None) -> None:
     for heading in ("name", "network", "nominal", "effective", "accuracy", "from"):
         right = heading in ("nominal", "effective", "accuracy")
         table.add_column(heading, justify="right" if right else "left", no_wrap=heading == "name")
-    for entry in zoo.entries(on_broken=lambda error: click.echo(f"left out: {error}", err=True)):
+    for entry in zoo.entries(on_broken=lambda error: echo(f"left out: {error}", err=True)):
         facts = entry.facts
         table.add_row(
             Text(entry.name),
@@ -39,12 +40,12 @@ def command(verify: bool, data_dir: Path | None) -> None:
             "-" if facts.test_accuracy is None else f"{facts.test_accuracy:.2%}",
             "package" if entry.bundled else Text(str(entry.path.parent)),
         )
-    Console().print(table)
+    print_narrow_table(table)
     names = Table(title="Names", title_justify="left", show_header=False, box=None)
     for name, meaning in model_names.GRAMMAR.items():
         names.add_row(Text(name, style="bold"), Text(meaning))
-    Console().print(names)
-    click.echo("A name without weights is made with: blrobust train NAME")
+    print_narrow_table(names)
+    echo("A name without weights is made with: blrobust train NAME")
 
 
 def _verify(data_dir: Path | None) -> None:
@@ -55,11 +56,11 @@ def _verify(data_dir: Path | None) -> None:
     broken: list[UserError] = []
     entries = zoo.entries(on_broken=broken.append)
     for error in broken:
-        click.echo(f"FAILED {error}")
+        echo(f"FAILED {error}")
     failed = len(broken)
     for entry in entries:
         problems, done = zoo.verify(entry, data_dir=data_dir)
-        click.echo(f"{'FAILED' if problems else 'ok':<7}{entry.path.stem}: {'; '.join(problems or done)}")
+        echo(f"{'FAILED' if problems else 'ok':<7}{entry.path.stem}: {'; '.join(problems or done)}")
         failed += bool(problems)
     if failed:
         raise click.ClickException(f"{failed} of the checkpoints are not what they say")

@@ -1,6 +1,6 @@
 """Options that several commands share, and loading of the models and images that they name."""
 
-import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blrobust.perturbations import levels
+from blrobust.terminal import echo
 
 if TYPE_CHECKING:
     import torch
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+LARGEST = (2 - 2**-23) * 2.0**127  # of float32
+
+
 class FiniteRange(click.FloatRange):
-    """A range of finite numbers: click's own range accepts NaN and infinity."""
+    """A range of finite numbers of float32: click's own range accepts NaN and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number; fail as click does where it is outside the range or not finite."""
         number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"got {value}; legal: a finite number", param, ctx)
+        if not abs(number) <= LARGEST:  # also true for NaN
+            self.fail(f"got {value}; legal: a finite number of float32, up to 3.4e38", param, ctx)
         return number
 
 
@@ -58,6 +62,25 @@ class BatchSize(click.IntRange):
         except click.BadParameter:
             self.fail(f"got {value}; legal: a whole number from 1 on, or auto", param, ctx)
         return size
+
+
+class OutputPath(click.Path):
+    """A path to write to: not empty, and with `~`, which shells keep in `--out=~/x`, as the home folder."""
+
+    def __init__(self, *, dir_okay: bool = True) -> None:
+        super().__init__(dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path; fail for an empty one, and for the home folder of an unknown user."""
+        text = os.fspath(value)
+        if not text.strip():
+            self.fail("got an empty path; legal: a path", param, ctx)
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError:
+            self.fail(f"got {text}, in the home folder of an unknown user; legal: a path", param, ctx)
+        super().convert(path, param, ctx)
+        return path
 
 
 POSITIVE = click.IntRange(min=1)
@@ -119,7 +142,7 @@ BASELINE = click.option(
 )
 OUT = click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     help="Folder for the results.  [default: a folder in runs, named by a hash of the configuration]",
 )
 OPEN = click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
@@ -191,12 +214,12 @@ def load(
     if limit is not None:
         if limit > len(images):
             note = f"--limit: got {limit:,}; {images.name} has {len(images):,} images, and all are used"
-            click.echo(note, err=True)
+            echo(note, err=True)
         images = images.take(limit)
     loaded = [zoo.load(name, arch=arch, dataset=images, device=resolved) for name in names]
     if model_names.classes_assumed(images) and any(m.card.dataset == "cifar10" for m in loaded):
         note = "the classes have no names: for CIFAR-10's models they are airplane (0) to truck (9)"
         images = replace(images, note=note)
     if images.note:
-        click.echo(images.note, err=True)
+        echo(images.note, err=True)
     return Subjects(loaded, images, resolved)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blrobust.runs.interruption import resumable
+from blrobust.terminal import echo
 
 if TYPE_CHECKING:
     from blrobust.analysis.run_analysis import RunAnalysis
@@ -36,6 +37,6 @@ def present(
 
 def announce(report: Path, *, open_report: bool) -> None:
     """Print the path of the report, and open it in the browser with `open_report`."""
-    click.echo(f"report: {report}")
+    echo(f"report: {report}")
     if open_report and click.launch(str(report)):
-        click.echo("no program was found that opens it", err=True)
+        echo("no program was found that opens it", err=True)

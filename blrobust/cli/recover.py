@@ -12,6 +12,7 @@ from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images
 from blrobust.cli.presentation import announce
 from blrobust.errors import FailedPartsError, UserError
+from blrobust.perturbations.levels import MOST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +90,8 @@ def command(
     shares = [_number("--compressions", text, float) for text in compressions.split(",")]
     depths = [_number("--bits", text, int) for text in bits.split(",")]
     for option, values in (("--kind", attacks), ("--compressions", shares), ("--bits", depths)):
+        if len(values) > MOST:
+            raise UserError(f"{option}: got {len(values):,} values; legal: at most {MOST:,}")
         if len(set(values)) < len(values):
             raise UserError(f"{option}: got {','.join(map(str, values))}; legal: each value once")
     channel_count = len(shares) + len(depths) + len(networks.split(","))
@@ -110,7 +113,7 @@ def command(
     if source in network_names:
         raise UserError(f"--networks: got {networks}; legal: models other than the source {source}")
     subjects = options.load(
-        models=",".join([f'"{name}"' if "," in name else name for name in (source, *network_names)]),
+        models=model_names.join_names([source, *network_names]),
         arch=arch,
         dataset=dataset,
         data_dir=data_dir,

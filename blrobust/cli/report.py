@@ -15,7 +15,7 @@ SUFFIXES = (".html", ".htm")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.OutputPath(dir_okay=False),
     help="HTML file to write.  [default: report.html, in the folder of one RUN; in the current folder for "
     "several]",
 )

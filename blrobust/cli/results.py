@@ -4,20 +4,19 @@ import math
 from collections.abc import Hashable
 from typing import Any
 
-import click
 from rich.table import Table
 from rich.text import Text
 
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.level_norm import level_norm
 from blrobust.analysis.run_analysis import RunAnalysis
-from blrobust.cli.announcement import printable
 from blrobust.cli.tables import flag_column, print_table, width
 from blrobust.perturbations import levels
 from blrobust.reports.attacks import gradient_notes
 from blrobust.reports.axes import Axis, axis
 from blrobust.reports.conclusions import conclusions, findings, missing_controls
 from blrobust.reports.number_text import MINUS, NBSP, NONE, half_level, half_span, verdict_counts
+from blrobust.terminal import echo
 
 SHOWN = 6  # levels in a row of the table, fewer in a narrow terminal
 LEVEL, REST = 10, 50  # columns of the terminal for a level, and for all else
@@ -99,14 +98,12 @@ def print_attacks(results: RunAnalysis) -> None:
     overall = worst[worst.norm == "any"].to_dict("records")
     if overall:
         accuracies = ", ".join(f"{row['model']} {row['accuracy']:.1%}" for row in overall)
-        click.echo(
-            f"worst case of the {overall[0]['attacks']} attacks, each at its last strength: {accuracies}"
-        )
+        echo(f"worst case of the {overall[0]['attacks']} attacks, each at its last strength: {accuracies}")
 
 
 def _print_lines(sentences: list[str]) -> None:
     for sentence in sentences:
-        click.echo(printable(_ascii(sentence)))
+        echo(_ascii(sentence))
 
 
 def _table(title: str) -> Table:

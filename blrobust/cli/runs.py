@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from blrobust.errors import UserError
+from blrobust.escaping import escape
 from blrobust.runs import RUNS
 
 COLUMNS = ("run", "command", "kind", "models", "data set", "n", "cells", "started", "finished")
@@ -29,7 +30,7 @@ def command(folder: Path) -> None:
         raise UserError(f"FOLDER: got {folder}; legal: a run folder, or a folder that contains runs")
     table = Table(*COLUMNS)
     for cells in sorted((_row(path) for path in found), key=lambda cells: cells[-2]):
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(escape(cell)) for cell in cells))
     print_table(table)
 
 

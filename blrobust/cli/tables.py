@@ -7,14 +7,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from blrobust.progress import Escaped
+
 K = TypeVar("K")
 
 WIDE = 200  # columns where stdout is no terminal
 
 
-def print_table(table: Table) -> None:
-    """Print a table on stdout, at full width where stdout is a file or a pipe."""
-    Console(highlight=False, width=width()).print(table)
+def print_table(table: Table, *, columns: int | None = None) -> None:
+    """Print a table on stdout, escaped, in at most that many columns, by default `width()`."""
+    Console(highlight=False, width=columns or width()).print(Escaped(table))
+
+
+def print_narrow_table(table: Table) -> None:
+    """Print a table as `print_table`, but in the columns of a terminal also in a file or a pipe."""
+    print_table(table, columns=Console().width)
 
 
 def width() -> int:

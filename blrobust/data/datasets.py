@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from blrobust.data.image_files import LabelledImages, read_folder, read_npz
+from blrobust.data.image_files import STATISTICS_BLOCK, LabelledImages, read_folder, read_npz
 from blrobust.data.registry import NAMES as NAMES
 from blrobust.data.registry import data_folder, default_name, get_command
 from blrobust.data.sources import read
@@ -105,7 +105,9 @@ def _statistics(name: str, images: torch.Tensor) -> tuple[tuple[float, ...], tup
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for block in torch.split(images, 256):  # a float64 copy of the whole set would be eight times its size
+    for block in torch.split(
+        images, STATISTICS_BLOCK
+    ):  # a float64 copy of the whole set would be eight times its size
         values = block.double() / scale
         total += values.sum((0, 2, 3))
         squares += values.square().sum((0, 2, 3))

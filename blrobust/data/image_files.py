@@ -1,5 +1,6 @@
 """The user's own labelled images: one folder per class, or one `.npz` archive."""
 
+import math
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,11 +10,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from blrobust import memory
+from blrobust.data.npz_headers import Header, read_headers
 from blrobust.errors import UserError, reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 GRAY_MODES = {"1", "L", "LA"}
 CHANNELS = (1, 3)
+ARRAYS = ("x", "y", "classes")
+STATISTICS_BLOCK = 256  # images at once for mean and standard deviation
+FEW_BYTES = 2**20  # an array of this size is read before it is checked
+MOST_NAME = 4 * 1000  # bytes of the name of a class
 MOST_LABELS = 2**15  # results store labels and predictions as int16
 COUNT_FROM_0 = "no label is 0, and classes count from 0: subtract 1 from labels that begin with 1"
 
@@ -69,7 +76,9 @@ def _decode(files: list[Path]) -> torch.Tensor:
         if header.mode.startswith(("I", "F")):
             raise UserError(f"{file}: got more than 8 bits per channel ({header.mode}); legal: 8 bits")
     mode = "L" if all(header.mode in GRAY_MODES for header in headers) else "RGB"
-    pixels = np.empty((len(files), len(mode), height, width), dtype=np.uint8)
+    shape = (len(files), len(mode), height, width)
+    check_memory(f"images in {files[0].parent.parent}", shape, size=1)
+    pixels = np.empty(shape, dtype=np.uint8)
     for row, file in zip(pixels, files, strict=True):
         image = np.asarray(_image(file, mode=mode))
         row[:] = image.reshape(height, width, len(mode)).transpose(2, 0, 1)
@@ -124,14 +133,46 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise UserError(f"npz: got {path}, which is damaged or of another format; legal: an .npz archive")
     try:
         # The file is opened here, as np.load does not close it when it fails.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = list(archive.files)
-            arrays = {name: archive[name] for name in ("x", "y", "classes") if name in names}
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            headers = read_headers(archive, ARRAYS)
+        _check_headers(path, headers)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
+            names = list(loaded.files)
+            arrays = {name: loaded[name] for name in ARRAYS if name in names}
+    except (UserError, MemoryError):
+        raise
     except Exception as error:  # zip, compression and header damage each raise their own errors
         raise UserError(f"{path} cannot be read as an .npz archive: {reason(error)}") from error
     if not {"x", "y"} <= arrays.keys():
         raise UserError(f"npz: got {path} with {', '.join(names) or 'no arrays'}; legal: x and y")
     return arrays
+
+
+def _check_headers(path: Path, headers: dict[str, Header]) -> None:
+    """Raise `UserError` for arrays that cannot be images and labels, or are too large, before unpacking."""
+    if not {"x", "y"} <= headers.keys():
+        return  # refused with the names of all arrays
+    x = headers["x"]
+    check_memory(f"x in {path}", x.shape, size=x.dtype.itemsize)
+    for name, header in headers.items():
+        most = MOST_NAME * MOST_LABELS if name == "classes" else 8 * math.prod(x.shape[:1])
+        if name != "x" and header.bytes > max(most, FEW_BYTES):
+            raise UserError(
+                f"{name} in {path}: got {header.dtype} of shape {header.shape}; legal: one per "
+                + ("class" if name == "classes" else f"image, of which x has {math.prod(x.shape[:1])}")
+            )
+
+
+def check_memory(name: str, shape: tuple[int, ...], *, size: int) -> None:
+    """Raise `UserError` if images of `shape` (n, ...) with `size` bytes a value do not fit into memory.
+
+    Float images are kept as float32 beside the original; for mean and standard deviation, three copies of
+    a block in float64.
+    """
+    values = math.prod(shape)
+    of_block = values // max(1, shape[0]) * min(shape[0], STATISTICS_BLOCK) if shape else 0
+    needed = values * (size if size == 1 else size + 4) + 3 * 8 * of_block
+    memory.check(needed, f"{name}, {' x '.join(map(str, shape))}", legal="fewer or smaller images")
 
 
 def _channels_first(path: Path, images: NDArray[Any]) -> NDArray[Any]:

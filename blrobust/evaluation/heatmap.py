@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from blrobust import __version__
+from blrobust import __version__, memory
 from blrobust.analysis.heatmap import Frequency, distinct, table
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
@@ -155,6 +155,9 @@ def execute(
     """
     channels, height, width = dataset.images.shape[1:]
     size = check_size(size, height=height, width=width)
+    frequencies = distinct(size, height=height, width=width)
+    if device.type == "cpu":
+        _check_memory(len(frequencies), len(dataset), channels, height * width)
     models = [bounded(model, batch_size) for model in models]
     batch_size = batch_size or max(500, block_size(dataset.images.shape[1:], device))
     config = {
@@ -173,7 +176,6 @@ def execute(
     record["dataset"]["shape"] = [channels, height, width]
     record |= probe(models, dataset, device)
     measurement = Measurement.begin(out, record)
-    frequencies = distinct(size, height=height, width=width)
     total = len(models) * len(frequencies)
 
     def done() -> int:
@@ -203,6 +205,16 @@ def execute(
         measurement.write_csv(RESULTS, frame)
         measurement.finish()
     return measurement, frame
+
+
+def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
+    """Raise `UserError` if the waves, the signs and the images of a map do not fit into memory."""
+    waves = 28 * frequencies * pixels  # float32, and on the way there int64 and twice float64
+    memory.check(
+        waves + frequencies * n * channels + 4 * n * channels * pixels,
+        f"--size: a map of {frequencies:,} different frequencies",
+        legal="a smaller --size or --limit",
+    )
 
 
 def _measure(measurement: Measurement, models: Sequence[Model], subject: Subject, *, batch_size: int) -> None:

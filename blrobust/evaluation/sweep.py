@@ -31,6 +31,7 @@ from blrobust.runs.interruption import resumable
 from blrobust.runs.provenance import new_record
 from blrobust.runs.run import ADVERSARIALS, REPORT, Cell, Run
 
+MOST_CELLS = 1_000_000
 IN_FLIGHT = 2  # blocks; twice as many on a GPU, where every copy of predictions waits for the GPU
 
 
@@ -83,6 +84,11 @@ def execute(
     the inputs that `save_adversarials` stores. If kinds fail for some models, raises `FailedPartsError` after
     all others are measured.
     """
+    cells = len(models) * draws * sum(len(part.levels) for part in parts)
+    if cells > MOST_CELLS:
+        raise UserError(
+            f"models x levels x draws: got {cells:,} cells; legal: at most {MOST_CELLS:,}, in several runs"
+        )
     block = block_size(dataset.images.shape[1:], device)
     if batch_size is not None and batch_size < block:
         models = [bounded(model, batch_size) for model in models]

@@ -1,7 +1,9 @@
 """Model names: their grammar and the settings that they stand for; nothing is loaded."""
 
 import csv
+import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from blconv.band import FftSize
@@ -42,6 +44,16 @@ CIFAR10_CLASSES = (
 _NAME = re.compile(r"(?:(?P<precision>fp16|bf16)-)?fft(?P<percent>[1-9][0-9]?)(?P<compact>-compact)?")
 
 
+FORMULA = ("=", "+", "-", "@")
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Return the comma-separated list that `parse_names` splits into these names."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="").writerow(names)
+    return file.getvalue()
+
+
 def parse_names(text: str) -> list[str]:
     """Return the model names in a comma-separated list; a label that contains a comma is in double quotes.
 
@@ -63,13 +75,18 @@ def parse_names(text: str) -> list[str]:
 def label_of(name: str) -> str:
     """Return the label of a model in tables: its name, or the part before the last `=`.
 
-    Raises `UserError` for a label that is empty or not printable.
+    Raises `UserError` for a label that is empty or not printable, or that a spreadsheet would compute.
     """
     label, equals, _ = name.rpartition("=")
     if not equals:
         return name
     if not label.strip() or not label.isprintable():
         raise UserError(f"label {label!r} of model {name!r} must be printable text and not empty")
+    if label.lstrip().startswith(FORMULA):
+        raise UserError(
+            f"label {label!r} of model {name!r} starts as a formula of a spreadsheet, which would compute it "
+            f"when it opens results.csv; legal: a label that does not start with {' '.join(FORMULA)}"
+        )
     return label
 
 

@@ -97,7 +97,10 @@ def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], li
     try:
         test = datasets.load(entry.facts.dataset, data_dir=data_dir)
     except UserError:
-        checkpoint.load_model(entry.path)
+        try:
+            checkpoint.load_model(entry.path)
+        except UserError as error:
+            return [*problems, str(error)], done
         return problems, [*done, f"weights fit; accuracy not measured, {entry.facts.dataset} is not on disk"]
     try:
         model = _from_checkpoint(entry.name, entry.path, test, torch.device("cpu"))

@@ -6,6 +6,7 @@ from blrobust.errors import UserError
 
 COUNT = 21  # levels of "a:b": the published grids have 21 points
 MOST = 1001  # a typing error in the step must not make a million levels
+LONGEST = 200  # characters of a list in an error message
 LARGEST = 1e9  # far above any useful level, far below the largest float32
 HALVES = 10  # half steps of 8 bits are fractions below this one
 LEGAL = (
@@ -23,13 +24,17 @@ def parse(text: str, *, name: str = "levels") -> tuple[float, ...]:
     try:
         return _parse(text)
     except ValueError as error:
-        raise UserError(f"{name}: got {text!r}, {error}; {LEGAL}") from None
+        shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+        raise UserError(f"{name}: got {shown!r}, {error}; {LEGAL}") from None
 
 
 def _parse(text: str) -> tuple[float, ...]:
     parts = text.split(":")
     if len(parts) == 1:
-        values = [_number(part) for part in text.split(",")]
+        numbers = text.split(",")
+        if len(numbers) > MOST:
+            raise ValueError(f"which lists {len(numbers):,} levels, more than {MOST:,}")
+        values = [_number(part) for part in numbers]
     elif len(parts) == 2:
         low, high = _ends(parts)
         values = [low + (high - low) * (i / (COUNT - 1)) for i in range(COUNT)]

@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from blrobust.cli import main
 from blrobust.data import datasets
 from blrobust.models import checkpoint, zoo
+from blrobust.models.checkpoint import Facts
 
 BUNDLED = Path(zoo.__file__).parents[1] / "weights"
 NAMES = ["fp32", "fp16", "bf16", "fft50", "fft85", "fft85-compact", "fp32-early"]
@@ -135,3 +137,19 @@ def test_bad_arguments(capsys, arguments):
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
+
+
+def test_verify_goes_on_after_weights_that_do_not_fit(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("BLROBUST_WEIGHTS", str(tmp_path))
+    facts = Facts(
+        arch="resnet20", classes=7, precision="fp32", compression=0.0, fft_size="paper", dataset="nowhere",
+        mean=(0.5,), std=(0.2,), seed=0,
+    )  # fmt: skip
+    for name in ("a", "b"):
+        checkpoint.save(tmp_path / f"{name}.safetensors", {"weight": torch.zeros(1)}, facts)
+    monkeypatch.setattr(zoo, "BUNDLED", tmp_path / "none")
+    code, out, err = run(capsys, "--verify")
+    assert code == 2
+    assert [line.split(":")[0].split() for line in out.splitlines()] == [["FAILED", "a"], ["FAILED", "b"]]
+    assert out.count("does not fit resnet20") == 2
+    assert "2 of the checkpoints" in err

@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from support import stand_in
 
 from blrobust.data.datasets import Dataset
@@ -14,6 +16,7 @@ from blrobust.models.model_names import (
     Target,
     facts_of,
     file_stem,
+    join_names,
     label_of,
     parse_names,
     trained_on,
@@ -72,6 +75,11 @@ def test_lists(text, names):
         ("fp32\nfft50", "fp32"),
         ("fp32\rfft50", "fp32"),
         ('"a\nb=m:f"', "printable"),
+        ("=1+2=m:f", "label '=1+2' of model '=1+2=m:f' starts as a formula"),
+        ("+a=m:f", "does not start with = + - @"),
+        ("-a=m:f", "formula"),
+        ("@a=m:f", "formula"),
+        ("fp32, - a=m:f", "formula"),
     ],
 )
 def test_lists_that_are_refused(text, told):
@@ -227,3 +235,16 @@ def test_the_grammar_names_every_form():
         ":FACTORY",
     ):
         assert form in text
+
+
+@given(
+    names=st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1), min_size=1, unique=True)
+)
+def test_joined_names_are_split_again(names):
+    names = [name for name in names if "=" not in name] or ["fp32"]
+    assert parse_names(join_names(names)) == names
+
+
+def test_labels_with_quotes_and_commas():
+    names = ['a"b=m:f', '"c"=m:f', "d, e=m:f"]
+    assert parse_names(join_names(names)) == names

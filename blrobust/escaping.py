@@ -1,0 +1,24 @@
+"""Text from outside, such as paths, names and error messages, in a form that is safe to show."""
+
+import unicodedata
+
+
+def escape(text: str) -> str:
+    """Return the text with control and format characters written as escape sequences, such as `\\x1b`.
+
+    These are the C0 and C1 controls, also tab and line feed, line and paragraph separators, invisible
+    and direction-changing characters, and lone surrogates. Spaces of every width are kept.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text)
+
+
+def escape_lines(text: str) -> str:
+    """Return the text escaped line by line: line feeds are kept."""
+    return "\n".join(map(escape, text.split("\n")))
+
+
+def one_line(text: str) -> str:
+    """Return the text escaped, as one line: every run of white space becomes a space."""
+    return escape(" ".join(text.split()))

@@ -1,0 +1,36 @@
+"""The memory that this process may still use, checked before work that needs much of it."""
+
+import os
+from pathlib import Path
+
+from blrobust.errors import UserError
+
+GB = 1e9
+
+
+def available() -> int | None:
+    """Return the free bytes of main memory within the limits of the process; `None` where unknown.
+
+    Linux only: the free memory of the machine, and the limit of the address space (`ulimit -v`).
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+        free = kilobytes["MemAvailable"] * 1024
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+            free = min(free, limit - pages * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError, KeyError, IndexError, ImportError):
+        return None
+    return max(0, free)
+
+
+def check(needed: int, what: str, *, legal: str) -> None:
+    """Raise `UserError` if `needed` bytes are more than the available memory; `what` needs them."""
+    free = available()
+    if free is not None and needed > free:
+        sizes = f"needs {needed / GB:,.1f} GB of memory, {free / GB:,.1f} GB are free"
+        raise UserError(f"{what}: {sizes}; legal: {legal}")
