@@ -198,7 +198,7 @@ def test_a_disk_that_is_full(capsys, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device", "weights")
 
-    monkeypatch.setattr("blrobust.models.checkpoint.save_file", full)
+    monkeypatch.setattr("blrobust.atomic_write.write_bytes", full)
     code, _, err = run(capsys, "fp32", *TINY)
     assert code == 2
     assert err.splitlines()[-1] == "Error: weights: No space left on device"
