@@ -1,12 +1,23 @@
 """Files that are complete or absent: neither a kill nor a full disk leaves half of one."""
 
+import contextlib
+import errno
+import hashlib
 import os
+import platform
+import re
+import secrets
 from pathlib import Path
 
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_TEMPORARY = re.compile(r"\.blrobust-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{16}\.tmp")
+# Of file systems that cannot open or sync a folder.
+_UNSUPPORTED = {errno.EINVAL, errno.EACCES, errno.ENOTSUP}
 
-def temporary(path: Path) -> Path:
-    """Return the hidden file beside `path` that is written and then renamed to it."""
-    return path.with_name(f".{path.name}.tmp")
+
+def is_temporary(name: str) -> bool:
+    """Return whether `name` is that of a file that `write_bytes` has not renamed yet."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -18,16 +29,61 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to a hidden file beside `path`, flush it to the disk, and rename it to `path`."""
-    neighbour = temporary(path)
+    """Write `content` to a new file in the folder of `path`, sync it to the disk, and rename it to `path`.
+
+    A link at `path` is replaced, not followed. The name of the new file has the host and the process, so
+    that files of processes that ended before the rename are recognised and removed.
+    """
+    temporary = path.with_name(f".blrobust-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
+    _remove_leftovers(path.parent)
     try:
-        with neighbour.open("wb") as file:
+        with temporary.open("xb") as file:  # exclusive: an existing file or link is an error
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        neighbour.replace(path)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
     except BaseException as error:
-        neighbour.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError):
-            error.filename = str(path)  # a full disk names no file; the hidden one is unknown to users
+            error.filename = str(path)  # a full disk names no file; the temporary one is unknown to users
+            error.filename2 = None
         raise
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files in `folder` of processes of this host that do not exist."""
+    if os.name != "posix":  # on Windows, `os.kill` ends the process
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match and match[1] == HOST and not _is_alive(int(match[2])):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # the process of another user
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Sync the names in `folder` to the disk, where the file system can."""
+    if os.name != "posix":
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,7 @@ def command(
     from blrobust.errors import UserError, reason
     from blrobust.models import model_names, zoo
     from blrobust.progress import Steps
+    from blrobust.runs.lock import acquire
     from blrobust.training import recipes, training
     from blrobust.training.trainee import Trainee
 
@@ -118,30 +120,50 @@ def command(
         facts = model_names.facts_of(name, arch=arch, dataset=training_set)
         stem = model_names.file_stem(name, arch=arch, dataset=facts.dataset)
         trainees.append(Trainee(stem, facts, folder, chosen[name], chosen_device))
+    with ExitStack() as locks:
+        for trainee in trainees:
+            refusal = f"--out: got {folder}, where another process trains {trainee.path.name}"
+            locks.callback(acquire(trainee.lock_path, refusal).release)
+        if not resume:
+            _check_unused(trainees)
+        finished = {trainee: trainee.finished() for trainee in trainees} if resume else {}
+        todo = [trainee for trainee in trainees if finished.get(trainee) is None]
+        try:
+            if todo:
+                with Steps(width=30) as steps:
+                    training.train(
+                        todo, training_set, chosen_device, resume=resume,
+                        on_step=lambda done, total, models: steps.update(done, total, _describe(models)),
+                    )  # fmt: skip
+            for trainee in trainees:
+                done = finished.get(trainee) or trainee.finish(test, chosen_device)
+                click.echo(f"{trainee.path}: {done.test_accuracy:.2%} of {len(test):,} test images")
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{chosen_device} has too little free memory for {model}: {reason(error)}"
+            ) from error
+        except KeyboardInterrupt:
+            click.echo(
+                "Interrupted. The same command with --resume continues after the last complete epoch.",
+                err=True,
+            )
+            sys.exit(INTERRUPTED)
+
+
+def _check_unused(trainees: "Sequence[Trainee]") -> None:
+    """Raise `UserError` if the folder has the state or the checkpoint of a model."""
+    from blrobust.errors import UserError
+    from blrobust.training.trainee import occupied
+
     for trainee in trainees:
-        if trainee.path.exists():
-            raise UserError(f"--out: got a folder with {trainee.path}; legal: a folder without this file")
-        if trainee.state_path.exists() and not resume:
+        if trainee.state_path.exists():
             raise UserError(
                 f"--out: got a folder with a stopped training, {trainee.state_path}; legal: give --resume, "
                 "or remove this file"
             )
-    try:
-        with Steps(width=30) as steps:
-            training.train(
-                trainees, training_set, chosen_device, resume=resume,
-                on_step=lambda done, total, models: steps.update(done, total, _describe(models)),
-            )  # fmt: skip
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"{chosen_device} has too little free memory for {model}: {reason(error)}") from error
-    except KeyboardInterrupt:
-        click.echo(
-            "Interrupted. The same command with --resume continues after the last complete epoch.", err=True
-        )
-        sys.exit(INTERRUPTED)
     for trainee in trainees:
-        done = trainee.finish(test, chosen_device)
-        click.echo(f"{trainee.path}: {done.test_accuracy:.2%} of {len(test):,} test images")
+        if trainee.path.exists():
+            raise occupied(trainee.path)
 
 
 def _describe(trainees: "Sequence[Trainee]") -> str:

@@ -175,35 +175,35 @@ def execute(
     record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=batch_size)
     record["dataset"]["shape"] = [channels, height, width]
     record |= probe(models, dataset, device)
-    measurement = Measurement.begin(out, record)
-    total = len(models) * len(frequencies)
+    with Measurement.begin(out, record) as measurement:
+        total = len(models) * len(frequencies)
 
-    def done() -> int:
-        return sum(len(state["wrong"]) for state in measurement.done.values())
+        def done() -> int:
+            return sum(len(state["wrong"]) for state in measurement.done.values())
 
-    on_start(measurement.folder, done(), total)
-    with resumable(measurement.folder, lambda: f"{done()} of {total} frequencies"):
-        if measurement.record["finished"] is None:
-            coins = signs(
-                frequencies, shape=(channels, height, width), seed=seed, samples=range(len(dataset))
-            )
-            subject = Subject(
-                pixels=dataset.pixels(slice(None), device),
-                labels=dataset.labels.to(device),
-                coins=coins.to(device),
-                waves=basis(frequencies, height=height, width=width).to(device),
-                norm=norm,
-                seed=seed,
-            )
-            try:
-                with full_precision():
-                    _measure(measurement, models, subject, batch_size=batch_size)
-            except torch.OutOfMemoryError as error:
-                raise UserError(f"{device} has too little memory, lower --batch-size: {error}") from error
-            check_again(models, dataset, device, record, measurement.record["flags"])
-        frame = table(measurement)
-        measurement.write_csv(RESULTS, frame)
-        measurement.finish()
+        on_start(measurement.folder, done(), total)
+        with resumable(measurement.folder, lambda: f"{done()} of {total} frequencies"):
+            if measurement.record["finished"] is None:
+                coins = signs(
+                    frequencies, shape=(channels, height, width), seed=seed, samples=range(len(dataset))
+                )
+                subject = Subject(
+                    pixels=dataset.pixels(slice(None), device),
+                    labels=dataset.labels.to(device),
+                    coins=coins.to(device),
+                    waves=basis(frequencies, height=height, width=width).to(device),
+                    norm=norm,
+                    seed=seed,
+                )
+                try:
+                    with full_precision():
+                        _measure(measurement, models, subject, batch_size=batch_size)
+                except torch.OutOfMemoryError as error:
+                    raise UserError(f"{device} has too little memory, lower --batch-size: {error}") from error
+                check_again(models, dataset, device, record, measurement.record["flags"])
+            frame = table(measurement)
+            measurement.write_csv(RESULTS, frame)
+            measurement.finish()
     return measurement, frame
 
 

@@ -211,24 +211,24 @@ def execute(
     size = batch_size or block_size(dataset.images.shape[1:], device)
     record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=size)
     record |= probe(models, dataset, device)
-    measurement = Measurement.begin(out, record)
-    total = len(kinds) * len(channels)
+    with Measurement.begin(out, record) as measurement:
+        total = len(kinds) * len(channels)
 
-    def done() -> int:
-        return sum("/" in name for name in measurement.done)
+        def done() -> int:
+            return sum("/" in name for name in measurement.done)
 
-    on_start(measurement.folder, done(), total)
-    with resumable(measurement.folder, lambda: f"{done()} of {total} pairs of attack and channel"):
-        with full_precision():
-            failed = _measure(measurement, source, channels, levels_of, dataset, seed=seed, device=device)
-        if done() == 0:
-            raise FailedPartsError(failed)
-        if measurement.record["finished"] is None:
-            check_again(models, dataset, device, record, measurement.record["flags"])
-        frame = table(measurement)
-        measurement.write_csv(RESULTS, frame)
-        if not failed:
-            measurement.finish()
+        on_start(measurement.folder, done(), total)
+        with resumable(measurement.folder, lambda: f"{done()} of {total} pairs of attack and channel"):
+            with full_precision():
+                failed = _measure(measurement, source, channels, levels_of, dataset, seed=seed, device=device)
+            if done() == 0:
+                raise FailedPartsError(failed)
+            if measurement.record["finished"] is None:
+                check_again(models, dataset, device, record, measurement.record["flags"])
+            frame = table(measurement)
+            measurement.write_csv(RESULTS, frame)
+            if not failed:
+                measurement.finish()
     return measurement, frame, failed
 
 

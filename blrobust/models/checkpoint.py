@@ -2,17 +2,17 @@
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from blconv.band import FftSize, check_compression, check_fft_size
+from blrobust import atomic_write
 from blrobust.data.image_files import MOST_LABELS
 from blrobust.errors import UserError
 from blrobust.models import ARCHITECTURES, Classifier, build
@@ -80,17 +80,11 @@ class Facts:
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
-    """Write tensors and facts to `path` in one step: a reader sees the old file or the new one."""
+    """Write tensors and facts to `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     metadata = {"format": FORMAT, "facts": json.dumps(asdict(facts), sort_keys=True)}
-    try:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
-        os.replace(partial, path)
-    except SafetensorError as error:  # how safetensors reports a full disk
-        raise OSError(f"{path} cannot be written: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    atomic_write.write_bytes(path, to_bytes(stored, metadata))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Facts]:

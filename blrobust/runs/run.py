@@ -9,13 +9,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from numpy.typing import NDArray
 
-from blrobust import atomic_write
+from blrobust.atomic_write import is_temporary
 from blrobust.errors import UserError
 from blrobust.runs import LEGAL_FOLDERS, answers, database
 from blrobust.runs.database import Outcomes, pack, unpack, using
+from blrobust.runs.lock import LOCK, acquire
 from blrobust.runs.provenance import FILE as RECORD
 from blrobust.runs.provenance import digest, now, read_record, write_record
 
@@ -24,11 +25,7 @@ Cell = tuple[str, str, float, int]  # model, kind, level, draw
 RESULTS = "results.csv"
 REPORT = "report.html"
 ADVERSARIALS = "adversarials"  # folder of the successful inputs, with --save-adversarials
-WRITTEN_WHOLE = (RECORD, RESULTS, REPORT)
-OURS = {
-    *("lock", ADVERSARIALS, *WRITTEN_WHOLE, *database.FILES),
-    *(atomic_write.temporary(Path(name)).name for name in WRITTEN_WHOLE),
-}
+OURS = {LOCK, ADVERSARIALS, RECORD, RESULTS, REPORT, *database.FILES}
 
 
 @dataclass(frozen=True)
@@ -81,11 +78,7 @@ class Run:
         if existing is not None and existing["finished"] is not None:
             return cls.open(path)
         path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise UserError(f"{path}: another process is working on this run") from None
+        lock = acquire(path / LOCK, f"{path}: another process is working on this run")
         with contextlib.ExitStack() as stack:
             stack.callback(lock.release)
             existing = _existing(path, provenance)  # it may have changed before the lock
@@ -270,7 +263,7 @@ def _existing(path: Path, new: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if not path.is_dir():
         raise UserError(f"--out: got {path}, which is a file; {LEGAL_FOLDERS}")
-    names = {entry.name for entry in path.iterdir()}
+    names = {entry.name for entry in path.iterdir() if not is_temporary(entry.name)}
     if RECORD not in names:
         foreign = sorted(names - OURS) or sorted(names & {database.FILE})
         if foreign:

@@ -32,6 +32,7 @@ class Trainee:
         self.facts = replace(facts, seed=recipe.seed, recipe=asdict(recipe))
         self.path = folder / f"{name}.safetensors"
         self.state_path = folder / f"{name}.training.safetensors"
+        self.lock_path = folder / f"{name}.lock"
         self.history_path = folder / f"{name}.history.csv"
         self.history: list[dict[str, str]] = []
         torch.manual_seed(recipe.seed)
@@ -133,6 +134,21 @@ class Trainee:
             self.history = list(csv.DictReader(file))[: int(tensors["epochs"])]
         return len(self.history)
 
+    def finished(self) -> Facts | None:
+        """Return the facts of the checkpoint if this training has finished; remove a state that is left.
+
+        A kill between the writing of the checkpoint and the removal of the state leaves both. Returns `None`
+        if there is no checkpoint. Raises `UserError` for the checkpoint of another training.
+        """
+        if not self.path.exists():
+            return None
+        _, facts = checkpoint.load(self.path)
+        settings = replace(facts, test_accuracy=None, holdout_accuracy=None)
+        if settings != self.facts or facts.test_accuracy is None:
+            raise occupied(self.path)
+        self.state_path.unlink(missing_ok=True)
+        return facts
+
     def finish(self, test: Dataset, device: torch.device) -> Facts:
         """Round and write the finished checkpoint, with its accuracy on `test`; return its facts."""
         facts = self.facts
@@ -147,6 +163,11 @@ class Trainee:
         checkpoint.save(self.path, stored, facts)
         self.state_path.unlink(missing_ok=True)
         return facts
+
+
+def occupied(path: Path) -> UserError:
+    """Return the error for a checkpoint that would be replaced."""
+    return UserError(f"--out: got a folder with {path}; legal: a folder without this file")
 
 
 def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:

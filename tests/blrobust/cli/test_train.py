@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.kills import WHOLE
 from support.processes import importing
 from torch import nn
 
@@ -67,7 +68,8 @@ def test_from_the_command_to_a_model_by_name(capsys, own):
     facts = checkpoint.load(path)[1]
     assert out == f"{path}: {facts.test_accuracy:.2%} of 40 test images\n"
     assert "100 %: epoch 2" in err
-    assert {file.name for file in own.iterdir()} == {path.name, "cifar10-tiny-fft33.history.csv"}
+    stem = path.with_suffix("").name
+    assert {file.name for file in own.iterdir()} == {path.name, f"{stem}.history.csv", f"{stem}.lock"}
     assert (facts.compression, facts.recipe["epochs"], facts.recipe["batch_size"]) == (0.33, 3, 16)
     model = zoo.load("fft33", arch="tiny", dataset=load(), device=torch.device("cpu"))
     assert model.card.checkpoint == str(path)
@@ -198,7 +200,7 @@ def test_a_disk_that_is_full(capsys, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device", "weights")
 
-    monkeypatch.setattr("blrobust.models.checkpoint.save_file", full)
+    monkeypatch.setattr("blrobust.atomic_write.write_bytes", full)
     code, _, err = run(capsys, "fp32", *TINY)
     assert code == 2
     assert err.splitlines()[-1] == "Error: weights: No space left on device"
@@ -249,3 +251,80 @@ def test_ctrl_c_in_a_process_of_its_own(capsys, tmp_path):
         whole, same_facts = checkpoint.load(tmp_path / f"whole/cifar10-tiny-{name}.safetensors")
         assert facts == same_facts
         assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
+KILLER = """
+import sys
+from pathlib import Path
+import pytest, test_train
+from support.kills import kill_at_every_step
+from blrobust.cli import train
+from blrobust.training import training
+with pytest.MonkeyPatch.context() as patch:
+    test_train.replace_the_rest(patch)
+    kill_at_every_step(Path(sys.argv[1]), ["train", *sys.argv[2:]], ["--resume"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+@pytest.mark.parametrize("models", ["fp32", "fp32,fft50"])
+def test_a_kill_at_every_step_changes_no_bit(tmp_path, models):
+    """Folder, locks, histories, states, checkpoints, and the removal of the states."""
+    command = [sys.executable, "-c", KILLER, str(tmp_path / "runs"), models, *TINY, "--epochs", "2"]
+    subprocess.run(command, env=importing(__file__), check=True, stdout=subprocess.DEVNULL)
+    whole = trained(tmp_path / "runs" / WHOLE)
+    killed = [folder for folder in (tmp_path / "runs").iterdir() if folder.name != WHOLE]
+    assert len(killed) >= 18 * len(whole[1])
+    for folder in killed:
+        weights, facts, names = trained(folder)
+        assert (facts, names) == whole[1:], folder.name
+        for name, tensors in weights.items():
+            assert tensors.keys() == whole[0][name].keys()
+            assert all(torch.equal(tensors[key], whole[0][name][key]) for key in tensors)
+
+
+def trained(folder):
+    """The weights and the facts of all checkpoints in a folder, by name, and the names of all files."""
+    found = {path.name: checkpoint.load(path) for path in folder.glob("*.safetensors")}
+    names = {path.name for path in folder.iterdir()}
+    return {k: v[0] for k, v in found.items()}, {k: v[1] for k, v in found.items()}, names
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks as POSIX has them")
+def test_a_second_seed_is_refused_while_the_first_is_trained_and_afterwards(capsys, own, tmp_path):
+    first = subprocess.Popen(
+        [sys.executable, "-c", SLOW.format(delay=2), "fp32", *TINY, "--out", str(own)],
+        env=importing(__file__),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    path = own / "cifar10-tiny-fp32.safetensors"
+    state = own / "cifar10-tiny-fp32.training.safetensors"
+    deadline = time.monotonic() + 120
+    while not state.exists() and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for resume in ([], ["--resume"]):
+        code, out, err = run(capsys, "fft50,fp32", *TINY, "--seed", "5", *resume)
+        told = f"Error: --out: got {own}, where another process trains {path.name}\n"
+        assert (code, out, err) == (2, "", told)
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    before = path.read_bytes()
+    for resume in ([], ["--resume"]):
+        code, out, err = run(capsys, "fp32", *TINY, "--seed", "5", *resume)
+        told = f"Error: --out: got a folder with {path}; legal: a folder without this file\n"
+        assert (code, out, err) == (2, "", told)
+    assert path.read_bytes() == before
+    assert run(capsys, "fp32", *TINY, "--out", "alone")[0] == 0
+    alone, facts = checkpoint.load(tmp_path / "alone" / path.name)
+    weights, trained_facts = checkpoint.load(path)
+    assert facts == trained_facts
+    assert all(torch.equal(weights[name], alone[name]) for name in alone)
+
+
+def test_resuming_a_finished_training_says_so_again(capsys, own):
+    code, told, _ = run(capsys, "fp32", *TINY)
+    before = (own / "cifar10-tiny-fp32.safetensors").read_bytes()
+    assert run(capsys, "fp32", *TINY, "--resume")[:2] == (code, told) == (0, told)
+    assert (own / "cifar10-tiny-fp32.safetensors").read_bytes() == before

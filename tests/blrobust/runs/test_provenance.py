@@ -5,7 +5,6 @@ import sys
 import pytest
 from support import stand_in
 
-from blrobust import atomic_write
 from blrobust.errors import UserError
 from blrobust.runs import provenance
 
@@ -89,25 +88,6 @@ class TestGit:
         assert len(revision) == 40
         (package / "provenance.py").write_text("changed")
         assert provenance.git_revision() == f"{revision}-dirty"
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    atomic_write.write_text(path, "old")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        atomic_write.write_text(path, "new")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-    assert path.read_text() == "old"
-
-
-def test_names_of_files_that_are_no_text_can_be_written(tmp_path):
-    atomic_write.write_text(tmp_path / "file", "o\udcff and ü")
-    assert (tmp_path / "file").read_text("utf-8") == "o\\udcff and ü"
 
 
 @pytest.fixture

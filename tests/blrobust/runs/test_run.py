@@ -9,6 +9,7 @@ import pytest
 from support import stand_in
 from support.processes import importing
 
+from blrobust import atomic_write
 from blrobust.errors import UserError
 from blrobust.runs import provenance
 from blrobust.runs.run import Picture, Run
@@ -163,7 +164,10 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 
 def test_what_a_kill_before_the_first_record_leaves_is_taken_over(tmp_path):
     (tmp_path / "lock").touch()
-    (tmp_path / ".run.json.tmp").write_text('{"conf')
+    process = subprocess.Popen(["true"])
+    process.wait()
+    leftover = tmp_path / f".blrobust-{atomic_write.HOST}-{process.pid}-{'0' * 16}.tmp"
+    leftover.write_text('{"conf')
     with start(tmp_path) as run:
         add(run)
     assert {entry.name for entry in tmp_path.iterdir()} == {"lock", "run.json", "run.sqlite"}
