@@ -4,7 +4,6 @@ While a command runs, the first of them raises `KeyboardInterrupt`, so that what
 reported. The next one, and all of them while Python starts or ends, end the process at once.
 """
 
-import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -45,6 +44,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    with contextlib.suppress(OSError):
+    try:  # noqa: SIM105  # importing contextlib takes longer than all of this module
         os.write(2, b"Interrupted.\n")
+    except OSError:
+        pass
     os._exit(FIRST_CODE + number)

@@ -41,6 +41,8 @@ def read_headers(archive: zipfile.ZipFile, names: Iterable[str]) -> dict[str, He
                 raise ValueError(f"{name} has version {version} of the array format; legal: 1.0 and 2.0")
             shape, _, dtype = READERS[version](file)
             header = Header(shape, dtype)
+            if dtype.hasobject:
+                raise ValueError(f"{name}: Object arrays cannot be loaded, as they would run code")
             if min(shape, default=0) < 0 or file.tell() + header.bytes != info.file_size:
                 raise ValueError(
                     f"{name} declares {dtype} of shape {shape}, which does not fit {info.file_size:,} bytes"

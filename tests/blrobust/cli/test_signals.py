@@ -45,7 +45,7 @@ def read(terminal: int) -> bytes:
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
 def test_a_signal_during_a_measurement(number: signal.Signals, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    process = start([*NOISE.split(), str(tmp_path / "run")], theirs)
+    process = start([*NOISE, str(tmp_path / "run")], theirs)
     os.close(theirs)
     shown = b""
     while b"images," not in re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown):  # the bars
