@@ -25,6 +25,7 @@ SYMPTOM_SHARE = 0.25  # of the images that must show a symptom
 TINY = 1e-12  # a gradient all of whose entries are smaller moves no pixel
 
 ZERO = "zero gradient"
+NOT_FINITE = "gradient not finite"
 VANISHING = "vanishing gradient"
 SOFTMAX = "outputs are probabilities"
 OPTIMISES = "optimises inside the model"
@@ -69,7 +70,9 @@ def _flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
         raise
     except (Exception, SystemExit) as error:  # of a backward pass through the user's code
         raise UserError(f"the backward pass failed: {type(error).__name__}: {reason(error)}") from error
-    if (size == 0).float().mean() >= SYMPTOM_SHARE and not _is_saturated(first, truth):
+    if (~size.isfinite()).float().mean() >= SYMPTOM_SHARE:
+        found.append(NOT_FINITE)
+    elif (size == 0).float().mean() >= SYMPTOM_SHARE and not _is_saturated(first, truth):
         found.append(ZERO)
     elif (size <= TINY).float().mean() >= SYMPTOM_SHARE:
         found.append(VANISHING)

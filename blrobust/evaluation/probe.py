@@ -184,7 +184,7 @@ def _logits(model: nn.Module, pixels: Tensor, *, seed: int) -> NDArray[np.float3
     """Return logits, float32 (m, classes), under the seed `seed` of the global generators."""
     try:
         with seeded("probe", seed, device=pixels.device):
-            found: NDArray[np.float32] = model(pixels).float().cpu().numpy()
+            found: NDArray[np.float32] = model(pixels).float().cpu().numpy().copy()
     except UserError:
         raise
     except torch.OutOfMemoryError as error:

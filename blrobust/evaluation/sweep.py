@@ -20,6 +20,7 @@ from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import pictures
 from blrobust.evaluation.cell_measurement import CellMeasurement
 from blrobust.evaluation.probe import check_again, check_under_attack, probe
+from blrobust.file_names import file_name
 from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size
@@ -260,17 +261,20 @@ def _share(total: int, index: int, count: int) -> int:
 def _adversarial_file(folder: Path, cell: Cell) -> Path:
     model, kind, level, draw = cell
     # As many digits as a level has, so that no two share a file.
-    return folder / kind / model.replace("/", "_") / f"{level:.12g}-{draw}.safetensors"
+    return folder / kind / file_name(model) / f"{level:.12g}-{draw}.safetensors"
 
 
 def _save(folder: Path, cell: Cell, outcomes: Outcomes) -> None:
-    """Write the successful inputs, float32 (k, C, H, W) in [0, 1], and their sample indices, int64 (k,)."""
+    """Write the successful inputs, float32 (k, C, H, W) in [0, 1], and their sample indices, int64 (k,).
+
+    The metadata have the label of the model, which its file name does not have if it is long.
+    """
     pixels = outcomes.pop("pixels")
     rows = np.flatnonzero(outcomes["success"])
     path = _adversarial_file(folder, cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"pixels": np.ascontiguousarray(pixels[rows]), "indices": rows.astype(np.int64)}
-    atomic_write.write_bytes(path, save(arrays))
+    atomic_write.write_bytes(path, save(arrays, {"model": cell[0]}))
 
 
 def _check_adversarials(run: Run) -> None:

@@ -80,12 +80,17 @@ class OwnModel(nn.Module):
         inputs = pixels if self.input_dtype is None else pixels.to(self.input_dtype)
         generators = unchanged(pixels.device) if self.reseeds else nullcontext()
         needs_grad, dtype = self.needs_grad_mode or torch.is_grad_enabled(), torch.get_default_dtype()
+        default_device = torch.get_default_device()
         try:
             with generators, torch.set_grad_enabled(needs_grad):
                 output = self.module(inputs)
         finally:
             torch.set_default_dtype(dtype)
+            if torch.get_default_device() != default_device:
+                torch.set_default_device(default_device)
         logits = find_logits(output, len(pixels), self.classes)
+        if len(pixels) == 1 and logits.shape == (self.classes,):
+            logits = logits[None]  # the module squeezes its output
         if logits.layout != torch.strided:
             logits = logits.to_dense()
         if logits.is_complex():
@@ -96,7 +101,8 @@ class OwnModel(nn.Module):
             logits = logits.clone()
         if logits.requires_grad and not (pixels.requires_grad and torch.is_grad_enabled()):
             logits = logits.detach()  # it depends on parameters only
-        return logits.to(pixels.device, torch.float32).contiguous()
+        logits = logits.to(pixels.device, torch.float32).contiguous()
+        return logits if logits.requires_grad else logits.clone()  # the module may write into it again
 
     def fit(self, pixels: Tensor) -> Tensor:
         """Find a way to call the module without an error, and return the logits of pixels (m, C, H, W).

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from support import stand_in
 from support.messages import error
@@ -232,6 +233,31 @@ def test_adversarials_are_kept_with_their_places(loaded: dict[str, Any], tmp_pat
             changed = (kept["pixels"] != clean[kept["indices"]]).any(1).flatten(1).sum(1)
             assert (changed > 0).all()
             assert (changed <= 18).all()
+
+
+def test_every_label_keeps_its_adversarials(
+    loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = ["a/b", "a_b", "..", "l" * 300]
+
+    def load(**given: Any) -> options.Subjects:
+        models = [stand_in.model(label, seed=seed, channels=3) for seed, label in enumerate(labels)]
+        return options.Subjects(models, stand_in.dataset(60, channels=3), torch.device("cpu"))
+
+    monkeypatch.setattr(options, "load", load)
+    several("--kind", "fgsm", "--strength", "0.3", "--save-adversarials", "--out", "run")
+    several("--kind", "fgsm", "--strength", "0.3", "--save-adversarials", "--out", "run")
+    assert [path.name for path in (tmp_path / "run" / "adversarials").iterdir()] == ["fgsm"]
+    folders = {}
+    for folder in (tmp_path / "run" / "adversarials" / "fgsm").iterdir():
+        with safe_open(folder / "0.3-0.safetensors", "numpy") as file:
+            folders[file.metadata()["model"]] = folder.name, file.get_tensor("indices")
+    assert [folders[label][0] for label in labels[:3]] == ["a%2Fb", "a_b", "%2E%2E"]
+    with Run.open(tmp_path / "run") as run:
+        for label in labels:
+            success = run.outcome(label, "fgsm", 0.3, 0)["success"]
+            assert success.any()
+            np.testing.assert_array_equal(folders[label][1], np.flatnonzero(success))
 
 
 def test_adversarials_that_cannot_be_kept_any_more_are_one_line(
