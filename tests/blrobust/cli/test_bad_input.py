@@ -146,7 +146,7 @@ noise --dataset npz:text.npz                      | got text.npz, which is damag
 noise --dataset npz:keys.npz                      | got keys.npz with a; legal: x and y
 noise --dataset npz:shape.npz                     | x in shape.npz: got shape (12, 32, 32, 2); legal
 noise --dataset npz:length.npz                    | legal: 12 integers, one per image
-noise --dataset npz:pickled.npz                   | Object arrays cannot be loaded
+noise --dataset npz:pickled.npz                   | x: Object arrays cannot be loaded
 noise --dataset npz:range.npz                     | got values from 0 to 255; legal: floats in [0, 1]
 noise --dataset npz:labels.npz                    | got labels from -1 to 8; legal: 0 to
 noise --dataset npz:classes.npz                   | legal: at least 10 texts

@@ -9,7 +9,10 @@ from support.odd_models import ODD
 from support.plain_model import write_images
 
 from blrobust.data import datasets
+from blrobust.data.datasets import Dataset
+from blrobust.evaluation import probe
 from blrobust.models import zoo
+from blrobust.models.model import Model
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,51 @@ def test_a_model_that_writes_into_its_input_writes_into_a_copy(name: str, images
         logits = model.module(pixels)
     assert torch.equal(pixels, data.pixels(slice(0, 5)))
     assert torch.allclose(logits, odd_models.Plain()(pixels))
+
+
+class Squeezes(odd_models.Plain):
+    """Returns logits (classes,) for a single image."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels).squeeze()
+
+
+class Reuses(odd_models.Plain):
+    """Writes its logits into the same memory at each call."""
+
+    buffer: torch.Tensor | None = None
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(pixels).detach()
+        if self.buffer is None or len(self.buffer) != len(logits):
+            self.buffer = torch.empty_like(logits)
+        return self.buffer.copy_(logits)
+
+
+class ChangesDevice(odd_models.Plain):
+    """Leaves another default device."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(pixels)
+        torch.set_default_device("meta")
+        return logits
+
+
+@pytest.mark.parametrize("name", ["Squeezes", "Reuses", "ChangesDevice"])
+def test_logits_of_a_call_are_those_of_plain_code(name: str, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load(f"m={__name__}:{name}", dataset=data, device=torch.device("cpu"))
+    parts = [data.pixels(slice(at, at + 1)) for at in range(3)]
+    with torch.no_grad():
+        found = torch.cat([model.module(part) for part in parts])
+    assert torch.get_default_device() == torch.device("cpu")
+    assert torch.allclose(found, odd_models.Plain()(torch.cat(parts)))
+    assert probe.doubts(model.module, *_probed(model, data)) == []
+
+
+def _probed(model: Model, data: Dataset) -> tuple[torch.Tensor, probe.Answers]:
+    pixels = probe.inputs(data, torch.device("cpu"))
+    return pixels, probe._answers("m", model.module, pixels)
 
 
 @pytest.mark.parametrize(
