@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blrobust.cli import INTERRUPTED
-from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange
+from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange, OutputPath
 
 if TYPE_CHECKING:
     from blrobust.training.trainee import Trainee
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @DEVICE
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     envvar="BLROBUST_WEIGHTS",
     show_envvar=True,
     help="Folder of the checkpoint.  [default: blrobust's folder for weights, in which all commands find it]",
@@ -83,6 +83,7 @@ def command(
     from blrobust.data import datasets
     from blrobust.device import resolve
     from blrobust.errors import UserError, reason
+    from blrobust.escaping import escape
     from blrobust.models import model_names, zoo
     from blrobust.progress import Steps
     from blrobust.runs.lock import acquire
@@ -137,7 +138,7 @@ def command(
                     )  # fmt: skip
             for trainee in trainees:
                 done = finished.get(trainee) or trainee.finish(test, chosen_device)
-                click.echo(f"{trainee.path}: {done.test_accuracy:.2%} of {len(test):,} test images")
+                click.echo(escape(f"{trainee.path}: {done.test_accuracy:.2%} of {len(test):,} test images"))
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"{chosen_device} has too little free memory for {model}: {reason(error)}"

@@ -126,6 +126,7 @@ def test_lists_have_the_bound_of_ranges() -> None:
         ("noise --out=", "got an empty path; legal: a path"),
         ("heatmap fp32 --out=~nobody-has-this-name/x", "unknown user"),
         ("report x --output=", "empty path"),
+        ("train fp32 --out=", "empty path"),
     ],
 )
 def test_counts_and_paths(arguments: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
