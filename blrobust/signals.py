@@ -1,28 +1,44 @@
 """Signals that end the `blrobust` command: Ctrl-C, SIGTERM and SIGHUP.
 
-While a command runs, the first of them raises `KeyboardInterrupt`, so that what is done is stored and
-reported. The next one, and all of them while Python starts or ends, end the process at once.
+While work runs whose finished part is stored (`interruptible`), the first of them raises `KeyboardInterrupt`,
+so that this part is reported. Otherwise, and from the second one on, a signal ends the process at once:
+libraries that are interrupted while they are imported raise errors of their own.
 """
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 FIRST_CODE = 128  # exit codes are 128 + the number of the signal, as shells report it
+INTERRUPTED = FIRST_CODE + signal.SIGINT
 
 _received: int = signal.SIGINT
+_is_installed = False  # not where the command line is called inside another program
 
 
 def end_at_once() -> None:
     """From here on, a signal ends the process at once, with one line on stderr."""
+    global _is_installed
+    _is_installed = True
     _install(_end)
 
 
-def interrupt() -> None:
-    """From here on, the first signal raises `KeyboardInterrupt`, and the next one ends the process."""
-    _install(_interrupt)
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Return a context in which the first signal raises `KeyboardInterrupt`; the next ends the process.
+
+    It changes nothing unless the process has called `end_at_once`.
+    """
+    if _is_installed:
+        _install(_interrupt)
+    try:
+        yield
+    finally:
+        if _is_installed:
+            _install(_end)
 
 
 def exit_code() -> int:
@@ -39,13 +55,11 @@ def _install(handler: Callable[[int, FrameType | None], None]) -> None:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _received
     _received = number
-    end_at_once()
+    _install(_end)
     raise KeyboardInterrupt
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    try:  # noqa: SIM105  # importing contextlib takes longer than all of this module
+    with suppress(OSError):
         os.write(2, b"Interrupted.\n")
-    except OSError:
-        pass
     os._exit(FIRST_CODE + number)

@@ -11,6 +11,7 @@ from blrobust import __version__
 from blrobust.errors import FailedPartsError, UserError, reason
 from blrobust.escaping import one_line
 from blrobust.runs.interruption import Interrupted
+from blrobust.signals import INTERRUPTED
 from blrobust.terminal import echo
 
 # command -> (module, one line for --help); the module defines a click command called `command`.
@@ -29,8 +30,6 @@ COMMANDS = {
     "data": ("blrobust.cli.data", "List the data sets and download them."),
     "train": ("blrobust.cli.train", "Train a model and write its checkpoint."),
 }
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it; `blrobust.__main__` replaces it by other signals'
 
 
 class LazyGroup(click.Group):

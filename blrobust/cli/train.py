@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blrobust.cli import INTERRUPTED
 from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange, OutputPath
+from blrobust.signals import INTERRUPTED, interruptible
 
 if TYPE_CHECKING:
     from blrobust.training.trainee import Trainee
@@ -121,14 +121,15 @@ def command(
         facts = model_names.facts_of(name, arch=arch, dataset=training_set)
         stem = model_names.file_stem(name, arch=arch, dataset=facts.dataset)
         trainees.append(Trainee(stem, facts, folder, chosen[name], chosen_device))
-    with ExitStack() as locks:
+    with ExitStack() as contexts:
         for trainee in trainees:
             refusal = f"--out: got {folder}, where another process trains {trainee.path.name}"
-            locks.callback(acquire(trainee.lock_path, refusal).release)
+            contexts.callback(acquire(trainee.lock_path, refusal).release)
         if not resume:
             _check_unused(trainees)
         finished = {trainee: trainee.finished() for trainee in trainees} if resume else {}
         todo = [trainee for trainee in trainees if finished.get(trainee) is None]
+        contexts.enter_context(interruptible())
         try:
             if todo:
                 with Steps(width=30) as steps:

@@ -105,9 +105,8 @@ def _statistics(name: str, images: torch.Tensor) -> tuple[tuple[float, ...], tup
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for block in torch.split(
-        images, STATISTICS_BLOCK
-    ):  # a float64 copy of the whole set would be eight times its size
+    # A float64 copy of the whole set would be eight times its size.
+    for block in torch.split(images, STATISTICS_BLOCK):
         values = block.double() / scale
         total += values.sum((0, 2, 3))
         squares += values.square().sum((0, 2, 3))

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from blrobust.signals import interruptible
+
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C; the message names the folder and the part that is done."""
@@ -16,7 +18,8 @@ def resumable(folder: Path, finished: Callable[[], str]) -> Iterator[None]:
     `finished` returns the part that is stored in `folder`, such as "2 of 9 levels".
     """
     try:
-        yield
+        with interruptible():
+            yield
     except KeyboardInterrupt:
         done = f"{folder}: {finished()} done"
         raise Interrupted(f"{done}; run the same command again to resume") from None

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,17 @@ NOISE = [
     "--out",
 ]
 HIDDEN = b"\x1b[?25l"
+
+
+@pytest.fixture(autouse=True)
+def signals_end_processes() -> Iterator[None]:
+    """Take back that a signal is ignored, as under nohup: processes would inherit it."""
+    ignored = [number for number in NUMBERS if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def start(arguments: list[str], terminal: int) -> subprocess.Popen[bytes]:
@@ -88,11 +100,12 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
     program = (
         "import os, signal, time\n"
         "from blrobust import signals\n"
-        "signals.interrupt()\n"
-        "try:\n"
-        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
-        "except KeyboardInterrupt:\n"
-        "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)"
+        "signals.end_at_once()\n"
+        "with signals.interruptible():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
+        "    except KeyboardInterrupt:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)"
     )
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
@@ -106,7 +119,8 @@ def test_an_ignored_signal_stays_ignored() -> None:
         "import os, signal\n"
         "from blrobust import signals\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "signals.interrupt()\n"
-        "os.kill(os.getpid(), signal.SIGHUP)"
+        "signals.end_at_once()\n"
+        "with signals.interruptible():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
