@@ -49,14 +49,14 @@ def half_level(level: float, levels: list[float], axis: Axis) -> str:
 def half_span(texts: list[str]) -> str:
     """Return the ends of the interval of a level at 50 %, from the texts of the level and of both ends.
 
-    It is empty if there is no level, or if all three are the same end of the grid. An interval whose lower
-    end is `BELOW` is "up to" its upper end.
+    It is empty if there is no level, or if all three are the same end of the grid. A lower end of `BELOW` is
+    level 0, the first of every grid.
     """
     level, low, high = texts
     has_none = level == NONE or (level == low == high and (level == BELOW or level.startswith(">")))
     if has_none:
         return ""
-    return f"up to {high}" if low == BELOW else f"{low} to {high}"
+    return f"{0 if low == BELOW else low} to {high}"
 
 
 def level_at(level: float, levels: list[float], axis: Axis) -> str:
