@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
-from blrobust.errors import UserError, reason
+from blrobust.errors import UserError, describe
 from blrobust.models.zoo import Model
 from blrobust.perturbations.random_numbers import fixed_noise
 from blrobust.perturbations.seeding import seeded
@@ -210,5 +210,5 @@ def _logits(model: nn.Module, pixels: Tensor, *, seed: int) -> NDArray[np.float3
     except torch.OutOfMemoryError as error:
         raise UserError(f"{pixels.device} has too little free memory: {error}") from error
     except (Exception, SystemExit) as error:  # whatever the user's own model raises
-        raise UserError(f"the network failed: {type(error).__name__}: {reason(error)}") from error
+        raise UserError(f"the network failed: {describe(error)}") from error
     return found

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blrobust.errors import UserError, reason
+from blrobust.errors import UserError, describe
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.seeding import seeded, states, unchanged
+from blrobust.user_output import prints_counted
 
 
 class NoLogitsError(TypeError):
@@ -82,7 +83,7 @@ class OwnModel(nn.Module):
         needs_grad, dtype = self.needs_grad_mode or torch.is_grad_enabled(), torch.get_default_dtype()
         default_device = torch.get_default_device()
         try:
-            with generators, torch.set_grad_enabled(needs_grad):
+            with generators, torch.set_grad_enabled(needs_grad), prints_counted():
                 output = self.module(inputs)
         finally:
             torch.set_default_dtype(dtype)
@@ -217,8 +218,3 @@ def find_logits(output: Any, images: int, classes: int) -> Tensor:
     if not fitting or (isinstance(output, Mapping) and len(fitting) > 1):
         raise NoLogitsError(output, candidates=len(fitting))
     return fitting[0]
-
-
-def describe(error: BaseException) -> str:
-    """Return the type and the message of an error as one line."""
-    return f"{type(error).__name__}: {reason(error)}"

@@ -12,7 +12,8 @@ from support.plain_model import Plain
 from torch import Tensor, nn
 
 from blrobust.data import datasets
-from blrobust.evaluation.probe import probe
+from blrobust.evaluation.gradient_probe import gradient_answers
+from blrobust.evaluation.probe import inputs, probe, rounded
 from blrobust.models import zoo
 from blrobust.models.own_model import OwnModel
 from blrobust.runs import gradients as module
@@ -143,8 +144,10 @@ def test_threads_and_the_order_of_sums_make_no_other_model(name: str) -> None:
     model = zoo.load(name, dataset=data, device=CPU)
     threads, found = torch.get_num_threads(), []
 
+    pixels = inputs(data, CPU)
+
     def take() -> None:
-        found.append(probe([model], data, CPU, gradients=True)["answers"][name])
+        found.append(gradient_answers(model.module, pixels, rounded(pixels), len(data)))
 
     take()
     torch.set_num_threads(2)
