@@ -1,21 +1,20 @@
 """Warnings, and prints of a user's model: a line of code that repeats itself is shown once, with a count."""
 
-import io
 import re
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from blrobust.errors import shortened
 from blrobust.escaping import one_line
 from blrobust.terminal import echo
 
 NUMBERS = re.compile(r"[\d.,+\-\s]*\d[\d.,+\-\s]*(?:e[+-]?\d+)?")
-DEBUGGERS = ("bdb", "cmd", "pdb")  # what they print is never dropped
+PASSED = ("bdb", "cmd", "pdb", "blrobust.terminal")  # modules whose output is never dropped
 
 _repeats: Counter[str] = Counter()  # by the origin and the text without its numbers, of this command
 
@@ -50,27 +49,34 @@ def warnings_counted() -> Iterator[None]:
 
 @contextmanager
 def prints_counted() -> Iterator[None]:
-    """Write lines that are printed to stdout in the context only where they differ by more than numbers."""
-    lines = _Lines(sys.stdout)
-    with redirect_stdout(lines):
+    """Write lines that are printed in the context only where they differ by more than numbers."""
+    lines = _Lines(sys.stdout), _Lines(sys.stderr)
+    with redirect_stdout(cast("TextIO", lines[0])), redirect_stderr(cast("TextIO", lines[1])):
         try:
             yield
         finally:
-            lines.end()
+            for each in lines:
+                each.end()
 
 
-class _Lines(io.TextIOBase):
-    """A stream that passes on each line of text unless its like was printed by the same line of code."""
+class _Lines:
+    """A stream that passes on each line of text unless its like was printed by the same line of code.
+
+    In all else it is the stream behind it.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._begun = ""
         self._origin = ""
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
     def write(self, text: str, /) -> int:
         """Write the finished lines of the text, and return its length."""
         caller = sys._getframe(1)
-        if caller.f_globals.get("__name__") in DEBUGGERS:
+        if caller.f_globals.get("__name__") in PASSED:
             return self._stream.write(text)
         self._origin = _place(caller.f_code.co_filename, caller.f_lineno)
         *lines, self._begun = (self._begun + text).split("\n")
@@ -83,17 +89,8 @@ class _Lines(io.TextIOBase):
         if self._begun:
             self._show(self._begun)
 
-    def flush(self) -> None:
-        """Flush the stream."""
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        """Return whether the stream is a terminal."""
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        """Return the file descriptor of the stream."""
-        return self._stream.fileno()
+    def close(self) -> None:
+        """Leave the stream open, which others use."""
 
     def _show(self, line: str) -> None:
         if _is_new(f"printed at {self._origin}: {masked(shortened(line))}"):

@@ -53,7 +53,10 @@ class OwnModel(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits. Raises `UserError` where the module fails, `torch.OutOfMemoryError` as it is."""
+        """Return the logits of pixels.
+
+        Raises `UserError` where the module fails or their shape is wrong, `torch.OutOfMemoryError` as it is.
+        """
         count = len(pixels)
         try:
             logits = self.logits(pixels)
@@ -67,6 +70,11 @@ class OwnModel(nn.Module):
             if count > self.most > 0:
                 message += f"; --batch-size {self.most} would give it no more than before"
             raise UserError(message) from error
+        if logits.shape != (count, self.classes):
+            raise UserError(
+                f"model {self.label!r} returned logits of shape {tuple(logits.shape)} for {count} images; "
+                f"legal: {(count, self.classes)}"
+            )
         self.most = max(self.most, count)
         return logits
 

@@ -152,6 +152,7 @@ def test_missing_gradients_are_flagged_where_labels_are_recovered(
         ("Exits", "SystemExit: no more than two"),
         ("Cancels", "Cancelled: "),
         ("Full", "lower --batch-size: no more than two"),
+        ("Doubles", "returned logits of shape (12, 6) for 12 images; legal: (12, 3)"),
     ],
 )
 def test_an_error_of_the_model_is_one_line(

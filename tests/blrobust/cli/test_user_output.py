@@ -12,6 +12,7 @@ from blrobust.cli import main
 from blrobust.user_output import masked, prints_counted, warnings_counted
 
 MODEL = """
+import sys
 import warnings
 from support.plain_model import Plain
 
@@ -25,6 +26,9 @@ class Talks(Plain):
         for name in ("a", "b"):
             print(name, end="")
             print("=", x.mean().item())
+        print("error", self.calls, file=sys.stderr)
+        sys.stdout.buffer.flush()
+        sys.stdout.close()
         warnings.warn(f"call {self.calls}")
         return super().forward(x)
 
@@ -67,15 +71,16 @@ def test_what_a_model_prints_and_warns_at_every_call_is_counted(capsys: pytest.C
     assert [line.split("=")[0] for line in printed.out.splitlines()[:3]] == ["call 1", "a", "b"]
     assert "call 2" not in printed.out
     lines = printed.err.splitlines()
-    assert lines[1] == "talkative.py:15: UserWarning: call 1"
-    assert lines[-5].startswith("done in")
-    causes = [line.rpartition(": ") for line in lines[-4:]]
+    assert lines[1:3] == ["error 1", "talkative.py:19: UserWarning: call 1"]
+    assert lines[-6].startswith("done in")
+    causes = [line.rpartition(": ") for line in lines[-5:]]
     assert {count for *_, count in causes} == {causes[0][2]}
     assert [cause for cause, *_ in causes] == [
-        "printed at talkative.py:11: call #",
-        "printed at talkative.py:14: a= #",
-        "printed at talkative.py:14: b= #",
-        "UserWarning at talkative.py:15",
+        "printed at talkative.py:12: call #",
+        "printed at talkative.py:15: a= #",
+        "printed at talkative.py:15: b= #",
+        "printed at talkative.py:16: error #",
+        "UserWarning at talkative.py:19",
     ]
 
 
