@@ -1,6 +1,7 @@
 """An attack that does not fit is refused before anything runs; one that fails costs no other."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,17 @@ def test_no_heat_map_of_models_that_all_fail(capsys: pytest.CaptureFixture[str])
     (line,) = errors(capsys.readouterr().err)
     assert line.startswith("Error: model 'odd': failed on ")
     assert not Path("run/heatmap.csv").exists()
+
+
+@pytest.mark.parametrize("order", [("d", "plain"), ("plain", "d")])
+def test_a_model_that_fails_at_every_level_has_no_curve(
+    order: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"d": "d=support.odd_models:Doubles", "plain": PLAIN}
+    models = ",".join(names[name] for name in order)
+    attack(f"--kind fgsm --models {models} --dataset npz:three.npz --strength 0,0.1")
+    (line,) = errors(capsys.readouterr().err)
+    assert "model 'd' at fgsm 0: returned logits of shape (12, 6) for 12 images; legal: (12, 3)" in line
+    page = Path("run/report.html").read_text("utf-8")
+    assert re.search(r"<title>plain, [^<]*: \d", page)
+    assert not re.search(r"<title>d, ", page)
