@@ -13,6 +13,7 @@ from blrobust.escaping import one_line
 from blrobust.runs.interruption import Interrupted
 from blrobust.signals import INTERRUPTED
 from blrobust.terminal import echo
+from blrobust.user_output import warnings_counted
 
 # command -> (module, one line for --help); the module defines a click command called `command`.
 COMMANDS = {
@@ -72,7 +73,8 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line; every error that a user can cause is one line on stderr."""
     try:
-        code: Any = cli.main(args=args, prog_name="blrobust", standalone_mode=False)
+        with warnings_counted():
+            code: Any = cli.main(args=args, prog_name="blrobust", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         sys.exit(0)

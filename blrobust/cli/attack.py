@@ -187,6 +187,7 @@ def command(
             source=origin,
             save_adversarials=save_adversarials,
             check_models=True,
+            gradients=any(ATTACKS[name].gradients for name in grids),
             on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
         )
     except FailedPartsError as error:
