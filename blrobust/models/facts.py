@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from blconv.band import check_compression, check_fft_size
-from blrobust.data.image_files import MOST_LABELS
+from blrobust.data.labelled_images import MOST_LABELS
 from blrobust.models.classifier import ARCHITECTURES, Classifier, build
 from blrobust.models.precision import PRECISIONS
 

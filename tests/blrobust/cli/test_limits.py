@@ -51,7 +51,7 @@ def test_an_archive_is_not_unpacked_before_it_is_refused(tmp_path: Path, monkeyp
     huge_npz(tmp_path / "a.npz", (2**9, 2**10, 2**10), y=2**9)
     assert (tmp_path / "a.npz").stat().st_size < 2**20
     monkeypatch.setattr(image_files.memory, "available", lambda: 2**28)
-    monkeypatch.setattr(np, "load", None)
+    monkeypatch.setattr(np.lib.format, "read_array", None)
     with pytest.raises(UserError, match=r"x in .*a.npz, 512 x 1024 x 1024: needs .* GB of memory, 0.3 GB"):
         read_npz(tmp_path / "a.npz")
     monkeypatch.setattr(image_files.memory, "available", lambda: 2**40)

@@ -460,6 +460,14 @@ def test_held_out_images_are_the_last_and_not_trained_on(tmp_path, monkeypatch):
     assert float(subject.history[0]["holdout_accuracy"]) == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.parametrize("label", [-1, 3, 2**40])
+def test_a_label_without_a_class_is_one_line(tmp_path, label):
+    data = invented()
+    data.labels[5] = label
+    with pytest.raises(UserError, match=rf"invented \(train\): got label {label} for image 5; legal: 0 to 2"):
+        train(trainees(tmp_path), data, CPU)
+
+
 def test_a_training_that_diverges(tmp_path):
     recipe = replace(RECIPE, lr=1e30)
     with pytest.raises(UserError, match=r"training of one diverged in epoch \d; try a lower --lr"):
