@@ -63,9 +63,10 @@ def cli() -> None:
     Start with:  blrobust noise
 
     After Ctrl-C, run the same command again: noise, attack, heatmap and recover continue where they
-    stopped. Exit codes: 0 success, 2 bad input or a file that cannot be read or written, 130 interrupted,
-    143 terminated (SIGTERM), 129 the terminal was closed (SIGHUP). Output to a closed or full stdout or
-    stderr is dropped, and does not change the code.
+    stopped. Exit codes: 0 success; 2 bad input, a file that cannot be read or written, a model that fails, or
+    a report that cannot be drawn (results.csv is there, and the message has the reason); 130 interrupted, 143
+    terminated (SIGTERM), 129 the terminal was closed (SIGHUP). Output to a closed or full stdout or stderr is
+    dropped, and does not change the code.
     """
 
 

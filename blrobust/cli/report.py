@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from blrobust.cli import options
-from blrobust.cli.presentation import announce
+from blrobust.cli.presentation import announce, drawing
 from blrobust.errors import UserError
 
 SUFFIXES = (".html", ".htm")
@@ -46,7 +46,8 @@ def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *
         )
     with ExitStack() as stack:
         results = [RunAnalysis(stack.enter_context(Run.open(path)), baseline=baseline) for path in runs]
-        from blrobust.reports import page  # seaborn takes a second to import
+        with drawing(output):
+            from blrobust.reports import page  # seaborn takes a second to import
 
-        page.render(results, output)
+            page.render(results, output)
     announce(output, open_report=open_report)
