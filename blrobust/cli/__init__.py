@@ -9,10 +9,12 @@ import click
 
 from blrobust import __version__
 from blrobust.errors import FailedPartsError, UserError, reason
-from blrobust.escaping import one_line
+from blrobust.escaping import one_line, shorten
 from blrobust.runs.interruption import Interrupted
 from blrobust.signals import INTERRUPTED
 from blrobust.terminal import echo
+
+MOST_TEXT = 5000  # characters of an error; arguments and files may have any number
 
 # command -> (module, one line for --help); the module defines a click command called `command`.
 COMMANDS = {
@@ -105,5 +107,5 @@ def main(args: list[str] | None = None) -> None:
 
 def _fail(*messages: str) -> None:
     for message in messages:
-        echo(f"Error: {one_line(message)}", err=True)
+        echo(f"Error: {shorten(one_line(message), MOST_TEXT)}", err=True)
     sys.exit(2)

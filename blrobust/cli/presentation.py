@@ -27,6 +27,12 @@ def drawing(report: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except OSError as error:
+        problem = error.strerror or reason(error)
+        if error.filename == str(report):
+            raise UserError(f"{report}: {problem}") from error
+        place = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{report} could not be drawn: {place}{problem}") from error
     except Exception as error:
         problem = shorten(reason(error))
         raise UserError(f"{report} could not be drawn: {type(error).__name__}: {problem}") from error

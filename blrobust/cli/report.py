@@ -8,6 +8,7 @@ from blrobust.cli import options
 from blrobust.cli.presentation import announce, drawing
 from blrobust.errors import UserError
 
+MOST_RUNS = 200  # each is open, and a process may have 256 open files on some systems
 SUFFIXES = (".html", ".htm")
 
 
@@ -32,6 +33,8 @@ def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *
     from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.runs.run import REPORT, Run
 
+    if len(runs) > MOST_RUNS:
+        raise UserError(f"RUN: got {len(runs):,} runs; legal: at most {MOST_RUNS}")
     folders = [path.resolve() for path in runs]
     for path, folder in zip(runs, folders, strict=True):
         if folders.count(folder) > 1:
