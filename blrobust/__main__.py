@@ -1,13 +1,26 @@
 """The process of the `blrobust` command, also as `python -m blrobust`: signals, streams and exit code."""
 
-from blrobust import signals  # imports next to nothing: a signal must be handled early
+# Built in, where `signal` takes milliseconds to import, in which Ctrl-C would print a traceback.
+import _signal  # type: ignore[import-not-found]
+import os
+
+
+def _end(number: int, frame: object) -> None:
+    try:
+        os.write(2, b"Interrupted.\n")
+    finally:  # also with a closed stderr
+        os._exit(128 + number)
+
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else it is ignored, as with nohup
+    _signal.signal(_signal.SIGINT, _end)
+
+from blrobust import signals  # noqa: E402  # the others as well, and with more to import
 
 
 def main() -> None:
     """Run the command line of this process, and exit with its code."""
     signals.end_at_once()
-
-    import os
 
     from blrobust.terminal import protect_streams
 

@@ -11,13 +11,21 @@ from pathlib import Path
 
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _TEMPORARY = re.compile(r"\.blrobust-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{16}\.tmp")
+# The names in early versions of 0.1.0, whose files a kill could leave as well.
+_PREDICTABLE = re.compile(
+    r"\.((run|measurement)\.json|(results|heatmap|recovery|[^/]+\.history)\.csv"
+    r"|(report|heatmap|recovery)\.html|[^/]+\.safetensors)\.tmp"
+)
 # Of file systems that cannot open or sync a folder.
 _UNSUPPORTED = {errno.EINVAL, errno.EACCES, errno.ENOTSUP}
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether `name` is that of a file that `write_bytes` has not renamed yet."""
-    return _TEMPORARY.fullmatch(name) is not None
+    """Return whether `name` is that of a file that `write_bytes`, or an earlier one, has not renamed yet.
+
+    The latter are never opened or removed: whether a process still writes to one cannot be seen.
+    """
+    return any(pattern.fullmatch(name) for pattern in (_TEMPORARY, _PREDICTABLE))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,22 +1,45 @@
 """File names for labels, which may contain any character."""
 
 import hashlib
+import string
 from urllib.parse import quote
 
 MOST = 200  # characters of a name; file systems allow 255 bytes, and an ending is added
+PLAIN = frozenset(string.ascii_lowercase + string.digits + "._+=-")
 _DIGITS = 32  # of the checksum that ends the name of a long label
 
 
 def file_name(label: str) -> str:
     """Return a file name (ASCII) for a `label` that is not empty; no two labels have the same one.
 
-    Letters, digits and `._+=-` are kept, except for dots at the beginning. All other characters are
-    percent-encoded as UTF-8, so `urllib.parse.unquote` returns the label. A name of more than `MOST`
-    characters is cut and ends in `~` and a checksum of the label; then the label must be stored in the file.
+    The names also differ where a file system takes upper and lower case as equal, or drops dots at the end:
+    small letters, digits and `._+=-` are kept, except for dots at the beginning and the end. All other
+    characters are percent-encoded as UTF-8, so `urllib.parse.unquote` returns the label. A name of more than
+    `MOST` characters is cut and ends in `~` and a checksum of the label; then the label must be stored in the
+    file.
+    """
+    inner = label.strip(".")
+    start = len(label) - len(label.lstrip("."))
+    end = len(label) - start - len(inner)
+    name = "%2E" * start + "".join(c if c in PLAIN else _encode(c) for c in inner) + "%2E" * end
+    return _bounded(name, label)
+
+
+def file_name_with_capitals(label: str) -> str:
+    """Return the name of `label` in folders whose names keep capital letters and dots at the end.
+
+    Only for looking up files of such folders: on some file systems, two labels have the same one.
     """
     rest = label.lstrip(".")
     dots = "%2E" * (len(label) - len(rest))
-    name = dots + quote(rest, safe="+=", errors="surrogatepass").replace("~", "%7E")
+    return _bounded(dots + quote(rest, safe="+=", errors="surrogatepass").replace("~", "%7E"), label)
+
+
+def _encode(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode(errors="surrogatepass"))
+
+
+def _bounded(name: str, label: str) -> str:
     if len(name) <= MOST:
         return name
     digest = hashlib.sha256(label.encode(errors="surrogatepass")).hexdigest()[:_DIGITS]

@@ -1,31 +1,39 @@
 """The memory that this process may still use, checked before work that needs much of it."""
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from blrobust.errors import UserError
 
 GB = 1e9
+PROCESS_GROUPS = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
+# Version of control groups: folder, files of the limit and of the use, and files held in memory that can be
+# dropped, in memory.stat.
+FILES = {
+    2: (GROUPS, "memory.max", "memory.current", ("inactive_file", "active_file")),
+    1: (
+        GROUPS / "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+}
 
 
 def available() -> int | None:
     """Return the free bytes of main memory within the limits of the process; `None` where unknown.
 
-    Linux only: the free memory of the machine, and the limit of the address space (`ulimit -v`).
+    The smallest of the free memory of the machine, that of the control groups of the process (Linux; the
+    limit of a container), and the rest of the address space (`ulimit -v`).
     """
     try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-        free = kilobytes["MemAvailable"] * 1024
-        import resource
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if limit != resource.RLIM_INFINITY:
-            pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-            free = min(free, limit - pages * os.sysconf("SC_PAGE_SIZE"))
-    except (OSError, ValueError, KeyError, IndexError, ImportError):
+        free = [psutil.virtual_memory().available, *_of_groups(), *_of_address_space()]
+    except (OSError, ValueError, psutil.Error):
         return None
-    return max(0, free)
+    return max(0, min(free))
 
 
 def check(needed: int, what: str, *, legal: str) -> None:
@@ -34,3 +42,42 @@ def check(needed: int, what: str, *, legal: str) -> None:
     if free is not None and needed > free:
         sizes = f"needs {needed / GB:,.1f} GB of memory, {free / GB:,.1f} GB are free"
         raise UserError(f"{what}: {sizes}; legal: {legal}")
+
+
+def _of_address_space() -> Iterator[int]:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        yield limit - psutil.Process().memory_info().vms
+
+
+def _of_groups() -> Iterator[int]:
+    """Yield the free bytes of each control group that contains this process and has a limit."""
+    try:
+        lines = PROCESS_GROUPS.read_text("ascii", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, group = (*line.split(":", 2), "", "")[:3]
+        version = 2 if number == "0" else 1
+        if version == 2 or "memory" in controllers.split(","):
+            # Inside a container, the group may lie at the top, under no name or the name outside.
+            names = [name for name in group.split("/") if name not in ("", "..")]
+            for depth in range(len(names) + 1):
+                free = _of_group(FILES[version][0].joinpath(*names[:depth]), version)
+                if free is not None:
+                    yield free
+
+
+def _of_group(folder: Path, version: int) -> int | None:
+    """Return the free bytes of a control group, `None` if it has no limit or cannot be read."""
+    _, limit, use, droppable = FILES[version]
+    try:
+        most, used = (int((folder / name).read_text("ascii")) for name in (limit, use))
+        pairs = (line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
+        return most - used + sum(int(value) for name, value in pairs if name in droppable)
+    except (OSError, ValueError):  # no such folder; "max", which is no limit
+        return None

@@ -9,11 +9,13 @@ import click
 
 from blrobust import __version__
 from blrobust.errors import FailedPartsError, UserError, reason
-from blrobust.escaping import one_line
+from blrobust.escaping import one_line, shorten
 from blrobust.runs.interruption import Interrupted
 from blrobust.signals import INTERRUPTED
 from blrobust.terminal import echo
 from blrobust.user_output import warnings_counted
+
+MOST_TEXT = 5000  # characters of an error; arguments and files may have any number
 
 # command -> (module, one line for --help); the module defines a click command called `command`.
 COMMANDS = {
@@ -64,9 +66,10 @@ def cli() -> None:
     Start with:  blrobust noise
 
     After Ctrl-C, run the same command again: noise, attack, heatmap and recover continue where they
-    stopped. Exit codes: 0 success, 2 bad input or a file that cannot be read or written, 130 interrupted,
-    143 terminated (SIGTERM), 129 the terminal was closed (SIGHUP). If stdout or stderr is closed, or
-    its disk is full, the output is lost, but the exit code stays the same.
+    stopped. Exit codes: 0 success; 2 bad input, a file that cannot be read or written, a model that fails, or
+    a report that cannot be drawn (results.csv is there, and the message has the reason); 130 interrupted, 143
+    terminated (SIGTERM), 129 the terminal was closed (SIGHUP). If stdout or stderr is closed, or its disk is
+    full, the output is lost, but the exit code stays the same.
     """
 
 
@@ -106,5 +109,5 @@ def main(args: list[str] | None = None) -> None:
 
 def _fail(*messages: str) -> None:
     for message in messages:
-        echo(f"Error: {one_line(message)}", err=True)
+        echo(f"Error: {shorten(one_line(message), MOST_TEXT)}", err=True)
     sys.exit(2)

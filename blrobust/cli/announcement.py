@@ -5,10 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from blrobust.data import registry
-from blrobust.escaping import one_line
+from blrobust.escaping import one_line, shorten
 from blrobust.terminal import echo
 
 MINUTE = 60
+MOST_TEXT = 1000  # characters of the size of a measurement
 
 
 class Announcement:
@@ -20,7 +21,7 @@ class Announcement:
         self._knows_device, self._knows_folder = device != "auto", out is not None
         on = f" on {device}" if self._knows_device else ""
         to = f" -> {out}" if self._knows_folder else ""
-        echo(one_line(f"{work}{on}{to}"), err=True)
+        echo(one_line(f"{shorten(work, MOST_TEXT)}{on}{to}"), err=True)
 
     def locate(self, folder: Path, done: int, total: int, *, device: str, unit: str) -> None:
         """Print the device and the folder, unless they were known, and the part that is already stored."""

@@ -171,6 +171,7 @@ def command(
         guards.append(guard)
     _check_classes(guards, len(subjects.dataset.classes))
     further: dict[str, Any] = {"source": None if origin is None else _identity(origin), "target": target}
+    failed: list[str] = []
     try:
         folder = sweep.execute(
             parts,
@@ -191,10 +192,10 @@ def command(
             on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
         )
     except FailedPartsError as error:
-        if error.folder is not None:
-            present(error.folder, _show, baseline=baseline, open_report=open_report)
-        raise
-    present(folder, _show, baseline=baseline, open_report=open_report)
+        if error.folder is None:
+            raise
+        folder, failed = error.folder, error.lines
+    present(folder, _show, baseline=baseline, open_report=open_report, failed=failed)
     announcement.finish()
 
 

@@ -116,6 +116,7 @@ def command(
         seed=seed,
         device=subjects.device,
     )
+    failed: list[str] = []
     try:
         folder = sweep.execute(
             [sweep.Part(noise, noise_levels, revision=REVISIONS[kind])],
@@ -131,10 +132,10 @@ def command(
             on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
         )
     except FailedPartsError as error:
-        if error.folder is not None:
-            present(error.folder, _show, baseline=baseline, open_report=open_report)
-        raise
-    present(folder, _show, baseline=baseline, open_report=open_report)
+        if error.folder is None:
+            raise
+        folder, failed = error.folder, error.lines
+    present(folder, _show, baseline=baseline, open_report=open_report, failed=failed)
     announcement.finish()
 
 

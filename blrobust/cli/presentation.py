@@ -1,11 +1,15 @@
 """The end of a command that measures: write the report, print the table, open the report."""
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from blrobust.errors import FailedPartsError, UserError, reason
+from blrobust.escaping import shorten
 from blrobust.runs.interruption import resumable
 from blrobust.terminal import echo
 
@@ -13,26 +17,61 @@ if TYPE_CHECKING:
     from blrobust.analysis.run_analysis import RunAnalysis
 
 
+@contextmanager
+def drawing(report: Path) -> Iterator[None]:
+    """Return a context that turns each error of drawing and writing `report` into a `UserError`.
+
+    The errors are those of matplotlib's files (settings, fonts, cache), of the disk and of the memory.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        problem = error.strerror or reason(error)
+        if error.filename == str(report):
+            raise UserError(f"{report}: {problem}") from error
+        place = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{report} could not be drawn: {place}{problem}") from error
+    except Exception as error:
+        problem = shorten(reason(error))
+        raise UserError(f"{report} could not be drawn: {type(error).__name__}: {problem}") from error
+
+
 def present(
-    folder: Path, show: Callable[["RunAnalysis"], None], *, baseline: str | None, open_report: bool
+    folder: Path,
+    show: Callable[["RunAnalysis"], None],
+    *,
+    baseline: str | None,
+    open_report: bool,
+    failed: Sequence[str] = (),
 ) -> None:
     """Print the table of the run in `folder` with `show`; write report.html unless it is up to date.
 
-    A report with another baseline, from an earlier command with `--baseline`, is not up to date.
+    A report with another baseline, from an earlier command with `--baseline`, is not up to date. Raises
+    `FailedPartsError` with the lines `failed`, and with a line for a report that could not be drawn.
     """
     from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.reports.template import shows_baseline
-    from blrobust.runs.run import REPORT, Run
+    from blrobust.runs.run import REPORT, RESULTS, Run
 
-    report = folder / REPORT
+    report, lines = folder / REPORT, list(failed)
     with Run.open(folder) as run, resumable(folder, lambda: f"all {run.cells} cells"):
         results = RunAnalysis(run, baseline=baseline)
         if not shows_baseline(report, results.baseline):
-            from blrobust.reports import page  # seaborn takes a second to import
+            try:
+                with drawing(report):
+                    from blrobust.reports import page  # seaborn takes a second to import
 
-            page.render([results], report)
+                    page.render([results], report)
+            except UserError as error:
+                again = f"'blrobust report {shlex.quote(str(folder))}' draws it later"
+                lines.append(f"{error}; the results are in {folder / RESULTS}, and {again}")
         show(results)
-    announce(report, open_report=open_report)
+    if len(lines) == len(failed):
+        announce(report, open_report=open_report)
+    if lines:
+        raise FailedPartsError(lines)
 
 
 def announce(report: Path, *, open_report: bool) -> None:

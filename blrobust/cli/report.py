@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from blrobust.cli import options
-from blrobust.cli.presentation import announce
+from blrobust.cli.presentation import announce, drawing
 from blrobust.errors import UserError
 
+MOST_RUNS = 200  # each is open, and a process may have 256 open files on some systems
 SUFFIXES = (".html", ".htm")
 
 
@@ -32,6 +33,8 @@ def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *
     from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.runs.run import REPORT, Run
 
+    if len(runs) > MOST_RUNS:
+        raise UserError(f"RUN: got {len(runs):,} runs; legal: at most {MOST_RUNS}")
     folders = [path.resolve() for path in runs]
     for path, folder in zip(runs, folders, strict=True):
         if folders.count(folder) > 1:
@@ -46,7 +49,8 @@ def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *
         )
     with ExitStack() as stack:
         results = [RunAnalysis(stack.enter_context(Run.open(path)), baseline=baseline) for path in runs]
-        from blrobust.reports import page  # seaborn takes a second to import
+        with drawing(output):
+            from blrobust.reports import page  # seaborn takes a second to import
 
-        page.render(results, output)
+            page.render(results, output)
     announce(output, open_report=open_report)

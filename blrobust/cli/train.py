@@ -15,6 +15,8 @@ from blrobust.signals import INTERRUPTED, interruptible
 if TYPE_CHECKING:
     from blrobust.training.trainee import Trainee
 
+MOST_EPOCHS = 100_000  # the history of each is kept
+
 
 @click.command("train")
 @click.argument("model")
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 @click.option("--dataset", default="cifar10", show_default=True, help="Data set with training images.")
 @DATA_DIR
 @click.option(
-    "--epochs", type=POSITIVE, help="Passes over the training images.  [default: 150; fp32-early: 5]"
+    "--epochs",
+    type=click.IntRange(1, MOST_EPOCHS),
+    help="Passes over the training images.  [default: 150; fp32-early: 5]",
 )
 @click.option("--batch-size", type=POSITIVE, help="Images per training step.  [default: 128]")
 @click.option(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from blrobust.data.image_files import STATISTICS_BLOCK, LabelledImages, read_folder, read_npz
+from blrobust.data.image_files import STATISTICS_BLOCK, read_folder, read_npz
+from blrobust.data.labelled_images import LabelledImages
 from blrobust.data.registry import NAMES as NAMES
 from blrobust.data.registry import data_folder, default_name, get_command
 from blrobust.data.sources import read

@@ -3,7 +3,7 @@
 import math
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blrobust import memory
-from blrobust.data.npz_headers import Header, read_headers
+from blrobust.data.labelled_images import MOST_LABELS, LabelledImages, check
+from blrobust.data.npz_headers import Header, names, read_array, read_headers
 from blrobust.errors import UserError, reason
+from blrobust.escaping import shorten
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 GRAY_MODES = {"1", "L", "LA"}
@@ -21,16 +23,7 @@ ARRAYS = ("x", "y", "classes")
 STATISTICS_BLOCK = 256  # images at once for mean and standard deviation
 FEW_BYTES = 2**20  # an array of this size is read before it is checked
 MOST_NAME = 4 * 1000  # bytes of the name of a class
-MOST_LABELS = 2**15  # results store labels and predictions as int16
 COUNT_FROM_0 = "no label is 0, and classes count from 0: subtract 1 from labels that begin with 1"
-
-
-class LabelledImages(NamedTuple):
-    """Images uint8, or float32 in [0, 1], (n, C, H, W); labels int64 (n,); one name per class."""
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    classes: tuple[str, ...]
 
 
 def read_folder(path: Path) -> LabelledImages:
@@ -44,15 +37,23 @@ def read_folder(path: Path) -> LabelledImages:
     folders = [entry for entry in _visible_entries(path) if entry.is_dir()]
     if not folders:
         raise UserError(f"folder: got {path} without sub-folders; legal: one per class, with its images")
+    if len(folders) > MOST_LABELS:
+        raise UserError(f"folder: got {path} with {len(folders)} sub-folders; legal: at most {MOST_LABELS}")
     files: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
         images = [entry for entry in _visible_entries(folder) if entry.suffix.lower() in SUFFIXES]
         if not images:
             raise UserError(f"folder: got {folder} without images; legal: files in {', '.join(SUFFIXES)}")
+        for image in images:
+            if not image.is_file():  # opening a pipe would never return
+                raise UserError(f"{image}: got no regular file; legal: an image in {', '.join(SUFFIXES)}")
         files += images
         labels += [label] * len(images)
-    return LabelledImages(_decode(files), torch.tensor(labels), tuple(folder.name for folder in folders))
+    names = tuple(folder.name for folder in folders)
+    data = LabelledImages(_decode(files), torch.tensor(labels), names)
+    check(data, images=str(path), labels=str(path))
+    return data
 
 
 def _visible_entries(folder: Path) -> list[Path]:
@@ -119,11 +120,13 @@ def read_npz(path: Path) -> LabelledImages:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= MOST_LABELS:
         raise UserError(f"y in {path}: got labels from {low} to {high}; legal: 0 to {MOST_LABELS - 1}")
-    return LabelledImages(
+    data = LabelledImages(
         torch.from_numpy(np.ascontiguousarray(images)),
         torch.from_numpy(labels.reshape(-1).astype(np.int64)),
         _class_names(path, arrays.get("classes"), low, high),
     )
+    check(data, images=f"x in {path}", labels=f"y in {path}")
+    return data
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -132,29 +135,27 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise UserError(f"npz: got {path}, which is damaged or of another format; legal: an .npz archive")
     try:
-        # The file is opened here, as np.load does not close it when it fails.
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             headers = read_headers(archive, ARRAYS)
-        _check_headers(path, headers)
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
-            names = list(loaded.files)
-            arrays = {name: loaded[name] for name in ARRAYS if name in names}
+            if not {"x", "y"} <= headers.keys():
+                found = shorten(", ".join(names(archive))) or "no arrays"
+                raise UserError(f"npz: got {path} with {found}; legal: x and y")
+            _check_headers(path, headers)
+            return {name: read_array(archive, header) for name, header in headers.items()}
     except (UserError, MemoryError):
         raise
     except Exception as error:  # zip, compression and header damage each raise their own errors
-        raise UserError(f"{path} cannot be read as an .npz archive: {reason(error)}") from error
-    if not {"x", "y"} <= arrays.keys():
-        raise UserError(f"npz: got {path} with {', '.join(names) or 'no arrays'}; legal: x and y")
-    return arrays
+        raise UserError(f"{path} cannot be read as an .npz archive: {shorten(reason(error))}") from error
 
 
 def _check_headers(path: Path, headers: dict[str, Header]) -> None:
     """Raise `UserError` for arrays that cannot be images and labels, or are too large, before unpacking."""
-    if not {"x", "y"} <= headers.keys():
-        return  # refused with the names of all arrays
     x = headers["x"]
     check_memory(f"x in {path}", x.shape, size=x.dtype.itemsize)
     for name, header in headers.items():
+        if name == "classes" and header.dtype.itemsize > MOST_NAME:
+            size = f"names of {header.dtype.itemsize:,} bytes"
+            raise UserError(f"classes in {path}: got {size}; legal: at most {MOST_NAME:,} bytes each")
         most = MOST_NAME * MOST_LABELS if name == "classes" else 8 * math.prod(x.shape[:1])
         if name != "x" and header.bytes > max(most, FEW_BYTES):
             raise UserError(

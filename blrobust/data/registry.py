@@ -17,12 +17,14 @@ ENVIRONMENT = "BLROBUST_DATA"
 class Source:
     """A registered set: its sizes, the file by which each split is recognised, and its citation.
 
-    `mean` and `std` are per channel, in pixel units of [0, 1]. A set without files is bundled.
+    `shape` is that of an image, (C, H, W). `mean` and `std` are per channel, in pixel units of [0, 1]. A
+    set without files is bundled.
     """
 
     classes: int
     sizes: Mapping[str, int]
     files: Mapping[str, str]
+    shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     citation: str
@@ -46,6 +48,7 @@ NAMES: dict[str, Source] = {
             "train": "cifar-10-batches-py/data_batch_1",
             "test": "cifar-10-batches-py/test_batch",
         },
+        shape=(3, 32, 32),
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
         citation="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
@@ -54,6 +57,7 @@ NAMES: dict[str, Source] = {
         classes=10,
         sizes={"test": 1_000},
         files={},
+        shape=(3, 32, 32),
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
         citation="the first 1,000 test images of CIFAR-10, Krizhevsky 2009",
@@ -62,6 +66,7 @@ NAMES: dict[str, Source] = {
         classes=100,
         sizes={"train": 50_000, "test": 10_000},
         files={"train": "cifar-100-python/train", "test": "cifar-100-python/test"},
+        shape=(3, 32, 32),
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
         citation="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
@@ -73,6 +78,7 @@ NAMES: dict[str, Source] = {
             "train": "FashionMNIST/raw/train-images-idx3-ubyte",
             "test": "FashionMNIST/raw/t10k-images-idx3-ubyte",
         },
+        shape=(1, 28, 28),
         mean=(0.2860,),
         std=(0.3530,),
         citation="Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747",
@@ -81,6 +87,7 @@ NAMES: dict[str, Source] = {
         classes=10,
         sizes={"train": 73_257, "test": 26_032},
         files={"train": "train_32x32.mat", "test": "test_32x32.mat"},
+        shape=(3, 32, 32),
         mean=(0.4377, 0.4438, 0.4728),
         std=(0.1980, 0.2010, 0.1970),
         citation="Netzer et al. 2011, Reading Digits in Natural Images",

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from blrobust.data.image_files import LabelledImages
+from blrobust.data.labelled_images import LabelledImages, check
 from blrobust.data.registry import data_folder, find, get_command
 from blrobust.errors import UserError, reason
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
 # The errors that torchvision raises, depending on the set, for missing, truncated or altered files.
-DAMAGE = (RuntimeError, ValueError, AssertionError, KeyError, EOFError)
+DAMAGE = (RuntimeError, ValueError, AssertionError, LookupError, EOFError, TypeError, OverflowError)
 
 
 def fetch(name: str, *, data_dir: Path | None = None) -> Path:
@@ -65,7 +65,17 @@ def read(name: str, split: str, *, data_dir: Path | None = None) -> LabelledImag
         images = images.permute(0, 3, 1, 2)
     labels = torch.as_tensor(data.labels if name == "svhn" else data.targets)
     classes = getattr(data, "classes", None) or [str(label) for label in range(source.classes)]
-    return LabelledImages(images.contiguous(), labels, tuple(classes))
+    found = LabelledImages(images.contiguous(), labels, tuple(classes))
+    file = folder / source.files[split]
+    check(
+        found,
+        images=f"{name}, {file}",
+        labels=f"{name}, {file.with_name(file.name.replace('images-idx3', 'labels-idx1'))}",
+        count=source.sizes[split],
+        shape=source.shape,
+        classes=source.classes,
+    )
+    return found
 
 
 def _read_sheet(name: str) -> LabelledImages:
@@ -77,7 +87,17 @@ def _read_sheet(name: str) -> LabelledImages:
     down, across = sheet.shape[0] // side, sheet.shape[1] // side
     cells = sheet.reshape(down, side, across, side, 3).transpose(0, 2, 4, 1, 3)
     images = torch.from_numpy(cells.reshape(-1, 3, side, side))
-    return LabelledImages(images, torch.tensor(card["labels"]), tuple(card["classes"]))
+    data = LabelledImages(images, torch.tensor(card["labels"]), tuple(card["classes"]))
+    source = find(name)
+    check(
+        data,
+        images=name,
+        labels=name,
+        count=source.sizes["test"],
+        shape=source.shape,
+        classes=source.classes,
+    )
+    return data
 
 
 def _torchvision(name: str, split: str, folder: Path, *, download: bool) -> Any:

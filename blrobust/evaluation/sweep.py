@@ -20,7 +20,7 @@ from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import pictures
 from blrobust.evaluation.cell_measurement import CellMeasurement
 from blrobust.evaluation.probe import check_again, check_under_attack, probe
-from blrobust.file_names import file_name
+from blrobust.file_names import file_name, file_name_with_capitals
 from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size
@@ -260,10 +260,10 @@ def _share(total: int, index: int, count: int) -> int:
     return total * (index + 1) // count - total * index // count
 
 
-def _adversarial_file(folder: Path, cell: Cell) -> Path:
+def _adversarial_file(folder: Path, cell: Cell, name: Callable[[str], str] = file_name) -> Path:
     model, kind, level, draw = cell
     # As many digits as a level has, so that no two share a file.
-    return folder / kind / file_name(model) / f"{level:.12g}-{draw}.safetensors"
+    return folder / kind / name(model) / f"{level:.12g}-{draw}.safetensors"
 
 
 def _save(folder: Path, cell: Cell, outcomes: Outcomes) -> None:
@@ -282,7 +282,8 @@ def _save(folder: Path, cell: Cell, outcomes: Outcomes) -> None:
 def _check_adversarials(run: Run) -> None:
     """Raise `UserError` for a stored cell without saved inputs, because it is not measured again."""
     for cell in sorted(run.done()):
-        if not _adversarial_file(run.path / ADVERSARIALS, cell).exists():
+        names = (file_name, file_name_with_capitals)  # the second: of a run begun by an earlier version
+        if not any(_adversarial_file(run.path / ADVERSARIALS, cell, name).exists() for name in names):
             raise UserError(
                 f"--save-adversarials: got a run that was begun without it ({run.path} has no inputs of "
                 f"{cell[0]!r} at {cell[1]} {cell[2]:g}); legal: another --out"

@@ -1,117 +1,74 @@
 """Checkpoints: safetensors files with the facts about a model as metadata; nothing is unpickled."""
 
-import json
-import math
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from blconv.band import FftSize, check_compression, check_fft_size
 from blrobust import atomic_write
-from blrobust.data.image_files import MOST_LABELS
-from blrobust.errors import UserError
-from blrobust.models import ARCHITECTURES, Classifier, build
-from blrobust.models.precision import PRECISIONS
+from blrobust.errors import UserError, reason
+from blrobust.escaping import shorten
+from blrobust.models.classifier import Classifier
+from blrobust.models.facts import Facts as Facts
+from blrobust.models.tensor_bytes import checksum, to_bytes
 
 FORMAT = "blrobust-1"
-MOST_WIDTH = 1024  # a number in a file must not fill the memory
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The metadata of a checkpoint: the settings to rebuild the model, its training and its accuracy."""
-
-    arch: str
-    classes: int
-    precision: str
-    compression: float
-    fft_size: FftSize
-    dataset: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    seed: int
-    recipe: dict[str, Any] = field(default_factory=dict)
-    test_accuracy: float | None = None  # share of the test images, on the stored weights
-    holdout_accuracy: float | None = None  # share of the training images that were held out
-    version: str = ""
-    low_pass: float = 0.0  # nominal compression of the image in front of the network
-    width: int | None = None  # channels of the first stage, None for the architecture's own
-
-    def __post_init__(self) -> None:
-        """Raise `ValueError` for a value that is not legal."""
-        if self.arch not in ARCHITECTURES:
-            raise ValueError(f"arch {self.arch!r} is not one of {', '.join(ARCHITECTURES)}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
-        if not (isinstance(self.classes, int) and 0 < self.classes <= MOST_LABELS):
-            raise ValueError(f"classes must be an int from 1 to {MOST_LABELS}, got {self.classes!r}")
-        if not isinstance(self.dataset, str):
-            raise ValueError(f"dataset must be a name, got {self.dataset!r}")
-        finite = all(math.isfinite(number) for number in (*self.mean, *self.std))
-        if not (finite and self.std and len(self.mean) == len(self.std) and min(self.std) > 0):
-            raise ValueError(f"mean {self.mean}, std {self.std}: wanted numbers, one a channel, std above 0")
-        for accuracy in (self.test_accuracy, self.holdout_accuracy):
-            if accuracy is not None and not 0 <= accuracy <= 1:
-                raise ValueError(f"accuracies must be in [0, 1], got {accuracy!r}")
-        if self.width is not None and not (isinstance(self.width, int) and 0 < self.width <= MOST_WIDTH):
-            raise ValueError(f"width must be an int from 1 to {MOST_WIDTH}, got {self.width!r}")
-        check_compression(self.compression)
-        check_compression(self.low_pass)
-        check_fft_size(self.fft_size)
-        json.dumps([self.recipe, self.seed], allow_nan=False)  # run.json takes them up, and has no NaN
-
-    def build(self) -> Classifier:
-        """Return the model that these facts describe, with untrained weights."""
-        return build(
-            self.arch,
-            classes=self.classes,
-            mean=self.mean,
-            std=self.std,
-            compression=self.compression,
-            fft_size=self.fft_size,
-            low_pass=self.low_pass,
-            width=self.width,
-        )
+FLOATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}  # of weights
+DTYPES = [*FLOATS.values(), "I64"]  # as safetensors calls them; int64: counters of a stopped training
+MOST_NAME = 200  # characters of the name of a tensor
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
-    """Write tensors and facts to `path`, whole or not at all."""
+    """Write tensors and facts to `path`, whole or not at all; the same ones give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": FORMAT, "facts": json.dumps(asdict(facts), sort_keys=True)}
     stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    text = facts.to_json()
+    metadata = {"format": FORMAT, "facts": text, "checksum": checksum(stored, text)}
     atomic_write.write_bytes(path, to_bytes(stored, metadata))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Facts]:
     """Return the tensors (on the CPU) and the facts of a checkpoint.
 
-    Raises `UserError` in one line for a file that is missing, corrupt, or not one of ours.
+    The checksum is verified if the file has one. Raises `UserError` in one line for a file that is missing,
+    corrupt, or not one of ours.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            facts = _facts(path, metadata)
+            names = sorted(file.keys())
+            for name in names:
+                dtype = file.get_slice(name).get_dtype()
+                if dtype not in DTYPES or len(name) > MOST_NAME:
+                    raise UserError(
+                        f"checkpoint {path}: got {shorten(repr(name))} of type {dtype}; legal: names of at "
+                        f"most {MOST_NAME} characters, types {', '.join(DTYPES)}"
+                    )
+            tensors = {name: file.get_tensor(name) for name in names}
+    except UserError:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"checkpoint {path} is not a readable safetensors file: {error}") from None
+        problem = shorten(reason(error))
+        raise UserError(f"checkpoint {path} is not a readable safetensors file: {problem}") from None
+    stored = metadata.get("checksum")
+    if stored is not None and stored != checksum(tensors, metadata["facts"]):
+        raise UserError(f"checkpoint {path} is damaged: its tensors or facts do not have the stored checksum")
+    return tensors, facts
+
+
+def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
     if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "none")
-        raise UserError(
-            f"checkpoint {path} was not written by blrobust (format {found!r}, wanted {FORMAT!r})"
-        )
+        found = shorten(repr(metadata.get("format", "none")))
+        raise UserError(f"checkpoint {path} was not written by blrobust (format {found}, wanted {FORMAT!r})")
     try:
-        facts = json.loads(metadata["facts"])
-        facts = {f.name: facts[f.name] for f in fields(Facts) if f.name in facts}
-        facts |= {name: tuple(facts[name]) for name in ("mean", "std")}
-        return tensors, Facts(**facts)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"checkpoint {path} has unusable metadata: {error}") from None
+        return Facts.from_json(metadata["facts"])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"checkpoint {path} has unusable metadata: {shorten(reason(error))}") from None
 
 
 def load_model(path: Path) -> tuple[Classifier, Facts]:
@@ -120,15 +77,31 @@ def load_model(path: Path) -> tuple[Classifier, Facts]:
     Raises `UserError` as `load` does, and if the weights do not fit the architecture.
     """
     tensors, facts = load(path)
+    with torch.device("meta"):  # the sizes alone: a number in the facts must not fill the memory
+        wanted = stored_state(facts.build())
+    check_fit(path, tensors, wanted, facts.arch)
     model = facts.build()
-    wanted = stored_state(model)
-    for name in sorted(wanted.keys() | tensors.keys()):
-        have = tuple(tensors[name].shape) if name in tensors else "nothing"
-        want = tuple(wanted[name].shape) if name in wanted else "nothing"
-        if have != want:
-            raise UserError(f"checkpoint {path} does not fit {facts.arch}: {name} is {have}, wanted {want}")
     model.load_state_dict({name: t.float() for name, t in tensors.items()}, strict=False)
     return model.eval(), facts
+
+
+def check_fit(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
+    """Raise `UserError` unless the tensors have the names, shapes and kinds of the wanted ones.
+
+    In place of a floating-point type, each of `FLOATS` is legal.
+    """
+    for name in sorted(wanted.keys() | tensors.keys()):
+        have, want = (_describe(found.get(name)) for found in (tensors, wanted))
+        if have != want:
+            found = f"{name} is {shorten(have)}, wanted {want}"
+            raise UserError(f"checkpoint {path} does not fit {what}: {found}")
+
+
+def _describe(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "nothing"
+    kind = "" if tensor.dtype in FLOATS else f"{tensor.dtype} "
+    return f"{kind}{tuple(tensor.shape)}"
 
 
 def stored_state(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from blconv.band import FftSize
 from blrobust import __version__
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
+from blrobust.escaping import shorten
 from blrobust.models import ARCHITECTURES
 from blrobust.models.channel_names import GRAMMAR as CHANNELS
 from blrobust.models.channel_names import split_channels
@@ -43,6 +44,9 @@ CIFAR10_CLASSES = (
 )  # fmt: skip
 _NAME = re.compile(r"(?:(?P<precision>fp16|bf16)-)?fft(?P<percent>[1-9][0-9]?)(?P<compact>-compact)?")
 
+MOST_MODELS = 256  # all are in memory
+MOST_LABEL = 1000
+MOST_CHANNELS = 32  # in front of a model
 
 FORMULA = ("=", "+", "-", "@")
 
@@ -57,7 +61,7 @@ def join_names(names: Iterable[str]) -> str:
 def parse_names(text: str) -> list[str]:
     """Return the model names in a comma-separated list; a label that contains a comma is in double quotes.
 
-    Raises `UserError` for an empty list, an empty name or two models with the same label.
+    Raises `UserError` for an empty or too long list, an empty name or two models with the same label.
     """
     try:
         names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
@@ -65,8 +69,12 @@ def parse_names(text: str) -> list[str]:
         raise UserError(f"models {text!r} is not a comma-separated list: {error}") from None
     if not names or "" in names:
         raise UserError(f"models {text!r} has an empty name; give names such as fp32,fft50,fft85")
+    if len(names) > MOST_MODELS:
+        raise UserError(f"models: got {len(names):,} names; legal: at most {MOST_MODELS}, in several runs")
     labels = [label_of(name) for name in names]
     for label in labels:
+        if len(label) > MOST_LABEL:
+            raise UserError(f"label {shorten(label)!r}: legal: at most {MOST_LABEL:,} characters")
         if labels.count(label) > 1:
             raise UserError(f"model {label!r} is given twice in {text!r}; every label must be different")
     return names
@@ -103,6 +111,10 @@ class Target:
         """Return the parts of `name`; raise `UserError` for an illegal label or a channel without a model."""
         label = label_of(name)
         channels, model = split_channels(name.rpartition("=")[2])
+        if len(channels) > MOST_CHANNELS:
+            raise UserError(
+                f"model {shorten(name)!r}: got {len(channels):,} channels; legal: at most {MOST_CHANNELS}"
+            )
         return cls(label, channels, model)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blrobust import memory
+
 # One stream per use of randomness, so that no two uses share numbers under one seed.
 GAUSSIAN = 0
 UNIFORM = 1
@@ -30,6 +32,7 @@ BLENDED_UNIFORM = 15
 SPARSE_L1 = 16
 
 STEPS = 2**32  # first of the generators of an attack's steps, above every sample's own
+FEW_BYTES = 2**28  # that are not checked
 NUMBERS_BYTES = 2**29
 CACHE_BYTES = 2**30  # one draw of 10,000 CIFAR-10 images takes 123 MB
 
@@ -69,8 +72,13 @@ def uniforms(
 ) -> Tensor:
     """Return numbers uniform in [0, 1), float32 `(len(samples), count)`: an attack's random choices.
 
-    They are drawn sample by sample, so that a sample's choices do not depend on its batch.
+    They are drawn sample by sample, so that a sample's choices do not depend on its batch. Raises
+    `UserError` for more than fit into memory.
     """
+    size = 4 * len(samples) * count
+    if size > FEW_BYTES:
+        what = f"{len(samples):,} x {count:,} random numbers"
+        memory.check(size, what, legal="smaller numbers in --set, or a smaller --batch-size")
     numbers = np.empty((len(samples), count), np.float32)
     for row, sample in zip(numbers, samples, strict=True):
         generator(stream=stream, seed=seed, draw=draw, sample=sample).random(dtype=np.float32, out=row)

@@ -13,13 +13,15 @@ from torch import Tensor
 from blrobust import atomic_write
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
-from blrobust.errors import UserError
+from blrobust.errors import UserError, reason
+from blrobust.escaping import shorten
 from blrobust.models import Classifier, checkpoint
 from blrobust.models.accuracy import accuracy
 from blrobust.models.checkpoint import Facts
 from blrobust.models.precision import PRECISIONS, reduce_precision
 from blrobust.training.recipes import Recipe
 
+COLUMNS = ["epoch", "lr", "loss", "holdout_accuracy", "seconds"]  # of a history
 LOSS_SCALE = 1024.0  # for fp16: keeps small gradients above its smallest number; never overflowed here
 
 
@@ -113,8 +115,11 @@ class Trainee:
         history has one row too many, which `resume` drops.
         """
         _write_csv(self.history_path, self.history)
-        epochs = torch.tensor(len(self.history))
-        checkpoint.save(self.state_path, self.state() | {"epochs": epochs}, self.facts)
+        checkpoint.save(self.state_path, self._stored(), self.facts)
+
+    def _stored(self) -> dict[str, Tensor]:
+        """Return the tensors of the stored state: those that change, and the number of finished epochs."""
+        return self.state() | {"epochs": torch.tensor(len(self.history))}
 
     def resume(self) -> int:
         """Load the stored state; return the number of finished epochs. Raises `UserError` for another recipe.
@@ -129,10 +134,16 @@ class Trainee:
                 f"{self.state_path}: got {self.facts.recipe}; legal: {facts.recipe}, with which the training "
                 "was begun, or another --out"
             )
+        checkpoint.check_fit(self.state_path, tensors, self._stored(), "this training")
+        epochs = int(tensors["epochs"])
+        self.history = _read_csv(self.history_path)[: max(0, epochs)]
+        if len(self.history) != epochs or epochs > self.recipe.epochs:
+            raise UserError(
+                f"{self.state_path}: got the state after {epochs} epochs, of which {self.history_path} has "
+                f"{len(self.history)}; legal: a row for each epoch, at most {self.recipe.epochs}"
+            )
         self.restore(tensors)
-        with self.history_path.open(newline="") as file:
-            self.history = list(csv.DictReader(file))[: int(tensors["epochs"])]
-        return len(self.history)
+        return epochs
 
     def finished(self) -> Facts | None:
         """Return the facts of the checkpoint if this training has finished; remove a state that is left.
@@ -168,6 +179,19 @@ class Trainee:
 def occupied(path: Path) -> UserError:
     """Return the error for a checkpoint that would be replaced."""
     return UserError(f"--out: got a folder with {path}; legal: a folder without this file")
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a history; raise `UserError` for a file that is not one."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a history: {shorten(reason(error))}") from None
+    for row in rows:
+        if list(row) != COLUMNS or None in row.values():
+            raise UserError(f"{path}: got a row {shorten(repr(row))}; legal: {', '.join(COLUMNS)}")
+    return rows
 
 
 def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blrobust.data.datasets import Dataset
+from blrobust.data.labelled_images import check_range
 from blrobust.errors import UserError
 from blrobust.models.accuracy import accuracy
 from blrobust.training.recipes import Recipe, check_alike
@@ -33,10 +34,13 @@ def train(
 
     The state is written after every epoch; with `resume`, training continues from it. `on_step` is called
     after each step with the number of finished steps and that of all. Batches depend on the seed and the
-    epoch alone, noise also on the kind of device. Raises `UserError` where recipes differ or a loss diverges.
+    epoch alone, noise also on the kind of device. Raises `UserError` where recipes differ, a label has no
+    class, or a loss diverges.
     """
     check_alike({trainee.name: trainee.recipe for trainee in trainees})
     recipe = trainees[0].recipe
+    where = f"{training_set.name} ({training_set.split})"
+    check_range(training_set.labels, where, min(trainee.facts.classes for trainee in trainees))
     kept = len(training_set) - recipe.holdout
     images, labels = training_set.images[:kept].to(device), training_set.labels[:kept].to(device)
     steps = kept // recipe.batch_size

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from blrobust import atomic_write
+from blrobust.cli import main
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, modes and processes as POSIX has them")
 
@@ -137,6 +138,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from blrobust import atomic_write
+from blrobust.cli import main
 setattr(os, sys.argv[2], lambda *arguments: os._exit(9))
 atomic_write.write_text(Path(sys.argv[1]), "new")
 """
@@ -167,3 +169,45 @@ def test_a_folder_that_cannot_be_used_is_one_error_with_the_name_of_the_file(tmp
     with pytest.raises(kind) as caught:
         atomic_write.write_text(tmp_path / place, "new")
     assert caught.value.filename == str(tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (".run.json.tmp", True),
+        (".measurement.json.tmp", True),
+        (".results.csv.tmp", True),
+        (".heatmap.csv.tmp", True),
+        (".recovery.csv.tmp", True),
+        (".report.html.tmp", True),
+        (".heatmap.html.tmp", True),
+        (".recovery.html.tmp", True),
+        (".cifar10-resnet20-fp32.training.safetensors.tmp", True),
+        (".cifar10-resnet20-fp32.history.csv.tmp", True),
+        ("run.json.tmp", False),
+        (".run.json", False),
+        (".mine.tmp", False),
+        (".mine.json.tmp", False),
+        (".run.json.tmp.tmp", False),
+        (".a/b.safetensors.tmp", False),
+    ],
+)
+def test_predictable_names_are_recognised(name, expected):
+    assert atomic_write.is_temporary(name) == expected
+
+
+@posix
+@pytest.mark.parametrize("command", ["noise --sigma 0 --models fp32", "heatmap fp32 --size 1"])
+def test_links_with_predictable_names_do_not_stop_a_run_and_are_not_followed(tmp_path, command):
+    (tmp_path / "mine").write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    leftovers = {f".{name}.tmp" for name in ("run.json", "report.html", "measurement.json", "heatmap.html")}
+    for name in leftovers:
+        (out / name).symlink_to(tmp_path / "mine")
+    arguments = [*command.split(), "--dataset", "cifar10-sample", "--limit", "2", "--device", "cpu"]
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--out", str(out)])
+    assert end.value.code == 0
+    assert leftovers < names(out)
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -238,7 +238,7 @@ def test_adversarials_are_kept_with_their_places(loaded: dict[str, Any], tmp_pat
 def test_every_label_keeps_its_adversarials(
     loaded: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labels = ["a/b", "a_b", "..", "l" * 300]
+    labels = ["a/b", "a_b", "A_B", "l" * 300]
 
     def load(**given: Any) -> options.Subjects:
         models = [stand_in.model(label, seed=seed, channels=3) for seed, label in enumerate(labels)]
@@ -252,7 +252,7 @@ def test_every_label_keeps_its_adversarials(
     for folder in (tmp_path / "run" / "adversarials" / "fgsm").iterdir():
         with safe_open(folder / "0.3-0.safetensors", "numpy") as file:
             folders[file.metadata()["model"]] = folder.name, file.get_tensor("indices")
-    assert [folders[label][0] for label in labels[:3]] == ["a%2Fb", "a_b", "%2E%2E"]
+    assert [folders[label][0] for label in labels[:3]] == ["a%2Fb", "a_b", "%41_%42"]
     with Run.open(tmp_path / "run") as run:
         for label in labels:
             success = run.outcome(label, "fgsm", 0.3, 0)["success"]
@@ -269,6 +269,27 @@ def test_adversarials_that_cannot_be_kept_any_more_are_one_line(
     assert "--save-adversarials" in failure(capsys, *arguments, "without", "--save-adversarials")
     several(*arguments, "with", "--save-adversarials")
     several(*arguments, "with", "--save-adversarials")  # a finished run that has them is printed
+
+
+def test_a_folder_named_with_capitals_is_found(
+    loaded: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def load(**given: Any) -> options.Subjects:
+        model = stand_in.model("Net", seed=1, channels=3)
+        return options.Subjects([model], stand_in.dataset(4, channels=3), torch.device("cpu"))
+
+    monkeypatch.setattr(options, "load", load)
+    arguments = ["--kind", "fgsm", "--strength", "0.3", "--save-adversarials", "--out", "run"]
+    several(*arguments)
+    folder = tmp_path / "run" / "adversarials" / "fgsm" / "%4Eet"
+    folder = folder.rename(folder.with_name("Net"))
+    several(*arguments)
+    folder.rename(folder.with_name("other"))
+    capsys.readouterr()
+    assert "has no inputs of 'Net'" in failure(capsys, *arguments)
 
 
 def test_levels_that_print_alike_keep_a_file_each(loaded: dict[str, Any], tmp_path: Path) -> None:

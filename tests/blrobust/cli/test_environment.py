@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from blrobust.cli import main
+from blrobust.reports import page
 from blrobust.runs.run import REPORT, RESULTS
 
 BLROBUST = f"{sys.executable} -m blrobust"
@@ -28,6 +31,8 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes
     [
         ("", {"MPLBACKEND": "nonsense"}),
         ("", {"MPLBACKEND": "qtagg", "MATPLOTLIBRC": "nowhere"}),
+        ("", {"MPLCONFIGDIR": "/dev/null/nowhere", "TMPDIR": "/dev/null/nowhere"}),
+        ("", {"HOME": "/dev/null/nowhere", "XDG_CACHE_HOME": "/dev/null/nowhere"}),
         ("", IN_ASCII),
         ("", {"LANG": "C", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
         ("2>&-", {}),
@@ -48,6 +53,51 @@ def test_no_environment_fails_a_run(redirected: str, environment: dict[str, str]
     assert (folder / RESULTS).read_text().count("\n") == 3
     assert (folder / REPORT).read_text().endswith("</html>")
     assert shell(f"runs {folder}").stdout.count(b"2/2") == 1
+
+
+@pytest.mark.parametrize("command", ["noise --sigma", "attack --kind fgsm --strength"])
+def test_a_report_that_cannot_be_drawn_does_not_cost_the_results(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    options = f"0,0.5 --dataset cifar10-sample --limit 5 --models fp32 --device cpu --out {folder}"
+    errors = [RuntimeError("no fonts\nand no cache"), OSError(30, "Read-only file system"), ImportError("x")]
+    for error in [*errors, MemoryError(), AssertionError()]:
+        with monkeypatch.context() as patch:
+            patch.setattr(page, "render", Mock(side_effect=error))
+            code, out, err = call(f"{command} {options}", capsys)
+            assert code == 2
+            assert (folder / RESULTS).read_text().count("\n") == 3
+            assert "fp32" in out
+            assert "report:" not in out
+            line = err.splitlines()[-1]
+            told = "Read-only file system; " if isinstance(error, OSError) else f"{type(error).__name__}: "
+            assert line.startswith(f"Error: {folder / REPORT} could not be drawn: {told}")
+            assert line.endswith(f"are in {folder / RESULTS}, and 'blrobust report {folder}' draws it later")
+            code, _, err = call(f"report {folder}", capsys)
+            assert (code, err.count("\n")) == (2, 1)
+    assert call(f"report {folder}", capsys)[0] == 0
+
+
+def call(command: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
+    with pytest.raises(SystemExit) as end:
+        main(command.split())
+    return end.value.code, *capsys.readouterr()
+
+
+def test_a_broken_matplotlibrc(tmp_path: Path) -> None:
+    (tmp_path / "rc").write_bytes(b"\xff\xfe")
+    done = shell(f"{NOISE} {tmp_path / 'run'}", MATPLOTLIBRC=str(tmp_path / "rc"))
+    assert done.returncode == 2
+    assert (tmp_path / "run" / RESULTS).exists()
+    assert b"could not be drawn: UnicodeDecodeError: " in done.stderr.splitlines()[-1]
+
+
+def test_no_home(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"unset HOME; {BLROBUST} {NOISE} {tmp_path / 'run'}"], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("redirected", [">&- 2>&-", ">/dev/full 2>/dev/full"])

@@ -39,7 +39,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     images = rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     np.savez(folder / "set.npz", x=images, y=np.arange(4), classes=[HOSTILE + str(i) for i in range(10)])
     facts = Facts(
-        arch="resnet20", classes=10, precision="fp32", compression=0.0, fft_size="paper", dataset=HOSTILE,
+        arch="resnet20", classes=10, precision="fp32", compression=0.0, fft_size="paper", dataset="mine",
         mean=(0.5,) * 3, std=(0.2,) * 3, seed=0, test_accuracy=0.5,
     )  # fmt: skip
     tensors = checkpoint.stored_state(facts.build())

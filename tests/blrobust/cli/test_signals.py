@@ -96,6 +96,45 @@ def test_ctrl_c_while_the_command_starts() -> None:
     assert set(codes) <= {0, 130}
 
 
+SIGNAL_AT_IMPORT = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+for name in ["signal", "contextlib"]:
+    sys.modules.pop(name, None)
+sys.argv[1:] = ["models"]
+if {way!r} == "module":
+    runpy.run_module("blrobust", run_name="__main__", alter_sys=True)
+else:
+    from blrobust.__main__ import main
+    main()
+"""
+
+
+@pytest.mark.parametrize("way", ["module", "script"])
+@pytest.mark.parametrize(
+    "module",
+    ["signal", "blrobust.signals", "contextlib", "blrobust.terminal", "blrobust.cli", "click", "rich"],
+)
+def test_ctrl_c_at_an_import(module: str, way: str) -> None:
+    program = SIGNAL_AT_IMPORT.format(module=module, way=way)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (130, b"Interrupted.\n", b"")
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored_from_the_start() -> None:
+    program = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "import blrobust.__main__\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_the_second_signal_ends_the_process_at_once() -> None:
     program = (
         "import os, signal, time\n"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,17 @@ def md5(path: Path) -> str:
 # Small files in the official layouts, with torchvision told to expect their checksums.
 
 
+def shrink(monkeypatch: pytest.MonkeyPatch, name: str, *, train: int = 4) -> None:
+    """Make 4 the registered number of test images, and `train` that of training images."""
+    monkeypatch.setitem(NAMES, name, replace(NAMES[name], sizes={"train": train, "test": 4}))
+
+
 def make_cifar(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     kind: type[torchvision_datasets.CIFAR10],
     key: str,
+    classes: list[str],
 ) -> np.ndarray:
     folder = root / kind.base_folder
     folder.mkdir(parents=True)
@@ -59,7 +66,7 @@ def make_cifar(
         batch = {"data": images.reshape(4, -1), key: [3, 1, 0, 2]}
         (folder / name).write_bytes(pickle.dumps(batch))
     meta = {**kind.meta, "md5": ""}
-    (folder / meta["filename"]).write_bytes(pickle.dumps({meta["key"]: ["a", "b", "c", "d"]}))
+    (folder / meta["filename"]).write_bytes(pickle.dumps({meta["key"]: classes}))
     meta["md5"] = md5(folder / meta["filename"])
     monkeypatch.setattr(kind, "meta", meta)
     for part in ("test_list", "train_list"):
@@ -69,14 +76,19 @@ def make_cifar(
 
 
 def make_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    return make_cifar(root, monkeypatch, torchvision_datasets.CIFAR10, "labels")
+    shrink(monkeypatch, "cifar10", train=20)
+    meta = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
+    return make_cifar(root, monkeypatch, torchvision_datasets.CIFAR10, "labels", meta)
 
 
 def make_cifar100(root: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    return make_cifar(root, monkeypatch, torchvision_datasets.CIFAR100, "fine_labels")
+    shrink(monkeypatch, "cifar100")
+    meta = [str(i) for i in range(100)]
+    return make_cifar(root, monkeypatch, torchvision_datasets.CIFAR100, "fine_labels", meta)
 
 
 def make_fashion(root: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    shrink(monkeypatch, "fashion-mnist")
     raw = root / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     images = RANDOM.integers(0, 256, (4, 28, 28), dtype=np.uint8)
@@ -89,6 +101,7 @@ def make_fashion(root: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 
 
 def make_svhn(root: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    shrink(monkeypatch, "svhn")
     images = RANDOM.integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
     sums = dict(torchvision_datasets.SVHN.split_list)
     for split in ("train", "test"):
@@ -143,6 +156,75 @@ def test_damaged_set_is_one_line(name: str, tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(UserError, match="incomplete or damaged") as caught:
             load(name, data_dir=tmp_path)
         assert "\n" not in str(caught.value)
+
+
+def idx(kind: int, shape: tuple[int, ...], content: bytes) -> bytes:
+    return struct.pack(f">I{len(shape)}I", kind, *shape) + content
+
+
+IMAGES, LABELS = 0x803, 0x801  # of unsigned bytes, with 3 axes and with 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("labels-idx1", idx(LABELS, (4,), bytes([3, 1, 200, 2])), "got label 200 for image 2; legal: 0 to 9"),
+        ("labels-idx1", idx(LABELS, (4,), bytes([3, 1, 2, 10])), "got label 10 for image 3; legal: 0 to 9"),
+        (
+            "labels-idx1",
+            idx(LABELS, (3,), bytes(3)),
+            "got labels of type int64 and shape (3,); legal",
+        ),
+        ("labels-idx1", idx(LABELS, (5,), bytes(5)), "and shape (5,); legal: int64 of shape (4,), one per"),
+        ("labels-idx1", idx(0x802, (2, 2), bytes(4)), "damaged"),
+        ("labels-idx1", idx(0xB01, (4,), bytes(8)), "damaged"),
+        ("labels-idx1", idx(0xD01, (4,), bytes(16)), "damaged"),
+        ("labels-idx1", idx(LABELS, (2**32 - 1,), bytes(4)), "damaged"),
+        (
+            "images-idx3",
+            idx(IMAGES, (4, 27, 28), bytes(4 * 27 * 28)),
+            "legal: uint8 or float32 of shape (4, 1, 28",
+        ),
+        (
+            "images-idx3",
+            idx(IMAGES, (5, 28, 28), bytes(5 * 784)),
+            "shape (5, 1, 28, 28); legal",
+        ),
+        ("images-idx3", idx(IMAGES, (0, 28, 28), b""), ""),
+        ("images-idx3", idx(IMAGES, (4, 0, 28), b""), ""),
+        ("images-idx3", idx(IMAGES, (4, 28, 2**31), bytes(100)), "damaged"),
+        ("images-idx3", idx(IMAGES, (2**31, 2**31, 4), bytes(100)), "damaged"),
+        ("images-idx3", idx(0xD03, (4, 28, 28), bytes(4 * 784 * 4)), "damaged"),
+        ("images-idx3", idx(0x803, (), bytes(2)), "damaged"),
+        ("images-idx3", idx(0x8FF, (), bytes(2)), "damaged"),
+        ("images-idx3", b"\xff" * 100, "damaged"),
+    ],
+)
+def test_files_of_other_contents_are_one_line(
+    file: str, content: bytes, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_fashion(tmp_path, monkeypatch)
+    for split, part in (("test", "t10k"), ("train", "train")):
+        path = tmp_path / "FashionMNIST" / "raw" / f"{part}-{file}-ubyte"
+        path.write_bytes(content)
+        with pytest.raises(UserError) as caught:
+            load("fashion-mnist", split=split, data_dir=tmp_path)
+        message = str(caught.value)
+        assert "\n" not in message
+        assert len(message) < 1000
+        assert told in message
+        assert str(path) in message or "is incomplete or damaged" in message
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_set_of_another_size_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LAYOUTS[name](tmp_path, monkeypatch)
+    monkeypatch.setitem(NAMES, name, replace(NAMES[name], sizes={"train": 77, "test": 55}))
+    for split, size in (("train", 77), ("test", 55)):
+        with pytest.raises(UserError, match=rf"{name}, .*legal: uint8 or float32 of shape \({size}, "):
+            load(name, split=split, data_dir=tmp_path)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

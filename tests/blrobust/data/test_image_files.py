@@ -1,4 +1,8 @@
 import io
+import os
+import pickle
+import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from blrobust.data.image_files import LabelledImages, read_folder, read_npz
+from blrobust.data import image_files
+from blrobust.data.image_files import read_folder, read_npz
+from blrobust.data.labelled_images import LabelledImages
 from blrobust.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -194,7 +200,15 @@ def test_npz_column_labels_and_names(tmp_path: Path) -> None:
         ({"y": np.eye(6, dtype=np.int64)}, r"shape \(6, 6\)"),
         ({"classes": np.array(["ant", "bee"])}, "at least 3"),
         ({"classes": np.array([1, 2, 3])}, "texts"),
-        ({"y": np.array([{}] * 6)}, "cannot be read"),
+        ({"y": np.array([{}] * 6)}, "Object arrays cannot be loaded"),
+        ({"x": np.array([{}] * 6)}, "Object arrays cannot be loaded"),
+        ({"classes": np.array([{}, "a", "b"])}, "Object arrays cannot be loaded"),
+        ({"classes": np.array(["ant" * 10_000, "bee", "cow"])}, "names of 120,000 bytes; legal: at most"),
+        ({"x": np.zeros(6, np.dtype([("a", "<f8"), ("b", "O")]))}, "Object arrays cannot be loaded"),
+        ({"x": np.zeros((6, 5, 7), np.dtype([("a", "<f8")]))}, "legal: uint8, or float"),
+        ({"x": np.zeros((6, 5, 7), np.complex64)}, "legal: uint8, or float"),
+        ({"x": np.zeros((6, 5, 7), bool)}, "legal: uint8, or float"),
+        ({"y": np.array(["0"] * 6)}, "got <U1"),
     ],
 )
 def test_unusable_npz_is_one_clear_line(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -221,6 +235,119 @@ def test_npz_without_labels_or_not_an_archive(tmp_path: Path) -> None:
     np.save(path.with_suffix(".npy"), COLOUR)
     with pytest.raises(UserError, match="damaged or of another format"):
         read_npz(path.with_suffix(".npy"))
+
+
+class Marker:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+X, Y = npy(COLOUR), npy(LABELS)
+HUGE = "{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000,)}"
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ([("x.npy", b"no array"), ("y.npy", Y)], "cannot be read"),
+        ([("x.npy", b""), ("y.npy", Y)], "cannot be read"),
+        ([("x", b"no array"), ("y.npy", Y)], "cannot be read"),
+        ([("x", b"no array"), ("x.npy", X), ("y.npy", Y)], "x is there more than once"),
+        ([("x.npy", X), ("x", b"no array"), ("y.npy", Y)], "x is there more than once"),
+        ([("x.npy", X), ("x.npy", X), ("y.npy", Y)], "x is there more than once"),
+        ([("x.npy", X), ("y.npy", Y), ("y", npy(LABELS[:2]))], "y is there more than once"),
+        ([("x.npy", X + b"more"), ("y.npy", Y)], "does not fit"),
+        ([("x.npy", X[:-1]), ("y.npy", Y)], "does not fit"),
+        (
+            [("x.npy", header("{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000,)}"))],
+            "does not fit",
+        ),
+        ([("x.npy", header("[" * 9000)), ("y.npy", Y)], "cannot be read"),
+        ([("x.npy", header("{'descr': '|u1'}")), ("y.npy", Y)], "cannot be read"),
+        ([("x.npy", header("(" * 60_000)), ("y.npy", Y)], "cannot be read"),
+        ([("n" * 60_000, b"")] * 20, "legal: x and y"),
+    ],
+)
+def test_members_that_are_no_arrays(tmp_path: Path, members: list[tuple[str, bytes]], told: str) -> None:
+    path = tmp_path / "own.npz"
+    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    with pytest.raises(UserError, match=told) as caught:
+        read_npz(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x", "y.npy", "classes.npy", "other.npy"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_nothing_is_unpickled(tmp_path: Path, name: str, wrapped: bool) -> None:
+    marker = Marker(tmp_path / "was unpickled")
+    content = io.BytesIO()
+    if wrapped:
+        np.save(content, np.array([marker] * 6), allow_pickle=True)
+    else:
+        pickle.dump(marker, content)
+    members = {"x.npy": X, "y.npy": Y, name: content.getvalue()}
+    with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+        for member, data in members.items():
+            archive.writestr(member, data)
+    read = outcome(read_npz, tmp_path / "own.npz")
+    assert isinstance(read, LabelledImages) == (name == "other.npy")
+    assert not marker.folder.exists()
+
+
+@pytest.mark.parametrize("size", [0, 1, 200, 2**30])
+def test_an_archive_whose_sizes_are_wrong(tmp_path: Path, size: int) -> None:
+    """A member unpacks to 64 MB; the directory of the archive declares other sizes."""
+    path = tmp_path / "own.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", X + bytes(2**26))
+        archive.writestr("y.npy", Y)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"PK\x01\x02")  # the first entry of the directory
+    for declared in (size, len(X)):
+        content[start + 24 : start + 28] = declared.to_bytes(4, "little")
+        path.write_bytes(content)
+        tracemalloc.start()
+        read = outcome(read_npz, path)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert isinstance(read, UserError)
+        assert "cannot be read" in str(read)
+        assert peak < 2**22
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    save_folder(tmp_path, COLOUR)
+    os.mkfifo(tmp_path / "bee" / "7.png")
+    with pytest.raises(UserError, match=r"7.png: got no regular file"):
+        read_folder(tmp_path)
+    os.mkfifo(tmp_path / "own.npz")
+    with pytest.raises(UserError, match="does not exist"):
+        read_npz(tmp_path / "own.npz")
+
+
+def test_a_folder_of_too_many_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_files, "MOST_LABELS", 2)
+    with pytest.raises(UserError, match="with 3 sub-folders; legal: at most 2"):
+        read_folder(save_folder(tmp_path, COLOUR))
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

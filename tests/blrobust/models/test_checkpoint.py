@@ -192,6 +192,9 @@ def test_safetensors_of_others(tmp_path):
         {"format": FORMAT, "facts": "{}"},
         {"format": FORMAT, "facts": '"text"'},
         {"format": FORMAT, "facts": "7"},
+        {"format": FORMAT, "facts": '{"a":' * 2000},
+        {"format": FORMAT, "facts": '{"a":' + "[" * 4000 + "]" * 4000 + "}"},
+        {"format": FORMAT, "facts": "[" * 10**6},
     ],
 )
 def test_metadata_without_facts(path, metadata):
@@ -208,21 +211,43 @@ def test_metadata_without_facts(path, metadata):
         ({"compression": 1.0}, "compression must be in [0, 1), got 1.0"),
         ({"compression": "0.5"}, ""),
         ({"compression": None}, ""),
-        ({"compression": float("nan")}, "compression"),
+        ({"compression": float("nan")}, "JSON is malformed"),
         ({"fft_size": "huge"}, "fft_size"),
         ({"fft_size": -1}, "fft_size"),
-        ({"classes": 0}, "classes must be an int from 1 to 32768, got 0"),
-        ({"classes": "ten"}, "classes must be an int from 1 to 32768, got 'ten'"),
-        ({"classes": 10**12}, "classes must be an int from 1 to 32768"),
+        ({"classes": 0}, "Expected `int` >= 1 - at `$.classes`"),
+        ({"classes": "ten"}, "Expected `int`, got `str` - at `$.classes`"),
+        ({"classes": True}, "Expected `int`, got `bool` - at `$.classes`"),
+        ({"classes": 10.0}, "Expected `int`, got `float` - at `$.classes`"),
+        ({"classes": 10**12}, "Expected `int` <= 32768 - at `$.classes`"),
+        ({"classes": 10**400}, "Expected `int` <= 32768 - at `$.classes`"),
+        ({"seed": -1}, "at `$.seed`"),
+        ({"seed": 2**32}, "at `$.seed`"),
+        ({"seed": None}, "at `$.seed`"),
+        ({"width": 10**5}, "at `$.width`"),
+        ({"width": True}, "at `$.width`"),
+        ({"fft_size": 10**6}, "at `$.fft_size`"),
+        ({"fft_size": True}, "at `$.fft_size`"),
+        ({"compression": 10**400}, "at `$.compression`"),
+        ({"low_pass": True}, "at `$.low_pass`"),
+        ({"recipe": {"lr": [[[]]]}}, "at `$.recipe[...]`"),
+        ({"recipe": []}, "at `$.recipe`"),
+        ({"recipe": {"k" * 300: 1}}, "length <= 200 - at `key` in `$.recipe`"),
+        ({"recipe": {"lr\x1b[2J": 1}}, "printable"),
+        ({"recipe": {"lr": "\u202e"}}, "printable"),
+        ({"dataset": "cifar10\x1b[2J"}, "printable"),
+        ({"version": "\n"}, "printable"),
+        ({"dataset": "x" * 300}, "at `$.dataset`"),
+        ({"dataset": "x" * 10**6}, "legal: at most 10,000"),
         ({"recipe": {"lr": float("nan")}}, "JSON"),
-        ({"dataset": 5}, "dataset must be a name, got 5"),
+        ({"dataset": 5}, "Expected `str`, got `int` - at `$.dataset`"),
         ({"mean": "abc"}, ""),
         ({"mean": 0.5}, ""),
         ({"mean": [0.5]}, "one a channel"),
-        ({"mean": [float("nan")] * 3}, "one a channel"),
+        ({"mean": [float("nan")] * 3}, "JSON is malformed"),
+        ({"mean": [0.5] * 2000, "std": [0.5] * 2000}, ""),
         ({"std": [0.2, 0.0, 0.2]}, "std above 0"),
-        ({"mean": [], "std": []}, "one a channel"),
-        ({"test_accuracy": 92.4}, "accuracies must be in [0, 1], got 92.4"),
+        ({"mean": [], "std": []}, "at `$.mean`"),
+        ({"test_accuracy": 92.4}, "Expected `float` <= 1.0 - at `$.test_accuracy`"),
         ({"holdout_accuracy": "high"}, ""),
     ],
     ids=str,
@@ -259,6 +284,82 @@ def test_weights_that_do_not_fit(path, change, told):
     message = refusal(path, checkpoint.load_model)
     assert "does not fit resnet20" in message
     assert told in message
+
+
+@pytest.mark.parametrize(
+    ("dtype", "told"),
+    [
+        (torch.bool, "of type BOOL; legal"),
+        (torch.int8, "of type I8; legal"),
+        (torch.float64, "of type F64; legal"),
+        (torch.complex64, "of type C64; legal"),
+        (torch.float8_e4m3fn, "of type F8_E4M3; legal"),
+        (torch.int64, "network.0.weight is torch.int64 (16, 3, 3, 3), wanted (16, 3, 3, 3)"),
+    ],
+)
+def test_weights_of_other_types(path, dtype, told):
+    name = "network.0.weight"
+    rewrite(path, tensors=lambda tensors: tensors | {name: tensors[name].to(dtype)})
+    message = refusal(path, checkpoint.load_model)
+    assert name in message
+    assert told in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_of_each_type_that_is_written(path, dtype):
+    rewrite(path, tensors=lambda tensors: {name: t.to(dtype) for name, t in tensors.items()})
+    model, _ = checkpoint.load_model(path)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_names_of_tensors_are_bounded_and_shown(path):
+    good = path.read_bytes()
+    rewrite(path, tensors=lambda tensors: tensors | {"n" * 10**6: torch.zeros(1)})
+    assert len(refusal(path)) < 1000
+    path.write_bytes(good)
+    rewrite(path, tensors=lambda tensors: {"n\x1b[2J": torch.zeros([1] * 1000)})
+    assert len(refusal(path, checkpoint.load_model)) < 1000
+
+
+def test_the_format_of_others_is_shortened(path):
+    rewrite(path, metadata={"format": "f" * 10**6})
+    assert len(refusal(path)) < 1000
+
+
+def test_the_same_weights_give_the_same_file(path, model):
+    before = path.read_bytes()
+    for _ in range(20):
+        checkpoint.save(path, checkpoint.stored_state(model), FACTS)
+        assert path.read_bytes() == before
+
+
+def test_a_flipped_bit_is_refused(path):
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    places = [end, end + 1000, len(content) // 2, len(content) - 1, content.index(b"0.1.0")]
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        assert "is damaged: its tensors or facts do not have the stored checksum" in refusal(path)
+    path.write_bytes(content)
+    assert checkpoint.load(path)[1] == FACTS
+
+
+def test_a_changed_name_is_refused(path):
+    content = path.read_bytes()
+    assert b'"network.1.bias"' in content
+    path.write_bytes(content.replace(b'"network.1.bias"', b'"network.1.tias"'))
+    assert "checksum" in refusal(path)
+
+
+def test_a_number_in_the_facts_does_not_fill_the_memory(path, monkeypatch):
+    """The sizes are compared before the model is built."""
+    rewrite(path, facts={"classes": 2**15, "width": 1024})
+    monkeypatch.setattr(
+        nn.init, "kaiming_normal_", lambda tensor, **options: tensor.device.type == "meta" or 1 / 0
+    )
+    assert "does not fit" in refusal(path, checkpoint.load_model)
 
 
 @pytest.mark.parametrize("facts", [{"classes": 100}, {"arch": "resnet18"}, {"mean": [0.5], "std": [0.5]}])

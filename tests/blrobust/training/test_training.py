@@ -1,6 +1,7 @@
 import csv
 import math
 import os
+import re
 from dataclasses import asdict, replace
 
 import pytest
@@ -395,6 +396,52 @@ def test_a_damaged_state_is_one_line(tmp_path):
         train(trainees(tmp_path), invented(), CPU, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda state: {}, "is nothing, wanted"),
+        (lambda state: state | {"more": torch.zeros(1)}, "more is (1,), wanted nothing"),
+        (lambda state: state | {"epochs": torch.tensor(1.5)}, "epochs is (), wanted torch.int64 ()"),
+        (lambda state: state | {"epochs": torch.zeros(2).long()}, "epochs is torch.int64 (2,), wanted"),
+        (lambda state: state | {"momentum.0": torch.zeros(3)}, "momentum.0 is (3,), wanted ("),
+        (lambda state: state | {"epochs": torch.tensor(-1)}, "got the state after -1 epochs"),
+        (lambda state: state | {"epochs": torch.tensor(2**40)}, "got the state after 1099511627776 epochs"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_one_line(tmp_path, change, told):
+    (subject,) = trainees(tmp_path, names=("one",))
+    train([subject], invented(), CPU)
+    checkpoint.save(subject.state_path, change(checkpoint.load(subject.state_path)[0]), subject.facts)
+    (again,) = trainees(tmp_path, names=("one",))
+    before = bits(again)
+    with pytest.raises(UserError, match=re.escape(told)) as caught:
+        again.resume()
+    assert "one.training.safetensors" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert same(bits(again), before)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "got the state after 3 epochs, of which"),
+        (b"epoch,lr,loss,holdout_accuracy,seconds\n1,0.1,1,,2\n", "has 1; legal: a row for each epoch"),
+        (b"a,b\n1,2\n", "got a row"),
+        (b"epoch,lr,loss,holdout_accuracy,seconds\n1,0.1\n", "got a row"),
+        (b"epoch,lr,loss,holdout_accuracy,seconds\n1,0.1,1,,2,3\n", "got a row"),
+        (b"\xff\xfe", "cannot be read as a history"),
+        (b'"' + b"x" * 200_000, "cannot be read as a history"),
+    ],
+)
+def test_a_damaged_history_is_one_line(tmp_path, content, told):
+    (subject,) = trainees(tmp_path, names=("one",))
+    train([subject], invented(), CPU)
+    subject.history_path.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(told)) as caught:
+        trainees(tmp_path, names=("one",))[0].resume()
+    assert "\n" not in str(caught.value)
+
+
 def test_held_out_images_are_the_last_and_not_trained_on(tmp_path, monkeypatch):
     recipe = replace(RECIPE, epochs=1, holdout=24)
     data = invented()
@@ -411,6 +458,14 @@ def test_held_out_images_are_the_last_and_not_trained_on(tmp_path, monkeypatch):
     predicted = subject.model.eval()(data.images[48:].float() / 255).argmax(1)
     wanted = float((predicted == data.labels[48:]).float().mean())
     assert float(subject.history[0]["holdout_accuracy"]) == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("label", [-1, 3, 2**40])
+def test_a_label_without_a_class_is_one_line(tmp_path, label):
+    data = invented()
+    data.labels[5] = label
+    with pytest.raises(UserError, match=rf"invented \(train\): got label {label} for image 5; legal: 0 to 2"):
+        train(trainees(tmp_path), data, CPU)
 
 
 def test_a_training_that_diverges(tmp_path):
