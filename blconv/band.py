@@ -61,8 +61,8 @@ class AxisBand(NamedTuple):
 
         `padding` is the numbers of zeros (before, after). `dims` selects the rules for 1D or for 2D
         convolutions (paper section 3.1; see `transform_size` and `kept_frequencies`). Raises `ValueError` for
-        a compression outside [0, 1), for an illegal `fft_size`, and for an integer `fft_size` smaller than
-        the padded input.
+        a compression outside [0, 1). Raises it also for an illegal `fft_size`, which includes an int smaller
+        than the padded input.
         """
         before, after = padding
         span = (kernel - 1) * dilation + 1
@@ -127,9 +127,9 @@ def kept_frequencies(size: int, compression: float, *, dims: Literal[1, 2] = 2) 
     """Return the number of kept frequencies of an axis whose transform has `size` points.
 
     The axis has half = size // 2 + 1 frequencies. In 2D, max(1, int(half sqrt(1 - compression))) of them are
-    kept, so that the corner that both axes keep is about the share 1 - compression of the spectrum (paper
-    section 3.1). In 1D, by the rule of the authors' code, max(1, half - (int(half compression) + 1)) are
-    kept, or all if compression is 0. The formulas are computed in Python floats, because single precision
+    kept, so that the corner that both axes keep is about the share 1 - compression of the spectrum
+    (paper section 3.1). In 1D, by the rule of the authors' code, max(1, half - (int(half compression) + 1))
+    are kept, or all if compression is 0. The formulas are computed in Python floats, because single precision
     changes the result for some sizes. Raises `ValueError` unless 0 <= compression < 1.
     """
     check_compression(compression)

@@ -62,9 +62,10 @@ def band_limit(
     `fuse` reduces the memory of training (`blconv.fused.block`) with the same results and state dict. An
     `nn.BatchNorm2d` after a band-limited convolution of the method "spectral" then saves for the backward
     pass the kept coefficients of its input instead of the input itself, if these are fewer. An `nn.ReLU`
-    saves one bit per element, and an `nn.MaxPool2d` one byte per output. A BatchNorm and a ReLU that alone
-    reads its output become one step. This needs a trace of the model; if the model cannot be traced, a
-    warning is given and no steps are joined. ReLUs and max-pools that are called as functions do not change.
+    saves one bit per element, and an `nn.MaxPool2d` one byte per output. If the output of a BatchNorm goes to
+    one ReLU and nowhere else, the two layers become one step. A trace of the model finds these pairs; if the
+    model cannot be traced, a warning is given and no layers are joined. ReLUs and max-pools that are called
+    as functions do not change.
 
     Raises `ValueError` for an illegal compression, fft_size or method.
     """

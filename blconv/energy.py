@@ -70,9 +70,9 @@ class EnergyBand:
 def corners(halves: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Yield the low-frequency corners of a spectrum, from small to all, as numbers of kept frequencies.
 
-    `halves`, like a corner, has one number of frequencies for each axis. A corner keeps the lowest ceil(t
-    half) of them, with the same t for all axes, 0 < t <= 1. From one corner to the next, the longest axis
-    gets one frequency more.
+    `halves`, like a corner, has one number of frequencies for each axis. A corner keeps the lowest
+    ceil(t half) of them, with the same t for all axes, 0 < t <= 1. From one corner to the next, the longest
+    axis gets one frequency more.
     """
     longest = max(halves)
     for step in range(1, longest + 1):

@@ -71,8 +71,8 @@ class BandLimited(nn.modules.conv._ConvNd):
     def geometry(self, *input_size: int, kept: tuple[int, ...] | None = None) -> Geometry:
         """Return the sizes of this layer for an input of `input_size`, (W,) or (H, W) without padding.
 
-        `kept` is the number of kept frequencies of each axis, by default `self.kept`. If both are None, it
-        follows from `compression`, and an `EnergyBand` keeps all frequencies.
+        `kept` is the number of kept frequencies of each axis, by default `self.kept`. If both are None, the
+        sizes are those for `compression`; for an `EnergyBand` they are those without any dropped frequency.
         """
         padding: Any = self.padding
         if self.padding_mode != "zeros":  # `padded` has added it
@@ -133,8 +133,8 @@ class BandLimited(nn.modules.conv._ConvNd):
     def _convolve_fine(self, padded: Tensor, whole: Geometry) -> Tensor:
         """Compute the convolution with single kept coefficients.
 
-        In training they are those of the batch's energy, in evaluation the calibrated ones. `padded` is an
-        output of the method `padded`, and `whole` is the geometry that keeps all frequencies.
+        In training they are selected by the energy of the batch, in evaluation they are the calibrated ones.
+        `padded` is an output of the method `padded`, and `whole` is the geometry that keeps all frequencies.
         """
         kept = self.mask
         if self.training:
@@ -157,9 +157,9 @@ class BandLimited(nn.modules.conv._ConvNd):
 class BandLimitedConv1d(BandLimited, nn.Conv1d):
     """A 1D convolution that keeps only the low frequencies of its input (paper sections 3, 6.3).
 
-    The arguments up to `dtype` are those of `torch.nn.Conv1d`, and so are the shapes: the input is (batch,
-    in_channels, W) or (in_channels, W). The keywords `compression`, `fft_size` and `method`, and the errors,
-    are those of `BandLimitedConv2d`.
+    The arguments up to `dtype` are those of `torch.nn.Conv1d`, and so are the shapes: the input is
+    (batch, in_channels, W) or (in_channels, W). The keywords `compression`, `fft_size` and `method`, and the
+    errors, are those of `BandLimitedConv2d`.
     """
 
     def __init__(
@@ -190,11 +190,11 @@ class BandLimitedConv1d(BandLimited, nn.Conv1d):
 class BandLimitedConv2d(BandLimited, nn.Conv2d):
     """A 2D convolution that keeps only the low frequencies of its input (paper section 3).
 
-    The arguments up to `dtype` are those of `torch.nn.Conv2d`, and so are the shapes: the input is (batch,
-    in_channels, H, W) or (in_channels, H, W). The keywords are `compression` (the nominal share of the
-    spectrum that is dropped, 0 <= c < 1, or an `EnergyBand`), `fft_size` ("paper", "compact" or an int) and
-    `method` (a name in `blconv.methods.choice`); see `blconv.functional.band_limited_conv2d`. Parameters and
-    state dict are those of `nn.Conv2d`: the filters are ordinary spatial weights.
+    The arguments up to `dtype` are those of `torch.nn.Conv2d`, and so are the shapes: the input is
+    (batch, in_channels, H, W) or (in_channels, H, W). The keywords are `compression` (the nominal share of
+    the spectrum that is dropped, 0 <= c < 1, or an `EnergyBand`), `fft_size` ("paper", "compact" or an int)
+    and `method` (a name in `blconv.methods.choice`); see `blconv.functional.band_limited_conv2d`. Parameters
+    and state dict are those of `nn.Conv2d`: the filters are ordinary spatial weights.
 
     Raises `ValueError` for an illegal compression, fft_size or method.
     """

@@ -2,9 +2,9 @@
 
 "analysis" is the forward Fourier transform from positions to the kept frequencies, "synthesis" the inverse
 transform from the kept frequencies to positions. In the names of rows and columns, u is a frequency of the
-rows' axis and v one of the columns' axis. A table is identified by its kind (the name of the function that
-builds it) and its axes. The axes are tuples of ints, because `torch.compile` treats the result of a call as a
-constant only if all its arguments are plain constants.
+rows' axis and v one of the columns' axis. A table is identified by its kind
+(the name of the function that builds it) and its axes. The axes are tuples of ints, because `torch.compile`
+treats the result of a call as a constant only if all its arguments are plain constants.
 """
 
 import math

@@ -37,7 +37,7 @@ SOURCE, RELU_APPLIED = "_band_limited_source", "_relu_applied_version"
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What determines a convolution's output y: its kept coefficients and the bias; also the version of y.
+    """What determines a convolution's output y: the kept coefficients of y before the bias, and the bias.
 
     `version` is torch's version counter of y, which changes if y is changed in place.
     """
@@ -49,7 +49,10 @@ class Source:
 
     @staticmethod
     def of(y: Tensor) -> "Source | None":
-        """Remove the `Source` attached to y and return it; None without one or if y was changed in place."""
+        """Remove the `Source` that is attached to y and return it.
+
+        Return None if there is none, or if y was changed in place since it was attached.
+        """
         source: Source | None = getattr(y, SOURCE, None)
         if source is None:
             return None
@@ -201,10 +204,10 @@ class BatchNormFromCoefficients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Recompute y from its coefficients, then differentiate.
+        """Recompute y from its coefficients and return the gradients of the arguments of `forward`.
 
-        Our kernel does this if it can. Otherwise, and if a second derivative may follow, torch's functions do
-        it.
+        Our kernel computes them if it can. If a second derivative may follow, or in other cases that it does
+        not support, torch's functions compute them.
         """
         coefficients, bias, gamma, mean, variance, *state, reserve, bits = ctx.saved_tensors
         by_batch, eps, backend, geometry, channels_last, bits_channels_last = ctx.settings

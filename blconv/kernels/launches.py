@@ -67,7 +67,10 @@ def matrix_sizes(axes: FilterAxes) -> tuple[int, int, int]:
 
 
 def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
-    """Return the kept coefficients (Q, batch, parts * C) of x (batch, C, H, W); see `operators`."""
+    """Return the kept coefficients (Q, batch, parts * C) of x (batch, C, H, W): the forward transform.
+
+    parts is 2, for real and imaginary parts, or 1 if only the mean is kept.
+    """
     channels_last = is_channels_last(x)
     x = _align(x if channels_last else x.contiguous())
     batch, channels = x.shape[:2]
@@ -81,7 +84,8 @@ def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
 def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
     """Return the pixels (batch, C, H, W) of the coefficients z (Q, batch, parts * C): the inverse transform.
 
-    C is `channels`, and `channels_last` selects the memory format of the result.
+    C is `channels`, and `channels_last` selects the memory format of the result. parts is 2, for real and
+    imaginary parts, or 1 if only the mean is kept.
     """
     z = _align(z.contiguous())
     batch = z.shape[1]

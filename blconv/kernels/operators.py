@@ -67,7 +67,10 @@ def _cached_axes(kind: Any, numbers: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
-    """Return the kept coefficients (Q, batch, parts * C) of x (batch, C, H, W): the forward transform."""
+    """Return the kept coefficients (Q, batch, parts * C) of x (batch, C, H, W): the forward transform.
+
+    parts is 2, for real and imaginary parts, or 1 if only the mean is kept.
+    """
     z: Tensor = ops.analyse(x, _flat(axes))
     return z
 
@@ -75,14 +78,19 @@ def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
 def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
     """Return the pixels (batch, C, H, W) of the coefficients z (Q, batch, parts * C): the inverse transform.
 
-    C is `channels`, and `channels_last` selects the memory format of the result.
+    C is `channels`, and `channels_last` selects the memory format of the result. parts is 2, for real and
+    imaginary parts, or 1 if only the mean is kept.
     """
     y: Tensor = ops.synthesise(z, _flat(axes), channels, channels_last)
     return y
 
 
 def pack(w: Tensor, axes: FilterAxes) -> Tensor:
-    """Return the matrices (Q, parts * C, parts * O) for `contract`, made from filters w (O, C, K_h, K_w)."""
+    """Return the matrices (Q, inputs * C, outputs * O) for `contract`, made from filters w (O, C, K_h, K_w).
+
+    inputs and outputs are the numbers per channel: for the method "spectral" 2 (real and imaginary parts), or
+    1 if only the mean is kept; for "dense" the pixels of the input and of the output.
+    """
     v: Tensor = ops.pack(w, table_kind(axes), _flat(axes))
     return v
 
@@ -97,7 +105,10 @@ def fold(v: Tensor, axes: FilterAxes, shape: Sequence[int], channels_last: bool)
 
 
 def contract(z: Tensor, w: Tensor, axes: FilterAxes) -> Tensor:
-    """Return the matrix products (Q, batch, parts * O) of z (Q, batch, parts * C) and `pack(w, axes)`."""
+    """Return the matrix products z[q] V[q] for all q, where V are the matrices `pack(w, axes)`.
+
+    z is (Q, batch, inputs * C), and the result is (Q, batch, outputs * O), as in `pack`.
+    """
     y: Tensor = ops.contract(z, w, table_kind(axes), _flat(axes))
     return y
 

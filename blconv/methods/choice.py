@@ -36,7 +36,11 @@ def check_method(method: str) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """A method and the reason for it: `words`, or the costs per image of the compared methods in `unit`."""
+    """A method and the reason for it.
+
+    The reason is `words`, or, if these are empty, `costs`: the cost per image of each method that was
+    compared, in `unit`.
+    """
 
     method: str
     words: str = ""

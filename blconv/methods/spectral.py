@@ -1,12 +1,13 @@
 """The method "spectral": transform to the kept frequencies, multiply per frequency, and transform back.
 
-The tables below are for the computation by torch's operators; our CUDA kernels have the shapes of
-`blconv.kernels.operators`. Every step is a matrix product: of the data and a constant table, or of the
-input's and the filters' spectra. So autograd, double backward and `torch.compile` work without code of ours.
-For the backward pass autograd saves the kept coefficients z and the filters' spectrum v, but never the input.
+This describes the computation by torch's operators; our CUDA kernels have the shapes of
+`blconv.kernels.operators`. Every step is a matrix product: of the data and a constant matrix
+(`blconv.tables`), or of the input's and the filters' spectra. So autograd, double backward and
+`torch.compile` work without code of ours. For the backward pass autograd saves the kept coefficients z and
+the filters' spectrum v, but never the input.
 
-Channels are the last dimension, because every table then multiplies contiguous rows of channels from the
-left:
+Channels are the last dimension, because every constant matrix then multiplies contiguous rows of channels
+from the left:
 
     x  (batch, H, W, C)           the input
     z  (batch, Q, 2, C)           its kept coefficients at Q frequencies; real and imaginary parts
@@ -52,9 +53,9 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 class _Convolution(Function):
     """The convolution on CUDA by direct launches, in less than half the host time of three torch operators.
 
-    The input's kept coefficients z are returned as a second output, so that second derivatives reach x
-    through z. If the backward pass must itself be differentiable, it uses torch operators instead of direct
-    launches.
+    The input's kept coefficients z are returned as a second output, so that second derivatives
+    reach x through z. If the backward pass must itself be differentiable, it uses torch operators instead of
+    direct launches.
     """
 
     # No `setup_context`: with it torch inspects the signature at every call.

@@ -1,7 +1,7 @@
-"""The function of the kernel that folds: it sums the matrices V, each times its factors, to filters w.
+"""The function of the kernel that folds: it adds up the matrices V, times constant factors, to filters w.
 
 Every warp sums some of the matrices, then the sums of the warps are added. `blconv.kernels.filters.kernel`
-defines w, V and the table of factors.
+defines w, V and the factors.
 """
 
 from collections.abc import Callable

@@ -12,9 +12,9 @@ its reads before it uses the first number.
 
 In packing, a CUDA block computes an area of V: 32 channels on the last axis of V (one per lane), 8 channels
 on the other channel axis (one per warp), and several successive q. It reads its filters and its part of the
-table once and writes rows of 32 numbers. In folding, a block computes the filters of 32 output channels (one
-per lane) and some input channels. Several warps share the matrices q of a channel and add their sums through
-shared memory. This needs no atomics, so results have the same bits every time.
+table once and writes rows of 32 numbers. In folding, a block computes the filters of 32 output channels
+(one per lane) and some input channels. Several warps share the matrices q of a channel and add their sums
+through shared memory. This needs no atomics, so results have the same bits every time.
 """
 
 from functools import lru_cache

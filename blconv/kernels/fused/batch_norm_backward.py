@@ -66,32 +66,35 @@ class BatchNormSizes:
 
     @property
     def vector_channels(self) -> int:
-        """Number of channels in a vector."""
+        """Number of channels that the numbers of a vector belong to."""
         return self.vector if self.pixels == 1 else 1
 
     @property
     def groups(self) -> int:
-        """Number of groups: of sets of vectors that belong to the same channels."""
+        """Number of groups of vectors; a group is all vectors of the same channel or channels."""
         return self.channels // self.vector_channels
 
     @property
     def steps(self) -> int:
-        """Number of successive vectors that belong to the same group."""
+        """Number of successive vectors in memory that belong to the same channels."""
         return self.pixels * self.vector_channels // self.vector
 
     @property
     def tile(self) -> int:
-        """Number of groups that a block sums: 1 if a group has several steps, otherwise as many as fit."""
+        """Number of groups of vectors that a CUDA block sums.
+
+        It is 1 if a group has successive vectors, otherwise as many as fit.
+        """
         return 1 if self.steps > 1 else -(-self.groups // -(-self.groups // THREADS))
 
     @property
     def tiles(self) -> int:
-        """Number of blocks that cover all groups."""
+        """Number of CUDA blocks that cover all groups of vectors once."""
         return -(-self.groups // self.tile)
 
     @property
     def lanes(self) -> int:
-        """Number of threads of a block that share a group."""
+        """Number of threads of a CUDA block that share a group of vectors."""
         return THREADS // self.tile
 
     def parts(self, length: int) -> int:

@@ -17,7 +17,7 @@ from blconv.kernels.primitives.warp import device, loader, store_pair, storer
 
 
 def function(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the kernel's function, with the parameters (x, y, S, R, number of images).
+    """Return the kernel's function, with the parameters (x, y, S, R, number of images); y is R X S^T.
 
     S and R are in the order of operand A (`sizes.operands`).
     """
@@ -43,7 +43,10 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the device function that multiplies every image row by S^T, from x to T."""
+    """Return the device function of the first stage: T = X S^T for every plane X of the block.
+
+    X is read from x, and T is left in shared memory.
+    """
     H, W, COLUMNS = sizes.height, sizes.width, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
     COLUMN_TILES, STEPS = -(-COLUMNS // 16), -(-W // 8)
@@ -79,7 +82,10 @@ def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the device function that multiplies every column of T by R and writes y, after a barrier."""
+    """Return the device function of the second stage: it writes R T, for T in shared memory, to y.
+
+    It begins with a barrier.
+    """
     C, H, ROWS, COLUMNS = sizes.channels, sizes.height, sizes.rows, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
     ROW_TILES, STEPS = -(-ROWS // 16), -(-H // 8)
@@ -90,7 +96,7 @@ def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
     write, swizzle = _channel_writer(sizes), _tile_swizzle(TILES)
 
     def row_offset(s, t):
-        """Return the offset of row 4 s + t of T, or of its last row if there are fewer."""
+        """Return the offset of row 4 s + t of T, the first stage's result, or of its last row."""
         if 4 * s + 4 <= H:
             return t * ROW + 4 * s * ROW
         return min(4 * s + t, H - 1) * ROW
@@ -140,8 +146,8 @@ def _tile_swizzle(tiles: int) -> Callable[..., int]:
 def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function (x, b, at, line, channel, t) that reads a lane's pixels of an image row.
 
-    `line` is the number of the row's first pixel. Pixel 4 s + t of the lane's tile `tile` goes to b[at + s *
-    tiles + tile]; the tiles are neighbouring channels from `channel` on.
+    `line` is the number of the row's first pixel. Pixel 4 s + t of the lane's tile `tile` goes to
+    b[at + s * tiles + tile]; the tiles are neighbouring channels from `channel` on.
     """
     C, W, TILES = sizes.channels, sizes.width, sizes.tiles
     READS = 2 * -(-W // 8)

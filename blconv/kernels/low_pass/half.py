@@ -69,7 +69,10 @@ def operand_a(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """Return the kernel's function; see `blconv.kernels.low_pass.kernel`."""
+    """Return the kernel's function, with the parameters (x, y, S, R, number of images); y is R X S^T.
+
+    S and R are in the order of operand A (`operand_a`).
+    """
     TILES, WARPS, CHUNKS = sizes.tiles, sizes.warps, sizes.chunks
     multiply_rows, multiply_columns = _first_stage(sizes), _second_stage(sizes)
 
@@ -86,7 +89,10 @@ def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
 
 
 def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """Return the device function that multiplies every pair of image rows by S^T, from x to T."""
+    """Return the device function of the first stage: T = X S^T for every plane X of the block.
+
+    X is read from x in pairs of rows, and T is left in shared memory.
+    """
     C, H, COLUMNS = sizes.channels, sizes.height, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
     COLUMN = 8 * TILES
@@ -132,7 +138,10 @@ def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 
 
 def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """Return the device function that multiplies every column of T by R and writes y, after a barrier."""
+    """Return the device function of the second stage: it writes R T, for T in shared memory, to y.
+
+    It begins with a barrier.
+    """
     C, ROWS, COLUMNS = sizes.channels, sizes.kept_rows, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
     COLUMN = 8 * TILES

@@ -61,7 +61,11 @@ class LowPassSizes:
 
     @property
     def row_stride(self) -> int:
-        """Numbers in T from one image row to the next; 8 or 24 modulo 32, so that lanes share no bank."""
+        """Stride, in numbers, of the first stage's result T from one image row to the next.
+
+        It is 8 or 24 modulo 32, so that no two lanes of a warp use the same bank of shared memory. This is
+        for float32 with channels last.
+        """
         return _row_stride(self.columns, self.tiles)
 
     def _shared(self, tiles: int) -> int:
@@ -110,7 +114,7 @@ class LowPassSizes:
     def rereads(self) -> bool:
         """Whether a group is read again for every 16 rows of the result.
 
-        So it is if the group is too large for the registers, and always in "split" precision. This is for
+        This is the case in "split" precision, and if the group is too large for the registers. It is for
         pixels last.
         """
         return self.split or 2 * self.group_tiles[0] * -(-self.height // 8) > GROUP_NUMBERS_HELD
@@ -140,7 +144,10 @@ class LowPassSizes:
 
     @cached_property
     def shared_bytes(self) -> int:
-        """Bytes of shared memory of a block: for T, or, if pixels are last, for the second matrix."""
+        """Bytes of shared memory of a CUDA block.
+
+        It holds the first stage's result, or, if pixels are last, the constant matrix of the second stage.
+        """
         if self.halves:
             return self.halves.shared_bytes
         if self.channels_last:

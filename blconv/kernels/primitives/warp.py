@@ -1,8 +1,8 @@
 """Functions that Numba lacks: vectors of global memory, and a warp's matrix product on tensor cores.
 
-The lanes (threads) of a warp are numbered by g = lane // 4 and t = lane % 4. `mma` adds the product of a 16 x
-8 matrix A and an 8 x 8 matrix B to a 16 x 8 matrix C in float32. k is the index over which it sums. Each lane
-holds some entries of the matrices, here with their indices:
+The lanes (threads) of a warp are numbered by g = lane // 4 and t = lane % 4. `mma` adds the product of a
+16 x 8 matrix A and an 8 x 8 matrix B to a 16 x 8 matrix C in float32. k is the index over which it sums. Each
+lane holds some entries of the matrices, here with their indices:
 
     a0 (g, t)   a1 (g + 8, t)   a2 (g, t + 4)   a3 (g + 8, t + 4)        (row, k)
     b0 (t, g)   b1 (t + 4, g)                                             (k, column)

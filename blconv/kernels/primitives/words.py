@@ -1,9 +1,9 @@
 """Words of two 16-bit numbers: their vectors in memory, and a warp's matrix product on tensor cores.
 
 A word is 32 bits, and its lower half is the first of the two numbers. The lanes (threads) of a warp are
-numbered by g = lane // 4 and t = lane % 4. A product adds a 16 x 16 matrix A times a 16 x 8 matrix B to a 16
-x 8 matrix C in float32. k is the index over which it sums. Each lane holds some entries of the matrices, here
-with their indices; a word holds those of two successive k, the first of which is given:
+numbered by g = lane // 4 and t = lane % 4. A product adds a 16 x 16 matrix A times a 16 x 8 matrix B to a
+16 x 8 matrix C in float32. k is the index over which it sums. Each lane holds some entries of the matrices,
+here with their indices; a word holds those of two successive k, the first of which is given:
 
     a0 (g, 2t ..)   a1 (g + 8, 2t ..)   a2 (g, 2t + 8 ..)   a3 (g + 8, 2t + 8 ..)    (row, two k)
     b0 (2t .., g)   b1 (2t + 8 .., g)                                                 (two k, column)

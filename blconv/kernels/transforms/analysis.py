@@ -90,7 +90,10 @@ def function(planes: Float32Planes) -> Callable[..., None]:
 
 
 def first_stage(planes: Float32Planes) -> Callable[..., None]:
-    """Return the device function that transforms every row of the image, from x to T."""
+    """Return the device function of the first stage: it transforms every image row of x.
+
+    The result, T in shared memory, has the kept frequencies of each row.
+    """
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
     COLUMN_TILES, STEPS = -(-KW // 8), step_count(planes.width, planes.vector)
@@ -130,7 +133,10 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage(planes: Float32Planes) -> Callable[..., None]:
-    """Return the device function that transforms every column of T (one frequency v), from T to z."""
+    """Return the device function of the second stage: it transforms T in shared memory along the image rows.
+
+    It writes the kept coefficients to z.
+    """
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
     ROW, COLUMN = planes.row_stride, planes.column_stride

@@ -38,7 +38,10 @@ def coefficient_count(kept_rows: int, kept_columns: int) -> int:
 
 
 def part_count(count: int) -> int:
-    """Return the real numbers per coefficient: 2, or 1 if the only coefficient is the mean, which is real."""
+    """Return how many real numbers a coefficient has: 2, or 1 if the only coefficient is the mean.
+
+    `count` is the number of coefficients. The mean is real.
+    """
     return 1 if count == 1 else 2
 
 
@@ -52,7 +55,7 @@ def step_count(positions: int, vector: int) -> int:
 
 
 def position_order(positions: int, vector: int) -> Tensor:
-    """Return the position that the lanes with number t multiply at each k, int64 (steps, t, half).
+    """Return the position that the lanes with t = lane % 4 multiply at each k, int64 (steps, t, half).
 
     half 0 is k = t, and half 1 is k = t + 4. A sum may have its k in any order. This order is chosen so that
     a lane multiplies the same numbers that it has read, in vectors of `vector` neighbours.
@@ -66,10 +69,10 @@ def position_order(positions: int, vector: int) -> Tensor:
 
 
 def from_pixels(axis: TransformAxis, sign: int, vector: int, split: bool) -> Tensor:
-    """Return the matrix from positions to frequencies as operand A: (tiles, steps, 32, 4), by `round_table`.
+    """Return the matrix that transforms positions to frequencies, as operand A: (tiles, steps, 32 lanes, 4).
 
-    Rows g and g + 8 of tile m are the cosine, and `sign` times the sine, of frequency 8 m + g. The positions
-    are in the order of `position_order`.
+    With g = lane // 4, rows g and g + 8 of tile m are the cosine, and `sign` times the sine, of frequency 8
+    m + g. The positions are in the order of `position_order`. The numbers are those of `round_table`.
     """
     cosine, sine = waves(axis)
     tiles = -(-axis.kept // 8)
@@ -81,10 +84,11 @@ def from_pixels(axis: TransformAxis, sign: int, vector: int, split: bool) -> Ten
 
 
 def to_pixels(axis: TransformAxis, sign: int, split: bool) -> Tensor:
-    """Return the matrix from frequencies to positions as operand A: (tiles, steps, 32, 4), by `round_table`.
+    """Return the matrix that transforms frequencies to positions, as operand A: (tiles, steps, 32 lanes, 4).
 
-    Rows g and g + 8 of tile m are the positions 16 m + g and 16 m + g + 8. Columns k = t and k = t + 4 of
-    step s are the cosine, and `sign` times the sine, of frequency 4 s + t.
+    With g = lane // 4 and t = lane % 4, rows g and g + 8 of tile m are the positions 16 m + g and 16
+    m + g + 8. Columns k = t and k = t + 4 of step s are the cosine, and `sign` times the sine, of frequency 4
+    s + t. The numbers are those of `round_table`.
     """
     cosine, sine = (wave.T for wave in waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 4)
@@ -99,10 +103,11 @@ def to_pixels(axis: TransformAxis, sign: int, split: bool) -> Tensor:
 
 
 def to_pixels_right(axis: TransformAxis, sign: int, vector: int, split: bool) -> Tensor:
-    """Return the matrix of `to_pixels` transposed, as operand B: (tiles, steps, 32, 2), by `round_table`.
+    """Return the matrix of `to_pixels` transposed, as operand B: (tiles, steps, 32 lanes, 2).
 
-    Its columns are positions, in their own order if `vector` is 1 or 2. If `vector` is 4, columns 2t and 2t +
-    1 of two successive tiles are four neighbouring positions, which a lane writes at once.
+    Its columns are positions, in their own order if `vector` is 1 or 2. If `vector` is 4, columns 2t and
+    2t + 1 of two successive tiles are four neighbouring positions, which a lane with t = lane % 4 writes at
+    once. The numbers are those of `round_table`.
     """
     cosine, sine = waves(axis)
     tiles, steps = step_count(axis.positions, vector), -(-axis.kept // 4)

@@ -20,10 +20,10 @@ SIGNATURE = ("uint16*", "uint16*", "uint32*", "uint32*", "float32", "int64")
 
 @lru_cache(maxsize=256)
 def analysis(planes: HalfPlanes) -> Kernel:
-    """Return the kernel that writes the coefficients z of the pixels x.
+    """Return the kernel that computes the coefficients z from the pixels x.
 
-    Its arguments are (x, z, *analysis_tables(...), number of images), and its grid has images * planes.chunks
-    blocks.
+    Its arguments are (x, z, *analysis_tables(...), number of images). Its grid has planes.chunks CUDA blocks
+    for each image.
     """
     function = half_analysis.function(planes)
     return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
@@ -31,10 +31,10 @@ def analysis(planes: HalfPlanes) -> Kernel:
 
 @lru_cache(maxsize=256)
 def synthesis(planes: HalfPlanes) -> Kernel:
-    """Return the kernel that writes the pixels y of the coefficients z.
+    """Return the kernel that computes the pixels y from the coefficients z.
 
-    Its arguments are (z, y, *synthesis_tables(...), number of images), and its grid has images *
-    planes.chunks blocks.
+    Its arguments are (z, y, *synthesis_tables(...), number of images). Its grid has planes.chunks CUDA blocks
+    for each image.
     """
     function = half_synthesis.function(planes)
     return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)

@@ -1,7 +1,7 @@
 """The function of the 16-bit analysis kernel: from pixels to kept coefficients; see `half` and `half_planes`.
 
-T, in shared memory, is the result of the first stage. A word of T has the numbers of image rows 2 p and 2 p +
-1, where p counts pairs of rows:
+T, in shared memory, is the result of the first stage. A word of T has the numbers of image rows 2 p and 2
+p + 1, where p counts pairs of rows:
 
     T  (pairs of rows, frequencies v, real | imaginary, 8 columns, tiles)
 """
@@ -116,7 +116,10 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def first_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the device function that transforms every pair of rows of the image, from x to T."""
+    """Return the device function of the first stage: it transforms every pair of image rows of x.
+
+    The result, T in shared memory, has the kept frequencies of each row.
+    """
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     PAIRS, PART = planes.pairs, 8 * TILES
     COLUMN = 2 * PART
@@ -166,9 +169,9 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the device function that transforms every column of T (one frequency v), from T to z.
+    """Return the device function of the second stage: it transforms T in shared memory along the image rows.
 
-    It begins with a barrier.
+    It begins with a barrier and writes the kept coefficients to z.
     """
     C, TILES, WARPS = planes.channels, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
@@ -181,9 +184,10 @@ def second_stage(planes: HalfPlanes) -> Callable[..., None]:
     get, write = shared_reader(TILES), channel_writer(planes)
 
     def gather(numbers, d, i, j, sign, scale):
-        """Fill `numbers` with the results of column 2t of all tiles, then of column 2t + 1 of all tiles.
+        """Fill `numbers` with results for column 2t of all tiles, then for column 2t + 1 of all tiles.
 
-        A result is scale d[i + n] + sign d[j + n], for the number n of the column and the tile.
+        d has the lane's sums. A result is scale d[i + n] + sign d[j + n], where n = 4 tile for column 2t and
+        n = 4 tile + 1 for column 2t + 1.
         """
         for e in range(2):
             for tile in range(TILES):

@@ -1,8 +1,8 @@
 """The constant matrices of the 16-bit transforms, in the order in which the lanes of a warp read them.
 
 A word is 32 bits with two 16-bit numbers. The matrices are as in `fragments`, but operands of the products of
-`blconv.kernels.primitives.words`, with 16 values of k in a step. The words of a lane are numbered h = 2 step
-+ half: half 0 holds k = 2t and 2t + 1, half 1 holds k = 2t + 8 and 2t + 9.
+`blconv.kernels.primitives.words`, with 16 values of k in a step. The words of a lane are numbered h = 2
+step + half: half 0 holds k = 2t and 2t + 1, half 1 holds k = 2t + 8 and 2t + 9.
 
 1 / sqrt(size) rounded to 16 bits would be wrong by up to 2^-9, in the same direction for every frequency. So
 the matrices are cosines and sines divided by a power of two instead, which is exact for the mean, and the
@@ -44,7 +44,7 @@ def step_count(positions: int, vector: int) -> int:
 
 
 def position_order(positions: int, vector: int) -> Tensor:
-    """Return the two neighbouring positions in word h of the lanes with number t, int64 (h, t, 2).
+    """Return the two neighbouring positions in word h of the lanes with t = lane % 4, int64 (h, t, 2).
 
     A sum may have its k in any order. This order is chosen so that a lane multiplies the same words that it
     has read, in vectors of `vector` neighbours.
@@ -57,10 +57,11 @@ def position_order(positions: int, vector: int) -> Tensor:
 
 
 def from_pixels(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
-    """Return the matrix from positions to frequencies as operand A: int32 words (tiles, steps, 32, 4).
+    """Return the matrix that transforms positions to frequencies, as operand A: (tiles, steps, 32 lanes, 4).
 
-    Rows g and g + 8 of tile m are the cosine, and `sign` times the sine, of frequency 8 m + g. The positions
-    are in the order of `position_order`.
+    The entries are int32 words of two `dtype` numbers. With g = lane // 4, rows g and g + 8 of tile m are the
+    cosine, and `sign` times the sine, of frequency 8 m + g. The positions are in the order of
+    `position_order`.
     """
     cosine, sine = _waves(axis)
     rows = 8 * torch.arange(-(-axis.kept // 8))[:, None] + LANE_ROW  # (tiles, 32)
@@ -72,10 +73,11 @@ def from_pixels(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype)
 
 
 def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
-    """Return the matrix from frequencies to positions as operand A: int32 words (tiles, steps, 32, 4).
+    """Return the matrix that transforms frequencies to positions, as operand A: (tiles, steps, 32 lanes, 4).
 
-    Rows g and g + 8 of tile m are the positions 16 m + g and 16 m + g + 8. Word h of a lane is the cosine,
-    and `sign` times the sine, of frequency 4 h + t.
+    The entries are int32 words of two `dtype` numbers. With g = lane // 4 and t = lane % 4, rows g and g + 8
+    of tile m are the positions 16 m + g and 16 m + g + 8. Word h of a lane is the cosine, and `sign` times
+    the sine, of frequency 4 h + t.
     """
     cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 8)
@@ -89,10 +91,11 @@ def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
 
 
 def to_pixels_right(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
-    """Return the matrix of `to_pixels` transposed, as operand B: int32 words (tiles, steps, 32, 2).
+    """Return the matrix of `to_pixels` transposed, as operand B: (tiles, steps, 32 lanes, 2).
 
-    Its columns are positions. Columns 2t and 2t + 1 of `vector` / 2 successive tiles are `vector`
-    neighbouring positions, which a lane writes at once.
+    The entries are int32 words of two `dtype` numbers. The columns are positions. Columns 2t and 2t + 1 of
+    `vector` / 2 successive tiles are `vector` neighbouring positions, which a lane with t = lane % 4 writes
+    at once.
     """
     cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = word_count(axis.positions, vector), -(-axis.kept // 8)

@@ -117,7 +117,10 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def first_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the device function that transforms the coefficients of every frequency v, from z to T."""
+    """Return the device function of the first stage: it transforms the coefficients z along the rows' axis.
+
+    The result, T in shared memory, has the kept frequencies of each image row.
+    """
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     COLUMN, PART_SUMS, SUMS = 8 * TILES, 4 * TILES, 8 * TILES
     ROW = KW * COLUMN
@@ -155,9 +158,10 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the device function of the second stage, from T to y, for images whose channels are last.
+    """Return the device function of the second stage, for images whose channels are last.
 
-    The constant matrix is operand A, and T is operand B. The function begins with a barrier.
+    After a barrier it transforms every row of T, which is in shared memory, to pixels and writes them to y.
+    The constant matrix is operand A, and T is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS = planes.tiles, planes.warps
@@ -198,10 +202,10 @@ def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage_to_pixels(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the device function of the second stage, from T to y, for images whose pixels are last.
+    """Return the device function of the second stage, for images whose pixels are last.
 
-    T is operand A, whose rows are channels, and the constant matrix is operand B. The function begins with a
-    barrier.
+    After a barrier it transforms every row of T, which is in shared memory, to pixels and writes them to y. T
+    is operand A, whose rows are channels, and the constant matrix is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS, SPAN = planes.tiles, planes.warps, planes.span

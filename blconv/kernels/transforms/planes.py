@@ -38,22 +38,22 @@ class Planes:
 
     @property
     def parts(self) -> int:
-        """Real numbers per coefficient: 2, or 1 if only the mean, which is real, is kept."""
+        """How many real numbers a coefficient has: 2, or 1 if the only coefficient is the (real) mean."""
         return part_count(self.coefficient_count)
 
     @property
     def tiles(self) -> int:
-        """Number of tiles of 8 channels in a block."""
+        """Number of tiles of 8 channels that a CUDA block transforms."""
         raise NotImplementedError
 
     @property
     def chunks(self) -> int:
-        """Number of blocks that share the channels of an image."""
+        """Number of CUDA blocks that share the channels of an image."""
         return -(-self.channels // (8 * self.tiles))
 
     @property
     def warps(self) -> int:
-        """Number of warps of a block, small enough for each to have several image rows to read in advance."""
+        """Number of warps of a CUDA block; each has several image rows, which it reads in advance."""
         return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
 
     @property
@@ -92,7 +92,7 @@ class Float32Planes(Planes):
 
     @property
     def tiles(self) -> int:
-        """Number of tiles of 8 channels in a block: as many as fit in one vector and in shared memory."""
+        """Number of tiles of 8 channels in a CUDA block: as many as fit in a vector and in shared memory."""
         # In full precision the compiler cannot keep the sums of 32 channels in registers.
         for tiles in (2,) if self.split else (4, 2):
             if self.channels % tiles == 0 and self._shared(tiles) <= MAX_SHARED_BYTES:
@@ -101,12 +101,15 @@ class Float32Planes(Planes):
 
     @property
     def row_stride(self) -> int:
-        """Numbers in T from one image row to the next; 8 modulo 32, so that no two lanes share a bank."""
+        """Stride, in numbers, of the first stage's result T from one image row to the next.
+
+        It is 8 modulo 32, so that no two lanes of a warp use the same bank of shared memory.
+        """
         return self._row_stride(self.tiles)
 
     @property
     def column_stride(self) -> int:
-        """Numbers in T from one frequency v to the next."""
+        """Stride, in numbers, of the first stage's result T from one kept frequency to the next."""
         return _column_stride(self.tiles)
 
     def _row_stride(self, tiles: int) -> int:

@@ -35,10 +35,10 @@ SIGNATURE = ("float32*", "float32*", "float32*", "float32*", "int64")
 
 @lru_cache(maxsize=256)
 def analysis(planes: Float32Planes) -> Kernel:
-    """Return the kernel that writes the coefficients z of the pixels x.
+    """Return the kernel that computes the coefficients z from the pixels x.
 
-    Its arguments are (x, z, *analysis_tables(...), number of images), and its grid has images * planes.chunks
-    blocks.
+    Its arguments are (x, z, *analysis_tables(...), number of images). Its grid has planes.chunks CUDA blocks
+    for each image.
     """
     function = analysis_kernel.function(planes)
     return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
@@ -46,10 +46,10 @@ def analysis(planes: Float32Planes) -> Kernel:
 
 @lru_cache(maxsize=256)
 def synthesis(planes: Float32Planes) -> Kernel:
-    """Return the kernel that writes the pixels y of the coefficients z.
+    """Return the kernel that computes the pixels y from the coefficients z.
 
-    Its arguments are (z, y, *synthesis_tables(...), number of images), and its grid has images *
-    planes.chunks blocks.
+    Its arguments are (z, y, *synthesis_tables(...), number of images). Its grid has planes.chunks CUDA blocks
+    for each image.
     """
     function = synthesis_kernel.function(planes)
     return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)

@@ -22,10 +22,10 @@ from blconv.kernels.transforms.planes import Float32Planes, channel_writer, tabl
 def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
     """Return the device function that reads the coefficients at (u, v) and (-u, v) and combines them.
 
-    With Z the coefficient at u and N the one at -u, it fills the local array e[4 tile : 4 tile + 4] with Re Z
-    + Re N, Im Z - Im N, Im Z + Im N and Re Z - Re N. The first number and minus the second are operand B for
-    the real part of T; the third and the fourth are operand B for the imaginary part. If a coefficient has no
-    partner N, N counts as 0.
+    With Z the coefficient at u and N the one at -u, it fills the local array e[4 tile : 4 tile + 4] with Re
+    Z + Re N, Im Z - Im N, Im Z + Im N and Re Z - Re N. The first number and minus the second are operand B
+    for the real part of T; the third and the fourth are operand B for the imaginary part. If a coefficient
+    has no partner N, N counts as 0.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     load = loader("float32", TILES)
@@ -82,7 +82,10 @@ def function(planes: Float32Planes) -> Callable[..., None]:
 
 
 def first_stage(planes: Float32Planes) -> Callable[..., None]:
-    """Return the device function that transforms the coefficients of every frequency v, from z to T."""
+    """Return the device function of the first stage: it transforms the coefficients z along the rows' axis.
+
+    The result, T in shared memory, has the kept frequencies of each image row.
+    """
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, SPLIT = planes.kept_rows, planes.kept_columns, planes.split
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
@@ -125,9 +128,10 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
-    """Return the device function of the second stage, from T to y, for images whose channels are last.
+    """Return the device function of the second stage, for images whose channels are last.
 
-    The constant matrix is operand A, and T is operand B.
+    It transforms every row of T, which is in shared memory, to pixels and writes them to y. The constant
+    matrix is operand A, and T is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS = planes.tiles, planes.warps
@@ -167,9 +171,10 @@ def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage_to_pixels(planes: Float32Planes) -> Callable[..., None]:
-    """Return the device function of the second stage, from T to y, for images whose pixels are last.
+    """Return the device function of the second stage, for images whose pixels are last.
 
-    T is operand A, whose rows are channels, and the constant matrix is operand B.
+    It transforms every row of T, which is in shared memory, to pixels and writes them to y. T is operand A,
+    whose rows are channels, and the constant matrix is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS, VECTOR = planes.tiles, planes.warps, planes.vector
