@@ -96,12 +96,15 @@ class Band:
 
     @property
     def kept(self) -> int:
-        """Number of kept complex coefficients of the one-sided spectrum: (2k - 1) k for a square map."""
+        """Number of kept complex coefficients of the one-sided spectrum, the product of `kept_shape`."""
         return math.prod(self.kept_shape)
 
     @property
     def full(self) -> int:
-        """Number of all complex coefficients of the one-sided spectrum: N (N // 2 + 1) for a square map."""
+        """Number of all complex coefficients of the one-sided spectrum.
+
+        This is N (N // 2 + 1) for a square map, whose transform has N points on each axis.
+        """
         return math.prod([axis.size for axis in self.axes[:-1]]) * self.axes[-1].half
 
     @property

@@ -44,12 +44,12 @@ class FilterSizes:
 
     @property
     def entries(self) -> int:
-        """Entries of a matrix for each pair of channels."""
+        """Number of entries that a matrix has for each pair of an input and an output channel."""
         return self.parts[0] * self.parts[1]
 
     @property
     def table_numbers(self) -> int:
-        """Numbers in the table for one matrix q."""
+        """Number of factors in the constant table for each matrix."""
         return self.taps * self.entries
 
     @property

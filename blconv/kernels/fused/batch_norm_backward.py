@@ -225,7 +225,11 @@ def finisher(channels: int) -> Kernel:
 
 @lru_cache
 def writer(sizes: BatchNormSizes) -> Kernel:
-    """Return the kernel that replaces y by dx; its arguments: (grad, y, words, factors, count, vectors)."""
+    """Return the kernel that replaces BatchNorm's input y by dx, the gradient of y.
+
+    Its arguments are (grad, y, words, factors, count, vectors). `factors` come from the kernel of `finisher`,
+    `words` and `count` are those of `reducer`, and y has `vectors` vectors.
+    """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     CHANNELS = sizes.channels
     read, write = vector_reader(sizes.memory, VECTOR, written=True), vector_writer(sizes.memory, VECTOR)

@@ -82,9 +82,9 @@ def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the device function of the second stage: it writes R T, for T in shared memory, to y.
+    """Return the device function of the second stage: it writes R T to y, for the first stage's result T.
 
-    It begins with a barrier.
+    R is a constant matrix, and T lies in shared memory. The function begins with a barrier.
     """
     C, H, ROWS, COLUMNS = sizes.channels, sizes.height, sizes.rows, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles

@@ -138,9 +138,9 @@ def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 
 
 def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """Return the device function of the second stage: it writes R T, for T in shared memory, to y.
+    """Return the device function of the second stage: it writes R T to y, for the first stage's result T.
 
-    It begins with a barrier.
+    R is a constant matrix, and T lies in shared memory. The function begins with a barrier.
     """
     C, ROWS, COLUMNS = sizes.channels, sizes.kept_rows, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs

@@ -112,7 +112,7 @@ class LowPassSizes:
 
     @cached_property
     def rereads(self) -> bool:
-        """Whether a group is read again for every 16 rows of the result.
+        """Whether a group of planes is read again for every 16 rows of the result.
 
         This is the case in "split" precision, and if the group is too large for the registers. It is for
         pixels last.
@@ -121,7 +121,7 @@ class LowPassSizes:
 
     @cached_property
     def groups(self) -> int:
-        """Number of groups that a warp reads before its first product, if pixels are last."""
+        """Number of groups of planes that a warp reads before its first product, if pixels are last."""
         loaded = 2 * self.group_tiles[0] * -(-self.height // 8)
         return 1 if self.rereads else min(4, max(1, LOW_PASS_READ_AHEAD // loaded))
 

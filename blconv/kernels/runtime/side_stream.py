@@ -33,9 +33,9 @@ class SideStream:
         return self
 
     def fork(self) -> Any:
-        """Return the side stream, which waits for all work on the current stream so far.
+        """Return the side stream, which from then on waits for all earlier work on the current stream.
 
-        Return None, which stands for the current stream, unless the device is the current CUDA device.
+        If the device is not the current CUDA device, return None, which stands for the current stream.
         """
         index = self._device.index
         if self._device.type != "cuda" or index != torch.cuda.current_device():
