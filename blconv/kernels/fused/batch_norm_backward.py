@@ -81,10 +81,7 @@ class BatchNormSizes:
 
     @property
     def tile(self) -> int:
-        """Number of groups of vectors that a CUDA block sums.
-
-        It is 1 if a group has successive vectors, otherwise as many as fit.
-        """
+        """Number of groups that a block sums: 1 if a group has several steps, otherwise as many as fit."""
         return 1 if self.steps > 1 else -(-self.groups // -(-self.groups // THREADS))
 
     @property
@@ -225,10 +222,9 @@ def finisher(channels: int) -> Kernel:
 
 @lru_cache
 def writer(sizes: BatchNormSizes) -> Kernel:
-    """Return the kernel that replaces BatchNorm's input y by dx, the gradient of y.
+    """Return the kernel (grad, y, words, factors, count, vectors) that replaces y by its gradient dx.
 
-    Its arguments are (grad, y, words, factors, count, vectors). `factors` come from the kernel of `finisher`,
-    `words` and `count` are those of `reducer`, and y has `vectors` vectors.
+    `factors` are those of `finisher`, and y has `vectors` vectors.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     CHANNELS = sizes.channels
@@ -262,10 +258,7 @@ def writer(sizes: BatchNormSizes) -> Kernel:
 
 
 def _masked_reader(sizes: BatchNormSizes) -> Any:
-    """Return the device function (g, grad, words, at, count) that reads vector `at` of the gradient into g.
-
-    If there are bits, the numbers whose bit is set become 0.
-    """
+    """Return the device function that reads vector `at` of grad into g, with 0 where its bit is set."""
     VECTOR, HELD = sizes.vector, sizes.has_bits
     read = vector_reader(sizes.memory, VECTOR)
 

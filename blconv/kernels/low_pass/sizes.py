@@ -73,7 +73,7 @@ class LowPassSizes:
 
     @cached_property
     def group(self) -> tuple[int, int]:
-        """(Number of planes that a warp filters as one group, number of neighbouring pixels per read).
+        """Planes that a warp filters as one group, and neighbouring pixels that a lane reads at once: a pair.
 
         Reads of several pixels are preferred, and then the numbers for which the fewest lanes idle. The
         planes of a group are of one image, so that a NaN does not spread to other images. This is for pixels
@@ -96,7 +96,7 @@ class LowPassSizes:
 
     @cached_property
     def group_tiles(self) -> tuple[int, int]:
-        """(Number of tiles of 8 columns to read a group, number of such tiles to write it), pixels last."""
+        """Tiles of 8 columns in which a group is read and in which it is written: a pair, for pixels last."""
         planes, vector = self.group
         read = vector * -(-planes * self.width // (8 * vector))
         return read, step_count(planes * self.columns, self.store_vector)
