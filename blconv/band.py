@@ -1,4 +1,7 @@
-"""The band: the kept coefficients of a convolution's spectrum for a map size and a compression."""
+"""The band of a convolution: the low frequencies that are kept on each axis of its spectrum.
+
+Their number follows from the size of the input, the size of the filter and the compression.
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,10 +12,11 @@ FftSize = Literal["paper", "compact"] | int
 
 
 class AxisBand(NamedTuple):
-    """One axis of a band: `kept` of the `half` frequencies of a transform of `size` points.
+    """One axis of a band: of a transform of `size` points, the lowest `kept` of `half` frequencies are kept.
 
-    `length` is the input's extent without padding; `before` and `after` are the zeros around it.
-    A tuple, because every call of a layer hashes it for the keys of several caches.
+    `length` is the number of input positions without padding; `before` and `after` are the numbers of zeros
+    that the padding adds on its two sides. The class is a tuple because every call of a layer hashes it for
+    the keys of several caches.
     """
 
     length: int
@@ -23,7 +27,7 @@ class AxisBand(NamedTuple):
 
     @property
     def padded(self) -> int:
-        """Extent with the padding."""
+        """Number of input positions, padding included."""
         return self.before + self.length + self.after
 
     @property
@@ -53,11 +57,12 @@ class AxisBand(NamedTuple):
         fft_size: FftSize,
         dims: Literal[1, 2] = 2,
     ) -> "AxisBand":
-        """Return the band of an input of `length` points for a filter of `kernel` taps.
+        """Return the band of an axis with `length` input positions, for a filter of `kernel` taps.
 
-        Paper section 3.1; `dims` selects the rules of 1D or of 2D convolutions, see `transform_size` and
-        `kept_frequencies`. Raises `ValueError` for a compression outside [0, 1)
-        or an integer `fft_size` smaller than the padded input.
+        `padding` is the numbers of zeros (before, after). `dims` selects the rules for 1D or for 2D
+        convolutions (paper section 3.1; see `transform_size` and `kept_frequencies`). Raises `ValueError` for
+        a compression outside [0, 1). Raises it also for an illegal `fft_size`, which includes an int smaller
+        than the padded input.
         """
         before, after = padding
         span = (kernel - 1) * dilation + 1
@@ -69,33 +74,42 @@ class AxisBand(NamedTuple):
 
 @dataclass(frozen=True)
 class Band:
-    """The kept corner of the one-sided spectrum of one layer at one input size, one axis per dimension."""
+    """The band of one layer at one input size: the kept low-frequency corner of the one-sided spectrum.
+
+    `axes` has one entry for each spatial dimension: (rows, columns), or (columns,) in 1D.
+    """
 
     axes: tuple[AxisBand, ...]
 
     @property
     def is_cut(self) -> bool:
-        """Whether any axis is cut."""
+        """Whether at least one axis drops frequencies."""
         return any(axis.is_cut for axis in self.axes)
 
     @property
     def kept_shape(self) -> tuple[int, ...]:
-        """Kept rows and columns of the one-sided spectrum: (2k - 1, k) for a square map."""
+        """Numbers of kept rows and kept columns of the one-sided spectrum; in 1D only of columns.
+
+        This is (2k - 1, k) for a square map that keeps k frequencies on each axis.
+        """
         return (*(axis.two_sided for axis in self.axes[:-1]), self.axes[-1].kept)
 
     @property
     def kept(self) -> int:
-        """Number of complex coefficients kept: (2k - 1) k for a square map."""
+        """Number of kept complex coefficients of the one-sided spectrum, the product of `kept_shape`."""
         return math.prod(self.kept_shape)
 
     @property
     def full(self) -> int:
-        """Number of complex coefficients of the one-sided spectrum: N (N // 2 + 1) for a square map."""
+        """Number of all complex coefficients of the one-sided spectrum.
+
+        This is N (N // 2 + 1) for a square map, whose transform has N points on each axis.
+        """
         return math.prod([axis.size for axis in self.axes[:-1]]) * self.axes[-1].half
 
     @property
     def effective_compression(self) -> float:
-        """Share of the coefficients that are dropped, `1 - kept / full`, as in the paper's figures."""
+        """Share of the one-sided spectrum that is dropped, `1 - kept / full`, as in the paper's figures."""
         return 1 - self.kept / self.full
 
 
@@ -113,12 +127,13 @@ def check_fft_size(fft_size: FftSize) -> None:
 
 
 def kept_frequencies(size: int, compression: float, *, dims: Literal[1, 2] = 2) -> int:
-    """Return how many of an axis's `half = size // 2 + 1` frequencies are kept.
+    """Return the number of kept frequencies of an axis whose transform has `size` points.
 
-    2D: max(1, int(half sqrt(1 - compression))), so that the corner holds the share 1 - compression (paper
-    section 3.1). 1D, by the authors' rule: max(1, half - (int(half compression) + 1)), or all of them where
-    compression is 0. Computed in Python floats exactly as written: single precision changes the result for
-    some sizes.
+    The axis has half = size // 2 + 1 frequencies. In 2D, max(1, int(half sqrt(1 - compression))) of them are
+    kept, so that the corner that both axes keep is about the share 1 - compression of the spectrum
+    (paper section 3.1). In 1D, by the rule of the authors' code, max(1, half - (int(half compression) + 1))
+    are kept, or all if compression is 0. The formulas are computed in Python floats, because single precision
+    changes the result for some sizes. Raises `ValueError` unless 0 <= compression < 1.
     """
     check_compression(compression)
     half = size // 2 + 1
@@ -128,12 +143,13 @@ def kept_frequencies(size: int, compression: float, *, dims: Literal[1, 2] = 2) 
 
 
 def transform_size(padded: int, span: int, *, fft_size: FftSize, dims: Literal[1, 2] = 2) -> int:
-    """Return the number of points of the transform, for `padded` input points and a filter of `span` points.
+    """Return the number of points of an axis's transform, for `padded` input positions, padding included.
 
-    "paper" is the next power of two that holds a linear convolution in the forward and both backward
-    passes, by the authors' rule for 1D and 2D; "compact" is `padded`: every index that the valid
-    correlation touches stays below it, so nothing wraps. Raises `ValueError` for an int smaller than
-    `padded`.
+    `span` is the distance between the first and the last tap of the filter, plus 1. With `fft_size` "paper"
+    the result is a power of two by the authors' rules for 1D and 2D. It is large enough for a linear
+    convolution in the forward pass and in both backward passes. With "compact" the result is `padded`. This
+    suffices, because the output and both gradients use only indices below `padded`, so nothing wraps around.
+    An int is returned as it is. Raises `ValueError` for an int smaller than `padded` and for any other value.
     """
     check_fft_size(fft_size)
     if fft_size == "compact":

@@ -1,4 +1,4 @@
-"""Band-limit whole networks, change their compression, calibrate their bands."""
+"""Functions for whole networks: band-limit them, change their compression, calibrate their bands."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -29,12 +29,15 @@ REPLACEMENTS: dict[type, type[BandLimited]] = {
 
 
 def is_spatial(name: str, conv: Convolution) -> bool:
-    """Return whether a convolution has more than one tap; the authors do not band-limit 1x1 shortcuts."""
+    """Return whether a convolution has more than one tap.
+
+    The others are 1x1 convolutions, such as the shortcuts of a ResNet, which the authors do not band-limit.
+    """
     return set(conv.kernel_size) != {1}
 
 
 def no_layer(name: str, conv: Convolution) -> bool:
-    """Return False for every layer: no layer is excluded."""
+    """Return False for every layer: the default of `exclude`, which excludes no layer."""
     return False
 
 
@@ -50,17 +53,19 @@ def band_limit(
 ) -> nn.Module:
     """Replace the model's 1D and 2D convolutions by band-limited ones with the same weights.
 
-    The model is changed in place, by the class of each layer only, and returned. Layers keep their
-    parameters and hooks, so an existing optimizer stays valid. `include` and `exclude` are functions of
-    (name, convolution); by default 1x1 convolutions stay as they are. Layers that are already
-    band-limited get the new settings. Other subclasses of torch's convolutions are left alone, because their
-    additions would be lost. Transposed and 3D convolutions are left alone too. Paper section 4.
+    The model is changed in place and returned. Only the class of a layer changes; its parameters and hooks
+    stay, so an existing optimizer remains valid. A convolution is replaced if `include(name, convolution)` is
+    true and `exclude(name, convolution)` is false; by default 1x1 convolutions stay as they are. Layers that
+    are already band-limited get the new settings. Other subclasses of torch's convolutions are left alone,
+    because their additions would be lost. Transposed and 3D convolutions are left alone too. Paper section 4.
 
-    `fuse` reduces the memory of training (`blconv.fused.block`) with the same results and state dict. For
-    the backward pass, an `nn.BatchNorm2d` after a band-limited convolution saves the coefficients of its
-    input; an `nn.ReLU` saves one bit per element; an `nn.MaxPool2d` saves one byte per output. A BatchNorm
-    followed by a ReLU and nothing else becomes one step; if the model cannot be traced, a warning reports
-    that no steps were joined. ReLUs and max-pools that are called as functions do not change.
+    `fuse` reduces the memory of training (`blconv.fused.block`) with the same results and state dict. An
+    `nn.BatchNorm2d` after a band-limited convolution of the method "spectral" then saves for the backward
+    pass the kept coefficients of its input instead of the input itself, if these are fewer. An `nn.ReLU`
+    saves one bit per element, and an `nn.MaxPool2d` one byte per output. If the output of a BatchNorm goes to
+    one ReLU and nowhere else, the two layers become one step. A trace of the model finds these pairs; if the
+    model cannot be traced, a warning is given and no layers are joined. ReLUs and max-pools that are called
+    as functions do not change.
 
     Raises `ValueError` for an illegal compression, fft_size or method.
     """
@@ -84,10 +89,10 @@ def band_limit(
 def set_compression(
     model: nn.Module, compression: float | EnergyBand | Mapping[str, float | EnergyBand]
 ) -> None:
-    """Change the compression of every band-limited layer, or of those named in a mapping.
+    """Change the compression of every band-limited layer, or, given a mapping, of the layers that it names.
 
-    Calibrated bands of these layers are discarded. Raises `ValueError` for an illegal compression, for a
-    name that is not a band-limited layer, and for a model without band-limited layers.
+    Bands that were calibrated for these layers are discarded. Raises `ValueError` for an illegal compression,
+    for a name that is not that of a band-limited layer, and for a model without band-limited layers.
     """
     layers = _required_layers(model)
     if isinstance(compression, Mapping):
@@ -109,14 +114,15 @@ def calibrate(
 ) -> dict[str, tuple[int, ...] | Tensor]:
     """Measure a fixed band for every band-limited layer: "energy, then static" (paper 6.2.5).
 
-    Runs the model on `batches` of its inputs in evaluation mode. Each layer keeps the smallest band that
-    holds the share `energy` of the energy of all its inputs so far, by default the share of its
-    `EnergyBand`. With a fine cut it keeps the smallest set of coefficients instead. It uses its band from
-    the first batch on. Returns, by layer name, the kept frequencies of each axis or the mask of the kept
-    coefficients. The model's training mode is restored.
+    Runs the model in evaluation mode on `batches` of its inputs. Each layer keeps the smallest low-frequency
+    corner of the spectrum that holds the share `energy` of the energy of all its inputs so far. By default
+    the share is that of the layer's `EnergyBand`. With a fine cut the layer keeps the smallest set of
+    coefficients instead. Every layer is limited to its band from the first batch on, so the layers after it
+    measure the limited signal. Returns, by layer name, the number of kept frequencies of each axis, or the
+    mask of the kept coefficients. The model's training mode is restored.
 
-    Raises `ValueError` without layers, without batches, for a layer without an energy, and for a layer
-    whose inputs have several sizes.
+    Raises `ValueError` if the model has no band-limited layer, if there are no batches, if `energy` is None
+    and a layer has no `EnergyBand`, and if the inputs of a layer have several sizes.
     """
     powers: dict[str, Tensor] = {}
     kept: dict[str, tuple[int, ...] | Tensor] = {}
@@ -154,7 +160,10 @@ def calibrate(
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, as a context; restores every module's training mode."""
+    """Context in which the model is in evaluation mode and no gradients are recorded.
+
+    On exit the training mode of every module is restored.
+    """
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
@@ -166,7 +175,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def band_limited_layers(model: nn.Module) -> dict[str, BandLimited]:
-    """Return the band-limited layers of a model by name."""
+    """Return the band-limited layers of a model by their module names."""
     return {n: m for n, m in model.named_modules() if isinstance(m, BandLimited)}
 
 

@@ -1,4 +1,4 @@
-"""Energy compression: the smallest part of the spectrum that holds a share of the energy (paper 4.1)."""
+"""Energy compression: the smallest part of the spectrum with a given share of the energy (paper 4.1)."""
 
 import math
 from collections.abc import Iterator
@@ -16,28 +16,35 @@ ROUNDING = 1e-12  # energies of float64 that differ by less, relative to their s
 
 @dataclass(frozen=True)
 class EnergyBand:
-    """A compression that depends on the input, for use in place of a fixed one.
+    """A compression that depends on the input, in place of a fixed number.
 
     In training, each layer keeps for each batch the smallest part of the spectrum that holds the share
-    `energy`, 0 < energy <= 1, of the input's energy, summed over batch and channels. Filter and gradients
-    use the same part (paper 3.1, 4.1). `cut` "coarse" drops whole rows and columns, which leaves a corner;
-    "fine" drops single coefficients, those of least energy, which keeps fewer but is slower (paper 6.2.6).
-    A result in evaluation must not depend on the batch: `blconv.calibrate` measures fixed bands or sets.
-    Raises `ValueError` for an illegal energy or cut.
+    `energy`, 0 < energy <= 1, of the input's energy. The energy is summed over batch and channels. Filter and
+    gradients use the same part (paper 3.1, 4.1). With the `cut` "coarse", whole rows and columns are dropped,
+    so that a low-frequency corner of the spectrum is left. With "fine", the single coefficients of least
+    energy are dropped. This keeps fewer coefficients but is slower (paper 6.2.6).
+
+    In evaluation, the result for an image must not depend on the rest of its batch. So `blconv.calibrate`
+    measures a part of the spectrum for each layer that is then fixed. Raises `ValueError` for an illegal
+    energy or cut.
     """
 
     energy: float
     cut: Cut = "coarse"
 
     def __post_init__(self) -> None:
-        """Check `energy` and `cut`."""
+        """Check `energy` and `cut`; raise `ValueError` if one is illegal."""
         if not 0 < self.energy <= 1:
             raise ValueError(f"energy must be in (0, 1], got {self.energy!r}")
         if self.cut not in get_args(Cut):
             raise ValueError(f"cut must be 'coarse' or 'fine', got {self.cut!r}")
 
     def kept(self, power: Tensor) -> tuple[int, ...]:
-        """Return the kept frequencies of each axis, given `spectral_power`; synchronises the device."""
+        """Return the kept frequencies of each axis: the smallest corner that holds the share `energy`.
+
+        `power` is a result of `spectral_power`, and the corners are those of `corners`. Synchronises the
+        device.
+        """
         total = power
         for axis in range(power.dim()):
             total = total.cumsum(axis)
@@ -46,11 +53,12 @@ class EnergyBand:
         return list(corners(power.shape))[int(enough.int().argmax())]
 
     def mask(self, power: Tensor, geometry: Geometry) -> Tensor:
-        """Return the mask of the kept coefficients, given `coefficient_power`: bool, of its shape.
+        """Return the mask of the kept coefficients, bool and shaped like `power`.
 
-        The coefficients with the largest energies are kept until they hold the share. Coefficients of equal
-        energy, up to rounding, are kept or dropped together. This includes conjugates, so the result is real.
-        Does not synchronise the device.
+        `power` is a result of `coefficient_power`. The coefficients with the largest energies are kept until
+        together they hold the share `energy`. Coefficients of equal energy, up to rounding, are kept or
+        dropped together. This applies to a coefficient and its conjugate, so the masked spectrum belongs to a
+        real signal. Does not synchronise the device.
         """
         energies, order = power.flatten().sort(descending=True)
         held = (energies * _conjugate_counts(power, geometry).flatten()[order]).cumsum(0)
@@ -60,9 +68,11 @@ class EnergyBand:
 
 
 def corners(halves: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield low-frequency corners of the spectrum, from small to all: ceil(t half) on each axis, 0 < t <= 1.
+    """Yield the low-frequency corners of a spectrum, from small to all, as numbers of kept frequencies.
 
-    On rectangular maps a corner grows in proportion to the sides, by one on the longest axis at a time.
+    `halves`, like a corner, has one number of frequencies for each axis. A corner keeps the lowest
+    ceil(t half) of them, with the same t for all axes, 0 < t <= 1. From one corner to the next, the longest
+    axis gets one frequency more.
     """
     longest = max(halves)
     for step in range(1, longest + 1):
@@ -70,10 +80,11 @@ def corners(halves: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def spectral_power(x: Tensor, geometry: Geometry) -> Tensor:
-    """Return the energy of x (batch, C, [H,] W) at each |frequency|, float64 ([half_h,] half_w).
+    """Return the energy of x (batch, C, [H,] W) at each absolute frequency, float64 ([half_h,] half_w).
 
-    Summed over batch and channels. By Parseval's theorem the sum of the result is the sum of x squared,
-    times the transform's size: an interior column of the one-sided spectrum counts twice.
+    The energy is summed over batch and channels, and over the coefficients that differ only in the signs of
+    their frequencies. By Parseval's theorem the sum of the result is the sum of x squared, times the number
+    of points of the transform.
     """
     power = _one_sided_power(x, geometry)
     power = power * _conjugate_counts(power, geometry)
@@ -88,7 +99,8 @@ def spectral_power(x: Tensor, geometry: Geometry) -> Tensor:
 def coefficient_power(x: Tensor, geometry: Geometry) -> Tensor:
     """Return the energy of x (batch, C, [H,] W) in each one-sided coefficient, float64 ([N_h,] half_w).
 
-    Summed over batch and channels. Conjugate coefficients have the same energy to the last bit.
+    The energy is summed over batch and channels. It is the same, to the last bit, for a coefficient and its
+    conjugate.
     """
     power = _one_sided_power(x, geometry)
     if geometry.dims == 1:
@@ -99,7 +111,7 @@ def coefficient_power(x: Tensor, geometry: Geometry) -> Tensor:
 
 @torch.no_grad()
 def _one_sided_power(x: Tensor, geometry: Geometry) -> Tensor:
-    """Return |rfftn(x)|^2 in float64, summed over batch and channels, ([N_h,] half_w)."""
+    """Return |rfftn(x)|^2, summed over batch and channels: float64 ([N_h,] half_w)."""
     axes = geometry.band.axes
     dims = tuple(range(-len(axes), 0))
     x = x if x.shape[0] else x.new_zeros(1, *x.shape[1:])  # torch 2.14 transforms no empty batch on the CPU
@@ -109,10 +121,10 @@ def _one_sided_power(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _conjugate_counts(power: Tensor, geometry: Geometry) -> Tensor:
-    """Return how often each one-sided coefficient occurs in the whole spectrum, with its conjugate.
+    """Return how many coefficients of the whole spectrum each one-sided coefficient stands for, 1 or 2.
 
-    Once in column 0 and, for even sizes, in column N / 2, which hold their own conjugates; twice in the
-    columns between them. Shaped like `power`.
+    The number is 1 in column 0 and, for even sizes, in column N / 2, because these columns contain their own
+    conjugates. In all other columns it is 2: the coefficient and its conjugate. Shaped like `power`.
     """
     last = geometry.band.axes[-1]
     column = torch.arange(last.half, device=power.device)

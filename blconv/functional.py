@@ -1,4 +1,4 @@
-"""Band-limited convolution as functions of tensors."""
+"""Band-limited convolutions as functions of tensors, like those of `torch.nn.functional`."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -31,26 +31,28 @@ def band_limited_conv2d(
 ) -> Tensor:
     """Compute a 2D convolution after dropping the high frequencies of the input (paper section 3).
 
-    y = irfft2(mask * rfft2(pad(x)) * conj(rfft2(w))), cropped and strided; every method computes
-    exactly this.
+    y = irfft2(mask * rfft2(pad(x)) * conj(rfft2(weight))), cropped to the valid outputs, then strided. The
+    mask is 1 for the low frequencies that are kept and 0 for the others. All methods compute this result.
 
     Args:
         x: (batch, in_channels, H, W) or (in_channels, H, W), floating point.
         weight: (out_channels, in_channels / groups, K_h, K_w).
         bias: (out_channels,) or None.
         stride: step of the output, an int or a pair.
-        padding: zeros on both sides of each axis, an int, a pair, "same" (stride 1) or "valid".
+        padding: number of zeros on both sides of each axis, an int or a pair; or "valid" (no zeros), or
+            "same" (as many as keep the size; only with stride 1).
         dilation: spacing of the filter's taps, an int or a pair.
         groups: number of groups of channels.
-        compression: nominal share of the spectrum that is dropped, in [0, 1); 0 is exactly
-            `torch.nn.functional.conv2d`.
-        fft_size: points of the transform: "paper" (next power of two of the linear convolution),
-            "compact" (the padded input), or an int of at least the padded input.
-        method: "auto", "lowpass", "spectral", "dense" or "paper" (`blconv.methods.choice`); where the
-            method named lacks an option, "lowpass" computes the same result.
+        compression: nominal share of the spectrum that is dropped, in [0, 1). With 0 the function is
+            exactly `torch.nn.functional.conv2d`.
+        fft_size: number of points of the transform: "paper" (the next power of two that holds the linear
+            convolution), "compact" (the size of the padded input), or an int that is not smaller.
+        method: "auto", "lowpass", "spectral", "dense" or "paper" (`blconv.methods.choice`). If the named
+            method does not support these arguments, "lowpass" computes the same result.
 
     Returns:
-        (batch, out_channels, H_out, W_out), in x's dtype; channels_last where x is.
+        (batch, out_channels, H_out, W_out), without the batch if x has none. The dtype is that of x, or
+        autocast's. The memory format is channels_last if that of x is.
 
     Raises:
         ValueError: an illegal compression, fft_size, method, padding or stride; the message names the
@@ -76,11 +78,13 @@ def band_limited_conv1d(
 ) -> Tensor:
     """Compute a 1D convolution after dropping the high frequencies of the input (paper sections 3 and 6.3).
 
-    y = irfft(mask * rfft(pad(x)) * conj(rfft(w))), cropped and strided. The 1D rules are the
-    authors': a longer "paper" transform, and a number of kept frequencies linear in `compression`.
+    y = irfft(mask * rfft(pad(x)) * conj(rfft(weight))), cropped to the valid outputs, then strided. As in the
+    authors' 1D code, the transform of `fft_size` "paper" is longer than in 2D, and the number of kept
+    frequencies is linear in `compression`.
 
-    x is (batch, in_channels, W) or (in_channels, W), weight (out_channels, in_channels / groups, K);
-    returns (batch, out_channels, W_out). Arguments and errors as in `band_limited_conv2d`.
+    x is (batch, in_channels, W) or (in_channels, W), weight (out_channels, in_channels / groups, K), and the
+    result (batch, out_channels, W_out), without the batch if x has none. All else, errors included, is as in
+    `band_limited_conv2d`.
     """
     return _band_limited(
         F.conv1d, x, weight, bias, stride, padding, dilation, groups, compression, fft_size, method
@@ -117,7 +121,11 @@ def _band_limited(
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, method: Method = "auto"
 ) -> Tensor:
-    """Compute the convolution in the band of `geometry`, which drops frequencies; x may lack the batch."""
+    """Compute the convolution with the frequencies that `geometry` keeps, which must not be all frequencies.
+
+    x is (batch, C, [H,] W) or (C, [H,] W), without padding. Raises `RuntimeError` for another number of
+    dimensions.
+    """
     if x.dim() not in (geometry.dims + 1, geometry.dims + 2):
         legal = f"{geometry.dims + 1}D (unbatched) or {geometry.dims + 2}D (batched)"
         raise RuntimeError(f"expected {legal} input, got {x.dim()}D")
@@ -139,7 +147,7 @@ def geometry_of(
     compression: float,
     fft_size: FftSize = "paper",
 ) -> Geometry:
-    """Return the geometry of a convolution of inputs of `input_size`, (W,) or (H, W) without padding.
+    """Return the sizes of a convolution for inputs of `input_size`, (W,) or (H, W) without padding.
 
     Raises `ValueError` as `band_limited_conv2d` does.
     """
@@ -177,7 +185,10 @@ _cached_geometry = lru_cache(maxsize=4096)(_geometry)
 
 
 def per_axis(value: IntPair, dims: int) -> tuple[int, ...]:
-    """Return one int per axis from an int, a sequence of one int, or a sequence of one int per axis."""
+    """Return one int for each of `dims` axes; `value` is an int, or a sequence of one int or of `dims` ints.
+
+    Raises `ValueError` for a sequence of another length.
+    """
     if isinstance(value, int):
         return (value,) * dims
     if len(value) not in (1, dims):
@@ -192,7 +203,10 @@ def _pads(
     dilation: tuple[int, ...],
     stride: tuple[int, ...],
 ) -> list[tuple[int, int]]:
-    """Return the zeros (before, after) of each axis."""
+    """Return the numbers of zeros (before, after) that `padding` adds on each axis.
+
+    Raises `ValueError` for an illegal padding, and for "same" with a stride other than 1.
+    """
     dims = len(kernel_size)
     if padding == "valid":
         return [(0, 0)] * dims

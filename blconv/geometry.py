@@ -1,7 +1,8 @@
-"""The sizes of one convolution at one input size, and the axes of its transforms and tables.
+"""The sizes of a convolution for one input size, and the axes of its transforms and constant matrices.
 
-Axes are tuples of ints for two reasons: `torch.compile` treats a table as a constant only if all its
-arguments are plain constants, and every call hashes the axes for the cache of plans.
+An axis is a tuple of ints, for two reasons. `torch.compile` treats a constant matrix (`blconv.tables`) as a
+constant only if all arguments of the function that builds it are plain constants. And every call of a layer
+hashes the axes to look up its kernels and their arguments in a cache (`blconv.kernels.launches`).
 """
 
 import math
@@ -13,9 +14,11 @@ from blconv.band import AxisBand, Band
 
 
 class TransformAxis(NamedTuple):
-    """One axis of a transform of `size` points: its positions, and the `kept` frequencies.
+    """One axis of a Fourier transform of `size` points that reads or computes only some of its points.
 
-    Position n is `start + n * step`, for n < `positions`.
+    These points, called positions, are `start + n * step` for n = 0 .. `positions` - 1. The transform uses
+    only the frequencies f with |f| < `kept`. A forward transform takes all points other than the positions as
+    zero; an inverse transform does not compute them.
     """
 
     positions: int
@@ -26,12 +29,16 @@ class TransformAxis(NamedTuple):
 
     @property
     def is_cut(self) -> bool:
-        """Whether any frequency is dropped."""
+        """Whether at least one frequency is dropped."""
         return self.kept < self.size // 2 + 1
 
 
 class DenseAxis(NamedTuple):
-    """One axis of the dense form: the filter, the output, and the five numbers of the input's band."""
+    """One axis of a convolution for the method "dense", which multiplies all pixels by one matrix.
+
+    `taps` and `dilation` describe the filter, `out` and `stride` the number of output positions and their
+    distance. The other five numbers are the fields of the input's `AxisBand`.
+    """
 
     taps: int
     dilation: int
@@ -45,13 +52,16 @@ class DenseAxis(NamedTuple):
 
     @property
     def band(self) -> AxisBand:
-        """The band of the input."""
+        """The band of the input on this axis."""
         return AxisBand(self.length, self.before, self.after, self.size, self.kept)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Band, filter, stride, dilation and groups; tuples have one entry for each axis (one or two)."""
+    """The sizes of a convolution for one input size: band, filter, stride, dilation and groups.
+
+    `kernel`, `stride` and `dilation` have one entry for each axis, in the order (H, W), or (W,) in 1D.
+    """
 
     band: Band
     kernel: tuple[int, ...]
@@ -68,17 +78,17 @@ class Geometry:
 
     @property
     def dims(self) -> int:
-        """1 or 2."""
+        """Number of spatial dimensions, 1 or 2."""
         return len(self.kernel)
 
     @property
     def input(self) -> tuple[int, ...]:
-        """Input positions along each axis, without padding."""
+        """Number of input positions along each axis, without padding."""
         return tuple(axis.length for axis in self.band.axes)
 
     @property
     def out(self) -> tuple[int, ...]:
-        """Output positions along each axis; below 1 if the filter is larger than the padded input."""
+        """Number of output positions on each axis; below 1 if the filter is larger than the padded input."""
         return tuple(
             (axis.padded - (taps - 1) * dilation - 1) // stride + 1
             for axis, taps, stride, dilation in zip(
@@ -88,34 +98,35 @@ class Geometry:
 
     @property
     def coefficients(self) -> int:
-        """Number of complex coefficients that represent a plane: one of each conjugate pair.
+        """Number of complex coefficients that the method "spectral" uses for one channel of one image.
 
-        Unlike in `Band`, the rows are one-sided and the columns two-sided; for square maps the number is
-        `Band.kept`.
+        They are the kept ones with a non-negative frequency on the rows' axis; the others are their
+        conjugates. In `Band` the frequencies on the columns' axis are the non-negative ones. For a square map
+        both numbers are the same.
         """
         *columns, rows = reversed(self.band.axes)
         return rows.kept * math.prod([axis.two_sided for axis in columns])
 
     @property
     def input_axes(self) -> tuple[TransformAxis, ...]:
-        """The transform of the input's pixels."""
+        """The transform axes of the input, whose pixels begin after the padding."""
         return tuple(TransformAxis(a.length, a.before, 1, a.size, a.kept) for a in self.band.axes)
 
     @property
     def output_axes(self) -> tuple[TransformAxis, ...]:
-        """The transform of the output's pixels, of which only every `stride`-th is computed."""
+        """The transform axes of the output, of which only every `stride`-th point is computed."""
         axes = zip(self.out, self.stride, self.band.axes, strict=True)
         return tuple(TransformAxis(out, 0, stride, axis.size, axis.kept) for out, stride, axis in axes)
 
     @property
     def filter_axes(self) -> tuple[TransformAxis, ...]:
-        """The transform of the filter's taps."""
+        """The transform axes of the filter, whose taps are `dilation` points apart."""
         axes = zip(self.kernel, self.dilation, self.band.axes, strict=True)
         return tuple(TransformAxis(taps, 0, step, axis.size, axis.kept) for taps, step, axis in axes)
 
     @property
     def dense_axes(self) -> tuple[DenseAxis, ...]:
-        """The axes of the dense form."""
+        """The axes for the method "dense"."""
         axes = zip(self.kernel, self.dilation, self.out, self.stride, self.band.axes, strict=True)
         return tuple(
             DenseAxis(taps, step, out, stride, a.length, a.before, a.after, a.size, a.kept)

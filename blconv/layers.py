@@ -1,4 +1,4 @@
-"""Band-limited layers: drop-in replacements of torch's convolutions."""
+"""Band-limited layers: drop-in replacements for torch's convolutions."""
 
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -19,9 +19,11 @@ NOT_CALIBRATED = "an EnergyBand needs a fixed band in evaluation: run blconv.cal
 class BandLimited(nn.modules.conv._ConvNd):
     """Mixin with the common part of the band-limited layers.
 
-    `compression` is nominal, in [0, 1), or an `EnergyBand`. `blconv.calibrate` sets `kept`, the kept
-    frequencies of each axis, or for a fine cut `mask`, the kept coefficients of the one-sided spectrum;
-    these then replace `compression`. `mask` moves with the layer but is not in its state dict.
+    `compression` is nominal, in [0, 1), or an `EnergyBand`. `blconv.calibrate` sets `kept`, the number of
+    kept frequencies of each axis. For an `EnergyBand` with a fine cut it sets `mask` instead, which is True
+    for the kept coefficients of the one-sided spectrum. From then on these replace `compression`, but an
+    `EnergyBand` in training still measures every batch. `mask` moves with the layer to other devices but is
+    not in its state dict.
     """
 
     compression: float | EnergyBand
@@ -31,7 +33,10 @@ class BandLimited(nn.modules.conv._ConvNd):
     mask: Tensor | None
 
     def configure(self, compression: float | EnergyBand, fft_size: FftSize, method: Method) -> Self:
-        """Check and set the options that an ordinary convolution does not have."""
+        """Check and set the options that torch's convolutions do not have; discard calibrated bands.
+
+        Returns the layer itself. Raises `ValueError` for an illegal option.
+        """
         if not isinstance(compression, EnergyBand):
             check_compression(compression)
         check_fft_size(fft_size)
@@ -49,7 +54,10 @@ class BandLimited(nn.modules.conv._ConvNd):
         fft_size: FftSize = "paper",
         method: Method = "auto",
     ) -> Self:
-        """Return a band-limited layer with copied parameters, device, dtype and training mode of `conv`."""
+        """Return a band-limited layer with the settings of `conv` and copies of its parameters.
+
+        Device, dtype and training mode are those of `conv`. Raises `ValueError` for an illegal option.
+        """
         options: Any = (
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
             conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode, "meta",
@@ -63,8 +71,8 @@ class BandLimited(nn.modules.conv._ConvNd):
     def geometry(self, *input_size: int, kept: tuple[int, ...] | None = None) -> Geometry:
         """Return the sizes of this layer for an input of `input_size`, (W,) or (H, W) without padding.
 
-        `kept`, by default `self.kept`, are the kept frequencies of each axis. Without both, an
-        `EnergyBand` keeps all frequencies.
+        `kept` is the number of kept frequencies of each axis, by default `self.kept`. If both are None, the
+        sizes are those for `compression`; for an `EnergyBand` they are those without any dropped frequency.
         """
         padding: Any = self.padding
         if self.padding_mode != "zeros":  # `padded` has added it
@@ -86,20 +94,20 @@ class BandLimited(nn.modules.conv._ConvNd):
 
     @property
     def is_fine(self) -> bool:
-        """Whether the layer selects single coefficients instead of rows and columns."""
+        """Whether the layer keeps single coefficients instead of whole rows and columns."""
         return isinstance(self.compression, EnergyBand) and self.compression.cut == "fine"
 
     def padded(self, input: Tensor) -> Tensor:  # noqa: A002
-        """Return the input with its padding, except for zero padding, which is part of the geometry."""
+        """Return the input with its padding; zeros are not added here but by the convolution itself."""
         if self.padding_mode == "zeros":
             return input
         return F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
-        """Convolve `input`, (batch, in_channels, [H,] W) or without the batch.
+        """Convolve `input`, (batch, in_channels, [H,] W) or (in_channels, [H,] W).
 
-        Raises `RuntimeError` in evaluation if an `EnergyBand` was not calibrated, or if one with a fine
-        cut was calibrated on inputs of another size.
+        Raises `RuntimeError` in evaluation if the layer has an `EnergyBand` and was not calibrated. With a
+        fine cut it also raises `RuntimeError` in evaluation if it was calibrated on inputs of another size.
         """
         if self.compression == 0 and self.kept is None:
             return cast(Tensor, super().forward(input))
@@ -119,11 +127,15 @@ class BandLimited(nn.modules.conv._ConvNd):
         return self.convolve(padded, geometry)
 
     def convolve(self, x: Tensor, geometry: Geometry) -> Tensor:
-        """Compute the convolution of x, an output of the method `padded`, in the band of `geometry`."""
+        """Compute the convolution in the band of `geometry`; x is an output of the method `padded`."""
         return convolve(x, self.weight, self.bias, geometry, self.method)
 
     def _convolve_fine(self, padded: Tensor, whole: Geometry) -> Tensor:
-        """Compute the convolution with the coefficients of the batch, in evaluation the calibrated ones."""
+        """Compute the convolution with single kept coefficients.
+
+        In training they are selected by the energy of the batch, in evaluation they are the calibrated ones.
+        `padded` is an output of the method `padded`, and `whole` is the geometry that keeps all frequencies.
+        """
         kept = self.mask
         if self.training:
             assert isinstance(self.compression, EnergyBand)
@@ -145,8 +157,9 @@ class BandLimited(nn.modules.conv._ConvNd):
 class BandLimitedConv1d(BandLimited, nn.Conv1d):
     """A 1D convolution that keeps only the low frequencies of its input (paper sections 3, 6.3).
 
-    Arguments as for `torch.nn.Conv1d`, and those of `BandLimitedConv2d`.
-    Shapes: (batch, in_channels, W) or (in_channels, W) -> as `nn.Conv1d`.
+    The arguments up to `dtype` are those of `torch.nn.Conv1d`, and so are the shapes: the input is
+    (batch, in_channels, W) or (in_channels, W). The keywords `compression`, `fft_size` and `method`, and the
+    errors, are those of `BandLimitedConv2d`.
     """
 
     def __init__(
@@ -177,12 +190,12 @@ class BandLimitedConv1d(BandLimited, nn.Conv1d):
 class BandLimitedConv2d(BandLimited, nn.Conv2d):
     """A 2D convolution that keeps only the low frequencies of its input (paper section 3).
 
-    Arguments as for `torch.nn.Conv2d`, and, as keywords, `compression` (nominal share of the spectrum
-    that is dropped, 0 <= c < 1, or an `EnergyBand`), `fft_size` ("paper", "compact" or an int) and
-    `method` (`blconv.methods.choice`). Parameters and state dict are those of `nn.Conv2d`: the filters are
-    ordinary spatial weights.
+    The arguments up to `dtype` are those of `torch.nn.Conv2d`, and so are the shapes: the input is
+    (batch, in_channels, H, W) or (in_channels, H, W). The keywords are `compression` (the nominal share of
+    the spectrum that is dropped, 0 <= c < 1, or an `EnergyBand`), `fft_size` ("paper", "compact" or an int)
+    and `method` (a name in `blconv.methods.choice`); see `blconv.functional.band_limited_conv2d`. Parameters
+    and state dict are those of `nn.Conv2d`: the filters are ordinary spatial weights.
 
-    Shapes: (batch, in_channels, H, W) or (in_channels, H, W) -> as `nn.Conv2d`.
     Raises `ValueError` for an illegal compression, fft_size or method.
     """
 

@@ -1,4 +1,4 @@
-"""The definition, literally: transform, mask, multiply, transform back. Slow; the tests' reference."""
+"""The definition, literally: transform, mask, multiply, transform back. Slow; the tests compare with it."""
 
 from typing import cast
 
@@ -24,8 +24,9 @@ def band_limited_conv2d(
 ) -> Tensor:
     """Compute y = irfft2(mask * rfft2(pad(x)) * conj(rfft2(w))), cropped, then strided (paper section 3).
 
-    Arguments, shapes and legal values as in `blconv.functional.band_limited_conv2d`; sizes, padding and
-    the mask follow from the definition here and do not use the code under test.
+    The arguments, except `method`, and the result are those of `blconv.functional.band_limited_conv2d`. The
+    sizes, the padding and the mask are computed here from their definitions, without the code that the tests
+    compare with this function.
     """
     if x.dim() == 3:
         y = band_limited_conv2d(

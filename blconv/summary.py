@@ -19,7 +19,11 @@ from blconv.methods.mask import MASK_CHOICE
 
 @dataclass(frozen=True)
 class LayerCompression:
-    """Kept coefficients, method and cost of one band-limited layer at the size of its input."""
+    """Kept coefficients, method and cost of one band-limited layer at the size of its input.
+
+    `nominal` is the nominal compression, or None if the band was measured. `cost` is the multiply-adds per
+    image by method. `coefficients` is the number of kept coefficients of the one-sided spectrum.
+    """
 
     name: str
     in_channels: int
@@ -32,32 +36,32 @@ class LayerCompression:
 
     @property
     def input_size(self) -> tuple[int, ...]:
-        """Height and width, or the length, of the input without padding."""
+        """Height and width of the input without padding, or in 1D its length."""
         return self.geometry.input
 
     @property
     def effective(self) -> float:
-        """Share of this layer's coefficients that is dropped."""
+        """Share of the coefficients of this layer's one-sided spectrum that is dropped."""
         return 1 - self.coefficients / self.geometry.band.full
 
     @property
     def fft_size(self) -> tuple[int, ...]:
-        """N of each axis."""
+        """Number of points of the transform on each axis."""
         return tuple(axis.size for axis in self.geometry.band.axes)
 
     @property
     def k(self) -> tuple[int, ...]:
-        """Kept frequencies of each axis; empty for a fine-grained set, which has no such bounds."""
+        """Number of kept frequencies of each axis; empty for a fine cut, which keeps single coefficients."""
         return () if self.choice.method == "mask" else tuple(axis.kept for axis in self.geometry.band.axes)
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """Kept rows and columns of the one-sided spectrum, or the size of a fine-grained set."""
+        """Kept rows and columns of the one-sided spectrum; for a fine cut, the number of coefficients."""
         return (self.coefficients,) if self.choice.method == "mask" else self.geometry.band.kept_shape
 
     @property
     def saved(self) -> float:
-        """Number of values saved for the backward pass, divided by that of the input."""
+        """Number of values saved for the backward pass, divided by the number of values of the input."""
         inputs = math.prod(self.geometry.input)
         if self.choice.method == "spectral":
             return 2 * self.geometry.coefficients / inputs
@@ -69,25 +73,28 @@ class LayerCompression:
 
     @property
     def multiply_adds(self) -> float:
-        """Multiply-adds of one image, divided by those of the ordinary convolution; 1 if unknown."""
+        """Multiply-adds per image, divided by those of the ordinary convolution; 1 if they are not known."""
         return self.cost.get(self.choice.method, self.cost["ordinary"]) / self.cost["ordinary"]
 
 
 @dataclass(frozen=True)
 class NetworkCompression:
-    """Effective compression of a network and of each of its band-limited layers."""
+    """The table of a network's band-limited layers, and the effective compression of the network."""
 
     layers: tuple[LayerCompression, ...]
 
     @property
     def effective(self) -> float:
-        """1 - kept / full coefficients over the layers, weighted by input channels; 0 without any."""
+        """Share of the coefficients of all layers that is dropped, with a layer's weight its input channels.
+
+        It is 0 if the network has no band-limited layers.
+        """
         full = sum(layer.in_channels * layer.geometry.band.full for layer in self.layers)
         kept = sum(layer.in_channels * layer.coefficients for layer in self.layers)
         return 1 - kept / full if full else 0.0
 
     def __str__(self) -> str:
-        """Return a table with one line per layer."""
+        """Return the table as text with one line per layer."""
         heads = ("layer", "input", "N", "k", "kept", "nominal", "effective", "method", "work", "saved")
         rows = [
             (
@@ -110,11 +117,11 @@ class NetworkCompression:
 
 
 def summary(model: nn.Module, input_shape: tuple[int, ...]) -> NetworkCompression:
-    """Return the table of every band-limited layer of `model` for inputs of `input_shape`.
+    """Return the table of all band-limited layers of `model` for inputs of `input_shape`.
 
-    Shapes are ([batch,] C, W) or ([batch,] C, H, W). Runs one forward pass on zeros in evaluation mode to
-    record each layer's input; a layer that is called twice counts twice. Buffers and the training mode do
-    not change.
+    `input_shape` is ([batch,] C, W) or ([batch,] C, H, W). The model runs once on zeros in evaluation mode,
+    which records the size of each layer's input. A layer that is called twice has two lines and counts twice.
+    Buffers and the training mode do not change.
     """
     found: list[LayerCompression] = []
 
@@ -137,7 +144,10 @@ effective_compression = summary  # the same table under the name of its main res
 
 
 def explain(layer: BandLimited, input_shape: tuple[int, ...]) -> str:
-    """Return the method for `layer` on inputs of `input_shape`, ([batch,] C, [H,] W), and its reason."""
+    """Return the method that `layer` uses for inputs of `input_shape`, and the reason, as "method: reason".
+
+    `input_shape` is ([batch,] C, [H,] W).
+    """
     dims = len(layer.kernel_size)
     shape = input_shape if len(input_shape) == dims + 2 else (1, *input_shape)
     x = torch.empty(shape, dtype=layer.weight.dtype, device="meta")

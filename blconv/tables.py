@@ -1,7 +1,10 @@
-"""Constant matrices of cosines and sines, built in float64 and cached by axes, dtype and device.
+"""Constant matrices ("tables") of cosines and sines, built in float64 and cached by axes, dtype and device.
 
-A table is identified by its kind and its axes. The axes are tuples of ints, because `torch.compile` treats
-the result of a call as a constant only if all its arguments are plain constants.
+"analysis" is the forward Fourier transform from positions to the kept frequencies, "synthesis" the inverse
+transform from the kept frequencies to positions. In the names of rows and columns, u is a frequency of the
+rows' axis and v one of the columns' axis. A table is identified by its kind
+(the name of the function that builds it) and its axes. The axes are tuples of ints, because `torch.compile`
+treats the result of a call as a constant only if all its arguments are plain constants.
 """
 
 import math
@@ -18,10 +21,12 @@ Axes = tuple[AxisBand, ...] | tuple[TransformAxis, ...] | tuple[DenseAxis, ...]
 
 
 def low_pass(axis: AxisBand) -> Tensor:
-    """Return A[i, j] = 1/N sum over |f| < k of cos(2 pi f (i - before - j) / N), (padded, length).
+    """Return the matrix A (padded, length) that pads an axis and drops the frequencies outside its band.
 
-    i is a padded, j an input position. Where the axis is not cut, A is the padding matrix (1 where
-    i - before == j): the sum would count Nyquist twice.
+    A[i, j] = 1/N sum over |f| < k of cos(2 pi f (i - before - j) / N), for the padded position i, the input
+    position j, N = `axis.size` and k = `axis.kept`. If the axis drops no frequency, A only pads: it is 1
+    where i - before == j and 0 elsewhere. The sum cannot be used then, because it would count the Nyquist
+    frequency twice.
     """
     offset = torch.arange(axis.padded)[:, None] - axis.before - torch.arange(axis.length)[None, :]
     if not axis.is_cut:
@@ -32,31 +37,48 @@ def low_pass(axis: AxisBand) -> Tensor:
 
 
 def low_pass_plane(rows: AxisBand, columns: AxisBand) -> Tensor:
-    """Return the Kronecker product of the low-pass matrices of rows and columns: it filters a whole plane."""
+    """Return the one matrix that filters a whole plane: the Kronecker product of two `low_pass` matrices.
+
+    It is (padded pixels, input pixels), with the pixels of a plane counted row by row.
+    """
     return torch.kron(low_pass(rows), low_pass(columns))
 
 
 def low_pass_taps(axis: DenseAxis) -> Tensor:
-    """Return the row of the low-pass that tap t of output n reads, (taps, out, length)."""
+    """Return the rows of the `low_pass` matrix that the taps of a filter read, (taps, out, length).
+
+    Entry [t, n] is the row for the padded position that tap t reads for output n.
+    """
     taps, outputs = torch.arange(axis.taps) * axis.dilation, torch.arange(axis.out) * axis.stride
     return low_pass(axis.band)[taps[:, None] + outputs[None, :]]
 
 
 def analysis(axis: TransformAxis) -> Tensor:
-    """Return rows (u, real | imaginary) x positions: the kept non-negative frequencies of a real axis."""
+    """Return the real matrix (2 kept, positions) that transforms real values to the frequencies u >= 0.
+
+    Its rows are (u, real | imaginary). The factor of the transform is 1 / sqrt(size).
+    """
     cosine, sine = _waves(one_sided_frequencies(axis), _positions(axis), axis.size)
     return torch.stack([cosine, -sine], 1).flatten(0, 1) / math.sqrt(axis.size)
 
 
 def analysis_complex(axis: TransformAxis) -> Tensor:
-    """Return rows (v, real | imaginary) x columns (real | imaginary, positions), for both signs of v."""
+    """Return the real matrix that transforms complex values to the frequencies v of both signs.
+
+    Its rows are (v, real | imaginary), its columns (real | imaginary, position). The factor of the transform
+    is 1 / sqrt(size).
+    """
     cosine, sine = _waves(two_sided_frequencies(axis), _positions(axis), axis.size)
     table = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
     return table.flatten(2, 3).flatten(0, 1) / math.sqrt(axis.size)
 
 
 def synthesis(axis: TransformAxis) -> Tensor:
-    """Return rows positions x (u, real | imaginary): real values of a half spectrum; pairs count twice."""
+    """Return the real matrix (positions, 2 kept) that transforms the frequencies u >= 0 back to real values.
+
+    Its columns are (u, real | imaginary). All frequencies but 0 and Nyquist count twice, since their
+    conjugates are not stored. The factor of the transform is 1 / sqrt(size).
+    """
     u = one_sided_frequencies(axis)
     cosine, sine = _waves(_positions(axis), u, axis.size)
     pairs = torch.where((u == 0) | (2 * u == axis.size), 1.0, 2.0).double()
@@ -64,20 +86,31 @@ def synthesis(axis: TransformAxis) -> Tensor:
 
 
 def synthesis_complex(axis: TransformAxis) -> Tensor:
-    """Return rows (real | imaginary, positions) x columns (v, real | imaginary)."""
+    """Return the real matrix that transforms the frequencies v of both signs back to complex values.
+
+    Its rows are (real | imaginary, position), its columns (v, real | imaginary). The factor of the transform
+    is 1 / sqrt(size).
+    """
     cosine, sine = _waves(_positions(axis), two_sided_frequencies(axis), axis.size)
     table = torch.stack([torch.stack([cosine, -sine], 2), torch.stack([sine, cosine], 2)], 0)
     return table.flatten(2, 3).flatten(0, 1) / math.sqrt(axis.size)
 
 
 def filters(axis: TransformAxis) -> Tensor:
-    """Return rows (u, real | imaginary) x taps: the spectrum of a 1D filter."""
+    """Return the real matrix (2 kept, taps) that computes the spectrum of a 1D filter at frequencies u >= 0.
+
+    Its rows are (u, real | imaginary). The transform has no factor.
+    """
     cosine, sine = _waves(one_sided_frequencies(axis), _positions(axis), axis.size)
     return torch.stack([cosine, -sine], 1).flatten(0, 1)
 
 
 def filters_plane(rows: TransformAxis, columns: TransformAxis) -> Tensor:
-    """Return rows (u, v, real | imaginary) x (row taps, column taps): the spectrum of a 2D filter."""
+    """Return the real matrix that computes the spectrum of a 2D filter from its taps.
+
+    Its rows are (u, v, real | imaginary), with u >= 0 and v of both signs, its columns (row tap, column tap).
+    The transform has no factor.
+    """
     row_wave = torch.complex(*_waves(one_sided_frequencies(rows), _positions(rows), rows.size))
     column_wave = torch.complex(*_waves(two_sided_frequencies(columns), _positions(columns), columns.size))
     wave = torch.einsum("ui,vj->uvij", row_wave, column_wave).conj().flatten(2).flatten(0, 1)
@@ -85,11 +118,13 @@ def filters_plane(rows: TransformAxis, columns: TransformAxis) -> Tensor:
 
 
 def filter_table(rows: TransformAxis, columns: TransformAxis) -> Tensor:
-    """Return the factors of a filter's taps in the real form of its spectrum, (Q, taps, 2, 2).
+    """Return the factors of the taps in the matrices that CUDA kernels make from a filter, (Q, taps, 2, 2).
 
-    Frequencies q are u for v = 0 and u >= 0, then both signs of u for each v > 0; [[re, im], [-im, re]]
-    is the spectrum's conjugate, times the number of coefficients that q represents: 1 for the mean, 2 for
-    the others. Where only the mean is kept, (1, taps, 1, 1).
+    q counts the frequencies (u, v): first u >= 0 with v = 0, then u of both signs for each v > 0. The sum
+    over the taps, each times its factor, is the matrix [[re, im], [-im, re]]. There re + i im is the
+    conjugate of the filter's spectrum at q, times the number of coefficients that q represents: 1 for the
+    mean and 2 for all others. If only the mean is kept, the result is (1, taps, 1, 1), without imaginary
+    parts.
     """
     pairs = [(u, 0) for u in range(rows.kept)]
     pairs += [(u, v) for v in range(1, columns.kept) for u in range(1 - rows.kept, rows.kept)]
@@ -105,18 +140,24 @@ def filter_table(rows: TransformAxis, columns: TransformAxis) -> Tensor:
 
 
 def pixel_filter_table(rows: DenseAxis, columns: DenseAxis) -> Tensor:
-    """Return the weights of taps in the matrix of `methods.dense`: (1, taps, input pixels, output pixels)."""
+    """Return the factors of the taps in the matrix of `methods.dense`, (1, taps, input pixels, outputs).
+
+    An entry of the matrix is the sum over the taps, each times its factor.
+    """
     whole = torch.einsum("tna,smb->tsabnm", low_pass_taps(rows), low_pass_taps(columns))
     return whole.flatten(4).flatten(2, 3).flatten(0, 1)[None]
 
 
 def one_sided_frequencies(axis: TransformAxis) -> Tensor:
-    """Return the kept frequencies 0 .. k - 1."""
+    """Return the kept non-negative frequencies, 0 .. `kept` - 1."""
     return torch.arange(axis.kept)
 
 
 def two_sided_frequencies(axis: TransformAxis) -> Tensor:
-    """Return the kept frequencies of both signs, -(k - 1) .. k - 1, or all N where the axis is not cut."""
+    """Return the kept frequencies of both signs, -(`kept` - 1) .. `kept` - 1.
+
+    If the axis drops no frequency, return 0 .. `size` - 1 instead.
+    """
     return torch.arange(1 - axis.kept, axis.kept) if axis.is_cut else torch.arange(axis.size)
 
 
@@ -125,9 +166,9 @@ def _positions(axis: TransformAxis) -> Tensor:
 
 
 def _waves(left: Tensor, right: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine of 2 pi left right / size, (len(left), len(right)).
+    """Return cosine and sine of 2 pi left[i] right[j] / size, each float64 (len(left), len(right)).
 
-    The product is reduced modulo `size` as an integer, so that the phase is exact.
+    The product left[i] right[j] is reduced modulo `size` as an integer, so that the phase is exact.
     """
     phase = (left[:, None] * right[None, :] % size).double() * (2 * math.pi / size)
     return phase.cos(), phase.sin()
@@ -149,7 +190,10 @@ BUILDERS: dict[str, Callable[..., Tensor]] = {
 
 
 def table(kind: str, axes: Axes, like: Tensor) -> Tensor:
-    """Return the table `kind` of `axes`, in the dtype and on the device of `like`."""
+    """Return the table of `axes` that the builder `kind` makes, in the dtype and on the device of `like`.
+
+    `kind` is a key of `BUILDERS`.
+    """
     if type(like) in (Tensor, nn.Parameter):
         found: Tensor = _constant(kind, axes, like.dtype, like.device)[0]
         return found
@@ -167,7 +211,7 @@ _cached = lru_cache(maxsize=1024)(_build)
 
 
 def constant(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the table `kind` of `axes` from the cache."""
+    """Return the table of `axes` that the builder `kind` (a key of `BUILDERS`) makes, from the cache."""
     return _cached(kind, axes, dtype, device)
 
 

@@ -1,17 +1,18 @@
-"""Convolution, BatchNorm and ReLU that save little more than the band for the backward pass.
+"""Convolution, BatchNorm and ReLU that save little more than kept coefficients for the backward pass.
 
-BatchNorm saves its input y, the convolution's output, and ReLU saves its own output, so dropping only the
-convolution's input would save little memory. But y lies in the band: its kept coefficients suffice to
-compute it again, and ReLU needs one bit per element. A block saves
+In torch, BatchNorm saves its input y, which is the convolution's output, and ReLU saves its own output. So it
+would save little memory to drop only the convolution's input. But y has no frequencies outside the band, so
+its kept coefficients suffice to compute it again, and ReLU needs only one bit per element. For the three
+layers together, these tensors are saved:
 
-    z      the kept coefficients of its input
+    z      the kept coefficients of the convolution's input
     Y      the kept coefficients of y
-    mean and standard deviation of each channel, the bits, and the parameters.
+    the mean and the standard deviation of each channel, ReLU's bits, and the parameters.
 
-The convolution passes Y to the BatchNorm as an attribute of the tensor y, so that no layer refers to
-another. If there is a layer between the two, or one of them is replaced, the result is still correct and only
-the memory is not saved. A BatchNorm has a flag for a ReLU that follows it (`blconv.fused.relu_followers`).
-If the convolution does not use the spectral form, all three layers behave as torch's.
+The convolution passes Y to the BatchNorm as an attribute of the tensor y, so that no layer refers to another.
+If there is a layer between the two, or one of them is replaced, the result is still correct; only the memory
+is not saved. A BatchNorm has a flag that states whether a ReLU follows it (`blconv.fused.relu_followers`). If
+the convolution does not use the method "spectral", it and the BatchNorm behave as torch's.
 """
 
 import math
@@ -36,7 +37,10 @@ SOURCE, RELU_APPLIED = "_band_limited_source", "_relu_applied_version"
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The coefficients and the bias that determine a convolution's output y, and the version of y."""
+    """What determines a convolution's output y: the kept coefficients of y before the bias, and the bias.
+
+    `version` is torch's version counter of y, which changes if y is changed in place.
+    """
 
     coefficients: Tensor
     bias: Tensor | None
@@ -45,7 +49,10 @@ class Source:
 
     @staticmethod
     def of(y: Tensor) -> "Source | None":
-        """Remove the source of y and return it; None if y has none or was changed in place."""
+        """Remove the `Source` that is attached to y and return it.
+
+        Return None if there is none, or if y was changed in place since it was attached.
+        """
         source: Source | None = getattr(y, SOURCE, None)
         if source is None:
             return None
@@ -54,7 +61,7 @@ class Source:
 
 
 class BlockConv2d(BandLimitedConv2d):
-    """A band-limited convolution that attaches its coefficients to its output for a `BlockNorm2d`."""
+    """A band-limited convolution that attaches the coefficients of its output to it, for a `BlockNorm2d`."""
 
     def convolve(self, x: Tensor, geometry: Geometry) -> Tensor:
         """Compute the same as `BandLimitedConv2d`."""
@@ -72,9 +79,10 @@ class BlockConv2d(BandLimitedConv2d):
 
 
 class BlockNorm2d(nn.BatchNorm2d):
-    """A BatchNorm that saves the coefficients of its input for the backward pass, if the input has them.
+    """A BatchNorm that saves the coefficients attached to its input, if any, for the backward pass.
 
-    With `applies_relu` it also applies the ReLU that follows; `BlockReLU` then does nothing.
+    If `applies_relu` is set, it then also applies the ReLU that follows, and the `BlockReLU` there does
+    nothing.
     """
 
     applies_relu = False
@@ -106,7 +114,7 @@ class BlockReLU(nn.ReLU):
     """A ReLU that saves one bit per element for the backward pass."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        """Return max(input, 0), any shape."""
+        """Return max(input, 0) for an input of any shape."""
         if not saves_for_backward():
             return super().forward(input)
         if getattr(input, RELU_APPLIED, None) == input._version:
@@ -118,12 +126,13 @@ class BlockReLU(nn.ReLU):
 class BandLimitedBlock(nn.Sequential):
     """A band-limited `conv`, then `norm`, then an optional `relu`, with little memory in training.
 
-    relu(gamma (y - mean) / sqrt(var + eps) + beta), where y is the band-limited convolution of x (paper
-    section 3). The three become the block's layers; only their classes change. The state dict is that of
-    `nn.Sequential(conv, norm, relu)`. Compression, fft_size and method as in `BandLimitedConv2d`.
+    The output is relu(gamma (y - mean) / sqrt(var + eps) + beta), where y is the band-limited convolution of
+    the input (paper section 3). The three arguments become the layers of the block; only their classes
+    change. The state dict is that of `nn.Sequential(conv, norm, relu)`. `compression`, `fft_size` and
+    `method` are those of `BandLimitedConv2d`.
 
-    Shapes: (batch, in_channels, H, W) -> (batch, out_channels, H_out, W_out).
-    Raises `ValueError` for an illegal compression, fft_size or method.
+    Shapes: (batch, in_channels, H, W) -> (batch, out_channels, H_out, W_out). Raises `ValueError` for an
+    illegal compression, fft_size or method.
     """
 
     def __init__(
@@ -146,7 +155,7 @@ class BandLimitedBlock(nn.Sequential):
 def use_fused_norm_relu(model: nn.Module, followed_by_relu: set[nn.BatchNorm2d]) -> None:
     """Turn the model's BatchNorm2d and ReLU, in place, into `BlockNorm2d` and `BlockReLU`.
 
-    `followed_by_relu` are the BatchNorms whose output goes to a ReLU and nowhere else.
+    `followed_by_relu` are the BatchNorms whose output goes to one ReLU and nowhere else.
     """
     for module in model.modules():
         # Only the class changes: parameters, buffers, hooks and references stay.
@@ -158,7 +167,10 @@ def use_fused_norm_relu(model: nn.Module, followed_by_relu: set[nn.BatchNorm2d])
 
 
 class BatchNormFromCoefficients(torch.autograd.Function):
-    """BatchNorm (and ReLU) of y that saves y's coefficients and the bits instead of both outputs."""
+    """BatchNorm, with or without a ReLU after it, that saves the coefficients of its input y instead of y.
+
+    It saves ReLU's bits instead of ReLU's output.
+    """
 
     @staticmethod
     def forward(
@@ -176,9 +188,10 @@ class BatchNormFromCoefficients(torch.autograd.Function):
         geometry: Geometry,
         applies_relu: bool,
     ) -> Tensor:
-        """Normalise y (batch, channels, H, W) by its own statistics or by the running ones.
+        """Normalise y (batch, channels, H, W), by its own statistics if `by_batch`, else by the running ones.
 
-        `mean` and `variance` are the running statistics, updated with weight `factor` if y's own are used.
+        `mean` and `variance` are the running statistics. If y's own statistics are used, these are updated
+        with the weight `factor`. `coefficients`, `bias` and `geometry` are those of y's `Source`.
         """
         normal, *state, backend = torch._batch_norm_impl_index(
             y, gamma, beta, mean, variance, by_batch, factor, eps, torch.backends.cudnn.enabled
@@ -191,7 +204,11 @@ class BatchNormFromCoefficients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Recompute y, then use our kernel, or torch's backward where a second derivative may follow."""
+        """Recompute y from its coefficients and return the gradients of the arguments of `forward`.
+
+        Our kernel computes them if it can. If a second derivative may follow, or in other cases that it does
+        not support, torch's functions compute them.
+        """
         coefficients, bias, gamma, mean, variance, *state, reserve, bits = ctx.saved_tensors
         by_batch, eps, backend, geometry, channels_last, bits_channels_last = ctx.settings
         needs = ctx.needs_input_grad
@@ -220,7 +237,10 @@ class BatchNormFromCoefficients(torch.autograd.Function):
 
 
 def _runs_kernels(grad: Tensor) -> bool:
-    """Return whether our kernel can compute this gradient; unlike torch's it needs no further map."""
+    """Return whether our kernel can compute the gradients for `grad`, the gradient of the output.
+
+    Unlike torch's kernel, ours needs no memory for a further map.
+    """
     runs = grad.dtype in KERNEL_DTYPES and grad.numel() > 0 and runs_operators(grad.device)
     return runs and not torch.is_grad_enabled()
 
@@ -230,9 +250,10 @@ def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def saves_for_backward() -> bool:
-    """Return whether a backward pass may follow for which this layer decides which tensors to save.
+    """Return whether a backward pass may follow, for which the layer itself must choose the tensors to save.
 
-    A compiler makes this decision itself, and function transforms have no saved tensors.
+    This is False under `torch.compile`, which makes the choice itself, and within `torch.func` transforms,
+    which have no saved tensors.
     """
     return (
         torch.is_grad_enabled()

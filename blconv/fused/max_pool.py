@@ -16,11 +16,11 @@ from blconv.pool_windows import Windows
 
 
 class MaxPoolFromOffsets(torch.autograd.Function):
-    """The maxima of all windows; saves one byte per output."""
+    """Max-pooling that saves one byte per output: the position of the maximum in its window."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, windows: Windows) -> Tensor:
-        """Return the maxima of x, (batch, C, H, W) or (C, H, W)."""
+        """Return the maxima of x, (batch, C, H, W) or (C, H, W), over all `windows`."""
         y, offsets = max_pool_forward(x, windows)
         ctx.save_for_backward(offsets)
         ctx.settings = windows, is_channels_last(x) or is_channels_last(y)
@@ -28,7 +28,7 @@ class MaxPoolFromOffsets(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """Add each gradient to the pixel that was the maximum."""
+        """Return the gradient of x: each output's gradient is added to the pixel that was its maximum."""
         (offsets,) = ctx.saved_tensors
         windows, channels_last = ctx.settings
         return max_pool_backward(grad, offsets, windows, channels_last=channels_last), None
@@ -58,9 +58,9 @@ def use_fused_max_pool(model: nn.Module) -> None:
 
 
 def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Return the maxima, and their positions: the cell numbers within their windows, uint8.
+    """Return the maxima of x, (batch, C, H, W) or (C, H, W), and their cell numbers in their windows, uint8.
 
-    Both have the same shape and memory layout.
+    The cells of a window are numbered row by row. Both results have the same shape and memory format.
     """
     if _runs_kernels(x) and (x.is_contiguous() or is_channels_last(x)):
         from blconv.kernels.fused import max_pool as kernels  # here, because Numba is slow to import
@@ -71,9 +71,11 @@ def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 
 
 def max_pool_backward(grad: Tensor, offsets: Tensor, windows: Windows, *, channels_last: bool) -> Tensor:
-    """Return the gradient of the input of `max_pool_forward`; `channels_last` is the input's layout.
+    """Return the gradient of the input of `max_pool_forward` from `grad`, the gradient of the maxima.
 
-    A pixel gets the sum of the gradients of all windows whose maximum it was. Differentiable in grad.
+    A pixel gets the sum of the gradients of all windows whose maximum it was. `offsets` are the cell numbers
+    from `max_pool_forward`. `channels_last` selects the memory format of the result. Differentiable in
+    `grad`.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     shape = (*grad.shape[:-2], *windows.input)

@@ -11,9 +11,9 @@ from blconv.layout import is_channels_last
 
 
 def pack_bits(mask: Tensor) -> Tensor:
-    """Return the bits of a boolean tensor in its order in memory: uint8 (ceil(elements / 8),).
+    """Return the values of a boolean tensor, in the order of memory, as bits: uint8 (ceil(elements / 8),).
 
-    With n bytes in all, bit i of byte j is element j + i n, so that all reads and writes are contiguous.
+    With n bytes in all, bit i of byte j is element j + i n. So all reads and writes are contiguous.
     """
     flat = _in_memory_order(mask).flatten().view(torch.uint8)
     count = (flat.numel() + 7) // 8
@@ -22,7 +22,7 @@ def pack_bits(mask: Tensor) -> Tensor:
 
 
 def unpack_bits(bits: Tensor, like: Tensor) -> Tensor:
-    """Return the boolean mask, in the shape and layout of `like`, from the bits of `pack_bits`."""
+    """Return the boolean tensor that `pack_bits` has packed, with the shape and memory format of `like`."""
     planes = (bits >> _shifts(bits.device)).bitwise_and_(1).view(torch.bool)
     order = _in_memory_order(like)
     flat = planes.flatten()[: like.numel()].view(order.shape)
@@ -30,7 +30,10 @@ def unpack_bits(bits: Tensor, like: Tensor) -> Tensor:
 
 
 def relu_forward(x: Tensor, *, inplace: bool = False) -> tuple[Tensor, Tensor]:
-    """Return max(x, 0), and a bit for each element that was set to zero."""
+    """Return max(x, 0), and a bit for each element that is 1 if the element was set to zero.
+
+    The bits are as from `pack_bits`. With `inplace`, max(x, 0) is written to x.
+    """
     if _runs_kernels(x) and (x.is_contiguous() or is_channels_last(x)):
         from blconv.kernels.fused import relu  # here, because Numba is slow to import
 
@@ -43,9 +46,10 @@ def relu_forward(x: Tensor, *, inplace: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def relu_backward(grad: Tensor, bits: Tensor, *, channels_last: bool) -> Tensor:
-    """Return the gradient of ReLU's input: `grad`, with zeros where the bit is set.
+    """Return the gradient of ReLU's input: `grad`, but 0 for the elements whose bit is 1.
 
-    `channels_last` is the layout of ReLU's output and of the bits. Differentiable.
+    `bits` come from `relu_forward`. `channels_last` is the memory format of ReLU's output, and so the order
+    of the bits. Differentiable in `grad`.
     """
     grad = grad.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     if _runs_kernels(grad) and not torch.is_grad_enabled():
@@ -56,11 +60,11 @@ def relu_backward(grad: Tensor, bits: Tensor, *, channels_last: bool) -> Tensor:
 
 
 class ReLUFromBits(torch.autograd.Function):
-    """max(x, 0); saves one bit per element."""
+    """max(x, 0); saves one bit per element for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, inplace: bool) -> Tensor:
-        """Return the positive part of x, of any shape."""
+        """Return max(x, 0) for x of any shape; with `inplace`, x itself is overwritten."""
         if inplace:
             ctx.mark_dirty(x)
         y, bits = relu_forward(x, inplace=inplace)
@@ -70,7 +74,7 @@ class ReLUFromBits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """Return the gradient where x was positive, and zero elsewhere."""
+        """Return `grad` for the elements that were not set to zero, and 0 for the others."""
         (bits,) = ctx.saved_tensors
         return relu_backward(grad, bits, channels_last=ctx.channels_last), None
 

@@ -1,4 +1,4 @@
-"""The BatchNorms followed by a ReLU and by nothing else, found by a trace of the model."""
+"""The BatchNorms that are followed by a ReLU and by nothing else, found by a trace of the model."""
 
 import warnings
 
@@ -8,7 +8,7 @@ from blconv.fused.block import BlockReLU
 
 
 class _Tracer(fx.Tracer):
-    """Tracer whose leaves are the modules without children; torch's tracer would trace into our layers."""
+    """Tracer that treats modules without children as leaves; torch's tracer would trace into our layers."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return next(m.children(), None) is None or super().is_leaf_module(m, module_qualified_name)

@@ -2,12 +2,12 @@
 
     out[i, j, q] = sum over l of a[i, l, q] b[l, j, q], or with conj(b)
 
-One block computes one output plane (i, j). Its min(1024, Q) threads loop over the Q coefficients and, for
-each, over the channels l, so that every output is written once and threads need no barrier. Rows and
-columns of planes may have any stride (a transpose costs nothing); the coefficients of a plane are
-neighbours, so that a warp reads 256 bytes of each operand per step. Nothing is shared within a block: an
-output of 8 bytes reads 16 L bytes, and repeated reads come from the L2 cache. This is the published
-algorithm, not a fast one.
+A plane is the Q coefficients of one pair of the other two indices. One CUDA block computes one output plane
+(i, j). Its min(1024, Q) threads loop over the coefficients q and, for each, over the channels l (L in all).
+So every output is written once, and threads need no barrier. The planes of a and b may have any strides, so a
+transpose costs nothing. The coefficients of a plane are neighbours, so a warp reads 256 bytes of each operand
+per step. The threads share no data: an output of 8 bytes reads 16 L bytes, and repeated reads come from the
+L2 cache. This is the published algorithm, not a fast one.
 """
 
 from functools import lru_cache
@@ -24,9 +24,10 @@ SIGNATURE = ("float32*", "float32*", "float32*", *["int64"] * 7, "float32")
 
 
 def multiply(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
-    """Return the product (I, J, Q) of a (I, L, Q) and b (L, J, Q) at each of Q frequencies; complex64.
+    """Return the matrix products a b, or a conj(b) if `conjugate`, at each of Q frequencies.
 
-    With `conjugate`, conj(b) takes the place of b. Raises `ValueError` for other dtypes.
+    a is (I, L, Q), b is (L, J, Q) and the result (I, J, Q), all complex64. Raises `ValueError` for other
+    dtypes.
     """
     for planes in (a, b):
         if planes.dtype != torch.complex64:
@@ -43,14 +44,14 @@ def multiply(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
 
 
 def _as_floats(planes: Tensor) -> Tensor:
-    """Return complex planes as a flat tensor in which real and imaginary parts alternate."""
+    """Return the memory of complex planes as a flat float32 tensor: real and imaginary parts alternate."""
     last = sum((n - 1) * step for n, step in zip(planes.shape, planes.stride(), strict=True))
     return torch.view_as_real(planes.as_strided((last + 1,), (1,))).flatten()
 
 
 @lru_cache
 def kernel(threads: int) -> Kernel:
-    """Return the kernel with blocks of `threads`."""
+    """Return the kernel with `threads` threads in a block; its parameters are those of `hadamard` below."""
 
     def hadamard(
         out: Any, a: Any, b: Any, columns: int, terms: int, count: int,

@@ -1,7 +1,7 @@
 """The kernels applied to tensors: the operators of `blconv.kernels.operators` without torch's dispatcher.
 
-A plan has everything that a call needs besides its tensors: a compiled kernel, constant tables on the device,
-and sizes. Plans are made once and cached, so an eager call costs little more than the launch.
+A plan is all that a call needs besides its tensors: a compiled kernel, its constant tables on the device, and
+sizes. Plans are cached, so an eager call costs little more than the launch.
 """
 
 import math
@@ -36,7 +36,11 @@ Bands = tuple[AxisBand, ...]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A kernel, its constants, its number of blocks (per image, or in total), and the sizes of its result."""
+    """A kernel, its constant arguments, its number of CUDA blocks, and the sizes of its result.
+
+    `blocks` is per image for a transform, and in total for a kernel of the filters. `sizes` is (Q, parts * C)
+    for a transform, and the result's shape for a kernel of the filters.
+    """
 
     kernel: "Kernel"
     constants: tuple[Tensor | float, ...]
@@ -45,12 +49,16 @@ class Plan:
 
 
 def table_kind(axes: FilterAxes) -> str:
-    """Return the name of the table (`blconv.tables`) from which a filter's matrices are computed."""
+    """Return the name of the table in `blconv.tables` from which a filter's matrices are computed."""
     return "pixel_filter_table" if isinstance(axes[0], DenseAxis) else "filter_table"
 
 
 def matrix_sizes(axes: FilterAxes) -> tuple[int, int, int]:
-    """Return the number of matrices made from a filter, and the parts of their inputs and outputs."""
+    """Return (number of matrices made from a filter, numbers per input channel, numbers per output channel).
+
+    A matrix has a block of the latter two sizes for each pair of channels: real and imaginary parts for the
+    method "spectral", and pixels for "dense".
+    """
     rows, columns = axes
     if isinstance(rows, DenseAxis) and isinstance(columns, DenseAxis):
         return 1, rows.length * columns.length, rows.out * columns.out
@@ -59,7 +67,10 @@ def matrix_sizes(axes: FilterAxes) -> tuple[int, int, int]:
 
 
 def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
-    """Return the kept coefficients (Q, batch, parts C) of x (batch, C, H, W)."""
+    """Return the kept coefficients (Q, batch, parts * C) of x (batch, C, H, W): the forward transform.
+
+    parts is 2, for real and imaginary parts, or 1 if only the mean is kept.
+    """
     channels_last = is_channels_last(x)
     x = _align(x if channels_last else x.contiguous())
     batch, channels = x.shape[:2]
@@ -71,7 +82,11 @@ def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
 
 
 def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
-    """Return the pixels (batch, C, H, W) of coefficients z."""
+    """Return the pixels (batch, C, H, W) of the coefficients z (Q, batch, parts * C): the inverse transform.
+
+    C is `channels`, and `channels_last` selects the memory format of the result. parts is 2, for real and
+    imaginary parts, or 1 if only the mean is kept.
+    """
     z = _align(z.contiguous())
     batch = z.shape[1]
     plan = _transform_plan("synthesis", z.dtype, channels, axes, channels_last, _is_split(z.dtype), z.device)
@@ -81,7 +96,7 @@ def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -
 
 
 def empty_images(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
-    """Return an empty tensor for the result of `synthesise`."""
+    """Return an uninitialised tensor for the result of `synthesise`."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     shape = z.shape[1], channels, *(axis.positions for axis in axes)
     return torch.empty(shape, dtype=z.dtype, device=z.device, memory_format=layout)
@@ -90,9 +105,10 @@ def empty_images(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool)
 def pack(
     w: Tensor, axes: FilterAxes, *, transposed: bool = False, side_stream: SideStream | None = None
 ) -> Tensor:
-    """Return the matrices (Q, inputs C, outputs O) of filters w (O, C, K_h, K_w), or their transposes.
+    """Return the matrices (Q, inputs * C, outputs * O) made from the filters w (O, C, K_h, K_w).
 
-    With a `side_stream` the kernel runs there.
+    inputs and outputs are the numbers per channel of `matrix_sizes`. With `transposed`, every matrix is
+    transposed. With a `side_stream`, the kernel runs on that stream.
     """
     channels_last = is_channels_last(w)
     rounds = w.dtype == torch.float32 and not _is_split(w.dtype)
@@ -112,7 +128,11 @@ def fold(
     *,
     side_stream: SideStream | None = None,
 ) -> Tensor:
-    """Return the adjoint of `pack` of v: filters of `shape` and layout, summed in float32."""
+    """Return the adjoint of `pack`, applied to the matrices v: filters of the given `shape` (O, C, K_h, K_w).
+
+    `channels_last` selects their memory format. Sums are computed in float32. With a `side_stream`, the
+    kernel runs on that stream.
+    """
     plan = _filter_plan("fold", v.dtype, tuple(shape), axes, channels_last, False, False, v.device)
     w = v.new_empty(plan.sizes)
     v = v.contiguous()
@@ -121,20 +141,27 @@ def fold(
 
 
 def contract(z: Tensor, w: Tensor, axes: FilterAxes) -> Tensor:
-    """Return Y = z V, one product for each of the filters' matrices."""
+    """Return the matrix products z[q] V[q] for all q, where V are the matrices that `pack` makes from w.
+
+    z is (Q, batch, inputs * C), and the result is (Q, batch, outputs * O).
+    """
     # The summed index is contiguous in both operands: tensor cores read this layout fastest.
     return torch.bmm(z, pack(w, axes, transposed=True).mT)
 
 
 def empty_low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
-    """Return an empty tensor for the result of `low_pass`."""
+    """Return an uninitialised tensor for the result of `low_pass`."""
     sizes = [band.length if transposed else band.padded for band in bands]
     layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
     return torch.empty(*x.shape[:2], *sizes, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
 def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
-    """Return A_rows x A_columns^T of every plane of x (batch, C, H, W), or with the transposed matrices."""
+    """Return the matrix product A_rows X A_columns^T for every plane X of x (batch, C, H, W).
+
+    The matrices A are those of `tables.low_pass` for the two `bands`. With `transposed`, both are transposed,
+    which gives the adjoint.
+    """
     channels_last = is_channels_last(x)
     x = _align(x if channels_last else x.contiguous())
     y = empty_low_pass(x, bands, transposed)
@@ -150,12 +177,12 @@ def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
 
 
 def _is_split(dtype: torch.dtype) -> bool:
-    """Return whether torch's setting for matrix products demands full float32 precision."""
+    """Return whether `dtype` is float32 and torch's setting demands full precision for matrix products."""
     return dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
 
 
 def _align(x: Tensor) -> Tensor:
-    """Return x, or a copy of it at an address where a lane can read 16 bytes at once."""
+    """Return x, or a copy of it if its address is not a multiple of 16 bytes, so that vectors can be read."""
     return x if x.data_ptr() % 16 == 0 else x.clone(memory_format=torch.preserve_format)
 
 

@@ -1,4 +1,4 @@
-"""The limits of the kernels: beyond them the same method runs on torch's matrix products."""
+"""The limits of the kernels; beyond them the same methods run on torch's matrix products."""
 
 import math
 from functools import lru_cache
@@ -21,7 +21,7 @@ KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def runs_spectral_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Return whether the spectral form of (batch, C, H, W) runs on our kernels."""
+    """Return whether our kernels run the method "spectral" for inputs (batch, C, H, W) of these sizes."""
     if not runs_operators(device):
         return False
     # A compiler traces the arithmetic, not the cache.
@@ -30,14 +30,14 @@ def runs_spectral_kernels(device: torch.device, dtype: torch.dtype, geometry: Ge
 
 
 def runs_dense_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Return whether our kernels compute the dense form's matrix from the filters."""
+    """Return whether our kernels compute the matrix of the method "dense" from the filters."""
     return runs_operators(device) and has_dense_kernels(dtype, geometry)
 
 
 def runs_low_pass_kernel(
     device: torch.device, dtype: torch.dtype, band: Band, *, channels_last: bool
 ) -> bool:
-    """Return whether A x A^T of planes (batch, C, H, W) runs on our kernel, forward and backward."""
+    """Return whether our kernel computes `launches.low_pass` for (batch, C, H, W), forward and backward."""
     return (
         dtype in KERNEL_DTYPES
         and len(band.axes) == 2
@@ -47,7 +47,10 @@ def runs_low_pass_kernel(
 
 
 def low_pass_planes_fit(band: Band, *, channels_last: bool) -> bool:
-    """Return whether the low-pass's intermediate result fits in shared memory or in registers."""
+    """Return whether a plane of the low-pass kernel fits in shared memory or in registers.
+
+    Shared memory counts if channels are last, registers otherwise.
+    """
     rows, columns = band.axes
     if min(rows.length, columns.length) < 1:
         return False
@@ -59,7 +62,7 @@ def low_pass_planes_fit(band: Band, *, channels_last: bool) -> bool:
 
 
 def runs_operators(device: torch.device) -> bool:
-    """Return whether our operators can run on the device; not within transforms of `torch.func`."""
+    """Return whether our operators can run on the device. They cannot within transforms of `torch.func`."""
     return (
         device.type == "cuda"
         and torch.version.cuda is not None
@@ -69,7 +72,7 @@ def runs_operators(device: torch.device) -> bool:
 
 
 def has_spectral_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Return whether the kernels of the spectral form support this dtype and these sizes."""
+    """Return whether the kernels of the method "spectral" support this dtype and these sizes."""
     few_taps = math.prod(geometry.kernel) <= MAX_TAPS
     return few_taps and _has_type(dtype, geometry) and spectral_planes_fit(geometry)
 
@@ -78,7 +81,7 @@ _cached_has_spectral_kernels = lru_cache(maxsize=4096)(has_spectral_kernels)
 
 
 def has_dense_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:
-    """Return whether the kernels of the dense form support this dtype and these sizes."""
+    """Return whether the kernels of the method "dense" support this dtype and these sizes."""
     pixels, taps = math.prod(geometry.input) * math.prod(geometry.out), math.prod(geometry.kernel)
     return _has_type(dtype, geometry) and pixels <= DENSE_MAX_ENTRIES and taps <= DENSE_MAX_TAPS
 
@@ -88,7 +91,10 @@ def _has_type(dtype: torch.dtype, geometry: Geometry) -> bool:
 
 
 def spectral_planes_fit(geometry: Geometry) -> bool:
-    """Return whether both axes drop frequencies, and planes fit into shared memory and registers."""
+    """Return whether both axes drop frequencies, and the planes fit into shared memory and registers.
+
+    The planes are those of the input and of the output.
+    """
     rows, columns = geometry.band.axes
     if not (rows.is_cut and columns.is_cut):
         return False
@@ -111,9 +117,9 @@ def _plane_fits(height: int, width: int, kept_rows: int, kept_columns: int) -> b
 def is_installed() -> bool:
     """Return whether Numba's CUDA target and the driver's bindings are installed and every GPU is suitable.
 
-    A suitable GPU has compute capability 8.0 and 112 KB of shared memory per block, like A100, H100 and
-    their successors. The smaller GPUs of a generation (99 KB) run the same methods on torch's matrix
-    products.
+    A suitable GPU has compute capability 8.0 or later and 112 KB of shared memory per block, like A100, H100
+    and their successors. The smaller GPUs of a generation have 99 KB. They run the same methods on torch's
+    matrix products.
     """
     return _is_installed()
 

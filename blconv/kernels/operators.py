@@ -1,18 +1,23 @@
 """The CUDA operations as torch operators: differentiable, traceable, capturable in CUDA graphs.
 
-    z = analyse(x, axes)           pixels -> kept coefficients             z  (Q, batch, parts C)
-    Y = contract(z, w, axes)       one product per frequency               Y  (Q, batch, parts O)
+    z = analyse(x, axes)           pixels -> kept coefficients            z  (Q, batch, parts * C)
+    Y = contract(z, w, axes)       one matrix product per frequency       Y  (Q, batch, parts * O)
     y = synthesise(Y, axes, ...)   coefficients -> pixels
-    V = pack(w, axes)              filters -> their matrices               V  (Q, parts C, parts O)
-    y = low_pass(x, bands, ...)    A_rows x A_columns^T on every plane, or its adjoint
+    V = pack(w, axes)              filters -> the matrices of contract    V  (Q, parts * C, parts * O)
+    y = low_pass(x, bands, ...)    A_rows X A_columns^T for every plane X of x, or its adjoint
 
-analyse and synthesise are each other's adjoint, and so are pack and fold. contract saves z and w and packs
-again in its backward pass, so z is all that is kept for it, and derivatives of any order consist of the
-same operators. The filters' axes are `TransformAxis` for the spectral form and `DenseAxis` for the dense
-one, whose z are pixels (1, batch, H W C). low_pass is its own adjoint, transposed, and keeps nothing.
+analyse is a Fourier transform that computes only Q kept frequencies, and synthesise is its inverse. parts is
+2: the real parts of all channels, then the imaginary parts. If only the mean is kept, which is real, parts is
+1. A plane is one channel of one image.
 
-The schemas have no types of ours: an operator takes the numbers of the rows' and the columns' axis as one
-`int[]`. Only `_flat` and `_axes` convert between the two.
+analyse and synthesise are each other's adjoint, and so are pack and fold. low_pass with transposed matrices
+is its own adjoint and saves nothing. contract saves z and w for the backward pass, where it makes V again. So
+no other tensor is saved for a convolution, and derivatives of any order consist of the same operators. The
+filters' axes are `TransformAxis` for the method "spectral" and `DenseAxis` for "dense". For "dense", z are
+the pixels themselves, (1, batch, H W C).
+
+The schemas contain no types of ours: an operator takes the numbers of the rows' and the columns' axis as one
+`int[]`. Only `_flat` and `_axes` convert between the two forms.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,13 +49,13 @@ Axis = TypeVar("Axis", AxisBand, TransformAxis, DenseAxis)
 
 
 def _flat(axes: Sequence[tuple[int, ...]]) -> list[int]:
-    """Return the numbers of the rows' and the columns' axis as one list."""
+    """Return the numbers of two axes, first those of the rows' axis, as one list."""
     rows, columns = axes
     return [*rows, *columns]
 
 
 def _axes(kind: type[Axis], numbers: Sequence[int]) -> tuple[Axis, Axis]:
-    """Return the inverse of `_flat`, for axes of type `kind`."""
+    """Return the two axes, of the type `kind`, from the list of their numbers: the inverse of `_flat`."""
     axes: tuple[Axis, Axis] = _cached_axes(kind, tuple(numbers))  # type: ignore[arg-type]
     return axes
 
@@ -62,37 +67,58 @@ def _cached_axes(kind: Any, numbers: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
-    """Return the kept coefficients (Q, batch, parts C) of x (batch, C, H, W)."""
+    """Return the kept coefficients (Q, batch, parts * C) of x (batch, C, H, W): the forward transform.
+
+    parts is 2, for real and imaginary parts, or 1 if only the mean is kept.
+    """
     z: Tensor = ops.analyse(x, _flat(axes))
     return z
 
 
 def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
-    """Return the pixels (batch, C, H, W) of coefficients z (Q, batch, parts C)."""
+    """Return the pixels (batch, C, H, W) of the coefficients z (Q, batch, parts * C): the inverse transform.
+
+    C is `channels`, and `channels_last` selects the memory format of the result. parts is 2, for real and
+    imaginary parts, or 1 if only the mean is kept.
+    """
     y: Tensor = ops.synthesise(z, _flat(axes), channels, channels_last)
     return y
 
 
 def pack(w: Tensor, axes: FilterAxes) -> Tensor:
-    """Return the matrices (Q, parts C, parts O) of filters w (O, C, K_h, K_w)."""
+    """Return the matrices (Q, inputs * C, outputs * O) for `contract`, made from filters w (O, C, K_h, K_w).
+
+    inputs and outputs are the numbers per channel: for the method "spectral" 2 (real and imaginary parts), or
+    1 if only the mean is kept; for "dense" the pixels of the input and of the output.
+    """
     v: Tensor = ops.pack(w, table_kind(axes), _flat(axes))
     return v
 
 
 def fold(v: Tensor, axes: FilterAxes, shape: Sequence[int], channels_last: bool) -> Tensor:
-    """Return the adjoint of `pack`, applied to v: filters of `shape` and layout."""
+    """Return the adjoint of `pack`, applied to v: filters of the given `shape` (O, C, K_h, K_w).
+
+    `channels_last` selects their memory format.
+    """
     w: Tensor = ops.fold(v, table_kind(axes), _flat(axes), shape, channels_last)
     return w
 
 
 def contract(z: Tensor, w: Tensor, axes: FilterAxes) -> Tensor:
-    """Return the product (Q, batch, parts O) of z (Q, batch, parts C) and the matrices of filters w."""
+    """Return the matrix products z[q] V[q] for all q, where V are the matrices `pack(w, axes)`.
+
+    z is (Q, batch, inputs * C), and the result is (Q, batch, outputs * O), as in `pack`.
+    """
     y: Tensor = ops.contract(z, w, table_kind(axes), _flat(axes))
     return y
 
 
 def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
-    """Return A_rows x A_columns^T of every plane of x (batch, C, H, W), or with the transposed matrices."""
+    """Return the matrix product A_rows X A_columns^T for every plane X of x (batch, C, H, W).
+
+    The matrices A are those of `tables.low_pass` for the two `bands`. With `transposed`, both are transposed,
+    which gives the adjoint.
+    """
     y: Tensor = ops.low_pass(x, _flat(bands), transposed)
     return y
 

@@ -1,4 +1,4 @@
-"""The choice of the method that computes a convolution: by name, or by cost."""
+"""The choice of the method that computes a convolution: the one that is named, or the cheapest."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -29,14 +29,18 @@ FULL_PRECISION = (torch.float32, torch.float64)
 
 
 def check_method(method: str) -> None:
-    """Raise `ValueError` unless `method` is the name of a method or "auto"."""
+    """Raise `ValueError` unless `method` is "auto" or the name of a method."""
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A method and the reason for it: in words, or as the costs of the methods."""
+    """A method and the reason for it.
+
+    The reason is `words`, or, if these are empty, `costs`: the cost per image of each method that was
+    compared, in `unit`.
+    """
 
     method: str
     words: str = ""
@@ -45,16 +49,19 @@ class Choice:
 
     @property
     def reason(self) -> str:
-        """The reason in one line."""
+        """The reason in one line of text."""
         costs = ", ".join(f"{name} {cost:.3g}" for name, cost in self.costs.items())
         return self.words or f"{self.unit} per image: {costs}"
 
 
 def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto") -> Choice:
-    """Return the method for x (batch, C, [H,] W) and weight: `method` where it applies, else "lowpass".
+    """Return the method that computes the convolution of x (batch, C, [H,] W) with `weight`.
 
-    "auto" takes the fewest multiply-adds on the CPU, the shortest time estimated from bytes and operations
-    on CUDA (`blconv.methods.gpu_cost`), and "lowpass" on other devices.
+    If `method` names one that does not support this convolution, the result is "lowpass". "auto" selects on
+    the CPU the method with the fewest multiply-adds. On CUDA it selects the method with the shortest time,
+    estimated from bytes and operations (`blconv.methods.gpu_cost`), of "lowpass" and the methods that our
+    kernels support here. On other devices it selects "lowpass". If `geometry` drops no frequency, the result
+    is "ordinary".
     """
     kind = weight.device.type
     arguments: Any = (
@@ -79,7 +86,12 @@ def _choose(
     geometry: Geometry,
     method: Method,
 ) -> Choice:
-    """Return the method for x of `size` (C, [H,] W); `ours` is whether our operators run on the device."""
+    """Return the result of `choose` from plain values, which are the key of a cache.
+
+    `size` is x's shape (C, [H,] W) and `filters` the weight's shape. `empty` states whether x or the weight
+    has no elements. `autocast` is autocast's dtype, or None if it is off. `kind` is the type of the device,
+    and `ours` states whether our operators run on it.
+    """
     if not geometry.band.is_cut:
         return Choice("ordinary", "nothing is cut: the ordinary convolution")
     if method == "lowpass":
@@ -112,7 +124,7 @@ _cached_choice = lru_cache(maxsize=4096)(_choose)
 
 
 def _is_autocast(device: str) -> bool:
-    """Return whether `torch.autocast` is on for this kind of device; "meta" has none."""
+    """Return whether `torch.autocast` is on for this type of device; always False for "meta"."""
     # Not `is_autocast_available`: torch 2.11's Dynamo cannot trace it.
     return device != "meta" and torch.is_autocast_enabled(device)
 
@@ -133,11 +145,11 @@ def _cheapest(costs: dict[str, float], members: list[str], unit: str, scale: flo
 
 
 def multiply_adds(filters: Sequence[int], geometry: Geometry) -> dict[str, float]:
-    """Return the multiply-adds of one image by method, and of the ordinary convolution ("ordinary").
+    """Return the multiply-adds per image of each method, and of the ordinary convolution as "ordinary".
 
-    `filters` is the weight's shape, (O, C / groups, [K_h,] K_w). The cost of the filters' transform is
-    divided among `CPU_BATCH` images, whatever the batch, because the method, and so the last bits of a
-    result, must not depend on the batch size.
+    `filters` is the weight's shape, (O, C / groups, [K_h,] K_w). The cost of transforming the filters is
+    divided among `CPU_BATCH` images, whatever the real batch size. The reason is that the method, and so the
+    last bits of a result, must not depend on the batch size.
     """
     out_channels, group_channels, *_ = filters
     channels, pairs = group_channels * geometry.groups, out_channels * group_channels

@@ -1,8 +1,8 @@
-"""Maps of two or three pixels: low-pass, padding and filter folded into one matrix.
+"""The method "dense", for maps of two or three pixels a side: one matrix pads, filters and convolves.
 
-Every output depends on every input, so y = x M with a matrix M of (C H W) x (O H_out W_out). For 2 x 2
-pixels this takes 16 multiply-adds per pair of channels, and the direct 3 x 3 convolution 36. The cost does
-not depend on the compression or the transform size.
+Every output depends on every input. So y = x M, where x is (batch, C H W) and the matrix M is
+(C H W, O H_out W_out). For 2 x 2 pixels this takes 16 multiply-adds per pair of channels; the direct 3 x 3
+convolution takes 36. The cost does not depend on the compression or the transform size.
 """
 
 import torch
@@ -19,9 +19,10 @@ SUBSCRIPTS = {1: "oct,tna->cano", 2: "octs,tna,smb->cabnmo"}
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
+    """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w).
 
-    Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
+    The geometry must have one group. Returns (batch, O, [H_out,] W_out), which is channels_last in memory
+    if x is, otherwise contiguous.
     """
     x = to_autocast_dtype(x)
     axes = geometry.dense_axes

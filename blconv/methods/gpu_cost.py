@@ -1,9 +1,10 @@
-"""The cost of a method on a GPU, from the bytes to move and the operations to do.
+"""The estimated time of each method on a GPU, from the bytes to move and the operations to do.
 
-Forward and backward pass of one image, in microseconds. The rates are round numbers fitted to an H200 on
-the layers of a ResNet-18, including the overhead of cuDNN and cuBLAS. Other GPUs have other rates, but only
-the ratios matter. The cost of the filters and of the launches is divided among `GPU_BATCH` images, whatever
-the batch, because the choice of a method must not depend on the batch size.
+It is the time of a forward and a backward pass in microseconds per image. The rates are round numbers fitted
+to an H200 on the layers of a ResNet-18, including the overhead of cuDNN and cuBLAS. Other GPUs have other
+rates, but only the ratios matter. The cost of transforming the filters and of launching kernels is divided
+among `GPU_BATCH` images, whatever the real batch size, because the choice of a method must not depend on the
+batch size.
 """
 
 import math
@@ -21,7 +22,10 @@ LAUNCH_MICROSECONDS = {"ordinary": 30, "lowpass": 40, "spectral": 30, "dense": 1
 
 @dataclass(frozen=True)
 class Rates:
-    """Operations per microsecond (a multiply-add is two), and bytes per microsecond."""
+    """The rates of a GPU: operations per microsecond (a multiply-add is two), and bytes per microsecond.
+
+    Those with the suffix `_bytes` are bytes per microsecond.
+    """
 
     convolution: float
     product: float
@@ -41,9 +45,9 @@ RATES = {
 def microseconds(
     filters: Sequence[int], dtype: torch.dtype, geometry: Geometry, allow_tf32: bool
 ) -> dict[str, float]:
-    """Return the cost of an image by method, and of the ordinary convolution ("ordinary"); one group.
+    """Return the estimated microseconds per image by method, and of the ordinary convolution as "ordinary".
 
-    `filters` is the weight's shape (O, C, K_h, K_w).
+    `filters` is the weight's shape (O, C, K_h, K_w). The estimates are for convolutions of one group.
     """
     precision = "half" if dtype.itemsize == 2 else "tf32" if allow_tf32 else "strict"
     out_channels, group_channels, *_ = filters

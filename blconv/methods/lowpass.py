@@ -1,7 +1,10 @@
-"""The low-pass form: filter the input by one small matrix per axis, then convolve as usual.
+"""The method "lowpass": filter the input by one small matrix per axis, then convolve as usual.
 
-The mask is separable and idempotent, so y = conv(A_rows x A_columns^T, w) exactly, for any transform
-size. Stride, dilation, groups and dtypes are the ordinary convolution's, so it covers every option.
+A plane X (one channel of one image) becomes the matrix product A_rows X A_columns^T. The constant matrices A
+(`blconv.tables.low_pass`) pad the plane and remove the frequencies outside the band. Because the mask of the
+band is separable and idempotent, an ordinary convolution of the result is exactly the band-limited
+convolution of X, for any transform size. The ordinary convolution supports stride, dilation, groups and all
+dtypes, so this method supports every option.
 """
 
 import torch
@@ -22,7 +25,10 @@ PLANE_MATRIX_PIXELS = 1024
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """Compute the convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w)."""
+    """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w).
+
+    Returns (batch, O, [H_out,] W_out).
+    """
     # Under autocast the convolution reads its input in 16 bits, so the filter writes half the bytes.
     x = to_autocast_dtype(x)
     convolution = F.conv1d if geometry.dims == 1 else F.conv2d
@@ -32,10 +38,12 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 def low_pass(x: Tensor, band: Band) -> Tensor:
-    """Return A_rows x A_columns^T of every plane: x padded and cut to the band (paper 3.1, in space).
+    """Return x with padding and without the frequencies outside the band (paper 3.1, without a transform).
 
-    x is (batch, channels, [H,] W); the result has the padding around it and the layout of x. On CUDA this
-    is one kernel where the sizes permit it (`blconv.kernels.low_pass.kernel`).
+    x is (batch, C, [H,] W). Every plane X of x (one channel of one image) becomes the matrix product A_rows X
+    A_columns^T, and in 1D every row x becomes A x, with the matrices of `blconv.tables.low_pass`. The result
+    includes the padding and has the memory format of x. On CUDA one kernel computes it if the sizes permit it
+    (`blconv.kernels.low_pass.kernel`).
     """
     if len(band.axes) == 1:
         return torch.matmul(x, table("low_pass", band.axes, x).T)

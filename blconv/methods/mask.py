@@ -1,10 +1,10 @@
 """The convolution in any set of coefficients: mask the input's spectrum, then convolve as usual.
 
-The other methods need a corner of the spectrum; this one masks any set of coefficients. A mask is idempotent,
-so it suffices to apply it to the input. It must keep each coefficient together with its conjugate, so that
-the result is real:
-
     y = conv(irfftn(mask * rfftn(pad(x))), w)
+
+All other methods need the kept coefficients to form a low-frequency corner of the spectrum. A mask is
+idempotent, so it suffices to apply it to the input x and not to the filters w. It must keep or drop each
+coefficient together with its conjugate, so that the result is real.
 """
 
 import torch
@@ -19,19 +19,21 @@ MASK_CHOICE = Choice("mask", "a fine-grained set: mask the input's spectrum, the
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, geometry: Geometry) -> Tensor:
-    """Compute the convolution of x, cut by `apply_mask`, with weight (O, C / groups, [K_h,] K_w)."""
+    """Compute the convolution of `apply_mask(x, mask, geometry)` with weight (O, C / groups, [K_h,] K_w).
+
+    x is ([batch,] C, [H,] W), and `bias` is (O,) or None.
+    """
     convolution = F.conv1d if geometry.dims == 1 else F.conv2d
     x = apply_mask(x, mask, geometry)
     return convolution(x, weight, bias, geometry.stride, 0, geometry.dilation, geometry.groups)
 
 
 def apply_mask(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
-    """Return x ([batch,] C, [H,] W) padded, without the coefficients outside `mask`.
+    """Return x ([batch,] C, [H,] W) with padding and without the coefficients outside `mask`.
 
-    The result has the dtype and memory layout of x.
-
-    `mask` is bool, ([N_h,] N_w // 2 + 1), equal for a coefficient and its conjugate. Raises `RuntimeError`
-    for a mask of another shape, because a set belongs to one size of the transform.
+    The result has the dtype and the memory format of x. `mask` is bool ([N_h,] N_w // 2 + 1), with the same
+    value for a coefficient and its conjugate. Raises `RuntimeError` for a mask of another shape, because a
+    set of coefficients belongs to one size of the transform.
     """
     axes = geometry.band.axes
     shape = (*(axis.size for axis in axes[:-1]), axes[-1].half)

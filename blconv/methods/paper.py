@@ -1,10 +1,15 @@
-"""The published algorithm (paper sections 3 and 6.1): transform, crop, multiply, pad, transform back.
+"""The method "paper", the published algorithm (paper sections 3 and 6.1): the convolution by FFTs.
 
     z = crop(rfftn(x padded)),  v = crop(rfftn(w padded)),  y = irfftn(pad(sum of z conj(v)))
     g = crop(rfftn(dy padded)),  dx = irfftn(pad(sum of g v)),  dw = irfftn(pad(sum of conj(g) z))
 
-Only the cropped spectra z and v are saved for the backward pass, which reuses them (the paper's map reuse):
-six transforms in all. This method reproduces the publication; the benchmarks compare the others with it.
+x is the input, w the filters and y the output; dx, dw and dy are their gradients. "padded" means padded to
+the transform's size. crop keeps only the coefficients in the band, and pad puts zeros in the place of the
+others. The sums run over the input channels for y, the output channels for dx and the images for dw.
+
+Only the cropped spectra z and v are saved for the backward pass, which reuses them (the paper's map reuse).
+So both passes together need six transforms. This method reproduces the publication, and the benchmarks
+compare the other methods with it.
 """
 
 from collections.abc import Callable
@@ -25,12 +30,12 @@ ProductName = Literal["hadamard", "sgemm"]
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductName | None = None) -> Tensor:
-    """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w); one group.
+    """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w).
 
-    `product` selects the implementation of the product over the channels. "hadamard" is the paper's
-    fused CUDA kernel for float32. "sgemm" makes three real matrix products per frequency and runs on any
-    device. The default is the kernel if it can run. Returns (batch, O, [H_out,] W_out), channels_last
-    if x is.
+    The geometry must have one group. `product` selects the implementation of the sum of products over the
+    channels. "hadamard" is the paper's fused CUDA kernel for float32. "sgemm" makes three real matrix
+    products per frequency and runs on any device. The default is "hadamard" if it can run, otherwise "sgemm".
+    Returns (batch, O, [H_out,] W_out), which is channels_last in memory if x is.
     """
     axes = geometry.band.axes
     # An exported product would not be differentiable: the operator has no gradient of its own.
@@ -50,11 +55,12 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductN
 
 
 class _Analysis(Function):
-    """The kept coefficients of real maps (..., [N_h,] N_w).
+    """The forward transform: the kept coefficients of real maps (..., [N_h,] N_w).
 
-    The backward pass of this transform is `_Synthesis`, and the other way round. The true adjoints differ by
-    a factor N^2, and by a factor 2 for coefficients that represent a conjugate pair. A gradient always passes
-    through one transform of each kind, so these factors cancel.
+    The backward pass of this function is `_Synthesis`, and that of `_Synthesis` is this function. The true
+    adjoints differ from these by a factor, the number of points of the transform, and by a factor 2 for
+    coefficients that stand for a conjugate pair. A gradient always passes through one function of each kind,
+    so these factors cancel.
     """
 
     generate_vmap_rule = True
@@ -73,7 +79,7 @@ class _Analysis(Function):
 
 
 class _Synthesis(Function):
-    """The real maps (..., [N_h,] N_w) of kept coefficients; see `_Analysis`."""
+    """The inverse transform: the real maps (..., [N_h,] N_w) of kept coefficients; see `_Analysis`."""
 
     generate_vmap_rule = True
 
@@ -93,9 +99,10 @@ class _Synthesis(Function):
 
 
 class _Product(Function):
-    """The product a b, or a conj(b), of matrices a (I, L, Q) and b (L, J, Q) at each of Q frequencies.
+    """The matrix products a b, or a conj(b) if `conjugate`, at each of Q frequencies; see `hadamard`.
 
-    Its gradients are products of the same kind, so derivatives of any order exist.
+    Their gradients are products of the same kind, so derivatives of any order exist. `name` selects the
+    implementation, a key of `PRODUCTS`.
     """
 
     generate_vmap_rule = True
@@ -124,7 +131,11 @@ class _Product(Function):
 
 @torch.library.custom_op("blconv::hadamard", mutates_args=())
 def hadamard(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
-    """Compute a b, or a conj(b), by the paper's fused CUDA kernel; see `blconv.kernels.hadamard.multiply`."""
+    """Compute the matrix products a b, or a conj(b) if `conjugate`, at each of Q frequencies.
+
+    a is (I, L, Q), b is (L, J, Q) and the result (I, J, Q), all complex64. This is the paper's fused CUDA
+    kernel (`blconv.kernels.hadamard.multiply`).
+    """
     from blconv.kernels.hadamard import multiply  # here, because Numba is slow to import
 
     return multiply(a, b, conjugate)
@@ -136,7 +147,7 @@ def _(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
 
 
 def sgemm(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
-    """Compute `hadamard` by three real matrix products per frequency (Gauss; paper section 6.1)."""
+    """Compute the same as `hadamard` by three real matrix products per frequency (Gauss; paper 6.1)."""
     a, b = a.permute(2, 0, 1), b.permute(2, 0, 1)
     b_imaginary = -b.imag if conjugate else b.imag
     first = torch.bmm(a.real + a.imag, b.real)
@@ -152,7 +163,7 @@ PRODUCTS: dict[ProductName, Callable[[Tensor, Tensor, bool], Tensor]] = {
 
 
 def crop(spectrum: Tensor, axes: Axes) -> Tensor:
-    """Return the kept corner of a one-sided spectrum (..., [N_h,] N_w // 2 + 1), in memory of its own."""
+    """Return the kept corner of a one-sided spectrum (..., [N_h,] N_w // 2 + 1) as a contiguous tensor."""
     spectrum = spectrum[..., : axes[-1].kept]
     if len(axes) == 1 or not axes[0].is_cut:
         return spectrum.contiguous()
@@ -161,7 +172,7 @@ def crop(spectrum: Tensor, axes: Axes) -> Tensor:
 
 
 def pad(corner: Tensor, axes: Axes) -> Tensor:
-    """Return the whole spectrum from its kept corner, with zeros for the dropped coefficients."""
+    """Return the one-sided spectrum with the given kept corner and zeros for the dropped coefficients."""
     corner = F.pad(corner, (0, axes[-1].half - axes[-1].kept))
     if len(axes) == 1 or not axes[0].is_cut:
         return corner
@@ -171,25 +182,29 @@ def pad(corner: Tensor, axes: Axes) -> Tensor:
 
 
 def shift_dc(spectrum: Tensor, *, dim: tuple[int, ...] = (-2, -1)) -> Tensor:
-    """Return a spectrum (..., n_h, n_w) with frequency 0 moved to n // 2, for pictures.
+    """Return a spectrum (..., n_h, n_w) with frequency 0 moved to index n // 2, for pictures.
 
-    `dim` are the axes with frequencies of both signs; for a one-sided spectrum (-2,).
+    `dim` are the axes to shift. They must have frequencies of both signs, so for a one-sided spectrum `dim`
+    is (-2,).
     """
     return torch.roll(spectrum, [spectrum.shape[d] // 2 for d in dim], dim)
 
 
 def _place(values: Tensor, where: list[Any], axes: Axes) -> Tensor:
-    """Return zero maps of the transform's size with `values` (.., .., [H,] W) at `where`."""
+    """Return maps of the transform's size that are `values` (.., .., [H,] W) at `where` and zero elsewhere.
+
+    `where` has one slice for each axis.
+    """
     maps = values.new_zeros(*values.shape[:2], *[axis.size for axis in axes])
     maps[(..., *where)] = values
     return maps
 
 
 def _strided(count: int, step: int) -> Any:
-    """Return the slice of the first `count` positions, `step` apart."""
+    """Return the slice that selects `count` positions from 0 on, `step` apart."""
     return slice(0, (count - 1) * step + 1, step)
 
 
 def _dims(axes: Axes) -> tuple[int, ...]:
-    """Return the last dimensions, one for each axis."""
+    """Return the last dimensions of a tensor, one for each axis, as negative numbers."""
     return tuple(range(-len(axes), 0))

@@ -1,19 +1,22 @@
-"""The convolution in the band: truncated transform, a product per frequency, and back.
+"""The method "spectral": transform to the kept frequencies, multiply per frequency, and transform back.
 
-Every step is a matrix product: of the data and a constant table, or of the input's and the filters' spectra.
-So autograd, double backward and `torch.compile` work without code of ours, and autograd saves the kept
-coefficients `z` and the filters' spectrum for the backward pass, never the input.
+This describes the computation by torch's operators; our CUDA kernels have the shapes of
+`blconv.kernels.operators`. Every step is a matrix product: of the data and a constant matrix
+(`blconv.tables`), or of the input's and the filters' spectra. So autograd, double backward and
+`torch.compile` work without code of ours. For the backward pass autograd saves the kept coefficients z and
+the filters' spectrum v, but never the input.
 
-Layout: channels last, because every table then multiplies contiguous rows of channels from the left:
+Channels are the last dimension, because every constant matrix then multiplies contiguous rows of channels
+from the left:
 
     x  (batch, H, W, C)           the input
-    z  (batch, Q, 2, C)           its kept coefficients, Q = (u, v); real and imaginary parts
+    z  (batch, Q, 2, C)           its kept coefficients at Q frequencies; real and imaginary parts
     v  (Q, 2, C, O)               the filters' spectrum
     Y  (batch, Q, 2, O)           the output's coefficients, z conj(v) summed over C
-    y  (batch, H_out, W_out, O)   only the strided positions are ever produced
+    y  (batch, H_out, W_out, O)   the output; only the strided positions are computed
 
-u runs over the non-negative frequencies of the rows, v over both signs of the columns: one coefficient of
-each conjugate pair is kept, and counted twice. A 1D convolution has u only.
+A frequency is a pair: a non-negative frequency of the rows' axis, and one of either sign of the columns'
+axis. A 1D convolution has only the former. A coefficient whose conjugate is not among the Q counts twice.
 """
 
 from functools import lru_cache
@@ -35,7 +38,7 @@ from blconv.tables import table
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C / groups, [K_h,] K_w).
 
-    Returns (batch, O, [H_out,] W_out), in memory channels last where x is, otherwise contiguous.
+    Returns (batch, O, [H_out,] W_out), which is channels_last in memory if x is, otherwise contiguous.
     """
     channels_last = is_channels_last(x)
     x = to_autocast_dtype(x)
@@ -48,9 +51,11 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 class _Convolution(Function):
-    """The three steps on CUDA as direct launches: less than half the host time of three torch operators.
+    """The convolution on CUDA by direct launches, in less than half the host time of three torch operators.
 
-    z is returned as a second output, so that second derivatives reach x through z. These use the operators.
+    The input's kept coefficients z are returned as a second output, so that second derivatives
+    reach x through z. If the backward pass must itself be differentiable, it uses torch operators instead of
+    direct launches.
     """
 
     # No `setup_context`: with it torch inspects the signature at every call.
@@ -95,7 +100,10 @@ class _Convolution(Function):
 def _differentiable_backward(
     ctx: Any, z: Tensor, weight: Tensor, dy: Tensor | None, dz: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """Compute the backward pass with the operators, which are differentiable."""
+    """Compute the backward pass of `_Convolution` by torch operators, which are differentiable.
+
+    dy and dz are the gradients of its two outputs. Returns the gradients of its four arguments.
+    """
     inputs, outputs, filters = axes_of(ctx.geometry)
     dx = dw = None
     if dy is not None:
@@ -116,7 +124,11 @@ def _to_layout(y: Tensor, channels_last: bool) -> Tensor:
 
 
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:
-    """Return the kept coefficients of x (batch, C, [H,] W): (batch, Q, 2, C), or as `operators` on CUDA."""
+    """Return the kept coefficients of x (batch, C, [H,] W): its Fourier transform, cut to the band.
+
+    They are (batch, Q, 2, C), or (Q, batch, parts * C) if our CUDA kernels run; see
+    `blconv.kernels.operators`.
+    """
     x = to_autocast_dtype(x)
     if runs_spectral_kernels(x.device, x.dtype, geometry):
         return operators.analyse(x, _axes(geometry).inputs)
@@ -124,9 +136,10 @@ def analyse(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def contract(z: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """Return the coefficients of the output from `z`, those of the input, and the filters.
+    """Return the coefficients of the output: those of the input times the spectrum of the filters.
 
-    `weight` is (O, C / groups, [K_h,] K_w).
+    `z` is a result of `analyse`, and `weight` is (O, C / groups, [K_h,] K_w). The result is shaped like z,
+    with O channels.
     """
     if z.dim() == 4:
         return _multiply(z, filter_spectrum(weight, geometry), geometry.groups)
@@ -134,7 +147,11 @@ def contract(z: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool) -> Tensor:
-    """Return the strided output (batch, O, [H_out,] W_out) of its coefficients."""
+    """Return the output (batch, O, [H_out,] W_out) from its coefficients, which `contract` returns.
+
+    This is the inverse transform, computed only at the positions that the stride selects. `channels_last`
+    selects the memory format of the output.
+    """
     if coefficients.dim() == 4:
         y = _synthesise(coefficients, geometry).movedim(-1, 1)
         return y if channels_last else y.contiguous()
@@ -143,7 +160,7 @@ def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool)
 
 
 class LayerAxes(NamedTuple):
-    """The axes of a layer's three transforms."""
+    """The transform axes of a layer's input, output and filters."""
 
     inputs: tuple[TransformAxis, ...]
     outputs: tuple[TransformAxis, ...]
@@ -151,7 +168,7 @@ class LayerAxes(NamedTuple):
 
     @staticmethod
     def of(geometry: Geometry) -> "LayerAxes":
-        """Return the axes of one convolution."""
+        """Return the axes of a convolution with these sizes."""
         return LayerAxes(geometry.input_axes, geometry.output_axes, geometry.filter_axes)
 
 
@@ -164,16 +181,20 @@ def _axes(geometry: Geometry) -> LayerAxes:
 
 
 def to_autocast_dtype(x: Tensor) -> Tensor:
-    """Return x in the dtype of autocast on CUDA, for which our operators have no rule of their own."""
+    """Return x in autocast's dtype if x is on CUDA and autocast is on there; float64 stays as it is.
+
+    Autocast does not cast the inputs of our operators, because it has no rule for them.
+    """
     if x.device.type != "cuda" or x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
         return x
     return x.to(torch.get_autocast_dtype("cuda"))
 
 
 def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
-    """Compute Y = z conj(v), for z (batch, Q, 2, C) and v (Q, 2, groups, C / groups, O / groups).
+    """Compute Y = z conj(v), the coefficients of the output, from those of the input and of the filters.
 
-    Four real products per frequency, two of which add to the others. Returns (batch, Q, 2, O).
+    z is (batch, Q, 2, C), v is (Q, 2, groups, C / groups, O / groups), and the result is (batch, Q, 2, O).
+    There are four real matrix products per frequency; two of them are added to the results of the other two.
     """
     batch, count, _, channels = z.shape
     split = z.view(batch, count, 2, groups, channels // groups)
@@ -186,7 +207,10 @@ def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
 
 
 def _analyse(x: Tensor, geometry: Geometry) -> Tensor:
-    """Return the kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C), over the root of the size."""
+    """Return the kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C).
+
+    The factor of the transform is 1 / sqrt(size) for each axis.
+    """
     batch, channels = x.shape[0], x.shape[-1]
     first, *second = _axes(geometry).inputs
     rows = table("analysis", (first,), x)
@@ -200,7 +224,10 @@ def _analyse(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
-    """Return the strided output (batch, [H_out,] W_out, O) of its coefficients (batch, Q, 2, O)."""
+    """Return the output (batch, [H_out,] W_out, O) from its coefficients (batch, Q, 2, O).
+
+    The factor of the transform is 1 / sqrt(size) for each axis.
+    """
     batch, channels = coefficients.shape[0], coefficients.shape[-1]
     first, *second = _axes(geometry).outputs
     rows = table("synthesis", (first,), coefficients)

@@ -1,1 +1,1 @@
-"""The kernels that compute each frequency's matrix from the filters, and its adjoint."""
+"""The CUDA kernels that make a matrix per frequency from the filters (packing), and the adjoint (folding)."""

@@ -1,4 +1,8 @@
-"""Folding: every warp sums some of the matrices, then the sums of the warps are added."""
+"""The function of the kernel that folds: it adds up the matrices V, times constant factors, to filters w.
+
+Every warp sums some of the matrices, then the sums of the warps are added. `blconv.kernels.filters.kernel`
+defines w, V and the factors.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,7 +65,11 @@ def function(filters: FilterSizes) -> Callable[..., None]:
 
 
 def _gatherer(entries: int, of_complex: bool) -> Callable[..., Any]:
-    """Return the function that computes a filter tap: the sum of table[at + e] * values[n + e] over all e."""
+    """Return the device function (values, n, table, at) that computes a matrix's contribution to a tap.
+
+    It is the sum of table[at + e] * values[n + e] over the `entries` e of a matrix for a pair of channels.
+    With `of_complex` the four entries are [[re, im], [-im, re]].
+    """
     fours = entries // 4
     load, load_four = loader("float32", 1), loader("float32", 4)
 

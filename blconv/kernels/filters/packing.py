@@ -1,4 +1,7 @@
-"""Packing: a block reads filters into shared memory and writes some of the matrices made from them."""
+"""The function of the kernel that packs: a block reads some filters and makes several matrices from them.
+
+`blconv.kernels.filters.kernel` defines the filters w, the matrices V and the table of factors.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,7 +64,10 @@ def function(filters: FilterSizes) -> Callable[..., None]:
 
 
 def _matrix_writer(filters: FilterSizes) -> Callable[..., Any]:
-    """Return the procedure that writes the entries of matrix q for a pair of channels (o, c)."""
+    """Return the device function (V, q, o, c, totals) that writes matrix q for the channels o and c.
+
+    `totals` has the entries of the matrix for this pair of channels, or re and im of [[re, im], [-im, re]].
+    """
     C, O = filters.channels, filters.outputs
     INS, OUTS = filters.parts
     # Steps in V from one input, output, input part and output part to the next.
@@ -87,7 +93,11 @@ def _matrix_writer(filters: FilterSizes) -> Callable[..., Any]:
 
 
 def _adder(entries: int, of_complex: bool) -> Callable[..., Any]:
-    """Return the procedure totals[e] += staged[at + e] tap, which adds one tap to a matrix."""
+    """Return the device function (totals, staged, at, tap) that adds the contribution of one tap to a matrix.
+
+    It adds staged[at + e] * tap to totals[e] for each of the `entries` e of the matrix for a pair of
+    channels. With `of_complex`, only to the entries re and im of [[re, im], [-im, re]].
+    """
     fours = entries // 4
 
     def add_complex(totals, staged, at, tap):

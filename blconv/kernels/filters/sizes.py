@@ -1,4 +1,4 @@
-"""The sizes that the kernels of packing and folding are compiled for."""
+"""The sizes that the kernels of packing and folding are compiled for; see `blconv.kernels.filters.kernel`."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ FOLDING_READ_AHEAD = 24  # numbers that a lane reads before it uses the first
 
 @dataclass(frozen=True)
 class FilterSizes:
-    """The sizes and the types of one kernel."""
+    """The sizes and the types of a kernel of packing or folding."""
 
     channels: int
     outputs: int
@@ -28,56 +28,62 @@ class FilterSizes:
 
     @property
     def packing_block(self) -> tuple[int, int]:
-        """Output and input channels of a block of packing."""
+        """Numbers of output and of input channels that a block of packing computes."""
         return (WARPS, LANES) if self.transposed else (LANES, WARPS)
 
     @property
     def packing_tiles(self) -> int:
-        """Return the number of those thread blocks for one run of q."""
+        """Number of blocks of packing that cover all pairs of channels."""
         return -(-self.outputs // self.packing_block[0]) * -(-self.channels // self.packing_block[1])
 
     @property
     def weight_strides(self) -> tuple[int, int, int]:
-        """Strides of w in memory between output channels, input channels and taps."""
+        """Strides of w in memory between output channels, input channels and taps, in numbers."""
         row = self.channels * self.taps
         return (row, 1, self.channels) if self.channels_last else (row, self.taps, 1)
 
     @property
     def entries(self) -> int:
-        """Entries of a matrix per pair of channels."""
+        """Number of entries that a matrix has for each pair of an input and an output channel."""
         return self.parts[0] * self.parts[1]
 
     @property
     def table_numbers(self) -> int:
-        """Numbers of the table for one q."""
+        """Number of factors in the constant table for each matrix."""
         return self.taps * self.entries
 
     @property
     def packing_run(self) -> int:
-        """Number of q of a block of packing."""
+        """Number of successive matrices q of which a block of packing computes a part."""
         most = max(1, TABLE_NUMBERS // self.table_numbers)
         return min(-(-self.matrices * self.packing_tiles // PACKING_BLOCKS), most)
 
     @property
     def packing_blocks(self) -> int:
-        """Return the number of thread blocks of the kernel that packs the filters' spectra."""
+        """Number of blocks in the grid of packing."""
         return self.packing_tiles * -(-self.matrices // self.packing_run)
 
     @property
     def row_stride(self) -> int:
-        """Stride of a block's filters between output channels; 1 modulo 32 avoids bank conflicts."""
+        """Numbers from one output channel to the next in shared memory; 1 modulo 32 avoids bank conflicts.
+
+        The filters of a block of packing lie there.
+        """
         dense = self.packing_block[1] * self.taps
         return dense + (1 - dense) % LANES
 
     @property
     def packing_bytes(self) -> int:
-        """Bytes of shared memory for a block's table and filters; without filters if V is transposed."""
+        """Bytes of shared memory of a block of packing, for its part of the table and for its filters.
+
+        If V is transposed, the filters do not pass through shared memory.
+        """
         staged = 0 if self.transposed else self.packing_block[0] * self.row_stride
         return 4 * (self.packing_run * self.table_numbers + staged)
 
     @property
     def folding_channels(self) -> int:
-        """Input channels of a block of folding."""
+        """Number of input channels that a block of folding computes."""
         across = WARPS
         while across > 1 and -(-self.outputs // LANES) * -(-self.channels // across) < FOLDING_BLOCKS:
             across //= 2
@@ -85,16 +91,16 @@ class FilterSizes:
 
     @property
     def folding_warps(self) -> int:
-        """Warps of folding that share the q of a channel."""
+        """Number of warps that share the matrices of an input channel in folding."""
         most = FOLDING_WARPS if self.taps <= 9 else WARPS
         return max(1, min(most // self.folding_channels, 1 << (self.matrices // 2).bit_length() >> 1))
 
     @property
     def folding_blocks(self) -> int:
-        """Blocks of folding."""
+        """Number of blocks in the grid of folding."""
         return -(-self.outputs // LANES) * -(-self.channels // self.folding_channels)
 
     @property
     def folding_bytes(self) -> int:
-        """Bytes of shared memory for the sums of a block's warps."""
+        """Bytes of shared memory of a block of folding, for the sums of its warps."""
         return 4 * self.folding_warps * self.folding_channels * self.taps * (LANES + 1)

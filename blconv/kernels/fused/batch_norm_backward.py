@@ -1,21 +1,21 @@
 """The gradient of BatchNorm and of the ReLU after it, written over BatchNorm's input.
 
-With y the input, g the gradient of the output where ReLU's bit is not set and 0 elsewhere, and n the number
-of values of a channel:
+y is the input, and g the gradient of the output, but 0 where ReLU's bit is set. For a channel with n values:
 
     sum_dy = sum g         sum_dy_xmu = sum g (y - mean)
     to_beta = sum_dy       to_gamma = invstd sum_dy_xmu
     a = gamma invstd       b = -a invstd^2 sum_dy_xmu / n       k = -a sum_dy / n
     dx = a g + b (y - mean) + k
 
-`reducer` sums a part of a channel in each block and `finisher` adds the parts, both in an order that
-depends only on the shape; `writer` turns y into dx. In float32, 8 bytes per element are read for the sums,
-and 8 read and 4 written for dx. No memory is needed for a third map beside y and g.
+The kernel of `reducer` sums a part of a channel in each CUDA block, and that of `finisher` adds the parts.
+The order of both sums depends only on the shape. The kernel of `writer` replaces y by dx. In float32, 8 bytes
+per element are read for the sums, and 8 read and 4 written for dx. No memory is needed for a third map beside
+y and g.
 
-A thread reads 16 bytes at once: `vector` neighbours, which are of one channel where pixels are last, and
-of `vector` channels otherwise. Byte j of the n bytes of bits has elements j, j + n, .., j + 7 n (see
-`relu`), so the bits of neighbours are in neighbouring bytes. Each byte is read eight times; together they
-are a 32nd of a float32 map and stay in the L2 cache.
+A thread reads a vector of 16 bytes at once. If pixels are last, its `vector` numbers are of one channel; if
+channels are last, each is of another channel. Byte j of the n bytes of bits has elements j, j + n, .., j + 7
+n (see `relu`), so the bits of neighbours are in neighbouring bytes. Each byte is read eight times. The bytes
+together are a 32nd of a float32 map and stay in the L2 cache.
 """
 
 import math
@@ -42,8 +42,9 @@ BIT_WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # of a vector's bi
 class BatchNormSizes:
     """The types and sizes that the kernels are compiled for.
 
-    Memory is seen as vectors (runs, groups, steps). A group has `steps` vectors of one channel where
-    pixels are last, and one vector of `vector_channels` channels where channels are last.
+    The kernels see a map as vectors of numbers: (runs, groups, steps). A group is the vectors of the same
+    channels. If pixels are last, a run is an image, a group is one channel and has `steps` vectors in a run.
+    If channels are last, a run is a pixel, a group is `vector_channels` channels and has one vector in a run.
     """
 
     memory: str
@@ -54,7 +55,7 @@ class BatchNormSizes:
 
     @staticmethod
     def of(y: Tensor, grad: Tensor, bits: Tensor | None) -> "BatchNormSizes":
-        """Return the sizes for y (batch, C, H, W) and grad, both dense and of the same layout."""
+        """Return the sizes for y (batch, C, H, W) and grad, both dense and of the same memory format."""
         last, vector = is_channels_last(y), 16 // y.element_size()
         channels, pixels = y.shape[1], 1 if last else math.prod(y.shape[2:])
         aligned = y.data_ptr() % 16 == 0 and grad.data_ptr() % 16 == 0
@@ -65,36 +66,36 @@ class BatchNormSizes:
 
     @property
     def vector_channels(self) -> int:
-        """Channels of a vector."""
+        """Number of channels that the numbers of a vector belong to."""
         return self.vector if self.pixels == 1 else 1
 
     @property
     def groups(self) -> int:
-        """Number of neighbouring vectors that belong to different channels."""
+        """Number of groups of vectors; a group is all vectors of the same channel or channels."""
         return self.channels // self.vector_channels
 
     @property
     def steps(self) -> int:
-        """Number of neighbouring vectors that belong to the same channel."""
+        """Number of successive vectors in memory that belong to the same channels."""
         return self.pixels * self.vector_channels // self.vector
 
     @property
     def tile(self) -> int:
-        """Groups that a block sums: one if a group's vectors are neighbours, otherwise as many as fit."""
+        """Number of groups that a block sums: 1 if a group has several steps, otherwise as many as fit."""
         return 1 if self.steps > 1 else -(-self.groups // -(-self.groups // THREADS))
 
     @property
     def tiles(self) -> int:
-        """Blocks for all groups."""
+        """Number of CUDA blocks that cover all groups of vectors once."""
         return -(-self.groups // self.tile)
 
     @property
     def lanes(self) -> int:
-        """Threads of a block that share a group."""
+        """Number of threads of a CUDA block that share a group of vectors."""
         return THREADS // self.tile
 
     def parts(self, length: int) -> int:
-        """Return the number of parts in which `length` vectors of a group are summed."""
+        """Return the number of blocks among which the `length` vectors of a group are divided for the sum."""
         return max(1, min(SUM_BLOCKS // self.tiles, -(-length // (VECTORS_PER_THREAD * self.lanes))))
 
 
@@ -103,9 +104,9 @@ def differentiate(
 ) -> tuple[Tensor, Tensor]:
     """Overwrite y, the BatchNorm's input, by its gradient; return those of gamma and beta, float32 (C,).
 
-    y and the output's gradient `grad`, (batch, C, H, W), must not be empty, and must be dense, of the same
-    layout and of a dtype in `limits.KERNEL_DTYPES`. `bits`, if given, come from `relu_forward`. mean and
-    invstd (C,) are the statistics of the batch.
+    y and `grad`, the gradient of the output, are (batch, C, H, W). They must not be empty, and must be dense,
+    of the same memory format, and of a dtype in `limits.KERNEL_DTYPES`. `bits` are those of `relu_forward`,
+    or None if no ReLU follows. mean and invstd (C,) are the statistics of the batch.
     """
     sizes = BatchNormSizes.of(y, grad, bits)
     vectors = y.numel() // sizes.vector
@@ -132,9 +133,10 @@ def differentiate(
 
 @lru_cache
 def reducer(sizes: BatchNormSizes) -> Kernel:
-    """Return the kernel that sums one part (grad, y, words, mean, partial, count, length, parts).
+    """Return the kernel that computes sum_dy and sum_dy_xmu of one part of a group in each block.
 
-    `words` has `count` words with the bits of 8 `count` vectors; a group has `length` vectors.
+    Its arguments are (grad, y, words, mean, partial, count, length, parts). It writes the sums to partial
+    (parts, 2, C). `words` has `count` words with the bits of 8 `count` vectors; a group has `length` vectors.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
@@ -182,9 +184,9 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
 
 @lru_cache
 def finisher(channels: int) -> Kernel:
-    """Return the kernel that adds the parts and writes (mean, a, b, k) and both gradients.
+    """Return the kernel that adds the parts and writes the factors (mean, a, b, k) and both gradients.
 
-    It has one block per channel; its last argument is 1 / n.
+    It has one block per channel. Its last argument is 1 / n, where n is the number of values of a channel.
     """
     SUMS = 2 * THREADS
     fold = _sum_folder(2, THREADS, 1)
@@ -220,7 +222,10 @@ def finisher(channels: int) -> Kernel:
 
 @lru_cache
 def writer(sizes: BatchNormSizes) -> Kernel:
-    """Return the kernel that replaces y by dx (grad, y, words, factors, count, vectors)."""
+    """Return the kernel (grad, y, words, factors, count, vectors) that replaces y by its gradient dx.
+
+    `factors` are those of `finisher`, and y has `vectors` vectors.
+    """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     CHANNELS = sizes.channels
     read, write = vector_reader(sizes.memory, VECTOR, written=True), vector_writer(sizes.memory, VECTOR)
@@ -253,7 +258,7 @@ def writer(sizes: BatchNormSizes) -> Kernel:
 
 
 def _masked_reader(sizes: BatchNormSizes) -> Any:
-    """Return the procedure that reads a vector of the gradient, with 0 where the bit is set."""
+    """Return the device function that reads vector `at` of grad into g, with 0 where its bit is set."""
     VECTOR, HELD = sizes.vector, sizes.has_bits
     read = vector_reader(sizes.memory, VECTOR)
 
@@ -271,9 +276,10 @@ def _masked_reader(sizes: BatchNormSizes) -> Any:
 
 
 def _sum_folder(rows: int, lanes: int, tile: int) -> Any:
-    """Return the procedure that sums `rows` shared rows over the lanes (threads `tile` apart).
+    """Return the device function (shared, thread, lane) that sums each of `rows` rows over the lanes.
 
-    Lane 0 gets the sum.
+    A row lies in shared memory and has one number for each thread. The lanes of a sum are threads that lie
+    `tile` apart, and lane 0 gets the sum.
     """
 
     def fold(shared, thread, lane):

@@ -1,14 +1,14 @@
-"""The maximum over windows and its gradient from one byte per output, each in one pass over memory.
+"""Max-pooling and its gradient from one byte per output, each in one pass over memory.
 
     max_pool_forward   y = the largest cell of each window, and the number of that cell, row by row
-    max_pool_backward  out = the sum of the gradients of the windows whose maximum was the pixel
+    max_pool_backward  out = for each pixel, the sum of the gradients of the windows whose maximum it was
 
 A thread of the forward kernel computes one output, and a thread of the backward kernel one gradient of the
-input. If channels are last, a thread of either kernel computes four neighbouring ones, so that a read is up
-to 16 bytes and the four share the arithmetic of the windows. The backward kernel gathers: at most
-ceil(kernel / stride) windows per axis contain a pixel, and their gradients are added in float32 and in
-torch's order, whatever the order of the threads. With 3 x 3 windows at stride 2 and float32, the forward
-kernel moves 21 bytes per output through memory (16 read, 5 written), and so does the backward kernel.
+input. If channels are last, a thread of either kernel computes those of four neighbouring channels, so that a
+read is up to 16 bytes and the four share the arithmetic of the windows. In the backward kernel, at most
+ceil(kernel / stride) windows per axis contain a pixel. Their gradients are added in float32 and in torch's
+order, whatever the order of the threads. With 3 x 3 windows at stride 2 and float32, the forward kernel moves
+21 bytes per output through memory (16 read, 5 written), and so does the backward kernel.
 
 The rules are those of torch. The maximum is the first of several equal numbers, or the last NaN if there is
 one, and never a cell of the padding. In place of a cell outside the map, a window reads its nearest cell
@@ -36,7 +36,8 @@ VECTOR = 4
 class MaxPoolSizes:
     """The sizes and types that a kernel is compiled for.
 
-    `channels` is the number of channels, or 1 where pixels are last; a thread computes `vector` of them.
+    `memory` is the type of the numbers. `channels` is the number of channels if these are last, otherwise 1.
+    A thread computes `vector` neighbouring channels.
     """
 
     windows: Windows
@@ -54,9 +55,9 @@ class MaxPoolSizes:
 
 
 def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Return the maxima of x and their positions, the numbers of cells within their windows, uint8.
+    """Return the maxima of x, (batch, C, H, W) or (C, H, W), and their cell numbers in their windows, uint8.
 
-    x is dense, (batch, C, H, W) or (C, H, W).
+    The cells of a window are numbered row by row. x must be dense.
     """
     channels_last = is_channels_last(x)
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -68,7 +69,11 @@ def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 
 
 def max_pool_backward(grad: Tensor, offsets: Tensor, out: Tensor, windows: Windows) -> Tensor:
-    """Write the gradient of the input of `max_pool_forward` to `out`; all tensors have the same layout."""
+    """Write the gradient of the input of `max_pool_forward` to `out`, and return it.
+
+    `grad` is the gradient of the maxima, and `offsets` are their cell numbers. All tensors must have the same
+    memory format.
+    """
     sizes = MaxPoolSizes.of(grad, windows, channels_last=is_channels_last(out))
     _launch(backward_kernel(sizes), grad, offsets, out, sizes)
     return out
@@ -84,7 +89,7 @@ def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, sizes:
 
 @lru_cache
 def forward_kernel(sizes: MaxPoolSizes) -> Kernel:
-    """Return the kernel of `max_pool_forward` (x, offsets, y, vectors of y)."""
+    """Return the kernel of `max_pool_forward`; its arguments are (x, offsets, y, vectors in y)."""
     (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
     STEP_H, STEP_W = sizes.windows.dilation
@@ -126,7 +131,7 @@ def forward_kernel(sizes: MaxPoolSizes) -> Kernel:
 
 @lru_cache
 def backward_kernel(sizes: MaxPoolSizes) -> Kernel:
-    """Return the kernel of `max_pool_backward` (grad, offsets, out, number of vectors in out)."""
+    """Return the kernel of `max_pool_backward`; its arguments are (grad, offsets, out, vectors in out)."""
     (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
     STEP_H, STEP_W = sizes.windows.dilation

@@ -3,10 +3,10 @@
     relu_forward   y = max(x, 0), and a bit for every element that was set to zero; y may be x
     relu_backward  out = grad, and 0 where the bit is set
 
-Byte j of the n bytes has elements j, j + n, .., j + 7 n of the memory. A thread computes one byte: it first
-reads its eight numbers and then writes eight. Neighbouring threads read neighbouring numbers, so a step of a
-warp moves 128 bytes, and float32 moves 8 1/8 bytes per element in total. The bits of x show whether x <= 0,
-so the kernels treat numbers as integers of the same width.
+With n bytes in all, byte j has the bits of elements j, j + n, .., j + 7 n, in the order of memory. A thread
+computes one byte: it first reads its eight numbers and then writes eight. Neighbouring threads read
+neighbouring numbers, so a step of a warp moves 128 bytes. In float32, 8 1/8 bytes per element are moved in
+total. The bits of x show whether x <= 0, so the kernels treat numbers as integers of the same width.
 """
 
 from functools import lru_cache
@@ -27,7 +27,8 @@ POINTERS = {torch.int32: "int32*", torch.int16: "int16*"}
 def relu_forward(x: Tensor, y: Tensor) -> Tensor:
     """Write max(x, 0) to y, which may be x; return the bits, uint8 (ceil(elements / 8),).
 
-    x and y are dense, of the same layout and of a dtype in `INTEGERS`.
+    A bit is 1 if the element was set to zero. x and y must be dense, of the same memory format and of a dtype
+    in `INTEGERS`.
     """
     bits = torch.empty((x.numel() + 7) // 8, dtype=torch.uint8, device=x.device)
     _launch(forward_kernel(x.dtype), x, y, bits)
@@ -35,7 +36,10 @@ def relu_forward(x: Tensor, y: Tensor) -> Tensor:
 
 
 def relu_backward(grad: Tensor, bits: Tensor) -> Tensor:
-    """Return grad, 0 where its bit is set; dense, and of the layout of `relu_forward`'s input."""
+    """Return grad, but 0 for the elements whose bit is set.
+
+    `bits` come from `relu_forward`. grad must be dense and have the memory format of that function's input.
+    """
     out = torch.empty_like(grad)
     _launch(backward_kernel(grad.dtype), grad, out, bits)
     return out
@@ -54,7 +58,7 @@ def _flat(x: Tensor) -> Tensor:
 
 @lru_cache
 def forward_kernel(dtype: torch.dtype) -> Kernel:
-    """Return the kernel of `relu_forward`."""
+    """Return the kernel of `relu_forward`; its arguments are (x, y, bits, bytes of bits, elements of x)."""
     infinity = INFINITY[dtype]
     magnitude = {4: 0x7FFFFFFF, 2: 0x7FFF}[dtype.itemsize]
 
@@ -78,7 +82,7 @@ def forward_kernel(dtype: torch.dtype) -> Kernel:
 
 @lru_cache
 def backward_kernel(dtype: torch.dtype) -> Kernel:
-    """Return the kernel of `relu_backward`."""
+    """Return the kernel of `relu_backward`; its arguments are (grad, out, bits, bytes of bits, elements)."""
 
     def relu_backward(grad: Any, out: Any, bits: Any, count: int, elements: int) -> None:
         numbers = cuda.local.array(8, int32)

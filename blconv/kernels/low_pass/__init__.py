@@ -1,1 +1,1 @@
-"""The kernels that filter every plane by the low-pass, for both layouts and for 16-bit numbers."""
+"""The CUDA kernels of the low-pass filter, for both memory formats and for 16-bit numbers."""

@@ -1,8 +1,10 @@
-"""The product R x S^T for images x whose channels are last: the matrices multiply columns of channels.
+"""The kernel of R X S^T for images whose channels are last: X is a plane, R and S are constant matrices.
 
-A block owns one image and 8, 16 or 32 channels. Its first stage sums over the columns j of the image (the
-product with S^T) and leaves T (i, column, channels) in shared memory. Its second stage sums over the rows i
-(the product with R). So channels are read and written in whole vectors.
+A plane is one channel of one image. A CUDA block filters 8, 16 or 32 channels of one image. Its first stage
+sums over the columns of the image (the product with S^T) and leaves T (image row, column of the result,
+channels) in shared memory. Its second stage sums over the image's rows (the product with R). In both stages
+the constant matrix is operand A, and every column of operand B is a channel. So channels are read and written
+in whole vectors. `tiles` is the number of tiles of 8 such columns in a block.
 """
 
 from collections.abc import Callable
@@ -15,7 +17,10 @@ from blconv.kernels.primitives.warp import device, loader, store_pair, storer
 
 
 def function(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the kernel's function (x, y, S as operand A, R as operand A, images)."""
+    """Return the kernel's function, with the parameters (x, y, S, R, number of images); y is R X S^T.
+
+    S and R are in the order of operand A (`sizes.operands`).
+    """
     C, TILES, WARPS, CHUNKS = sizes.channels, sizes.tiles, sizes.warps, sizes.blocks(1)
     APART = TILES == 4
     multiply_rows, multiply_columns = _first_stage(sizes), _second_stage(sizes)
@@ -38,7 +43,10 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the procedure that multiplies every row by S^T, from x to T."""
+    """Return the device function of the first stage: T = X S^T for every plane X of the block.
+
+    X is read from x, and T is left in shared memory.
+    """
     H, W, COLUMNS = sizes.height, sizes.width, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
     COLUMN_TILES, STEPS = -(-COLUMNS // 16), -(-W // 8)
@@ -74,7 +82,10 @@ def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the procedure that multiplies every column by R, from T to y, after a barrier."""
+    """Return the device function of the second stage: it writes R T to y, for the first stage's result T.
+
+    R is a constant matrix, and T lies in shared memory. The function begins with a barrier.
+    """
     C, H, ROWS, COLUMNS = sizes.channels, sizes.height, sizes.rows, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
     ROW_TILES, STEPS = -(-ROWS // 16), -(-H // 8)
@@ -85,7 +96,7 @@ def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
     write, swizzle = _channel_writer(sizes), _tile_swizzle(TILES)
 
     def row_offset(s, t):
-        """Return the offset of T's row 4 s + t, or of its last row."""
+        """Return the offset of row 4 s + t of T, the first stage's result, or of its last row."""
         if 4 * s + 4 <= H:
             return t * ROW + 4 * s * ROW
         return min(4 * s + t, H - 1) * ROW
@@ -120,7 +131,10 @@ def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _tile_swizzle(tiles: int) -> Callable[..., int]:
-    """Return the function of a tile's position in column j of T; lanes use different banks."""
+    """Return the device function (tile, j) that gives the place of a tile within column j of T.
+
+    It permutes the tiles so that lanes use different banks.
+    """
     SHIFT, MASK = (1 if tiles == 2 else 0), tiles - 1
 
     def swizzle(tile, j):
@@ -130,13 +144,20 @@ def _tile_swizzle(tiles: int) -> Callable[..., int]:
 
 
 def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the procedure that fills b[at + s tiles + tile] with pixels of the row at `line`."""
+    """Return the device function (x, b, at, line, channel, t) that reads a lane's pixels of an image row.
+
+    `line` is the number of the row's first pixel. Pixel 4 s + t of the lane's tile `tile` goes to
+    b[at + s * tiles + tile]; the tiles are neighbouring channels from `channel` on.
+    """
     C, W, TILES = sizes.channels, sizes.width, sizes.tiles
     READS = 2 * -(-W // 8)
     load = loader("float32", TILES)
 
     def pixel(line, s, t):
-        """Return the offset of pixel 4 s + t of a line, or of its last pixel if that is outside."""
+        """Return the number of pixel 4 s + t of the row whose first pixel is number `line`.
+
+        If the pixel is outside, return the number of the row's last pixel.
+        """
         if 4 * s + 4 <= W:
             return (line + t) + 4 * s
         return line + min(4 * s + t, W - 1)
@@ -159,11 +180,13 @@ def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
 def _table_product(
     sizes: LowPassSizes, table_tiles: int, steps: int, repeats: int, holds: bool
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
-    """Return the parts of the product with a constant matrix A of `table_tiles` tiles and `steps` steps.
+    """Return what a stage needs for products with a constant matrix A: `table_tiles` x `steps` fragments.
 
-    These are the number of A's numbers that a lane holds, the procedure that reads them, and the procedure
-    c = A B for 16 rows of A and `repeats` times `tiles` tiles of 8 columns of B. If a lane does not hold
-    A, A is read again for every product.
+    A fragment is the part of A for one product of a warp: 16 rows and 8 columns. The result is (length of a
+    local array `table`, device function that fills `table`, device function that multiplies). The latter
+    computes c = A B for 16 rows of A, and for `repeats` times `sizes.tiles` tiles of 8 columns of B. If
+    `holds`, `table` holds the lane's whole part of A. Otherwise it holds one fragment, and A is read again
+    for every product.
     """
     FRAGMENTS, STEPS, TILES, REPEATS = table_tiles * steps, steps, sizes.tiles, repeats
     PARTS = 2 if sizes.split else 1
@@ -202,7 +225,11 @@ def _table_product(
 
 
 def _channel_writer(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the procedure that writes a lane's two columns of all tiles, d[n + 4 tile] and the next."""
+    """Return the device function (y, line, first, d, n, t) that writes a lane's two columns of all tiles.
+
+    They are d[n + 4 tile] and d[n + 4 tile + 1] for every tile. `line` is the offset of the pixel in y, and
+    `first` is the block's first channel.
+    """
     C, TILES = sizes.channels, sizes.tiles
     store, store_both = storer("float32", TILES), storer("float32", min(2 * TILES, 4))
 

@@ -1,12 +1,14 @@
-"""R x S^T of 16-bit numbers where channels are last: products of 16-bit numbers, sums in float32.
+"""The kernel of R X S^T for 16-bit numbers, channels last: X is a plane, R and S are constant matrices.
 
-A block owns one image and 8, 16 or 32 channels, as in `transforms.half_planes`. Stage 1 contracts j of a
-pair of neighbouring rows and leaves T in shared memory, stage 2 contracts i.
+Factors are 16-bit numbers, and sums are float32. A CUDA block filters 8, 16 or 32 channels of one image, as
+in `transforms.half_planes`. Its first stage multiplies pairs of neighbouring image rows by S^T and leaves T
+in shared memory. Its second stage multiplies the columns of T by R. A word of T has the numbers of image rows
+2 p and 2 p + 1, where p counts pairs of rows:
 
-T  (pairs of rows, columns of y, 8 columns, tiles)   a word is rows 2 p and 2 p + 1
+    T  (pairs of rows, columns of y, 8 columns of the operand, tiles)
 
-Device memory is read once and written once, in vectors of 4 and of 8 channels; with 32 channels a block,
-3 blocks of 32 x 32 pixels share a multiprocessor.
+Device memory is read once, in vectors of 4 channels, and written once, in vectors of 8 channels, if a block
+has 32 channels. Three such blocks of 32 x 32 pixels share a multiprocessor.
 """
 
 from collections.abc import Callable
@@ -38,11 +40,11 @@ TABLE_WORDS_HELD = 32  # words of a constant matrix that a lane holds; a larger 
 
 @dataclass(frozen=True)
 class HalfLowPassSizes(HalfPlanes):
-    """The sizes that the kernel is compiled for; kept_rows x kept_columns is the size of y."""
+    """The sizes that the kernel is compiled for; y has kept_rows x kept_columns pixels."""
 
     @property
     def tiles(self) -> int:
-        """Tiles of 8 channels of a block: as many as are written in one vector and fit in memory."""
+        """Number of tiles of 8 channels in a block: as many as fit in a vector and in memory."""
         for tiles, shared in SHARED_BYTES_BY_TILES.items():
             held = 4 * step_count(self.width, 2) * tiles <= LOW_PASS_WORDS_HELD
             if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= shared and held:
@@ -54,7 +56,11 @@ class HalfLowPassSizes(HalfPlanes):
 
 
 def operand_a(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a matrix (rows, k) as operand A: int32 (tiles of 16 rows, steps of 16 k, 32, 4)."""
+    """Return a matrix (rows, k) as operand A of 16-bit products: int32 words (tiles, steps, 32 lanes, 4).
+
+    A tile has 16 rows and a step 16 values of k. A word holds two numbers of `dtype`; see
+    `blconv.kernels.primitives.words`.
+    """
     rows, k = matrix.shape
     padded = F.pad(matrix, (0, -k % 16, 0, -rows % 16)).to(dtype)
     parts = padded.view(-(-rows // 16), 2, 8, -(-k // 16), 2, 4, 2)  # (.., below, g, .., half, t, pair)
@@ -63,7 +69,10 @@ def operand_a(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """Return the kernel's function; see `blconv.kernels.low_pass.kernel`."""
+    """Return the kernel's function, with the parameters (x, y, S, R, number of images); y is R X S^T.
+
+    S and R are in the order of operand A (`operand_a`).
+    """
     TILES, WARPS, CHUNKS = sizes.tiles, sizes.warps, sizes.chunks
     multiply_rows, multiply_columns = _first_stage(sizes), _second_stage(sizes)
 
@@ -80,7 +89,10 @@ def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
 
 
 def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """Return the procedure that multiplies every pair of rows by S^T, from x to T."""
+    """Return the device function of the first stage: T = X S^T for every plane X of the block.
+
+    X is read from x in pairs of rows, and T is left in shared memory.
+    """
     C, H, COLUMNS = sizes.channels, sizes.height, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
     COLUMN = 8 * TILES
@@ -126,7 +138,10 @@ def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 
 
 def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """Return the procedure that multiplies every column by R, from T to y, after a barrier."""
+    """Return the device function of the second stage: it writes R T to y, for the first stage's result T.
+
+    R is a constant matrix, and T lies in shared memory. The function begins with a barrier.
+    """
     C, ROWS, COLUMNS = sizes.channels, sizes.kept_rows, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
     COLUMN = 8 * TILES
@@ -170,10 +185,12 @@ def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 def _table_product(
     sizes: HalfLowPassSizes, fragments: int, repeats: int
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
-    """Return the parts of the product with a constant matrix A of `fragments` fragments.
+    """Return what a stage needs for products with its constant matrix A of `fragments` fragments.
 
-    These are the number of words of A that a lane holds, the procedure that reads them, and the procedure
-    c += A B for `repeats` times `tiles` tiles of B, which lie `apart` words from each other.
+    A fragment is the part of A for one product of a warp. The result is (length of a local array `table`,
+    device function that fills `table`, device function that multiplies). The latter adds A B to c for one
+    fragment of A, and for `repeats` times `sizes.tiles` tiles of B. The repeats lie `apart` words from each
+    other in b. If A is too large for `table`, its fragments are read for every product.
     """
     TILES, REPEATS, HELD = sizes.tiles, repeats, fragments if 4 * fragments <= TABLE_WORDS_HELD else 0
     product, load = multiplier(sizes.memory), reader(4, again=True)

@@ -1,14 +1,15 @@
-"""R x S^T of every plane x, for two constant matrices R and S: the low-pass filter, and its adjoint.
+"""The low-pass filter R X S^T of every plane X, for two constant matrices R and S.
 
-Layouts, for images of C channels and H x W pixels that become `rows` x `columns`:
+A plane is one channel of one image. The adjoint of the filter is the same kernel with transposed matrices.
+Shapes, for images of C channels and H x W pixels that become `rows` x `columns` pixels:
 
     x  (images, C, H, W) or (images, H, W, C)
-    y  the same, rows x columns instead of H x W
+    y  (images, C, rows, columns) or (images, rows, columns, C)
 
-Device memory is read once and written once: H W + rows columns numbers per plane. Both products run on
-tensor cores. `pixels_last` and `channels_last` have the kernels of the two layouts, `half` has that of 16-bit
-numbers with channels last. "split" precision multiplies float32 as sums of two numbers that tensor cores
-read exactly.
+Device memory is read once and written once: H W + rows columns numbers per plane. Both products run on tensor
+cores. `pixels_last` and `channels_last` have the kernels of the two memory formats, and `half` has that of
+16-bit numbers with channels last. "split" precision writes float32 factors as sums of two numbers that tensor
+cores read exactly.
 """
 
 from functools import lru_cache
@@ -21,7 +22,10 @@ from blconv.kernels.runtime.kernel import Kernel
 
 @lru_cache(maxsize=256)
 def low_pass(sizes: LowPassSizes) -> Kernel:
-    """Return the kernel (x, y, first, second, images), with the two `operands` as first and second."""
+    """Return the kernel with the arguments (x, y, first, second, number of images).
+
+    first and second are the matrices of the two stages that `sizes.operands` returns.
+    """
     numbers = pointer(sizes.memory)
     if sizes.halves:
         function, table = half.function(sizes.halves), "uint32*"

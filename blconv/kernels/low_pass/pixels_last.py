@@ -1,9 +1,10 @@
-"""R x S^T where pixels are last: both products of a plane in the registers of one warp.
+"""The kernel of R X S^T for images whose pixels are last: X is a plane, R and S are constant matrices.
 
-The planes of a group lie side by side, as one plane of P W columns. Stage 1 contracts i. Its columns are
-pixels of a row, V neighbours per lane as they are read, and its sums are already in the order of operand A of
-stage 2. Stage 2 contracts j, with a block-diagonal matrix that has one S for each plane of the group, so that
-the pixels of a row are neighbours in the result.
+A plane is one channel of one image. A warp filters a group of P planes that lie side by side, as one plane of
+P W columns, in its registers. Stage 1 sums over the image's rows (the product with R). A lane reads V
+neighbouring pixels of a row at once, and the sums are already in the order of operand A of stage 2. Stage 2
+sums over the columns. Its constant matrix is block-diagonal with S^T once for each plane of the group, so
+that the pixels of a row are neighbours in the result.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,10 @@ from blconv.kernels.primitives.warp import device, loader, storer
 
 
 def function(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the kernel's function (x, y, R as operand A, S of a group as operand B, images)."""
+    """Return the kernel's function, with the parameters (x, y, R, S, number of images).
+
+    R is in the order of operand A, and S, for a whole group, in that of operand B (`sizes.operands`).
+    """
     C, H, ROWS = sizes.channels, sizes.height, sizes.rows
     (GROUP, _), (READ, WRITTEN) = sizes.group, sizes.group_tiles
     WARPS, GROUPS, REREADS, SPLIT = sizes.warps, sizes.groups, sizes.rereads, sizes.split
@@ -85,10 +89,11 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the procedure that fills b[at ...] with two rows of the group at `plane`.
+    """Return the device function (x, b, at, plane, s, g, t) that reads a lane's pixels of two rows.
 
-    They are rows 8 s + t and 8 s + 4 + t. In place of a row or column outside the plane, the procedure
-    reads the last one; the constant matrices have zeros for it.
+    These are rows 8 s + t and 8 s + 4 + t of the group that begins at `plane`. Their pixels go to the local
+    array b from index `at` on. In place of a row or column outside the plane the last one is read; the
+    constant matrices have zeros for it.
     """
     H, W, REREADS, READ = sizes.height, sizes.width, sizes.rereads, sizes.group_tiles[0]
     GROUP, VECTOR = sizes.group
@@ -115,7 +120,11 @@ def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _pixel_writer(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the procedure that writes a lane's d[n ..] to row i of a group, from column `left` on."""
+    """Return the device function (y, plane, i, left, d, n, t) that writes a lane's part of row i.
+
+    It is row i of the group that begins at `plane`, from column `left` on. The numbers are d[n], d[n + 1]
+    and, if a lane writes four, d[n + 4] and d[n + 5].
+    """
     ROWS, COLUMNS, ALL = sizes.rows, sizes.columns, sizes.group[0] * sizes.columns
     store = storer(sizes.memory, sizes.store_vector)
 

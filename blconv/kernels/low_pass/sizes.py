@@ -22,7 +22,10 @@ GROUP_COLUMNS = 48  # of the planes that a warp multiplies as one, at most
 
 @dataclass(frozen=True)
 class LowPassSizes:
-    """The sizes and types that the kernel is compiled for: all but the number of images."""
+    """The sizes and types that a kernel is compiled for; the number of images is an argument of the kernel.
+
+    A plane of height x width pixels becomes one of rows x columns pixels.
+    """
 
     channels: int
     height: int
@@ -35,19 +38,22 @@ class LowPassSizes:
 
     @cached_property
     def halves(self) -> HalfLowPassSizes | None:
-        """The sizes of the kernel of 16-bit numbers, or None if that kernel does not apply."""
+        """The sizes of the kernel for 16-bit numbers with channels last; None if another kernel is used."""
         if self.memory == "float32" or not self.channels_last:
             return None
         return HalfLowPassSizes(*astuple(self)[:-1])
 
     @property
     def split(self) -> bool:
-        """Whether a constant matrix is written as the sum of two that tensor cores read exactly."""
+        """Whether float32 factors are written as sums of two numbers that tensor cores read exactly."""
         return self.precision == "split"
 
     @cached_property
     def tiles(self) -> int:
-        """Tiles of 8 channels of a block, channels last: as many as fit in one vector and in memory."""
+        """Number of tiles of 8 channels in a block: as many as fit in one vector and in shared memory.
+
+        This is for float32 with channels last.
+        """
         for tiles in (4, 2):
             if self.channels % tiles == 0 and self._shared(tiles) <= LOW_PASS_SHARED_BYTES:
                 return tiles
@@ -55,7 +61,11 @@ class LowPassSizes:
 
     @property
     def row_stride(self) -> int:
-        """Stride of T between positions i; 8 or 24 modulo 32, so that no two lanes share a bank."""
+        """Stride, in numbers, of the first stage's result T from one image row to the next.
+
+        It is 8 or 24 modulo 32, so that no two lanes of a warp use the same bank of shared memory. This is
+        for float32 with channels last.
+        """
         return _row_stride(self.columns, self.tiles)
 
     def _shared(self, tiles: int) -> int:
@@ -63,9 +73,11 @@ class LowPassSizes:
 
     @cached_property
     def group(self) -> tuple[int, int]:
-        """Number of planes in a group, and of neighbouring pixels per read, for which the fewest lanes idle.
+        """Planes that a warp filters as one group, and neighbouring pixels that a lane reads at once: a pair.
 
-        The planes of a group are of one image, so that a NaN does not spread to other images.
+        Reads of several pixels are preferred, and then the numbers for which the fewest lanes idle. The
+        planes of a group are of one image, so that a NaN does not spread to other images. This is for pixels
+        last.
         """
         choices = []
         for planes in range(1, max(1, GROUP_COLUMNS // self.width) + 1):
@@ -79,19 +91,19 @@ class LowPassSizes:
 
     @property
     def store_vector(self) -> int:
-        """Neighbouring pixels of a row that a lane writes in one vector, pixels last."""
+        """Number of neighbouring pixels of a row that a lane writes at once, if pixels are last."""
         return 4 if self.columns % 4 == 0 and self.columns > 8 else 2 if self.columns % 2 == 0 else 1
 
     @cached_property
     def group_tiles(self) -> tuple[int, int]:
-        """Tiles of 8 columns in which a group is read and written."""
+        """Tiles of 8 columns in which a group is read and in which it is written: a pair, for pixels last."""
         planes, vector = self.group
         read = vector * -(-planes * self.width // (8 * vector))
         return read, step_count(planes * self.columns, self.store_vector)
 
     @cached_property
     def warps(self) -> int:
-        """Warps of a block."""
+        """Number of warps of a block."""
         if self.halves:
             return self.halves.warps
         if not self.channels_last:
@@ -100,31 +112,42 @@ class LowPassSizes:
 
     @cached_property
     def rereads(self) -> bool:
-        """Whether a group is too large for the registers, so that it is read again for every 16 result rows.
+        """Whether a group of planes is read again for every 16 rows of the result.
 
-        This applies to the layout with pixels last.
+        This is the case in "split" precision, and if the group is too large for the registers. It is for
+        pixels last.
         """
         return self.split or 2 * self.group_tiles[0] * -(-self.height // 8) > GROUP_NUMBERS_HELD
 
     @cached_property
     def groups(self) -> int:
-        """Number of groups that a warp reads before its first product, pixels last."""
+        """Number of groups of planes that a warp reads before its first product, if pixels are last."""
         loaded = 2 * self.group_tiles[0] * -(-self.height // 8)
         return 1 if self.rereads else min(4, max(1, LOW_PASS_READ_AHEAD // loaded))
 
     def holds_table(self, fragments: int) -> bool:
-        """Return whether a lane holds its part of a constant matrix of `fragments` vectors, channels last."""
+        """Return whether a lane holds its part of a constant matrix, `fragments` vectors of 4, in registers.
+
+        This is for channels last.
+        """
         return 4 * fragments * (1 + self.split) <= TABLE_NUMBERS_HELD
 
     def lines_at_once(self, items: int, loaded: int, holds: bool) -> int:
-        """Return the number of rows or columns, each of `loaded` numbers, that a warp multiplies at once."""
+        """Return the number of lines (rows or columns) that a warp multiplies at once.
+
+        There are `items` lines for the whole block, and a lane loads `loaded` numbers of each. `holds` is the
+        result of `holds_table`.
+        """
         each = -(-items // self.warps)
         most = max(1, (READ_BESIDE_TABLE if holds else LOW_PASS_READ_AHEAD) // (1 + self.split) // loaded)
         return -(-each // -(-each // most))
 
     @cached_property
     def shared_bytes(self) -> int:
-        """Bytes of shared memory for T, or for the second matrix where pixels are last."""
+        """Bytes of shared memory of a CUDA block.
+
+        It holds the first stage's result, or, if pixels are last, the constant matrix of the second stage.
+        """
         if self.halves:
             return self.halves.shared_bytes
         if self.channels_last:
@@ -133,7 +156,7 @@ class LowPassSizes:
         return 256 * read * written * (1 + self.split)
 
     def blocks(self, images: int) -> int:
-        """Return the number of blocks of the grid."""
+        """Return the number of CUDA blocks in the grid."""
         if self.halves:
             return images * self.halves.chunks
         if self.channels_last:
@@ -147,7 +170,10 @@ def _row_stride(columns: int, tiles: int) -> int:
 
 
 def operands(sizes: LowPassSizes, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the operands of both stages from R (rows, H) and S (columns, W), float64, as lanes read them."""
+    """Return the constant matrices of stage 1 and of stage 2, in the order in which the lanes read them.
+
+    `rows` is R (rows, H) and `columns` is S (columns, W), both float64; y = R X S^T.
+    """
     if sizes.halves:
         dtype = getattr(torch, sizes.memory)
         return operand_a(columns, dtype), operand_a(rows, dtype)
@@ -172,7 +198,8 @@ def _left(matrix: Tensor) -> Tensor:
 def _right(sizes: LowPassSizes, matrix: Tensor) -> Tensor:
     """Return S^T of a group as operand B: (tiles read, tiles written, half, 32 lanes).
 
-    Its rows are in the order of stage 1's sums: a lane holds columns 2t and 2t + 1 of each of its tiles.
+    `matrix` is S, and S^T of a group is block-diagonal with S^T once for each plane. Its rows are in the
+    order of the sums of stage 1, in which a lane holds columns 2t and 2t + 1 of each of its tiles.
     """
     (planes, vector), (read, written) = sizes.group, sizes.group_tiles
     group = torch.kron(torch.eye(planes, dtype=matrix.dtype), matrix.T.contiguous())

@@ -1,8 +1,12 @@
-"""Products of float32 numbers on tensor cores, which read ten bits of mantissa.
+"""Matrix products of float32 numbers on tensor cores, which read only ten bits of mantissa (TF32).
 
-"tf32" rounds numbers to ten bits. "split" writes a number as the sum of two that are read exactly, which
-takes three products instead of one and has float32's accuracy. Constant matrices are rounded or split in
-advance (`fragments.round_table`); the low half of a split one lies `low` numbers after the high half.
+"tf32" rounds numbers to ten bits. "split" writes a number as the sum of two TF32 numbers, a high and a low
+half. It takes three products instead of one and has about the accuracy of float32. Constant matrices are
+rounded or split in advance (`fragments.round_table`); the low halves of a split one lie `low` numbers after
+the high halves.
+
+A warp multiplies A by B with `mma` (`blconv.kernels.primitives.warp`). Each lane gives four numbers of A and
+two of B, and has four numbers of the result in a local array c.
 """
 
 from collections.abc import Callable
@@ -15,14 +19,18 @@ Precision = Literal["tf32", "split"]
 
 @device
 def _multiply(c, at, a0, a1, a2, a3, b0, b1):
-    """c[at : at + 4] += A B."""
+    """Add the warp's matrix product A B to c[at : at + 4], given the lane's numbers of A and B."""
     c[at], c[at + 1], c[at + 2], c[at + 3] = mma(
         a0, a1, a2, a3, b0, b1, c[at], c[at + 1], c[at + 2], c[at + 3]
     )
 
 
 def multiplier(split: bool) -> Callable[..., None]:
-    """Return the procedure c[at : at + 4] += A B, with A at `a` of a constant table and B two numbers."""
+    """Return the device function (c, at, table, a, low, b0, b1) that adds A B to c[at : at + 4].
+
+    A is constant: the lane's numbers are table[a : a + 4]. With `split`, b0 and b1 are split by the function,
+    and the low halves of A are table[low + a : low + a + 4].
+    """
 
     def once(c, at, table, a, low, b0, b1):
         _multiply(c, at, table[a], table[a + 1], table[a + 2], table[a + 3], b0, b1)
@@ -38,9 +46,10 @@ def multiplier(split: bool) -> Callable[..., None]:
 
 
 def right_multiplier(split: bool, low: int, step: int) -> Callable[..., None]:
-    """Return the procedure c[at : at + 4] += A B, with A four numbers and B from a constant table.
+    """Return the device function (c, at, a0, a1, a2, a3, table, b) that adds A B to c[at : at + 4].
 
-    B is at `b` and at b + step of the table.
+    B is constant: the lane's numbers are table[b] and table[b + step]. With `split`, a0 .. a3 are split by
+    the function, and the low halves of B lie `low` numbers after the high halves.
     """
 
     def once(c, at, a0, a1, a2, a3, table, b):
@@ -57,9 +66,9 @@ def right_multiplier(split: bool, low: int, step: int) -> Callable[..., None]:
 
 
 def rounder(rounds: bool) -> Callable[..., float]:
-    """Return the function that rounds a number as tensor cores need it.
+    """Return the device function that rounds a number to TF32, or, if not `rounds`, returns it unchanged.
 
-    16-bit numbers are read exactly, so for them it returns its argument.
+    16-bit numbers need no rounding, because tensor cores read them exactly.
     """
 
     def rounded(x):

@@ -1,7 +1,7 @@
 """The functions of `warp` in plain Python, so that the kernels also run in Numba's simulator.
 
-There a CUDA thread is a Python thread and a pointer a flat numpy array. The 32 lanes of a warp meet at a
-barrier, one of them multiplies, and every lane takes its part of the product.
+In the simulator a CUDA thread is a Python thread, and a pointer is a flat numpy array. The 32 lanes of a warp
+meet at a barrier, one of them computes the matrix product, and every lane takes its part of the result.
 """
 
 import threading
@@ -28,7 +28,7 @@ def mma(
     a0: float, a1: float, a2: float, a3: float, b0: float, b1: float,
     c0: float, c1: float, c2: float, c3: float,
 ) -> tuple[np.float32, ...]:  # fmt: skip
-    """Return the warp's product; see `blconv.kernels.primitives.warp`."""
+    """Return the lane's four numbers of C + A B; see `mma` in `blconv.kernels.primitives.warp`."""
     thread: Any = threading.current_thread()  # a thread of the simulator, which has its indices
     lane = thread.threadIdx.x % 32
     g, t = lane // 4, lane % 4
@@ -52,7 +52,7 @@ def tf32(x: float) -> np.float32:
 
 
 def loader(dtype: str, width: int, *, again: bool = False, written: bool = False) -> Callable[..., Any]:
-    """Return the function (array, offset) -> `width` float32."""
+    """Return the function (array, offset) that reads `width` numbers of `dtype` as float32."""
 
     def load(pointer: Any, offset: int) -> Any:
         assert offset % width == 0
@@ -69,7 +69,7 @@ def loader(dtype: str, width: int, *, again: bool = False, written: bool = False
 
 
 def storer(dtype: str, width: int) -> Callable[..., None]:
-    """Return the procedure (array, offset, values) that writes `width` numbers."""
+    """Return the function (array, offset, values) that writes `width` numbers as `dtype`."""
 
     def store(pointer: Any, offset: int, values: Any) -> None:
         assert offset % width == 0
@@ -86,12 +86,12 @@ def storer(dtype: str, width: int) -> Callable[..., None]:
 
 
 def store_pair(array: Any, offset: int, x: float, y: float) -> None:
-    """Write x and y at an even offset."""
+    """Write x and y to `array` at an even offset."""
     assert offset % 2 == 0
     array[offset], array[offset + 1] = x, y
 
 
 def shared_four(array: Any, offset: int) -> tuple[Any, ...]:
-    """Return four neighbours at an offset divisible by 4."""
+    """Return four neighbouring numbers of `array`, from an offset that is divisible by 4."""
     assert offset % 4 == 0
     return tuple(array[offset : offset + 4])

@@ -1,4 +1,7 @@
-"""The functions of `words` in plain Python, so that the kernels also run in Numba's simulator."""
+"""The functions of `words` in plain Python, so that the kernels also run in Numba's simulator.
+
+A word is 32 bits that hold two 16-bit numbers of the type `memory`.
+"""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +24,7 @@ _lock = threading.Lock()
 
 
 def _numbers(words: Any, memory: str) -> Any:
-    """Return the float32 numbers (..., 2 n) of words (..., n)."""
+    """Return the float32 numbers (..., 2 n) that are packed in words (..., n), two in each."""
     halves = np.ascontiguousarray(words, np.uint32).view(np.uint16)
     if memory == "float16":
         return halves.view(np.float16).astype(np.float32)
@@ -29,7 +32,7 @@ def _numbers(words: Any, memory: str) -> Any:
 
 
 def _word(numbers: Any, memory: str) -> np.uint32:
-    """Return the word of two numbers, rounded to nearest, ties to even."""
+    """Return two numbers packed in one word, each rounded to nearest, ties to even."""
     single = np.array(numbers, np.float32)
     if memory == "float16":
         halves = single.astype(np.float16).view(np.uint16)
@@ -40,22 +43,22 @@ def _word(numbers: Any, memory: str) -> np.uint32:
 
 
 def low_halves(x: int, y: int) -> np.uint32:
-    """Return the first numbers of two words."""
+    """Return the word of the first numbers of the words x and y."""
     return np.uint32((int(x) & 0xFFFF) | (int(y) & 0xFFFF) << 16)
 
 
 def high_halves(x: int, y: int) -> np.uint32:
-    """Return the second numbers of two words."""
+    """Return the word of the second numbers of the words x and y."""
     return np.uint32(int(x) >> 16 | (int(y) >> 16) << 16)
 
 
 def packer(memory: str) -> Callable[..., np.uint32]:
-    """Return the function (number, number) -> word."""
+    """Return the function (x, y) that rounds two numbers to `memory` and packs them in one word."""
     return lambda x, y: _word([x, y], memory)
 
 
 def adder(memory: str) -> Callable[..., np.uint32]:
-    """Return the function of three words: x y + z of both numbers, rounded once."""
+    """Return the function of three words (x, y, z) that computes x y + z for both numbers, rounded once."""
 
     def add(*words: int) -> np.uint32:
         x, y, z = (_numbers([word], memory).astype(np.float64) for word in words)
@@ -65,7 +68,7 @@ def adder(memory: str) -> Callable[..., np.uint32]:
 
 
 def multiplier(memory: str) -> Callable[..., Any]:
-    """Return the function that returns the warp's product; see `blconv.kernels.primitives.words`."""
+    """Return the function that computes the warp's matrix product; see `multiplier` in `words`."""
 
     def multiply(*operands: Any) -> Any:
         a0, a1, a2, a3, b0, b1, c0, c1, c2, c3 = operands
@@ -88,7 +91,7 @@ def multiplier(memory: str) -> Callable[..., Any]:
 
 
 def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
-    """Return the function (array, offset) -> tuple of `width` words."""
+    """Return the function (array, offset) that reads `width` words as a tuple."""
 
     def read(pointer: Any, offset: int) -> Any:
         count = 4 * width // pointer.itemsize
@@ -100,7 +103,7 @@ def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
 
 
 def writer(width: int) -> Callable[..., None]:
-    """Return the procedure (array, offset, words)."""
+    """Return the function (array, offset, words) that writes the first `width` of the words."""
 
     def write(pointer: Any, offset: int, words: Any) -> None:
         count = 4 * width // pointer.itemsize
@@ -112,10 +115,10 @@ def writer(width: int) -> Callable[..., None]:
 
 
 def shared_reader(width: int) -> Callable[..., Any]:
-    """Return the function (shared array, offset) -> tuple of `width` words."""
+    """Return the function (shared array, offset) that reads `width` words as a tuple."""
     return reader(width)
 
 
 def shared_writer(width: int) -> Callable[..., None]:
-    """Return the procedure (shared array, offset, words)."""
+    """Return the function (shared array, offset, words) that writes the first `width` of the words."""
     return writer(width)

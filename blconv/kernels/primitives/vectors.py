@@ -1,4 +1,7 @@
-"""Vectors of memory of any type as a thread's local arrays of float32."""
+"""Reads and writes between vectors of global memory, of any type, and a thread's local arrays of float32.
+
+A vector is `width` neighbouring numbers, read or written at once; vector n begins at number n * width.
+"""
 
 from typing import Any
 
@@ -6,12 +9,15 @@ from blconv.kernels.primitives.warp import device, loader, storer
 
 
 def pointer(memory: str) -> str:
-    """Return the type of a pointer to `memory` in a signature; 16-bit numbers are passed as their bits."""
+    """Return the type of a pointer to numbers of the type `memory`, for the signature of a `Kernel`.
+
+    16-bit numbers are passed as their bits.
+    """
     return "float32*" if memory == "float32" else "uint16*"
 
 
 def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
-    """Return the procedure that fills a local array with a vector of memory, by the vector's number.
+    """Return the device function (values, source, n) that reads vector n of `source` into the local array.
 
     `written` states whether the kernel also writes to that memory.
     """
@@ -32,7 +38,7 @@ def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
 
 
 def vector_writer(memory: str, width: int) -> Any:
-    """Return the procedure that writes a local array to a vector of memory, by the vector's number."""
+    """Return the device function (out, n, values) that writes a local array to vector n of `out`."""
     store = storer(memory, width)
 
     def one(out, at, v):
@@ -48,7 +54,10 @@ def vector_writer(memory: str, width: int) -> Any:
 
 
 def float32_reader(count: int) -> Any:
-    """Return the procedure that fills a local array with `count` float32 (1, 4 or 8) from an offset on."""
+    """Return the device function (values, source, offset) that reads `count` float32 into a local array.
+
+    `count` is 1, 4 or 8, and the offset must be a multiple of min(count, 4).
+    """
     load = loader("float32", min(count, 4))
 
     def one(values, source, at):

@@ -1,14 +1,17 @@
 """Functions that Numba lacks: vectors of global memory, and a warp's matrix product on tensor cores.
 
-A warp's lanes are numbered g = lane // 4, t = lane % 4. `mma` multiplies a 16 x 8 matrix A by an 8 x 8
-matrix B, of which a lane holds
+The lanes (threads) of a warp are numbered by g = lane // 4 and t = lane % 4. `mma` adds the product of a
+16 x 8 matrix A and an 8 x 8 matrix B to a 16 x 8 matrix C in float32. k is the index over which it sums. Each
+lane holds some entries of the matrices, here with their indices:
 
     a0 (g, t)   a1 (g + 8, t)   a2 (g, t + 4)   a3 (g + 8, t + 4)        (row, k)
     b0 (t, g)   b1 (t + 4, g)                                             (k, column)
     c0 (g, 2t)  c1 (g, 2t + 1)  c2 (g + 8, 2t)  c3 (g + 8, 2t + 1)        (row, column)
 
-and adds to C in float32. Loads use the read-only path and return float32 for every type of memory;
-"bfloat16" and "float16" are read and written as bits.
+Loads return float32 for every type of memory and use the read-only data path. "bfloat16" and "float16" memory
+is passed as uint16, the bits of the numbers.
+
+In the assembly, $0, $1 and so on are the operands of LLVM's inline assembly, results first.
 """
 
 from collections.abc import Callable
@@ -26,18 +29,21 @@ VECTOR_SUFFIX = {1: "", 2: ".v2", 4: ".v4"}
 
 
 def device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function for use inside a kernel, where it is inlined."""
+    """Return the function compiled for use inside kernels, where it is inlined."""
     compiled: Callable[..., Any] = cuda.jit(function, device=True, inline=True)
     return compiled
 
 
 def register_list(names: list[str]) -> str:
-    """Return the assembly's list of several registers, or the one register."""
+    """Return a list of registers in the syntax of PTX; one register needs no braces."""
     return names[0] if len(names) == 1 else f"{{{','.join(names)}}}"
 
 
 def load_assembly(dtype: str, width: int) -> str:
-    """Return the assembly that reads `width` numbers at address $width into float32 $0 .. $width - 1."""
+    """Return the PTX that reads `width` numbers of `dtype` from global memory as float32.
+
+    Its operands are the `width` results, $0 and so on, and after them the address.
+    """
     if dtype == "float32":
         vector = register_list([f"${i}" for i in range(width)])
         return f"ld.global.nc{VECTOR_SUFFIX[width]}.f32 {vector}, [${width}];"
@@ -60,7 +66,10 @@ def load_assembly(dtype: str, width: int) -> str:
 
 
 def store_assembly(dtype: str, width: int) -> str:
-    """Return the assembly that writes the float32 $1 .. $width at address $0, rounded to nearest."""
+    """Return the PTX that writes `width` float32 numbers as `dtype`, rounded to nearest, to global memory.
+
+    Its operands are the address, $0, and then the numbers, $1 and so on.
+    """
     if dtype == "float32":
         vector = register_list([f"${i + 1}" for i in range(width)])
         return f"st.global{VECTOR_SUFFIX[width]}.f32 [$0], {vector};"
@@ -89,7 +98,7 @@ else:
     _float, _int, _long = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
     def _address(context: Any, builder: Any, pointer: Any, offset: Any, bits: int) -> Any:
-        """Return the byte address of element `offset` of a C pointer."""
+        """Return the address of element `offset` of a C pointer to elements of `bits` bits, as an integer."""
         base = builder.ptrtoint(pointer, _long)
         return builder.add(base, builder.mul(offset, ir.Constant(_long, bits // 8)))
 
@@ -121,7 +130,7 @@ else:
         typingctx: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any,
         c0: Any, c1: Any, c2: Any, c3: Any,
     ) -> Any:  # fmt: skip
-        """Return (c0, c1, c2, c3) + A B; the numbers of A and B are already rounded by `tf32`."""
+        """Return the lane's four numbers of C + A B; those of A and B must already be rounded by `tf32`."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind = ir.FunctionType(_result(4), [_int] * 6 + [_float] * 4)
@@ -133,7 +142,7 @@ else:
 
     @intrinsic
     def store_pair(typingctx: Any, array: Any, offset: Any, x: Any, y: Any) -> Any:
-        """Write x and y at an even offset of a shared array, in one instruction."""
+        """Write x and y to a shared array at an even offset, in one instruction."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -148,7 +157,7 @@ else:
 
     @intrinsic
     def shared_four(typingctx: Any, array: Any, offset: Any) -> Any:
-        """Return four neighbours of a shared array, read in one instruction at an offset divisible by 4."""
+        """Return four neighbours of a shared array, read in one instruction from an offset divisible by 4."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -160,10 +169,11 @@ else:
         return _several(4)(array, types.int64), codegen
 
     def loader(dtype: str, width: int, *, again: bool = False, written: bool = False) -> Callable[..., Any]:
-        """Return the function (pointer, offset) -> `width` aligned float32 from memory of `dtype`.
+        """Return the device function (pointer, offset) that reads `width` numbers of `dtype` as float32.
 
-        With `again`, every call reads the memory: the compiler must not keep the values in registers.
-        `written` states that the kernel also writes to that memory, so it is not read-only.
+        The function returns a number if `width` is 1, otherwise a tuple. The address must be aligned to the
+        whole vector. With `again`, every call reads the memory: the compiler must not keep the values in
+        registers. `written` states that the kernel also writes to that memory, so it is not read-only.
         """
         bits = 32 if dtype == "float32" else 16
 
@@ -183,7 +193,11 @@ else:
         return result
 
     def storer(dtype: str, width: int) -> Callable[..., Any]:
-        """Return the procedure (pointer, offset, values) that writes `width` float32 as `dtype`, aligned."""
+        """Return the device function (pointer, offset, values) that writes `width` float32 as `dtype`.
+
+        `values` is a number if `width` is 1, otherwise a tuple. The address must be aligned to the whole
+        vector.
+        """
         bits = 32 if dtype == "float32" else 16
 
         @intrinsic

@@ -1,13 +1,16 @@
-"""Two 16-bit numbers in a 32-bit word: their vectors in memory, and a warp's matrix product of them.
+"""Words of two 16-bit numbers: their vectors in memory, and a warp's matrix product on tensor cores.
 
-The lower half of a word is the first number. A warp's lanes are numbered g = lane // 4, t = lane % 4. A
-product multiplies a 16 x 16 matrix A by a 16 x 8 matrix B, of which a lane holds the words
+A word is 32 bits, and its lower half is the first of the two numbers. The lanes (threads) of a warp are
+numbered by g = lane // 4 and t = lane % 4. A product adds a 16 x 16 matrix A times a 16 x 8 matrix B to a
+16 x 8 matrix C in float32. k is the index over which it sums. Each lane holds some entries of the matrices,
+here with their indices; a word holds those of two successive k, the first of which is given:
 
     a0 (g, 2t ..)   a1 (g + 8, 2t ..)   a2 (g, 2t + 8 ..)   a3 (g + 8, 2t + 8 ..)    (row, two k)
     b0 (2t .., g)   b1 (2t + 8 .., g)                                                 (two k, column)
     c0 (g, 2t)      c1 (g, 2t + 1)      c2 (g + 8, 2t)      c3 (g + 8, 2t + 1)        (row, column)
 
-and adds to C in float32.
+In the assembly, $0, $1 and so on are the operands of LLVM's inline assembly, results first. `memory` is the
+type of the 16-bit numbers.
 """
 
 from collections.abc import Callable
@@ -21,20 +24,30 @@ SHORT = {"bfloat16": "bf16", "float16": "f16"}
 
 
 def product_assembly(memory: str) -> str:
-    """Return the assembly of $0 .. $3 = $10 .. $13 + the product of the words $4 .. $7 and $8, $9."""
+    """Return the PTX of the warp's matrix product, for numbers of the type `memory`.
+
+    Its operands are the four results $0 .. $3, the words a0 .. a3 as $4 .. $7 and b0, b1 as $8, $9, and the
+    numbers c0 .. c3 as $10 .. $13.
+    """
     kind = SHORT[memory]
     sums, a, c = "{$0,$1,$2,$3}", "{$4,$5,$6,$7}", "{$10,$11,$12,$13}"
     return f"mma.sync.aligned.m16n8k16.row.col.f32.{kind}.{kind}.f32 {sums}, {a}, {{$8,$9}}, {c};"
 
 
 def read_assembly(width: int) -> str:
-    """Return the assembly that reads `width` words at address $width into $0 .. $width - 1."""
+    """Return the PTX that reads `width` words from global memory.
+
+    Its operands are the `width` results, $0 and so on, and after them the address.
+    """
     vector = register_list([f"${i}" for i in range(width)])
     return f"ld.global.nc{VECTOR_SUFFIX[width]}.b32 {vector}, [${width}];"
 
 
 def write_assembly(width: int) -> str:
-    """Return the assembly that writes the words $1 .. $width at address $0."""
+    """Return the PTX that writes `width` words to global memory.
+
+    Its operands are the address, $0, and then the words, $1 and so on.
+    """
     vector = register_list([f"${i + 1}" for i in range(width)])
     return f"st.global{VECTOR_SUFFIX[width]}.b32 [$0], {vector};"
 
@@ -65,12 +78,12 @@ else:
         return kind if width == 1 else ir.LiteralStructType([kind] * width)
 
     def _address(builder: Any, pointer: Any, offset: Any, bits: int) -> Any:
-        """Return the byte address of element `offset` of a C pointer."""
+        """Return the address of element `offset` of a C pointer to elements of `bits` bits, as an integer."""
         base = builder.ptrtoint(pointer, _long)
         return builder.add(base, builder.mul(offset, ir.Constant(_long, bits // 8)))
 
     def _words(text: str) -> Callable[..., Any]:
-        """Return the function of two 32-bit words that runs one PTX instruction."""
+        """Return the device function of two words that runs the PTX instruction `text` and returns a word."""
 
         @intrinsic
         def combine(typingctx: Any, x: Any, y: Any) -> Any:
@@ -86,7 +99,7 @@ else:
     high_halves = _words("prmt.b32 $0, $1, $2, 0x7632;")  # the second numbers
 
     def packer(memory: str) -> Callable[..., Any]:
-        """Return the function (float32, float32) -> word, rounded to nearest."""
+        """Return the device function (x, y) that rounds two float32 to nearest and packs them in one word."""
 
         @intrinsic
         def pack(typingctx: Any, x: Any, y: Any) -> Any:
@@ -100,7 +113,10 @@ else:
         return result
 
     def adder(memory: str) -> Callable[..., Any]:
-        """Return the function of three words: x y + z of both numbers, each rounded once."""
+        """Return the device function of three words (x, y, z) that computes x y + z for both numbers.
+
+        Each result is rounded once.
+        """
 
         @intrinsic
         def add(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
@@ -114,7 +130,11 @@ else:
         return result
 
     def multiplier(memory: str) -> Callable[..., Any]:
-        """Return the function (a0 .. a3, b0, b1 words, c0 .. c3 float32) -> the four sums of C + A B."""
+        """Return the device function (a0, .., a3, b0, b1, c0, .., c3) that computes C + A B.
+
+        a0 .. b1 are the lane's words of A and B; c0 .. c3 and the four results, its numbers of C, are
+        float32.
+        """
 
         @intrinsic
         def multiply(
@@ -136,10 +156,11 @@ else:
         return result
 
     def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
-        """Return the function (pointer, offset) -> tuple of `width` aligned words of global memory.
+        """Return the device function (pointer, offset) that reads `width` words of global memory as a tuple.
 
-        The offset counts the 16- or 32-bit numbers that the pointer refers to. With `again`, every call reads
-        the memory: the compiler must not keep the words in registers.
+        The offset counts the 16- or 32-bit numbers that the pointer refers to. The address must be aligned to
+        the whole vector. With `again`, every call reads the memory: the compiler must not keep the words in
+        registers.
         """
 
         @intrinsic
@@ -157,9 +178,10 @@ else:
         return result
 
     def writer(width: int) -> Callable[..., Any]:
-        """Return the procedure (pointer, offset, words) that writes the first `width` words of an array.
+        """Return the device function (pointer, offset, words) that writes `width` words to global memory.
 
-        The address must be aligned to `width` words.
+        `words` is a local array, of which the first `width` are written. The offset counts the 16- or 32-bit
+        numbers that the pointer refers to. The address must be aligned to `width` words.
         """
 
         @intrinsic
@@ -185,7 +207,7 @@ else:
         return builder.bitcast(place, ir.VectorType(_word, width).as_pointer())
 
     def shared_reader(width: int) -> Callable[..., Any]:
-        """Return the function (shared array, offset) -> tuple of `width` words, in one instruction."""
+        """Return the device function (shared array, offset) that reads `width` words at once, as a tuple."""
 
         @intrinsic
         def get(typingctx: Any, array: Any, offset: Any) -> Any:
@@ -200,7 +222,7 @@ else:
         return result
 
     def shared_writer(width: int) -> Callable[..., Any]:
-        """Return the procedure (shared array, offset, words) that writes `width` words at once."""
+        """Return the device function (shared array, offset, words) that writes `width` words at once."""
 
         @intrinsic
         def put(typingctx: Any, array: Any, offset: Any, words: Any) -> Any:

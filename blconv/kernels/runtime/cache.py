@@ -1,6 +1,7 @@
 """Cache of machine code on disk: a network has dozens of kernels that compile in a second or more each.
 
-The folder is in the user's cache, or BLCONV_CACHE names another; an empty BLCONV_CACHE turns the cache off.
+The folder lies in the user's cache folder. The environment variable BLCONV_CACHE names another folder; if it
+is empty, the cache is off.
 """
 
 import hashlib
@@ -16,9 +17,9 @@ from platformdirs import user_cache_path
 
 
 def cached_code(name: str, compile_code: Callable[[], bytes]) -> bytes:
-    """Return the bytes cached under `name`, or else those of `compile_code`, which are then cached.
+    """Return the machine code cached under `name`, or else that of `compile_code`, which is then cached.
 
-    If the folder cannot be used, nothing is cached.
+    If the folder cannot be used, the code is compiled and not cached.
     """
     folder = _folder()
     if folder is None:
@@ -48,7 +49,7 @@ def _folder() -> Path | None:
 
 @lru_cache(maxsize=1)
 def _sources() -> str:
-    """Return a hash of all sources and compiler versions, on which machine code depends."""
+    """Return the hash of all sources and the compiler versions, on which the machine code depends."""
     digest = hashlib.sha256()
     folder = Path(__file__).parents[1]  # kernels/ and all folders in it
     for path in sorted(folder.rglob("*.py")):

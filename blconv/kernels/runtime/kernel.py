@@ -1,8 +1,8 @@
 """A CUDA kernel: compiled by Numba, linked and loaded once per device, launched through the driver.
 
-Numba's own launch takes about 30 us per call and its view of a tensor 15 us; a launch through the driver with
-plain pointers takes a few. So Numba only compiles, and the driver launches the kernel. The default is torch's
-current stream, so that CUDA graphs and several streams work.
+Numba's own launch takes about 30 us per call, and its view of a tensor 15 us. A launch through the driver
+with plain pointers takes a few. So Numba only compiles a kernel, and the driver launches it. By default it is
+launched on torch's current stream, so that CUDA graphs and several streams work.
 """
 
 import ctypes
@@ -26,10 +26,11 @@ _thread = local()
 class Kernel:
     """A kernel function and the parameters of its launch.
 
-    `function` is plain Python in Numba's CUDA dialect. `signature` names its parameters' types:
-    "float32*", "uint16*" (bfloat16 and float16 as bits), "int32*", "int64", "int32", "float32". A block has
-    `threads` and `shared_bytes` of dynamic shared memory. `constants`, whose repr identifies the function's
-    constants, permits its machine code to be cached on disk (`blconv.kernels.runtime.cache`).
+    `function` is plain Python in Numba's CUDA dialect. `signature` has the types of its parameters:
+    "float32*", "uint16*" (for bfloat16 and float16, as bits), "int32*", "int64", "int32", "float32" and the
+    like. A CUDA block has `threads` threads and `shared_bytes` bytes of dynamic shared memory. `constants` is
+    an object whose repr identifies the constants that the function has captured. If it is None, the machine
+    code is not cached on disk (`blconv.kernels.runtime.cache`).
     """
 
     function: Callable[..., None]
@@ -40,7 +41,7 @@ class Kernel:
     _loaded: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def ptx(self, capability: tuple[int, int]) -> str:
-        """Return the PTX for a compute capability; needs no GPU."""
+        """Return the PTX for a compute capability, (major, minor). Needs no GPU."""
         from numba import cuda
 
         text: str
@@ -50,7 +51,7 @@ class Kernel:
         return text
 
     def cubin(self, capability: tuple[int, int]) -> bytes:
-        """Return the machine code for a compute capability, from the cache or compiled now."""
+        """Return the machine code for a compute capability (major, minor), from the cache or compiled now."""
         if self.constants is None:
             return self.compile(capability)[0]
         function = f"{self.function.__module__}.{self.function.__name__}"
@@ -58,7 +59,7 @@ class Kernel:
         return cache.cached_code(name, lambda: self.compile(capability)[0])
 
     def compile(self, capability: tuple[int, int]) -> tuple[bytes, str]:
-        """Compile the machine code; return it and the assembler's report of its resources. Needs no GPU."""
+        """Compile; return the machine code and the assembler's report of its resources. Needs no GPU."""
         from cuda.core import Linker, LinkerOptions, ObjectCode
 
         options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", ptxas_options=["-v"])
@@ -66,9 +67,11 @@ class Kernel:
         return linker.link("cubin").code, linker.get_info_log()
 
     def launch(self, blocks: int, *arguments: Tensor | int | float, stream: Any = None) -> None:
-        """Launch `blocks` blocks on `stream`, by default the current one of the first tensor's device.
+        """Launch a grid of `blocks` CUDA blocks on `stream`, by default the current stream of the device.
 
-        Tensors are passed as pointers to their first element, so the caller must check their strides.
+        The device is that of the first argument, which must be a tensor. If it is the CPU, the kernel runs in
+        Numba's simulator. Tensors are passed as pointers to their first element, so the caller must check
+        their strides.
         """
         first = arguments[0]
         assert isinstance(first, Tensor)
@@ -107,7 +110,7 @@ class Kernel:
         return self._loaded[index]
 
     def _simulate(self, blocks: int, arguments: tuple[Tensor | int | float, ...]) -> None:
-        """Run on CPU tensors in Numba's simulator, with a Python thread for each CUDA thread."""
+        """Run the kernel on CPU tensors in Numba's simulator, with a Python thread for each CUDA thread."""
         from numba import cuda
 
         values = [
@@ -140,16 +143,17 @@ C_TYPES = {"int64": "c_int64", "int32": "c_int32", "float32": "c_float"}
 
 @lru_cache(maxsize=1)
 def driver() -> Any:
-    """Return the CUDA driver's bindings."""
+    """Return the module with the Python bindings of the CUDA driver."""
     from cuda.bindings import driver
 
     return driver
 
 
 def set_context(index: int) -> None:
-    """Set the context of torch's current device `index` in this thread.
+    """Make the context of torch's current device, number `index`, the driver's context in this thread.
 
-    Torch sets it at its first call of the driver; an autograd thread with cached memory has made none.
+    Torch does this at its first call of the driver in a thread. An autograd thread whose memory comes from
+    torch's cache may not have made such a call yet.
     """
     if getattr(_thread, "index", None) != index:
         check(*driver().cuCtxSetCurrent(_context(index)))
@@ -164,6 +168,6 @@ def _context(index: int) -> Any:
 
 
 def check(status: Any) -> None:
-    """Raise `RuntimeError` for a status of the driver other than success."""
+    """Raise `RuntimeError` if a status that the driver has returned is not success."""
     if int(status) != 0:
         raise RuntimeError(f"the CUDA driver returned {status.name}")

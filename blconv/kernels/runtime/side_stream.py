@@ -5,9 +5,10 @@
         ...                                       # at the same time, on the current stream
     ...                                           # after both
 
-Memory is allocated and freed on the current stream only. The capture of a CUDA graph includes the side
-stream. Each stream has one side stream, which is kept until the process ends. Threads that share a stream
-share its side stream. This is safe, because an event of a stream also covers all earlier work on it.
+Memory is allocated and freed on the current stream only. If the current stream is captured in a CUDA graph,
+the graph includes the side stream. Each stream has one side stream, which is kept until the process ends.
+Threads that share a stream also share its side stream. This is safe, because an event of a stream also covers
+all earlier work on that stream.
 """
 
 from typing import Any
@@ -18,7 +19,10 @@ from blconv.kernels.runtime.kernel import check, driver, set_context
 
 
 class SideStream:
-    """The side stream of the current stream; without effect unless the device is the current CUDA device."""
+    """The side stream of the current stream, as a context; on exit the current stream waits for it.
+
+    It has no effect unless `device` is the current CUDA device.
+    """
 
     __slots__ = ("_device", "_forked", "_pair")
 
@@ -29,9 +33,9 @@ class SideStream:
         return self
 
     def fork(self) -> Any:
-        """Order the side stream after the current one and return it.
+        """Return the side stream, which from then on waits for all earlier work on the current stream.
 
-        Return None, which stands for the current stream, unless the device is the current CUDA device.
+        If the device is not the current CUDA device, return None, which stands for the current stream.
         """
         index = self._device.index
         if self._device.type != "cuda" or index != torch.cuda.current_device():
@@ -48,7 +52,7 @@ class SideStream:
 
 
 class _StreamPair:
-    """A side stream, and the events that order it and its main stream."""
+    """A stream and its side stream, with the two events by which one waits for the other."""
 
     def __init__(self, main: int) -> None:
         cuda = driver()

@@ -1,1 +1,1 @@
-"""The kernels of the forward and the inverse transform: analysis and synthesis."""
+"""The CUDA kernels of the transform to kept frequencies (analysis) and of its inverse (synthesis)."""

@@ -1,6 +1,12 @@
-"""The analysis of float32 planes, from pixels to kept coefficients; see `single` and `planes`.
+"""The function of the float32 analysis kernel: from pixels to kept coefficients; see `single` and `planes`.
 
-T  (rows, v, re | im, tiles, 8 columns)   with gaps, `Float32Planes.row_stride` and `column_stride`
+T, in shared memory, is the result of the first stage, with gaps (`Float32Planes.row_stride`,
+`column_stride`):
+
+    T  (image rows, frequencies v, real | imaginary, tiles, 8 columns)
+
+C, H and W are the channels and the size of an image, and KH and KW are the kept frequencies of its axes. g
+and t are the lane's numbers as in `blconv.kernels.primitives.warp`.
 """
 
 from collections.abc import Callable
@@ -16,10 +22,12 @@ ANALYSIS_READ_AHEAD = 64  # numbers that a lane has in flight, at most
 
 
 def row_reader(planes: Float32Planes, convert: Callable[..., float]) -> Callable[..., None]:
-    """Return the procedure that fills b[at + (2 s + half) tiles + tile] with row i of an image, as operand B.
+    """Return the device function that reads a lane's part of image row i, as operand B of the first stage.
 
-    In place of a pixel or channel outside the image it reads one inside. The constant matrices have zeros for
-    such pixels, and channels beyond the last are not written.
+    It fills the local array b[at + (2 s + half) tiles + tile] for each step s; half 0 is k = t and half 1 is
+    k = t + 4. `channel` is the first of the lane's `tiles` neighbouring channels. In place of a pixel or
+    channel outside the image it reads one inside. This is harmless: the constant matrices have zeros for such
+    pixels, and the results of such channels are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     STEPS = step_count(W, planes.vector)
@@ -65,7 +73,7 @@ def row_reader(planes: Float32Planes, convert: Callable[..., float]) -> Callable
 
 
 def function(planes: Float32Planes) -> Callable[..., None]:
-    """The kernel's function; see `blconv.kernels.transforms.single.analysis`."""
+    """Return the kernel's function; see `blconv.kernels.transforms.single.analysis`."""
     TILES, CHUNKS = planes.tiles, planes.chunks
     transform_rows, transform_columns = first_stage(planes), second_stage(planes)
 
@@ -82,7 +90,10 @@ def function(planes: Float32Planes) -> Callable[..., None]:
 
 
 def first_stage(planes: Float32Planes) -> Callable[..., None]:
-    """Return the procedure that transforms every row of the image, from x to T."""
+    """Return the device function of the first stage: it transforms every image row of x.
+
+    The result, T in shared memory, has the kept frequencies of each row.
+    """
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
     COLUMN_TILES, STEPS = -(-KW // 8), step_count(planes.width, planes.vector)
@@ -122,7 +133,10 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage(planes: Float32Planes) -> Callable[..., None]:
-    """Return the procedure that transforms every column of frequencies v, from T to z."""
+    """Return the device function of the second stage: it transforms T in shared memory along the image rows.
+
+    It writes the kept coefficients to z.
+    """
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
     ROW, COLUMN = planes.row_stride, planes.column_stride

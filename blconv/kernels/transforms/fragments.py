@@ -1,8 +1,11 @@
-"""The constant matrices of the transforms, in the order in which the lanes of a warp read them.
+"""The constant matrices of the float32 transforms, in the order in which the lanes of a warp read them.
 
-The waves of an axis are cos and sin of 2 pi f position / size for its kept frequencies f, over sqrt(size), so
-that a transform and its inverse together have factor 1. A matrix is stored as (tiles of rows, steps of k,
-32 lanes, numbers of a lane), so that a lane reads its numbers of one `mma` as one vector.
+Their entries are cos and sin of 2 pi f position / size, for the kept frequencies f of an axis. They are
+divided by sqrt(size), so that a transform followed by its inverse has the factor 1. A matrix is an operand of
+`mma` in `blconv.kernels.primitives.warp`, which defines the operands A and B, the lane's numbers g and t, and
+the summed index k. It is stored as (tiles, steps, 32 lanes, numbers of a lane). A tile is 16 rows of operand
+A or 8 columns of operand B, and a step is 8 values of k. So a lane reads its numbers for one `mma` as one
+vector.
 """
 
 import math
@@ -19,7 +22,7 @@ LANE_STEP = torch.arange(32) % 4  # t
 
 
 def waves(axis: TransformAxis) -> tuple[Tensor, Tensor]:
-    """Return cos and sin by (frequency, position), float64 (kept, positions)."""
+    """Return cos and sin of 2 pi f position / size, over sqrt(size): float64, each (kept, positions)."""
     position = axis.start + axis.step * torch.arange(axis.positions)
     phase = torch.arange(axis.kept)[:, None] * position[None, :] % axis.size
     angle = phase.double() * (2 * math.pi / axis.size)
@@ -27,24 +30,35 @@ def waves(axis: TransformAxis) -> tuple[Tensor, Tensor]:
 
 
 def coefficient_count(kept_rows: int, kept_columns: int) -> int:
-    """Return Q, the number of complex coefficients that represent a plane: one of each conjugate pair."""
+    """Return Q, the number of complex coefficients that the kernels use for one channel of one image.
+
+    Of each pair of conjugates only one is counted.
+    """
     return kept_rows + (kept_columns - 1) * (2 * kept_rows - 1)
 
 
 def part_count(count: int) -> int:
-    """Return 2 for real and imaginary parts, or 1 where only the mean is kept, which is real."""
+    """Return how many real numbers a coefficient has: 2, or 1 if the only coefficient is the mean.
+
+    `count` is the number of coefficients. The mean is real.
+    """
     return 1 if count == 1 else 2
 
 
 def step_count(positions: int, vector: int) -> int:
-    """Return the steps of 8 positions that cover an axis read in vectors of 1, 2 or 4 positions per lane."""
+    """Return the number of steps, of 8 positions each, that cover the `positions` of an axis.
+
+    `vector` is the number of neighbouring positions, 1, 2 or 4, that a lane reads at once. With 4, the number
+    of steps is even.
+    """
     return 2 * -(-positions // 16) if vector == 4 else -(-positions // 8)
 
 
 def position_order(positions: int, vector: int) -> Tensor:
-    """Return the position of each k index of a lane, (steps, t, half): half 0 is k = t, half 1 is k = t + 4.
+    """Return the position that the lanes with t = lane % 4 multiply at each k, int64 (steps, t, half).
 
-    The order of k is free, so with vectors of 2 or 4 neighbours a lane multiplies the numbers it has read.
+    half 0 is k = t, and half 1 is k = t + 4. A sum may have its k in any order. This order is chosen so that
+    a lane multiplies the same numbers that it has read, in vectors of `vector` neighbours.
     """
     s, t, half = torch.meshgrid(
         torch.arange(step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
@@ -55,9 +69,10 @@ def position_order(positions: int, vector: int) -> Tensor:
 
 
 def from_pixels(axis: TransformAxis, sign: int, vector: int, split: bool) -> Tensor:
-    """Return operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 sign * sin.
+    """Return the matrix that transforms positions to frequencies, as operand A: (tiles, steps, 32 lanes, 4).
 
-    (tiles m, steps, 32, 4), by `round_table`.
+    With g = lane // 4, rows g and g + 8 of tile m are the cosine, and `sign` times the sine, of frequency 8
+    m + g. The positions are in the order of `position_order`. The numbers are those of `round_table`.
     """
     cosine, sine = waves(axis)
     tiles = -(-axis.kept // 8)
@@ -69,9 +84,11 @@ def from_pixels(axis: TransformAxis, sign: int, vector: int, split: bool) -> Ten
 
 
 def to_pixels(axis: TransformAxis, sign: int, split: bool) -> Tensor:
-    """Return operand A of frequencies -> pixels: rows are positions 16 m + g and 16 m + g + 8.
+    """Return the matrix that transforms frequencies to positions, as operand A: (tiles, steps, 32 lanes, 4).
 
-    k = t is cos of frequency 4 s + t, k = t + 4 sign * sin. (tiles m, steps, 32, 4), by `round_table`.
+    With g = lane // 4 and t = lane % 4, rows g and g + 8 of tile m are the positions 16 m + g and 16
+    m + g + 8. Columns k = t and k = t + 4 of step s are the cosine, and `sign` times the sine, of frequency 4
+    s + t. The numbers are those of `round_table`.
     """
     cosine, sine = (wave.T for wave in waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 4)
@@ -86,9 +103,11 @@ def to_pixels(axis: TransformAxis, sign: int, split: bool) -> Tensor:
 
 
 def to_pixels_right(axis: TransformAxis, sign: int, vector: int, split: bool) -> Tensor:
-    """Return the same as operand B, whose columns are positions: (tiles of 8 columns, steps, 32, 2).
+    """Return the matrix of `to_pixels` transposed, as operand B: (tiles, steps, 32 lanes, 2).
 
-    With vectors of 4, the columns 2t and 2t + 1 of two tiles are four neighbouring positions.
+    Its columns are positions, in their own order if `vector` is 1 or 2. If `vector` is 4, columns 2t and
+    2t + 1 of two successive tiles are four neighbouring positions, which a lane with t = lane % 4 writes at
+    once. The numbers are those of `round_table`.
     """
     cosine, sine = waves(axis)
     tiles, steps = step_count(axis.positions, vector), -(-axis.kept // 4)
@@ -105,7 +124,7 @@ def to_pixels_right(axis: TransformAxis, sign: int, vector: int, split: bool) ->
 
 
 def pick(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return matrix[rows, columns], 0 outside the matrix."""
+    """Return matrix[rows, columns], but 0 for indices beyond the last row or column; indices broadcast."""
     rows, columns = torch.broadcast_tensors(rows, columns)
     inside = (rows < matrix.shape[0]) & (columns < matrix.shape[1])
     picked = matrix[rows.clamp(max=matrix.shape[0] - 1), columns.clamp(max=matrix.shape[1] - 1)]
@@ -113,7 +132,10 @@ def pick(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def round_table(matrix: Tensor, *, split: bool) -> Tensor:
-    """Return a float64 table as numbers that tensor cores read exactly; split: (2, ...), high and low."""
+    """Return a float64 matrix as float32 numbers that tensor cores read exactly, with 10 bits of mantissa.
+
+    With `split`, return (2, ...): the rounded numbers, and the rounded remainders that add to them.
+    """
     high = _tf32(matrix.float())
     return torch.stack([high, _tf32((matrix - high).float())]) if split else high
 
@@ -124,6 +146,6 @@ def _tf32(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1024)
 def on_device(device: torch.device, table: Callable[..., Tensor], *arguments: object) -> Tensor:
-    """Return `table(*arguments)` on a device, from the cache."""
+    """Return the tensor `table(*arguments)` on `device`, from a cache."""
     with torch.inference_mode(False), torch.no_grad():
         return table(*arguments).contiguous().to(device)

@@ -1,6 +1,6 @@
-"""Analysis and synthesis of bfloat16 and float16 planes, with half the bytes of float32 everywhere.
+"""The analysis and synthesis kernels for bfloat16 and float16, with half the bytes of float32 everywhere.
 
-The layouts of memory are those of `single`; factors are 16-bit numbers, sums are float32.
+Shapes and the order of memory are those of `single`. Factors are 16-bit numbers, and sums are float32.
 """
 
 from functools import lru_cache
@@ -20,14 +20,22 @@ SIGNATURE = ("uint16*", "uint16*", "uint32*", "uint32*", "float32", "int64")
 
 @lru_cache(maxsize=256)
 def analysis(planes: HalfPlanes) -> Kernel:
-    """Return the kernel (x, z, *analysis_tables, images), of images * planes.chunks blocks."""
+    """Return the kernel that computes the coefficients z from the pixels x.
+
+    Its arguments are (x, z, *analysis_tables(...), number of images). Its grid has planes.chunks CUDA blocks
+    for each image.
+    """
     function = half_analysis.function(planes)
     return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
 
 
 @lru_cache(maxsize=256)
 def synthesis(planes: HalfPlanes) -> Kernel:
-    """Return the kernel (z, y, *synthesis_tables, images), of images * planes.chunks blocks."""
+    """Return the kernel that computes the pixels y from the coefficients z.
+
+    Its arguments are (z, y, *synthesis_tables(...), number of images). Its grid has planes.chunks CUDA blocks
+    for each image.
+    """
     function = half_synthesis.function(planes)
     return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
 
@@ -35,7 +43,10 @@ def synthesis(planes: HalfPlanes) -> Kernel:
 def analysis_tables(
     planes: HalfPlanes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor, float]:
-    """Return the constants of an analysis: tables of the columns and the rows, and the factor of the sums."""
+    """Return the constants of `analysis`: the matrices of the columns' and of the rows' axis, and a factor.
+
+    The kernel multiplies its sums by the factor; see `half_fragments.table_scale`.
+    """
     dtype = getattr(torch, planes.memory)
     return (
         on_device(device, from_pixels, columns, -1, planes.span, dtype),
@@ -47,7 +58,10 @@ def analysis_tables(
 def synthesis_tables(
     planes: HalfPlanes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor, float]:
-    """Return the constants of a synthesis: tables of the rows and the columns, and the factor of the sums."""
+    """Return the constants of `synthesis`: the matrices of the rows' and of the columns' axis, and a factor.
+
+    The kernel multiplies its sums by the factor; see `half_fragments.table_scale`.
+    """
     dtype = getattr(torch, planes.memory)
     if planes.channels_last:
         last = on_device(device, to_pixels, columns, -1, dtype)

@@ -1,6 +1,9 @@
-"""The analysis of 16-bit planes, from pixels to kept coefficients; see `half` and `half_planes`.
+"""The function of the 16-bit analysis kernel: from pixels to kept coefficients; see `half` and `half_planes`.
 
-T  (pairs of rows, v, re | im, 8 columns, tiles)   a word is a frequency v of rows 2 p and 2 p + 1
+T, in shared memory, is the result of the first stage. A word of T has the numbers of image rows 2 p and 2
+p + 1, where p counts pairs of rows:
+
+    T  (pairs of rows, frequencies v, real | imaginary, 8 columns, tiles)
 """
 
 from collections.abc import Callable
@@ -28,10 +31,12 @@ from blconv.kernels.transforms.half_planes import (
 
 
 def row_reader(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the procedure that fills b[at + h * tiles + tile], for each word h, with row i of an image.
+    """Return the device function that reads a lane's part of image row i, as operand B of the first stage.
 
-    In place of a pixel or channel outside the image it reads one inside. The constant matrices have zeros for
-    such pixels, and channels beyond the last are not written.
+    It fills the local array b[at + h * tiles + tile] for each word h of the lane (see `half_fragments`).
+    `channel` is the first of the lane's `tiles` neighbouring channels. In place of a pixel or channel outside
+    the image it reads one inside. This is harmless: the constant matrices have zeros for such pixels, and the
+    results of such channels are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     SPAN, EACH = planes.span, planes.span // 2
@@ -39,7 +44,11 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
     load = reader(max(TILES // 2, 1) if planes.channels_last else EACH)
 
     def pixel(line, h, e, t):
-        """Return the offset of pixel e of a lane's word h: a constant plus line + 2t if all are inside."""
+        """Return the offset of pixel e (0 or 1) of a lane's word h in the row at `line`.
+
+        For a pixel outside the row it is the offset of the row's last pixel. If the pixels of all lanes are
+        inside, it is computed as a constant plus line + 2t.
+        """
         if 8 * h + 8 <= W:
             return (line + 2 * t) + (8 * h + e)
         return line + min(8 * h + e + 2 * t, W - 1)
@@ -90,7 +99,7 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def function(planes: HalfPlanes) -> Callable[..., None]:
-    """The kernel's function; see `blconv.kernels.transforms.half.analysis`."""
+    """Return the kernel's function; see `blconv.kernels.transforms.half.analysis`."""
     TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
     transform_rows, transform_columns = first_stage(planes), second_stage(planes)
 
@@ -107,7 +116,10 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def first_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the procedure that transforms every pair of rows of the image, from x to T."""
+    """Return the device function of the first stage: it transforms every pair of image rows of x.
+
+    The result, T in shared memory, has the kept frequencies of each row.
+    """
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     PAIRS, PART = planes.pairs, 8 * TILES
     COLUMN = 2 * PART
@@ -157,7 +169,10 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the procedure that transforms every column of frequencies v, from T to z, after a barrier."""
+    """Return the device function of the second stage: it transforms T in shared memory along the image rows.
+
+    It begins with a barrier and writes the kept coefficients to z.
+    """
     C, TILES, WARPS = planes.channels, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
     PAIRS, PART = planes.pairs, 8 * TILES
@@ -169,7 +184,11 @@ def second_stage(planes: HalfPlanes) -> Callable[..., None]:
     get, write = shared_reader(TILES), channel_writer(planes)
 
     def gather(numbers, d, i, j, sign, scale):
-        """Collect scale d[i ..] + sign d[j ..] of columns 2t, then 2t + 1, of all tiles."""
+        """Fill `numbers` with results for column 2t of all tiles, then for column 2t + 1 of all tiles.
+
+        d has the lane's sums. A result is scale d[i + n] + sign d[j + n], where n = 4 tile for column 2t and
+        n = 4 tile + 1 for column 2t + 1.
+        """
         for e in range(2):
             for tile in range(TILES):
                 n = 4 * tile + e

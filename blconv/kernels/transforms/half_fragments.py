@@ -1,9 +1,12 @@
-"""The constant matrices of the 16-bit transforms, two numbers per word, in the order lanes read them.
+"""The constant matrices of the 16-bit transforms, in the order in which the lanes of a warp read them.
 
-As in `fragments`, for products of 16 k at once. A lane's words are numbered h = 2 step + half, where half 0
-is k = 2t, 2t + 1 and half 1 is k = 2t + 8, 2t + 9. A factor 1 / sqrt(size) in 16 bits would be wrong by up to
-2^-9, by the same amount for every frequency. So the tables hold waves over a power of two, which is exact
-for the mean, and the sums are multiplied by `table_scale` in float32.
+A word is 32 bits with two 16-bit numbers. The matrices are as in `fragments`, but operands of the products of
+`blconv.kernels.primitives.words`, with 16 values of k in a step. The words of a lane are numbered h = 2
+step + half: half 0 holds k = 2t and 2t + 1, half 1 holds k = 2t + 8 and 2t + 9.
+
+1 / sqrt(size) rounded to 16 bits would be wrong by up to 2^-9, in the same direction for every frequency. So
+the matrices are cosines and sines divided by a power of two instead, which is exact for the mean, and the
+kernels multiply the sums by `table_scale` in float32.
 """
 
 import math
@@ -16,22 +19,36 @@ from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, pick, waves
 
 
 def table_scale(axis: TransformAxis) -> float:
-    """Return the factor by which the tables differ from 1 / sqrt(size): from sqrt(1 / 2) to sqrt(2)."""
+    """Return the power of two that the matrices are divided by, over sqrt(size): from sqrt(1/2) to sqrt(2).
+
+    This is the factor that the results of the matrices lack.
+    """
     return 2.0 ** round(math.log2(axis.size) / 2) / math.sqrt(axis.size)
 
 
 def word_count(positions: int, vector: int) -> int:
-    """Return the number of words that a lane holds of an axis that is read in vectors of 2, 4 or 8."""
+    """Return the number of words with which a lane covers its part of an axis.
+
+    The axis has `positions`, which a lane reads in vectors of `vector` (2, 4 or 8) neighbours. Four lanes
+    share it: those that hold the same row of A or column of B.
+    """
     return vector // 2 * -(-positions // (4 * vector))
 
 
 def step_count(positions: int, vector: int) -> int:
-    """Return the steps of 16 positions that cover the axis."""
+    """Return the number of steps, of 16 positions each, that cover the `positions` of an axis.
+
+    `vector` is the number of neighbouring positions, 2, 4 or 8, that a lane reads at once.
+    """
     return -(-word_count(positions, vector) // 2)
 
 
 def position_order(positions: int, vector: int) -> Tensor:
-    """Return the two positions of a lane's word h, (h, t, 2): neighbours, in whole vectors per lane."""
+    """Return the two neighbouring positions in word h of the lanes with t = lane % 4, int64 (h, t, 2).
+
+    A sum may have its k in any order. This order is chosen so that a lane multiplies the same words that it
+    has read, in vectors of `vector` neighbours.
+    """
     h, t, e = torch.meshgrid(
         torch.arange(2 * step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
     )
@@ -40,9 +57,11 @@ def position_order(positions: int, vector: int) -> Tensor:
 
 
 def from_pixels(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
-    """Return operand A of pixels -> frequencies: row g is cos of frequency 8 m + g, row g + 8 sign * sin.
+    """Return the matrix that transforms positions to frequencies, as operand A: (tiles, steps, 32 lanes, 4).
 
-    int32 (tiles m, steps, 32, 4), words of dtype.
+    The entries are int32 words of two `dtype` numbers. With g = lane // 4, rows g and g + 8 of tile m are the
+    cosine, and `sign` times the sine, of frequency 8 m + g. The positions are in the order of
+    `position_order`.
     """
     cosine, sine = _waves(axis)
     rows = 8 * torch.arange(-(-axis.kept // 8))[:, None] + LANE_ROW  # (tiles, 32)
@@ -54,9 +73,11 @@ def from_pixels(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype)
 
 
 def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
-    """Return operand A of frequencies -> pixels: rows are positions 16 m + g and 16 m + g + 8.
+    """Return the matrix that transforms frequencies to positions, as operand A: (tiles, steps, 32 lanes, 4).
 
-    Word h of a lane is cos and sign * sin of frequency 4 h + t; int32 (tiles m, steps, 32, 4).
+    The entries are int32 words of two `dtype` numbers. With g = lane // 4 and t = lane % 4, rows g and g + 8
+    of tile m are the positions 16 m + g and 16 m + g + 8. Word h of a lane is the cosine, and `sign` times
+    the sine, of frequency 4 h + t.
     """
     cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 8)
@@ -70,9 +91,11 @@ def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
 
 
 def to_pixels_right(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
-    """Return the same as operand B, whose columns are positions: int32 (tiles of 8 columns, steps, 32, 2).
+    """Return the matrix of `to_pixels` transposed, as operand B: (tiles, steps, 32 lanes, 2).
 
-    The columns 2t, 2t + 1 of a vector's tiles are a lane's neighbouring positions.
+    The entries are int32 words of two `dtype` numbers. The columns are positions. Columns 2t and 2t + 1 of
+    `vector` / 2 successive tiles are `vector` neighbouring positions, which a lane with t = lane % 4 writes
+    at once.
     """
     cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = word_count(axis.positions, vector), -(-axis.kept // 8)
@@ -85,11 +108,11 @@ def to_pixels_right(axis: TransformAxis, sign: int, vector: int, dtype: torch.dt
 
 
 def _waves(axis: TransformAxis) -> tuple[Tensor, Tensor]:
-    """Return cos and sin by (frequency, position), over a power of two: float64 (kept, positions)."""
+    """Return cos and sin of 2 pi f position / size, over a power of two: float64, each (kept, positions)."""
     cosine, sine = waves(axis)
     return cosine / table_scale(axis), sine / table_scale(axis)
 
 
 def _words(table: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a float64 table (..., 2), rounded to dtype, as int32 words."""
+    """Return a float64 table (..., 2), rounded to `dtype`, as int32 words (...)."""
     return table.to(dtype).contiguous().view(torch.int32).squeeze(-1)

@@ -1,13 +1,14 @@
-"""The blocks of the 16-bit transforms, and the device functions that both kernels share.
+"""The sizes of the 16-bit transform kernels, and the device functions that both kernels share.
 
-As in `single`, a block owns one image and 8, 16 or 32 channels, and T lies in shared memory between two
-stages. In T and in registers, a word has two numbers that are neighbours along the axis that the next product
-contracts. Column n of tile `tile` is channel tiles * n + tile of the block: a lane reads `tiles`
-neighbouring channels, and writes the 2 `tiles` channels of its two columns.
+As in `single`, a CUDA block transforms `tiles` times 8 channels of one image (tiles is 1, 2 or 4), and T lies
+in shared memory between the two stages. In T and in registers, a word has two numbers that are neighbours on
+the axis over which the next product sums. A tile is 8 columns of a matrix operand, and every column is a
+channel: column n of tile `tile` is channel tiles * n + tile of the block. So a lane reads `tiles`
+neighbouring channels, and writes the 2 * `tiles` neighbouring channels of its two columns.
 
-The words of T are stored as (..., 8 columns, tiles); the tiles of a column are read and written at once.
-`swizzle` permutes columns so that the lanes, which differ in the column and in its pair of rows, access
-different banks without padding.
+The words of T are stored as (..., 8 columns, tiles), and the tiles of a column are read and written at once.
+`swizzle` permutes the columns so that lanes which access different columns or other indices of T use
+different banks, without gaps in T.
 """
 
 from collections.abc import Callable
@@ -27,13 +28,16 @@ WORDS_AHEAD = 32  # words of pixels that a lane has in flight, unless one pair o
 
 @dataclass(frozen=True)
 class HalfPlanes(Planes):
-    """The sizes that a 16-bit transform's kernel is compiled for."""
+    """The sizes that a 16-bit transform is compiled for; `memory` is the type of the numbers."""
 
     memory: Memory
 
     @property
     def vector(self) -> int:
-        """Neighbouring pixels of a row that a lane reads in one vector; 1 where channels are neighbours."""
+        """Number of neighbouring pixels of an image row that a lane reads at once.
+
+        It is 1 if channels are last, because then neighbouring numbers are of different channels.
+        """
         if self.channels_last or self.width % 2:
             return 1
         if self.width % 8 == 0 and self.width > 16:
@@ -42,12 +46,12 @@ class HalfPlanes(Planes):
 
     @property
     def span(self) -> int:
-        """Number of neighbouring pixels that a lane holds: those of a vector, or the two of a word."""
+        """Number of neighbouring pixels that a lane holds: those of a vector, at least the two of a word."""
         return max(self.vector, 2)
 
     @property
     def tiles(self) -> int:
-        """Tiles of 8 channels of a block: as many as are written in one vector and fit in memory."""
+        """Number of tiles of 8 channels in a block: as many as fit in a vector and in memory."""
         for tiles in (4, 2):
             held = 4 * step_count(self.width, self.span) * tiles <= WORDS_HELD
             if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= HALF_SHARED_BYTES and held:
@@ -56,7 +60,7 @@ class HalfPlanes(Planes):
 
     @property
     def pairs(self) -> int:
-        """Pairs of neighbouring rows."""
+        """Number of pairs of neighbouring image rows."""
         return -(-self.height // 2)
 
     def _shared(self, tiles: int) -> int:
@@ -65,12 +69,18 @@ class HalfPlanes(Planes):
 
 @device
 def swizzle(column, above, beside):
-    """Return the position of a column of T among the 8 with the same `above` and `beside`."""
+    """Return the place of `column` of T among the 8 columns; it depends on the two indices before it in T.
+
+    `above` and `beside` are these indices, for example the pair of rows and the frequency v.
+    """
     return column ^ (2 * (above & 3)) ^ (beside & 1)
 
 
 def table_multiplier(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the procedure c[at : at + 4] += A B: A at `a` of a constant table, B two words."""
+    """Return the device function (c, at, table, a, b0, b1) that adds the product A B to c[at : at + 4].
+
+    The lane's words of A are table[a : a + 4], those of B are b0 and b1 (`blconv.kernels.primitives.words`).
+    """
     product = multiplier(planes.memory)
 
     def multiply(c, at, table, a, b0, b1):
@@ -83,7 +93,10 @@ def table_multiplier(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def table_reader(vectors: int, width: int) -> Callable[..., None]:
-    """Return the procedure that fills a lane's local array with its `vectors` vectors of a constant table."""
+    """Return the device function (table, source, lane) that reads a lane's part of a constant matrix.
+
+    It reads `vectors` vectors of `width` words from `source` into the local array `table`.
+    """
     load = reader(width)
 
     def read(table, source, lane):
@@ -96,7 +109,11 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 
 
 def channel_writer(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the procedure that writes the 2 `tiles` numbers of columns 2t and 2t + 1 from `channel` on."""
+    """Return the device function (out, at, channel, numbers) that writes a lane's 2 * `tiles` numbers.
+
+    They are those of columns 2t and 2t + 1, and go to out[at + channel] and after. Channels beyond the last
+    are not written.
+    """
     C, TILES = planes.channels, planes.tiles
     pack, store = packer(planes.memory), writer(TILES)
     NOTHING = float32(0)

@@ -1,6 +1,9 @@
-"""The synthesis of 16-bit planes, from coefficients to pixels; see `half` and `half_planes`.
+"""The function of the 16-bit synthesis kernel: from coefficients to pixels; see `half` and `half_planes`.
 
-T  (rows, v, 8 columns, tiles)   a word is the real and the imaginary part of a frequency v
+T, in shared memory, is the result of the first stage. A word of T has the real and the imaginary part at a
+frequency v:
+
+    T  (image rows, frequencies v, 8 columns, tiles)
 """
 
 from collections.abc import Callable
@@ -33,11 +36,13 @@ SIGNS = 0x80008000
 
 
 def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the procedure that fills b[(2 h + part) tiles + tile] with a column's coefficients.
+    """Return the device function that reads the coefficients at (u, v) and (-u, v) for all u of a lane.
 
-    They are operand B. A word of one u has the factor of cos and the factor of sin: Re(+) + Re(-) and
-    Im(-) - Im(+) in the real part, Im(+) + Im(-) and Re(+) - Re(-) in the imaginary part, with + at u
-    and - at -u.
+    It fills the local array b[(2 h + part) tiles + tile], which is operand B of the first stage, for each
+    word h of the lane (see `half_fragments`). With Z the coefficient at u and N the one at -u, the words are
+    (Re Z + Re N, Im N - Im Z) for part 0, the real part, and (Im Z + Im N, Re Z - Re N) for part 1, the
+    imaginary part. The first number of a word is multiplied by the cosine, the second by the sine. If a
+    coefficient has no partner N, N counts as 0.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     USED, HELD, PAIRS = -(-KH // 4), 2 * -(-KH // 8), max(TILES // 2, 1)
@@ -94,7 +99,7 @@ def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def function(planes: HalfPlanes) -> Callable[..., None]:
-    """The kernel's function; see `blconv.kernels.transforms.half.synthesis`."""
+    """Return the kernel's function; see `blconv.kernels.transforms.half.synthesis`."""
     TILES, WARPS, CHUNKS = planes.tiles, planes.warps, planes.chunks
     transform_columns = first_stage(planes)
     transform_rows = (second_stage_to_channels if planes.channels_last else second_stage_to_pixels)(planes)
@@ -112,7 +117,10 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def first_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the procedure that transforms every column of frequencies v, from z to T."""
+    """Return the device function of the first stage: it transforms the coefficients z along the rows' axis.
+
+    The result, T in shared memory, has the kept frequencies of each image row.
+    """
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     COLUMN, PART_SUMS, SUMS = 8 * TILES, 4 * TILES, 8 * TILES
     ROW = KW * COLUMN
@@ -150,9 +158,10 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the second stage, from T to y, where channels are last: the constant matrix is operand A.
+    """Return the device function of the second stage, for images whose channels are last.
 
-    It begins with a barrier.
+    After a barrier it transforms every row of T, which is in shared memory, to pixels and writes them to y.
+    The constant matrix is operand A, and T is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS = planes.tiles, planes.warps
@@ -193,9 +202,10 @@ def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage_to_pixels(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the second stage, from T to y, where pixels are last: operand A is T, its rows are channels.
+    """Return the device function of the second stage, for images whose pixels are last.
 
-    It begins with a barrier.
+    After a barrier it transforms every row of T, which is in shared memory, to pixels and writes them to y. T
+    is operand A, whose rows are channels, and the constant matrix is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS, SPAN = planes.tiles, planes.warps, planes.span

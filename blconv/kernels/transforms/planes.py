@@ -1,7 +1,9 @@
-"""The blocks of the transforms, and the device functions that both float32 kernels share.
+"""The sizes of the transform kernels, and the device functions that both float32 kernels share.
 
-In float32, column n of tile `tile` is channel tiles * (4 * (n % 2) + n // 2) + tile of the block: a lane's
-column 2t + e of all tiles is one vector, and four lanes write four neighbouring vectors, which are whole
+A plane is one channel of one image. A CUDA block transforms `tiles` times 8 channels of one image; a tile is
+8 columns of a matrix operand, and every column is a channel. In float32, column n of tile `tile` is channel
+tiles * (4 * (n % 2) + n // 2) + tile of the block. So for e = 0 and e = 1, a lane's column 2t + e of all
+tiles is one vector of neighbouring channels. Four lanes write four neighbouring vectors, which fill whole
 sectors of memory.
 """
 
@@ -16,7 +18,11 @@ from blconv.kernels.transforms.fragments import coefficient_count, part_count
 
 @dataclass(frozen=True)
 class Planes:
-    """The sizes that a transform's kernel is compiled for: all but the number of images."""
+    """The sizes that a transform kernel is compiled for; the number of images is an argument of the kernel.
+
+    A plane has height x width pixels, and `kept_rows` and `kept_columns` are the numbers of kept non-negative
+    frequencies of its two axes. `channels_last` is the memory format of the images.
+    """
 
     channels: int
     height: int
@@ -27,32 +33,32 @@ class Planes:
 
     @property
     def coefficient_count(self) -> int:
-        """Q, the number of complex coefficients."""
+        """Q, the number of complex coefficients of a plane."""
         return coefficient_count(self.kept_rows, self.kept_columns)
 
     @property
     def parts(self) -> int:
-        """2 for real and imaginary parts, or 1 where only the mean is kept, which is real."""
+        """How many real numbers a coefficient has: 2, or 1 if the only coefficient is the (real) mean."""
         return part_count(self.coefficient_count)
 
     @property
     def tiles(self) -> int:
-        """Tiles of 8 channels of a block."""
+        """Number of tiles of 8 channels that a CUDA block transforms."""
         raise NotImplementedError
 
     @property
     def chunks(self) -> int:
-        """Number of blocks that share an image."""
+        """Number of CUDA blocks that share the channels of an image."""
         return -(-self.channels // (8 * self.tiles))
 
     @property
     def warps(self) -> int:
-        """Warps of a block: so few that each has at least as many rows as it reads in advance."""
+        """Number of warps of a CUDA block; each has several image rows, which it reads in advance."""
         return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
 
     @property
     def shared_bytes(self) -> int:
-        """Bytes of T."""
+        """Bytes of shared memory for T, the result of the first stage of a transform."""
         return self._shared(self.tiles)
 
     def _shared(self, tiles: int) -> int:
@@ -61,25 +67,32 @@ class Planes:
 
 @dataclass(frozen=True)
 class Float32Planes(Planes):
-    """The sizes and the precision that a float32 transform's kernel is compiled for."""
+    """The sizes that a float32 transform is compiled for, and its precision on tensor cores.
+
+    The `precision` is "tf32" (factors rounded to TF32) or "split" (factors as sums of two TF32 numbers, which
+    has about the accuracy of float32).
+    """
 
     precision: Precision
 
     @property
     def split(self) -> bool:
-        """Whether numbers are multiplied as sums of two."""
+        """Whether factors are sums of two TF32 numbers."""
         return self.precision == "split"
 
     @property
     def vector(self) -> int:
-        """Neighbouring pixels of a row that a lane reads in one vector; 1 where channels are neighbours."""
+        """Number of neighbouring pixels of an image row that a lane reads at once.
+
+        It is 1 if channels are last, because then neighbouring numbers are of different channels.
+        """
         if self.channels_last or self.width % 2:
             return 1
         return 4 if self.width % 4 == 0 and self.width > 8 else 2
 
     @property
     def tiles(self) -> int:
-        """Tiles of 8 channels of a block: as many as are read in one vector and fit in memory."""
+        """Number of tiles of 8 channels in a CUDA block: as many as fit in a vector and in shared memory."""
         # In full precision the compiler cannot keep the sums of 32 channels in registers.
         for tiles in (2,) if self.split else (4, 2):
             if self.channels % tiles == 0 and self._shared(tiles) <= MAX_SHARED_BYTES:
@@ -88,12 +101,15 @@ class Float32Planes(Planes):
 
     @property
     def row_stride(self) -> int:
-        """Stride of T between positions; 8 modulo 32, so that no two lanes share a bank."""
+        """Stride, in numbers, of the first stage's result T from one image row to the next.
+
+        It is 8 modulo 32, so that no two lanes of a warp use the same bank of shared memory.
+        """
         return self._row_stride(self.tiles)
 
     @property
     def column_stride(self) -> int:
-        """Stride of T between frequencies v."""
+        """Stride, in numbers, of the first stage's result T from one kept frequency to the next."""
         return _column_stride(self.tiles)
 
     def _row_stride(self, tiles: int) -> int:
@@ -109,7 +125,10 @@ def _column_stride(tiles: int) -> int:
 
 
 def table_reader(vectors: int, width: int) -> Callable[..., None]:
-    """Return the procedure that fills a lane's local array with its `vectors` vectors of a constant table."""
+    """Return the device function (table, source, lane) that reads a lane's part of a constant matrix.
+
+    It reads `vectors` vectors of `width` (2 or 4) numbers from `source` into the local array `table`.
+    """
     load = loader("float32", width)
 
     def fours(table, source, lane):
@@ -126,9 +145,10 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 
 
 def channel_writer(tiles: int, convert: Callable[..., float]) -> Callable[..., None]:
-    """Return the procedure that writes d[i + 4 tile] + sign d[j + 4 tile] of all tiles.
+    """Return the device function (out, at, d, i, j, sign) that writes a vector of channels to out[at].
 
-    The tiles are neighbouring channels.
+    The vector has the number convert(d[i + 4 tile] + sign d[j + 4 tile]) for each tile. The tiles are
+    neighbouring channels.
     """
     store = storer("float32", tiles)
 

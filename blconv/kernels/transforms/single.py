@@ -1,19 +1,21 @@
-"""Analysis (pixels to kept coefficients) and synthesis (back) of float32: both stages on tensor cores.
+"""The float32 kernels of analysis (pixels to kept coefficients) and synthesis (the inverse transform).
 
-Layouts, for images of C channels and H x W pixels of which kh and kw frequencies are kept:
+Shapes, for images of C channels and H x W pixels, of which kh and kw frequencies are kept on the two axes:
 
     x  (images, C, H, W) or (images, H, W, C)
-    z  (Q, images, 2, C)   real and imaginary parts; operand of one product per frequency q
+    z  (Q, images, 2, C)   real and imaginary parts; operand of one matrix product per frequency q
 
-    q = u for v = 0 and u = 0 .. kh - 1 (the other half is conjugate), then, for v = 1 .. kw - 1,
-    u = -(kh - 1) .. kh - 1. Where only the mean is kept, z is (1, images, 1, C).
+    q counts the frequencies (u, v) of the rows' and the columns' axis: first u = 0 .. kh - 1 with v = 0
+    (the conjugates have u < 0), then for each v = 1 .. kw - 1 all u = -(kh - 1) .. kh - 1.
+    If only the mean is kept, z is (1, images, 1, C).
 
-A block owns one image and 8, 16 or 32 channels. Its first stage leaves T (positions along one axis, v, 2,
-channels) in shared memory, and its second stage contracts the other axis. Both multiply a constant matrix by
-columns that are channels, so that coefficients are read and written in whole vectors of channels for both
-layouts of the images. Device memory is read once and written once, H W + 2 Q numbers per plane.
+A CUDA block transforms 8, 16 or 32 channels of one image. Its first stage transforms one axis and leaves the
+result T (image rows, v, 2, channels) in shared memory. Its second stage transforms the other axis. Each stage
+is a product of a constant matrix and a matrix with one channel in each column or row, on tensor cores. So
+coefficients are read and written in whole vectors of channels for both memory formats of x. Device memory is
+read once and written once: H W + 2 Q numbers per plane (one channel of one image).
 
-These are the kernels of float32; `half` has those of the 16-bit types.
+`half` has the kernels of the 16-bit types.
 """
 
 from functools import lru_cache
@@ -33,14 +35,22 @@ SIGNATURE = ("float32*", "float32*", "float32*", "float32*", "int64")
 
 @lru_cache(maxsize=256)
 def analysis(planes: Float32Planes) -> Kernel:
-    """Return the kernel (x, z, *analysis_tables, images), of images * planes.chunks blocks."""
+    """Return the kernel that computes the coefficients z from the pixels x.
+
+    Its arguments are (x, z, *analysis_tables(...), number of images). Its grid has planes.chunks CUDA blocks
+    for each image.
+    """
     function = analysis_kernel.function(planes)
     return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
 
 
 @lru_cache(maxsize=256)
 def synthesis(planes: Float32Planes) -> Kernel:
-    """Return the kernel (z, y, *synthesis_tables, images), of images * planes.chunks blocks."""
+    """Return the kernel that computes the pixels y from the coefficients z.
+
+    Its arguments are (z, y, *synthesis_tables(...), number of images). Its grid has planes.chunks CUDA blocks
+    for each image.
+    """
     function = synthesis_kernel.function(planes)
     return Kernel(function, SIGNATURE, 32 * planes.warps, planes.shared_bytes, planes)
 
@@ -48,7 +58,7 @@ def synthesis(planes: Float32Planes) -> Kernel:
 def analysis_tables(
     planes: Float32Planes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return the constants of an analysis: tables of the columns and the rows."""
+    """Return the constant matrices of `analysis`: that of the columns' axis, then that of the rows' axis."""
     return (
         on_device(device, from_pixels, columns, -1, planes.vector, planes.split),
         on_device(device, from_pixels, rows, 1, 1, planes.split),
@@ -58,7 +68,7 @@ def analysis_tables(
 def synthesis_tables(
     planes: Float32Planes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return the constants of a synthesis: tables of the rows and the columns."""
+    """Return the constant matrices of `synthesis`: that of the rows' axis, then that of the columns' axis."""
     if planes.channels_last:
         last = on_device(device, to_pixels, columns, -1, planes.split)
     else:

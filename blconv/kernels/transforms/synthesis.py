@@ -1,6 +1,12 @@
-"""The synthesis of float32 planes, from coefficients to pixels; see `single` and `planes`.
+"""The function of the float32 synthesis kernel: from coefficients to pixels; see `single` and `planes`.
 
-T  (rows, v, re | im, tiles, 8 columns)   with gaps, `Float32Planes.row_stride` and `column_stride`
+T, in shared memory, is the result of the first stage, with gaps (`Float32Planes.row_stride`,
+`column_stride`):
+
+    T  (image rows, frequencies v, real | imaginary, tiles, 8 columns)
+
+C, H and W are the channels and the size of an image, and KH and KW are the kept frequencies of its axes. g
+and t are the lane's numbers as in `blconv.kernels.primitives.warp`.
 """
 
 from collections.abc import Callable
@@ -14,10 +20,12 @@ from blconv.kernels.transforms.planes import Float32Planes, channel_writer, tabl
 
 
 def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
-    """Return the procedure that fills e[4 tile ...] with a coefficient's sums and differences over +-u.
+    """Return the device function that reads the coefficients at (u, v) and (-u, v) and combines them.
 
-    The four numbers of a tile are Re(+) + Re(-), Im(+) - Im(-), Im(+) + Im(-), Re(+) - Re(-). Operand B of
-    the real part is the first and minus the second, that of the imaginary part the others.
+    With Z the coefficient at u and N the one at -u, it fills the local array e[4 tile : 4 tile + 4] with Re
+    Z + Re N, Im Z - Im N, Im Z + Im N and Re Z - Re N. The first number and minus the second are operand B
+    for the real part of T; the third and the fourth are operand B for the imaginary part. If a coefficient
+    has no partner N, N counts as 0.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     load = loader("float32", TILES)
@@ -56,7 +64,7 @@ def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
 
 
 def function(planes: Float32Planes) -> Callable[..., None]:
-    """The kernel's function; see `blconv.kernels.transforms.single.synthesis`."""
+    """Return the kernel's function; see `blconv.kernels.transforms.single.synthesis`."""
     TILES, CHUNKS = planes.tiles, planes.chunks
     transform_columns = first_stage(planes)
     transform_rows = (second_stage_to_channels if planes.channels_last else second_stage_to_pixels)(planes)
@@ -74,7 +82,10 @@ def function(planes: Float32Planes) -> Callable[..., None]:
 
 
 def first_stage(planes: Float32Planes) -> Callable[..., None]:
-    """Return the procedure that transforms every column of frequencies v, from z to T."""
+    """Return the device function of the first stage: it transforms the coefficients z along the rows' axis.
+
+    The result, T in shared memory, has the kept frequencies of each image row.
+    """
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, SPLIT = planes.kept_rows, planes.kept_columns, planes.split
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
@@ -117,7 +128,11 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
-    """Return the second stage, from T to y, where channels are last: the constant matrix is operand A."""
+    """Return the device function of the second stage, for images whose channels are last.
+
+    It transforms every row of T, which is in shared memory, to pixels and writes them to y. The constant
+    matrix is operand A, and T is operand B.
+    """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS = planes.tiles, planes.warps
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
@@ -156,7 +171,11 @@ def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage_to_pixels(planes: Float32Planes) -> Callable[..., None]:
-    """Return the second stage, from T to y, where pixels are last: operand A is T, its rows are channels."""
+    """Return the device function of the second stage, for images whose pixels are last.
+
+    It transforms every row of T, which is in shared memory, to pixels and writes them to y. T is operand A,
+    whose rows are channels, and the constant matrix is operand B.
+    """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS, VECTOR = planes.tiles, planes.warps, planes.vector
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
