@@ -13,21 +13,22 @@ READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 class Header(NamedTuple):
-    """The shape and the data type that an array declares."""
+    """The shape and the data type of an array, as its file declares them."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     @property
     def bytes(self) -> int:
-        """Size of the unpacked array."""
+        """The size of the unpacked array in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_headers(archive: zipfile.ZipFile, names: Iterable[str]) -> dict[str, Header]:
-    """Return the headers of those of the named arrays that the archive has.
+    """Return the headers of those arrays in `names` that the archive has, by name.
 
-    Raises `ValueError` for a member that is no array, or whose size is not the one that it declares.
+    Raises `ValueError` for a file in the archive that is not an array, that holds Python objects, or whose
+    size is not the declared one.
     """
     members = {info.filename.removesuffix(SUFFIX): info for info in archive.infolist()}
     headers = {}
