@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors files with the facts about a model as metadata; nothing is unpickled."""
+"""Checkpoints: safetensors files with facts about a model as metadata; nothing is unpickled."""
 
 import json
 import math
@@ -24,7 +24,7 @@ MOST_WIDTH = 1024  # a number in a file must not fill the memory
 
 @dataclass(frozen=True)
 class Facts:
-    """The metadata of a checkpoint: the settings to rebuild the model, its training and its accuracy."""
+    """The metadata of a checkpoint: settings to rebuild the model from, its training and its accuracy."""
 
     arch: str
     classes: int
@@ -43,7 +43,7 @@ class Facts:
     width: int | None = None  # channels of the first stage, None for the architecture's own
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a value that is not legal."""
+        """Raise `ValueError` if a value is not legal."""
         if self.arch not in ARCHITECTURES:
             raise ValueError(f"arch {self.arch!r} is not one of {', '.join(ARCHITECTURES)}")
         if self.precision not in PRECISIONS:
@@ -66,7 +66,7 @@ class Facts:
         json.dumps([self.recipe, self.seed], allow_nan=False)  # run.json takes them up, and has no NaN
 
     def build(self) -> Classifier:
-        """Return the model that these facts describe, with untrained weights."""
+        """Return the model with these settings and untrained weights."""
         return build(
             self.arch,
             classes=self.classes,
@@ -80,7 +80,7 @@ class Facts:
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
-    """Write tensors and facts to `path`, whole or not at all."""
+    """Write tensors and facts to the file `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"format": FORMAT, "facts": json.dumps(asdict(facts), sort_keys=True)}
     stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
@@ -90,7 +90,7 @@ def save(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
 def load(path: Path) -> tuple[dict[str, Tensor], Facts]:
     """Return the tensors (on the CPU) and the facts of a checkpoint.
 
-    Raises `UserError` in one line for a file that is missing, corrupt, or not one of ours.
+    Raises `UserError` for a file that is missing, damaged, or not written by this program.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
@@ -117,7 +117,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], Facts]:
 def load_model(path: Path) -> tuple[Classifier, Facts]:
     """Return the trained model of a checkpoint in fp32 on the CPU, in evaluation mode, and its facts.
 
-    Raises `UserError` as `load` does, and if the weights do not fit the architecture.
+    Raises `UserError` as `load` does. Also raises `UserError` if the weights do not fit the architecture.
     """
     tensors, facts = load(path)
     model = facts.build()
