@@ -4,7 +4,7 @@ from blrobust import signals  # imports next to nothing: a signal must be handle
 
 
 def main() -> None:
-    """Run the command line of this process, and exit with its code."""
+    """Run the command line with the arguments of this process, and exit with its exit code."""
     signals.end_at_once()
 
     import os

@@ -1,4 +1,4 @@
-"""The exceptions that the command line prints, a line each, with exit code 2."""
+"""Exceptions whose messages the command line prints, with exit code 2."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ class UserError(ValueError):
 
 
 class FailedPartsError(UserError):
-    """Independent parts of a measurement that failed, one of the `lines` each.
+    """Independent parts of a measurement failed; `lines` has a message for each failed part.
 
-    The results of the others are in `folder`; it is None where there are none.
+    `folder` has the results of the other parts; it is None if there are no results.
     """
 
     def __init__(self, lines: Sequence[str], folder: Path | None = None) -> None:
@@ -22,5 +22,5 @@ class FailedPartsError(UserError):
 
 
 def reason(error: BaseException) -> str:
-    """Return the message of another library's error as one line, or its type if it has no message."""
+    """Return the message of another library's error as one line, or the type if there is no message."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""File names for labels, which may contain any character."""
+"""File names for labels of models, which may contain any character."""
 
 import hashlib
 from urllib.parse import quote
@@ -8,11 +8,12 @@ _DIGITS = 32  # of the checksum that ends the name of a long label
 
 
 def file_name(label: str) -> str:
-    """Return a file name (ASCII) for a `label` that is not empty; no two labels have the same one.
+    """Return an ASCII file name for a `label` that is not empty. Different labels get different names.
 
     Letters, digits and `._+=-` are kept, except for dots at the beginning. All other characters are
     percent-encoded as UTF-8, so `urllib.parse.unquote` returns the label. A name of more than `MOST`
-    characters is cut and ends in `~` and a checksum of the label; then the label must be stored in the file.
+    characters is cut and ends in `~` and a checksum of the label. A file with such a name must contain the
+    label, because the label does not follow from the name.
     """
     rest = label.lstrip(".")
     dots = "%2E" * (len(label) - len(rest))

@@ -9,9 +9,10 @@ GB = 1e9
 
 
 def available() -> int | None:
-    """Return the free bytes of main memory within the limits of the process; `None` where unknown.
+    """Return the number of bytes of main memory that this process may still use; None if unknown.
 
-    Linux only: the free memory of the machine, and the limit of the address space (`ulimit -v`).
+    It is known on Linux only, from the free memory of the machine and the limit of the process's address
+    space (`ulimit -v`).
     """
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
@@ -29,7 +30,10 @@ def available() -> int | None:
 
 
 def check(needed: int, what: str, *, legal: str) -> None:
-    """Raise `UserError` if `needed` bytes are more than the available memory; `what` needs them."""
+    """Raise `UserError` if `needed` bytes exceed the available memory.
+
+    In the message, `what` names the data that needs the memory, and `legal` what the user can do.
+    """
     free = available()
     if free is not None and needed > free:
         sizes = f"needs {needed / GB:,.1f} GB of memory, {free / GB:,.1f} GB are free"
