@@ -16,9 +16,10 @@ ROUNDING = 2**-24  # the most by which a float32 number rounds, relative to it
 def start(uniforms: Tensor, epsilon: float) -> Tensor:
     """Return a random perturbation of L1 norm `epsilon`, uniform on the sphere of this radius.
 
-    `uniforms` (m, C, H, W) are uniform random numbers in [0, 1). They become exponential numbers with random
-    signs, because exponential numbers divided by their sum are uniform on the simplex. The start is on the
-    sphere, because nearly all of the volume of a ball of many dimensions is close to its sphere.
+    `uniforms` (m, C, H, W) are uniform random numbers in [0, 1). They are converted to exponential numbers
+    with random signs, because exponential numbers divided by their sum are uniform on the simplex. A start
+    inside the ball would be as good as on its sphere: in many dimensions nearly all of the volume is close to
+    the sphere.
     """
     signed = 2 * uniforms.clamp(min=HALF_STEP) - 1
     sizes = -torch.log1p(-signed.abs())

@@ -92,7 +92,8 @@ LIMITS: dict[str, Limit] = {
 def check_limits(kind: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any], data: Data) -> None:
     """Raise `UserError` for the first parameter of the attack `kind` that exceeds its limit for the data set.
 
-    Parameters with their default value are not checked, because attacks reduce most defaults to the limit.
+    Parameters with their default value are not checked, because most attacks lower a default that is too
+    large.
     """
     for name, value in parameters.items():
         limit = next((x for pattern, x in LIMITS.items() if fnmatchcase(f"{kind}.{name}", pattern)), None)

@@ -16,12 +16,11 @@ SUITE = "suite:"
 
 
 def kinds(text: str) -> dict[str, tuple[float, ...]]:
-    """Return the names of the attacks that `text` selects, in its order, each with its levels.
+    """Return the names of the attacks that `text` selects, each with its levels.
 
-    `text` is a comma-separated list of names, patterns such as `pgd*` and suites such as `suite:quick`. The
-    levels are those of the suite if it has any for the attack, else the default levels of the attack. An
-    attack that is selected twice gets the levels of both selections. Raises `UserError` if a part of the list
-    selects no attack.
+    `text` is a comma-separated list of names, patterns such as `pgd*` and suites such as `suite:quick`. An
+    attack has the levels that the suite gives it, or else its default levels. An attack that is selected
+    twice has the levels of both selections. Raises `UserError` if a part of the list selects no attack.
     """
     found: dict[str, tuple[float, ...]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):

@@ -14,7 +14,7 @@ from blrobust.attacks.decision.starts import BoundaryWalk
 class _BrendelBethgeAttack(BoundaryWalk, brendel_bethge.BrendelBethgeAttack, ABC):
     """Common part of the L2 and the Linf attack.
 
-    The trust region of a sample does not grow with the batch size, as it does in Foolbox.
+    In Foolbox the trust region of a sample grows with the batch size; here it does not.
     """
 
     def instantiate_optimizer(self) -> Any:

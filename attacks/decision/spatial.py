@@ -55,7 +55,7 @@ class _Moves(EpsilonAttack, ABC):
 
     @abstractmethod
     def _moves(self, problem: Problem) -> Tensor:
-        """Return the k moves of each sample, or those of all samples, float64 (m or 1, k, 3).
+        """Return k moves for each sample, or k moves common to all samples, float64 (m or 1, k, 3).
 
         The three numbers of a move are its angle and its shifts to the right and down, as fractions of
         `limits`.

@@ -15,12 +15,13 @@ LOSSES = ("logits", "crossentropy")
 
 
 class _DeepFool(MinimalAttack, deepfool.DeepFoolAttack, ABC):
-    """Common part of the L2 and the Linf attack, without the forward pass for every class of Foolbox's loop.
+    """Common part of the L2 and the Linf attack, with a loop that is faster than Foolbox's.
 
-    Foolbox's loop also continues with a whole batch until its last sample fools the model. Here a step has
-    one forward pass, a backward pass for each class but the predicted one, and a forward pass that checks
-    which samples do not fool the model yet. The result is the first image that fools the model, or the image
-    after the last step. `run` raises `ValueError` for an unknown loss or fewer than two classes.
+    Foolbox's loop has a forward pass for every class, and continues with a whole batch until its last sample
+    fools the model. Here a step has one forward pass, a backward pass for each class but the predicted one,
+    and a forward pass that checks which samples do not fool the model yet. The result is the first image that
+    fools the model, or the image after the last step. `run` raises `ValueError` for an unknown loss or fewer
+    than two classes.
     """
 
     criteria = (Misclassification,)

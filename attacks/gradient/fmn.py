@@ -145,7 +145,7 @@ class L1FMN(_FMN):
     order = 1.0
 
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
-        """Return `delta`, projected onto the L1 ball of `BEYOND` times `epsilon` by soft thresholding."""
+        """Return `delta`, projected onto the L1 ball of radius `BEYOND` * `epsilon` by soft thresholding."""
         projected: Tensor = project_onto_l1_ball(astensor(delta), astensor(BEYOND * epsilon)).raw
         return projected
 

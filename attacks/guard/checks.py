@@ -16,7 +16,7 @@ SPACING = 2.0**-24  # the most that rounding x + delta to float32 adds to |delta
 class Checks:
     """Checks that inputs in `space` are finite, within its bounds, and near enough to the unperturbed inputs.
 
-    Distances are those of `attack`; `norm` is the name of their norm.
+    Distances are measured by the distance of `attack`; `norm` is the name of its norm.
     """
 
     def __init__(self, attack: Any, *, norm: str, space: Space) -> None:

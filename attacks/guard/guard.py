@@ -200,7 +200,7 @@ class Guard:
         return crafted
 
     def _without_gradients(self, model: nn.Module) -> Execution | None:
-        """Return the part of the attack that runs on a model without gradients, or None, and log it once."""
+        """Return the part of the attack that runs on a model without gradients, or None; log it once."""
         if self._member_alone is not None and model not in self._reported:
             self._reported.add(model)
             own = next((part.label for part in model.modules() if isinstance(part, OwnModel)), None)
