@@ -188,9 +188,9 @@ def levels_of(analysis: Analysis, model: str, other: str, verdict: Verdict, axis
 
 
 def _limited_against(analysis: Analysis, limited: list[str], control: str, axis: Axis) -> str:
-    """Return the levels at which the band-limited models `limited` are better and worse than `control`.
+    """Return the levels at which each model of `limited` is better and worse than `control`, in words.
 
-    Each part of the sentence also has the difference in mean accuracy.
+    The text also has the difference in mean accuracy of each model.
     """
     parts = []
     for model in limited:

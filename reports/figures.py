@@ -167,7 +167,7 @@ def _draw(axes: Axes, curve: Curve, *, gid: str) -> None:
 
 
 def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
-    """Draw the axes, the grid, the second unit and the line label of the chance level."""
+    """Draw the axes, the grid, the second unit and the label of the chance level."""
     axes.set(xlabel=axis.label, ylabel="", ylim=(0, 100))
     axes.margins(x=0.015)
     if axes.dataLim.width == 0:  # one level: the axis around it has no meaning

@@ -66,7 +66,7 @@ def half_span(texts: list[str]) -> str:
 def level_at(level: float, levels: list[float], axis: Axis) -> str:
     """Return an interpolated level as text, with a resolution of about 1/1000 of the largest level.
 
-    NaN is a dash. Infinity, a level beyond the measured `levels`, is `> last`.
+    NaN becomes a dash. Infinity, a level beyond the measured `levels`, becomes `> last`.
     """
     last = levels[-1]
     if math.isnan(level):
