@@ -15,11 +15,15 @@ from blrobust.runs.measurement import Measurement
 def table(measurement: Measurement) -> pd.DataFrame:
     """Return one row for each measured attack and channel, the content of recovery.csv.
 
-    Columns: attack, strength, source, kind and channel, effective_compression, n, right (number of clean
-    images that the source classifies correctly) and fooled (number of those that the attack fools). The
-    following columns are about the fooled images: the counts recovered, clean and adaptive, recovered_share
-    with ci_low and ci_high (Wilson interval, 95 %), distortion and adaptive_l2, and not_finite (the number of
-    images with logits that are not finite).
+    - attack, strength, source, kind (of the channel), channel, effective_compression;
+    - n: number of images; right: those that the source classifies correctly; fooled: those of the right ones
+      that the attack fools;
+    - recovered: number of fooled images whose perturbed input is correct behind the channel; clean: number of
+      those whose clean image is correct there; adaptive: number of the latter that also withstand an attack
+      on channel and network together;
+    - recovered_share, with ci_low and ci_high: share of the fooled images, Wilson interval (95 %);
+    - distortion, adaptive_l2: mean L2 distances;
+    - not_finite: number of images with logits that are not finite.
     """
     config, rows = measurement.record["config"], []
     for attack, level in config["kinds"].items():

@@ -40,7 +40,7 @@ class FractionRange(FiniteRange):
     name = "number or fraction"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; fail as click does for any other text and outside the range."""
+        """Return the number; fail as click does for text that is not a number or fraction in the range."""
         try:
             number = levels.parse_number(str(value))
         except (ValueError, ZeroDivisionError):

@@ -20,7 +20,7 @@ def print_table(table: Table, *, columns: int | None = None) -> None:
 
 
 def print_narrow_table(table: Table) -> None:
-    """Print a table as `print_table` does, but not wider in a file or a pipe than on a terminal."""
+    """Print a table as `print_table` does, but with the width of a terminal also in a file or a pipe."""
     print_table(table, columns=Console().width)
 
 

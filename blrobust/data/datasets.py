@@ -108,7 +108,7 @@ def _load_own(name: str, split: str, reader: Callable[[Path], LabelledImages], p
 def _statistics(name: str, images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of every channel, in units of pixels in [0, 1].
 
-    Raises `UserError`, which starts with `name`, if a channel has the same value in every pixel.
+    Raises `UserError` if a channel has the same value in every pixel; its message starts with `name`.
     """
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
     total = torch.zeros(images.shape[1], dtype=torch.float64)

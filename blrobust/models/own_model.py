@@ -13,9 +13,9 @@ from blrobust.perturbations.seeding import seeded, states, unchanged
 
 
 class NoLogitsError(TypeError):
-    """The error for a module whose output has no logits, or has several matrices none of which is named.
+    """The error for an output of a module without logits, or with several matrices, none called "logits".
 
-    `found` describes the output. `candidates` is the number of matrices that could be logits.
+    `found` describes the output in words. `candidates` is the number of matrices that could be logits.
     """
 
     def __init__(self, output: Any, *, candidates: int = 0) -> None:
@@ -114,9 +114,10 @@ class OwnModel(nn.Module):
     def fit(self, pixels: Tensor) -> Tensor:
         """Find a way to call the module without an error, and return the logits of pixels (m, C, H, W).
 
-        In the first way, the module's parameters do not require gradients, and it computes in its own
-        precision. If the module fails, both are changed. If every way fails, the error of the module is
-        raised, or `RuntimeError` for a `SystemExit`.
+        First, its parameters do not require gradients, and it computes in its own precision. If it fails,
+        these changes are tried one after another: weights in float32, inputs in the precision of the weights,
+        parameters that require gradients, and a forward pass with gradients enabled. If all fail, the error
+        of the module is raised, or `RuntimeError` in place of a `SystemExit`.
         """
         errors: list[BaseException] = []
         odd = odd_dtypes(self.module)
@@ -159,7 +160,7 @@ class OwnModel(nn.Module):
         return any(first == second for first, second in zip(*left, strict=True))
 
     def _preparations(self) -> Iterator[Callable[[], Any]]:
-        """Yield functions that change the module or its call, each in addition to the earlier changes."""
+        """Yield functions that change the module or the way it is called, to be tried one after another."""
         frozen = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
 
         def freeze(*, thaw: bool = False) -> None:

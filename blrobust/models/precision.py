@@ -30,8 +30,8 @@ class NativeHalf(nn.Module):
 def round_layers(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Round the weights, inputs and outputs of all convolutions and linear layers of `model` to `dtype`.
 
-    The arithmetic stays fp32, because CPUs without native half-precision arithmetic are very slow at it. It
-    is so on every CPU, for the same results on all of them.
+    The arithmetic stays fp32, because CPUs without native half-precision arithmetic are very slow at it. CPUs
+    with such arithmetic do the same, so that all CPUs get the same results.
     """
 
     def round_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -88,8 +88,9 @@ def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
 def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """Check the checksum, the weights and the recorded accuracy; return problems and passed checks.
 
-    The accuracy may differ from the recorded one by 0.2 percentage points. The recorded accuracy was measured
-    on a GPU, where half precision is rounded in another way, and the bundled models were evaluated in TF32.
+    The measured accuracy may differ from the recorded one by 0.2 percentage points. The recorded one was
+    measured on a GPU. There half precision is rounded in another way, and the bundled models were evaluated
+    in TF32.
     """
     problems: list[str] = []
     done: list[str] = []

@@ -116,10 +116,10 @@ def _seed(recipe: Recipe, epoch: int) -> int:
 
 
 def stepper(trainees: Sequence[Trainee], images: Tensor, labels: Tensor) -> Callable[[Tensor, Tensor], None]:
-    """Return a function of (images, labels) that trains each model for one step on this batch.
+    """Return a function that trains each model for one step on a batch of (images, labels).
 
-    On CUDA the step of all models is one graph, with a stream for each model. `images` and `labels` are a
-    batch of the right shape.
+    `images` and `labels` are a batch with the shapes of all later ones. On CUDA the step of all models is one
+    graph, with a stream for each model.
     """
     scale = 255 if images.dtype == torch.uint8 else 1
     if images.device.type != "cuda":
