@@ -17,9 +17,8 @@ def start(uniforms: Tensor, epsilon: float) -> Tensor:
     """Return a random perturbation of L1 norm `epsilon`, uniform on the sphere of this radius.
 
     `uniforms` (m, C, H, W) are uniform random numbers in [0, 1). They are converted to exponential numbers
-    with random signs, because exponential numbers divided by their sum are uniform on the simplex. A start
-    inside the ball would be as good as on its sphere: in many dimensions nearly all of the volume is close to
-    the sphere.
+    with random signs, because exponential numbers divided by their sum are uniform on the simplex. In many
+    dimensions nearly all points of a ball are close to its sphere, so a start on the sphere is enough.
     """
     signed = 2 * uniforms.clamp(min=HALF_STEP) - 1
     sizes = -torch.log1p(-signed.abs())

@@ -77,7 +77,8 @@ class L2Ball(Ball):
     def start(self, uniforms: Tensor, epsilon: float) -> Tensor:
         """Return a perturbation of norm `epsilon` in a random direction.
 
-        Nearly all of the volume of a ball of many dimensions is close to its sphere.
+        In many dimensions nearly all points of a ball are close to its sphere, so a start on the sphere is
+        enough.
         """
         # ndtri(0) is minus infinity; 2**-25 is half the step of the uniform numbers.
         return epsilon * self.steepest(torch.special.ndtri(uniforms.clamp(min=2**-25)))
@@ -99,8 +100,8 @@ class L2Ball(Ball):
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
         """Return images `found`, moved towards `origin` if rounding has put them farther than `epsilon` away.
 
-        The new distance is `epsilon` minus the largest possible rounding error, because all numbers may round
-        in the same direction.
+        The new distance is smaller than `epsilon` by the largest possible rounding error: that of numbers
+        which all round in the same direction.
         """
         delta = found - origin
         norm = _norm(delta)
