@@ -1,6 +1,7 @@
 """Model wrapper that takes inputs in another space than pixels and counts forward and backward passes."""
 
 import logging
+import warnings
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -8,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from blrobust.attacks.building_blocks.gradient_scaling import power_of_two
-from blrobust.models.own_model import OwnModel, describe
+from blrobust.errors import describe
+from blrobust.models.own_model import OwnModel
+from blrobust.models.own_precision import precision_of
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.input_space import PIXELS, Space
 
@@ -93,7 +96,8 @@ def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
         if problem is not None and own not in _LOGGED:
             _LOGGED.add(own)
             logger.warning(
-                "model %s gives no gradients (%s): attacks that need them count its images as robust",
+                "model %s has no gradients (%s): attacks of the families noise, decision and score work; "
+                "those of the family gradient count its images as robust",
                 repr(own.label) if isinstance(own, OwnModel) else type(own).__name__,
                 problem,
             )
@@ -105,7 +109,11 @@ def _gradient_problem(model: nn.Module, pixels: Tensor) -> str | None:
     # Generators are restored: a model with random parts draws the same numbers without this pass.
     devices = [pixels.device] if pixels.is_cuda else []
     try:
-        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+        with (
+            torch.random.fork_rng(devices=devices),
+            torch.enable_grad(),
+            warnings.catch_warnings(action="ignore"),  # torch's about a missing backward pass
+        ):
             inputs = pixels.clone().requires_grad_()
             logits = CountingModel(model, PIXELS)(inputs)
             if not logits.requires_grad:
@@ -114,6 +122,7 @@ def _gradient_problem(model: nn.Module, pixels: Tensor) -> str | None:
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         if is_out_of_memory(error):
             raise
-        cause = error.__cause__ or error
-        return describe(cause)
+        if any(isinstance(m, OwnModel) and precision_of(m.module) == "int8" for m in model.modules()):
+            return "its int8 layers have no backward pass"
+        return describe(error.__cause__ or error)
     return "its logits do not depend on the input" if gradient is None else None

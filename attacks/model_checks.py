@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from blrobust.attacks.counting_model import CountingModel, gives_gradients
 from blrobust.attacks.status import NO_GRADIENTS as NO_GRADIENTS
-from blrobust.errors import UserError, reason
+from blrobust.errors import UserError, describe
 from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import PIXELS
 from blrobust.perturbations.seeding import seeded
@@ -72,7 +72,7 @@ def _flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
     except (UserError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:  # of a backward pass through the user's code
-        raise UserError(f"the backward pass failed: {type(error).__name__}: {reason(error)}") from error
+        raise UserError(f"the backward pass failed: {describe(error)}") from error
     if (~size.isfinite()).float().mean() >= SYMPTOM_SHARE:
         found.append(NOT_FINITE)
     elif (size == 0).float().mean() >= SYMPTOM_SHARE and not _is_saturated(first, truth):

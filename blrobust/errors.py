@@ -1,7 +1,10 @@
 """Exceptions whose messages the command line prints, with exit code 2."""
 
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+
+LONGEST = 200  # characters of another library's message
 
 
 class UserError(ValueError):
@@ -24,3 +27,39 @@ class FailedPartsError(UserError):
 def reason(error: BaseException) -> str:
     """Return the message of another library's error as one line, or the type if there is no message."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def describe(error: BaseException) -> str:
+    """Return the type and the message of an error as one line of at most about 200 characters.
+
+    If the error has no message, the line has the place in the user's code that raised it. If the message
+    contains a traceback, as errors of TorchScript do, only its last line is kept.
+    """
+    name, text = type(error).__name__, str(error).strip()
+    if not text:
+        place = _place(error)
+        return f"{name} at {place}" if place else name
+    if "Traceback" in text:
+        text = text.splitlines()[-1]
+    return f"{name}: {shortened(text.removeprefix(f'{name}: '))}"
+
+
+def shortened(text: str) -> str:
+    """Return the text as one line of at most 200 characters; a longer text is cut and ends in three dots."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 4].rstrip()} ..."
+
+
+def _place(error: BaseException) -> str | None:
+    """Return `FILE:LINE` of the last frame of the error's traceback that is in the user's own code.
+
+    The code of blrobust, of Python and of installed packages does not count. The result is None without such
+    a frame.
+    """
+    roots = (str(Path(__file__).parent), str(Path(traceback.__file__).parent), "<")
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(roots) and "site-packages" not in frame.filename
+    ]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None

@@ -139,6 +139,8 @@ def accuracy(
 
 def _draw(axes: Axes, curve: Curve, *, gid: str) -> None:
     frame = curve.frame
+    if frame["accuracy"].isna().all():  # the model failed at every level: seaborn draws no line
+        return
     axes.fill_between(
         frame["level"],
         100 * frame["ci_low"],

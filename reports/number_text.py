@@ -54,13 +54,13 @@ def half_span(texts: list[str]) -> str:
 
     `texts` are that level and the lower and the upper end of its interval, each from `half_level`. The result
     is empty if there is no such level, or if all three texts are the same end of the measured levels. If the
-    lower end is `BELOW`, the result is "up to" and the upper end.
+    lower end is `BELOW`, the interval starts at level 0.
     """
     level, low, high = texts
     has_none = level == NONE or (level == low == high and (level == BELOW or level.startswith(">")))
     if has_none:
         return ""
-    return f"up to {high}" if low == BELOW else f"{low} to {high}"
+    return f"{0 if low == BELOW else low} to {high}"
 
 
 def level_at(level: float, levels: list[float], axis: Axis) -> str:

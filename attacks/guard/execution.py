@@ -15,10 +15,11 @@ from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.guard.block import Block
 from blrobust.attacks.guard.checks import Checks
 from blrobust.attacks.status import Status
-from blrobust.errors import UserError
+from blrobust.errors import UserError, describe
 from blrobust.perturbations.base import is_out_of_memory, predict
 from blrobust.perturbations.input_space import Space
 from blrobust.perturbations.seeding import seeded
+from blrobust.user_output import masked
 
 DRAWS = 1 << 20  # a restart's draw lies this far beyond that of the run before, beyond any of the user's
 
@@ -44,7 +45,8 @@ class Execution:
         except ValueError as error:
             raise UserError(f"attack {kind!r}: {error}") from error
         self.one_search_for_all_levels = spec.is_search and spec.minimal
-        self._failures: dict[str, list[int]] = {}  # ids of samples since the last report, by error
+        # An error and ids of samples since the last report, by the text of the error without its numbers.
+        self._failures: dict[str, tuple[str, list[int]]] = {}
         self._reported: set[str] = set()
         self.checks = Checks(self._attack, norm=spec.norm, space=space)
 
@@ -68,9 +70,9 @@ class Execution:
         """
         self._failures = {}
         found = self._best(model, block, level=level, draw=draw, start=start)
-        for error, ids in self._failures.items():
-            if error not in self._reported:
-                self._reported.add(error)
+        for cause, (error, ids) in self._failures.items():
+            if cause not in self._reported:
+                self._reported.add(cause)
                 logger.warning(
                     "%s: %s at strength %g for %d of %d samples (the first is %d), which count as robust; "
                     "the report counts all further ones as rejected",
@@ -133,7 +135,8 @@ class Execution:
             if len(block.labels) == 1:
                 if out_of_memory:
                     raise torch.OutOfMemoryError(str(error)) from error
-                self._failures.setdefault(repr(error), []).append(block.sample_ids[0])
+                text = describe(error)
+                self._failures.setdefault(masked(text), (text, []))[1].append(block.sample_ids[0])
                 return block.inputs, torch.full_like(block.labels, Status.RAISED, dtype=torch.uint8)
         if found is None:
             # Outside the handler the error is gone, and with it the tensors of the frames in its traceback.

@@ -34,7 +34,8 @@ def distinct(size: int, *, height: int, width: int) -> list[Frequency]:
 def table(measurement: Measurement) -> pd.DataFrame:
     """Return one row per model and frequency of the map, the content of heatmap.csv.
 
-    The frequencies (k, l) and (-k, -l), which are the same wave, both have a row.
+    The frequencies (k, l) and (-k, -l), which are the same wave, both have a row. A model that failed has no
+    rows.
 
     Columns: model, dataset, row, column (signed frequencies), norm, n, errors (count), error (share), ci_low,
     ci_high (Wilson interval, 95 %), clean_error, not_finite (number of errors whose logits are not finite).
@@ -45,7 +46,9 @@ def table(measurement: Measurement) -> pd.DataFrame:
     index = {f: i for i, f in enumerate(distinct(config["size"], height=height, width=width))}
     rows = []
     for model in measurement.record["models"]:
-        state = measurement.done[model["label"]]
+        state = measurement.done.get(model["label"], {"wrong": []})
+        if len(state["wrong"]) < len(index):
+            continue
         intervals = {wrong: wilson(wrong / n, n) for wrong in set(state["wrong"])}
         for k in axis:
             for l_ in axis:
@@ -80,7 +83,7 @@ def flags(measurement: Measurement) -> dict[str, list[str]]:
     """Return reasons to doubt the results of each model, such as predictions without finite logits."""
     found = {}
     for model in measurement.record["models"]:
-        state = measurement.done[model["label"]]
+        state = measurement.done.get(model["label"], {})
         not_finite = state.get("clean_not_finite", 0) + sum(state.get("not_finite", []))
         found[model["label"]] = model_flags(measurement.record, model["label"], not_finite=not_finite)
     return found

@@ -13,6 +13,7 @@ from blrobust.escaping import one_line
 from blrobust.runs.interruption import Interrupted
 from blrobust.signals import INTERRUPTED
 from blrobust.terminal import echo
+from blrobust.user_output import warnings_counted
 
 # command -> (module, one line for --help); the module defines a click command called `command`.
 COMMANDS = {
@@ -22,7 +23,7 @@ COMMANDS = {
     "heatmap": ("blrobust.cli.heatmap", "Heat map of the error when a single frequency is added."),
     "recover": (
         "blrobust.cli.recover",
-        "Adversarial inputs classified correctly again behind a filter.",
+        "Adversarial inputs classified correctly again after a filter.",
     ),
     "report": ("blrobust.cli.report", "Write the report of one run, or a comparison of several, as HTML."),
     "runs": ("blrobust.cli.runs", "List the runs in a folder."),
@@ -64,15 +65,16 @@ def cli() -> None:
 
     After Ctrl-C, run the same command again: noise, attack, heatmap and recover continue where they
     stopped. Exit codes: 0 success, 2 bad input or a file that cannot be read or written, 130 interrupted,
-    143 terminated (SIGTERM), 129 the terminal was closed (SIGHUP). Output to a closed or full stdout or
-    stderr is dropped, and does not change the code.
+    143 terminated (SIGTERM), 129 the terminal was closed (SIGHUP). If stdout or stderr is closed, or
+    its disk is full, the output is lost, but the exit code stays the same.
     """
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; print every error that a user can cause as one line on stderr."""
     try:
-        code: Any = cli.main(args=args, prog_name="blrobust", standalone_mode=False)
+        with warnings_counted():
+            code: Any = cli.main(args=args, prog_name="blrobust", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         sys.exit(0)

@@ -46,13 +46,15 @@ NAMED = 3  # attacks that the announcement names; more are counted
     type=click.Choice(["default", "paper"]),
     default="default",
     show_default=True,
-    help="Quick budgets (seconds per attack), or those of the papers.",
+    help="Steps and queries of the attacks. default: few, so that most attacks take seconds. paper: as many "
+    "as in the attack's paper.",
 )
 @click.option(
     "--target",
     type=click.IntRange(min=0),
     help="Class that targeted attacks aim at. Images of this class are then not attacked: they count in the "
-    "accuracy, but not in median and success.  [default: the second most likely class of each image]",
+    "accuracy, but not in the columns median and success.  [default: the second most likely class of each "
+    "image]",
 )
 @click.option(
     "--source",
@@ -66,8 +68,8 @@ NAMED = 3  # attacks that the announcement names; more are counted
 @click.option(
     "--legacy",
     is_flag=True,
-    help="Use the input space of Dziedzic et al. 2019 (CIFAR-10 only); the report then shows the "
-    "published curves.",
+    help="Normalise and bound the images as in the code of Dziedzic et al. 2019 (CIFAR-10 only); the report "
+    "then shows the published curves.",
 )
 @options.shared("fp32,fp16,fft50,fft85")
 def command(
@@ -185,6 +187,7 @@ def command(
             source=origin,
             save_adversarials=save_adversarials,
             check_models=True,
+            gradients=any(ATTACKS[name].gradients for name in grids),
             on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
         )
     except FailedPartsError as error:

@@ -9,6 +9,7 @@ import click
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, images, names
 from blrobust.cli.presentation import announce
+from blrobust.errors import FailedPartsError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,7 @@ def command(
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
     )
-    measurement, frame = heatmap.execute(
+    measurement, frame, failed = heatmap.execute(
         models=subjects.models,
         dataset=subjects.dataset,
         size=size,
@@ -98,6 +99,8 @@ def command(
         report.render(measurement, frame, measurement.folder / REPORT)
         _print(frame, flags(measurement), norm=norm, n=len(subjects.dataset))
     announce(measurement.folder / REPORT, open_report=open_report)
+    if failed:
+        raise FailedPartsError(failed, measurement.folder)
     announcement.finish()
 
 

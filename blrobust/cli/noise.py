@@ -50,9 +50,10 @@ CONTROL_DATA, CONTROL_ARCH = "cifar10", "resnet20"
 @click.option(
     "--legacy",
     is_flag=True,
-    help="Use the input space of Dziedzic et al. 2019 (CIFAR-10 only). Noisy images are clipped to its "
-    "bounds, and the half-width of uniform noise is not epsilon itself but proportional to epsilon squared. "
-    "For uniform noise, the report shows the published curves only with this option.",
+    help="Normalise the images as in the code of Dziedzic et al. 2019 (CIFAR-10 only). Noisy images are "
+    "clipped to the bounds of that code, and the half-width of uniform noise is not epsilon itself but "
+    "proportional to epsilon squared. For uniform noise, the report shows the published curves "
+    "only with this option.",
 )
 @options.shared(f"{MODELS},{CONTROL}")
 def command(

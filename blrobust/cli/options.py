@@ -115,15 +115,15 @@ BATCH_SIZE = click.option(
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Images per forward pass. A pass never exceeds one block: 100 images, or on a GPU up to 5,000, "
-    "depending on its memory. A larger number does not enlarge the passes; it sets how many images are on "
-    "the device together, rounded up to whole blocks. auto chooses. The results do not depend on it.",
+    help="Images per forward pass, at most one block: 100 images, on a GPU up to 5,000, depending on its "
+    "memory. With a number above one block, a pass still has one block, and that number of images, "
+    "rounded up to whole blocks, is on the device at once. auto chooses. The results do not depend on it.",
 )
 ARCH = click.option(
     "--arch",
     default="resnet20",
     show_default=True,
-    help="Architecture of the named models: resnet20 or resnet18.",
+    help="Architecture of blrobust's own models, such as fp32 and fft50: resnet20 or resnet18.",
 )
 DATASET = click.option(
     "--dataset",

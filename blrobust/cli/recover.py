@@ -37,7 +37,7 @@ REPORT = "recovery.html"
     "--strength",
     type=options.FractionRange(0, 1e9, min_open=True),
     help="Strength of attacks that have one; attacks that search for the smallest perturbation ignore it.  "
-    "[default: 2/255 for Linf attacks, else the second default strength above 0]",
+    "[default: 2/255 for Linf attacks; for others the second smallest default strength, 0 not counted]",
 )
 @click.option(
     "--compressions",
@@ -80,11 +80,13 @@ def command(
     out: Path | None,
     open_report: bool,
 ) -> None:
-    """Count the adversarial inputs that are classified correctly again behind a channel.
+    """Count the adversarial inputs that are classified correctly again after a change at inference.
 
-    The inputs are crafted on one model. The channels are low-pass filters, fewer bits per colour, and other
-    models in place of the first. Every channel is also attacked by an adversary who knows the channel. The
-    same command resumes an interrupted measurement.
+    The inputs are crafted on the model --source. The change is a low-pass filter, fewer bits per colour, or
+    another model in place of it; each such change is called a channel. Every channel is also attacked by
+    an adversary who knows the channel.
+
+    The same command resumes an interrupted measurement.
     """
     attacks = [name.strip() for name in kinds.split(",")]
     shares = [_number("--compressions", text, float) for text in compressions.split(",")]

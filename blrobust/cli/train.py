@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 @click.option(
     "--noise",
     type=FiniteRange(min=0),
-    help="Largest sigma of Gaussian noise added to the training images, in normalised units.  [default: 0; "
+    help="Add Gaussian noise to the training images: each image has its own sigma, drawn uniformly from 0 to "
+    "this value, in normalised units.  [default: 0; "
     "fp32-noise: 1]",
 )
 @SEED
@@ -75,8 +76,8 @@ def command(
 ) -> None:
     """Train MODEL, or several comma-separated models at the same time ('blrobust models' explains the names).
 
-    The state is stored after every epoch; --resume continues a training that was stopped. Afterwards, the
-    other commands load a checkpoint in the default --out folder in place of the bundled weights of that name.
+    The state is stored after every epoch; --resume continues a training that was stopped. If --out is
+    not given, the other commands then load the new checkpoint instead of the bundled weights of MODEL.
     """
     import torch
 

@@ -16,7 +16,7 @@ from blrobust import __version__, memory
 from blrobust.analysis.heatmap import Frequency, distinct, table
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe, full_precision
-from blrobust.errors import UserError
+from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation.probe import check_again, probe
 from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
@@ -143,15 +143,16 @@ def execute(
     batch_size: int | None = None,
     out: Path | None = None,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
-) -> tuple[Measurement, pd.DataFrame]:
+) -> tuple[Measurement, pd.DataFrame, list[str]]:
     """Measure the frequencies that are not stored yet, and write heatmap.csv.
 
     Every finished batch is stored immediately, so a stopped measurement can be resumed. Another `batch_size`
     only affects images whose two largest logits differ by a rounding error. `on_start` is called with the
     folder, the number of stored frequencies and that of all, both summed over the models. Returns the
-    measurement and its table.
+    measurement, its table, and the errors of models that fail, or do not fit into memory, after which the
+    others are measured.
 
-    Raises `UserError` for a size beyond the images and where the device has too little memory.
+    Raises `UserError` for a size beyond the images, `FailedPartsError` where all models fail.
     """
     channels, height, width = dataset.images.shape[1:]
     size = check_size(size, height=height, width=width)
@@ -183,6 +184,7 @@ def execute(
 
         on_start(measurement.folder, done(), total)
         with resumable(measurement.folder, lambda: f"{done()} of {total} frequencies"):
+            failed: list[str] = []
             if measurement.record["finished"] is None:
                 coins = signs(
                     frequencies, shape=(channels, height, width), seed=seed, samples=range(len(dataset))
@@ -195,16 +197,16 @@ def execute(
                     norm=norm,
                     seed=seed,
                 )
-                try:
-                    with full_precision():
-                        _measure(measurement, models, subject, batch_size=batch_size)
-                except torch.OutOfMemoryError as error:
-                    raise UserError(f"{device} has too little memory, lower --batch-size: {error}") from error
+                with full_precision():
+                    failed = _measure(measurement, models, subject, batch_size=batch_size)
+                if len(failed) == len(models):
+                    raise FailedPartsError(failed)
                 check_again(models, dataset, device, record, measurement.record["flags"])
             frame = table(measurement)
             measurement.write_csv(RESULTS, frame)
-            measurement.finish()
-    return measurement, frame
+            if not failed:
+                measurement.finish()
+    return measurement, frame, failed
 
 
 def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
@@ -217,24 +219,47 @@ def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
     )
 
 
-def _measure(measurement: Measurement, models: Sequence[Model], subject: Subject, *, batch_size: int) -> None:
-    """Measure all models and frequencies, with as many frequencies per batch as `batch_size` allows."""
+def _measure(
+    measurement: Measurement, models: Sequence[Model], subject: Subject, *, batch_size: int
+) -> list[str]:
+    """Measure all models and frequencies, with as many frequencies per batch as `batch_size` allows.
+
+    Returns the errors of models that fail or do not fit into memory.
+    """
     n, count = len(subject.labels), len(subject.waves)
     per_batch = max(1, batch_size // n)
     done = sum(len(measurement.done.get(model.label, {"wrong": []})["wrong"]) for model in models)
+    failed: list[str] = []
     with Meter(images=len(models) * count * n, done=done * n) as meter:
         for model in models:
-            state = measurement.done.get(model.label)
-            stored = 0 if state is None else len(state["wrong"])
-            meter.begin(model.label, images=count * n, done=stored * n)
-            if state is None:
-                clean, not_finite = clean_errors(model.module, subject, batch_size=batch_size)
-                state = {"clean": clean, "clean_not_finite": not_finite, "wrong": [], "not_finite": []}
-            for first in range(stored, count, per_batch):
-                indices = range(first, min(first + per_batch, count))
-                counts = errors(model.module, subject, indices, batch_size=batch_size)
-                state["wrong"] += counts[0]
-                # Blrobust 0.1.0 did not count them.
-                state["not_finite"] = state.get("not_finite", [0] * first) + counts[1]
-                measurement.put(model.label, state)
-                meter.advance(len(indices) * n)
+            try:
+                _measure_model(measurement, model, subject, meter, per_batch=per_batch, batch_size=batch_size)
+            except (torch.OutOfMemoryError, UserError) as error:
+                meter.fail()
+                problem = str(error).removeprefix(f"model {model.label!r} ")
+                if isinstance(error, torch.OutOfMemoryError):
+                    device = subject.pixels.device
+                    problem = f"{device} has too little memory, lower --batch-size: {problem}"
+                failed.append(f"model {model.label!r}: {problem}")
+    return failed
+
+
+def _measure_model(
+    measurement: Measurement, model: Model, subject: Subject, meter: Meter, *, per_batch: int, batch_size: int
+) -> None:
+    """Measure the frequencies of a model that are not stored yet, and store each batch of them."""
+    n, count = len(subject.labels), len(subject.waves)
+    state = measurement.done.get(model.label)
+    stored = 0 if state is None else len(state["wrong"])
+    meter.begin(model.label, images=count * n, done=stored * n)
+    if state is None:
+        clean, not_finite = clean_errors(model.module, subject, batch_size=batch_size)
+        state = {"clean": clean, "clean_not_finite": not_finite, "wrong": [], "not_finite": []}
+    for first in range(stored, count, per_batch):
+        indices = range(first, min(first + per_batch, count))
+        counts = errors(model.module, subject, indices, batch_size=batch_size)
+        state["wrong"] += counts[0]
+        # Blrobust 0.1.0 did not count them.
+        state["not_finite"] = state.get("not_finite", [0] * first) + counts[1]
+        measurement.put(model.label, state)
+        meter.advance(len(indices) * n)

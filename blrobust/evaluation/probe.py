@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
-from blrobust.errors import UserError, reason
+from blrobust.errors import UserError, describe
 from blrobust.models.zoo import Model
-from blrobust.perturbations.random_numbers import standard_normal
+from blrobust.perturbations.random_numbers import fixed_noise
 from blrobust.perturbations.seeding import seeded
 from blrobust.runs.answers import Answers, distance
 
@@ -29,11 +29,17 @@ BATCH = "answers depend on the batch"
 
 
 def probe(
-    models: Sequence[Model], dataset: Dataset, device: torch.device, *, source: Model | None = None
+    models: Sequence[Model],
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    source: Model | None = None,
+    gradients: bool = False,
 ) -> dict[str, Any]:
     """Return the entries of a run's record that the probe adds, as plain JSON.
 
-    - "answers": logits by model (`runs.answers.Answers`), with those of `source`.
+    - "answers": logits by model (`runs.answers.Answers`), with those of `source`. With `gradients`, also the
+      gradients (`runs.gradients.Gradients`) of the models that attacks run on: `source`, by default all.
     - "flags": doubts by model (`doubts`).
 
     A model that fails on noise is probed without it: the sweep reports the level at which it fails. Raises
@@ -42,16 +48,26 @@ def probe(
     pixels = inputs(dataset, device)
     named = {model.label: model for model in models}
     answers: dict[str, Any] = {}
-    flags: dict[str, list[str]] = {}
+
+    def take(name: str, model: Model, *, gradients: bool) -> list[str]:
+        """Add the answers of a model and return its doubts."""
+        found = _answers(model.label, model.module, pixels)
+        taken = pixels[: len(found.logits)]
+        answers[name] = found.encode()
+        flags = doubts(model.module, taken, found)
+        if gradients:
+            from blrobust.evaluation.gradient_probe import gradient_answers  # noise needs no attacks
+
+            answers[name] |= gradient_answers(model.module, taken, rounded(taken), len(pixels) // PARTS)
+        return flags
+
     with full_precision():
-        for label, model in named.items():
-            found = _answers(label, model.module, pixels)
-            answers[label] = found.encode()
-            flags[label] = doubts(model.module, pixels[: len(found.logits)], found)
+        flags = {
+            label: take(label, model, gradients=gradients and source is None)
+            for label, model in named.items()
+        }
         if source is not None:
-            found = _answers(source.label, source.module, pixels)
-            answers[f"--source {source.label}"] = found.encode()
-            _flag_source(flags, doubts(source.module, pixels[: len(found.logits)], found))
+            _flag_source(flags, take(f"--source {source.label}", source, gradients=gradients))
     return {"answers": answers, "flags": flags}
 
 
@@ -71,7 +87,7 @@ def inputs(dataset: Dataset, device: torch.device) -> Tensor:
     count = min(len(dataset), IMAGES, max(2, VALUES // int(np.prod(shape))))
     clean = dataset.pixels(slice(0, count), device)
     scale = torch.tensor([NOISE[i % len(NOISE)] for i in range(count)], device=device)
-    noisy = clean + scale.view(-1, 1, 1, 1) * _noise(clean)
+    noisy = clean + scale.view(-1, 1, 1, 1) * fixed_noise(clean)
     return torch.cat([clean, noisy.clamp(0, 1), noisy])
 
 
@@ -168,15 +184,19 @@ def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
     part = len(pixels) // PARTS
     for count in (len(pixels), 2 * part, part, 2):
         some = pixels[:count]
-        least, most = some.aminmax()
         try:
-            logits = _logits(model, some, seed=0)
-            rounded = _logits(model, (some + ROUNDING * _noise(some)).clamp(least, most), seed=0)
+            logits, moved = (_logits(model, each, seed=0) for each in (some, rounded(some)))
         except UserError as error:
             failure = error
         else:
-            return Answers.of(logits, rounded)
+            return Answers.of(logits, moved)
     raise UserError(f"model {label!r}: {failure}") from failure
+
+
+def rounded(pixels: Tensor) -> Tensor:
+    """Return the pixels (m, C, H, W) with noise of the size of rounding errors, in their own range."""
+    least, most = pixels.aminmax()
+    return (pixels + ROUNDING * fixed_noise(pixels)).clamp(least, most)
 
 
 @torch.no_grad()  # not inference mode, in which a model can take no derivatives itself
@@ -190,11 +210,5 @@ def _logits(model: nn.Module, pixels: Tensor, *, seed: int) -> NDArray[np.float3
     except torch.OutOfMemoryError as error:
         raise UserError(f"{pixels.device} has too little free memory: {error}") from error
     except (Exception, SystemExit) as error:  # whatever the user's own model raises
-        raise UserError(f"the network failed: {type(error).__name__}: {reason(error)}") from error
+        raise UserError(f"the network failed: {describe(error)}") from error
     return found
-
-
-def _noise(like: Tensor) -> Tensor:
-    """Return fixed noise from N(0, 1), float32 of the shape of `like`, on its device."""
-    noise = standard_normal(tuple(like.shape[1:]), seed=0, draw=0, samples=range(len(like)))
-    return noise.to(like.device)

@@ -210,7 +210,7 @@ def execute(
     cards = [asdict(model.card) for model in models]
     size = batch_size or block_size(dataset.images.shape[1:], device)
     record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=size)
-    record |= probe(models, dataset, device)
+    record |= probe(models, dataset, device, gradients=any(ATTACKS[kind].gradients for kind in kinds))
     with Measurement.begin(out, record) as measurement:
         total = len(kinds) * len(channels)
 

@@ -69,6 +69,7 @@ def execute(
     source: Model | None = None,
     save_adversarials: bool = False,
     check_models: bool = False,
+    gradients: bool = False,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
 ) -> Path:
     """Measure the cells of a sweep that are not stored yet, and write results.csv.
@@ -76,10 +77,11 @@ def execute(
     The models are on `device`, which processes `batch_size` samples at a time, by default a few blocks. A
     model gets no more than `batch_size` at once; random numbers belong to whole blocks, whatever it is.
     `settings` are further entries of the configuration, and `source` is the model that attacks run on.
-    run.json keeps the models' logits of a few inputs and their flags (`evaluation.probe`), with
-    `check_models` also the flags for attacks (`attacks.model_checks`). `out` is the run folder. By default
-    it is `runs/<hash>`, with a suffix if this folder has a run of a model with other logits. A finished run
-    is not changed. `on_start` is called with the folder, the number of stored cells and that of all cells.
+    run.json keeps the models' logits of a few inputs and their flags (`evaluation.probe`), with `gradients`
+    also their gradients, and with `check_models` the flags for attacks (`attacks.model_checks`). `out` is the
+    run folder. By default it is `runs/<hash>`, with a suffix if this folder has a run of a model with other
+    logits or gradients. A finished run is not changed. `on_start` is called with the folder, the number of
+    stored cells and that of all cells.
 
     Returns the folder. Raises `UserError` if the folder cannot be used for this run, or has cells without
     the inputs that `save_adversarials` stores. If kinds fail for some models, raises `FailedPartsError` after
@@ -116,7 +118,7 @@ def execute(
         device=describe(device),
         batch_size=batch_size,
     )
-    record |= probe(models, dataset, device, source=source)
+    record |= probe(models, dataset, device, source=source, gradients=gradients)
     labels = dataset.labels.numpy().astype(np.int16)
     unit = "levels" if len(models) == len(parts) == draws == 1 else "cells"
     folder = partial(Run.create_or_resume, provenance=record, labels=labels)

@@ -11,9 +11,8 @@ from blconv.convert import band_limited_layers
 from blconv.summary import NetworkCompression
 from blrobust.data.datasets import Dataset
 from blrobust.data.image_files import COUNT_FROM_0
-from blrobust.errors import UserError, reason
+from blrobust.errors import UserError, describe, reason
 from blrobust.models.card import ModelCard
-from blrobust.models.own_model import describe
 
 
 @dataclass

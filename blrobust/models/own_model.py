@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blrobust.errors import UserError, reason
+from blrobust.errors import UserError, describe
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.seeding import seeded, states, unchanged
+from blrobust.user_output import prints_counted
 
 
 class NoLogitsError(TypeError):
@@ -57,8 +58,8 @@ class OwnModel(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the logits (m, classes) of pixels (m, C, H, W).
 
-        Raises `UserError` if the module fails. If memory is full, the error of the module is raised
-        unchanged.
+        Raises `UserError` if the module fails or its logits have another shape. If memory is full, the error
+        of the module is raised unchanged.
         """
         count = len(pixels)
         try:
@@ -73,6 +74,11 @@ class OwnModel(nn.Module):
             if count > self.most > 0:
                 message += f"; --batch-size {self.most} would give it no more than before"
             raise UserError(message) from error
+        if logits.shape != (count, self.classes):
+            raise UserError(
+                f"model {self.label!r} returned logits of shape {tuple(logits.shape)} for {count} images; "
+                f"legal: {(count, self.classes)}"
+            )
         self.most = max(self.most, count)
         return logits
 
@@ -89,7 +95,7 @@ class OwnModel(nn.Module):
         needs_grad, dtype = self.needs_grad_mode or torch.is_grad_enabled(), torch.get_default_dtype()
         default_device = torch.get_default_device()
         try:
-            with generators, torch.set_grad_enabled(needs_grad):
+            with generators, torch.set_grad_enabled(needs_grad), prints_counted():
                 output = self.module(inputs)
         finally:
             torch.set_default_dtype(dtype)
@@ -229,8 +235,3 @@ def find_logits(output: Any, images: int, classes: int) -> Tensor:
     if not fitting or (isinstance(output, Mapping) and len(fitting) > 1):
         raise NoLogitsError(output, candidates=len(fitting))
     return fitting[0]
-
-
-def describe(error: BaseException) -> str:
-    """Return the type and the message of an error as one line."""
-    return f"{type(error).__name__}: {reason(error)}"

@@ -18,7 +18,7 @@ from blconv import effective_compression
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.data.image_files import COUNT_FROM_0
-from blrobust.errors import UserError
+from blrobust.errors import UserError, describe
 from blrobust.models import checkpoint
 from blrobust.models.accuracy import accuracy
 from blrobust.models.channel_names import build_channel
@@ -28,7 +28,7 @@ from blrobust.models.fingerprint import fingerprint
 from blrobust.models.model import Model as Model
 from blrobust.models.model import check_logits, failure, first_logits, with_card, wrong_output
 from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
-from blrobust.models.own_model import NoLogitsError, OwnModel, describe, odd_dtypes, place
+from blrobust.models.own_model import NoLogitsError, OwnModel, odd_dtypes, place
 from blrobust.models.own_precision import precision_of
 from blrobust.models.precision import reduce_precision
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from blrobust.errors import UserError, reason
+from blrobust.errors import UserError, describe
 
 # Networks always get blocks of one size, because the order of their sums, and so the last bits of
 # their logits, depends on the batch size.
@@ -81,7 +81,7 @@ def predict(model: nn.Module, pixels: Tensor) -> Tensor:
     except (Exception, SystemExit) as error:  # whatever the user's own model raises
         if is_out_of_memory(error):
             raise torch.OutOfMemoryError(str(error)) from error
-        raise UserError(f"the network failed: {type(error).__name__}: {reason(error)}") from error
+        raise UserError(f"the network failed: {describe(error)}") from error
     if logits.ndim != 2 or len(logits) != len(pixels):
         raise UserError(
             f"the network returned logits of shape {tuple(logits.shape)} for {len(pixels)} images; "

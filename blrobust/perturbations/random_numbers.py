@@ -50,6 +50,12 @@ def standard_normal(shape: Sequence[int], *, seed: int, draw: int, samples: Sequ
     return torch.from_numpy(noise)
 
 
+def fixed_noise(like: Tensor) -> Tensor:
+    """Return the same N(0, 1) noise at each call, float32 of the shape of `like`, on its device."""
+    noise = standard_normal(tuple(like.shape[1:]), seed=0, draw=0, samples=range(len(like)))
+    return noise.to(like.device)
+
+
 def uniform(shape: Sequence[int], *, seed: int, draw: int, samples: Sequence[int]) -> Tensor:
     """Return uniform noise in [-1, 1) for the samples, float32 `(len(samples), *shape)`, on the CPU."""
     noise = np.empty((len(samples), *shape), np.float32)

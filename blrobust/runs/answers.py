@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blrobust.errors import UserError, reason
-from blrobust.runs import RUNS
+from blrobust.runs import RUNS, gradients
 
 # Relative to the spread of the logits. Sums in another order, by other threads or kernels, change the
 # bundled models by up to 2e-6 in fp32, 4e-4 in fp16 and 3e-3 in bf16; noise of 1e-6 in the pixels
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class OtherModelError(UserError):
-    """The folder has a run of a model with other logits."""
+    """The folder has a run of a model with other logits or gradients."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 def check(folder: Path, existing: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raise `OtherModelError` unless the models of a stored and a `new` record have the same answers.
 
-    Both records have the same configuration. A record without answers agrees with every model.
+    Gradients are compared where both records have them. Both records have the same configuration. A record
+    without answers agrees with every model.
     """
     stored, found = existing.get("answers"), new.get("answers")
     if not stored or not found:
@@ -106,6 +107,11 @@ def check(folder: Path, existing: Mapping[str, Any], new: Mapping[str, Any]) -> 
         if label not in stored or not Answers.decode(answers).agree(Answers.decode(stored[label])):
             raise OtherModelError(
                 f"--out: got {folder}, but {label} answers differently than when this run was made; "
+                "choose another --out"
+            )
+        if not gradients.agree(stored[label], answers):
+            raise OtherModelError(
+                f"--out: got {folder}, but {label} has other gradients than when this run was made; "
                 "choose another --out"
             )
 

@@ -53,3 +53,11 @@ class FailsOnWhite(Plain):
         if x.max() >= 1:
             raise ValueError("a white pixel")
         return super().forward(x)
+
+
+class Doubles(Plain):
+    """Returns twice the classes on more than four images."""
+
+    def forward(self, x: Tensor) -> Any:
+        logits = super().forward(x)
+        return logits.repeat(1, 2) if len(x) > 4 else logits

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from support.failing_models import Cancelled as Cancelled
 from support.failing_models import Cancels as Cancels
+from support.failing_models import Doubles as Doubles
 from support.failing_models import Exits as Exits
 from support.failing_models import Fails as Fails
 from support.failing_models import FailsOnWhite as FailsOnWhite

@@ -1,5 +1,7 @@
 """An attack that does not fit is refused before anything runs; one that fails costs no other."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +231,44 @@ def test_labels_from_1_are_pointed_out(model: str, capsys: pytest.CaptureFixture
         np.savez("one.npz", x=archive["x"], y=archive["y"] + 1, **names)
     attack(f"--kind fgsm --models {'fp32' if model == 'named' else model} --dataset npz:one.npz")
     assert "classes count from 0" in error(capsys.readouterr().err)
+
+
+def test_a_model_that_fails_costs_no_other_heat_map(capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"heatmap {WHITE},x=support.odd_models:Plain --size 3 --dataset npz:three.npz --device cpu"
+    for _ in range(2):
+        with pytest.raises(SystemExit) as exit_:
+            main([*words.split(), "--out", "run"])
+        assert exit_.value.code == 2
+        printed = capsys.readouterr()
+        (line,) = errors(printed.err)
+        assert line.startswith("Error: model 'odd': failed on ")
+        assert "ValueError: a white pixel" in line
+        assert line.endswith("; the other results are in run")
+        assert "report: run/heatmap.html" in printed.out
+        frame = pd.read_csv("run/heatmap.csv")
+        assert set(frame.model) == {"x"}
+        assert "Heat map of the errors of x" in Path("run/heatmap.html").read_text("utf-8")
+        assert json.loads(Path("run/measurement.json").read_text())["finished"] is None
+
+
+def test_no_heat_map_of_models_that_all_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(f"heatmap {WHITE} --size 3 --dataset npz:three.npz --device cpu --out run".split())
+    assert exit_.value.code == 2
+    (line,) = errors(capsys.readouterr().err)
+    assert line.startswith("Error: model 'odd': failed on ")
+    assert not Path("run/heatmap.csv").exists()
+
+
+@pytest.mark.parametrize("order", [("d", "plain"), ("plain", "d")])
+def test_a_model_that_fails_at_every_level_has_no_curve(
+    order: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"d": "d=support.odd_models:Doubles", "plain": PLAIN}
+    models = ",".join(names[name] for name in order)
+    attack(f"--kind fgsm --models {models} --dataset npz:three.npz --strength 0,0.1")
+    (line,) = errors(capsys.readouterr().err)
+    assert "model 'd' at fgsm 0: returned logits of shape (12, 6) for 12 images; legal: (12, 3)" in line
+    page = Path("run/report.html").read_text("utf-8")
+    assert re.search(r"<title>plain, [^<]*: \d", page)
+    assert not re.search(r"<title>d, ", page)

@@ -24,6 +24,7 @@ class Net(nn.Module):
         self.sharpness = 30.0
 
     def forward(self, pixels):
+        pixels = pixels + 0 * pixels.detach()
         return +self.sharpness * pixels.mean((2, 3)) @ self.weight.T
 
 
@@ -53,7 +54,12 @@ COMMANDS = {
         *("--compressions", "0.5", "--bits", "4", *DATA),
     ),
 }
-EDITS = {"sign": ("+self", "-self"), "attribute": ("30.0", "20.0")}
+EDITS = {
+    "sign": ("+self", "-self"),
+    "attribute": ("30.0", "20.0"),
+    "gradient": ("pixels + 0 * pixels.detach()", "pixels.detach() + 0 * pixels"),
+}
+WITH_GRADIENTS = ("attack", "source", "recover")
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +94,10 @@ def folders() -> list[str]:
     return sorted(entry.name for entry in Path("runs").iterdir())
 
 
-@pytest.mark.parametrize(("command", "name"), [("noise", "attribute"), *((c, "sign") for c in COMMANDS)])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("noise", "attribute"), *((c, "sign") for c in COMMANDS), *((c, "gradient") for c in WITH_GRADIENTS)],
+)
 def test_an_edited_model_is_measured_in_a_new_folder(command: str, name: str) -> None:
     assert call(*COMMANDS[command]) == 0
     (first,) = folders()
@@ -115,6 +124,29 @@ def test_an_out_with_the_run_of_another_model_is_refused(
         "Error: --out: got here, but x answers differently than when this run was made; choose another --out"
     ).replace("but x", f"but {'--source ' if command == 'source' else ''}x")
     assert before == {path.name: path.read_bytes() for path in Path("here").iterdir()}
+
+
+@pytest.mark.parametrize("command", WITH_GRADIENTS)
+def test_an_out_with_the_run_of_other_gradients_is_refused(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*COMMANDS[command], "--out", "here") == 0
+    edit("gradient")
+    capsys.readouterr()
+    assert call(*COMMANDS[command], "--out", "here") == 2
+    name = "--source x" if command == "source" else "x"
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"Error: --out: got here, but {name} has other gradients than when this run was made; "
+        "choose another --out"
+    )
+
+
+@pytest.mark.parametrize("command", ["noise", "heatmap"])
+def test_an_edit_of_the_gradient_changes_no_run_without_gradients(command: str) -> None:
+    assert call(*COMMANDS[command]) == 0
+    edit("gradient")
+    assert call(*COMMANDS[command]) == 0
+    assert len(folders()) == 1
 
 
 def stop_at_second(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:

@@ -69,7 +69,7 @@ def test_every_command_measures_every_model(
 ) -> None:
     assert run(command, ODD, images, tmp_path, monkeypatch) == 0, capsys.readouterr().err
     is_attack = COMMANDS[command].startswith("attack")
-    logged = [line for line in caplog.messages if "gives no gradients" in line]
+    logged = [line for line in caplog.messages if "has no gradients" in line]
     assert len(logged) == (len(WITHOUT_GRADIENTS) if is_attack else 0)
     if command == "noise":
         with Run.open(tmp_path / "run") as stored:
@@ -96,7 +96,7 @@ def test_labels_are_recovered_from_every_model(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert run("recover", [name], images, tmp_path, monkeypatch) == 0, capsys.readouterr().err
-    logged = [line for line in caplog.messages if "gives no gradients" in line]
+    logged = [line for line in caplog.messages if "has no gradients" in line]
     assert len(logged) == (name in WITHOUT_GRADIENTS)
 
 
@@ -152,6 +152,7 @@ def test_missing_gradients_are_flagged_where_labels_are_recovered(
         ("Exits", "SystemExit: no more than two"),
         ("Cancels", "Cancelled: "),
         ("Full", "lower --batch-size: no more than two"),
+        ("Doubles", "returned logits of shape (12, 6) for 12 images; legal: (12, 3)"),
     ],
 )
 def test_an_error_of_the_model_is_one_line(

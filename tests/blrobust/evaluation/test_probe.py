@@ -265,7 +265,7 @@ def test_large_images_are_few(monkeypatch, shape, images):
         def pixels(self, rows, device):
             return torch.zeros(rows.stop, *shape)
 
-    monkeypatch.setattr(module, "_noise", torch.zeros_like)
+    monkeypatch.setattr(module, "fixed_noise", torch.zeros_like)
     assert module.inputs(Sized(), CPU).shape == (3 * images, *shape)
 
 

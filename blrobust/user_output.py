@@ -1,0 +1,107 @@
+"""Warnings, and prints of a user's model: repetitions from one line of code are counted, not shown."""
+
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from blrobust.errors import shortened
+from blrobust.escaping import one_line
+from blrobust.terminal import echo
+
+NUMBERS = re.compile(r"[\d.,+\-\s]*\d[\d.,+\-\s]*(?:e[+-]?\d+)?")
+PASSED = ("bdb", "cmd", "pdb", "blrobust.terminal")  # modules whose output is never dropped
+
+_repeats: Counter[str] = Counter()  # by the origin and the text without its numbers, of this command
+
+
+def masked(text: str) -> str:
+    """Return the text with `#` in place of every number."""
+    return NUMBERS.sub(" # ", text).strip()
+
+
+@contextmanager
+def warnings_counted() -> Iterator[None]:
+    """Print each warning as one line on stderr, but only the first warning of each line of code.
+
+    At the end of the context, the numbers of the other warnings are printed, and those of the prints that
+    `prints_counted` has dropped.
+    """
+    before = warnings.showwarning
+
+    def show(message, category, filename, lineno, file=None, line=None) -> None:  # type: ignore[no-untyped-def]
+        if _is_new(f"{category.__name__} at {_place(filename, lineno)}"):
+            echo(f"{_place(filename, lineno)}: {category.__name__}: {shortened(str(message))}", err=True)
+
+    _repeats.clear()
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+        for cause, count in _repeats.items():
+            if count > 1:
+                echo(one_line(f"{cause}: {count - 1:,} more"), err=True)
+
+
+@contextmanager
+def prints_counted() -> Iterator[None]:
+    """Drop lines printed in the context that differ from an earlier line of the same code only in numbers."""
+    lines = _Lines(sys.stdout), _Lines(sys.stderr)
+    with redirect_stdout(cast("TextIO", lines[0])), redirect_stderr(cast("TextIO", lines[1])):
+        try:
+            yield
+        finally:
+            for each in lines:
+                each.end()
+
+
+class _Lines:
+    """A stream that drops a line of text if the same code has printed the same line with other numbers.
+
+    All else is done by the stream given to the constructor.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._begun = ""
+        self._origin = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str, /) -> int:
+        """Write the finished lines of the text unless they are dropped, and return the length of the text."""
+        caller = sys._getframe(1)
+        if caller.f_globals.get("__name__") in PASSED:
+            return self._stream.write(text)
+        self._origin = _place(caller.f_code.co_filename, caller.f_lineno)
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._show(f"{line}\n")
+        return len(text)
+
+    def end(self) -> None:
+        """Write the last line if it has no line feed yet."""
+        if self._begun:
+            self._show(self._begun)
+
+    def close(self) -> None:
+        """Do nothing, because others use the stream."""
+
+    def _show(self, line: str) -> None:
+        if _is_new(f"printed at {self._origin}: {masked(shortened(line))}"):
+            self._stream.write(line)
+
+
+def _place(file: str, line: int) -> str:
+    return f"{Path(file).name}:{line}"
+
+
+def _is_new(cause: str) -> bool:
+    _repeats[cause] += 1
+    return _repeats[cause] == 1
