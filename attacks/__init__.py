@@ -1,1 +1,1 @@
-"""Attacks: Foolbox classes, their table, and the guard that validates their results."""
+"""Attacks: classes with Foolbox's interface, a catalogue of them, and the guard that checks their results."""

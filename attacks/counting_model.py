@@ -1,4 +1,4 @@
-"""Model wrapper that converts the input space and counts forward and backward passes."""
+"""Model wrapper that takes inputs in another space than pixels and counts forward and backward passes."""
 
 import logging
 import warnings
@@ -23,7 +23,7 @@ _LOGGED: WeakSet[nn.Module] = WeakSet()
 
 @dataclass
 class PassCounter:
-    """Number of forward passes of all models that share the counter; it also grows during an attack."""
+    """The number of images in forward passes of all models that share it, up to date during an attack."""
 
     forwards: int = 0
 
@@ -31,11 +31,13 @@ class PassCounter:
 class CountingModel(nn.Module):
     """A model that takes inputs of `space` and counts the samples in forward and backward passes.
 
-    Its logits are float32, because half tensors inside Foolbox turn into NaN silently. `model` takes
-    float32 pixels and may compute in another precision. The gradient of the logits of a confident network
-    is 1e-9 and less, which 16 bits round to 0; attacks would get no gradient, and the network would look
-    robust. So the gradient of each sample passes through the model scaled by a power of two that brings the
-    gradient of the logits to about 1.
+    `model` takes float32 pixels and may compute in another precision. The logits are converted to float32,
+    because half-precision tensors silently turn into NaN inside Foolbox.
+
+    On a confident network, the gradient of the loss with respect to the logits is 1e-9 or less, which 16-bit
+    numbers round to 0. Attacks would get no gradient, and the network would look robust. So a backward pass
+    scales this gradient by a power of two to about 1 for each sample, and undoes the scaling in the gradient
+    of the inputs.
     """
 
     def __init__(self, model: nn.Module, space: Space, counter: PassCounter | None = None) -> None:
@@ -50,7 +52,7 @@ class CountingModel(nn.Module):
         self.training = False
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits float32 (m, classes) of inputs (m, C, H, W)."""
+        """Return logits, float32 (m, classes), of inputs (m, C, H, W) in `space`."""
         self.forwards += len(inputs)
         self._counter.forwards += len(inputs)
         scaling = _Scaling(self)
@@ -64,7 +66,7 @@ class CountingModel(nn.Module):
 
 
 class _Scaling:
-    """Scales the gradients of a backward pass when they enter the model, and back when they leave it."""
+    """Scales the gradients of a backward pass that enter the model, and scales those that leave it back."""
 
     def __init__(self, counted: CountingModel) -> None:
         self._counted = counted
@@ -82,9 +84,9 @@ class _Scaling:
 def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
     """Return whether the logits of a model have gradients with respect to pixels (m, C, H, W).
 
-    There are none if the model is detached from its input, or fails when the input requires gradients.
-    Gradients that are zero count as gradients. Each model is checked once, by a pass of two images; a model
-    without gradients is logged.
+    They have none if the model detaches them from its input, or if it fails when the input requires
+    gradients. Gradients that are zero count as gradients. Each model is checked once, by a pass of two
+    images. For a model without gradients a warning is logged.
     """
     if model not in _GRADIENTS:
         problem = _gradient_problem(model, pixels[:2])

@@ -1,7 +1,8 @@
-"""Checks of a model that cast doubt on its accuracy under attack, like AutoAttack's warnings.
+"""Checks for properties of a model that cast doubt on its accuracy under attack, like AutoAttack's warnings.
 
-They run before the attacks, on a few images that the model classifies correctly (Croce & Hein 2020;
-Tramer et al. 2020). Whether an attack without gradients beats one with them is a check of the results.
+The checks run before the attacks, on a few images that the model classifies correctly (Croce & Hein 2020;
+Tramer et al. 2020). A comparison of attacks with and without gradients is not among them: it is made with the
+results.
 """
 
 from collections.abc import Iterator
@@ -32,18 +33,20 @@ OPTIMISES = "optimises inside the model"
 
 
 def check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
-    """Return the flags of `model` on pixels (m, C, H, W) in [0, 1] with labels int64 (m,).
+    """Return the names of the problems of `model` on pixels (m, C, H, W) in [0, 1], labels int64 (m,).
 
-    - "no gradients": the logits do not depend on the input in a way that torch can differentiate.
-    - "zero gradient": the loss has no gradient on a quarter of the images or more.
-    - "vanishing gradient": it has one, but no entry is above 1e-12 in float32, on as many images: the
-      logits are so far apart that the cross-entropy is saturated.
-    - "outputs are probabilities": all rows lie in [0, 1] and sum to 1, where logits are expected.
-    - "optimises inside the model": the forward pass takes derivatives itself.
+    - "no gradients": torch cannot differentiate the logits with respect to the input.
+    - "gradient not finite": on at least a quarter of the images, the gradient has a NaN or an infinity.
+    - "zero gradient": on at least a quarter of the images, the gradient of the loss is 0, although the
+      cross-entropy is not saturated.
+    - "vanishing gradient": on at least a quarter of the images, no entry of the gradient is above 1e-12 in
+      float32, because the logits are so far apart that the cross-entropy is saturated.
+    - "outputs are probabilities": all rows of the logits lie in [0, 1] and sum to 1.
+    - "optimises inside the model": the forward pass itself takes derivatives.
 
-    A model that classifies no image correctly can only have the first flag. A model that draws random numbers
-    gets the same ones in every check. The flags for random logits and for logits that depend on the batch
-    apply to all measurements (`blrobust.evaluation.probe`).
+    A model that classifies no image correctly can only have the problem "no gradients". A model that draws
+    random numbers gets the same ones in every check. Random logits, and logits that depend on the batch,
+    affect all measurements and are therefore checked in `blrobust.evaluation.probe`.
     """
     with seeded("model checks", device=pixels.device):
         return _flags(model, pixels, labels)
@@ -80,7 +83,10 @@ def _flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
 
 
 def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the largest entry of each image's loss gradient, as attacks get it, float32 (m,); 0 for none."""
+    """Return the largest magnitude in each image's gradient of the loss, float32 (m,); 0 without a gradient.
+
+    The gradient is the one that attacks get, through `CountingModel`.
+    """
     with torch.enable_grad():
         inputs = images.clone().requires_grad_()
         logits = CountingModel(model, PIXELS)(inputs)
@@ -93,13 +99,16 @@ def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def _is_saturated(logits: Tensor, labels: Tensor) -> bool:
-    """Return whether the probability of a quarter of the images rounds to 1, which leaves no gradient."""
+    """Return whether the probability of the label rounds to 1 on at least a quarter of the images.
+
+    The cross-entropy is then 0 and has no gradient.
+    """
     return bool((F.cross_entropy(logits, labels, reduction="none") == 0).float().mean() >= SYMPTOM_SHARE)
 
 
 @contextmanager
 def derivatives_taken() -> Iterator[list[str]]:
-    """Record the names of torch's functions that take derivatives, called in the context."""
+    """Record, in a list of names, the calls of torch's functions for derivatives inside the context."""
     calls: list[str] = []
 
     def watch(name: str, function: Any) -> Any:

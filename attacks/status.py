@@ -1,4 +1,4 @@
-"""The outcome of an attack on one sample, and the flag of a model that gradient attacks cannot search."""
+"""The outcomes of an attack on one sample, and the name of the problem of a model without gradients."""
 
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ NO_GRADIENTS = "no gradients"
 
 
 class Status(IntEnum):
-    """The outcome for one sample; only `ADVERSARIAL` is a success."""
+    """The outcome of an attack on one sample; only `ADVERSARIAL` is a success."""
 
     ADVERSARIAL = 0  # the returned input passed every check and is misclassified
     NOT_ADVERSARIAL = 1  # the returned input is classified correctly

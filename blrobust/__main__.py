@@ -19,7 +19,7 @@ from blrobust import signals  # noqa: E402  # the others as well, and with more 
 
 
 def main() -> None:
-    """Run the command line of this process, and exit with its code."""
+    """Run the command line with the arguments of this process, and exit with its exit code."""
     signals.end_at_once()
 
     from blrobust.terminal import protect_streams

@@ -1,4 +1,4 @@
-"""Files that are complete or absent: neither a kill nor a full disk leaves half of one."""
+"""Files that are complete or absent: a killed process or a full disk does not leave half a file."""
 
 import contextlib
 import errno
@@ -29,9 +29,10 @@ def is_temporary(name: str) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all.
+    """Write `text` to `path` as UTF-8, whole or not at all.
 
-    Bytes of file names that are not UTF-8 are written as `\\udcff`: a path must not cost the results.
+    File names on disk may have bytes that are not UTF-8, and a text may contain such a name. These bytes are
+    written as escape sequences such as `\\udcff`, so that the name does not prevent writing the results.
     """
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
@@ -39,8 +40,9 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to a new file in the folder of `path`, sync it to the disk, and rename it to `path`.
 
-    A link at `path` is replaced, not followed. The name of the new file has the host and the process, so
-    that files of processes that ended before the rename are recognised and removed.
+    A link at `path` is replaced, not followed. The name of the new file has a code for the host and the
+    number of the process. So a later call recognises files of processes that ended before the rename, and
+    removes them.
     """
     temporary = path.with_name(f".blrobust-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
     _remove_leftovers(path.parent)
@@ -61,7 +63,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files in `folder` of processes of this host that do not exist."""
+    """Remove temporary files in `folder` that were written by processes of this host that have ended."""
     if os.name != "posix":  # on Windows, `os.kill` ends the process
         return
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -83,7 +85,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Sync the names in `folder` to the disk, where the file system can."""
+    """Sync the list of files in `folder` to the disk, if the file system supports it."""
     if os.name != "posix":
         return
     try:

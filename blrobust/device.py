@@ -10,9 +10,9 @@ from blrobust.errors import UserError
 
 
 def resolve(name: str) -> torch.device:
-    """Return the device called `name`; "auto" is CUDA, then MPS, then the CPU.
+    """Return the device called `name`; "auto" means CUDA, or else MPS, or else the CPU.
 
-    Raises `UserError` for an unknown or missing device.
+    Raises `UserError` for a device that is unknown or not available.
     """
     cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
@@ -28,7 +28,10 @@ def resolve(name: str) -> torch.device:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute in full float32 on a GPU too: TF32 has 10 bits of mantissa and would change predictions."""
+    """Compute in full float32 on a GPU too, within the context.
+
+    TF32, which is turned off, has only 10 bits of mantissa and would change predictions.
+    """
     matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
         torch.set_float32_matmul_precision("highest")
@@ -40,7 +43,7 @@ def full_precision() -> Iterator[None]:
 
 
 def describe(device: torch.device) -> str:
-    """Return the device in words, for the provenance."""
+    """Return a description of the device for the record of a run."""
     if device.type == "cuda":
         return f"{device}, {torch.cuda.get_device_name(device)}"
     return f"{device}, {platform.machine()}, {torch.get_num_threads()} threads"

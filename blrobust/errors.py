@@ -1,4 +1,4 @@
-"""The exceptions that the command line prints, a line each, with exit code 2."""
+"""Exceptions whose messages the command line prints, with exit code 2."""
 
 import traceback
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ class UserError(ValueError):
 
 
 class FailedPartsError(UserError):
-    """Independent parts of a measurement that failed, one of the `lines` each.
+    """Independent parts of a measurement failed; `lines` has a message for each failed part.
 
-    The results of the others are in `folder`; it is None where there are none.
+    `folder` has the results of the other parts; it is None if there are no results.
     """
 
     def __init__(self, lines: Sequence[str], folder: Path | None = None) -> None:
@@ -25,15 +25,15 @@ class FailedPartsError(UserError):
 
 
 def reason(error: BaseException) -> str:
-    """Return the message of another library's error as one line, or its type if it has no message."""
+    """Return the message of another library's error as one line, or the type if there is no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def describe(error: BaseException) -> str:
-    """Return the type and the message of an error as one line, at most about 200 characters.
+    """Return the type and the message of an error as one line of at most about 200 characters.
 
-    An error without a message has the place in the user's code that raised it. Of a message with a traceback,
-    as of TorchScript, the last line is kept.
+    If the error has no message, the line has the place in the user's code that raised it. If the message
+    contains a traceback, as errors of TorchScript do, only its last line is kept.
     """
     name, text = type(error).__name__, str(error).strip()
     if not text:
@@ -45,13 +45,17 @@ def describe(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return the text as one line of at most 200 characters; a longer one ends in three dots."""
+    """Return the text as one line of at most 200 characters; a longer text is cut and ends in three dots."""
     line = " ".join(text.split())
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 4].rstrip()} ..."
 
 
 def _place(error: BaseException) -> str | None:
-    """Return `FILE:LINE` of the last frame of an error outside of blrobust and of installed packages."""
+    """Return `FILE:LINE` of the last frame of the error's traceback that is in the user's own code.
+
+    The code of blrobust, of Python and of installed packages does not count. The result is None without such
+    a frame.
+    """
     roots = (str(Path(__file__).parent), str(Path(traceback.__file__).parent), "<")
     frames = [
         frame

@@ -1,4 +1,4 @@
-"""Text from outside, such as paths, names and error messages, in a form that is safe to show."""
+"""Text from outside the program (paths, names, error messages) in a form that is safe to show."""
 
 import unicodedata
 
@@ -6,8 +6,8 @@ import unicodedata
 def escape(text: str) -> str:
     """Return the text with control and format characters written as escape sequences, such as `\\x1b`.
 
-    These are the C0 and C1 controls, also tab and line feed, line and paragraph separators, invisible
-    and direction-changing characters, and lone surrogates. Spaces of every width are kept.
+    These are the C0 and C1 control characters (among them tab and line feed), line and paragraph separators,
+    invisible and direction-changing characters, and lone surrogates. Spaces of every width are kept.
     """
     if text.isprintable():
         return text
@@ -15,12 +15,12 @@ def escape(text: str) -> str:
 
 
 def escape_lines(text: str) -> str:
-    """Return the text escaped line by line: line feeds are kept."""
+    """Return the text with the characters of `escape` escaped, except for line feeds."""
     return "\n".join(map(escape, text.split("\n")))
 
 
 def one_line(text: str) -> str:
-    """Return the text escaped, as one line: every run of white space becomes a space."""
+    """Return the text as one line, escaped as by `escape`; every run of white space becomes one space."""
     return escape(" ".join(text.split()))
 
 

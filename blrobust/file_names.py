@@ -1,4 +1,4 @@
-"""File names for labels, which may contain any character."""
+"""File names for labels of models, which may contain any character."""
 
 import hashlib
 import string
@@ -10,7 +10,7 @@ _DIGITS = 32  # of the checksum that ends the name of a long label
 
 
 def file_name(label: str) -> str:
-    """Return a file name (ASCII) for a `label` that is not empty; no two labels have the same one.
+    """Return an ASCII file name for a `label` that is not empty. Different labels get different names.
 
     The names also differ where a file system takes upper and lower case as equal, or drops dots at the end:
     small letters, digits and `._+=-` are kept, except for dots at the beginning and the end. All other

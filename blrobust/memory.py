@@ -24,7 +24,7 @@ FILES = {
 
 
 def available() -> int | None:
-    """Return the free bytes of main memory within the limits of the process; `None` where unknown.
+    """Return the number of bytes of main memory that this process may still use; None if unknown.
 
     The smallest of the free memory of the machine, that of the control groups of the process (Linux; the
     limit of a container), and the rest of the address space (`ulimit -v`).
@@ -37,7 +37,10 @@ def available() -> int | None:
 
 
 def check(needed: int, what: str, *, legal: str) -> None:
-    """Raise `UserError` if `needed` bytes are more than the available memory; `what` needs them."""
+    """Raise `UserError` if `needed` bytes exceed the available memory.
+
+    In the message, `what` names the data that needs the memory, and `legal` what the user can do.
+    """
     free = available()
     if free is not None and needed > free:
         sizes = f"needs {needed / GB:,.1f} GB of memory, {free / GB:,.1f} GB are free"

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: bars on a terminal, lines elsewhere."""
+"""Progress of long work on stderr: bars on a terminal, lines of text elsewhere."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +20,7 @@ UNKNOWN = "-:--:--"
 
 
 class Escaped:
-    """A renderable of rich whose text is escaped: only rich itself writes control sequences."""
+    """A renderable of the package rich with escaped text: only rich itself writes control sequences."""
 
     def __init__(self, content: RenderableType) -> None:
         self._content = content
@@ -31,15 +31,15 @@ class Escaped:
 
 
 class _SteadyConsole(Console):
-    """stderr, with a cursor that stays visible, so that no way to end the process leaves it hidden."""
+    """A console on stderr that never hides the cursor, so that it is visible however the process ends."""
 
     def show_cursor(self, show: bool = True) -> bool:
-        """Change nothing."""
+        """Return False without a change: the cursor stays visible."""
         return False
 
 
 class _Remaining(ProgressColumn):
-    """`done/total UNIT, h:mm:ss to go`."""
+    """A column with the text `done/total UNIT, h:mm:ss to go`."""
 
     def __init__(self, unit: str) -> None:
         super().__init__(Column(no_wrap=True, justify="right"))
@@ -50,9 +50,10 @@ class _Remaining(ProgressColumn):
 
 
 def _to_go(task: Task) -> str:
-    """Return the time to go at the mean pace of this session, counting down between two updates.
+    """Return the predicted remaining time of a task as text, counting down between two updates.
 
-    It is unknown before the first update, and after the predicted time is over without an update.
+    It follows from the mean time per step since the start of this process. It is `UNKNOWN` before the first
+    update, and if the predicted time has passed without an update.
     """
     before, updated = task.fields["before"], task.fields["updated"]
     if task.completed == before or task.start_time is None or task.remaining is None:
@@ -63,7 +64,7 @@ def _to_go(task: Task) -> str:
 
 
 class _Bars(Progress):
-    """A bar for every visible task; they disappear at the end, also after Ctrl-C."""
+    """A progress bar for every visible task; the bars disappear at the end, also after Ctrl-C."""
 
     def __init__(self, *, unit: str, width: int) -> None:
         console = _SteadyConsole(stderr=True)
@@ -84,16 +85,17 @@ class _Bars(Progress):
     below: Callable[[], RenderableType] | None = None  # returns the line below the bars
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Yield the table of bars and the line below it."""
+        """Yield the table of bars, and the line of text below it."""
         yield from map(Escaped, super().get_renderables())
         if self.below is not None:
             yield Escaped(self.below())
 
 
 class Meter:
-    """Progress over all images of a run: bars of the run and of its present cell, or lines.
+    """Progress over all images of a run: a bar for the run, and one for the part being measured.
 
-    Off a terminal one line is printed when a model is done, with the time it took.
+    A part is one model at one or several levels. If stderr is not a terminal, a line with the time is printed
+    when a model is finished.
     """
 
     def __init__(
@@ -106,8 +108,8 @@ class Meter:
     ) -> None:
         """Start at `done` of the `images` that the whole run classifies.
 
-        `kinds` are all kinds that the run measures, in order. `passes` returns the number of images in
-        forward passes so far; it also grows within a block.
+        `kinds` are all kinds of noise or attack that the run measures, in order. `passes` returns the number
+        of images in forward passes so far, which also grows between two calls of `advance`.
         """
         self._bars = _Bars(unit="images", width=NAME)
         self._kinds = list(kinds)
@@ -128,7 +130,7 @@ class Meter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Remove the bars; print the last line unless the work failed."""
+        """Remove the bars; off a terminal, print the time of the last model, unless the work failed."""
         if error is None:
             self._rename("")
         self._bars.stop()
@@ -136,7 +138,11 @@ class Meter:
     def begin(
         self, name: str, *, images: int, done: int = 0, kind: str = "", levels: Sequence[str] = ()
     ) -> None:
-        """Start a cell at `done` of its `images` per level; the levels are in words."""
+        """Start the bar of the next part of the run, the model `name` at all `levels`.
+
+        `images` is the number of images at each level, of which `done` were classified before. `levels` are
+        in words, and `kind` is the kind of noise or attack.
+        """
         several = len(self._kinds) > 1
         self._rename(f"{kind} {name}" if several else name)
         if several:
@@ -149,17 +155,20 @@ class Meter:
         self._bars.reset(self._cell, total=images, description=name, visible=True, **_state(done))
 
     def advance(self, images: int) -> None:
-        """Add classified images; an image that is classified at several levels counts once for each."""
+        """Add classified images; an image that is classified at several levels counts once for each level."""
         now = time.perf_counter()
         self._bars.update(self._run, advance=images, updated=now)
         self._bars.update(self._cell, advance=images // self._levels, updated=now)
 
     def fail(self) -> None:
-        """Forget the present cell, which failed: its time is not printed."""
+        """Record that the part being measured has failed, so that its time is not printed."""
         self._name = ""
 
     def _rename(self, name: str) -> None:
-        """Off a terminal, print the time that the previous name took."""
+        """Set the name of the part being measured; print the time of the part before if its name differs.
+
+        Nothing is printed on a terminal.
+        """
         if name == self._name:
             return
         if self._name and self._bars.disable:
@@ -167,7 +176,7 @@ class Meter:
         self._name, self._since = name, time.perf_counter()
 
     def _below(self) -> RenderableType:
-        """Return the kind, levels, passes and time of the cell, which also change within a block."""
+        """Return the line below the bars: kind, levels, passes and time of the part being measured."""
         passes = self._count_passes() - self._passes_before
         spent = _clock(self._bars.tasks[-1].elapsed or 0)
         line = Table.grid(Column(ratio=1, no_wrap=True), Column(no_wrap=True), padding=(0, 1), expand=True)
@@ -176,10 +185,10 @@ class Meter:
 
 
 class Steps:
-    """Progress over the steps of one loop: a bar, or a line at every tenth of the way."""
+    """Progress over the steps of one loop: a bar, or a line of text after every tenth of the steps."""
 
     def __init__(self, *, unit: str = "steps", width: int = 30) -> None:
-        """Count in `unit`; `width` columns are for the text beside the bar."""
+        """Prepare a bar. `unit` is the noun for steps, `width` the columns for the text beside it."""
         self._bars = _Bars(unit=unit, width=width)
         self._task = self._bars.add_task("", total=None, visible=False, **_state(0))
         self._started = False
@@ -204,7 +213,7 @@ class Steps:
 
 
 def _state(done: int) -> dict[str, Any]:
-    """Return the fields of a task that starts with `done` finished before."""
+    """Return the fields of a task of which `done` units were finished before this process."""
     return {"completed": done, "before": done, "updated": time.perf_counter()}
 
 

@@ -1,8 +1,8 @@
 """Signals that end the `blrobust` command: Ctrl-C, SIGTERM and SIGHUP.
 
-While work runs whose finished part is stored (`interruptible`), the first of them raises `KeyboardInterrupt`,
-so that this part is reported. Otherwise, and from the second one on, a signal ends the process at once:
-libraries that are interrupted while they are imported raise errors of their own.
+During work whose finished part is stored (`interruptible`), the first signal raises `KeyboardInterrupt`, so
+that the command can report the finished part. A second signal, or a signal at any other time, ends the
+process at once, because libraries that are interrupted while they are imported raise errors of their own.
 """
 
 import os
@@ -20,7 +20,7 @@ _is_installed = False  # not where the command line is called inside another pro
 
 
 def end_at_once() -> None:
-    """From here on, a signal ends the process at once, with one line on stderr."""
+    """From now on, let a signal end the process at once, with one line on stderr."""
     global _is_installed
     _is_installed = True
     _install(_end)
@@ -28,9 +28,9 @@ def end_at_once() -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Return a context in which the first signal raises `KeyboardInterrupt`; the next ends the process.
+    """Return a context in which the first signal raises `KeyboardInterrupt` and the next ends the process.
 
-    It changes nothing unless the process has called `end_at_once`.
+    The context has no effect unless the process has called `end_at_once`.
     """
     if _is_installed:
         _install(_interrupt)
@@ -42,7 +42,7 @@ def interruptible() -> Iterator[None]:
 
 
 def exit_code() -> int:
-    """Return the exit code after the signal that was received last; 130, that of Ctrl-C, without one."""
+    """Return the exit code for the signal that was received last, or 130 (that of Ctrl-C) if none was."""
     return FIRST_CODE + _received
 
 

@@ -1,4 +1,7 @@
-"""The standard streams of the `blrobust` command: no text and no device makes a write fail."""
+"""The standard streams of the `blrobust` command, on which no write fails.
+
+Characters that the encoding lacks are escaped, and output that the device refuses is dropped.
+"""
 
 import io
 import os
@@ -9,7 +12,7 @@ from blrobust.escaping import escape
 
 
 class _Device(io.RawIOBase):
-    """A file descriptor; output that its device refuses is dropped."""
+    """A stream on a file descriptor that drops all output that its device refuses."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -34,9 +37,9 @@ class _Device(io.RawIOBase):
 def protect_streams() -> None:
     """Replace stdout and stderr by streams on the same devices whose writes cannot fail.
 
-    Characters that the encoding lacks are written as escape sequences. A closed standard descriptor is
-    opened on the null device; otherwise the next file to be opened, such as a database, would get its
-    number. Streams that were replaced before, as by a test, are left alone.
+    Characters that the encoding lacks are written as escape sequences. A standard descriptor that is closed
+    is opened on the null device. Otherwise the next file to be opened, such as a database, would get its
+    number. Streams that were replaced before, as by a test, are not changed.
     """
     for number in range(3):
         try:
@@ -60,5 +63,5 @@ def _stream(number: int, before: TextIO | None) -> TextIO:
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print the text, escaped, as one line on stdout, or on stderr with `err`."""
+    """Print the text as one line on stdout, or on stderr with `err`, with control characters escaped."""
     print(escape(text), file=sys.stderr if err else sys.stdout, flush=True)

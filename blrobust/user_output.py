@@ -1,4 +1,4 @@
-"""Warnings, and prints of a user's model: a line of code that repeats itself is shown once, with a count."""
+"""Warnings, and prints of a user's model: repetitions from one line of code are counted, not shown."""
 
 import re
 import sys
@@ -26,9 +26,10 @@ def masked(text: str) -> str:
 
 @contextmanager
 def warnings_counted() -> Iterator[None]:
-    """Print warnings as one line on stderr, one for each line of code that warns; at the end, the counts.
+    """Print each warning as one line on stderr, but only the first warning of each line of code.
 
-    The end also has the counts of prints (`prints_counted`).
+    At the end of the context, the numbers of the other warnings are printed, and those of the prints that
+    `prints_counted` has dropped.
     """
     before = warnings.showwarning
 
@@ -49,7 +50,7 @@ def warnings_counted() -> Iterator[None]:
 
 @contextmanager
 def prints_counted() -> Iterator[None]:
-    """Write lines that are printed in the context only where they differ by more than numbers."""
+    """Drop lines printed in the context that differ from an earlier line of the same code only in numbers."""
     lines = _Lines(sys.stdout), _Lines(sys.stderr)
     with redirect_stdout(cast("TextIO", lines[0])), redirect_stderr(cast("TextIO", lines[1])):
         try:
@@ -60,9 +61,9 @@ def prints_counted() -> Iterator[None]:
 
 
 class _Lines:
-    """A stream that passes on each line of text unless its like was printed by the same line of code.
+    """A stream that drops a line of text if the same code has printed the same line with other numbers.
 
-    In all else it is the stream behind it.
+    All else is done by the stream given to the constructor.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -74,7 +75,7 @@ class _Lines:
         return getattr(self._stream, name)
 
     def write(self, text: str, /) -> int:
-        """Write the finished lines of the text, and return its length."""
+        """Write the finished lines of the text unless they are dropped, and return the length of the text."""
         caller = sys._getframe(1)
         if caller.f_globals.get("__name__") in PASSED:
             return self._stream.write(text)
@@ -85,12 +86,12 @@ class _Lines:
         return len(text)
 
     def end(self) -> None:
-        """Write the last line, which has no line feed."""
+        """Write the last line if it has no line feed yet."""
         if self._begun:
             self._show(self._begun)
 
     def close(self) -> None:
-        """Leave the stream open, which others use."""
+        """Do nothing, because others use the stream."""
 
     def _show(self, line: str) -> None:
         if _is_new(f"printed at {self._origin}: {masked(shortened(line))}"):

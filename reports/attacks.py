@@ -1,4 +1,4 @@
-"""The parts of a report that only attacks have: summary table, worst cases, published comparison."""
+"""The parts of a report that only attacks have: summary table, worst cases, comparison with the paper."""
 
 from blrobust.analysis import controls
 from blrobust.analysis.analysis import Analysis
@@ -13,7 +13,7 @@ from blrobust.reports.tables import Cell, Table
 
 
 def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
-    """Return a row per model with the effort and success of the attack; None for a sweep of noise."""
+    """Return a table with the effort and success of an attack, a row per model; None for a run of noise."""
     if results.run.config["command"] != "attack":
         return None
     analysis = results.kinds[kind]
@@ -33,7 +33,7 @@ def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
 
 
 def worst_case_table(results: RunAnalysis) -> Table | None:
-    """Return the accuracy over the worst of the run's attacks; None if it has only one."""
+    """Return the accuracy over the strongest of the run's attacks; None if the run has only one attack."""
     if len(results.kinds) < 2:
         return None
     models = results.run.models
@@ -54,12 +54,12 @@ def worst_case_table(results: RunAnalysis) -> Table | None:
 
 
 def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return sentences that compare band-limited models with fp32 under a gradient attack.
+    """Return sentences that compare band-limited models with fp32 under an attack that uses gradients.
 
-    Band-limited convolutions return true gradients, and the published ones do not help against such
-    attacks (paper section 4.3). Gains and losses are verdicts of the paired test against fp32, at levels
-    where one of the two is better than a guess. Empty for other attacks, and with a source, where no attack
-    uses the model's own gradients.
+    Band-limited convolutions return true gradients, and according to the paper (section 4.3) they do not help
+    against such attacks. A gain or a loss is a result of the paired test against fp32, at a level at which
+    one of the two models is better than a guess. The list is empty for other attacks. It is also empty if the
+    run has a source model, because then no attack uses the gradients of the measured models.
     """
     spec, limited = ATTACKS.get(analysis.kind), controls.band_limited(analysis)
     if analysis.run.config.get("source") is not None or spec is None or not spec.gradients:

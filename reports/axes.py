@@ -1,4 +1,4 @@
-"""The level axis of a report: its name, unit and second unit, and levels in words."""
+"""The level axis of a report: its name, its unit, its second unit, and levels in words."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Conversion = Callable[[Any], Any]  # arrays of levels, typed as loosely as matpl
 
 @dataclass(frozen=True)
 class Axis:
-    """One level axis. `other` converts levels to a second unit, and `back` is its inverse."""
+    """The axis of levels in a figure. `other` converts levels to a second unit; `back` is the inverse."""
 
     title: str  # "Gaussian noise", as in the middle of a sentence
     description: str  # of the perturbation, in sentences
@@ -41,14 +41,15 @@ class Axis:
         return self.phrase.format(self.format(level, digits=4))
 
     def format(self, level: float, *, digits: int = 6) -> str:
-        """Return a level as a number."""
+        """Return a level as the text of a number, with at most `digits` significant digits."""
         return levels.format_level(level, self.norm, digits=digits)
 
 
 def axis(kind: str, space: str, std: list[float]) -> Axis:
-    """Return the axis of a kind of perturbation in a space, for a data set's std per channel.
+    """Return the axis for a kind of noise or attack in an input space.
 
-    Normalised and pixel units differ by the factor mean(std): 0.201 on CIFAR-10.
+    `std` are the standard deviations of the data set's colour channels. The levels of normalised and of pixel
+    space differ by the factor mean(`std`), which is 0.201 on CIFAR-10.
     """
     scale = float(np.mean(std))
     match kind, space:
@@ -109,7 +110,7 @@ def _uniform_legacy(scale: float) -> Axis:
 
 
 def _attack(kind: str, space: str) -> Axis:
-    """Return the axis of an attack of the table, or a general one for an unknown kind."""
+    """Return the axis of an attack, or a general one if `kind` is not in the catalogue of attacks."""
     spec = ATTACKS.get(kind)
     if spec is None:
         return Axis(f"{kind}, {space} space", "", "strength", "strength {}", f"strength ({space} space)")

@@ -1,7 +1,7 @@
 """The conclusions of a report: a few sentences, decided by the paired tests alone.
 
-A model is better than another at a level where the paired test says so with Holm's correction over the
-levels (`analysis.comparison`), in every sentence as in every mark of a table.
+In every sentence, as in every mark of a table, one model is better than another at a level if the paired test
+finds it better with Holm's correction over the levels (`analysis.comparison`).
 """
 
 from itertools import pairwise
@@ -22,12 +22,12 @@ NO_LEVEL = "no level"
 
 
 def conclusions(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return sentences: which model is best where, gains, losses, ties, and band limits against controls."""
+    """Return the sentences of `findings` and of `missing_controls`."""
     return findings(analysis, axis) + missing_controls(analysis)
 
 
 def findings(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return the sentences on the measured models."""
+    """Return sentences about the best models, gains and losses against the baseline, and band limits."""
     complete = analysis.complete
     if not complete:
         return ["No model has all its levels yet."]
@@ -38,7 +38,7 @@ def findings(analysis: Analysis, axis: Axis) -> list[str]:
 
 
 def missing_controls(analysis: Analysis) -> list[str]:
-    """Return the sentence on the controls that a run with band-limited models lacks."""
+    """Return the sentence that names the controls not measured in a run with band-limited models, if any."""
     missing = controls.not_measured(analysis.run)
     if not missing or not analysis.complete:
         return []
@@ -47,7 +47,10 @@ def missing_controls(analysis: Analysis) -> list[str]:
 
 
 def where(levels: list[float], grid: list[float], axis: Axis) -> str:
-    """Return the number and the ranges of levels, such as "15 of 21 levels (sigma 0.3 to 1.6, 1.8)"."""
+    """Return a count and the ranges of levels, such as "15 of 21 levels (sigma 0.3 to 1.6, 1.8)".
+
+    `grid` are all levels that were measured, `levels` are some of them.
+    """
     indices = [index for index, level in enumerate(grid) if level in levels]
     if not indices:
         return NO_LEVEL
@@ -65,7 +68,7 @@ def where(levels: list[float], grid: list[float], axis: Axis) -> str:
 
 
 def _best(analysis: Analysis, axis: Axis) -> str:
-    """Return the sentence on the model that is better than every other one, by levels."""
+    """Return the sentence that names the levels at which a model is better than every other model."""
     grid, best = analysis.levels, analysis.best
     levels = {model: [x for x in grid if best[x] == model] for model in dict.fromkeys(best.values())}
     undecided = levels.pop(None, [])
@@ -78,7 +81,7 @@ def _best(analysis: Analysis, axis: Axis) -> str:
 
 
 def _few_images(analysis: Analysis) -> list[str]:
-    """Return a warning if there are few images, with the smallest difference that the tests can find."""
+    """Return a warning if there are few images, with the smallest number of images that a test can detect."""
     n, count = len(analysis.run.labels), len(analysis.levels)
     if n >= FEW_IMAGES:
         return []
@@ -97,7 +100,7 @@ def _few_images(analysis: Analysis) -> list[str]:
 
 
 def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return gains, losses and ties against the baseline, and the levels at which no accuracy is left."""
+    """Return gains, losses and ties against the baseline, and the levels at which all models only guess."""
     baseline, grid = analysis.baseline, analysis.levels
     if baseline not in analysis.complete:
         return [f"{baseline}, with which the others are compared, does not have all its levels yet."]
@@ -135,7 +138,10 @@ def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
 
 
 def _difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis) -> str:
-    """Return the levels at which a model differs in one direction, and its largest difference."""
+    """Return the levels at which a model is better, or worse, than the baseline, and its largest difference.
+
+    `found` are the rows of `Analysis.compare` at these levels.
+    """
     top = max(found.to_dict("records"), key=lambda row: abs(row["difference"]))
     margin = f"{points(top['difference'])} points ({points_span(top['low'], top['high'])})"
     at = f", most at {axis.describe(top['level'])}" if len(found) > 1 else ""
@@ -144,7 +150,10 @@ def _difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis) 
 
 
 def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return sentences that compare the band-limited models with the best model without band limits."""
+    """Return sentences that compare the band-limited models with the best model without band limits.
+
+    Further sentences compare them with a low-pass in front of fp32 and with other models that are better.
+    """
     limited, control = controls.band_limited(analysis), controls.best_control(analysis)
     if not limited:
         return []
@@ -173,15 +182,15 @@ def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
 
 
 def levels_of(analysis: Analysis, model: str, other: str, verdict: Verdict, axis: Axis) -> str:
-    """Return the number and the ranges of the levels at which a model has a verdict against another."""
+    """Return a count and the ranges of the levels at which `model` has the `verdict` against `other`."""
     frame = analysis.compare(model, other)
     return where(list(frame.level[frame.verdict == verdict]), analysis.levels, axis)
 
 
 def _limited_against(analysis: Analysis, limited: list[str], control: str, axis: Axis) -> str:
-    """Return the levels at which the band-limited models are better and worse than another one.
+    """Return the levels at which each model of `limited` is better and worse than `control`, in words.
 
-    The sentence also has the mean difference.
+    The text also has the difference in mean accuracy of each model.
     """
     parts = []
     for model in limited:
@@ -195,7 +204,7 @@ def _limited_against(analysis: Analysis, limited: list[str], control: str, axis:
 
 
 def _alone(analysis: Analysis, model: str, axis: Axis) -> str:
-    """Return the sentence about a single model."""
+    """Return the sentence about the model of a run that has only one."""
     row = next(row for row in analysis.summary.to_dict("records") if row["model"] == model)
     clean = f"{model} gets {percent(row['clean'])} ({span(row['clean_low'], row['clean_high'])}) of the clean"
     if len(analysis.levels) == 1:
@@ -211,7 +220,7 @@ def _alone(analysis: Analysis, model: str, axis: Axis) -> str:
 
 
 def _listed(parts: list[str], separator: str = "; ") -> str:
-    """Return the first parts, and the number of those left out."""
+    """Return the first `MOST_MODELS` parts as one text, and the number of parts that are left out."""
     shown = parts[:MOST_MODELS]
     rest = len(parts) - len(shown)
     more = [f"and {rest} more (see the tables)"] if rest else []

@@ -1,7 +1,7 @@
 """Accuracy curves with 95 % bands, drawn with seaborn, as SVG for an HTML page.
 
-Names chosen by the user are never passed to matplotlib, which takes `$` for mathematics and drops a
-leading `_`: legends are HTML, and tool tips are added to the finished SVG as text nodes.
+matplotlib reads text between `$` signs as mathematics and drops a leading `_`, so it never gets names chosen
+by the user: legends are HTML, and tool tips are added to the finished SVG as text nodes.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One model's measured curve: rows of `Analysis.table` by level, and its style."""
+    """The accuracy curve of one model in one run, from rows of `Analysis.table`, and its style."""
 
     name: str
     frame: pd.DataFrame
@@ -69,17 +69,17 @@ class Curve:
 
     @property
     def colour(self) -> str:
-        """Colour, the same for a model in every run."""
+        """The colour of the line, the same for a model in every run."""
         return colour(self.model)
 
     @property
     def marker(self) -> str:
-        """Marker, so that colour is not the only difference."""
+        """The matplotlib marker of the points, so that curves differ in more than colour."""
         return list(MARKERS)[self.model % len(MARKERS)]
 
     @property
     def shape(self) -> str:
-        """SVG path of the marker, for the legend."""
+        """The SVG path of the marker, for the legend."""
         return MARKERS[self.marker]
 
     @property
@@ -89,12 +89,12 @@ class Curve:
 
     @property
     def stroke(self) -> str:
-        """SVG's `stroke-dasharray` of the line, for the legend."""
+        """The dashes as a value of SVG's `stroke-dasharray`, for the legend."""
         return " ".join(f"{LINE * part:g}" for part in self.dash) or "none"
 
 
 def colour(model: int) -> str:
-    """Return the colour of the model with this index in a figure."""
+    """Return the colour of the model with the index `model` in a figure."""
     return COLOURS[model % len(COLOURS)]
 
 
@@ -107,9 +107,10 @@ def accuracy(
     size: tuple[float, float] = WIDE,
     prefix: str,
 ) -> Markup:
-    """Return an SVG element: accuracy over level, one line and one 95 % band per curve.
+    """Return an SVG figure of accuracy over level, with one line and one 95 % band per curve.
 
-    `published` are dashed series with their colours; `prefix` makes ids unique in the page.
+    `published` are curves of the paper, drawn with dashes, each with its colour. `chance` is the accuracy of
+    a guess. `size` is in inches. `prefix` makes the ids of the SVG elements unique in the page.
     """
     # "default" first: the user's own matplotlibrc must not change the report.
     with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
@@ -168,7 +169,7 @@ def _draw(axes: Axes, curve: Curve, *, gid: str) -> None:
 
 
 def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
-    """Draw axes, units, grid and the label of the chance level."""
+    """Draw the axes, the grid, the second unit and the label of the chance level."""
     axes.set(xlabel=axis.label, ylabel="", ylim=(0, 100))
     axes.margins(x=0.015)
     if axes.dataLim.width == 0:  # one level: the axis around it has no meaning
@@ -201,7 +202,7 @@ def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
 
 
 def _eighth_bit_ticks(axes: Axes, axis: Axis) -> None:
-    """Put the ticks of a Linf axis at whole steps of 8 bits, and write them as k/255."""
+    """Put the ticks of a Linf axis at multiples of 1/255, written as k/255."""
     last = 255 * float(axes.dataLim.x1)
     step = next((step for step in STEPS if last / step <= MOST_TICKS), STEPS[-1])
     axes.xaxis.set_major_locator(MultipleLocator(step / 255))

@@ -1,4 +1,4 @@
-"""The page of Fourier heat maps: one map per model, with a common colour scale."""
+"""The page of Fourier heat maps: one map for each model, with a common colour scale."""
 
 from pathlib import Path
 

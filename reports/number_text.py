@@ -11,17 +11,17 @@ BELOW = f"below 50{NBSP}% from the start"
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent with one decimal, a dash where it is missing."""
+    """Return a share in per cent with one decimal, or a dash if it is NaN."""
     return NONE if math.isnan(share) else f"{100 * share:.1f}{NBSP}%"
 
 
 def span(low: float, high: float) -> str:
-    """Return the ends of an interval of shares, in per cent."""
+    """Return an interval of shares in per cent, such as "81.0 to 84.2"; empty if it is NaN."""
     return "" if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def nominal(share: float) -> str:
-    """Return a nominal compression in per cent, with all its digits."""
+    """Return a nominal compression in per cent, with up to six digits."""
     return f"{100 * share:.6g}{NBSP}%"
 
 
@@ -32,25 +32,29 @@ def points(difference: float) -> str:
 
 
 def points_span(low: float, high: float) -> str:
-    """Return the ends of an interval of differences, in percentage points with signs."""
+    """Return an interval of differences in percentage points with signs, such as "+0.3 to +2.1"."""
     return f"{points(low)} to {points(high)}"
 
 
 def p_value(p: float) -> str:
-    """Return a p-value to two digits."""
+    """Return a p-value with two significant digits, or as "p < 0.001"."""
     return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.2g}"
 
 
 def half_level(level: float, levels: list[float], axis: Axis) -> str:
-    """Return the level at which accuracy falls to 50 % (`Analysis.summary_over`) in words."""
+    """Return in words the level at which accuracy falls to 50 % (`Analysis.summary_over`).
+
+    `levels` are the measured levels.
+    """
     return BELOW if level == levels[0] else level_at(level, levels, axis)
 
 
 def half_span(texts: list[str]) -> str:
-    """Return the ends of the interval of a level at 50 %, from the texts of the level and of both ends.
+    """Return the interval of the level at which accuracy falls to 50 %.
 
-    It is empty if there is no level, or if all three are the same end of the grid. A lower end of `BELOW` is
-    level 0, the first of every grid.
+    `texts` are that level and the lower and the upper end of its interval, each from `half_level`. The result
+    is empty if there is no such level, or if all three texts are the same end of the measured levels. If the
+    lower end is `BELOW`, the interval starts at level 0.
     """
     level, low, high = texts
     has_none = level == NONE or (level == low == high and (level == BELOW or level.startswith(">")))
@@ -60,7 +64,10 @@ def half_span(texts: list[str]) -> str:
 
 
 def level_at(level: float, levels: list[float], axis: Axis) -> str:
-    """Return a crossing level with a resolution of about 1/1000 of the grid; `> last` beyond the grid."""
+    """Return an interpolated level as text, with a resolution of about 1/1000 of the largest level.
+
+    NaN becomes a dash. Infinity, a level beyond the measured `levels`, becomes `> last`.
+    """
     last = levels[-1]
     if math.isnan(level):
         return NONE
@@ -74,5 +81,8 @@ def level_at(level: float, levels: list[float], axis: Axis) -> str:
 
 
 def verdict_counts(better: int, worse: int, count: int) -> tuple[str, str]:
-    """Return the numbers of levels with each verdict in words, in two lines."""
+    """Return the numbers of levels at which a model is better and worse, in words, as two lines.
+
+    `count` is the number of all levels.
+    """
     return f"better at {better} of {count} level{'' if count == 1 else 's'},", f"worse at {worse}"

@@ -1,4 +1,4 @@
-"""The report of one run, or the comparison of several, as one self-contained HTML file."""
+"""The report of one run, or the comparison of several runs, as one self-contained HTML file."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from blrobust.runs.run import Run
 
 @dataclass(frozen=True)
 class Strip:
-    """One image at several levels, with the class that each model predicts."""
+    """One image at several levels, with the class that each model predicts at each level."""
 
     sample: int
     label: str
@@ -32,7 +32,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One kind of perturbation of one run, as text."""
+    """The part of a report about one kind of noise or attack in one run, as text."""
 
     name: str
     facts: str
@@ -55,7 +55,7 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class Section:
-    """Everything on one axis: one figure, and an entry per run."""
+    """The part of a report with one axis: a figure with the curves of all runs, and an entry for each run."""
 
     axis: Axis
     models: list[str]
@@ -71,8 +71,8 @@ class Section:
 def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
     """Write the report of `runs` to `destination`, whole or not at all.
 
-    Runs of one kind in one space share a figure; other kinds get sections of their own. Raises
-    `OSError` where `destination` cannot be written.
+    Runs with the same kind of noise or attack and the same input space share a figure; each other combination
+    has a section of its own. Raises `OSError` if `destination` cannot be written.
     """
     by_name = _by_name(runs)
     template.render(
@@ -87,7 +87,7 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
 
 
 def _by_name(runs: Sequence[RunAnalysis]) -> dict[str, RunAnalysis]:
-    """Return the runs by the name of their folder, or by the whole path if two names are equal."""
+    """Return the runs by the names of their folders, or by whole paths for folders with equal names."""
     short = [results.run.path.resolve().name for results in runs]
     return {
         name if short.count(name) == 1 else str(results.run.path): results

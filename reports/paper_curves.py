@@ -1,4 +1,4 @@
-"""The published series (Dziedzic et al., ICML 2019), drawn over runs on the same axis."""
+"""The published accuracy curves (Dziedzic et al., ICML 2019), for figures with the same axis."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,7 +21,7 @@ SMALL = 1000  # images of the smaller published pixel series
 
 @dataclass(frozen=True)
 class _Source:
-    """A file, the prefix of its column names, and the factor by which its levels are multiplied."""
+    """A file of published curves, the prefix of its column names, and the factor that converts its levels."""
 
     file: str
     before: str = ""
@@ -44,7 +44,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Series:
-    """One published curve: levels, and accuracies as fractions."""
+    """One published curve: the name of the model, levels, and accuracies as fractions."""
 
     model: str
     levels: list[float]
@@ -52,9 +52,11 @@ class Series:
 
 
 def series(*, kind: str, space: str, dataset: str, n: int, models: list[str], last: float) -> list[Series]:
-    """Return the published curves of `models` up to level `last`; none if the axes differ.
+    """Return the published curves of `models` up to the level `last`.
 
-    The pixel attack was published for 1,000 images and for all images; the number nearer to `n` is used.
+    The list is empty if nothing was published for this kind of noise or attack, input space and data set. The
+    pixel attack was published for 1,000 images and for all images; the curve whose number of images is nearer
+    to `n` is used.
     """
     if (kind, space) not in SOURCES or dataset not in DATASETS:
         return []

@@ -1,4 +1,4 @@
-"""The page of recovered labels: one figure and one table per attack."""
+"""The page about recovered labels: one figure and one table for each attack."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -47,7 +47,10 @@ def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> 
 
 
 def facts(rows: pd.DataFrame) -> str:
-    """Return one line about an attack: its strength, the correct images, the fooled images."""
+    """Return one line about an attack: its strength, and the numbers of correct and of fooled images.
+
+    `rows` are the rows of the attack in `blrobust.analysis.recovery.table`.
+    """
     row = rows.iloc[0]
     at = "smallest perturbation"
     if not np.isnan(row.strength):
@@ -59,12 +62,16 @@ def facts(rows: pd.DataFrame) -> str:
 
 
 def share(count: int, of: int) -> str:
-    """Return a count and its share of a total; a dash where the total is 0."""
+    """Return a count and its share of the total `of`, such as "12 (40%)"; a dash if the total is 0."""
     return f"{count} ({count / of:.0%})" if of else "-"
 
 
 def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:
-    """Return the published L2_distortion and recovered_acc (per cent); empty where the settings differ."""
+    """Return the published L2_distortion and recovered_acc (in per cent) for an attack and a kind of channel.
+
+    A channel is the transform of the image that recovers labels. The frame is empty if nothing was published
+    for this attack, channel and data set.
+    """
     source = files("blrobust.reports") / "reference" / "label_recovery.csv"
     with source.open() as file:
         frame = pd.read_csv(file)

@@ -1,4 +1,4 @@
-"""A matplotlib figure as an element of a page: unique ids, no global style, tool tips as text."""
+"""A matplotlib figure as an SVG element of a page: unique ids, no global style, tool tips as text."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ def element(
 ) -> Markup:
     """Return the figure as an SVG element.
 
-    `prefix` makes its ids unique in the page; `label` is its text for screen readers. `tips` are the tool
-    tips of the shapes with a gid, in their order. If there are markers, they get the tool tips, not the line
-    through them. Tips may contain any characters.
+    `prefix` makes the ids of the element unique in the page, and `label` is the text for screen readers.
+    `tips` maps the gid of a matplotlib artist to the tool tips of its shapes, in their order. For a line with
+    markers, the markers get the tool tips. Tips may contain any characters.
     """
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})

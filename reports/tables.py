@@ -1,4 +1,4 @@
-"""Results as tables of text for a page."""
+"""Results as tables of text, for a page of a report."""
 
 import math
 from collections import Counter
@@ -37,7 +37,7 @@ HASH = 12  # hex digits shown; run.json has them all
 
 @dataclass(frozen=True)
 class Cell:
-    """A value, a smaller line below it (its interval), and its comparison with the baseline."""
+    """The text of a table cell, a smaller line below it, and a mark: "better", "worse" or "" for neither."""
 
     text: str
     detail: str = ""
@@ -46,17 +46,18 @@ class Cell:
 
 @dataclass
 class Table:
-    """Column names and rows; a row is a name and its cells, and the first column has the names."""
+    """Column names, and rows of a name and its cells; the first column has the names."""
 
     header: list[str]
     rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
 
 
 def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
-    """Return the numbers of each model: compression, clean, mean, level at 50 %, against the baseline.
+    """Return a table of the models: compressions, accuracies, level at 50 %, comparison with the baseline.
 
-    `runs` are by name; the rows of several runs are sorted by model. Mean accuracy and level at 50 %
-    cover the levels that the runs share, and are missing if this is only level 0.
+    `runs` are the results by the name of the run; the rows of several runs are sorted by model. Mean
+    accuracy, and the level at which accuracy falls to 50 %, cover the levels that all runs share. They are
+    missing if the runs share only level 0.
     """
     grid = shared_levels(runs)
     frames = [analysis.summary_over(grid).assign(run=name) for name, analysis in runs.items()]
@@ -89,13 +90,13 @@ def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
 
 
 def shared_levels(runs: Mapping[str, Analysis]) -> list[float]:
-    """Return the levels that all runs have."""
+    """Return the levels that were measured in all runs."""
     first, *others = (analysis.levels for analysis in runs.values())
     return [level for level in first if all(level in levels for levels in others)]
 
 
 def mixture_note(runs: Mapping[str, Analysis], axis: Axis) -> str | None:
-    """Return a note on differences of levels or images between runs in one table; `None` without any."""
+    """Return a note if runs in one table differ in their levels or images; None if they do not."""
     grids = {tuple(analysis.levels) for analysis in runs.values()}
     data = {name: analysis.run.provenance["dataset"] for name, analysis in runs.items()}
     sentences = []
@@ -116,12 +117,12 @@ def mixture_note(runs: Mapping[str, Analysis], axis: Axis) -> str | None:
 
 
 def row_name(model: str, run: str, runs: Mapping[str, object]) -> str:
-    """Return a model's name, with the name of its run where there are several."""
+    """Return the name of a model, followed by the name of its run if there are several runs."""
     return model if len(runs) == 1 else f"{model}, {run}"
 
 
 def levels(analysis: Analysis, axis: Axis) -> Table:
-    """Return accuracy with its interval, a row per level and a column per model."""
+    """Return a table of accuracies with their intervals, a row for each level and a column for each model."""
     rows = _by_cell(analysis.table)
     models = analysis.run.models
     other = [] if axis.other is None else [axis.other_name]
@@ -138,9 +139,10 @@ def levels(analysis: Analysis, axis: Axis) -> Table:
 
 
 def tests(analysis: Analysis, axis: Axis, other: str) -> Table:
-    """Return differences to the model `other` in points with intervals and adjusted p-values.
+    """Return a table of the differences of all models from the model `other`, a row for each level.
 
-    With the baseline, the last column is Cochran's Q over all models.
+    A cell has the difference in percentage points, its interval and the p-value with Holm's correction. If
+    `other` is the baseline, the last column has the p-values of Cochran's Q test over all models.
     """
     frames = {m: analysis.compare(m, other) for m in analysis.run.models if m != other}
     frames = {model: frame.set_index("level") for model, frame in frames.items() if len(frame)}
@@ -157,7 +159,7 @@ def tests(analysis: Analysis, axis: Axis, other: str) -> Table:
 
 
 def models(run: "Run") -> Table:
-    """Return the architecture, training and weights of each model."""
+    """Return a table of the architecture, the training and the weights of each model."""
     columns = {
         "architecture": "arch",
         "precision": "precision",
@@ -184,7 +186,7 @@ def models(run: "Run") -> Table:
 
 
 def rejection_note(analysis: Analysis) -> str | None:
-    """Return the numbers of attacked inputs that failed each check, None if all passed."""
+    """Return the numbers of perturbed inputs that failed each check of the guard; None if all passed."""
     count: Counter[str] = Counter()
     for checks in analysis.checks.values():
         count += checks.statuses
@@ -200,15 +202,16 @@ def rejection_note(analysis: Analysis) -> str | None:
 
 
 def flag_note(flags: Mapping[str, list[str]]) -> str | None:
-    """Return the flags of the models that have any, None if no model has one."""
+    """Return the flags (reasons to doubt results) of all models that have any; None if no model has one."""
     found = [f"{name}: {', '.join(reasons)}" for name, reasons in flags.items() if reasons]
     return f"{'; '.join(found)}." if found else None
 
 
 def against_controls(analysis: Analysis) -> Table | None:
-    """Return the comparisons of band-limited models with the others; `None` without one of the two groups.
+    """Return a table that compares each band-limited model with each model without band limits.
 
-    Cells have the numbers of levels with each verdict, and the difference in mean accuracy.
+    A cell has the numbers of levels at which the band-limited model is better and worse, and the difference
+    in mean accuracy. The result is None if there are no band-limited models or no others.
     """
     limited, others = controls.band_limited(analysis), controls.without_band_limits(analysis)
     if not limited or not others:
@@ -233,7 +236,10 @@ def _verdict_shares(row: Row, count: int) -> Cell:
 
 
 def _against(better: int, worse: int, count: int) -> Cell:
-    """Return the numbers of levels with each verdict, marked if all verdicts have one direction."""
+    """Return the numbers of levels at which a model is better and worse.
+
+    The cell is marked if the model is only better, or only worse.
+    """
     sign = Verdict.BETTER if better and not worse else Verdict.WORSE if worse and not better else ""
     return Cell(" ".join(verdict_counts(better, worse, count)), sign=sign)
 

@@ -1,4 +1,4 @@
-"""Rendering of a page from one of the templates beside this file."""
+"""Rendering of a page from one of the templates in the folder `templates`."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ BASELINE = Markup('<meta name="baseline" content="{}">')
 
 
 def baseline_tag(name: str) -> Markup:
-    """Return the element that records the baseline of a page."""
+    """Return the HTML element that records the name of the baseline of a page."""
     return BASELINE.format(escape_lines(name))
 
 
@@ -23,11 +23,12 @@ def shows_baseline(page: Path, name: str) -> bool:
 
 
 def render(template: str, destination: Path, **content: Any) -> None:
-    """Write the page, whole or not at all; `content` are the template's variables.
+    """Write the page, whole or not at all; `content` are the variables of the template.
 
-    Their text is escaped for HTML, and its control and format characters as for a terminal.
+    Text in the variables is escaped for HTML. Control and format characters in it are written as escape
+    sequences.
 
-    Raises `OSError` where `destination` cannot be written.
+    Raises `OSError` if `destination` cannot be written.
     """
     environment = Environment(
         loader=PackageLoader("blrobust.reports"),

@@ -1,4 +1,4 @@
-"""Base classes of attacks: each checks the arguments of `run` and restores the caller's kind of tensor."""
+"""Base classes of attacks: `run` checks its arguments and returns the caller's kind of tensor."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from blrobust.attacks.building_blocks.problem import CRITERIA, Criterion, Proble
 
 
 class EpsilonAttack(FixedEpsilonAttack, ABC):
-    """An attack at a given level, its `epsilon`; a subclass implements `_search`."""
+    """An attack that perturbs images up to a given level, `epsilon`. A subclass implements `_search`."""
 
     criteria: tuple[type[Criterion], ...] = CRITERIA
-    """The criteria that the attack can pursue."""
+    """The classes of Foolbox's criteria (untargeted, targeted) that the attack supports."""
 
     def __repr__(self) -> str:
         return constructor_call(self)
@@ -34,11 +34,11 @@ class EpsilonAttack(FixedEpsilonAttack, ABC):
     ) -> T:
         """Return the images (m, C, H, W) that the attack finds, within the model's bounds.
 
-        `samples` are the ids of the images in the data set (default 0..m - 1); they and `draw` choose
-        the random numbers of an attack that has its own. Raises `TypeError` for unknown arguments and for
-        inputs that are not a torch tensor, `ValueError` for inputs of another shape or beyond the
-        bounds and for a criterion that the attack cannot pursue, `UserError` for an `epsilon` or a
-        parameter that does not go with such images.
+        `samples` are the ids of the images in the data set, by default 0 to m - 1. If the attack has random
+        numbers for each sample, `samples` and `draw` choose them. Raises `TypeError` for unknown arguments
+        and for inputs that are not a torch tensor. Raises `ValueError` for inputs of another shape or beyond
+        the bounds, and for a criterion that the attack does not support. Raises `UserError` for an `epsilon`
+        or a parameter that is not legal for images of this size.
         """
         raise_if_kwargs(kwargs)
         problem = Problem.of(model, inputs, criterion, legal=self.criteria, draw=draw, samples=samples)
@@ -47,14 +47,14 @@ class EpsilonAttack(FixedEpsilonAttack, ABC):
 
     @abstractmethod
     def _search(self, problem: Problem, epsilon: float) -> Tensor:
-        """Return the images found (m, C, H, W)."""
+        """Return the images that the attack finds, (m, C, H, W), at the level `epsilon`."""
 
 
 class MinimalAttack(MinimizationAttack, ABC):
-    """An attack that searches for the smallest perturbation; a subclass implements `_search`."""
+    """An attack that searches for the smallest perturbation. A subclass implements `_search`."""
 
     criteria: tuple[type[Criterion], ...] = CRITERIA
-    """The criteria that the attack can pursue."""
+    """The classes of Foolbox's criteria (untargeted, targeted) that the attack supports."""
 
     def __repr__(self) -> str:
         return constructor_call(self)
@@ -72,11 +72,12 @@ class MinimalAttack(MinimizationAttack, ABC):
     ) -> T:
         """Return the images (m, C, H, W) that the attack finds, within the model's bounds.
 
-        `early_stop` has no effect: one search serves all levels. `samples` are the ids of the images
-        in the data set (default 0..m - 1); they and `draw` choose the random numbers of an attack
-        that has its own. Raises `TypeError` for unknown arguments and for inputs that are not a torch
-        tensor, `ValueError` for inputs of another shape or beyond the bounds and for a criterion that
-        the attack cannot pursue, `UserError` for a parameter that does not go with such images.
+        `early_stop` has no effect, because one search serves all levels. `samples` are the ids of the images
+        in the data set, by default 0 to m - 1. If the attack has random numbers for each sample, `samples`
+        and `draw` choose them. Raises `TypeError` for unknown arguments and for inputs that are not a torch
+        tensor. Raises `ValueError` for inputs of another shape or beyond the bounds, and for a criterion that
+        the attack does not support. Raises `UserError` for a parameter that is not legal for images of this
+        size.
         """
         raise_if_kwargs(kwargs)
         problem = Problem.of(model, inputs, criterion, legal=self.criteria, draw=draw, samples=samples)
@@ -85,11 +86,11 @@ class MinimalAttack(MinimizationAttack, ABC):
 
     @abstractmethod
     def _search(self, problem: Problem) -> Tensor:
-        """Return the images found (m, C, H, W)."""
+        """Return the images that the attack finds, (m, C, H, W)."""
 
 
 class Transform(FixedEpsilonAttack, ABC):
-    """A fixed change of the images, which queries the model for its bounds only."""
+    """A change of the images that does not depend on the model: only the model's bounds are used."""
 
     def __repr__(self) -> str:
         return constructor_call(self)
@@ -98,8 +99,8 @@ class Transform(FixedEpsilonAttack, ABC):
         """Return the changed images (m, C, H, W), within the model's bounds.
 
         `criterion` has no effect. Raises `TypeError` for unknown arguments and for inputs that are not a
-        torch tensor, `ValueError` for inputs of another shape or beyond the bounds, `UserError` for
-        an `epsilon` or a parameter that does not go with such images.
+        torch tensor. Raises `ValueError` for inputs of another shape or beyond the bounds. Raises `UserError`
+        for an `epsilon` or a parameter that is not legal for images of this size.
         """
         raise_if_kwargs(kwargs)
         images, restore = checked_images(inputs, model)
@@ -108,4 +109,4 @@ class Transform(FixedEpsilonAttack, ABC):
 
     @abstractmethod
     def _transform(self, images: Tensor, epsilon: float, bounds: tuple[float, float]) -> Tensor:
-        """Return the changed images (m, C, H, W) within `bounds`."""
+        """Return the changed images (m, C, H, W) at the level `epsilon`, within `bounds`."""

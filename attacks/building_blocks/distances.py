@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class PixelDistance(Distance):
-    """L0 in pixels: the number of positions at which any channel differs."""
+    """The number of pixels that differ in at least one colour channel."""
 
     def __call__(self, references: T, perturbed: T) -> T:
         """Return the distances (m,) between images (m, C, H, W)."""
@@ -16,9 +16,10 @@ class PixelDistance(Distance):
         return restore_type(astensor(differs.flatten(1).sum(dim=1).float()))
 
     def clip_perturbation(self, references: T, perturbed: T, epsilon: float) -> T:
-        """Return `perturbed` unchanged: there is no rule which pixels to restore.
+        """Return `perturbed` unchanged.
 
-        Raises `NotImplementedError` where more than `epsilon` pixels differ.
+        Raises `NotImplementedError` if more than `epsilon` pixels differ, because no rule chooses the pixels
+        to restore.
         """
         distances = astensor(self(references, perturbed))
         if (distances > epsilon).any().item():
@@ -33,11 +34,11 @@ class Unmeasured(Distance):
         return "Unmeasured()"
 
     def __call__(self, references: T, perturbed: T) -> T:
-        """Return NaN (m,)."""
+        """Return NaN for each of the m images, of shape (m,)."""
         x, restore = astensor_(references)
         distances: T = restore((x[:, 0, 0, 0] * 0 + 1) * float("nan"))
         return distances
 
     def clip_perturbation(self, references: T, perturbed: T, epsilon: float) -> T:
-        """Return `perturbed` unchanged: the attack itself keeps to its level."""
+        """Return `perturbed` unchanged: the attack itself keeps within `epsilon`."""
         return perturbed

@@ -1,4 +1,7 @@
-"""When to check which samples are finished: the check saves passes, but synchronises the GPU."""
+"""The steps at which an attack checks which samples are finished.
+
+An attack that leaves out finished samples saves passes, but each check synchronises the CPU with the GPU.
+"""
 
 from torch import Tensor
 
@@ -7,8 +10,8 @@ FEW = 256  # a pass of fewer samples takes a GPU less time than launching the ne
 
 
 def should_check(step: int, rows: Tensor) -> bool:
-    """Return whether to check in `step` (from 0) which of the samples `rows` (n,) are finished.
+    """Return whether to check, in `step` (from 0), which of the samples `rows` (n,) are finished.
 
-    Always on a CPU or with few samples left, otherwise every `EVERY` steps.
+    This is true in every step on a CPU or with fewer than `FEW` samples, otherwise once in `EVERY` steps.
     """
     return step % EVERY == 0 or len(rows) < FEW or rows.device.type == "cpu"

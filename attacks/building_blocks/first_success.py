@@ -1,6 +1,6 @@
-"""Search for the first of many candidates, in a given order, that fools the model.
+"""Search for the first candidate image, in a given order, that fools the model.
 
-All samples without a success go through the model together, several candidates of each in a pass.
+A forward pass has several candidates of each sample for which no candidate has fooled the model yet.
 """
 
 from typing import Protocol
@@ -16,14 +16,17 @@ ROUND = 2  # candidates of each image in a pass of many: each pass synchronises 
 
 
 class MakeCandidates(Protocol):
-    """A function that makes the candidates of an attack, in the order in which they are tried."""
+    """A function that returns the candidate images of an attack, numbered in the order of the search."""
 
     def __call__(self, rows: Tensor, candidate_ids: Tensor) -> Tensor:
-        """Return the candidates `candidate_ids` (k,) of the samples `rows` (n,), (n, k, C, H, W)."""
+        """Return the candidates `candidate_ids` (k,) of each of the samples `rows` (n,), (n, k, C, H, W)."""
 
 
 def candidates_fool(problem: Problem, candidates: Tensor, rows: Tensor) -> Tensor:
-    """Return bool (n, k): if each candidate (n, k, C, H, W) of the samples `rows` (n,) fools the model."""
+    """Return bool (n, k): whether each of the `candidates` (n, k, C, H, W) fools the model.
+
+    `rows` (n,) are the indices in `problem` of the samples that the candidates belong to.
+    """
     count = candidates.shape[1]
     logits = problem.logits(candidates.flatten(0, 1))
     return problem.fooled(logits, rows.repeat_interleave(count)).view(-1, count)
@@ -32,10 +35,11 @@ def candidates_fool(problem: Problem, candidates: Tensor, rows: Tensor) -> Tenso
 def first_fooling(
     problem: Problem, make: MakeCandidates, count: int, *, among: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return for each image the first of its `count` candidates that fools the model, (m, C, H, W).
+    """Return each image's first candidate that fools the model (m, C, H, W), and bool (m,): if found.
 
-    Also return bool (m,): whether there is one. An image without one, or outside `among` (bool (m,)), is
-    returned unchanged. The outcome of a sample does not depend on the other samples.
+    `make` returns the candidates, numbered from 0 to `count` - 1. `among`, bool (m,), selects the images to
+    search. An image that is not selected, or for which no candidate fools the model, is returned unchanged.
+    The result for one image does not depend on the other images.
     """
     images = problem.images
     found = torch.zeros(len(images), dtype=torch.bool, device=images.device)

@@ -1,14 +1,14 @@
-"""Powers of two that keep small gradients within the range of their number format."""
+"""Powers of two by which small gradients are multiplied, so that they do not underflow."""
 
 import torch
 from torch import Tensor
 
 
 def power_of_two(values: Tensor) -> Tensor:
-    """Return the factor (m, 1, ...) that brings each sample's largest magnitude into [1/2, 1).
+    """Return for each sample the power of two (m, 1, ...) that brings its largest magnitude into [1/2, 1).
 
-    A product with it loses no bit. The factor is positive and finite for all values, from 2^-126 to
-    2^126; magnitudes that are subnormal or at least 2^126 therefore do not reach [1/2, 1).
+    Multiplication by the factor loses no bit. The factor is positive and finite for all values, from 2^-126
+    to 2^126. Because of these limits, magnitudes that are subnormal or at least 2^126 do not reach [1/2, 1).
     """
     flat = values.detach().float().flatten(1)
     largest: Tensor = torch.linalg.vector_norm(flat, torch.inf, dim=1)

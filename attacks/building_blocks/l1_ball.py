@@ -1,4 +1,4 @@
-"""The L1 ball: perturbations (m, C, H, W) whose absolute changes add up to at most epsilon."""
+"""The L1 ball: perturbations (m, C, H, W) whose absolute values sum to at most epsilon."""
 
 import math
 
@@ -14,10 +14,11 @@ ROUNDING = 2**-24  # the most by which a float32 number rounds, relative to it
 
 
 def start(uniforms: Tensor, epsilon: float) -> Tensor:
-    """Return a uniform point of the sphere, from numbers uniform in [0, 1) of the images' shape.
+    """Return a random perturbation of L1 norm `epsilon`, uniform on the sphere of this radius.
 
-    Exponential numbers over their sum are uniform on the simplex. Nearly all of a high ball's volume is
-    at its sphere.
+    `uniforms` (m, C, H, W) are uniform random numbers in [0, 1). They are converted to exponential numbers
+    with random signs, because exponential numbers divided by their sum are uniform on the simplex. In many
+    dimensions nearly all points of a ball are close to its sphere, so a start on the sphere is enough.
     """
     signed = 2 * uniforms.clamp(min=HALF_STEP) - 1
     sizes = -torch.log1p(-signed.abs())
@@ -25,10 +26,10 @@ def start(uniforms: Tensor, epsilon: float) -> Tensor:
 
 
 def steepest(gradient: Tensor, quantile: float) -> Tensor:
-    """Return the step of norm 1 that changes each image's largest components of the gradient alike.
+    """Return a step of L1 norm 1 that changes the components with the largest gradients by equal amounts.
 
-    Changed are the components whose magnitude is at least the `quantile`, below 1, of the image's. The
-    step is 0 where the gradient is 0.
+    In each image, these are the components whose magnitude is at least the `quantile` (from 0, below 1) of
+    all magnitudes of the gradient. The step is 0 if the gradient is 0.
     """
     gradient = gradient.nan_to_num(0, 0, 0)
     sizes = gradient.abs().flatten(1)
@@ -39,16 +40,17 @@ def steepest(gradient: Tensor, quantile: float) -> Tensor:
 
 
 def project(delta: Tensor, epsilon: float) -> Tensor:
-    """Return the nearest perturbation in the ball, by soft thresholding."""
+    """Return the nearest perturbation of L1 norm at most `epsilon`, by soft thresholding."""
     radius = torch.full_like(delta[:, 0, 0, 0], epsilon)
     projected: Tensor = project_onto_l1_ball(astensor(delta), astensor(radius)).raw
     return projected
 
 
 def settle(found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-    """Return `found`, moved towards `origin` where rounding put it beyond epsilon.
+    """Return images `found`, moved towards `origin` if rounding has put them farther than `epsilon` away.
 
-    It is shortened by all that rounding can add: on a flat image every number may round the same way.
+    The new distance is `epsilon` minus the largest possible sum of rounding errors, because on a flat image
+    every number may round in the same direction.
     """
     delta = found - origin
     length = norm(delta)
@@ -58,5 +60,5 @@ def settle(found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
 
 
 def norm(delta: Tensor) -> Tensor:
-    """Return the norms (m, 1, 1, 1)."""
+    """Return the L1 norms (m, 1, 1, 1) of perturbations (m, C, H, W)."""
     return delta.flatten(1).abs().sum(dim=1).view(-1, 1, 1, 1)

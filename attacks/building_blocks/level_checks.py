@@ -1,4 +1,4 @@
-"""Checks of a level against the size of the images and the meaning of the level for an attack."""
+"""Checks that a level of an attack is legal for images of a given size."""
 
 import math
 
@@ -6,9 +6,9 @@ from blrobust.errors import UserError
 
 
 def check_pixel_count(level: float, shape: tuple[int, ...]) -> int:
-    """Return `level` as a number of pixels of an image of `shape` (C, H, W).
+    """Return `level` as an integer number of pixels, for images of `shape` (C, H, W).
 
-    Raises `UserError` unless it is a whole number from 0 to H * W.
+    Raises `UserError` unless `level` is a whole number from 0 to H * W.
     """
     height, width = shape[-2:]
     if not (level % 1 == 0 and 0 <= level <= height * width):
@@ -20,6 +20,6 @@ def check_pixel_count(level: float, shape: tuple[int, ...]) -> int:
 
 
 def check_not_negative(level: float, shape: tuple[int, ...]) -> None:
-    """Raise `UserError` unless `level` is a finite number from 0 on, for images of any `shape`."""
+    """Raise `UserError` unless `level` is finite and at least 0; `shape` has no effect."""
     if not 0 <= level < math.inf:
         raise UserError(f"got strength {level:g}; legal: finite numbers from 0")

@@ -1,4 +1,4 @@
-"""Norm balls: the perturbations of at most a given norm."""
+"""Norm balls: the perturbations whose norm is at most a given radius."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,84 +14,95 @@ TINY = 1e-12  # the least divisor in place of a norm
 
 
 class Ball(ABC):
-    """All perturbations (m, C, H, W) whose norm is at most epsilon."""
+    """The perturbations (m, C, H, W) whose norm is at most a radius epsilon."""
 
     distance: Distance
 
     @abstractmethod
     def start(self, uniforms: Tensor, epsilon: float) -> Tensor:
-        """Return a random point of the ball, from numbers uniform in [0, 1) of the images' shape."""
+        """Return a random perturbation of the ball, from uniform random numbers in [0, 1), (m, C, H, W)."""
 
     @abstractmethod
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return the step of norm 1 along which the loss rises fastest; 0 where the gradient is 0."""
+        """Return the step of norm 1 along which the loss rises fastest; 0 if the gradient is 0."""
 
     @abstractmethod
     def project(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Return the nearest perturbation in the ball."""
+        """Return the nearest perturbation whose norm is at most `epsilon`."""
 
     @abstractmethod
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Scale a perturbation of the ball, projected onto a linear subspace, back into the ball."""
+        """Return `delta`, scaled down to norm `epsilon` if its norm is larger.
+
+        `delta` was in the ball and was then projected onto a linear subspace, which may increase some norms.
+        """
 
     @abstractmethod
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-        """Return `found`, moved towards `origin` where the rounding of origin + delta exceeds epsilon."""
+        """Return images `found`, moved towards `origin` if their distance exceeds `epsilon` by rounding."""
 
 
 class LinfBall(Ball):
-    """The largest magnitude is at most epsilon."""
+    """The perturbations whose largest magnitude is at most epsilon."""
 
     distance = linf
 
     def start(self, uniforms: Tensor, epsilon: float) -> Tensor:
-        """Return a uniform point of the ball."""
+        """Return a perturbation that is uniformly distributed in the ball."""
         return (2 * uniforms - 1) * epsilon
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return the sign of the gradient."""
+        """Return the sign of each component of the gradient; 0 if the component is not finite."""
         return gradient.nan_to_num(0, 0, 0).sign()
 
     def project(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Clip every number."""
+        """Return `delta` with every number clipped to [-epsilon, epsilon]."""
         return delta.clamp(-epsilon, epsilon)
 
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Scale by min(1, epsilon / norm)."""
+        """Return each sample's `delta` multiplied by min(1, epsilon / its norm)."""
         norm = delta.flatten(1).abs().amax(dim=1).clamp(min=TINY)
         return delta * (epsilon / norm).clamp(max=1).view(-1, 1, 1, 1)
 
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-        """Return `found` unchanged: the rounding of one number is within the tolerance of the guard."""
+        """Return `found` unchanged: the guard tolerates the rounding error of a single number."""
         return found
 
 
 class L2Ball(Ball):
-    """The Euclidean norm over all channels and pixels is at most epsilon."""
+    """The perturbations whose Euclidean norm over all channels and pixels is at most epsilon."""
 
     distance = l2
 
     def start(self, uniforms: Tensor, epsilon: float) -> Tensor:
-        """Return a random direction of length epsilon: nearly all volume of a large ball is at its edge."""
+        """Return a perturbation of norm `epsilon` in a random direction.
+
+        In many dimensions nearly all points of a ball are close to its sphere, so a start on the sphere is
+        enough.
+        """
         # ndtri(0) is minus infinity; 2**-25 is half the step of the uniform numbers.
         return epsilon * self.steepest(torch.special.ndtri(uniforms.clamp(min=2**-25)))
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return the gradient divided by its norm; it is scaled first, as its squares could underflow."""
+        """Return the gradient divided by its norm, scaled first because its squares could underflow."""
         gradient = gradient.nan_to_num(0, 0, 0)
         scaled = gradient * power_of_two(gradient)
         return scaled * (1 / _norm(scaled))
 
     def project(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Scale by min(1, epsilon / norm)."""
+        """Return each sample's `delta` multiplied by min(1, epsilon / its norm)."""
         return delta * (epsilon / _norm(delta)).clamp(max=1)
 
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Return `delta` unchanged: a projection onto a subspace does not increase the norm."""
+        """Return `delta` unchanged: the projection onto a subspace has not increased its norm."""
         return delta
 
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-        """Shorten by the most that rounding can add: all numbers may round in the same direction."""
+        """Return images `found`, moved towards `origin` if rounding has put them farther than `epsilon` away.
+
+        The new distance is smaller than `epsilon` by the largest possible rounding error: that of numbers
+        which all round in the same direction.
+        """
         delta = found - origin
         norm = _norm(delta)
         brightest = origin.flatten(1).abs().amax(dim=1).view(-1, 1, 1, 1)
@@ -108,5 +119,5 @@ BALLS: dict[str, Ball] = {"linf": LinfBall(), "l2": L2Ball()}
 
 
 def check_norm(norm: str) -> None:
-    """Raise `ValueError` unless `norm` names a ball."""
+    """Raise `ValueError` unless `norm` is a key of `BALLS`."""
     check("norm", norm, ", ".join(BALLS), accepted=norm in BALLS)

@@ -1,4 +1,4 @@
-"""Random numbers of a sample, which do not depend on its batch, the model or the level."""
+"""Random numbers that belong to a sample: they do not depend on its batch, the model or the level."""
 
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -16,10 +16,10 @@ from blrobust.perturbations import random_numbers
 
 
 class PerSampleSeed:
-    """Mixin for attacks with a `seed`: uniform random numbers of the stream that a subclass sets."""
+    """Mixin that gives an attack uniform random numbers from its `seed` and `stream`."""
 
     stream: int
-    """One of the streams in `blrobust.perturbations.random_numbers`."""
+    """The number of the attack's stream in `random_numbers`: no two attacks share random numbers."""
     seed: int
 
     @cached_property
@@ -27,7 +27,7 @@ class PerSampleSeed:
         return random_numbers.UniformCache(self.stream)
 
     def _own_numbers(self, problem: Problem, count: int) -> Tensor:
-        """Return `count` numbers in [0, 1) for each sample, float32 (m, count), a copy."""
+        """Return `count` random numbers in [0, 1) for each sample, float32 (m, count), as a copy."""
         return self._uniforms(
             count,
             seed=self.seed,
@@ -37,7 +37,7 @@ class PerSampleSeed:
         )
 
     def _shared_numbers(self, problem: Problem, count: int, *, step: int) -> Tensor:
-        """Return `count` numbers in [0, 1) that all samples share in one step, float32 (count,)."""
+        """Return `count` random numbers in [0, 1) for `step`, the same for all samples, float32 (count,)."""
         return random_numbers.common(
             count,
             stream=self.stream,
@@ -49,9 +49,9 @@ class PerSampleSeed:
 
 
 class PerSampleNoise(FixedEpsilonAttack, ABC):
-    """A random perturbation of each sample, the same for all levels and models and in any batch.
+    """A random perturbation of each sample, with the same random numbers for all levels, models and batches.
 
-    The random numbers are kept on the device for the next level and model.
+    The random numbers are kept on the device for the next level or model.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
@@ -72,11 +72,11 @@ class PerSampleNoise(FixedEpsilonAttack, ABC):
         samples: range | None = None,
         **kwargs: Any,
     ) -> T:
-        """Return perturbed images (m, C, H, W); the model is queried for its bounds only.
+        """Return the perturbed images (m, C, H, W); only the model's bounds are used.
 
-        `samples` are the ids of the images in the data set (default 0..m - 1); they and `draw` choose
-        the random numbers. Raises `TypeError` for other arguments, `UserError` for an `epsilon` that
-        does not go with such images.
+        `samples` are the ids of the images in the data set, by default 0 to m - 1. `samples` and `draw`
+        choose the random numbers. Raises `TypeError` for unknown arguments. Raises `UserError` for an
+        `epsilon` that is not legal for images of this size.
         """
         raise_if_kwargs(kwargs)
         x, restore_type = astensor_(inputs)
@@ -92,8 +92,8 @@ class PerSampleNoise(FixedEpsilonAttack, ABC):
 
     @abstractmethod
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
-        """Return the random numbers of images of `shape` (C, H, W), a row for each sample, on the CPU."""
+        """Return the random numbers for images of `shape` (C, H, W), one row for each sample, on the CPU."""
 
     @abstractmethod
     def _perturb(self, images: Tensor, drawn: Tensor, epsilon: float, bounds: tuple[float, float]) -> Tensor:
-        """Return images (m, C, H, W) within `bounds`."""
+        """Return images (m, C, H, W) within `bounds`, perturbed by `drawn`, the result of `_draw`."""

@@ -1,4 +1,4 @@
-"""The problem that an attack solves: images, a model, and for each image a class to leave or to reach."""
+"""The problem that an attack solves: images, a model, and for each image a class to avoid or to reach."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,19 @@ from torch import Tensor
 
 Criterion = Misclassification | TargetedMisclassification
 Restore = Callable[[Tensor], Any]
-"""Converts a tensor to the kind of tensor that the caller uses."""
+"""Converts a torch tensor to the kind of tensor that the caller uses."""
 
 CRITERIA: tuple[type[Criterion], ...] = (Misclassification, TargetedMisclassification)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Images (m, C, H, W) within the model's bounds, each with a class to leave or to reach.
+    """Images (m, C, H, W) within the model's bounds, each with a class to avoid or to reach.
 
-    The class in `classes`, int64 (m,), is to be left, or to be reached where `targeted`. `sample_ids`
-    are the ids of the images in the data set; they and `draw` choose an attack's own random numbers.
-    `restore` converts a tensor to the caller's kind of tensor.
+    `classes`, int64 (m,), are the target classes to reach if `targeted`, otherwise the labels that the model
+    should no longer predict. `sample_ids` are the ids of the images in the data set. If an attack has random
+    numbers for each sample, `sample_ids` and `draw` choose them. `restore` converts a torch tensor to the
+    caller's kind of tensor.
     """
 
     model: Model
@@ -46,11 +47,12 @@ class Problem:
         draw: int = 0,
         samples: Sequence[int] | None = None,
     ) -> "Problem":
-        """Check the arguments of an attack's `run`; `criterion` may be labels (m,), too.
+        """Return the problem that is given by the arguments of an attack's `run`, after checking them.
 
-        `samples` are the ids of the images in the data set, by default 0..m - 1. Raises `TypeError`
-        and `ValueError` as `checked_images` does, and `ValueError` for a criterion that is not
-        `legal` or has another number of classes than there are images.
+        `criterion` is a Foolbox criterion or a tensor of labels (m,). `samples` are the ids of the images in
+        the data set, by default 0 to m - 1. Raises `TypeError` if `inputs` is not a torch tensor. Raises
+        `ValueError` for inputs that `checked_images` rejects, for a criterion of a type that is not in
+        `legal`, and for a number of classes that differs from the number of images.
         """
         images, restore = checked_images(inputs, model)
         wanted = get_criterion(criterion)
@@ -72,33 +74,34 @@ class Problem:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The least and the largest legal number of an image."""
+        """The smallest and the largest legal value of a number in an image."""
         lower, upper = self.model.bounds
         return lower, upper
 
     @property
     def sign(self) -> float:
-        """-1 if the classes are to be reached, 1 if they are to be left.
+        """-1 if the classes are targets to reach, 1 if they are labels to avoid.
 
         An attack succeeds by lowering the product of this sign and the margin of the class.
         """
         return -1.0 if self.targeted else 1.0
 
     def clip(self, images: Tensor) -> Tensor:
-        """Return `images` clipped to the bounds."""
+        """Return `images` clipped to the model's bounds."""
         return images.clamp(*self.model.bounds)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return the model's logits (n, classes) of images (n, C, H, W), without a graph."""
+        """Return the model's logits (n, classes) of images (n, C, H, W), without recording gradients."""
         with torch.no_grad():
             logits: Tensor = self.model(images.detach())
         return logits
 
     def fooled(self, logits: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return bool (n,): whether logits (n, classes) of the samples `rows` (n,) mean success.
+        """Return bool (n,): whether the attack succeeds for each row of `logits` (n, classes).
 
-        `rows` are all samples by default; a row may occur several times. Logits that are not finite
-        predict no class, as in `blrobust.perturbations.base.predict`.
+        `rows` (n,) are the indices of the samples that the logits belong to, by default all samples; an index
+        may occur several times. Logits that are not finite predict no class, as in
+        `blrobust.perturbations.base.predict`.
         """
         classes = self.classes if rows is None else self.classes[rows]
         finite = torch.linalg.vector_norm(logits, torch.inf, dim=1) < torch.inf  # isfinite is slow
@@ -112,10 +115,10 @@ class Problem:
 
 
 def checked_images(inputs: Any, model: Model) -> tuple[Tensor, Restore]:
-    """Return `inputs` as a torch tensor (m, C, H, W), and the conversion back to the caller's kind.
+    """Return `inputs` as a torch tensor (m, C, H, W), and a function that restores the caller's tensor type.
 
-    Raises `TypeError` unless they are a torch tensor, plain or wrapped by eagerpy, `ValueError` where
-    they have another number of dimensions or a number is NaN or beyond the model's bounds.
+    Raises `TypeError` unless `inputs` is a torch tensor, plain or wrapped by eagerpy. Raises `ValueError` if
+    it does not have four dimensions, or if a number is NaN or beyond the model's bounds.
     """
     wrapped, restore_type = astensor_(inputs)
     images = wrapped.raw

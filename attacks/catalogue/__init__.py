@@ -1,1 +1,1 @@
-"""The table of attacks: a row each, with norm, levels, parameters and source."""
+"""The catalogue of attacks: a row for each, with norm, levels, parameters and source."""

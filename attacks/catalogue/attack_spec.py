@@ -1,4 +1,4 @@
-"""Descriptions of attacks: the unit of their levels, their parameters, and how they are built."""
+"""Descriptions of attacks: the unit of their levels, their parameters, and their construction."""
 
 from __future__ import annotations
 
@@ -23,80 +23,81 @@ OURS = ("restarts", "eot")
 
 @dataclass(frozen=True)
 class Strength:
-    """The unit of an attack's levels, and the default levels."""
+    """The unit of an attack's levels, and its default levels."""
 
     norm: str
-    """Norm of the attack's distance, "none" without one."""
+    """The norm of the attack's distance; "none" if the attack has no distance."""
     axis: str
-    """Meaning of a level, in words."""
+    """The meaning of a level in words, as on the axis of a figure."""
     grid: str
-    """Default levels, as `blrobust.perturbations.levels.parse` reads them."""
+    """The default levels as text, in the syntax of `blrobust.perturbations.levels.parse`."""
     check: str | None = None
-    """`module:function` (level, image shape) that raises `UserError` for a level that such images
-    cannot take."""
+    """The name `module:function` of a function that is called with a level and the shape (C, H, W) of the
+    images. It raises `UserError` if the level is not legal for such images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackSpec:
-    """One row of the table of attacks."""
+    """One row of the catalogue of attacks."""
 
     attack: str
-    """`module:class` of a Foolbox 3 attack, imported only when it is needed."""
+    """The name `module:class` of an attack with Foolbox 3's interface, imported only when it is needed."""
     strength: Strength
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the class: the default budget, seconds on a laptop."""
+    """The default arguments of the class, chosen so that the attack takes seconds on a laptop."""
     paper: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments that differ under `--preset paper`, the budget of the literature."""
+    """The arguments that differ with `--preset paper`, which has the longer searches of the literature."""
     per_sample_seed: bool = False
-    """Whether its random numbers belong to the sample: the class also takes `seed`, and its `run` takes
-    `draw` and `samples` (ids of the images in the data set)."""
+    """Whether each sample has random numbers of its own. If so, the class also takes `seed`, and its `run`
+    takes `draw` and `samples` (the ids of the images in the data set)."""
     family: Family
-    """The part of the model that the attack uses: nothing, predictions, logits or gradients."""
+    """The part of the model that the attack uses: nothing, predicted classes, logits or gradients."""
     is_search: bool = True
-    """Whether it searches for a failure: images that are wrong without it are then not attacked and
-    count as wrong. Otherwise it is a random perturbation of every image."""
+    """Whether the attack searches for a failure of the model. If so, images that are misclassified without it
+    are not attacked and count as misclassified. If not, the attack perturbs every image, at random or always
+    alike."""
     targeted: bool = False
-    """Whether it aims at one wrong class: the second most likely one, or `--target`."""
+    """Whether the attack aims at one wrong class: the most likely wrong one, or `--target`."""
     gradient_free_member: str | None = None
-    """Of an ensemble, whose parameter `attacks` has its members joined by `+`, the one that needs no
-    gradients: it alone attacks a model that gives none."""
+    """For an ensemble, whose parameter `attacks` has the names of its members joined by `+`: the name of the
+    member that needs no gradients. On a model without gradients only this member runs."""
     queries: str
-    """Model evaluations per sample and level, with the default budget."""
+    """The number of model evaluations per sample and level with the default parameters, in words."""
     source: str
-    """The paper that proposed it."""
+    """The paper that proposed the attack."""
     revision: int = 1
-    """Version of its computation. Raise it by 1 in a change that finds other inputs with the same
-    parameters: it is part of a run's configuration where it is not 1, so that a run of the version
-    before is neither resumed nor shown as the result."""
+    """The version of the attack's computation. Raise it by 1 in a change that finds other images with the
+    same parameters. A revision other than 1 is part of a run's configuration. So a run of an older revision
+    is neither resumed nor shown as the result."""
 
     @property
     def norm(self) -> str:
-        """The norm of its distance."""
+        """The norm of the attack's distance."""
         return self.strength.norm
 
     @property
     def grid(self) -> str:
-        """The default levels."""
+        """The default levels, as text."""
         return self.strength.grid
 
     @property
     def gradients(self) -> bool:
-        """Whether it uses the model's gradients."""
+        """Whether the attack uses the model's gradients."""
         return self.family == "gradient"
 
     @property
     def minimal(self) -> bool:
-        """Whether one run searches for the smallest perturbation, so that its result serves all levels."""
+        """Whether the attack searches for the smallest perturbation, so that one run serves all levels."""
         from foolbox.attacks.base import FixedEpsilonAttack
 
         return not issubclass(self._class, FixedEpsilonAttack)
 
     def budget(self, preset: Preset = "default") -> dict[str, Any]:
-        """Return the parameters of a preset."""
+        """Return the parameters that a preset sets, by name."""
         return {**self.parameters, **(self.paper if preset == "paper" else {})}
 
     def settable(self) -> dict[str, Any]:
-        """Return the parameters that a user can set, with their defaults."""
+        """Return the parameters that a user can set, by name, with their default values."""
         # A word in the row (a norm, a loss) is part of the attack's name, and so is HopSkipJump's norm:
         # another value would be measured under a wrong label.
         fixed = {"self", "seed", "constraint", "tensorboard"}
@@ -112,20 +113,20 @@ class AttackSpec:
         return {**ours, **found}
 
     def without_gradients(self, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the parameters for a model that gives no gradients; None if there is nothing to run."""
+        """Return `parameters`, changed for a model without gradients; None if the attack cannot run on it."""
         member = self.gradient_free_member
         if member is None or member not in parameters.get("attacks", self.settable()["attacks"]).split("+"):
             return None
         return {**parameters, "attacks": member}
 
     def words(self, name: str) -> tuple[str, ...]:
-        """Return the legal values of a parameter whose values are words."""
+        """Return the legal values of the parameter `name`, if its values are words."""
         return _literals(self._signature[name].annotation)
 
     def build(self, *, seed: int, parameters: Mapping[str, Any]) -> Attack:
-        """Return the Foolbox attack; `seed` has an effect only with `per_sample_seed`.
+        """Return the attack with these `parameters`; `seed` has an effect only with `per_sample_seed`.
 
-        Raises `ValueError` for a parameter that is not legal, if the class checks it.
+        Raises `ValueError` if the class of the attack rejects a parameter.
         """
         given = {name: value for name, value in parameters.items() if name not in OURS}
         if self.per_sample_seed:
@@ -134,7 +135,7 @@ class AttackSpec:
         return attack
 
     def feasible(self, levels: Sequence[float], shape: tuple[int, ...]) -> tuple[float, ...]:
-        """Return the levels that images of `shape` (C, H, W) can take."""
+        """Return those of the `levels` that are legal for images of `shape` (C, H, W)."""
 
         def can(level: float) -> bool:
             try:
@@ -146,7 +147,7 @@ class AttackSpec:
         return tuple(filter(can, levels))
 
     def check_levels(self, levels: Sequence[float], shape: tuple[int, ...]) -> None:
-        """Raise `UserError` at the first level that images of `shape` (C, H, W) cannot take."""
+        """Raise `UserError` for the first of `levels` that is not legal for images of `shape` (C, H, W)."""
         if self.strength.check is not None:
             check = resolve_name(self.strength.check)
             for level in levels:
@@ -163,6 +164,6 @@ class AttackSpec:
 
 
 def _literals(annotation: Any) -> tuple[str, ...]:
-    """Return the values of a `Literal`, or of a union of them."""
+    """Return the values of a `Literal` annotation, or of a union of such annotations."""
     parts = get_args(annotation)
     return parts if get_origin(annotation) is Literal else tuple(chain.from_iterable(map(_literals, parts)))

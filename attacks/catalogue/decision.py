@@ -1,4 +1,4 @@
-"""Attacks that use the predicted class only, or no output of the model at all."""
+"""Catalogue of attacks that use the predicted class only, or no output of the model at all."""
 
 from blrobust.attacks.catalogue.attack_spec import AttackSpec, Strength
 from blrobust.attacks.catalogue.strengths import L2, NOT_NEGATIVE, PIXEL_COUNT, PIXELS

@@ -1,4 +1,4 @@
-"""Attacks that choose spatial frequencies, among them the adaptive attack on a band-limited network."""
+"""Catalogue of attacks in chosen frequencies, such as the adaptive attack on a band-limited network."""
 
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.strengths import L2, LINF

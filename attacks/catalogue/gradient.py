@@ -1,4 +1,4 @@
-"""Attacks that use the model's gradients."""
+"""Catalogue of attacks that use the model's gradients."""
 
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.strengths import L0, L1, L2, LINF

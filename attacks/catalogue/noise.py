@@ -1,4 +1,7 @@
-"""Random perturbations, which do not use the model; repeated ones keep the first that fools it."""
+"""Catalogue of random perturbations, which do not use the model.
+
+Those with "repeated" in their name are drawn again until they fool the model.
+"""
 
 from typing import Any
 

@@ -1,8 +1,9 @@
-"""Legal values of the numeric parameters that `--set` changes.
+"""Legal values of the numeric parameters that a user changes with `--set`.
 
-Most classes of Foolbox accept any number without an error. With no steps, or steps of length 0, an
-attack does nothing, and the model looks robust. Our own classes check their parameters themselves. A
-rule for one of them only allows numbers that the general rule of the type would reject.
+Most classes of Foolbox accept any number without an error. With no steps, or with steps of length 0, an
+attack does nothing, and the model looks robust. The classes of this project check their parameters
+themselves. So `RULES` has an entry for one of them only if the general rule for whole numbers or for other
+numbers would reject a legal value.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,7 +45,10 @@ RULES: dict[str, Rule] = {
 
 
 def check(given: str, kind: str, name: str, value: float) -> None:
-    """Raise `UserError`, with the change `given` to `--set`, unless a parameter of a kind can be `value`."""
+    """Raise `UserError` unless `value` is legal for the parameter `name` of the attack `kind`.
+
+    `given` is the user's text after `--set`, for the message.
+    """
     by_type = FROM_1 if isinstance(value, int) else ABOVE_0
     matching = (rule for pattern, rule in RULES.items() if fnmatchcase(f"{kind}.{name}", pattern))
     legal, accepts = next(matching, by_type)
@@ -54,7 +58,7 @@ def check(given: str, kind: str, name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class Data:
-    """Sizes of the data that limit parameters."""
+    """The properties of a data set that limit parameters: height and width in pixels, number of classes."""
 
     height: int
     width: int
@@ -63,7 +67,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Limit:
-    """The least and the most that the data allow, by the size of the images or the number of classes."""
+    """The smallest and the largest legal value of a parameter, as functions of the data set.
+
+    `of_classes` is true if they depend on the number of classes, and false if on the size of the images.
+    """
 
     least: Callable[[Data], int]
     most: Callable[[Data], int]
@@ -83,9 +90,10 @@ LIMITS: dict[str, Limit] = {
 
 
 def check_limits(kind: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any], data: Data) -> None:
-    """Raise `UserError` at the first changed parameter of a kind that goes beyond its limit for the data.
+    """Raise `UserError` for the first parameter of the attack `kind` that exceeds its limit for the data set.
 
-    Defaults are not checked: attacks cut most of them to what there is.
+    Parameters with their default value are not checked, because most attacks lower a default that is too
+    large.
     """
     for name, value in parameters.items():
         limit = next((x for pattern, x in LIMITS.items() if fnmatchcase(f"{kind}.{name}", pattern)), None)

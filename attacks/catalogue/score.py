@@ -1,4 +1,4 @@
-"""Attacks that use the model's logits."""
+"""Catalogue of attacks that use the model's logits."""
 
 from blrobust.attacks.catalogue.attack_spec import AttackSpec, Strength
 from blrobust.attacks.catalogue.strengths import L2, LINF, PIXEL_COUNT

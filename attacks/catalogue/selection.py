@@ -1,4 +1,4 @@
-"""The attacks and parameters that a user selects: kinds by name, pattern or suite, and changes by `--set`."""
+"""The attacks and parameters that a user selects with `--kind`, `--preset` and `--set`."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -16,10 +16,11 @@ SUITE = "suite:"
 
 
 def kinds(text: str) -> dict[str, tuple[float, ...]]:
-    """Return the kinds that `text` selects, in its order, with the levels of a suite or the default ones.
+    """Return the names of the attacks that `text` selects, each with its levels.
 
-    `text` is a comma-separated list of names, patterns such as `pgd*` and suites such as `suite:quick`. A
-    kind that is selected twice has the levels of both. Raises `UserError` for a part without a kind.
+    `text` is a comma-separated list of names, patterns such as `pgd*` and suites such as `suite:quick`. An
+    attack has the levels that the suite gives it, or else its default levels. An attack that is selected
+    twice has the levels of both selections. Raises `UserError` if a part of the list selects no attack.
     """
     found: dict[str, tuple[float, ...]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -32,7 +33,10 @@ def kinds(text: str) -> dict[str, tuple[float, ...]]:
 
 
 def _members(part: str) -> Mapping[str, str | None]:
-    """Return the kinds of a name, a pattern or a suite, with their levels as text; None is the default."""
+    """Return the names of the attacks that `part` (a name, pattern or suite) selects, each with its levels.
+
+    Levels are text in the syntax of `levels.parse`; None means the default levels of the attack.
+    """
     suites = {SUITE + name: members for name, members in SUITES.items()}
     if part.startswith(SUITE):
         if part not in suites:
@@ -49,11 +53,11 @@ def _members(part: str) -> Mapping[str, str | None]:
 
 
 def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) -> dict[str, dict[str, Any]]:
-    """Return the parameters of each chosen kind: those of the preset, with the `changes` applied.
+    """Return the parameters of each chosen attack: those of the preset, with the `changes` applied.
 
-    `changes` are texts such as `steps=100,restarts=5` or `pgd-linf.steps=100`; at least one of the
-    kinds must have each parameter. Raises `UserError` for a parameter that none has or that is given
-    twice, a value of another type, and a number that is not legal.
+    `changes` are texts such as `steps=100,restarts=5` or `pgd-linf.steps=100`. Raises `UserError` for a
+    parameter that none of the chosen attacks has or that is given twice, a value of another type, and a
+    number that is not legal.
     """
     found = {kind: ATTACKS[kind].budget(preset) for kind in chosen}
     seen: dict[str, str] = {}
@@ -89,7 +93,7 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
 
 
 def _typed(given: str, text: str, default: Any) -> Any:
-    """Return `text` as a value of the type of `default`; `given` is the change in words, for errors."""
+    """Return `text` as a value of the type of `default`; `given` describes the change in error messages."""
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
             raise UserError(f"--set: got {given}; legal: true, false")
@@ -111,7 +115,7 @@ def _check_word(given: str, word: str, legal: Sequence[str]) -> None:
 
 
 def summary(kind: str, spec: AttackSpec) -> dict[str, str]:
-    """Return a row of the table as text, by column."""
+    """Return the row of an attack in the list of attacks, as text by column."""
     settable = ", ".join(f"{name}={value}" for name, value in spec.settable().items())
     return {
         "name": kind,

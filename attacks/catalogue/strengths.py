@@ -1,4 +1,4 @@
-"""Strengths, and checks of levels, that several attacks share."""
+"""Units of levels (`Strength`), and names of level checks, that several attacks share."""
 
 from blrobust.attacks.catalogue.attack_spec import Strength
 

@@ -1,4 +1,4 @@
-"""The suites: named sets of attacks, with their levels."""
+"""Suites: named sets of attacks, with the levels of each attack."""
 
 # kind -> its levels as text, None for the default ones
 SUITES: dict[str, dict[str, str | None]] = {

@@ -1,4 +1,4 @@
-"""Uniform noise blended into the image until it fools the model."""
+"""Attack that blends each image with uniform noise until the result fools the model."""
 
 from foolbox.distances import l2
 from torch import Tensor
@@ -12,12 +12,12 @@ from blrobust.perturbations import random_numbers
 
 
 class BlendedUniformAttack(PerSampleSeed, MinimalAttack):
-    """Blends the image with uniform noise until it fools the model.
+    """Blends each image with uniform noise until the result fools the model.
 
-    It takes the first of `directions` noise images that fools the model by itself. Of `steps` evenly spaced
-    blends from the image to this noise, the result is the first that fools the model. Without such noise the
-    image is returned unchanged; Foolbox's class then returns noise that does not fool the model. Raises
-    `ValueError` for a parameter that is not legal.
+    The noise is the first of `directions` noise images that fools the model by itself. The result is the
+    first of `steps` evenly spaced blends from the image to this noise that fools the model. If no noise image
+    fools the model, the image is returned unchanged, where Foolbox's class returns noise. Raises `ValueError`
+    for a parameter that is not legal.
     """
 
     distance = l2

@@ -14,11 +14,12 @@ WIDTHS = 4  # standard deviations at which the filter is cut off, as in scipy.nd
 
 
 def gaussian_matrix(size: int, sigma: float) -> Tensor:
-    """Return the blur of a line of `size` pixels as a matrix, float64 (size, size).
+    """Return the matrix that blurs a line of `size` pixels, float64 (size, size).
 
-    The weights are exp(-t^2 / (2 sigma^2)) for |t| <= 4 sigma and sum to 1. Beyond its ends the line
-    continues as its mirror image (d c b a | a b c d | d c b a), as often as the filter needs it. The blur
-    is a matrix, because the filter may be many times as long as the line.
+    The weight of a pixel at the distance t is proportional to exp(-t^2 / (2 sigma^2)) for |t| <= 4 sigma and
+    0 beyond; the weights sum to 1. At both ends the line continues as its mirror image (d c b a | a b c d | d
+    c b a), as often as the filter needs it. The blur is a matrix because the filter may be many times as long
+    as the line.
     """
     radius = int(WIDTHS * sigma + 0.5)
     if radius == 0:
@@ -36,15 +37,16 @@ def gaussian_matrix(size: int, sigma: float) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _matrix(size: int, sigma: float, device: torch.device) -> Tensor:
-    """Return `gaussian_matrix` in float32, cached for the next block."""
+    """Return `gaussian_matrix` in float32 on `device`, cached for later calls."""
     with torch.inference_mode(False):
         return gaussian_matrix(size, sigma).float().to(device)
 
 
 class GaussianBlurAttack(Transform):
-    """Blurs with a Gaussian of standard deviation `epsilon` * max(H, W) pixels, as Foolbox 1 does.
+    """Blurs with a Gaussian filter of standard deviation `epsilon` * max(H, W) pixels, as Foolbox 1 does.
 
-    Foolbox 3's class searches for the smallest width instead, in a thousand blurs on the CPU.
+    Foolbox 3's class instead searches for the smallest width that fools the model, with a thousand blurs on
+    the CPU.
     """
 
     distance = Unmeasured()

@@ -1,4 +1,4 @@
-"""The Boundary and HopSkipJump attacks: Foolbox's walks, with a start for every sample."""
+"""Foolbox's Boundary and HopSkipJump attacks, with an adversarial starting point for every sample."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from blrobust.attacks.decision.starts import BoundaryWalk
 
 
 class BoundaryAttack(BoundaryWalk, boundary_attack.BoundaryAttack):
-    """Foolbox's Boundary attack (Brendel et al. 2018) with a start for every sample."""
+    """Foolbox's Boundary attack (Brendel et al. 2018) with an adversarial starting point for every sample."""
 
     def _walk(self, model: Any, images: Tensor, criterion: Any, *, starting_points: Tensor) -> Any:
         return boundary_attack.BoundaryAttack.run(
@@ -23,10 +23,11 @@ class BoundaryAttack(BoundaryWalk, boundary_attack.BoundaryAttack):
 
 
 class HopSkipJumpAttack(BoundaryWalk, hop_skip_jump.HopSkipJumpAttack):
-    """Foolbox's HopSkipJump attack (Chen et al. 2020) with a start for every sample.
+    """Foolbox's HopSkipJump attack (Chen et al. 2020) with an adversarial starting point for every sample.
 
-    Foolbox's class always clips to [0, 1], so the attack runs in that space. Foolbox also divides the
-    directions of a whole batch by one norm; here, as in the paper, each sample's step has length 1.
+    Foolbox's class always clips to [0, 1], so the model's bounds are mapped to [0, 1] before the attack.
+    Foolbox also divides the directions of a whole batch by one norm. Here, as in the paper, the direction of
+    each sample has length 1.
     """
 
     def _search(self, problem: Problem) -> Tensor:
@@ -45,7 +46,10 @@ class HopSkipJumpAttack(BoundaryWalk, hop_skip_jump.HopSkipJumpAttack):
         )
 
     def approximate_gradients(self, *arguments: Any) -> Wrapped:
-        """Return directions (m, C, H, W) into the adversarial side, each of length 1 (section III.B)."""
+        """Return a direction of length 1 into the adversarial region for each sample, (m, C, H, W).
+
+        Section III.B of the paper.
+        """
         gradients = super().approximate_gradients(*arguments)
         norms = gradients.raw.flatten(1).norm(dim=1).clamp(min=1e-12)
         directions: Wrapped = astensor(gradients.raw / norms.view(-1, 1, 1, 1))

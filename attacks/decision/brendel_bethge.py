@@ -1,4 +1,4 @@
-"""The attacks of Brendel et al. 2019: Foolbox's, with a start for every sample."""
+"""The attacks of Brendel et al. 2019 as in Foolbox, with an adversarial starting point for every sample."""
 
 import copy
 import warnings
@@ -12,10 +12,13 @@ from blrobust.attacks.decision.starts import BoundaryWalk
 
 
 class _BrendelBethgeAttack(BoundaryWalk, brendel_bethge.BrendelBethgeAttack, ABC):
-    """Common part of both norms; unlike Foolbox's, the trust region does not grow with the batch."""
+    """Common part of the L2 and the Linf attack.
+
+    In Foolbox the trust region of a sample grows with the batch size; here it does not.
+    """
 
     def instantiate_optimizer(self) -> Any:
-        """Return the solver, without Foolbox's warning that its compilation takes a minute."""
+        """Return Foolbox's solver, without the warning that its compilation takes a minute."""
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             return super().instantiate_optimizer()  # type: ignore[safe-super]
 
@@ -28,8 +31,8 @@ class _BrendelBethgeAttack(BoundaryWalk, brendel_bethge.BrendelBethgeAttack, ABC
 
 
 class L2BrendelBethgeAttack(_BrendelBethgeAttack, brendel_bethge.L2BrendelBethgeAttack):
-    """Foolbox's L2 attack of Brendel et al. 2019 with a start for every sample."""
+    """Foolbox's L2 attack of Brendel et al. 2019 with an adversarial starting point for every sample."""
 
 
 class LinfBrendelBethgeAttack(_BrendelBethgeAttack, brendel_bethge.LinfinityBrendelBethgeAttack):
-    """Foolbox's Linf attack of Brendel et al. 2019 with a start for every sample."""
+    """Foolbox's Linf attack of Brendel et al. 2019 with an adversarial starting point for every sample."""

@@ -1,4 +1,4 @@
-"""Contrast reduced by a given share, and images turned into their negatives."""
+"""Attacks that reduce the contrast of images by a given share, or turn images into their negatives."""
 
 from typing import Any, Literal
 
@@ -18,11 +18,11 @@ GREYS = ("middle", "mean")
 
 
 class ContrastReductionAttack(Transform):
-    """Moves every number by the share `epsilon` towards a grey: (1 - epsilon) x + epsilon grey.
+    """Moves every number x of an image towards a grey: (1 - epsilon) x + epsilon grey.
 
-    The grey is the middle of the bounds (`towards="middle"`, as in Foolbox 1) or the mean of the
-    image (`"mean"`). At 1 the whole image is that grey; beyond 1 it is a negative, clipped to the
-    bounds. Raises `ValueError` for another `towards`.
+    The grey is the middle of the bounds if `towards` is "middle", as in Foolbox 1, or the mean of the image
+    if it is "mean". At `epsilon` 1 the whole image is grey. Beyond 1 the image is a negative, clipped to the
+    bounds. Raises `ValueError` for another value of `towards`.
     """
 
     distance = Unmeasured()
@@ -41,9 +41,9 @@ class ContrastReductionAttack(Transform):
 
 
 class InversionAttack(MinimizationAttack):
-    """Turns the image into its negative, lower + upper - x (Hosseini et al. 2017, section 2).
+    """Turns an image x into its negative, lower bound + upper bound - x (Hosseini et al. 2017, section 2).
 
-    Foolbox's class has no distance; here it is Linf.
+    The distance is Linf; Foolbox's class has no distance.
     """
 
     distance = linf
@@ -54,10 +54,10 @@ class InversionAttack(MinimizationAttack):
     def run(
         self, model: Model, inputs: T, criterion: Any, *, early_stop: float | None = None, **kwargs: Any
     ) -> T:
-        """Return the negatives (m, C, H, W); the model is not queried.
+        """Return the negatives of the inputs, (m, C, H, W), without a query of the model.
 
-        Raises `TypeError` for other arguments or inputs that are not a torch tensor, `ValueError` for
-        inputs of another shape or beyond the bounds.
+        `criterion` and `early_stop` have no effect. Raises `TypeError` for unknown arguments and for inputs
+        that are not a torch tensor. Raises `ValueError` for inputs of another shape or beyond the bounds.
         """
         raise_if_kwargs(kwargs)
         images, restore = checked_images(inputs, model)

@@ -11,20 +11,19 @@ from blrobust.perturbations import random_numbers
 
 
 class PixelAttack(PerSampleNoise):
-    """Sets k = `epsilon` random pixels, in all channels, to the minimum or maximum of the bounds.
+    """Sets k = `epsilon` random pixels, in all channels, to the minimum or the maximum of the bounds.
 
-    The pixels are drawn without replacement, once, and a fair coin chooses the value of each. Every
-    sample has its own coins and its own random order of pixels, of which the first k are changed. So a
-    larger k includes the pixels of a smaller one. `run` raises `UserError` unless k is a whole number from
-    0 to H * W.
+    Each sample has its own random order of pixels, of which the first k are changed. So a larger k changes
+    the pixels of a smaller k and others. For each pixel, a fair coin chooses between minimum and maximum.
+    `run` raises `UserError` unless k is a whole number from 0 to H * W.
     """
 
     distance = PixelDistance()
 
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
-        """Return each pixel's rank in the random order of its sample: int32 (len(samples), H * W).
+        """Return each pixel's rank in the random order of its sample, int32 (len(samples), H * W).
 
-        Ranks begin at 1. A negative rank means that the pixel gets the minimum.
+        Ranks begin at 1. The sign of a rank chooses the value of the pixel: negative means the minimum.
         """
         size = shape[-2] * shape[-1]
         codes = np.empty((len(samples), size), np.int32)

@@ -1,4 +1,4 @@
-"""The pointwise attack: salt-and-pepper noise, then pixel by pixel back to the original image."""
+"""The pointwise attack: it adds salt-and-pepper noise, then restores the original pixels one by one."""
 
 import torch
 from torch import Tensor
@@ -17,15 +17,17 @@ WINDOW = 8  # pixels of a sample that one pass decides about, at most
 class PointwiseAttack(PerSampleSeed, MinimalAttack):
     """Sets more and more pixels to the minimum or maximum until the model is fooled, then restores pixels.
 
-    In a random order, each pixel is restored if the model stays fooled. This is repeated until no pixel can
-    be restored, so no single pixel of the result is superfluous (Schott et al. 2019, section 5.1, "Pointwise
-    Attack"). To find a starting image, the first k pixels of a random order are set, for `steps` evenly
-    spaced values of k and in `starts` such orders. The first image that fools the model is taken. Without one
-    the image is returned unchanged.
+    In a random order, each pixel is restored to its original value if the model stays fooled. This is
+    repeated until no pixel can be restored. So the model would not be fooled if any single pixel of the
+    result were restored (Schott et al. 2019, section 5.1, "Pointwise Attack").
 
-    Foolbox's class restores a channel at a time instead of a pixel, tests a single value per
-    forward pass, and fails for a whole batch when one sample has no start. Raises `ValueError` for
-    a parameter that is not legal.
+    To find a starting image, the first k pixels of a random order are set to a bound, for `steps` evenly
+    spaced values of k and in `starts` random orders. The first of these images that fools the model is the
+    starting image. If none does, the original image is returned.
+
+    Foolbox's class restores one channel at a time instead of one pixel, queries one candidate per forward
+    pass, and fails for a whole batch if one sample has no starting image. Raises `ValueError` for a parameter
+    that is not legal.
     """
 
     distance = PixelDistance()
@@ -46,9 +48,10 @@ class PointwiseAttack(PerSampleSeed, MinimalAttack):
         return restored(problem, points, numbers[:, -1], among=found)
 
     def _salt_and_pepper(self, problem: Problem, noise: Tensor, coins: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images with some pixels at a bound, and bool (m,): whether they fool the model.
+        """Return images with some pixels set to a bound, and bool (m,): whether they fool the model.
 
-        `noise` (m, starts, H * W) orders the pixels, `coins` of the same shape chooses their values.
+        The random numbers `noise` (m, starts, H * W) determine the orders of the pixels. The random numbers
+        `coins`, of the same shape, choose the bound of each pixel.
         """
         images = problem.images
         size = noise.shape[2]
@@ -68,14 +71,17 @@ class PointwiseAttack(PerSampleSeed, MinimalAttack):
 
 
 def restored(problem: Problem, points: Tensor, keys: Tensor, *, among: Tensor) -> Tensor:
-    """Return `points` (m, C, H, W) with as many pixels restored as possible, still fooling the model.
+    """Return `points`, still fooling the model, with pixels restored until no further one can be restored.
 
-    `keys` (m, H * W) give the order of the pixels, `among` (m,) selects the samples. One pixel after the
-    other is restored if the model stays fooled, in several rounds until no pixel can be restored.
+    `points` (m, C, H, W) are images that fool the model. To restore a pixel means to set it to its value in
+    the original image. `keys` (m, H * W) sort the pixels, and `among` (m,) selects the samples. In each
+    round, one pixel after the other is restored if the model stays fooled. The rounds end when no pixel can
+    be restored.
 
-    The result is that of one query per pixel, but with fewer passes. A pass queries the next 1, 2, ...,
-    `WINDOW` pixels restored together, and each of these pixels restored alone. The predictions of the first
-    kind apply while pixels can be restored, those of the second kind while none can.
+    The result is that of one query per pixel, but with fewer passes. A pass queries images with the next 1,
+    2, ..., `WINDOW` pixels restored together, and images with each of these pixels restored alone. The
+    predictions of the former apply as long as pixels can be restored, those of the latter as long as none
+    can.
     """
     images = problem.images
     clean, flat = images.flatten(2), points.flatten(2).clone()  # (m, C, H * W)
@@ -112,7 +118,11 @@ def restored(problem: Problem, points: Tensor, keys: Tensor, *, among: Tensor) -
 
 
 def _masks(pixels: Tensor, legal: Tensor, plans: Tensor, size: int) -> Tensor:
-    """Return bool (n, plans, H * W): which of the pixels (n, WINDOW) each plan restores, if `legal`."""
+    """Return bool (n, plans, H * W): the pixels that each plan restores.
+
+    `pixels` (n, WINDOW) are the next pixels of each sample, `legal`, of the same shape, marks those that
+    exist, and `plans` (plans, WINDOW) selects some of them for each plan.
+    """
     chosen = plans & legal.unsqueeze(1)  # (n, plans, WINDOW)
     index = pixels.unsqueeze(1).expand(chosen.shape)
     masks = torch.zeros(*chosen.shape[:2], size, dtype=torch.int32, device=pixels.device)

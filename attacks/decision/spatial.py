@@ -1,4 +1,4 @@
-"""Rotations and translations: the first of a grid, or of some random ones, that fools the model."""
+"""Attacks that rotate and shift images, by all moves of a grid or by random moves."""
 
 from abc import ABC, abstractmethod
 
@@ -19,10 +19,11 @@ LIMITS = 30.0, 3.0  # degrees and pixels of Engstrom et al. 2019, for images of 
 
 
 def move(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor, *, fill: float) -> Tensor:
-    """Return images (n, C, H, W) turned counter-clockwise about their centre, then shifted.
+    """Return images (n, C, H, W) rotated counter-clockwise about their centre, then shifted.
 
-    `degrees`, and `right` and `down` in pixels, are (n,). Bilinear; pixels from outside the image
-    are `fill`. A shift by whole pixels is exact: it interpolates nothing.
+    `degrees` (n,) are the angles, `right` and `down` (n,) the shifts in pixels. The interpolation is
+    bilinear. Pixels that come from outside the image get the value `fill`. A shift by whole pixels without a
+    rotation is exact, because nothing is interpolated.
     """
     height, width = images.shape[2:]
     # On a canvas whose sides are powers of 2 the grid's units, shares of the side, are exact.
@@ -41,19 +42,24 @@ def move(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor, *, fill: 
 
 
 class _Moves(EpsilonAttack, ABC):
-    """Tries moves in order; pixels from outside the image are 0, or the bound nearest to it.
+    """Applies moves (a rotation and a shift) to an image, in order, until one of them fools the model.
 
-    An image for which no move fools the model is returned unchanged. `run` raises `UserError` for a
-    negative `epsilon`.
+    Pixels that come from outside the image are 0, or the bound nearest to 0 if 0 is beyond the bounds. An
+    image for which no move fools the model is returned unchanged. `run` raises `UserError` for a negative
+    `epsilon`.
     """
 
     distance = Unmeasured()
     limits: tuple[float, float]
-    """Degrees and pixels at level 1."""
+    """The largest angle in degrees and the largest shift in pixels at level 1."""
 
     @abstractmethod
     def _moves(self, problem: Problem) -> Tensor:
-        """Return the moves, float64 (m or 1, k, 3): degrees, right and down as shares of their limits."""
+        """Return k moves for each sample, or k moves common to all samples, float64 (m or 1, k, 3).
+
+        The three numbers of a move are its angle and its shifts to the right and down, as fractions of
+        `limits`.
+        """
 
     def _search(self, problem: Problem, epsilon: float) -> Tensor:
         images = problem.images
@@ -75,11 +81,11 @@ class _Moves(EpsilonAttack, ABC):
 
 
 class _GridMoves(_Moves):
-    """Tries every move of a grid."""
+    """Tries every move of a grid of angles, horizontal shifts and vertical shifts."""
 
     @abstractmethod
     def _grid(self) -> tuple[int, int]:
-        """Return the number of angles, and the number of shifts along each axis."""
+        """Return the number of angles, and the number of shifts in each of the two directions."""
 
     def _moves(self, problem: Problem) -> Tensor:
         angles, shifts = (_line(count) for count in self._grid())
@@ -87,12 +93,12 @@ class _GridMoves(_Moves):
 
 
 def _line(count: int) -> Tensor:
-    """Return `count` even steps from -1 to 1, float64; 0 alone for a count of 1."""
+    """Return `count` evenly spaced numbers from -1 to 1, float64; 0 alone if `count` is 1."""
     return torch.linspace(-1, 1, count, dtype=torch.float64) if count > 1 else torch.zeros(1).double()
 
 
 class RotationAttack(_GridMoves):
-    """Turns by `angles` even steps from -`epsilon` to `epsilon` degrees.
+    """Rotates by `angles` evenly spaced angles from -`epsilon` to `epsilon` degrees.
 
     Engstrom et al. 2019, section 3. Raises `ValueError` for a parameter that is not legal.
     """
@@ -108,7 +114,7 @@ class RotationAttack(_GridMoves):
 
 
 class TranslationAttack(_GridMoves):
-    """Shifts along both axes by `shifts` even steps from -`epsilon` to `epsilon` pixels.
+    """Shifts horizontally and vertically by `shifts` evenly spaced distances, -`epsilon` to `epsilon` pixels.
 
     Engstrom et al. 2019, section 3. Raises `ValueError` for a parameter that is not legal.
     """
@@ -124,11 +130,12 @@ class TranslationAttack(_GridMoves):
 
 
 class SpatialAttack(_GridMoves):
-    """Turns and shifts at once, over a grid (Engstrom et al. 2019, section 3, "grid search").
+    """Rotates and shifts at once, over a grid (Engstrom et al. 2019, section 3, "grid search").
 
-    `epsilon` is the share of the paper's limits, 30 degrees and 3 pixels. The unit of a shift
-    in Foolbox's class is half the side instead of half the distance between the outermost pixels, so its
-    shifts by whole pixels blur the image. Raises `ValueError` for a parameter that is not legal.
+    The grid has `angles` angles, and `shifts` shifts in each direction. Its limits are `epsilon` times those
+    of the paper, 30 degrees and 3 pixels. In Foolbox's class the unit of a shift is half the side of the
+    image instead of half the distance between the outermost pixels, so its shifts by whole pixels blur the
+    image. Raises `ValueError` for a parameter that is not legal.
     """
 
     limits = LIMITS
@@ -143,10 +150,10 @@ class SpatialAttack(_GridMoves):
 
 
 class RandomSpatialAttack(PerSampleSeed, _Moves):
-    """Turns and shifts by `tries` random moves (Engstrom et al. 2019, section 3, "worst-of-k").
+    """Rotates and shifts by `tries` random moves (Engstrom et al. 2019, section 3, "worst-of-k").
 
-    `epsilon` is the share of the paper's limits, 30 degrees and 3 pixels. The moves are uniform within
-    the limits, belong to the sample, and scale with the limits. Raises `ValueError` for a parameter
+    Each sample has its own moves, uniform within limits that are `epsilon` times those of the paper, 30
+    degrees and 3 pixels. At another `epsilon` the same moves are scaled. Raises `ValueError` for a parameter
     that is not legal.
     """
 

@@ -1,6 +1,6 @@
-"""Starting points of walks along the decision boundary, for every sample that has one.
+"""Adversarial starting points for attacks that walk along the decision boundary.
 
-Foolbox's attacks stop for a whole batch when noise does not fool the model for one of its samples.
+Foolbox's attacks fail for a whole batch if random noise does not fool the model for one of its samples.
 """
 
 from abc import ABC, abstractmethod
@@ -20,8 +20,8 @@ STEPS = 50  # blends tried between the sample and a point that fools the model
 def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple[Tensor, Tensor]:
     """Return for each image the first noise that fools the model (m, C, H, W), and bool (m,): if found.
 
-    `uniform` makes the `count` noise images to try, with numbers in [0, 1); they are scaled to the
-    bounds.
+    `uniform` makes the `count` noise images to try, with values in [0, 1), which are then scaled to the
+    model's bounds.
     """
     lower, upper = problem.bounds
 
@@ -33,9 +33,10 @@ def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple
 
 
 def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each image the next image of the batch that fools the model, and bool (m,): if found.
+    """Return for each image the first other one of the batch that fools the model, and bool (m,): if found.
 
-    Only the samples `among`, bool (m,), are searched.
+    The search starts with the next image of the batch. Only the samples that `among`, bool (m,), selects are
+    searched.
     """
     images = problem.images
 
@@ -46,9 +47,10 @@ def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def blended(problem: Problem, points: Tensor, *, steps: int, among: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first of `steps` even steps from each image to its point that fools the model.
+    """Return for each image the first blend with its point that fools the model, and bool (m,): if found.
 
-    Also return bool (m,): if found. Only the samples `among`, bool (m,), are searched.
+    The blends are `steps` evenly spaced images on the way from the image to its point in `points` (m, C, H,
+    W). Only the samples that `among`, bool (m,), selects are searched.
     """
     images = problem.images
 
@@ -63,8 +65,9 @@ def blended(problem: Problem, points: Tensor, *, steps: int, among: Tensor) -> t
 def starting_points(problem: Problem) -> tuple[Tensor, Tensor]:
     """Return for each image a point that fools the model (m, C, H, W), and bool (m,): if found.
 
-    Uniform noise or another image of the batch, blended with the image. The noise comes from torch's
-    global generator, as all other random numbers of Foolbox's attacks do.
+    The point is a blend of the image with uniform noise or, if no noise fools the model, with another image
+    of the batch. The noise comes from torch's global generator, like all other random numbers of Foolbox's
+    attacks.
     """
     images = problem.images
     numbers = torch.rand((DIRECTIONS, *images.shape[1:]), device=images.device)
@@ -79,10 +82,10 @@ def starting_points(problem: Problem) -> tuple[Tensor, Tensor]:
 
 
 class BoundaryWalk(MinimalAttack, ABC):
-    """An attack of Foolbox that walks from a starting point towards the image.
+    """An attack of Foolbox that walks from an adversarial starting point towards the image.
 
-    A sample without a starting point is returned unchanged. If the walk ends at a point that does not
-    fool the model, or is not finite, the starting point is returned.
+    A sample for which no starting point is found is returned unchanged. If the walk ends at a point that does
+    not fool the model, or that is not finite, the starting point is returned.
     """
 
     def _search(self, problem: Problem) -> Tensor:
@@ -100,4 +103,4 @@ class BoundaryWalk(MinimalAttack, ABC):
 
     @abstractmethod
     def _walk(self, model: Any, images: Tensor, criterion: Any, *, starting_points: Tensor) -> Any:
-        """Return the ends of the walks (n, C, H, W): `run` of the Foolbox class."""
+        """Return the end points of the walks (n, C, H, W), from the `run` of the Foolbox class."""

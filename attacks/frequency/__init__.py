@@ -1,1 +1,1 @@
-"""Attacks that choose spatial frequencies."""
+"""Attacks whose perturbations have chosen spatial frequencies."""

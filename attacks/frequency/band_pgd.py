@@ -1,4 +1,4 @@
-"""PGD within a band of spatial frequencies: the adaptive attack on a band-limited network."""
+"""PGD within a band of spatial frequencies, used as the adaptive attack on a band-limited network."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -18,18 +18,21 @@ from blrobust.perturbations import random_numbers
 
 
 class BandPGD(PerSampleSeed, EpsilonAttack):
-    """Projected gradient ascent on the cross-entropy, with perturbations in a band only.
+    """Projected gradient ascent on the cross-entropy, with perturbations in a band of frequencies only.
 
-    Each step follows the part of the gradient within the band, then projects onto the band, the ball of
-    `epsilon` and the bounds; all else is as in Madry et al. 2018. Clipping adds frequencies outside the band.
-    So after the linf ball the perturbation is projected onto the band again and scaled into the ball. Only
-    the bounds can then add other frequencies. With `low` 0 and `high` 1 the attack equals Foolbox's PGD from
-    the same start, bit by bit. `low` and `high` are fractions of the one-sided spectrum, see
-    `SpectralBand`; a step has the size `rel_stepsize` times epsilon. The result is the image after the
-    last step, adversarial or not.
+    Each step follows the part of the gradient within the band. Then the perturbation is projected onto the
+    band and onto the ball of radius `epsilon`, and the image is clipped to the bounds. All else is as in
+    Madry et al. 2018.
 
-    Raises `ValueError` for a parameter that is not legal; `run` raises it for images without a
-    frequency in the band.
+    Clipping adds frequencies outside the band. So after clipping to the linf ball, the perturbation is
+    projected onto the band again and scaled down into the ball. Only the clipping to the bounds can then add
+    other frequencies. With `low` 0 and `high` 1 the attack equals Foolbox's PGD from the same start, bit by
+    bit.
+
+    `low` and `high` are fractions of the one-sided spectrum (see `SpectralBand`). A step has the size
+    `rel_stepsize` times epsilon. The result is the image after the last step, adversarial or not. Raises
+    `ValueError` for a parameter that is not legal. `run` raises `ValueError` for images without a frequency
+    in the band.
     """
 
     stream = random_numbers.BAND_PGD
@@ -82,7 +85,7 @@ class BandPGD(PerSampleSeed, EpsilonAttack):
         return ball.settle(x, origin, epsilon)
 
     def _projection(self, images: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the projection onto the band: the identity where the band is full."""
+        """Return a function that projects perturbations onto the band: the identity if the band is full."""
         spectrum = spectral_band.SpectralBand(self.low, self.high)
         if spectrum.is_full:
             return lambda delta: delta

@@ -1,4 +1,4 @@
-"""Single Fourier attacks: one wave, the same in all channels, is added to the image (Tsuzuku & Sato 2019)."""
+"""Single Fourier attacks: they add one wave, the same in all channels, to the image (Tsuzuku & Sato 2019)."""
 
 import torch
 from foolbox.distances import linf
@@ -13,15 +13,15 @@ from blrobust.errors import UserError
 
 
 def wave_signs(height: int, width: int, *, row: int, column: int, device: torch.device) -> Tensor:
-    """Return sign((1 + i) F_kl + (1 - i) F_-k,-l): plus and minus 1, float32 (height, width).
+    """Return the signs of a wave of one frequency, 1 or -1, float32 (height, width).
 
-    F_kl(y, x) = exp(2 pi i (k y / height + l x / width)) with k = `row` and l = `column`. The sum is
-    2 sqrt(2) cos(2 pi (k y / height + l x / width) + pi / 4), a real wave (Tsuzuku & Sato 2019,
-    section 4). -k, -l is the same wave with another phase.
+    The wave is (1 + i) F_kl + (1 - i) F_-k,-l with k = `row`, l = `column` and F_kl(y, x) = exp(2 pi i (k y /
+    height + l x / width)). This sum is real: 2 sqrt(2) cos(2 pi (k y / height + l x / width) + pi / 4)
+    (Tsuzuku & Sato 2019, section 4). The frequency -k, -l gives the same wave with another phase.
 
     On most grids the wave is zero at some pixels, and rounding errors would decide their signs. So the phase
-    is computed in integers. Of two zeros half a period apart one counts as positive and one as negative, so
-    that there are as many +1 as -1.
+    is computed in integers. Of two zeros that are half a period apart, one counts as positive and one as
+    negative. So there are as many 1 as -1.
     """
     turn = 8 * height * width  # steps of a period; an eighth of it is pi / 4
     y = torch.arange(height, device=device)[:, None]
@@ -32,12 +32,12 @@ def wave_signs(height: int, width: int, *, row: int, column: int, device: torch.
 
 
 class SingleFourierAttack(Transform):
-    """x + epsilon sign(wave), clipped to the bounds: one wave for every image, without a query.
+    """Adds epsilon times the signs of one wave to every image and clips to the bounds, without a query.
 
-    `row` and `column` are the numbers of periods down and across the image; both negated give another
-    phase (`wave_signs`). Universal and shift-invariant (Tsuzuku & Sato 2019). Raises `ValueError` where both
-    are 0; `run` raises `UserError` for a frequency that images of their size do not have and for a
-    negative `epsilon`.
+    `row` and `column` are the numbers of periods down and across the image. With both negated, the wave has
+    another phase (see `wave_signs`). The attack is universal and shift-invariant (Tsuzuku & Sato 2019).
+    Raises `ValueError` if both are 0. `run` raises `UserError` for a negative `epsilon`, and for a frequency
+    that images of this size do not have.
     """
 
     distance = linf
@@ -61,13 +61,13 @@ class SingleFourierAttack(Transform):
 
 
 class WorstFourierAttack(EpsilonAttack):
-    """The first wave of a grid of frequencies that fools the model, for each image.
+    """Adds to each image the first wave of a grid of frequencies that fools the model.
 
     The frequencies are the positive and negative multiples of `step` in both directions, without (0, 0).
-    `step=1` gives all waves, the set that Tsuzuku & Sato (2019) search. An image needs at most
-    ceil(H / step) ceil(W / step) queries, including that of the unperturbed image. It is returned unchanged
-    if it already fools the model, or if no wave does. Raises `ValueError` for a parameter that is not legal;
-    `run` raises `UserError` for images that are too small for `step` and for a negative `epsilon`.
+    `step=1` gives all waves, the set that Tsuzuku & Sato (2019) search. An image needs at most ceil(H / step)
+    ceil(W / step) queries, including that of the unperturbed image. An image is returned unchanged if it
+    already fools the model, or if no wave does. Raises `ValueError` for a parameter that is not legal. `run`
+    raises `UserError` for a negative `epsilon`, and for images that are too small for `step`.
     """
 
     distance = linf
@@ -102,6 +102,9 @@ class WorstFourierAttack(EpsilonAttack):
         return found
 
     def _frequencies(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Return pairs (row, column), low frequencies first; rows above height / 2 are negative."""
+        """Return the pairs (row, column) of the grid, low frequencies first.
+
+        A row above height / 2 stands for the negative frequency row - height; the same holds for columns.
+        """
         grid = [(k, l_) for k in range(0, height, self.step) for l_ in range(0, width, self.step)]
         return sorted(grid, key=lambda f: max(min(f[0], height - f[0]), min(f[1], width - f[1])))[1:]

@@ -10,12 +10,12 @@ from blconv.band import transform_size
 
 @dataclass(frozen=True)
 class SpectralBand:
-    """The frequencies whose larger component lies between two fractions of the one-sided spectrum.
+    """The frequencies whose larger component (vertical or horizontal) is from `low` to below `high`.
 
-    A network that drops the share c of the coefficients keeps the fractions 0 to sqrt(1 - c) of each axis
-    (paper section 3.1). So its first layer, a 3 x 3 convolution with padding 1, keeps
-    `SpectralBand(0, sqrt(1 - c))` and drops `SpectralBand(sqrt(1 - c), 1)`. Raises `ValueError` unless
-    0 <= low < high <= 1.
+    `low` and `high` are fractions of the one-sided spectrum. A network that drops the share c of the
+    coefficients keeps the fraction sqrt(1 - c) of the frequencies in each direction (paper section 3.1). So
+    its first layer, a 3 x 3 convolution with padding 1, keeps `SpectralBand(0, sqrt(1 - c))` and drops
+    `SpectralBand(sqrt(1 - c), 1)`. Raises `ValueError` unless 0 <= low < high <= 1.
     """
 
     low: float
@@ -33,8 +33,8 @@ class SpectralBand:
     def mask(self, height: int, width: int, *, device: torch.device) -> Tensor:
         """Return bool (height, width // 2 + 1): which coefficients of `rfft2` are in the band.
 
-        A coefficient is in the band if it is below `high` on both axes and not below `low` on both. Raises
-        `ValueError` if images of this size have no such coefficient.
+        In the band, the vertical and the horizontal frequency are both below `high`, and at least one of the
+        two is not below `low`. Raises `ValueError` if images of this size have no coefficient in the band.
         """
         below = [
             _below(height, edge, device)[:, None] & _below(width, edge, device)[: width // 2 + 1]
@@ -50,15 +50,16 @@ class SpectralBand:
 
 
 def project(images: Tensor, mask: Tensor) -> Tensor:
-    """Return the nearest images (m, C, H, W) whose spectrum is 0 where `mask` (H, W // 2 + 1) is false."""
+    """Return the nearest images (m, C, H, W) whose `rfft2` is 0 where `mask` (H, W // 2 + 1) is false."""
     projected: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * mask, s=images.shape[-2:])
     return projected
 
 
 def _below(length: int, edge: float, device: torch.device) -> Tensor:
-    """Return bool (length,): which frequencies, in the order of `fft`, lie below the fraction `edge`.
+    """Return bool (length,): which frequencies, in the order of `fft`, are below the fraction `edge`.
 
-    The layer's transform has more points than the image: its frequency k is k length / size here.
+    The band is that of a band-limited layer, whose transform has more points (`size`) than the image. So
+    frequency k of the layer is frequency k length / size of the image.
     """
     size = transform_size(length + 2, 3, fft_size="paper")
     kept = max(1, int((size // 2 + 1) * edge)) if edge > 0 else 0

@@ -1,4 +1,4 @@
-"""Auto-PGD: gradient ascent that sets its own step size (Croce & Hein 2020)."""
+"""Auto-PGD: projected gradient ascent that adapts its step size by itself (Croce & Hein 2020)."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from blrobust.attacks.building_blocks.problem import Problem
 from blrobust.perturbations import random_numbers
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""Losses (k,) to raise, of logits (k, classes) and the samples' rows (k,) in the batch."""
+"""Computes losses (k,) to maximise, from logits (k, classes) and their samples' indices (k,) in the batch."""
 
 LOSSES = ("ce", "dlr")
 MOMENTUM = 0.75  # alpha of section 3.1: the share of the new step, the rest is the last move
@@ -35,8 +35,8 @@ LEAD = (-1, 1, 1, 1)  # shape of one number a sample that is combined with image
 def checkpoints(steps: int) -> tuple[int, ...]:
     """Return the numbers of steps, ceil(p_j `steps`), after which the step size may be halved.
 
-    p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), section 3.2 of the paper;
-    computed in hundredths, which are exact.
+    p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06) (section 3.2 of the paper). The p_j
+    are computed in hundredths, which are exact.
     """
     last, share, found = 0, 22, []
     while share <= 100:
@@ -63,21 +63,21 @@ class _Ascent:
     halved: Tensor  # at the last checkpoint
 
     def part(self, keep: Tensor) -> "_Ascent":
-        """Return the state of some of the samples, int64 (k,)."""
+        """Return the state of the samples with the indices `keep`, int64 (k,)."""
         return _Ascent(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
 
     def keep_best(self, gradient: Tensor) -> None:
-        """Store the current point of samples whose loss is higher than at their best point so far."""
+        """Store the current point and its `gradient` for samples whose loss is higher than ever before."""
         higher = self.value > self.best_value
         self.best = torch.where(higher.view(LEAD), self.x, self.best)
         self.best_gradient = torch.where(higher.view(LEAD), gradient, self.best_gradient)
         self.best_value = torch.where(higher, self.value, self.best_value)
 
     def halve(self, gradient: Tensor, *, steps: int) -> Tensor:
-        """Halve the step of samples that stall and move them to their best point; return the gradients.
+        """Halve the step of samples that stall and move them to their best point; return the new gradients.
 
-        A sample stalls if too few of the `steps` since the last checkpoint raised the loss, or if
-        neither the step nor the best loss has changed since (section 3.2).
+        A sample stalls if too few of the `steps` since the last checkpoint raised its loss. It also stalls if
+        its step was not halved at the last checkpoint and its best loss has not risen since (section 3.2).
         """
         stalls = (self.rises < RISES * steps) | (~self.halved & (self.best_value == self.marked))
         self.halved, self.marked, self.rises = stalls, self.best_value, torch.zeros_like(self.rises)
@@ -90,8 +90,8 @@ class _Ascent:
 class _AutoPGD(PerSampleSeed, EpsilonAttack):
     """Algorithm 1 of the paper from a random start, repeated with every objective of a subclass.
 
-    The result is the first image found that fools the model, else the one with the highest loss of the
-    last objective.
+    The result is the first image found that fools the model. If there is none, it is the image with the
+    highest loss of the last objective.
     """
 
     stream = random_numbers.APGD
@@ -106,7 +106,7 @@ class _AutoPGD(PerSampleSeed, EpsilonAttack):
 
     @abstractmethod
     def _objectives(self, problem: Problem) -> list[Objective]:
-        """Return the objectives to maximise, one for each trial."""
+        """Return the functions to maximise, one for each run from a random start."""
 
     def _search(self, problem: Problem, epsilon: float) -> Tensor:
         found = problem.images.clone()
@@ -130,7 +130,11 @@ class _AutoPGD(PerSampleSeed, EpsilonAttack):
         start: Tensor,
         epsilon: float,
     ) -> Tensor:
-        """Attack `rows`, write the outcome into `found`, return the rows that do not fool the model."""
+        """Attack the samples `rows`, write the results into `found`, and return the rows without a success.
+
+        The rows are indices (k,) of samples in the batch. `start` (k, C, H, W) is the first perturbation of
+        each.
+        """
         ball = BALLS[self.norm]
 
         def project(x: Tensor, origin: Tensor) -> Tensor:
@@ -185,7 +189,7 @@ class _AutoPGD(PerSampleSeed, EpsilonAttack):
 
 
 def _value_and_gradient(problem: Problem, objective: Objective, at: _Ascent) -> tuple[Tensor, Tensor]:
-    """Return the value (k,) and the gradient (k, C, H, W) of the loss."""
+    """Return the loss (k,), infinite where the model is fooled, and the gradient (k, C, H, W) at `at.x`."""
     with torch.enable_grad():
         x = at.x.detach().requires_grad_()
         logits: Tensor = problem.model(x)
@@ -195,15 +199,15 @@ def _value_and_gradient(problem: Problem, objective: Objective, at: _Ascent) -> 
 
 
 def _value(problem: Problem, at: _Ascent, loss: Tensor, logits: Tensor) -> Tensor:
-    """Return the loss (k,), infinite where the model is fooled."""
+    """Return the loss (k,), replaced by infinity for the samples that fool the model."""
     return loss.masked_fill(problem.fooled(logits, at.rows), torch.inf)
 
 
 class APGD(_AutoPGD):
     """Auto-PGD on the cross-entropy or on the difference of logits ratio (DLR).
 
-    Croce & Hein 2020, sections 3 and 4. DLR has no targeted form here; use `TargetedAPGD` instead. Raises
-    `ValueError` for a parameter that is not legal.
+    Croce & Hein 2020, sections 3 and 4. With DLR a targeted criterion is not supported; use `TargetedAPGD`
+    for it. Raises `ValueError` for a parameter that is not legal.
     """
 
     def __init__(
@@ -226,7 +230,7 @@ class APGD(_AutoPGD):
 
     @property
     def least_classes(self) -> int:
-        """The number of classes that the model must have: DLR uses the third largest logit."""
+        """The smallest number of classes that the model may have: DLR uses the third largest logit."""
         return 3 if self.loss == "dlr" else 2
 
     def _objectives(self, problem: Problem) -> list[Objective]:
@@ -242,15 +246,16 @@ class APGD(_AutoPGD):
 
 
 class TargetedAPGD(_AutoPGD):
-    """Auto-PGD on the targeted DLR, towards each of the `targets` most likely wrong classes in turn.
+    """Auto-PGD on the targeted DLR, towards the most likely wrong classes, one after another.
 
-    Croce & Hein 2020, section 4. Any wrong class ends the attack on a sample. With a
-    targeted criterion only its class is tried, and only reaching it counts. If there are fewer wrong
-    classes than `targets`, all are tried. Raises `ValueError` for a parameter that is not legal.
+    Croce & Hein 2020, section 4. `targets` is the number of these classes; if there are fewer wrong classes,
+    all of them are used. The attack on a sample ends when the model predicts any wrong class. With a targeted
+    criterion the only target is the criterion's class, and only a prediction of this class is a success.
+    Raises `ValueError` for a parameter that is not legal.
     """
 
     least_classes = 4
-    """The number of classes that the model must have: the targeted DLR uses the fourth largest logit."""
+    """The smallest number of classes that the model may have: the loss uses the fourth largest logit."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""AutoAttack itself: the package pyautoattack as one attack (Croce & Hein 2020)."""
+"""AutoAttack (Croce & Hein 2020) as one attack, with the implementation of the package pyautoattack."""
 
 import logging
 import sys
@@ -21,16 +21,17 @@ LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}  # for the third and the fourth log
 
 
 class AutoAttack(EpsilonAttack):
-    """The attacks of the package, one after another, each on the samples that do not fool the model yet.
+    """Runs the attacks of pyautoattack one after another, each on the samples that do not fool the model yet.
 
-    Croce & Hein 2020. `attacks` are names of `MEMBERS` joined by `+`; `steps` are those of each run of
-    Auto-PGD and FAB, `targets` the runs of their targeted forms (all wrong classes, if there are
-    fewer), `queries` Square's. All else, and the defaults, are those of the package's version
-    "standard". The package works on [0, 1], to which the model's bounds are mapped. A sample without
-    a success is returned unchanged.
+    Croce & Hein 2020. `attacks` are names of `MEMBERS`, joined by `+`. `steps` is the number of steps of each
+    run of Auto-PGD and FAB. `targets` is the number of target classes of their targeted forms; if there are
+    fewer wrong classes, all of them are used. `queries` is the number of queries of Square. All other
+    settings, and the default values, are those of the package's version "standard". The package works on
+    images in [0, 1], to which the model's bounds are mapped. A sample without a success is returned
+    unchanged.
 
-    Raises `ValueError` for a parameter that is not legal, `UserError` where the package is not
-    installed; `run` raises `UserError` for a model of too few classes.
+    Raises `ValueError` for a parameter that is not legal. Raises `UserError` if the package is not installed.
+    `run` raises `UserError` for a model of too few classes.
     """
 
     criteria = (Misclassification,)
@@ -69,11 +70,11 @@ class AutoAttack(EpsilonAttack):
 
     @property
     def least_classes(self) -> int:
-        """The least number of classes of a model, given its members."""
+        """The smallest number of classes that the model may have, given the chosen `attacks`."""
         return max(LEAST_CLASSES.get(name, 2) for name in self._members)
 
     def hint_for_classes(self, classes: int) -> str | None:
-        """Return the setting that leaves out the members that need more classes; None if none is left."""
+        """Return the setting `attacks=...` without attacks that need more classes; None if none is left."""
         fitting = [name for name in self._members if LEAST_CLASSES.get(name, 2) <= classes]
         return f"attacks={'+'.join(fitting)}" if fitting else None
 
@@ -112,7 +113,10 @@ class AutoAttack(EpsilonAttack):
         return ball.settle(near, problem.images, epsilon)
 
     def _adversary(self, model: Any, epsilon: float, *, device: torch.device, targets: int, seed: int) -> Any:
-        """Return the package's own object, configured and without a log."""
+        """Return the package's own AutoAttack object, configured and without a log.
+
+        `targets` is the number of wrong classes that the model has.
+        """
         silent = logging.Logger("pyautoattack")
         silent.disabled = True
         shared = {"norm": NORMS[self.norm], "eps": epsilon, "device": device, "seed": seed}

@@ -1,4 +1,4 @@
-"""Carlini & Wagner's attack and EAD: Foolbox's, without its black images and its synchronisations."""
+"""Foolbox's attacks of Carlini & Wagner and EAD, corrected for samples without a success."""
 
 import math
 from typing import Any
@@ -22,11 +22,13 @@ ENOUGH = 10  # with so many searches, the last one takes the largest constant th
 class CarliniWagner(MinimalAttack, L2CarliniWagnerAttack):
     """Carlini & Wagner 2017 in L2: Adam on |x' - x|^2 + c max(margin + `confidence`, 0).
 
-    The smallest c that works is searched. x' = tanh(w) spans the bounds. The result is the nearest image
-    found that fools the model; a sample without one is returned unchanged. Foolbox's class
-    synchronises with the device three times a step, returns a black image where it finds nothing, and
-    stops all samples of a batch together when the sum of their losses stalls; here, with
-    `abort_early`, each stops for itself.
+    x is the image and x' the perturbed image, which is tanh(w) scaled to the bounds, with a free variable w.
+    The attack searches for the smallest constant c with a success. The result is the nearest image found that
+    fools the model; a sample without one is returned unchanged.
+
+    Foolbox's class synchronises with the device three times a step, returns a black image where it finds
+    nothing, and stops all samples of a batch together when the sum of their losses stalls. Here, with
+    `abort_early`, each sample stops by itself.
     """
 
     def _search(self, problem: Problem) -> Tensor:
@@ -71,16 +73,16 @@ class CarliniWagner(MinimalAttack, L2CarliniWagnerAttack):
 
 
 class EAD(EADAttack):
-    """The elastic-net attack of Chen et al. 2018.
+    """The elastic-net attack of Chen et al. 2018 as implemented in Foolbox.
 
-    If it finds nothing, Foolbox's class returns a black image, which is mostly misclassified; this class
-    returns the unchanged image.
+    For a sample without a success, Foolbox's class returns a black image, which is mostly misclassified. This
+    class returns the unchanged image.
     """
 
     def run(
         self, model: Model, inputs: T, criterion: Any, *, early_stop: float | None = None, **kwargs: Any
     ) -> T:
-        """Return the adversarials found that are nearest to the inputs (m, C, H, W)."""
+        """Return for each input (m, C, H, W) the nearest adversarial image found, or the unchanged input."""
         images: Any = inputs
         found: Any = super().run(model, inputs, criterion, early_stop=early_stop, **kwargs)
         none: Tensor = found.flatten(1).count_nonzero(dim=1) == 0

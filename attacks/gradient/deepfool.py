@@ -1,4 +1,4 @@
-"""DeepFool: to the nearest boundary of the linearised model, again and again."""
+"""DeepFool: repeated steps to the nearest decision boundary of the linearised model."""
 
 from abc import ABC
 
@@ -15,12 +15,13 @@ LOSSES = ("logits", "crossentropy")
 
 
 class _DeepFool(MinimalAttack, deepfool.DeepFoolAttack, ABC):
-    """Common part of both norms: replaces Foolbox's loop, which has a forward pass for every class.
+    """Common part of the L2 and the Linf attack, with a loop that is faster than Foolbox's.
 
-    Foolbox's loop also continues with a whole batch until its last sample fools the model. Here a step
-    is one forward pass, a backward pass for each other class, and a forward pass that checks which
-    samples are left. The result is the image where it first fools the model, or after the last step.
-    `run` raises `ValueError` for an unknown loss or fewer than two classes.
+    Foolbox's loop has a forward pass for every class, and continues with a whole batch until its last sample
+    fools the model. Here a step has one forward pass, a backward pass for each class but the predicted one,
+    and a forward pass that checks which samples do not fool the model yet. The result is the first image that
+    fools the model, or the image after the last step. `run` raises `ValueError` for an unknown loss or fewer
+    than two classes.
     """
 
     criteria = (Misclassification,)
@@ -48,7 +49,10 @@ class _DeepFool(MinimalAttack, deepfool.DeepFoolAttack, ABC):
         return found
 
     def _step(self, problem: Problem, x: Tensor, classes: Tensor) -> Tensor:
-        """Return the step (n, C, H, W) to the nearest boundary between the first class and another."""
+        """Return the step (n, C, H, W) to the nearest boundary between the first class and another.
+
+        `classes` (n, count) are the classes of each sample, most likely first.
+        """
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             logits: Tensor = problem.model(x)
@@ -68,8 +72,8 @@ class _DeepFool(MinimalAttack, deepfool.DeepFoolAttack, ABC):
 
 
 class L2DeepFool(_DeepFool, deepfool.L2DeepFoolAttack):
-    """Moosavi-Dezfooli et al. 2016, section 3, for the Euclidean norm."""
+    """DeepFool in the Euclidean norm (Moosavi-Dezfooli et al. 2016, section 3)."""
 
 
 class LinfDeepFool(_DeepFool, deepfool.LinfDeepFoolAttack):
-    """Moosavi-Dezfooli et al. 2016, section 3, for the largest change of a number."""
+    """DeepFool in the Linf norm, the largest change of a number (Moosavi-Dezfooli et al. 2016, section 3)."""

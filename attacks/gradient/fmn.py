@@ -1,7 +1,7 @@
-"""Fast minimum norm: a step along the gradient, then back into a ball that grows and shrinks.
+"""Fast minimum norm (FMN): a gradient step, then projection onto a ball whose radius grows and shrinks.
 
-Pintor et al. 2021. In Foolbox's classes the L2 projection has no effect, because it divides the norm by
-itself, the L0 projection keeps one value too many, and each step waits for the device several times.
+Pintor et al. 2021. In Foolbox's classes the L2 projection has no effect because it divides the norm by
+itself, the L0 projection keeps one value too many, and each step synchronises with the device several times.
 """
 
 import math
@@ -28,18 +28,20 @@ LEAD = (-1, 1, 1, 1)  # shape of one number a sample that is combined with image
 
 
 class _FMN(MinimalAttack, ABC):
-    """Algorithm 1: epsilon shrinks by `gamma` while the sample fools the model, and otherwise grows.
+    """Algorithm 1: epsilon shrinks by the share gamma while a sample fools the model, and otherwise grows.
 
-    Until a sample fools the model for the first time, its epsilon is the distance to the boundary of
-    the linearised model (equation 5), with a minimum that grows. If many pixels are at a bound and cannot
-    move, the boundary is farther than the gradient predicts, and the search would otherwise not reach it.
-    Step size and gamma follow half a cosine, from `max_stepsize` to a hundredth of it and from `gamma`
-    to 0.001. The result is the nearest image found that fools the model; a sample without one stays
-    as it is. Raises `ValueError` for a parameter that is not legal.
+    Until a sample fools the model for the first time, its epsilon is the distance to the boundary of the
+    linearised model (equation 5), or a minimum that grows with each step if that is larger. The minimum is
+    needed if many pixels are at a bound and cannot move: then the boundary is farther than the gradient
+    predicts.
+
+    The step size falls from `max_stepsize` to a hundredth of it, and gamma falls from `gamma` to 0.001, both
+    along half a cosine. The result is the nearest image found that fools the model; a sample without one is
+    returned unchanged. Raises `ValueError` for a parameter that is not legal.
     """
 
     order: float
-    """The order of the norm."""
+    """The order of the norm: 0, 1, 2 or infinity."""
 
     def __init__(self, *, steps: int = 100, max_stepsize: float = 1.0, gamma: float = 0.05) -> None:
         check_counts(steps=steps)
@@ -81,16 +83,16 @@ class _FMN(MinimalAttack, ABC):
 
     @abstractmethod
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
-        """Return the nearest perturbations (m, C, H, W) of at most the lengths `epsilon` (m,)."""
+        """Return the nearest perturbations (m, C, H, W) whose norms are at most `epsilon` (m,)."""
 
     def _length(self, delta: Tensor) -> Tensor:
-        """Return the norms (m,) of perturbations (m, C, H, W)."""
+        """Return the norms (m,), of the attack's order, of perturbations (m, C, H, W)."""
         return _norm(delta, self.order)
 
     def _dual(self, gradient: Tensor, steepness: Tensor) -> Tensor:
-        """Return the rate (m,) at which the loss changes along the steepest step of length 1.
+        """Return the rate (m,) at which the loss changes along the steepest step of norm 1.
 
-        `steepness` (m,) is the rate for the Euclidean norm.
+        `steepness` (m,) is this rate for a step of Euclidean norm 1.
         """
         dual = {math.inf: 1.0, 1.0: math.inf}.get(self.order)
         return steepness if dual is None else _norm(gradient, dual)
@@ -105,53 +107,57 @@ class _FMN(MinimalAttack, ABC):
         return epsilon * (1 + gamma)
 
     def _untouched(self, grown: Tensor, boundary: Tensor) -> Tensor:
-        """Return the next epsilon of samples that have not fooled the model: the larger number."""
+        """Return the next epsilon (m,) of samples that have never fooled the model: the larger argument.
+
+        `grown` is the last epsilon, enlarged; `boundary` is the distance to the boundary of the linearised
+        model.
+        """
         return torch.maximum(boundary, grown)
 
 
 class LinfFMN(_FMN):
-    """The largest change of a number."""
+    """FMN in the Linf norm, the largest change of a number."""
 
     distance = linf
     order = math.inf
 
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
-        """Clip every number."""
+        """Return `delta` with every number clipped to a magnitude of at most `BEYOND` times `epsilon`."""
         most = (BEYOND * epsilon).view(LEAD)
         return delta.clamp(-most, most)
 
 
 class L2FMN(_FMN):
-    """The Euclidean norm over all channels and pixels."""
+    """FMN in the L2 norm over all channels and pixels."""
 
     distance = l2
     order = 2.0
 
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
-        """Scale by min(1, epsilon / norm)."""
+        """Return `delta`, scaled down to a norm of at most `BEYOND` times `epsilon`."""
         return delta * (BEYOND * epsilon / self._length(delta).clamp(min=TINY)).clamp(max=1).view(LEAD)
 
 
 class L1FMN(_FMN):
-    """The sum of the changes of all numbers."""
+    """FMN in the L1 norm, the sum of the changes of all numbers."""
 
     distance = l1
     order = 1.0
 
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
-        """Project onto the L1 ball of radius `BEYOND` times epsilon, by soft thresholding."""
+        """Return `delta`, projected onto the L1 ball of radius `BEYOND` * `epsilon` by soft thresholding."""
         projected: Tensor = project_onto_l1_ball(astensor(delta), astensor(BEYOND * epsilon)).raw
         return projected
 
 
 class L0FMN(_FMN):
-    """The number of values that change; epsilon changes by at least 1 in a step."""
+    """FMN in the L0 norm, the number of values that change; epsilon changes by at least 1 in a step."""
 
     distance = l0
     order = 0.0
 
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
-        """Keep the largest `epsilon` changes of an image."""
+        """Return `delta` with the `epsilon` largest changes of each image kept and the others set to 0."""
         flat = delta.flatten(1)
         order = flat.abs().argsort(dim=1, descending=True, stable=True)
         ranks = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
@@ -177,9 +183,9 @@ def _norm(images: Tensor, order: float) -> Tensor:
 
 
 def _evaluate(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the margin (m,) to success, in logits, whether x succeeds (m,), and the steepest descent.
+    """Return the margin (m,) in logits, whether x succeeds (m,), and the direction of steepest descent.
 
-    The descent (m, C, H, W) is minus the gradient of the margin.
+    The margin is positive until the attack succeeds. The direction (m, C, H, W) is minus its gradient.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()

@@ -14,12 +14,13 @@ from blrobust.attacks.building_blocks.problem import Problem
 
 
 class NewtonFool(MinimalAttack):
-    """Descends the label's probability p by Newton's step, until another class wins.
+    """Lowers the label's probability p by Newton steps, until another class wins.
 
-    x <- x - delta g / |g|^2 with g the gradient of p and delta = min(`stepsize` |x_0| |g|, p - 1/C), C
-    classes: Jang et al. 2017, section 4. A step is min(`stepsize` |x_0|, (p - 1/C) / |g|) long. On a
-    confident network p rounds to 1 and g to 0, and the formula as written divides 0 by 0, as Foolbox's class
-    does. So g = p (1 - p) h is computed from the gradient h of the log-odds of p, which does not vanish.
+    A step is x <- x - delta g / |g|^2 with delta = min(`stepsize` |x_0| |g|, p - 1/C), where g is the
+    gradient of p, x_0 the original image and C the number of classes (Jang et al. 2017, section 4). So its
+    length is min(`stepsize` |x_0|, (p - 1/C) / |g|). On a confident network p rounds to 1 and g to 0. The
+    formula as written, and Foolbox's class with it, then divides 0 by 0. Here g is computed as p (1 - p) h,
+    where h is the gradient of the log-odds of p, which does not vanish.
 
     The result is the first image with another prediction; a sample without one is returned unchanged. Raises
     `ValueError` for a parameter that is not legal.
@@ -51,7 +52,10 @@ class NewtonFool(MinimalAttack):
         return found
 
     def _step(self, problem: Problem, x: Tensor, rows: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-        """Return Newton's step from x (k, C, H, W), and bool (k,): whether x fools the model."""
+        """Return the Newton step from x (k, C, H, W), and bool (k,): whether x fools the model.
+
+        `rows` (k,) are the indices of the samples, `limit` (k,) is the largest length of their steps.
+        """
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             logits: Tensor = problem.model(x)

@@ -1,4 +1,4 @@
-"""Sparse L1 descent: projected gradient steps that change the largest components only."""
+"""Sparse L1 descent: projected gradient steps that change only the components with the largest gradients."""
 
 import torch
 from foolbox.distances import l1
@@ -16,11 +16,12 @@ from blrobust.perturbations import random_numbers
 class SparseL1Descent(PerSampleSeed, EpsilonAttack):
     """Projected gradient ascent on the cross-entropy in L1 (Tramer & Boneh 2019).
 
-    Each step has the L1 norm `rel_stepsize` times epsilon and changes, all by the same amount, the numbers
-    whose gradient is at least the `quantile` of the image's; those at a bound that would leave it do not
-    count. Then it projects onto the ball of `epsilon`, and clips to the bounds: this moves every number
-    towards the image, so the result is in the ball as well. (The projection onto both together breaks no
-    more images.) The result is the image after the last step, adversarial or not.
+    Each step has the L1 norm `rel_stepsize` times epsilon. It changes, by equal amounts, the numbers whose
+    gradient magnitude is at least the `quantile` of the image's gradient magnitudes. Numbers at a bound that
+    the step would move out of the bounds count as having no gradient. Then the perturbation is projected onto
+    the L1 ball of radius `epsilon`, and the image is clipped to the bounds. Clipping moves every number
+    towards the original image, so the result stays in the ball. (A projection onto ball and bounds at once
+    does not fool the model on more images.) The result is the image after the last step, adversarial or not.
 
     Foolbox's class leaves the ball by up to 0.6 % and synchronises with the device in every step.
 
@@ -61,7 +62,7 @@ class SparseL1Descent(PerSampleSeed, EpsilonAttack):
 
 
 def _ascent(problem: Problem, x: Tensor) -> Tensor:
-    """Return the direction of success, (m, C, H, W), 0 where it leads out of the bounds."""
+    """Return the gradient towards success, (m, C, H, W), with 0 where a step along it leaves the bounds."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         loss = problem.sign * cross_entropy(problem.model(x), problem.classes).sum()

@@ -1,4 +1,4 @@
-"""The virtual adversarial direction, in which the prediction changes fastest (Miyato et al. 2016)."""
+"""VAT: a perturbation in the direction in which the prediction changes fastest (Miyato et al. 2016)."""
 
 import torch
 from foolbox.criteria import Misclassification
@@ -15,14 +15,17 @@ from blrobust.perturbations import random_numbers
 
 
 class VAT(PerSampleSeed, EpsilonAttack):
-    """`epsilon` times the direction d in which KL(p(x) || p(x + r)) grows fastest from r = 0.
+    """Adds `epsilon` times the unit direction d in which the prediction changes fastest.
 
-    The power iteration d <- normalised gradient of that divergence at r = `xi` d, from a random d:
-    Miyato et al. 2016, algorithm 1 and section 3.3. In the usual form the gradient is 0 or noise: its
-    factor p(x + r) - p(x) is lost to rounding on a confident network, and an xi of 1e-6 changes images by
-    less than float32 resolves. Here this difference is computed from the change of the logits without
-    cancellation, up to a factor that normalisation removes. The default xi is far above the resolution of
-    16-bit images. A sample without any gradient keeps the last direction.
+    The change of the prediction from an image x to x + r is the divergence KL(p(x) || p(x + r)) of the class
+    probabilities p. A power iteration finds d (Miyato et al. 2016, algorithm 1 and section 3.3). From a
+    random d, each of the `steps` steps replaces d by the normalised gradient of the divergence at r = `xi` d.
+
+    In the usual computation this gradient is 0 or noise. Its factor p(x + r) - p(x) is lost to rounding on a
+    confident network, and an xi of 1e-6 changes images by less than float32 resolves. Here the difference is
+    computed from the change of the logits without cancellation, up to a positive factor that the
+    normalisation removes. The default xi is far above the resolution of 16-bit images. A sample whose
+    gradient is 0 keeps its last direction.
 
     The labels have no effect. Raises `ValueError` for a parameter that is not legal.
     """
@@ -51,7 +54,10 @@ class VAT(PerSampleSeed, EpsilonAttack):
         return ball.settle(found, images, epsilon)
 
     def _gradient(self, problem: Problem, clean: Tensor, direction: Tensor) -> Tensor:
-        """Return the divergence's gradient at `xi` times the direction, up to a factor above 0 per sample."""
+        """Return the divergence's gradient at `xi` times `direction`, up to a positive factor per sample.
+
+        `clean` are the logits (m, classes) of the unperturbed images.
+        """
         with torch.enable_grad():
             x = (problem.images + self.xi * direction).requires_grad_()
             logits: Tensor = problem.model(x)
@@ -60,12 +66,12 @@ class VAT(PerSampleSeed, EpsilonAttack):
 
 
 def change(clean: Tensor, logits: Tensor) -> Tensor:
-    """Return (softmax(logits) - softmax(clean)) / (1 - p_t), t the most likely class of `clean`.
+    """Return (softmax(logits) - softmax(clean)) / (1 - p_t), where p = softmax(clean) and p_t is its maximum.
 
-    All are (m, classes); p_t is the share of t in softmax(clean). Accurate where the softmax itself
-    rounds to 0 and 1: with w_i the change of logit i less that of t, q the shares among the other
-    classes and a = (1 - p_t) sum_i q_i expm1(w_i), p_i changes by (1 - p_t) q_i expm1(w_i - log1p(a)),
-    and p_t by -p_t a / (1 + a).
+    All tensors are (m, classes), and t is the most likely class of `clean`. The result is accurate even where
+    the softmax rounds to 0 and 1. It uses the change w_i of logit i minus that of logit t, the probabilities
+    q_i = p_i / (1 - p_t) among the other classes, and a = (1 - p_t) sum_i q_i expm1(w_i). With these, p_i
+    changes by (1 - p_t) q_i expm1(w_i - log1p(a)), and p_t changes by -p_t a / (1 + a).
     """
     top = clean.argmax(dim=1)
     rest = others(clean, top)

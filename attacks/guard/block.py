@@ -1,4 +1,4 @@
-"""A block: the samples that an attack receives in one call."""
+"""A block: the batch of samples that an attack receives in one call."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Block:
-    """Inputs (m, C, H, W), labels and classes to aim at, int64 (m,), and ids in the data set."""
+    """Inputs (m, C, H, W), their labels and target classes, int64 (m,), and their ids in the data set."""
 
     inputs: Tensor
     labels: Tensor
@@ -15,6 +15,6 @@ class Block:
     sample_ids: tuple[int, ...]
 
     def part(self, rows: Tensor) -> "Block":
-        """Return some of the samples, int64 (k,)."""
+        """Return the block of the samples with the indices `rows`, int64 (k,)."""
         ids = tuple(self.sample_ids[row] for row in rows.tolist())
         return Block(self.inputs[rows], self.labels[rows], self.targets[rows], ids)

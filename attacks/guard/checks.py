@@ -1,4 +1,4 @@
-"""Checks of the inputs that an attack returns."""
+"""Checks of the perturbed inputs that an attack returns."""
 
 import math
 from typing import Any
@@ -14,7 +14,10 @@ SPACING = 2.0**-24  # the most that rounding x + delta to float32 adds to |delta
 
 
 class Checks:
-    """Checks inputs in `space` by the distance of `attack`, whose norm is `norm`."""
+    """Checks that inputs in `space` are finite, within its bounds, and near enough to the unperturbed inputs.
+
+    Distances are measured by the distance of `attack`; `norm` is the name of its norm.
+    """
 
     def __init__(self, attack: Any, *, norm: str, space: Space) -> None:
         self._attack = attack
@@ -24,8 +27,8 @@ class Checks:
     def validate(self, inputs: Tensor, found: Tensor, limit: float) -> tuple[Tensor, Tensor]:
         """Return the inputs to evaluate (m, C, H, W) and their status so far, uint8 (m,).
 
-        A sample of `found` that is not finite, beyond the bounds or further than `limit` from its
-        input is replaced by that input.
+        `found` are the inputs that the attack returned. One that is not finite, beyond the bounds or farther
+        than `limit` from its unperturbed input is replaced by the unperturbed input.
         """
         lower, upper = self._space.bounds
         status = torch.full_like(inputs[:, 0, 0, 0], Status.ADVERSARIAL, dtype=torch.uint8)
@@ -37,14 +40,14 @@ class Checks:
         return torch.where(passed, found, inputs), status
 
     def limit(self, level: float, inputs: Tensor) -> float:
-        """Return the largest legal distance of inputs (m, C, H, W) at a level, rounding included."""
+        """Return the largest legal distance from inputs (m, C, H, W) at `level`, rounding errors included."""
         rounding = SPACING * max(1, self._space.bounds[1])
         if self._norm == "L1":  # a sum: its rounding errors grow with the root of their number
             rounding *= math.sqrt(inputs[0].numel())
         return level * (1 + TOLERANCE) + rounding
 
     def distance(self, inputs: Tensor, perturbed: Tensor) -> Tensor:
-        """Return the distances, float32 (m,), in the attack's norm; NaN for an attack without one."""
+        """Return the distances, float32 (m,), in the attack's norm; NaN if the attack has no distance."""
         distance = getattr(self._attack, "distance", None)
         if distance is None:
             return torch.full_like(inputs[:, 0, 0, 0], math.nan)

@@ -1,4 +1,4 @@
-"""Execution of an attack on a block: halved after an error, and repeated for restarts."""
+"""Execution of an attack on a block (batch) of samples, with restarts; after an error, on its halves."""
 
 import logging
 import math
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Execution:
-    """Runs an attack on blocks of samples and validates its results.
+    """Runs an attack on blocks (batches) of samples and checks its results.
 
     Raises `UserError` for a parameter that the attack does not accept.
     """
@@ -51,7 +51,7 @@ class Execution:
         self.checks = Checks(self._attack, norm=spec.norm, space=space)
 
     def check_classes(self, classes: int) -> None:
-        """Raise `UserError` where the attack needs more classes than that."""
+        """Raise `UserError` if the attack needs a model of more than `classes` classes."""
         least = getattr(self._attack, "least_classes", 1)
         if classes >= least:
             return
@@ -64,9 +64,9 @@ class Execution:
     def best(
         self, model: nn.Module, block: Block, *, level: float, draw: int, start: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the best of all restarts: inputs to evaluate (m, C, H, W) and their status, uint8 (m,).
+        """Return the best result of all restarts: inputs to evaluate (m, C, H, W), their status, uint8 (m,).
 
-        Logs each kind of error at its first block, with the number of samples that failed there.
+        Logs each kind of error when it first occurs, with the number of samples of this block that failed.
         """
         self._failures = {}
         found = self._best(model, block, level=level, draw=draw, start=start)
@@ -83,11 +83,11 @@ class Execution:
     def _best(
         self, model: nn.Module, block: Block, *, level: float, draw: int, start: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the result of `best`.
+        """Return the result of `best`, without logging errors.
 
-        A restart attacks the samples that do not fool `model` yet. A search for the smallest perturbation
-        attacks all samples again, and the smallest perturbation counts. `start`, the first id of the whole
-        block, is part of the seed.
+        A restart attacks the samples that do not fool `model` yet. If the attack searches for the smallest
+        perturbation, a restart attacks all samples again, and the smallest perturbation found is the result.
+        `start` is the first id of the block in the data set and is part of the seed.
         """
         device = block.inputs.device
         target = PyTorchModel(model, self._space.bounds, device=device)
@@ -120,10 +120,10 @@ class Execution:
         return best, status
 
     def _run(self, target: PyTorchModel, block: Block, level: float, draw: int) -> tuple[Tensor, Tensor]:
-        """Return the inputs to evaluate (m, C, H, W) and their status, uint8 (m,), of one run.
+        """Return the result of one run of the attack: inputs to evaluate (m, C, H, W), status uint8 (m,).
 
-        After an error, or if memory is full, each half of the block runs separately, so that a sample that
-        the attack cannot process does not affect the others.
+        After an error, or if memory is full, each half of the block runs separately. So a sample that the
+        attack cannot process does not affect the others.
         """
         found, out_of_memory = None, False
         try:
@@ -151,7 +151,10 @@ class Execution:
         return self.checks.validate(block.inputs, found.detach().to(block.inputs), limit)
 
     def _call(self, target: PyTorchModel, block: Block, level: float, draw: int) -> Tensor:
-        """Return the output of the attack; raises `ValueError` if its shape is not that of the inputs."""
+        """Return the output of the attack's `run` (m, C, H, W).
+
+        Raises `ValueError` if its shape differs from that of the inputs.
+        """
         keys: dict[str, Any] = {}
         if self._spec.per_sample_seed:
             keys |= {"draw": draw, "samples": block.sample_ids}

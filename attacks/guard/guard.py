@@ -1,4 +1,4 @@
-"""An attack as a perturbation that a sweep can measure."""
+"""The guard: an attack in the form of a perturbation, whose effect at several levels can be measured."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Crafted:
-    """Validated results of an attack (k, C, H, W), their status uint8 (k,), and all its passes."""
+    """Checked results of an attack (k, C, H, W), their status, uint8 (k,), and the numbers of all passes."""
 
     inputs: Tensor
     status: Tensor
@@ -37,17 +37,20 @@ class _Crafted:
 
 
 class Guard:
-    """An attack as a perturbation that a sweep can measure: seeded, validated, counted.
+    """An attack as a perturbation that a sweep over levels can measure: seeded, checked, counted.
 
-    If a returned input fails a check, the unperturbed sample is evaluated instead: it counts as robust, and
-    its `reason` has the failed check. The same happens with all samples if the attack needs gradients and the
-    model has none; of an ensemble, the member that needs none runs alone (`AttackSpec.without_gradients`).
-    Every sample is evaluated once, after the checks; this gives its prediction. With a `source` the attack
-    runs on that model, and its results are evaluated on another. `target` is the class that a targeted attack
-    aims at, by default the most likely wrong one. A guard is for one data set and for models that do not
-    change: it keeps their predictions of clean samples.
+    If an input that the attack returns fails a check, the unperturbed sample is evaluated in its place. The
+    sample then counts as robust, and its `reason` names the check. The same happens with all samples if the
+    attack needs gradients and the model has none. But if an ensemble has a member that needs no gradients,
+    this member runs alone (`AttackSpec.without_gradients`).
 
-    Raises `UserError` for `parameters` (by default the attack's own) that the attack does not accept.
+    Every sample is evaluated once, after the checks, for its prediction. With a `source`, the attack runs on
+    this model, and its results are evaluated on another model. `target` is the class that a targeted attack
+    aims at, by default the most likely wrong class. A guard stores the predictions of clean samples, so it is
+    for one data set and for models that do not change.
+
+    `parameters` are by default those of the attack. Raises `UserError` for parameters that the attack does
+    not accept.
     """
 
     def __init__(
@@ -83,11 +86,11 @@ class Guard:
 
     @property
     def passes(self) -> int:
-        """Images that went through models so far, including those of an unfinished block."""
+        """The number of images in forward passes so far, including those of an unfinished measurement."""
         return self._counter.forwards
 
     def check_classes(self, classes: int) -> None:
-        """Raise `UserError` where the attack needs models of more classes than that."""
+        """Raise `UserError` if the attack needs models of more than `classes` classes."""
         self._execution.check_classes(classes)
 
     def __call__(
@@ -100,7 +103,7 @@ class Guard:
         draw: int,
         samples: range,
     ) -> Outcome:
-        """Return the result of `measure` at one level."""
+        """Return the tensors that `measure` returns for one level."""
         return self.measure(model, pixels, labels, levels=[level], draw=draw, samples=samples)[0]
 
     @torch.no_grad()
@@ -117,13 +120,20 @@ class Guard:
     ) -> list[Outcome]:
         """Attack pixels (m, C, H, W) in [0, 1] with labels int64 (m,) at several levels.
 
-        A search for the smallest perturbation runs once for all of them. Returns for each level
-        tensors (m,): prediction int16; success bool; distance float32, of the evaluated input in the
-        attack's norm; reason uint8 (`Status`); rounded bool, whether the success survives rounding to
-        8 bits; forwards and backwards int32, without the guard's own passes of clean and rounded
-        inputs; for smallest perturbations minimal float32, their distance, infinity where none was
-        found; with `keep` also pixels (m, C, H, W). Raises `UserError` for a level or a parameter
-        that does not go with such images, `torch.OutOfMemoryError` where one sample does not fit.
+        A search for the smallest perturbation runs once for all levels. `samples` are the ids of the images
+        in the data set, and `draw` numbers repetitions with other random numbers. Returns for each level a
+        dictionary of tensors (m,):
+
+        - prediction int16, success bool, and reason uint8 (`Status`);
+        - distance float32, from the clean to the evaluated input, in the attack's norm;
+        - rounded bool: whether the success survives rounding to 8 bits;
+        - forwards and backwards int32: the passes of the attack, without the guard's own passes of clean and
+          rounded inputs;
+        - minimal float32, only for searches for the smallest perturbation: its norm, or infinity;
+        - pixels (m, C, H, W), only with `keep`.
+
+        Raises `UserError` for a level or a parameter that is not legal for images of this size. Raises
+        `torch.OutOfMemoryError` if even a single sample does not fit into memory.
         """
         inputs = self._space.enter(pixels)
         # A random perturbation does not depend on clean predictions.
@@ -159,7 +169,7 @@ class Guard:
     def picture(
         self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range
     ) -> Tensor | None:
-        """Return the inputs that `measure` evaluates, as pixels in [0, 1]; None for attacks that search."""
+        """Return the inputs that `measure` evaluates, as pixels in [0, 1]; None if the attack is a search."""
         if self._spec.is_search:
             return None
         block = Block(self._space.enter(pixels), labels, labels, tuple(samples))
@@ -169,7 +179,7 @@ class Guard:
         return self._space.leave(shown).clamp(0, 1)
 
     def _craft(self, model: nn.Module, block: Block, level: float, draw: int, samples: range) -> _Crafted:
-        """Return the results of the attack; those of a source are kept for the next model."""
+        """Return the results of the attack; those on a `source` are kept for the next evaluated model."""
         key = (math.inf if self.one_search_for_all_levels else level, draw, samples)
         if key in self._crafted:
             return self._crafted[key]
@@ -190,7 +200,7 @@ class Guard:
         return crafted
 
     def _without_gradients(self, model: nn.Module) -> Execution | None:
-        """Return the part of the attack that runs on a model without gradients, and log it once."""
+        """Return the part of the attack that runs on a model without gradients, or None; log it once."""
         if self._member_alone is not None and model not in self._reported:
             self._reported.add(model)
             own = next((part.label for part in model.modules() if isinstance(part, OwnModel)), None)
@@ -202,7 +212,7 @@ class Guard:
     def _evaluate(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, selection: Selection, crafted: _Crafted
     ) -> tuple[Tensor, Outcome]:
-        """Return the inputs evaluated (m, C, H, W), and the outcome of the whole block."""
+        """Return the inputs evaluated (m, C, H, W), and the tensors of `measure` for all m samples."""
         evaluated, status = crafted.inputs, crafted.status
         forwards, backwards = (
             passes_per_sample(count, status) for count in (crafted.forwards, crafted.backwards)

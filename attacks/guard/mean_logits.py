@@ -1,10 +1,10 @@
-"""The mean of the logits of a random model; attacks with `eot` above 1 run on it."""
+"""The mean of the logits of a model that draws random numbers, for attacks with `eot` above 1."""
 
 from torch import Tensor, nn
 
 
 class MeanLogits(nn.Module):
-    """A model whose logits are the mean of those of `draws` forward passes.
+    """A model whose logits are the mean of the logits of `draws` forward passes.
 
     Expectation over transformation: Athalye et al. 2018, "Synthesizing robust adversarial examples".
     """

@@ -1,4 +1,4 @@
-"""The outcome of an attack on a block: tensors (m,) by name, as `Guard.measure` returns them."""
+"""The outcome of an attack on a block (batch) of samples: tensors (m,) by name, as in `Guard.measure`."""
 
 import math
 
@@ -29,7 +29,10 @@ def untouched(inputs: Tensor, clean: Tensor, status: Tensor, checks: Checks) -> 
 def evaluate(
     counted: CountingModel, inputs: Tensor, labels: Tensor, evaluated: Tensor, status: Tensor, checks: Checks
 ) -> Outcome:
-    """Return the outcome, without passes, of inputs that passed the checks: `evaluated` (m, C, H, W)."""
+    """Return the outcome, without the numbers of passes, of the attack's checked results `evaluated`.
+
+    `inputs` and `evaluated` are (m, C, H, W). `status`, uint8 (m,), is the result of the checks.
+    """
     pixels = counted.space.leave(evaluated)
     stored = (pixels.clamp(0, 1) * 255).round() / 255  # as an image of 8 bits
     # Before the prediction, so that a GPU has that to compute during the synchronisation.
@@ -48,9 +51,9 @@ def evaluate(
 
 
 def within(outcome: Outcome, level: float, clean: Tensor, limit: float) -> Outcome:
-    """Return the entries at one level of the outcome of a search for the smallest perturbation.
+    """Return the outcome at one level, given that of a search for the smallest perturbation.
 
-    Inputs further away than `limit` count as not found: their sample has its `clean` prediction.
+    A perturbation beyond the distance `limit` counts as not found, and its sample has the prediction `clean`.
     """
     # Also failures: on a model other than the source they may turn a wrong sample right.
     far = outcome["distance"] > limit
@@ -68,7 +71,7 @@ def within(outcome: Outcome, level: float, clean: Tensor, limit: float) -> Outco
 def passes_per_sample(total: int, like: Tensor) -> Tensor:
     """Return `total` passes divided evenly among the samples of `like` (m,), int32, with the exact sum.
 
-    A pass does not belong to one sample: an attack may run parts of the block, or copies of it.
+    A pass does not belong to one sample: an attack may run on parts of the block, or on copies of samples.
     """
     shares = torch.full_like(like, total // len(like), dtype=torch.int32)
     shares[: total % len(like)] += 1

@@ -1,4 +1,4 @@
-"""Selection of the samples to attack."""
+"""Selection of the samples that are attacked."""
 
 import math
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ from blrobust.perturbations.seeding import seeded
 
 @dataclass(frozen=True)
 class Selection:
-    """The samples to attack, and the status of the others.
+    """The samples to attack, as a block (batch), and the status of all samples.
 
-    `rows` int64 (k,) are those of `block` in the whole block, None for all; `status` is uint8 (m,).
+    `rows`, int64 (k,), are the indices of the samples to attack among all m samples; None means all of them.
+    `status` is uint8 (m,).
     """
 
     block: Block
@@ -32,8 +33,8 @@ class Selection:
 class _Choice:
     """The part of a selection that is kept for the next level.
 
-    It has the rows to attack, int64 (k,), and their ids; for the whole block, the classes to aim at,
-    int64 (m,), and the status, uint8 (m,).
+    `rows`, int64 (k,), are the indices of the samples to attack, and `sample_ids` are their ids in the data
+    set. For all m samples it has the target classes, int64 (m,), and the status, uint8 (m,).
     """
 
     rows: Tensor
@@ -45,9 +46,10 @@ class _Choice:
 class Selector:
     """Selects the samples to attack, and keeps selections and clean predictions for the next level.
 
-    A random perturbation gets all samples. A search gets those that the model classifies correctly and
-    whose label is not the class to aim at: `target`, or the most likely wrong class. The forward passes
-    are added to `counter`; a model that draws random numbers draws them from `seed`.
+    A random perturbation gets all samples. A search gets those that the model classifies correctly. For a
+    targeted search, the label must also differ from the target class: `target`, or the most likely wrong
+    class. The forward passes are added to `counter`. A model that draws random numbers draws them from
+    `seed`.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Selector:
         return kept[samples]
 
     def select(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> Selection:
-        """Return the samples among inputs (m, C, H, W), labels (m,), that `model` is attacked on."""
+        """Return the samples, of inputs (m, C, H, W) and labels (m,), with which `model` is attacked."""
         if not self._spec.is_search:
             status = torch.full_like(labels, Status.NOT_ATTACKED, dtype=torch.uint8)
             return Selection(Block(inputs, labels, labels, tuple(samples)), None, status)

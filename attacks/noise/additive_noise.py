@@ -1,4 +1,4 @@
-"""Random noise of a fixed size; the size of Foolbox's noise differs from the given one."""
+"""Random noise of exactly the given size, from which the size of Foolbox's noise differs."""
 
 import torch
 from eagerpy.astensor import astensor
@@ -9,19 +9,19 @@ from torch.nn import functional
 
 
 class _Linf:
-    """Scales noise by its largest absolute value; Foolbox takes the largest positive one."""
+    """Mixin that divides noise by its largest absolute value, where Foolbox divides by its largest value."""
 
     def get_epsilons(self, x: Wrapped, p: Wrapped, epsilon: float, min_: float, max_: float) -> Wrapped:
-        """Return factors (m, 1, 1, 1) of noise `p` (m, C, H, W) that make its Linf size `epsilon`."""
+        """Return factors (m, 1, 1, 1) that scale noise `p` (m, C, H, W) to the Linf norm `epsilon`."""
         factors: Wrapped = astensor(epsilon / p.raw.abs().amax(dim=(1, 2, 3), keepdim=True))
         return factors
 
 
 class _ClippingAware:
-    """Sums in float64; with Foolbox's sums in float32, small sizes are wrong by up to 2 %."""
+    """Mixin that sums squares in float64; with Foolbox's float32, small sizes are wrong by up to 2 %."""
 
     def get_epsilons(self, x: Wrapped, p: Wrapped, epsilon: float, min_: float, max_: float) -> Wrapped:
-        """Return factors (m, 1, 1, 1) of noise `p` (m, C, H, W) for the L2 size `epsilon` after clipping."""
+        """Return factors (m, 1, 1, 1) that scale noise `p` to the L2 norm `epsilon` after clipping."""
         factors: Wrapped = astensor(clipping_aware_factors(x.raw, p.raw, epsilon, (min_, max_)))
         return factors
 
@@ -31,10 +31,12 @@ def clipping_aware_factors(
 ) -> Tensor:
     """Return factors (m, 1, 1, 1) of `noise` that move images (m, C, H, W) by the L2 distance `epsilon`.
 
-    The distance is that after clipping to `bounds`. If no factor gives `epsilon`, it is the factor at which
-    every number is clipped. Method of Rauber & Bethge 2020, section 3: sort the numbers by the factor at
-    which they are clipped. The squared distance at one of these factors is the sum of the squared moves of
-    the numbers clipped before, plus the squared factor times the squared noise of the others.
+    The distance is measured after image plus noise is clipped to `bounds`. If no factor gives the distance
+    `epsilon`, the result is the factor at which every number is clipped.
+
+    Method of Rauber & Bethge 2020, section 3: sort the numbers of an image by the factor at which they reach
+    a bound. At such a factor f, the squared distance has two parts: the squared changes of the numbers that
+    have already reached their bound, and f^2 times the squared noise of the others.
     """
     lower, upper = bounds
     flat = noise.flatten(1)
@@ -53,32 +55,32 @@ def clipping_aware_factors(
 
 
 class LinfAdditiveUniformNoiseAttack(_Linf, foolbox.LinfAdditiveUniformNoiseAttack):
-    """Uniform noise of a fixed Linf size."""
+    """Uniform noise, scaled to a given Linf norm."""
 
 
 class LinfRepeatedAdditiveUniformNoiseAttack(_Linf, foolbox.LinfRepeatedAdditiveUniformNoiseAttack):
-    """Uniform noise of a fixed Linf size, repeated until it fools the model."""
+    """Uniform noise, scaled to a given Linf norm and drawn again until it fools the model."""
 
 
 class L2ClippingAwareAdditiveGaussianNoiseAttack(
     _ClippingAware, foolbox.L2ClippingAwareAdditiveGaussianNoiseAttack
 ):
-    """Gaussian noise of a fixed L2 size after clipping."""
+    """Gaussian noise, scaled to a given L2 norm after clipping."""
 
 
 class L2ClippingAwareAdditiveUniformNoiseAttack(
     _ClippingAware, foolbox.L2ClippingAwareAdditiveUniformNoiseAttack
 ):
-    """Uniform noise of a fixed L2 size after clipping."""
+    """Uniform noise, scaled to a given L2 norm after clipping."""
 
 
 class L2ClippingAwareRepeatedAdditiveGaussianNoiseAttack(
     _ClippingAware, foolbox.L2ClippingAwareRepeatedAdditiveGaussianNoiseAttack
 ):
-    """Gaussian noise of a fixed L2 size after clipping, repeated until it fools the model."""
+    """Gaussian noise, scaled to a given L2 norm after clipping and drawn again until it fools the model."""
 
 
 class L2ClippingAwareRepeatedAdditiveUniformNoiseAttack(
     _ClippingAware, foolbox.L2ClippingAwareRepeatedAdditiveUniformNoiseAttack
 ):
-    """Uniform noise of a fixed L2 size after clipping, repeated until it fools the model."""
+    """Uniform noise, scaled to a given L2 norm after clipping and drawn again until it fools the model."""

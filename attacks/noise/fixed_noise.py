@@ -9,7 +9,7 @@ from blrobust.perturbations import random_numbers
 
 
 class _FixedNoiseAttack(PerSampleNoise):
-    """x + epsilon z, clipped to the bounds."""
+    """Returns images x + epsilon z, clipped to the bounds, with random numbers z that a subclass draws."""
 
     distance = Unmeasured()
 
@@ -18,14 +18,14 @@ class _FixedNoiseAttack(PerSampleNoise):
 
 
 class GaussianNoiseAttack(_FixedNoiseAttack):
-    """z ~ N(0, 1): epsilon is the standard deviation."""
+    """Adds Gaussian noise of the standard deviation `epsilon` and clips to the bounds."""
 
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
         return random_numbers.standard_normal(shape, seed=self.seed, draw=draw, samples=samples)
 
 
 class UniformNoiseAttack(_FixedNoiseAttack):
-    """z ~ U[-1, 1): epsilon is the half-width."""
+    """Adds uniform noise from [-epsilon, epsilon) and clips to the bounds."""
 
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
         return random_numbers.uniform(shape, seed=self.seed, draw=draw, samples=samples)

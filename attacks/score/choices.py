@@ -1,15 +1,15 @@
-"""Uniform random numbers as integers and as signs."""
+"""Conversion of uniform random numbers to integers and to signs."""
 
 import torch
 from torch import Tensor
 
 
 def integers(numbers: Tensor, count: int) -> Tensor:
-    """Return uniform numbers in [0, 1) as integers from 0 to `count` - 1."""
+    """Return random integers from 0 to `count` - 1, computed from uniform `numbers` in [0, 1)."""
     # float32 can round the product up to count itself.
     return (numbers * count).long().clamp_(max=count - 1)
 
 
 def signs(numbers: Tensor) -> Tensor:
-    """Return uniform numbers in [0, 1) as signs, -1 or 1."""
+    """Return random signs, -1 or 1, computed from uniform `numbers` in [0, 1)."""
     return torch.where(numbers < 0.5, -1.0, 1.0)

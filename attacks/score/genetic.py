@@ -1,4 +1,4 @@
-"""GenAttack: a population of perturbations, selected, crossed and mutated towards a class."""
+"""GenAttack: selection, crossover and mutation move a population of perturbations towards a target class."""
 
 import torch
 from foolbox.criteria import TargetedMisclassification
@@ -20,17 +20,21 @@ PATIENCE = 100  # generations without a better elite before mutation becomes rar
 class GeneticAttack(PerSampleSeed, EpsilonAttack):
     """Evolves linf perturbations until one is classified as the target (Alzantot et al. 2019, Algorithm 1).
 
-    The fitness is ln p_t - ln sum_{j != t} p_j. A generation keeps the fittest member. Each other member is a
-    child of two parents, drawn with the probabilities P = softmax(fitness / `temperature`). It takes each
-    value from the first parent with probability P1 / (P1 + P2), and changes each value with probability rho
-    by a number uniform in +-alpha epsilon. After c plateaus of 100 generations rho = max(`probability`,
-    0.5 0.9^c) and alpha = max(`size`, 0.4 0.9^c) (Section 4.2). The result is the fittest image of the last
-    generation, or of the first that reached the target.
+    The fitness of a perturbation is the log-odds of the target class t, ln p_t - ln sum_{j != t} p_j. A
+    generation consists of the fittest member of the last one and of children of two parents each. Parents are
+    drawn with the probabilities P = softmax(fitness / `temperature`). A child takes each value from its first
+    parent with probability P1 / (P1 + P2), else from its second, where P1 and P2 are the probabilities of
+    these parents. Then each value changes with probability rho by a number that is uniform in +-alpha
+    epsilon.
 
-    Foolbox's class of this name draws sample by sample on the CPU, queries the elite again, and computes
-    log(sum of exponentials - logit) without the exponential of that logit, often NaN. The queries
-    here are `population` + (`generations` - 1) (`population` - 1) per sample. Raises `ValueError` for a
-    parameter that is not legal.
+    A plateau is 100 generations without a fitter member. After c plateaus rho = max(`probability`, 0.5 0.9^c)
+    and alpha = max(`size`, 0.4 0.9^c) (Section 4.2). The result is the fittest image of the last generation,
+    or of the first generation that reached the target.
+
+    Foolbox's GenAttack draws its random numbers sample by sample on the CPU, queries the fittest member
+    again, and computes log(sum of exponentials - logit) without the exponential of that logit, which is often
+    NaN. This class needs `population` + (`generations` - 1) (`population` - 1) queries per sample. Raises
+    `ValueError` for a parameter that is not legal.
     """
 
     criteria = (TargetedMisclassification,)
@@ -100,9 +104,10 @@ class GeneticAttack(PerSampleSeed, EpsilonAttack):
         return problem.clip(images + pool[row, fitness.argmax(dim=1)])
 
     def _evaluate(self, problem: Problem, pool: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fitness (n, members) of the samples `rows` (n,), and its maximum (n,).
+        """Return the fitness (n, members) of the perturbations `pool`, and the maximum of each sample (n,).
 
-        It is infinite where a member has reached the target.
+        `pool` (n, members, C, H, W) belongs to the samples `rows` (n,). The fitness is infinite if a member
+        has reached the target.
         """
         members = pool.shape[1]
         repeated = rows.repeat_interleave(members)
@@ -115,10 +120,11 @@ class GeneticAttack(PerSampleSeed, EpsilonAttack):
     def _children(
         self, pool: Tensor, fitness: Tensor, own: Tensor, shared: Tensor, plateaus: Tensor, epsilon: float
     ) -> Tensor:
-        """Return the next generation without its elite (n, children, C, H, W).
+        """Return the children of the perturbations `pool`, (n, children, C, H, W).
 
-        The uniform numbers are the samples' `own` (n, 2 children + 3 C H W) and `shared`
-        (2 children + 3 children C H W,).
+        `fitness` (n, members) is that of `pool`; `plateaus` (n,) is the number of plateaus so far. The
+        uniform random numbers are those of each sample, `own` (n, 2 children + 3 C H W), and those of all
+        samples, `shared` (2 children + 3 children C H W,).
         """
         children = self.population - 1
         shape = (len(pool), children, *pool.shape[2:])

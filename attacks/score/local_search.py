@@ -1,4 +1,4 @@
-"""Local search: each round moves the few pixels that matter most, near those of the round before."""
+"""Local search: each round changes the few pixels that matter most, near those of the round before."""
 
 import torch
 from eagerpy.astensor import astensor_
@@ -21,7 +21,7 @@ FIRST_SHARE = 0.1  # of the pixels that are candidates of the first round
 
 
 class RoundDistance(PixelDistance):
-    """L0 in pixels per round: the pixels that differ, over the number of rounds."""
+    """The number of pixels that differ, divided by the number of rounds of the attack."""
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
@@ -35,23 +35,24 @@ class RoundDistance(PixelDistance):
 class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
     """Greedy local search (Narodytska & Kasiviswanathan 2016, Algorithm LocSearchAdv), as in Foolbox 1.
 
-    With the bounds moved to [-1/2, 1/2], a round
+    Let v be the value of a pixel in a channel, shifted and scaled so that the bounds are [-1/2, 1/2]. A round
 
-    1. sets each candidate pixel by itself to `p` sign(v), outside the bounds, and queries the probability of
+    1. sets one candidate pixel at a time to `p` sign(v), outside the bounds, and queries the probability of
        the label;
-    2. moves the t = `epsilon` candidates with the lowest probability to `r` v, wrapped around into the
-       bounds, in all channels; the change is always kept;
+    2. sets the t = `epsilon` candidates with the lowest probability to `r` v in all channels, plus or minus 1
+       where this leaves the bounds, and always keeps the change;
     3. stops if the model no longer predicts the label. The candidates of the next round are the pixels in the
        squares of half side `d` around these t pixels.
 
-    A round has at most `candidates` of them, chosen at random. In the first round, the candidates are a tenth
-    of all pixels. L0 is at most t `rounds`, and queries at most `rounds` (`candidates` + 1). The paper's
-    values are those of Foolbox 1: r = 1.5, p = 10, d = 5, 150 rounds, 128 candidates. `r` must be above 1,
-    because 1 moves nothing, and at most 2, so that one wrap leads back into the bounds. The result is the
-    image after the last round, or the first that is no longer classified as the label.
+    The candidates of a round are at most `candidates` pixels, chosen at random. In the first round they are
+    also at most a tenth of all pixels. At most t `rounds` pixels change, with at most `rounds` (`candidates`
+    + 1) queries. The paper's values are those of Foolbox 1: r = 1.5, p = 10, d = 5, 150 rounds, 128
+    candidates. `r` must be above 1, because 1 changes nothing, and at most 2, so that adding or subtracting 1
+    leads back into the bounds. The result is the image after the last round, or the first image that is no
+    longer classified as the label.
 
-    Raises `ValueError` for a parameter that is not legal; `run` raises `UserError` unless `epsilon` is
-    a whole number from 0 to H * W.
+    Raises `ValueError` for a parameter that is not legal. `run` raises `UserError` unless `epsilon` is a
+    whole number from 0 to H * W.
     """
 
     criteria = (Misclassification,)
@@ -79,7 +80,7 @@ class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
 
     @property
     def distance(self) -> RoundDistance:
-        """L0 over `rounds`, which is at most t."""
+        """The number of pixels that differ, divided by `rounds`: at most `epsilon`."""
         return RoundDistance(self.rounds)
 
     @torch.no_grad()
@@ -126,9 +127,10 @@ class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
         return best
 
     def _probes(self, images: Tensor, pixels: Tensor, middle: float, span: float) -> Tensor:
-        """Return copies of the images (n, C, H, W) with a pixel of each (n,) set to `p` sign(v).
+        """Return copies of the images (n, C, H, W), each with one of the `pixels` (n,) set to `p` sign(v).
 
-        v is a value after the bounds are moved to [-1/2, 1/2]; every colour channel has its own.
+        v is the value of the pixel in a channel, shifted by `middle` and divided by `span`, so that the
+        bounds are [-1/2, 1/2].
         """
         flat = images.flatten(2)
         index = pixels.view(-1, 1, 1).expand(-1, flat.shape[1], 1)
@@ -136,6 +138,6 @@ class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
         return flat.scatter(2, index, outside).view_as(images)
 
     def _wrapped(self, centred: Tensor) -> Tensor:
-        """Return `r` v, plus or minus 1 where it leaves [-1/2, 1/2]."""
+        """Return `r` times `centred`, plus or minus 1 where the product leaves [-1/2, 1/2]."""
         moved = self.r * centred
         return moved - (moved > 0.5).float() + (moved < -0.5).float()

@@ -1,4 +1,4 @@
-"""NES: projected gradient descent on a gradient estimated from pairs of opposite random directions."""
+"""NES: projected gradient descent with gradients estimated from pairs of opposite random directions."""
 
 import torch
 from foolbox.distances import linf
@@ -15,16 +15,16 @@ from blrobust.perturbations import random_numbers
 
 
 class NESAttack(PerSampleSeed, EpsilonAttack):
-    """x <- x - `stepsize` epsilon sign(g), clipped to ball and bounds (Ilyas et al. 2018, Section 2).
+    """Steps x <- x - `stepsize` epsilon sign(g) along an estimated gradient g (Ilyas et al. 2018, Section 2).
 
-    g = 1 / (n sigma) sum_i [L(x + sigma u_i) - L(x - sigma u_i)] u_i over n / 2 Gaussian directions
-    u_i, n = `directions` (antithetic sampling, Section 2.1.1). L is the log-odds of the label (of the
-    target, negated). Its gradient is that of the cross-entropy times a positive number, but does not vanish
-    on a confident network. The result is the image after the last step, or the first
-    that fools the model.
+    After each step x is clipped to the linf ball of radius epsilon and to the bounds. The estimate g = 1 / (n
+    sigma) sum_i [L(x + sigma u_i) - L(x - sigma u_i)] u_i uses n / 2 Gaussian directions u_i, where n =
+    `directions` (antithetic sampling, Section 2.1.1). L is the log-odds of the label, or minus the log-odds
+    of the target. L falls where the cross-entropy of the label rises, but its gradient does not vanish on a
+    confident network. The result is the image after the last step, or the first that fools the model.
 
-    `sigma` is in units of the width of the bounds. `stepsize` 0.2 is the paper's 0.01 at its epsilon
-    of 0.05. Each step costs `directions` + 1 queries. Raises `ValueError` for a parameter that is not
+    `sigma` is in units of the width of the bounds. The default `stepsize` of 0.2 is the paper's 0.01 at its
+    epsilon of 0.05. Each step costs `directions` + 1 queries. Raises `ValueError` for a parameter that is not
     legal.
     """
 
@@ -81,7 +81,10 @@ class NESAttack(PerSampleSeed, EpsilonAttack):
         return best
 
     def _directions(self, draw: int, step: int, shape: torch.Size) -> Tensor:
-        """Return the step's half of the directions, N(0, 1), (directions / 2, C, H, W)."""
+        """Return half of the directions of a step, drawn from N(0, 1), (directions / 2, C, H, W).
+
+        The other half are their negatives.
+        """
         source = random_numbers.generator(
             stream=self.stream, seed=self.seed, draw=draw, sample=random_numbers.STEPS + step
         )

@@ -1,4 +1,4 @@
-"""Batched logit queries of score-based attacks."""
+"""Queries of a model for logits, with a limited number of images at a time."""
 
 import torch
 from torch import Tensor
@@ -9,5 +9,5 @@ BATCH = 4096  # most images in one call of the model: their activations must fit
 
 
 def batched_logits(problem: Problem, images: Tensor) -> Tensor:
-    """Return logits (n, classes) of any number of images (n, C, H, W), `BATCH` at a time."""
+    """Return logits (n, classes) of images (n, C, H, W), with at most `BATCH` images per model call."""
     return torch.cat([problem.logits(part) for part in torch.split(images, BATCH)])

@@ -1,4 +1,4 @@
-"""SimBA: a walk along random orthonormal directions, one step up or down where that helps."""
+"""SimBA: a walk along random orthonormal directions, with a step up or down if it improves the score."""
 
 import math
 from abc import abstractmethod
@@ -19,16 +19,17 @@ from blrobust.perturbations import random_numbers
 
 
 class WalkAttack(PerSampleSeed, MinimalAttack):
-    """Adds +-`step` of one direction after the other while the score falls (Guo et al. 2019, Algorithm 1).
+    """Adds +-`step` times one direction after another if the score improves (Guo et al. 2019, Algorithm 1).
 
-    The directions are orthonormal and each is used once, in a random order of the sample's own. A
-    direction costs one query if its positive step is kept, otherwise two. The score is the probability of the
-    label; of a target class, the probability rises instead. n kept steps have an l2 norm of at most
-    `step` sqrt(n), less if pixels are clipped (Section 3.3). The norm only grows, so one walk to the first
-    adversarial image serves all levels. A sample without one is returned unchanged.
+    The directions are orthonormal, and each is used once, in a random order of each sample's own. A direction
+    costs one query if its positive step is kept, otherwise two. The score is the probability of the label,
+    which should fall. With a targeted criterion it is the probability of the target class, which should rise.
+    After n kept steps the perturbation has an l2 norm of at most `step` sqrt(n), less if pixels are clipped
+    (Section 3.3). The norm only grows, so one walk to the first adversarial image serves all levels. A sample
+    without an adversarial image is returned unchanged.
 
-    `step` is in units of the width of the bounds; `queries` counts every model call of a sample,
-    including that of the clean image. Raises `ValueError` for a parameter that is not legal.
+    `step` is in units of the width of the bounds. `queries` counts every model call of a sample, including
+    that of the clean image. Raises `ValueError` for a parameter that is not legal.
     """
 
     distance = l2
@@ -90,19 +91,19 @@ class WalkAttack(PerSampleSeed, MinimalAttack):
 
     @abstractmethod
     def _parts(self, images: Tensor) -> Tensor:
-        """Return a view (m, parts, values) of the images; a direction changes one part."""
+        """Return a view of the images as (m, parts, values); each direction changes one part."""
 
     @abstractmethod
     def _direction(self, numbers: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Return the directions `numbers`, int64 (n,), as two tensors.
+        """Return the directions with the given `numbers`, int64 (n,), as two tensors.
 
-        They are the index of the part that each direction changes, (n,), and its change of the values of this
-        part, (n, values), of l2 norm 1.
+        The first tensor (n,) has the index of the part of the image that each direction changes. The second
+        (n, values) has the change of the values of this part, of l2 norm 1.
         """
 
 
 class SimBAAttack(WalkAttack):
-    """SimBA over single values: each direction is one channel of one pixel (Section 3.2)."""
+    """SimBA on single values: each direction changes one channel of one pixel (Section 3.2)."""
 
     def _count(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape[1:])
@@ -117,8 +118,8 @@ class SimBAAttack(WalkAttack):
 class SimBADCTAttack(WalkAttack):
     """SimBA-DCT: each direction is a low frequency of the cosine transform in one channel (Section 3.2).
 
-    The frequencies are the lowest `frequencies` x `frequencies` of the H x W there are; the basis is
-    the orthonormal DCT-II. `run` raises `UserError` where images have fewer.
+    The directions are the lowest `frequencies` x `frequencies` of the H x W frequencies of an orthonormal
+    DCT-II. `run` raises `UserError` if images have fewer rows or columns than `frequencies`.
     """
 
     def __init__(self, *, step: float = 0.2, queries: int = 200, frequencies: int = 8, seed: int = 0) -> None:
@@ -147,9 +148,10 @@ class SimBADCTAttack(WalkAttack):
 
 @lru_cache(maxsize=8)
 def cosines(size: int, device: torch.device) -> Tensor:
-    """Return the orthonormal DCT-II basis, float32 (size, size).
+    """Return the orthonormal DCT-II basis as a matrix, float32 (size, size).
 
-    Row k is sqrt(2 / size) cos(pi (2 i + 1) k / (2 size)) at i; row 0 is sqrt(1 / size).
+    Row k has the values sqrt(2 / size) cos(pi (2 i + 1) k / (2 size)) at the positions i. In row 0 all values
+    are sqrt(1 / size).
     """
     i = torch.arange(size, dtype=torch.float64)
     basis: Tensor = (2 / size) ** 0.5 * torch.cos(math.pi / (2 * size) * (2 * i + 1) * i[:, None])

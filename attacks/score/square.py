@@ -1,4 +1,4 @@
-"""Square Attack: random search with squares that shrink, in the linf and the l2 ball."""
+"""Square Attack: random search with squares that become smaller, within an linf or an l2 ball."""
 
 import bisect
 import math
@@ -28,13 +28,15 @@ TILES = 5  # the l2 search starts from a grid of 5 x 5 tiles
 class SquareAttack(PerSampleSeed, EpsilonAttack):
     """Changes random squares and keeps a change if the loss falls (Andriushchenko et al. 2020).
 
-    The loss is the margin f_y - max f_other, or the cross-entropy of the target class (Section 3.1; computed
-    as its log-odds, which have the same order). The square of query i of N has about p H W pixels. p starts
-    at `share` and halves by the schedule of the paper, which is scaled to N.
+    The loss is the margin f_y - max_{i != y} f_i of the logits f with the label y. With a targeted criterion
+    it is the cross-entropy of the target class (Section 3.1), in the form of negative log-odds, which order
+    images in the same way. The square of query i of N has about p H W pixels. The share p starts at `share`
+    and is halved by the schedule of the paper, scaled to N queries.
 
-    `queries` N counts every model call of a sample, including the start; a sample that fools the
-    model is not changed further. `share` lies in (0, 1]; 0.8 is AutoAttack's, for both norms. The
-    result is the best image found. Raises `ValueError` for a parameter that is not legal.
+    N = `queries` counts every model call of a sample, including that of the starting image. A sample that
+    fools the model is not changed further. `share` lies in (0, 1]; the default 0.8 is AutoAttack's, for both
+    norms. The result is the image with the lowest loss. Raises `ValueError` for a parameter that is not
+    legal.
     """
 
     stream = random_numbers.SQUARE
@@ -80,7 +82,7 @@ class SquareAttack(PerSampleSeed, EpsilonAttack):
         return self._ball.distance
 
     def side(self, query: int, shape: tuple[int, ...]) -> int:
-        """Return the side in pixels of the square of `query` (from 1) in images (..., H, W)."""
+        """Return the side in pixels of the square of `query` (from 1), for images of `shape` (..., H, W)."""
         halvings = bisect.bisect_left(HALVINGS, query * 10_000 // self.queries)
         pixels = self.share / 2**halvings * math.prod(shape[-2:])
         return min(max(round(math.sqrt(pixels)), 1), *shape[-2:])
@@ -91,19 +93,26 @@ class SquareAttack(PerSampleSeed, EpsilonAttack):
 
     @abstractmethod
     def _counts(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Return the numbers of random numbers that a sample needs for its start and for each step."""
+        """Return the count of random numbers per sample for the starting image, and that for each step."""
 
     @abstractmethod
     def _start(self, images: Tensor, epsilon: float, numbers: Tensor) -> Tensor:
-        """Return the first images to try (m, C, H, W), not yet clipped to the bounds."""
+        """Return the starting images (m, C, H, W), not yet clipped to the bounds.
+
+        `numbers` are the random numbers of each sample for its starting image.
+        """
 
     @abstractmethod
     def _step(self, images: Tensor, best: Tensor, epsilon: float, side: int, numbers: Tensor) -> Tensor:
-        """Return the next images to try (m, C, H, W), not yet clipped to the bounds."""
+        """Return the next images to query (m, C, H, W), not yet clipped to the bounds.
+
+        `best` are the best images so far, `side` is the side of the square in pixels, and `numbers` are the
+        random numbers of each sample for one step.
+        """
 
 
 class SquareLinfAttack(SquareAttack):
-    """The linf attack: vertical stripes of +-epsilon, then squares of +-epsilon in each channel."""
+    """The linf attack: it starts from vertical stripes of +-epsilon, then sets squares to +-epsilon."""
 
     _ball = BALLS["linf"]
 
@@ -121,18 +130,18 @@ class SquareLinfAttack(SquareAttack):
 
 
 class SquareL2Attack(SquareAttack):
-    """The l2 attack (Algorithm 3): a step moves the l2 mass of one square to another.
+    """The l2 attack (Algorithm 3): each step moves squared l2 norm from one square to another.
 
-    A step empties one square and refills the other. In each colour channel, the refilled square gets its old
-    perturbation, normalised, plus or minus eta. The sum is scaled so that its squared l2 norm is that of both
-    old squares plus the channel's equal part of the unused epsilon squared. One half of eta is a positive
-    bump, the other half a negative one; each is largest at its centre.
+    A step sets the perturbation in one square to 0 and renews it in another. In each colour channel, the
+    renewed square gets its old perturbation, normalised, plus or minus the pattern eta of `bumps`. The sum is
+    scaled to a new squared l2 norm: that of the old perturbation in both squares, plus the channel's equal
+    share of the part of epsilon squared that the whole perturbation does not use yet.
     """
 
     _ball = BALLS["l2"]
 
     def side(self, query: int, shape: tuple[int, ...]) -> int:
-        """Return an odd side of at least 3 pixels, at most that of the images (..., H, W)."""
+        """Return an odd side of at least 3 pixels, at most the height and width of the images (..., H, W)."""
         side = max(super().side(query, shape), 3) // 2 * 2 + 1
         return min(side, *shape[-2:])
 
@@ -171,7 +180,10 @@ class SquareL2Attack(SquareAttack):
 
 @lru_cache(maxsize=32)
 def bumps(side: int, device: torch.device) -> Tensor:
-    """Return eta of Section 3.4, float32 (side, side), of l2 norm 1: a positive bump above a negative one."""
+    """Return the pattern eta of Section 3.4, float32 (side, side), of l2 norm 1.
+
+    The upper half is a positive bump and the lower half a negative one, each largest at its centre.
+    """
     half = side // 2
     eta = torch.cat([_bump(half, side), -_bump(side - half, side)])
     unit: Tensor = eta / eta.norm()
@@ -179,7 +191,11 @@ def bumps(side: int, device: torch.device) -> Tensor:
 
 
 def _bump(height: int, width: int) -> Tensor:
-    """Return the sum of 1 / (j + 1)^2 over j from d to width // 2, d the larger offset from the centre."""
+    """Return a bump (height, width) that is largest at its centre.
+
+    The value of a pixel is the sum of 1 / (j + 1)^2 over j from d to width // 2, where d is the larger of its
+    vertical and horizontal distance from the centre.
+    """
     down = (torch.arange(height) - height // 2).abs()
     across = (torch.arange(width) - width // 2).abs()
     terms = 1 / torch.arange(1, width // 2 + 2, dtype=torch.float32).square()
@@ -187,19 +203,22 @@ def _bump(height: int, width: int) -> Tensor:
 
 
 def _turned(eta: Tensor, numbers: Tensor) -> Tensor:
-    """Return eta or its transpose (m, 1, side, side), chosen by uniform numbers (m,)."""
+    """Return for each sample `eta` or its transpose, (m, 1, side, side), as uniform `numbers` (m,) choose."""
     return torch.where((numbers < 0.5).view(-1, 1, 1, 1), eta, eta.T)
 
 
 def _tiles(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return side, rows and columns of the tiles that the l2 search starts from."""
+    """Return the side in pixels of the l2 search's starting tiles, and their numbers of rows and columns."""
     height, width = shape[-2:]
     side = max(min(height, width) // TILES, 1)
     return side, height // side, width // side
 
 
 def _window(numbers: Tensor, side: int, shape: tuple[int, ...]) -> Tensor:
-    """Return bool (m, 1, H, W): a square whose position uniform numbers (m, 2) choose."""
+    """Return bool (m, 1, H, W): the pixels of a square of `side` pixels at a random position.
+
+    Uniform `numbers` (m, 2) choose the row and the column.
+    """
     height, width = shape[-2:]
     top = integers(numbers[:, 0], height - side + 1).view(-1, 1, 1, 1)
     left = integers(numbers[:, 1], width - side + 1).view(-1, 1, 1, 1)

@@ -1,1 +1,1 @@
-"""Stored runs as tables: accuracies, intervals, tests between models."""
+"""Stored runs as tables: accuracies, intervals, and tests between models."""

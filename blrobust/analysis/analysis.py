@@ -1,4 +1,4 @@
-"""The results of one kind of perturbation in a run: tables, summary numbers and tests between models."""
+"""The results of one kind of noise or attack in a run: tables, summary numbers and tests between models."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -32,9 +32,9 @@ REJECTED = ("NOT_FINITE", "OUT_OF_BOUNDS", "BEYOND_EPSILON", "RAISED")  # failed
 
 
 class Checks(NamedTuple):
-    """Numbers of inputs of one model and level by the result of their check, over samples and draws.
+    """Counts of the inputs of one model and level, over samples and draws, by the result of their check.
 
-    They are all 0 for noise.
+    All counts are 0 for noise.
     """
 
     statuses: Counter[str]  # names of `blrobust.attacks.status.Status`
@@ -43,22 +43,23 @@ class Checks(NamedTuple):
 
     @property
     def rejected(self) -> int:
-        """Number of inputs that failed a check, or for which the attack raised an error."""
+        """The number of inputs that failed a check, or for which the attack raised an error."""
         return sum(self.statuses[name] for name in REJECTED)
 
 
 class Analysis:
-    """All results of one `kind` in a run, read from the run folder and computed once.
+    """All results of one `kind` of noise or attack in a run, read from the run folder and computed once.
 
-    In an unfinished run, cells may have different numbers of draws. Only the draws that every cell has are
-    used, but at least the first. Levels without results are left out, and a model without all its levels
-    has no summary numbers.
+    In an unfinished run, the number of finished draws (repetitions with other random numbers) may differ
+    between models and levels. Only the draws that are finished for all of them are used, but always the first
+    draw. Levels without results are left out, and a model that lacks a level has no summary numbers.
     """
 
     def __init__(self, run: Run, kind: str, *, baseline: str | None = None) -> None:
-        """Prepare to read the results of `kind` when they are needed; `baseline` is as in `choose_baseline`.
+        """Prepare to read the results of `kind` when they are needed.
 
-        Raises `UserError` for a baseline that is not a model of the run.
+        `baseline` is the name of a model, or None for the default of `choose_baseline`. Raises `UserError`
+        for a name that is not a model of the run.
         """
         self.run = run
         self.kind = kind
@@ -68,18 +69,18 @@ class Analysis:
 
     @cached_property
     def chance(self) -> float:
-        """Accuracy of a guess."""
+        """The accuracy of a guess."""
         return 1 / len(self.run.provenance["dataset"]["classes"])
 
     @cached_property
     def draws(self) -> int:
-        """Number of draws that every cell of the run has, at least 1."""
+        """The number of draws that are finished for every model and level of the run, at least 1."""
         counts = Counter(draw for _, _, _, draw in self.run.done())
         return max(1, sum(count * self.run.draws == self.run.cells for count in counts.values()))
 
     @cached_property
     def outcomes(self) -> dict[str, dict[float, Bools]]:
-        """Correctness (draws, n) by model and level, for the levels that have results."""
+        """Whether each prediction is correct, bool (draws, n), by model and level that has results."""
         found = {}
         for model in self.run.models:
             cells = {level: self.run.correct(model, self.kind, level)[: self.draws] for level in self.levels}
@@ -88,12 +89,12 @@ class Analysis:
 
     @cached_property
     def complete(self) -> list[str]:
-        """The models that have all their levels."""
+        """The models that have results at all levels."""
         return [model for model, cells in self.outcomes.items() if len(cells) == len(self.levels)]
 
     @cached_property
     def checks(self) -> dict[tuple[str, float], Checks]:
-        """Numbers of inputs that failed a check, by model and level."""
+        """The results of the checks of perturbed inputs, by (model, level)."""
         return {
             (model, level): self._checks(model, level)
             for model, cells in self.outcomes.items()
@@ -102,7 +103,10 @@ class Analysis:
 
     @cached_property
     def not_finite(self) -> dict[str, dict[float, int]]:
-        """Number of predictions with logits that are not finite, by model and level; they count as wrong."""
+        """The number of predictions with logits that are not finite, by model and by level.
+
+        Such predictions count as wrong.
+        """
         return {
             model: {
                 level: int(self.run.not_finite(model, self.kind, level)[: self.draws].sum())
@@ -113,7 +117,7 @@ class Analysis:
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
-        """Flags of each model, and the number of its predictions without finite logits."""
+        """Reasons to doubt the results of each model, such as logits that are not finite (`model_flags`)."""
         return {
             model: model_flags(self.run.provenance, model, not_finite=sum(levels.values()))
             for model, levels in self.not_finite.items()
@@ -121,7 +125,7 @@ class Analysis:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per model and level, as docs/results.md documents; shares are fractions."""
+        """One row per model and level, with the columns of docs/results.md; shares are fractions."""
         run, records = self.run, []
         for model, cells in self.outcomes.items():
             card = run.cards[model]
@@ -156,17 +160,18 @@ class Analysis:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """The summary over all levels (`summary_over`)."""
+        """One row per model, over all levels (`summary_over`)."""
         return self.summary_over(self.levels)
 
     def summary_over(self, levels: list[float]) -> pd.DataFrame:
         """Return a row per model: clean and mean accuracy, level at 50 %, comparison with the baseline.
 
-        `mean` is the normalised area under the curve (`statistics.area`) and `half_level` the level at
-        which it falls to 50 % (`statistics.crossing_level`), both over `levels`, a subset of those measured.
-        `better` and `worse` are the shares of all levels with that verdict (`comparison.compare`).
-        Columns ending in `_low` and `_high` are ends of 95 % intervals: Wilson for one level, else
-        bootstrap.
+        `levels` are some of the measured levels. `mean` is the area under the accuracy curve over them,
+        divided by their range (`statistics.area`). `half_level` is the level at which the curve falls to 50 %
+        (`statistics.crossing_level`). `better` and `worse` are the shares of all measured levels at which the
+        model is better and worse than the baseline (`comparison.compare`). Columns ending in `_low` and
+        `_high` are the ends of 95 % intervals: Wilson intervals for `clean`, bootstrap intervals for the
+        others.
         """
         grid = np.asarray(levels, dtype=np.float64)
         indices = [self.levels.index(level) for level in levels]
@@ -194,14 +199,17 @@ class Analysis:
         return _frame(records, SUMMARY)
 
     def mean_difference(self, model: str, other: str) -> Estimate:
-        """Return the difference of two complete models in mean accuracy, with its bootstrap interval."""
+        """Return the mean accuracy of `model` minus that of `other`, with its bootstrap interval.
+
+        Both models must have results at all levels.
+        """
         grid = np.asarray(self.levels, dtype=np.float64)
         (ours, our_resamples), (theirs, their_resamples) = self._curves[model], self._curves[other]
         resampled = statistics.area(grid, our_resamples - their_resamples)
         return statistics.interval(float(statistics.area(grid, ours - theirs)), resampled)
 
     def compare(self, model: str, other: str) -> pd.DataFrame:
-        """Return the comparison of two models (`comparison.compare`), computed once."""
+        """Return the comparison of two models at each level (`comparison.compare`), computed once."""
         if (model, other) not in self._comparisons:
             cells, others = self.outcomes[model], self.outcomes[other]
             self._comparisons[model, other] = comparison.compare(cells, others, chance=self.chance)
@@ -209,12 +217,12 @@ class Analysis:
 
     @cached_property
     def best(self) -> dict[float, str | None]:
-        """The model that is better than every other complete model, by level; `None` where there is none."""
+        """The model that is better than all other complete models, by level; None for a level without one."""
         return {level: self._best(level) for level in self.levels} if len(self.complete) > 1 else {}
 
     @cached_property
     def paired(self) -> pd.DataFrame:
-        """The comparisons of each model with the baseline (`comparison.compare`)."""
+        """The comparisons of each model with the baseline (`comparison.compare`), as one table."""
         frames = [
             self.compare(model, self.baseline).assign(kind=self.kind, model=model, baseline=self.baseline)
             for model in self.run.models
@@ -224,7 +232,7 @@ class Analysis:
 
     @cached_property
     def _curves(self) -> dict[str, tuple[Floats, Floats]]:
-        """Accuracies (levels,) and their bootstrap resamples (RESAMPLES, levels) by complete model.
+        """Accuracies (levels,) and their bootstrap resamples (RESAMPLES, levels) of each complete model.
 
         All models share the resamples of the images.
         """
@@ -246,7 +254,7 @@ class Analysis:
 
     @cached_property
     def across_models(self) -> pd.DataFrame:
-        """Cochran's Q test per level over more than two models, Holm over the levels.
+        """The p-values of Cochran's Q test over more than two models, by level, with Holm's correction.
 
         The test takes one prediction per image and model: that of the first draw.
         """
@@ -272,7 +280,7 @@ class Analysis:
 
 
 def concatenate(frames: Iterable[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
-    """Return the rows of all frames, with these columns even if there are no rows."""
+    """Return the rows of all frames in one frame, which has the given `columns` even without any rows."""
     filled = [frame for frame in frames if len(frame)]
     whole = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
     return whole.reindex(columns=list(columns))

@@ -21,18 +21,19 @@ Kinds = Mapping[str, Analysis]
 
 
 def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
-    """Return one row per (kind, model) that has all its levels.
+    """Return one row for each attack (`kind`) and each model that has results at all levels.
 
-    - `clean` and `accuracy` (by level): over all images.
-    - `median`: the smallest strength that breaks half of the images classified correctly without the
-      attack (the distance found by attacks that minimise it, else a level of the grid); `inf` where
-      fewer are ever broken.
+    - `clean`: the accuracy without the attack, over all images.
+    - `accuracy`: the accuracy by level, over all images.
+    - `median`: the smallest strength that breaks half of the images classified correctly without the attack.
+      It is a distance if the attack searches for the smallest one, otherwise a measured level. It is `inf` if
+      fewer than half are broken at all levels.
     - `success`: the share of those images that is broken at the last level. `median` and `success`
       leave out images whose label is the class that a targeted attack aims at.
     - `queries`: forward and backward passes per image at the last level.
-    - `flags`: reasons to doubt these numbers, the number of answers that are not finite, the member of an
-      ensemble that ran alone for want of gradients, and the number of inputs of the last level that
-      failed a check or for which the attack failed.
+    - `flags`: reasons to doubt these numbers, among them the flags of the model in `flags`, the number of
+      predictions without finite logits, the member of an ensemble that ran alone because the model has no
+      gradients, and the number of inputs of the last level that failed a check or raised an error.
     """
     records = []
     for kind, analysis in kinds.items():
@@ -65,7 +66,10 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
 
 
 def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
-    """Return the flag of an ensemble of which a single member ran, for want of gradients."""
+    """Return a flag if only one attack of an ensemble ran, because the model has no gradients; else none.
+
+    `flags` are the other flags of the model.
+    """
     spec = ATTACKS.get(kind)
     missing = NO_GRADIENTS if run.config.get("source") is None else f"source: {NO_GRADIENTS}"
     if spec is None or missing not in flags:
@@ -77,13 +81,13 @@ def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
 
 
 def worst_case(kinds: Kinds) -> pd.DataFrame:
-    """Return the accuracy over the worst of all attacks of a norm, level by level, and of them all.
+    """Return the accuracy over the worst of several attacks, for each norm and level, and over all attacks.
 
-    One row per (norm, level, model) with at least two attacks, at the levels that all attacks of the norm
-    were run at: without one of them the row would look too good. An image counts as correct if no attack
-    breaks it at this level or at a lower one, because inputs of a lower level are within this level too.
-    Attacks without a norm are combined only if their levels have the same unit. The norm "any" takes each
-    attack at its last level.
+    There is one row for each norm, level and model with at least two attacks. The levels are those that all
+    attacks of the norm were run at, because a row without one of the attacks would look too good. An image
+    counts as correct if no attack breaks it at this level or at a lower one: perturbations of a lower level
+    are allowed at this level too. Attacks without a norm are combined only if their levels have the same
+    unit. The norm "any" combines all attacks, each at its last level.
     """
     cells_of: dict[str, list[tuple[Analysis, float]]] = {}
     for kind, analysis in kinds.items():
@@ -112,7 +116,10 @@ def worst_case(kinds: Kinds) -> pd.DataFrame:
 
 
 def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
-    """Return the flags that follow from several attacks together: black-box attacks beat white-box ones."""
+    """Return for each model the flag "black-box beats white-box", if it applies.
+
+    It applies if attacks without gradients break more images than attacks with gradients.
+    """
     # With a source no attack uses the model's own gradients, so there is no white box to beat.
     has_white_box = run.config.get("source") is None
     return {m: [BLACK_BOX] if has_white_box and _black_box_wins(kinds, m) else [] for m in run.models}
@@ -121,7 +128,8 @@ def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
 def _black_box_wins(kinds: Kinds, model: str) -> bool:
     """Return whether black-box attacks break more images than gradient attacks at any norm and level.
 
-    Exact McNemar tests, adjusted by Holm's method over all norms and levels that have both kinds of attack.
+    This is decided by exact McNemar tests, with Holm's correction over all norms and levels that have both
+    kinds of attack.
     """
     right: dict[tuple[str, float], dict[bool, NDArray[np.bool_]]] = {}
     for kind, analysis in kinds.items():
@@ -142,7 +150,7 @@ def _black_box_wins(kinds: Kinds, model: str) -> bool:
 
 
 def _smallest(analysis: Analysis, model: str) -> NDArray[np.float64]:
-    """Return the smallest strength that breaks each image, float64 (n,); infinity where none does."""
+    """Return the smallest strength that breaks each image, float64 (n,); infinity if no strength does."""
     last = analysis.run.outcome(model, analysis.kind, analysis.levels[-1], 0)
     if "minimal" in last:
         return last["minimal"].astype(np.float64)

@@ -16,7 +16,7 @@ Cells = Mapping[float, Bools]  # correctness (draws, n) by level
 
 
 class Verdict(StrEnum):
-    """The outcome of the comparison of two models at one level."""
+    """The result of the comparison of two models at one level."""
 
     BETTER = "better"  # p < 0.05 with Holm's correction over the levels
     WORSE = "worse"  # the same for the other model
@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 
 
 def choose_baseline(name: str | None, models: list[str]) -> str:
-    """Return the model that the others are tested against: `name`, by default `fp32`, else the first.
+    """Return the model that the others are compared with: `name`, or by default "fp32", else the first model.
 
     Raises `UserError` for a name that is not one of the models.
     """
@@ -39,10 +39,10 @@ def choose_baseline(name: str | None, models: list[str]) -> str:
 def compare(ours: Cells, theirs: Cells, *, chance: float) -> pd.DataFrame:
     """Return the comparison of two models, a row for each level that both have.
 
-    `difference` is the accuracy of the first minus that of the second, with its 95 % interval from `low` to
-    `high`; `p` is McNemar's test for one draw and the sign-flip test over images for several; `p_holm` is
-    adjusted over the levels; `verdict` is a `Verdict`; `at_floor` is whether neither is better than a guess,
-    whose accuracy is `chance`.
+    `difference` is the accuracy of the first model (`ours`) minus that of the second (`theirs`), with the 95
+    % interval from `low` to `high`. `p` is the p-value of McNemar's test if there is one draw, and of the
+    sign-flip test over images if there are several. `p_holm` is adjusted over the levels, and `verdict` is a
+    `Verdict`. `at_floor` is true if neither model is better than a guess, whose accuracy is `chance`.
     """
     levels = [level for level in ours if level in theirs]
     records = [(level, len(ours[level]), *_test(ours[level], theirs[level])) for level in levels]
@@ -56,7 +56,10 @@ def compare(ours: Cells, theirs: Cells, *, chance: float) -> pd.DataFrame:
 
 
 def _test(ours: Bools, theirs: Bools) -> tuple[float, float, float, float]:
-    """Return the difference in accuracy over outcomes (draws, n), both ends of its interval, and p."""
+    """Return the difference in accuracy, the lower and the upper end of its interval, and the p-value.
+
+    `ours` and `theirs` are whether predictions are correct, bool (draws, n).
+    """
     if len(ours) == 1:
         p = float(statistics.mcnemar(ours[0], theirs[0]))
     else:
@@ -71,9 +74,10 @@ def _verdict(difference: float, p_holm: float, *, at_floor: bool) -> Verdict:
 
 
 def is_at_floor(correct: Bools, chance: float) -> bool:
-    """Return whether outcomes (draws, n) are no better than a guess.
+    """Return whether predictions are no better than a guess.
 
-    The accuracy is at most `chance`, or its interval contains `chance` and ends below twice that.
+    `correct`, bool (draws, n), is whether they are correct. They are no better than a guess if the accuracy
+    is at most `chance`, or if its interval contains `chance` and ends below twice `chance`.
     """
     accuracy = statistics.accuracy(correct)
     return accuracy.value <= chance or (accuracy.low <= chance and accuracy.high <= 2 * chance)

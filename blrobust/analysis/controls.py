@@ -1,4 +1,7 @@
-"""The models with which band-limited models are compared, and the controls that a run lacks."""
+"""The models with which band-limited models are compared, and the controls that a run lacks.
+
+A control is a model that tests another explanation of a result than the band limit.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -15,33 +18,36 @@ Card = dict[str, Any]
 
 
 def is_band_limited(card: Card) -> bool:
-    """Return whether the model with this card has band-limited layers; a channel in front is not one."""
+    """Return whether the network with this card (its description in the results) has band-limited layers.
+
+    A low-pass in front of the network does not count.
+    """
     return card["effective_compression"] > 0 or (card["nominal_compression"] or 0.0) > 0
 
 
 def band_limited(analysis: Analysis) -> list[str]:
-    """Return the complete models with band-limited layers, the highest mean accuracy first."""
+    """Return the models with band-limited layers and results at all levels, highest mean accuracy first."""
     return _by_mean(analysis, limited=True)
 
 
 def without_band_limits(analysis: Analysis) -> list[str]:
-    """Return the complete models without band-limited layers, the highest mean accuracy first."""
+    """Return the models with results at all levels and no band limits, the highest mean accuracy first."""
     return _by_mean(analysis, limited=False)
 
 
 def best_control(analysis: Analysis) -> str | None:
-    """Return the complete model without band-limited layers that has the highest mean accuracy."""
+    """Return the model without band-limited layers that has the highest mean accuracy, or None."""
     return next(iter(without_band_limits(analysis)), None)
 
 
 def low_passed_fp32(analysis: Analysis) -> str | None:
-    """Return the complete model that is fp32 behind a low-pass; of several, the one with the highest mean."""
+    """Return the model that is fp32 behind a low-pass; of several, the one with the highest mean accuracy."""
     cards = analysis.run.cards
     return next((m for m in without_band_limits(analysis) if _is_low_passed_fp32(cards[m])), None)
 
 
 def not_measured(run: Run) -> list[str]:
-    """Return the controls that a run with band-limited models lacks, in words; empty for other runs."""
+    """Return in words the controls that a run with band-limited models lacks; empty for other runs."""
     cards = list(run.cards.values())
     if not any(is_band_limited(card) for card in cards):
         return []
@@ -63,7 +69,7 @@ def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
 
 
 def _names(card: Card) -> set[str]:
-    """Return the label, and the part of the checkpoint's file name after data set and architecture."""
+    """Return a model's label, and its name in the file name of its checkpoint."""
     stem = Path(card.get("checkpoint") or "").stem
     return {card["label"], stem.removeprefix(f"{card.get('dataset')}-{card['arch']}-")}
 

@@ -10,17 +10,23 @@ Frequency = tuple[int, int]
 
 
 def axis_frequencies(size: int) -> range:
-    """Return the signed frequencies of a centred map of `size`: -15..15 for 31, -16..15 for 32."""
+    """Return the signed frequencies of a centred map with `size` rows: -15..15 for 31, -16..15 for 32."""
     return range(-(size // 2), size - size // 2)
 
 
 def canonical(row: int, column: int, *, height: int, width: int) -> Frequency:
-    """Return the frequency that stands for both (row, column) and (-row, -column), modulo the image size."""
+    """Return one frequency that stands for (row, column), (-row, -column) and their aliases.
+
+    All of them are the same wave on an image of `height` x `width` pixels.
+    """
     return min((row % height, column % width), (-row % height, -column % width))
 
 
 def distinct(size: int, *, height: int, width: int) -> list[Frequency]:
-    """Return the different waves of a map: for images of 32 x 32, 481 for size 31 and 514 for size 32."""
+    """Return the frequencies of a map that are different waves on an image of `height` x `width` pixels.
+
+    For 32 x 32 pixels these are 481 waves for size 31 and 514 for size 32.
+    """
     axis = axis_frequencies(size)
     return sorted({canonical(k, l_, height=height, width=width) for k in axis for l_ in axis})
 
@@ -28,10 +34,11 @@ def distinct(size: int, *, height: int, width: int) -> list[Frequency]:
 def table(measurement: Measurement) -> pd.DataFrame:
     """Return one row per model and frequency of the map, the content of heatmap.csv.
 
-    Both frequencies of a pair (k, l), (-k, -l) have a row. A model that failed has none.
+    The frequencies (k, l) and (-k, -l), which are the same wave, both have a row. A model that failed has no
+    rows.
 
-    Columns: model, dataset, row, column (signed frequencies), norm, n, errors, error, ci_low, ci_high
-    (Wilson, 95 %), clean_error, not_finite (errors whose logits are not finite).
+    Columns: model, dataset, row, column (signed frequencies), norm, n, errors (count), error (share), ci_low,
+    ci_high (Wilson interval, 95 %), clean_error, not_finite (number of errors whose logits are not finite).
     """
     config, data = measurement.record["config"], measurement.record["dataset"]
     height, width = data["shape"][-2:]
@@ -56,10 +63,11 @@ def table(measurement: Measurement) -> pd.DataFrame:
 
 
 def rings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each model's mean error over three bands of equal width: low, middle, high frequencies.
+    """Return each model's mean error over low, middle and high frequencies.
 
-    The frequency of (k, l) is max(|k|, |l|), as a band-limited layer cuts it; (0, 0) is left out.
-    Further columns: clean, worst and mean error.
+    These are three bands of equal width of the frequency max(|row|, |column|), by which a band-limited layer
+    cuts the spectrum. (0, 0) is left out. Further columns: clean, worst and mean error. `frame` is a result
+    of `table`.
     """
     radius = frame[["row", "column"]].abs().max(axis=1)
     third = radius.max() / 3
@@ -72,7 +80,7 @@ def rings(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def flags(measurement: Measurement) -> dict[str, list[str]]:
-    """Return the flags of each model, and the number of its predictions without finite logits."""
+    """Return reasons to doubt the results of each model, such as predictions without finite logits."""
     found = {}
     for model in measurement.record["models"]:
         state = measurement.done.get(model["label"], {})

@@ -1,8 +1,11 @@
-"""The norm of an attack's strengths, which decides how they are written."""
+"""The norm of an attack's levels, which decides whether a level is written as a fraction such as 8/255."""
 
 from blrobust.attacks.catalogue.table import ATTACKS
 
 
 def level_norm(kind: str, space: str) -> str | None:
-    """Return the norm of the levels of `kind` in pixel units (`levels.format_level`), `None` for others."""
+    """Return the norm of the attack `kind`, for `levels.format_level`.
+
+    It is None if `kind` is not an attack, or if levels are not in pixel units.
+    """
     return ATTACKS[kind].norm if space == "pixel" and kind in ATTACKS else None

@@ -1,4 +1,7 @@
-"""The numbers of a recovery of labels: a row per attack and channel."""
+"""The numbers of a recovery of labels: a row for each attack and channel.
+
+A channel is a transform of the image, or another network, that may restore the correct label.
+"""
 
 import math
 
@@ -10,12 +13,17 @@ from blrobust.runs.measurement import Measurement
 
 
 def table(measurement: Measurement) -> pd.DataFrame:
-    """Return one row per attack and channel that is measured: the content of recovery.csv.
+    """Return one row for each measured attack and channel, the content of recovery.csv.
 
-    Columns: attack, strength, source, kind and channel, effective_compression, n, right (number of
-    clean images that the source classifies correctly), fooled; then, of the fooled images, recovered,
-    clean and adaptive (counts), recovered_share with ci_low and ci_high (Wilson, 95 %), distortion
-    and adaptive_l2; not_finite, the number of images with an answer that is not finite.
+    - attack, strength, source, kind (of the channel), channel, effective_compression;
+    - n: number of images; right: those that the source classifies correctly; fooled: those of the right ones
+      that the attack fools;
+    - recovered: number of fooled images whose perturbed input is correct behind the channel; clean: number of
+      those whose clean image is correct there; adaptive: number of the latter that also withstand an attack
+      on channel and network together;
+    - recovered_share, with ci_low and ci_high: share of the fooled images, Wilson interval (95 %);
+    - distortion, adaptive_l2: mean L2 distances;
+    - not_finite: number of images with logits that are not finite.
     """
     config, rows = measurement.record["config"], []
     for attack, level in config["kinds"].items():

@@ -1,4 +1,4 @@
-"""The results of a run: those of each kind, and those of all its attacks together."""
+"""The results of a run: those of each kind of noise or attack, and those of all attacks together."""
 
 from functools import cached_property
 
@@ -15,16 +15,17 @@ class RunAnalysis:
     """All results of a run, read from its folder and computed once."""
 
     def __init__(self, run: Run, *, baseline: str | None = None) -> None:
-        """Prepare to read the results when they are needed; `baseline` is as in `comparison.choose_baseline`.
+        """Prepare to read the results when they are needed.
 
-        Raises `UserError` for a baseline that is not a model of the run.
+        `baseline` is the name of a model, or None for the default of `choose_baseline`. Raises `UserError`
+        for a name that is not a model of the run.
         """
         self.run = run
         self.baseline = choose_baseline(baseline, run.models)
 
     @cached_property
     def kinds(self) -> dict[str, Analysis]:
-        """The results of each kind of perturbation that has results, or of all kinds if none has."""
+        """The results of each kind of noise or attack that has any; those of all kinds if none has."""
         measured = {kind for _, kind, _, _ in self.run.done()}
         kinds = [kind for kind in self.run.kinds if kind in measured] or self.run.kinds
         return {kind: Analysis(self.run, kind, baseline=self.baseline) for kind in kinds}
@@ -41,7 +42,7 @@ class RunAnalysis:
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
-        """Reasons to doubt the accuracy of each model under attack."""
+        """Reasons to doubt each model's accuracy under attack that follow from several attacks together."""
         return attack_results.flags(self.run, self.kinds)
 
     @cached_property
@@ -51,10 +52,10 @@ class RunAnalysis:
 
     @cached_property
     def worst_case(self) -> pd.DataFrame:
-        """Accuracy over the worst of several attacks (`attack_results.worst_case`)."""
+        """The accuracy over the worst of several attacks (`attack_results.worst_case`)."""
         return attack_results.worst_case(self.kinds)
 
     def write_csv(self) -> None:
-        """Write results.csv in the run folder, whole or not at all."""
+        """Write results.csv into the run folder, whole or not at all."""
         text = self.table.to_csv(index=False, lineterminator="\n")
         atomic_write.write_text(self.run.path / RESULTS, text)

@@ -1,8 +1,8 @@
 """Intervals and tests for accuracy under noise and attack. The unit is the image, never the draw.
 
-Outcomes are `correct`, bool of shape (draws, n): whether image i is classified correctly in draw d.
-Draws of one image are not independent, so 20 images with 25 draws are not n = 500: the interval for
-n = 500 contains the true accuracy 38 % of the time.
+A draw is a repetition with other random numbers. `correct`, bool (draws, n), is whether image i is classified
+correctly in draw d. Draws of one image are not independent, so 20 images with 25 draws are not n = 500: an
+interval for n = 500 would contain the true accuracy only 38 % of the time.
 """
 
 from typing import NamedTuple
@@ -28,10 +28,11 @@ class Estimate(NamedTuple):
 
 
 def effective_n(correct: Bools) -> float:
-    """Return the number of independent trials equivalent to outcomes (draws, n).
+    """Return the number of independent trials that are worth as much as `correct`, bool (draws, n).
 
-    It is `min(n * draws, p(1-p) / var)` with `var = sum((m_i - p)^2) / (n(n-1))` over the per-image
-    means m_i, and n for one draw and where p is 0 or 1, as var is then 0.
+    It is `min(n * draws, p(1-p) / var)`, where p is the accuracy, m_i the mean of image i over its draws, and
+    `var = sum((m_i - p)^2) / (n(n-1))`. It is n for one draw, for one image, and if p is 0 or 1 (var is then
+    0).
     """
     draws, n = correct.shape
     means = correct.mean(axis=0)  # (n,)
@@ -44,7 +45,7 @@ def effective_n(correct: Bools) -> float:
 
 
 def wilson(share: float, n: float) -> Estimate:
-    """Return Wilson's score interval of a share of n trials (n need not be an integer)."""
+    """Return a share of n trials with its Wilson score interval; n need not be an integer."""
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(share * n, n, alpha=SIGNIFICANCE, method="wilson")
@@ -52,17 +53,17 @@ def wilson(share: float, n: float) -> Estimate:
 
 
 def accuracy(correct: Bools) -> Estimate:
-    """Return the accuracy over outcomes (draws, n), with Wilson's interval for `effective_n` trials."""
+    """Return the accuracy of `correct`, bool (draws, n), with Wilson's interval for `effective_n` trials."""
     return wilson(float(correct.mean()), effective_n(correct))
 
 
 def difference(ours: Bools, theirs: Bools) -> Estimate:
-    """Return the difference in accuracy of two models over outcomes (draws, n) of the same images.
+    """Return the accuracy of `ours` minus that of `theirs`, bool (draws, n) for the same images.
 
     The interval is that of Agresti and Min 2005: Wald's interval for matched pairs after half an image is
-    added to each cell of the 2 x 2 table. With several draws the pairs are means over an image's draws, and
-    the added images differ by one draw, the least possible. If the paired test finds a difference, the
-    interval does not contain 0.
+    added to each cell of the 2 x 2 table. With several draws, a pair has the means of an image over its
+    draws, and the added images differ by one draw, the least possible. If the paired test finds a difference,
+    the interval does not contain 0.
     """
     from scipy.stats import norm
 
@@ -77,7 +78,7 @@ def difference(ours: Bools, theirs: Bools) -> Estimate:
 def area(levels: Floats, curves: Floats) -> Floats:
     """Return the area under curves (..., levels), by trapezoids, divided by the range of the levels.
 
-    For a single level it is the value at this level.
+    For a single level the result is the value at this level.
     """
     if len(levels) == 1:
         return curves[..., 0]
@@ -88,7 +89,8 @@ def area(levels: Floats, curves: Floats) -> Floats:
 def crossing_level(levels: Floats, curves: Floats, *, threshold: float = 0.5) -> Floats:
     """Return the first level at which curves (..., levels) fall to the threshold, linearly interpolated.
 
-    It is `inf` for a curve that stays above, and the first level for one that starts below.
+    The result is `inf` for a curve that stays above the threshold, and the first level for a curve that
+    starts below.
     """
     below = curves <= threshold
     after = below.argmax(axis=-1)
@@ -102,10 +104,11 @@ def crossing_level(levels: Floats, curves: Floats, *, threshold: float = 0.5) ->
 
 
 def resampled_means(right: NDArray[np.integer], *, seed: int = 0) -> Floats:
-    """Return bootstrap means over images, (RESAMPLES, rows), of integers (rows, n): correct draws.
+    """Return bootstrap means over images, (RESAMPLES, rows), of integers `right` (rows, n).
 
-    All rows (levels, models) share each resample, so they stay paired. Sums of integers are exact in
-    float64, so the bits depend only on the seed, not on the BLAS.
+    A row has the number of correct draws of each image, for one level of one model. All rows share each
+    resample of the images, so they stay paired. Sums of integers are exact in float64, so the bits of the
+    result depend only on the seed, not on the BLAS.
     """
     rows, n = right.shape
     columns = np.ascontiguousarray(right.T, dtype=np.float64)  # (n, rows)
@@ -119,17 +122,18 @@ def resampled_means(right: NDArray[np.integer], *, seed: int = 0) -> Floats:
 
 
 def interval(value: float, resampled: Floats) -> Estimate:
-    """Return the percentile interval of bootstrap values (RESAMPLES,), which may contain `inf`."""
+    """Return `value` with the percentile interval of bootstrap values (RESAMPLES,), which may be `inf`."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
     return Estimate(value, float(low), float(high))
 
 
 def mcnemar(first: Bools, second: Bools) -> Floats:
-    """Return exact two-sided McNemar p-values (...) for two models on the same images, bool (..., n).
+    """Return exact two-sided McNemar p-values (...) for two models on the same images.
 
-    `p = 2 P(B <= min(b, c))` with B binomial (b + c, 1/2); b and c are the numbers of images that only
-    one of the models classifies correctly.
+    `first` and `second`, bool (..., n), are whether each model classifies an image correctly. `p = 2 P(B <=
+    min(b, c))`, where B is binomial (b + c, 1/2), and b and c are the numbers of images that only the first
+    and only the second model classifies correctly.
     """
     from scipy.stats import binom
 
@@ -141,13 +145,14 @@ def mcnemar(first: Bools, second: Bools) -> Floats:
 
 
 def sign_flip(differences: NDArray[np.integer]) -> float:
-    """Return the exact two-sided p-value of the hypothesis that differences, integers (n,), have mean 0.
+    """Return the exact two-sided p-value of the hypothesis that `differences`, integers (n,), have mean 0.
 
-    Under the null hypothesis the two models can be swapped for any image, which flips the sign of its
-    difference: `p = P(|T*| >= |T|)` with T the sum. T* depends only on the numbers of images that
-    differ by 1, 2, ... draws: it is a convolution of binomials, computed without random flips. For one
-    draw it is McNemar's test. Long convolutions use an FFT, whose error in p is about 1e-15, so a
-    smaller p is inaccurate and may be 0.
+    A difference is the number of correct draws of an image under one model minus that under another. Under
+    the null hypothesis the two models can be swapped for any image, which flips the sign of its difference.
+    So `p = P(|T*| >= |T|)`, where T is the sum of the differences and T* the sum with random signs. The
+    distribution of T* is a convolution of binomials, one for the images that differ by 1, 2, ... draws,
+    computed without random flips. For one draw this is McNemar's test. Long convolutions use an FFT, whose
+    error in p is about 1e-15, so a smaller p is inaccurate and may be 0.
     """
     from scipy.signal import convolve
     from scipy.stats import binom
@@ -165,7 +170,10 @@ def sign_flip(differences: NDArray[np.integer]) -> float:
 
 
 def cochrans_q(correct: Bools) -> float:
-    """Return the p-value of Cochran's Q test for equal accuracy of all models, for outcomes (models, n)."""
+    """Return the p-value of Cochran's Q test for equal accuracy of all models.
+
+    `correct`, bool (models, n), is whether each model classifies an image correctly.
+    """
     from statsmodels.stats.contingency_tables import cochrans_q as test
 
     if (correct == correct[0]).all():
@@ -174,9 +182,10 @@ def cochrans_q(correct: Bools) -> float:
 
 
 def holm(p_values: Floats) -> Floats:
-    """Return Holm's step-down adjusted p-values for one family (one pair of models over its levels).
+    """Return p-values adjusted by Holm's step-down method for one family of tests.
 
-    It replaces `multipletests` of statsmodels, which collects garbage in every call: 50 ms each.
+    A family has the levels of one pair of models. This function replaces `multipletests` of statsmodels,
+    which runs Python's garbage collection in every call and so takes 50 ms.
     """
     order = np.argsort(p_values)
     steps = p_values[order] * np.arange(len(p_values), 0, -1)

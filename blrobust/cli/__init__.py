@@ -1,4 +1,4 @@
-"""The `blrobust` command: one module per subcommand, imported only when that is called."""
+"""The `blrobust` command, with one module per subcommand, which is imported only for that subcommand."""
 
 import importlib
 import sqlite3
@@ -36,21 +36,21 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that lists its commands without importing them."""
+    """A click group that lists its commands without importing their modules."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order in which a new user needs them."""
+        """Return the names of the commands, in the order in which a new user needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Return the command of that name, importing its module; `None` where there is none."""
+        """Return the command called `name`, after importing its module; None if there is no such command."""
         if name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(COMMANDS[name][0]).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the command list from `COMMANDS`, so that `--help` imports no large module."""
+        """Write the list of commands from the table `COMMANDS`, so that `--help` imports no large module."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
@@ -74,7 +74,7 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line; every error that a user can cause is one line on stderr."""
+    """Run the command line; print every error that a user can cause as one line on stderr."""
     try:
         with warnings_counted():
             code: Any = cli.main(args=args, prog_name="blrobust", standalone_mode=False)

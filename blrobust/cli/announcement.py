@@ -1,4 +1,4 @@
-"""The lines on stderr that frame a measurement: its size, its folder, and the time it took."""
+"""The lines on stderr before and after a measurement: its size, its folder, and the time it took."""
 
 import time
 from datetime import timedelta
@@ -13,10 +13,10 @@ MOST_TEXT = 1000  # characters of the size of a measurement
 
 
 class Announcement:
-    """Prints the size of a measurement before torch is imported, and its time at the end."""
+    """Prints the size of a measurement before torch is imported, and the time that it took at the end."""
 
     def __init__(self, work: str, *, device: str, out: Path | None) -> None:
-        """Print `work`, with the device and the folder if they are already known."""
+        """Print the text `work`, with the device and the folder if they are already known."""
         self._start = time.perf_counter()
         self._knows_device, self._knows_folder = device != "auto", out is not None
         on = f" on {device}" if self._knows_device else ""
@@ -24,7 +24,10 @@ class Announcement:
         echo(one_line(f"{shorten(work, MOST_TEXT)}{on}{to}"), err=True)
 
     def locate(self, folder: Path, done: int, total: int, *, device: str, unit: str) -> None:
-        """Print the device and the folder, unless they were known, and the part that is already stored."""
+        """Print the device and the folder unless `__init__` has, and the part that is already stored.
+
+        `done` of `total` units are stored; `unit` is the plural noun for them.
+        """
         on = "" if self._knows_device else f"on {device}"
         to = "" if self._knows_folder else f"-> {folder}"
         before = f"({done:,} of {total:,} {unit} done before)" if done else ""
@@ -32,7 +35,7 @@ class Announcement:
             echo(one_line(line), err=True)
 
     def finish(self) -> None:
-        """Print the time since the first line."""
+        """Print the time since the start of the measurement."""
         seconds = time.perf_counter() - self._start
         spent = f"{seconds:.1f} s" if seconds < MINUTE else str(timedelta(seconds=round(seconds)))
         echo(f"done in {spent}", err=True)
@@ -44,12 +47,15 @@ def count(number: int, noun: str) -> str:
 
 
 def names(text: str) -> str:
-    """Return a comma-separated list with a space after each comma."""
+    """Return the comma-separated list `text` with a space after each comma."""
     return ", ".join(part.strip() for part in text.split(","))
 
 
 def images(dataset: str | None, *, data_dir: Path | None, limit: int | None) -> str:
-    """Return the number of images in words; for a user's own images it is not known before they are read."""
+    """Return the number of images in words, such as "1,000 images".
+
+    The number of a user's own images is not known before they are read, and the text says which are used.
+    """
     name = registry.default_name(data_dir) if dataset is None else dataset
     source = registry.NAMES.get(name)
     if source is None:  # the user's own images, not counted yet

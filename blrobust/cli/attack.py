@@ -200,7 +200,7 @@ def command(
 
 
 def _check_classes(guards: "Sequence[Guard]", classes: int) -> None:
-    """Raise `UserError` for attacks that need more classes, naming the attacks that can be used."""
+    """Raise `UserError` if attacks need more than `classes` classes; the message names the other attacks."""
     problems: list[str] = []
     for guard in guards:
         try:

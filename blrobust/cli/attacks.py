@@ -1,4 +1,4 @@
-"""`blrobust attacks`: the table of attacks."""
+"""`blrobust attacks`: the list of attacks."""
 
 from fnmatch import fnmatchcase
 

@@ -49,7 +49,7 @@ def command(verify: bool, data_dir: Path | None) -> None:
 
 
 def _verify(data_dir: Path | None) -> None:
-    """Print one line per checkpoint; exit with code 2 if one fails a check."""
+    """Print the result of the checks of each checkpoint, a line each; exit with code 2 if a check fails."""
     from blrobust.errors import UserError
     from blrobust.models import zoo
 

@@ -145,9 +145,10 @@ def _was_given(option: str) -> bool:
 
 
 def _has_control(dataset: str | None, arch: str) -> bool:
-    """Return whether the low-pass of `CONTROL` was matched for this data set and architecture.
+    """Return whether the control model `CONTROL` can be used for this data set and architecture.
 
-    A user's own images count as CIFAR-10: bundled models can only be used if the classes are the same.
+    The low-pass of this model was chosen for one data set and architecture. A user's own images count as
+    CIFAR-10, because bundled models can only be used for them if the classes are the same.
     """
     is_own = dataset is not None and dataset.startswith(("folder:", "npz:"))
     return arch == CONTROL_ARCH and (is_own or dataset in (None, CONTROL_DATA, f"{CONTROL_DATA}-sample"))

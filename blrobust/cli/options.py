@@ -24,10 +24,10 @@ LARGEST = (2 - 2**-23) * 2.0**127  # of float32
 
 
 class FiniteRange(click.FloatRange):
-    """A range of finite numbers of float32: click's own range accepts NaN and infinity."""
+    """A range of finite float32 numbers, because click's own range accepts NaN and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; fail as click does where it is outside the range or not finite."""
+        """Return the number; fail as click does if it is outside the range or not finite."""
         number: float = super().convert(value, param, ctx)
         if not abs(number) <= LARGEST:  # also true for NaN
             self.fail(f"got {value}; legal: a finite number of float32, up to 3.4e38", param, ctx)
@@ -35,12 +35,12 @@ class FiniteRange(click.FloatRange):
 
 
 class FractionRange(FiniteRange):
-    """A number from a range, which may be written as a fraction such as 2/255."""
+    """A range of numbers that may be written as fractions, such as 2/255."""
 
     name = "number or fraction"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; fail for anything else."""
+        """Return the number; fail as click does for text that is not a number or fraction in the range."""
         try:
             number = levels.parse_number(str(value))
         except (ValueError, ZeroDivisionError):
@@ -49,12 +49,12 @@ class FractionRange(FiniteRange):
 
 
 class BatchSize(click.IntRange):
-    """A positive whole number, or "auto", which becomes `None`."""
+    """A positive whole number, or the word "auto", which becomes None."""
 
     def convert(  # type: ignore[override]
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
-        """Return the number; fail for anything else."""
+        """Return the number, or None for "auto"; fail as click does for anything else."""
         if value == "auto":
             return None
         try:
@@ -65,13 +65,16 @@ class BatchSize(click.IntRange):
 
 
 class OutputPath(click.Path):
-    """A path to write to: not empty, and with `~`, which shells keep in `--out=~/x`, as the home folder."""
+    """A path to write to, which must not be empty. `~` at its beginning means the home folder.
+
+    Shells do not replace `~` in `--out=~/x`.
+    """
 
     def __init__(self, *, dir_okay: bool = True) -> None:
         super().__init__(dir_okay=dir_okay, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path; fail for an empty one, and for the home folder of an unknown user."""
+        """Return the path; fail as click does for an empty one and for the home folder of an unknown user."""
         text = os.fspath(value)
         if not text.strip():
             self.fail("got an empty path; legal: a path", param, ctx)
@@ -149,7 +152,7 @@ OPEN = click.option("--open", "open_report", is_flag=True, help="Open the report
 
 
 def models(default: str) -> Decorator:
-    """Return the option `--models` with a default list."""
+    """Return the option `--models` with the list `default`."""
     return click.option(
         "--models",
         default=default,
@@ -159,7 +162,7 @@ def models(default: str) -> Decorator:
 
 
 def shared(default_models: str) -> Decorator:
-    """Return a decorator that adds all of the options above, in the order of `--help`."""
+    """Return a decorator that adds all options that several commands share, in the order of `--help`."""
     options = [models(default_models), BASELINE, ARCH, DATASET, DATA_DIR, LIMIT, DRAWS, SEED]
     options += [DEVICE, BATCH_SIZE, OUT, OPEN]
 
@@ -172,7 +175,7 @@ def shared(default_models: str) -> Decorator:
 
 
 def check_baseline(name: str | None, *, models: str) -> None:
-    """Raise `UserError` for a baseline that is not one of `models`, comma-separated."""
+    """Raise `UserError` if the baseline `name` is not in the comma-separated list `models`."""
     from blrobust.analysis.comparison import choose_baseline
     from blrobust.models.model_names import label_of, parse_names
 
@@ -181,7 +184,7 @@ def check_baseline(name: str | None, *, models: str) -> None:
 
 @dataclass(frozen=True)
 class Subjects:
-    """The models and images of a measurement, and the device."""
+    """The models and the images of a measurement, and the device to compute on."""
 
     models: "list[Model]"
     dataset: "Dataset"
@@ -197,9 +200,9 @@ def load(
     limit: int | None,
     device: str,
 ) -> Subjects:
-    """Load the models and images that the options name, and print notes on the data on stderr.
+    """Load the models and images that the options name; print notes about the data on stderr.
 
-    Raises `UserError` for a model, data set or device that does not exist.
+    Raises `UserError` if a model, the data set or the device does not exist.
     """
     from blrobust.data import datasets
     from blrobust.device import resolve

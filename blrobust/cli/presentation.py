@@ -1,4 +1,4 @@
-"""The end of a command that measures: write the report, print the table, open the report."""
+"""The end of a command that measures: it writes the report, prints a table and opens the report."""
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +46,7 @@ def present(
     open_report: bool,
     failed: Sequence[str] = (),
 ) -> None:
-    """Print the table of the run in `folder` with `show`; write report.html unless it is up to date.
+    """Write report.html for the run in `folder`, unless it is up to date, and print a table with `show`.
 
     A report with another baseline, from an earlier command with `--baseline`, is not up to date. Raises
     `FailedPartsError` with the lines `failed`, and with a line for a report that could not be drawn.
@@ -75,7 +75,7 @@ def present(
 
 
 def announce(report: Path, *, open_report: bool) -> None:
-    """Print the path of the report, and open it in the browser with `open_report`."""
+    """Print the path of the report; with `open_report`, open the report in the browser."""
     echo(f"report: {report}")
     if open_report and click.launch(str(report)):
         echo("no program was found that opens it", err=True)

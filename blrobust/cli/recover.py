@@ -1,4 +1,4 @@
-"""`blrobust recover`: the labels recovered when adversarial inputs pass through a channel."""
+"""`blrobust recover`: the labels that are correct again when adversarial inputs pass through a filter."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`blrobust report`: stored runs as one HTML file."""
+"""`blrobust report`: the report of stored runs as one HTML file."""
 
 from pathlib import Path
 

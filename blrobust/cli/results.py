@@ -24,7 +24,10 @@ AGAINST = 27  # for the comparison with the baseline, which the sentences repeat
 
 
 def print_summary(analysis: Analysis) -> None:
-    """Print one row per model, with 95 % intervals below the numbers, and flags where a model has any."""
+    """Print one row per model, with 95 % intervals below the numbers.
+
+    If any model has flags (reasons to doubt its results), they are the last column.
+    """
     run, on = analysis.run, _axis(analysis)
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     table = _table(
@@ -51,12 +54,12 @@ def print_summary(analysis: Analysis) -> None:
 
 
 def print_conclusions(analysis: Analysis) -> None:
-    """Print the sentences of the report, a line each."""
+    """Print the conclusions of the report, one sentence per line."""
     _print_lines(conclusions(analysis, _axis(analysis)))
 
 
 def print_attacks(results: RunAnalysis) -> None:
-    """Print a table and the sentences of the report per attack, and the worst case over all attacks."""
+    """Print a table and the conclusions for each attack, then the accuracy over the worst of all attacks."""
     run, models, worst = results.run, results.attacks, results.worst_case
     data, source = run.provenance["dataset"], run.config.get("source")
     is_wide = width() >= REST + AGAINST + 3 * LEVEL
@@ -134,7 +137,10 @@ def _half_level(row: dict[Hashable, Any], grid: list[float], on: Axis) -> str:
 
 
 def _against(row: dict[Hashable, Any], count: int) -> str:
-    """Return the numbers of levels at which a model is better and worse than the baseline."""
+    """Return the numbers of levels at which a model is better and worse than the baseline, in words.
+
+    `count` is the number of all levels.
+    """
     if math.isnan(row["better"]):
         return "-"
     return "\n".join(verdict_counts(round(row["better"] * count), round(row["worse"] * count), count))
@@ -147,5 +153,5 @@ def _text(form: str, value: float) -> str:
 
 
 def _ascii(text: str) -> str:
-    """Return the text of a report with ASCII in place of characters that some terminals lack."""
+    """Return text of a report with ASCII in place of special characters that some terminals lack."""
     return text.translate({ord(MINUS): "-", ord(NONE): "-", ord(NBSP): " "})

@@ -15,23 +15,26 @@ WIDE = 200  # columns where stdout is no terminal
 
 
 def print_table(table: Table, *, columns: int | None = None) -> None:
-    """Print a table on stdout, escaped, in at most that many columns, by default `width()`."""
+    """Print a table on stdout, escaped, at most `columns` characters wide (by default `width()`)."""
     Console(highlight=False, width=columns or width()).print(Escaped(table))
 
 
 def print_narrow_table(table: Table) -> None:
-    """Print a table as `print_table`, but in the columns of a terminal also in a file or a pipe."""
+    """Print a table as `print_table` does, but with the width of a terminal also in a file or a pipe."""
     print_table(table, columns=Console().width)
 
 
 def width() -> int:
-    """Return the columns of the terminal, or `WIDE` where stdout is a file or a pipe."""
+    """Return the number of columns of the terminal, or `WIDE` if stdout is a file or a pipe."""
     console = Console()
     return console.width if console.is_terminal else WIDE
 
 
 def flag_column(table: Table, flags: Mapping[K, list[str]]) -> Callable[[K], list[Text]]:
-    """Add a column of flags if there are any; return a function from a key to its cells."""
+    """Add a column "flags" (reasons to doubt results) to the table if there are any flags.
+
+    Returns a function that returns the cells of this column, one or none, for a key of `flags`.
+    """
     if not any(flags.values()):
         return lambda key: []
     table.add_column("flags")

@@ -158,7 +158,7 @@ def command(
 
 
 def _check_unused(trainees: "Sequence[Trainee]") -> None:
-    """Raise `UserError` if the folder has the state or the checkpoint of a model."""
+    """Raise `UserError` if the state or the checkpoint of one of the models exists in the output folder."""
     from blrobust.errors import UserError
     from blrobust.training.trainee import occupied
 
@@ -174,6 +174,6 @@ def _check_unused(trainees: "Sequence[Trainee]") -> None:
 
 
 def _describe(trainees: "Sequence[Trainee]") -> str:
-    """Return the last finished epoch of models in training, with the loss of the first model, as text."""
+    """Return the last finished epoch, with the loss of the first model in this epoch, as text."""
     last = trainees[0].history[-1] if trainees[0].history else None
     return f"epoch {last['epoch']}, loss {last['loss']}" if last else "epoch 0"

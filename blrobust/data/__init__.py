@@ -1,1 +1,1 @@
-"""Data sets: registry, download and reading."""
+"""Data sets: the registered ones, their download, and reading of images."""

@@ -1,4 +1,4 @@
-"""Labelled images: the registered sets, the bundled sample, the user's own."""
+"""Labelled images: the registered data sets, the bundled sample, and the user's own images."""
 
 import hashlib
 import os
@@ -21,10 +21,11 @@ READERS = {"folder": read_folder, "npz": read_npz}
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images uint8, or float32 in [0, 1], (n, C, H, W), and labels int64 (n,), all on the CPU.
+    """Images (n, C, H, W), uint8 or float32 in [0, 1], and labels int64 (n,), all on the CPU.
 
-    `mean` and `std` are per channel, in pixel units of [0, 1], and define the normalised noise space.
-    `note` is one line that the user must see, such as the fallback to the sample.
+    `mean` and `std` have a value for each colour channel, in units of pixels in [0, 1], and define the
+    normalised input space. `note` is a line that the user must see, for example that the sample is used in
+    place of the whole data set.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Dataset:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 over the shape, the image bytes and the label bytes."""
+        """SHA-256 over the shape and data type of the images, their bytes, and the bytes of the labels."""
         digest = hashlib.sha256(f"{self.images.dtype} {tuple(self.images.shape)}".encode())
         for tensor in (self.images, self.labels):
             digest.update(tensor.contiguous().numpy().data)
@@ -60,16 +61,20 @@ class Dataset:
         return pixels.div_(torch.full((), 255.0, device=pixels.device))
 
     def take(self, limit: int) -> "Dataset":
-        """Return the first `limit` images, or all if there are fewer; raise `UserError` if it is below 1."""
+        """Return the data set of the first `limit` images, or of all images if there are fewer.
+
+        Raises `UserError` if `limit` is below 1.
+        """
         if limit < 1:
             raise UserError(f"limit: got {limit}; legal: 1 or more")
         return replace(self, images=self.images[:limit], labels=self.labels[:limit])
 
 
 def load(name: str, *, split: str = "test", data_dir: Path | None = None) -> Dataset:
-    """Return a registered set, or `folder:PATH` or `npz:PATH`; nothing is downloaded.
+    """Return a registered data set by its name, or the user's images in `folder:PATH` or `npz:PATH`.
 
-    Raises `UserError` where the name or the split is unknown, or the data is missing or damaged.
+    Nothing is downloaded. Raises `UserError` if the name or the split is unknown, or if the data is missing
+    or damaged.
     """
     scheme, colon, path = name.partition(":")
     if colon and scheme in READERS:
@@ -102,7 +107,10 @@ def _load_own(name: str, split: str, reader: Callable[[Path], LabelledImages], p
 
 
 def _statistics(name: str, images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of every channel, in pixel units of [0, 1]."""
+    """Return mean and standard deviation of every channel, in units of pixels in [0, 1].
+
+    Raises `UserError` if a channel has the same value in every pixel; its message starts with `name`.
+    """
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)

@@ -1,4 +1,4 @@
-"""The user's own labelled images: one folder per class, or one `.npz` archive."""
+"""The user's own labelled images, in one folder per class or in one `.npz` archive."""
 
 import math
 import zipfile
@@ -29,8 +29,8 @@ COUNT_FROM_0 = "no label is 0, and classes count from 0: subtract 1 from labels 
 def read_folder(path: Path) -> LabelledImages:
     """Return the images of `path/CLASS/IMAGE`, in the order of their names, without hidden files.
 
-    Images keep one channel where all of them are gray and become RGB otherwise; transparency is
-    dropped. Raises `UserError` naming the file that is unreadable, of another size or not 8-bit.
+    If all images are grey, they have one channel; otherwise all become RGB. Transparency is dropped. Raises
+    `UserError`, naming the file, for an image that cannot be read, has another size or has not 8 bits.
     """
     if not path.is_dir():
         raise UserError(f"folder: got {path}, which does not exist; legal: a folder of classes")
@@ -63,7 +63,7 @@ def _visible_entries(folder: Path) -> list[Path]:
 
 
 def _decode(files: list[Path]) -> torch.Tensor:
-    """Return images of one size as uint8 (n, C, H, W)."""
+    """Return the images in `files`, which must have one size, as uint8 (n, C, H, W)."""
     # Headers first: sizes are compared before anything is decoded, and the pixels of the whole
     # set are in memory only once.
     headers = [_image(file, mode=None) for file in files]
@@ -87,7 +87,7 @@ def _decode(files: list[Path]) -> torch.Tensor:
 
 
 def _image(file: Path, *, mode: str | None) -> Image.Image:
-    """Return the image in `file`, converted to `mode`; if that is None, only the header is read."""
+    """Return the image in `file`, converted to Pillow's `mode`; None means that only the header is read."""
     try:
         with Image.open(file) as image:
             return image if mode is None else image.convert(mode)
@@ -96,11 +96,11 @@ def _image(file: Path, *, mode: str | None) -> Image.Image:
 
 
 def read_npz(path: Path) -> LabelledImages:
-    """Return the arrays `x` (images), `y` (labels) and, if present, `classes` (names) of an archive.
+    """Return the images, labels and class names in an archive, its arrays `x`, `y` and (optional) `classes`.
 
-    `x` is uint8 or float in [0, 1], of shape (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3;
-    `y` contains integers, of shape (n,) or (n, 1). Nothing is unpickled. Raises `UserError` for other
-    arrays and for an unreadable file.
+    `x` is uint8 or float in [0, 1], of shape (n, H, W), (n, H, W, C) or (n, C, H, W), where C is 1 or 3. `y`
+    contains integers, of shape (n,) or (n, 1). Nothing is unpickled. Raises `UserError` for other arrays and
+    for a file that cannot be read.
     """
     arrays = _arrays(path)
     images = _channels_first(path, arrays["x"])
@@ -165,10 +165,11 @@ def _check_headers(path: Path, headers: dict[str, Header]) -> None:
 
 
 def check_memory(name: str, shape: tuple[int, ...], *, size: int) -> None:
-    """Raise `UserError` if images of `shape` (n, ...) with `size` bytes a value do not fit into memory.
+    """Raise `UserError` if images of `shape` (n, ...) do not fit into memory.
 
-    Float images are kept as float32 beside the original; for mean and standard deviation, three copies of
-    a block in float64.
+    `size` is the number of bytes of a value, and `name` describes the images in the message. The needed
+    memory includes a float32 copy of images that are not bytes, and three float64 copies of a part of the
+    images, for their mean and standard deviation.
     """
     values = math.prod(shape)
     of_block = values // max(1, shape[0]) * min(shape[0], STATISTICS_BLOCK) if shape else 0
@@ -177,7 +178,7 @@ def check_memory(name: str, shape: tuple[int, ...], *, size: int) -> None:
 
 
 def _channels_first(path: Path, images: NDArray[Any]) -> NDArray[Any]:
-    """Return images as (n, C, H, W), without copying."""
+    """Return the images as (n, C, H, W), not copied. Raises `UserError` for another shape or no pixels."""
     legal = "legal: (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3"
     if images.size == 0:
         raise UserError(f"x in {path}: got shape {images.shape}, which has no pixels; {legal}")
@@ -192,7 +193,10 @@ def _channels_first(path: Path, images: NDArray[Any]) -> NDArray[Any]:
 
 
 def _class_names(path: Path, names: NDArray[Any] | None, low: int, high: int) -> tuple[str, ...]:
-    """Return the names of the classes, by default their numbers; labels are from `low` to `high`."""
+    """Return the names of the classes, by default their numbers.
+
+    `low` and `high` are the smallest and the largest label. Raises `UserError` for names that do not fit.
+    """
     least = high + 1
     if names is None:
         return tuple(str(label) for label in range(least))

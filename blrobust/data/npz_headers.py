@@ -22,7 +22,7 @@ class Header(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Size of the unpacked array."""
+        """The size of the unpacked array in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 

@@ -1,4 +1,4 @@
-"""The registered data sets: their sizes, files and statistics; importing it needs no torch."""
+"""The registered data sets: their sizes, files and statistics, in a module that does not import torch."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ ENVIRONMENT = "BLROBUST_DATA"
 
 @dataclass(frozen=True)
 class Source:
-    """A registered set: its sizes, the file by which each split is recognised, and its citation.
+    """A registered data set: its sizes, the file by which each split is recognised, and its citation.
 
     `shape` is that of an image, (C, H, W). `mean` and `std` are per channel, in pixel units of [0, 1]. A
     set without files is bundled.
@@ -31,11 +31,11 @@ class Source:
 
     @property
     def location(self) -> str:
-        """The file or sub-folder of the data folder with the test images."""
+        """The file or sub-folder, within the folder of all data sets, that has the test images."""
         return Path(self.files["test"]).parts[0]
 
     def found(self, folder: Path, split: str = "test") -> bool:
-        """Return whether this split is in `folder`; nothing is read."""
+        """Return whether this split is in `folder`; no file is read."""
         return not self.files or (folder / self.files[split]).is_file()
 
 
@@ -96,24 +96,24 @@ NAMES: dict[str, Source] = {
 
 
 def data_folder(data_dir: Path | None = None) -> Path:
-    """Return the folder of the data sets: `data_dir`, else `BLROBUST_DATA`, else the user's cache."""
+    """Return the folder of the data sets: `data_dir`, or else `$BLROBUST_DATA`, or else the user's cache."""
     chosen = data_dir or os.environ.get(ENVIRONMENT)
     # os.path leaves the "~name" of an unknown user as it is, where Path.expanduser raises.
     return Path(os.path.expanduser(chosen)) if chosen else platformdirs.user_cache_path("blrobust")
 
 
 def default_name(data_dir: Path | None = None) -> str:
-    """Return the name of the default set: cifar10, or its sample if cifar10 is missing."""
+    """Return the name of the default data set: cifar10, or its bundled sample if cifar10 is missing."""
     return "cifar10" if NAMES["cifar10"].found(data_folder(data_dir)) else "cifar10-sample"
 
 
 def find(name: str) -> Source:
-    """Return a registered set; raise `UserError` with the legal names for an unknown one."""
+    """Return a registered data set; raise `UserError` with the legal names for an unknown `name`."""
     if name not in NAMES:
         raise UserError(f"data set: got {name!r}; legal: {', '.join(NAMES)}, folder:PATH, npz:PATH")
     return NAMES[name]
 
 
 def get_command(name: str, folder: Path) -> str:
-    """Return the command that downloads a registered set into `folder`."""
+    """Return the shell command that downloads a registered data set into `folder`."""
     return f"blrobust data get {name} --data-dir {shlex.quote(str(folder))}"

@@ -1,4 +1,4 @@
-"""Downloading and reading the registered data sets."""
+"""Download and reading of the registered data sets."""
 
 import json
 from http.client import HTTPException
@@ -20,9 +20,9 @@ DAMAGE = (RuntimeError, ValueError, AssertionError, LookupError, EOFError, TypeE
 
 
 def fetch(name: str, *, data_dir: Path | None = None) -> Path:
-    """Download a registered set with progress on stderr, check it, and return its folder.
+    """Download a registered data set with progress on stderr, check it, and return its folder.
 
-    Files that exist already are only checked. Raises `UserError` where the download fails.
+    Files that exist already are only checked. Raises `UserError` if the download fails.
     """
     source, folder = find(name), data_folder(data_dir)
     try:
@@ -37,9 +37,9 @@ def fetch(name: str, *, data_dir: Path | None = None) -> Path:
 
 
 def read(name: str, split: str, *, data_dir: Path | None = None) -> LabelledImages:
-    """Return one split of a registered set: images uint8 (n, C, H, W), labels int64 (n,).
+    """Return one split of a registered data set: images uint8 (n, C, H, W), labels int64 (n,), class names.
 
-    Raises `UserError` where the name or split is unknown, or the files are missing or damaged.
+    Raises `UserError` if the name or the split is unknown, or if the files are missing or damaged.
     """
     source, folder = find(name), data_folder(data_dir)
     if split not in source.sizes:
@@ -79,7 +79,7 @@ def read(name: str, split: str, *, data_dir: Path | None = None) -> LabelledImag
 
 
 def _read_sheet(name: str) -> LabelledImages:
-    """Return the images of a bundled file, one large picture of rows of images: uint8 (n, 3, side, side)."""
+    """Return the images (n, 3, side, side) of a bundled data set, which are parts of one large picture."""
     card = json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
     with Image.open(SAMPLES / f"{name}.webp") as image:
         sheet = np.array(image.convert("RGB"))

@@ -9,7 +9,7 @@ EVALUATION_BATCH = 500
 
 @torch.no_grad()
 def accuracy(model: torch.nn.Module, dataset: Dataset, device: torch.device, *, start: int = 0) -> float:
-    """Return the share of the images from index `start` on that `model` classifies correctly."""
+    """Return the share of images that `model` classifies correctly, among those from index `start` on."""
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for first in range(start, len(dataset), EVALUATION_BATCH):

@@ -1,4 +1,4 @@
-"""A bound on the images that a model gets at once."""
+"""A limit on the number of images that a model gets in one forward pass."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from blrobust.models.model import Model
 
 
 class InParts(nn.Module):
-    """A model that gets at most `most` images at once, and whose logits are those of all parts."""
+    """A model that splits its input into parts of at most `most` images and joins the logits."""
 
     def __init__(self, model: nn.Module, most: int) -> None:
         super().__init__()
@@ -26,5 +26,5 @@ class InParts(nn.Module):
 
 
 def bounded(model: Model, most: int | None) -> Model:
-    """Return a model that gets at most `most` images at once; None is no bound."""
+    """Return a model that gets at most `most` images in one forward pass; None means no limit."""
     return model if most is None else replace(model, module=InParts(model.module, most))

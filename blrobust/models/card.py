@@ -1,4 +1,4 @@
-"""The card of a model: its facts for tables and provenance."""
+"""The card of a model: facts about it, for tables and for the record of a run."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Facts about a loaded model; run.json keeps them under these names."""
+    """Facts about a loaded model, stored under these names in run.json."""
 
     label: str
     sha256: str  # of the checkpoint file, or of repr and weights of a user's own module

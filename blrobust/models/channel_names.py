@@ -1,4 +1,7 @@
-"""Names of channels in a model name such as `depth5+blur0.6+fp32`; they are applied from left to right."""
+"""Names of channels (transforms of the image) in a model name such as `depth5+blur0.6+fp32`.
+
+Channels are applied from left to right.
+"""
 
 import json
 import re
@@ -20,9 +23,10 @@ _CHANNEL = re.compile(r"(?P<word>lowpass|depth|blur)(?P<value>[-.\d][^+]*)")
 
 
 def split_channels(target: str) -> tuple[tuple[str, ...], str]:
-    """Return the channels in front of a model, from left to right, and the model: CHANNEL+...+MODEL.
+    """Return the channels (transforms of the image) in front of a model, from left to right, and the model.
 
-    Raises `UserError` for a channel without a model behind it.
+    `target` is CHANNEL+...+MODEL, or a model without channels. Raises `UserError` for a channel without a
+    model behind it.
     """
     words: list[str] = []
     while _CHANNEL.match(target):
@@ -35,10 +39,11 @@ def split_channels(target: str) -> tuple[tuple[str, ...], str]:
 
 
 def build_channel(word: str, *, trained: str) -> nn.Module:
-    """Return the channel that a name such as "lowpass0.48" stands for.
+    """Return the channel (transform of the image) with a name such as "lowpass0.48".
 
-    `trained` is the data set and architecture for which "lowpass-fft85" is looked up, such as
-    "cifar10-resnet20". Raises `UserError` for another word or value.
+    `trained` is a data set and an architecture, such as "cifar10-resnet20". The compression of a channel such
+    as "lowpass-fft85" is looked up under this name. Raises `UserError` for an unknown word or an illegal
+    value.
     """
     match = _CHANNEL.fullmatch(word)
     legal = f"got the channel {word!r}; legal: {', '.join(GRAMMAR)}"
@@ -57,7 +62,10 @@ def build_channel(word: str, *, trained: str) -> nn.Module:
 
 
 def _matched_cut(name: str, trained: str) -> float:
-    """Return the recorded compression at which low-passed fp32 has the clean accuracy of the model `name`."""
+    """Return the recorded compression at which low-passed fp32 has the clean accuracy of the model `name`.
+
+    Raises `UserError` if none is recorded for `trained`, a data set and an architecture.
+    """
     recorded = json.loads(CUTS.read_text("utf-8"))
     cuts = recorded.get(trained, {})
     if name not in cuts:

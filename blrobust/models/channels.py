@@ -1,4 +1,4 @@
-"""Input channels: transforms of the image in front of a network, differentiable for attacks."""
+"""Channels: transforms of the image in front of a network, differentiable for attacks."""
 
 import math
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ MOST_SIGMA = 20.0  # pixels
 
 
 class LowPass(nn.Module):
-    """Low-pass filter of the image, A_rows x A_columns^T (FC in the paper).
+    """Low-pass filter of an image x, the matrix product A_rows x A_columns^T (FC in the paper).
 
-    It keeps the low-frequency corner of the one-sided 2D spectrum. The transform has the size of the image,
-    without padding. The result is not clipped and may slightly exceed [0, 1]. `compression` is the nominal
-    share of the spectrum that is dropped, in [0, 1).
+    The filter keeps the low-frequency corner of the one-sided 2D spectrum; `compression`, in [0, 1), is the
+    nominal share of the spectrum that is dropped. The transform has the size of the image, without padding.
+    The result is not clipped and may slightly exceed [0, 1].
     """
 
     def __init__(self, compression: float) -> None:
@@ -29,11 +29,11 @@ class LowPass(nn.Module):
         self.compression = compression
 
     def extra_repr(self) -> str:
-        """Return the setting, for `repr` and for a model's checksum."""
+        """Return the compression as text, for `repr` and for the checksum of the model."""
         return f"compression={self.compression!r}"
 
     def band(self, height: int, width: int) -> Band:
-        """Return the band of images of this size."""
+        """Return the band of frequencies that is kept in images of this size."""
         return Band(tuple(self._axis(length) for length in (height, width)))
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -52,10 +52,10 @@ class LowPass(nn.Module):
 
 
 class ColourDepth(nn.Module):
-    """Round every value to one of 2^bits levels between 0 and 1 (CD): round(x (2^bits - 1)) / (2^bits - 1).
+    """Round every value x to one of 2^bits levels between 0 and 1: round(x (2^bits - 1)) / (2^bits - 1).
 
-    Rounding has no useful gradient, so the backward pass treats it as the identity, as an adversary who
-    knows the rounding would (Athalye et al. 2018, BPDA).
+    The paper calls it CD. Rounding has no useful gradient, so the backward pass treats it as the identity, as
+    an adversary who knows about the rounding would (Athalye et al. 2018, BPDA).
     """
 
     def __init__(self, bits: int) -> None:
@@ -65,7 +65,7 @@ class ColourDepth(nn.Module):
         self.steps = 2**bits - 1
 
     def extra_repr(self) -> str:
-        """Return the setting."""
+        """Return the number of steps from 0 to 1 as text, for `repr` and for the checksum of the model."""
         return f"steps={self.steps}"
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class ColourDepth(nn.Module):
 
 
 class GaussianBlur(nn.Module):
-    """Convolve with a Gaussian of standard deviation `sigma` pixels, cut off at 4 sigma, edges reflected."""
+    """Blur with a Gaussian of standard deviation `sigma` pixels, cut off at 4 sigma, with reflected edges."""
 
     def __init__(self, sigma: float) -> None:
         if not 0 < sigma <= MOST_SIGMA:
@@ -86,11 +86,14 @@ class GaussianBlur(nn.Module):
         self.sigma = sigma
 
     def extra_repr(self) -> str:
-        """Return the setting."""
+        """Return `sigma` as text, for `repr` and for the checksum of the model."""
         return f"sigma={self.sigma!r}"
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the blurred images (m, C, H, W). Raises `ValueError` for images smaller than the blur."""
+        """Return the blurred images (m, C, H, W).
+
+        Raises `ValueError` if 4 sigma is not less than the height and the width.
+        """
         reach = math.ceil(4 * self.sigma)
         if reach >= min(pixels.shape[-2:]):
             size = " x ".join(map(str, pixels.shape[-2:]))
@@ -101,7 +104,7 @@ class GaussianBlur(nn.Module):
 
 @dataclass(frozen=True)
 class Channel:
-    """A transform of the image and the network behind it."""
+    """A channel for the recovery of labels: a transform of the image, then a network."""
 
     name: str
     kind: str  # "low-pass", "colour depth" or "network"
@@ -111,12 +114,15 @@ class Channel:
 
     @property
     def whole(self) -> nn.Module:
-        """Transform and network as one model, for an adversary who knows both."""
+        """The transform and the network as one model, for an attack on both together."""
         return nn.Sequential(self.transform, self.network).eval()
 
 
 def low_passes(compressions: list[float], network: nn.Module, *, height: int, width: int) -> list[Channel]:
-    """Return a low-pass in front of `network` for each compression."""
+    """Return channels for the recovery of labels: `network` behind a low-pass, one for each compression.
+
+    `height` and `width` are those of the images.
+    """
     made = [LowPass(compression) for compression in compressions]
     return [
         Channel(
@@ -131,5 +137,5 @@ def low_passes(compressions: list[float], network: nn.Module, *, height: int, wi
 
 
 def colour_depths(bits: list[int], network: nn.Module) -> list[Channel]:
-    """Return a rounding in front of `network` for each number of bits."""
+    """Return channels for the recovery of labels: `network` behind a rounding to each number of bits."""
     return [Channel(f"{b} bits", "colour depth", ColourDepth(b), network) for b in bits]

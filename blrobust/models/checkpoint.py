@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors files with the facts about a model as metadata; nothing is unpickled."""
+"""Checkpoints: safetensors files with facts about a model as metadata; nothing is unpickled."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +74,7 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
 def load_model(path: Path) -> tuple[Classifier, Facts]:
     """Return the trained model of a checkpoint in fp32 on the CPU, in evaluation mode, and its facts.
 
-    Raises `UserError` as `load` does, and if the weights do not fit the architecture.
+    Raises `UserError` as `load` does. Also raises `UserError` if the weights do not fit the architecture.
     """
     tensors, facts = load(path)
     with torch.device("meta"):  # the sizes alone: a number in the facts must not fill the memory

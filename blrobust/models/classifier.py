@@ -1,4 +1,4 @@
-"""A classifier of pixels: an optional input low-pass, normalisation, then a network."""
+"""A classifier of pixels: an optional low-pass of the image, normalisation, then a network."""
 
 from collections.abc import Callable
 from typing import cast
@@ -15,7 +15,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"resnet20": resnet20, "res
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std per channel, for pixels in [0, 1] of shape (batch, channels, H, W)."""
+    """Computes (x - mean) / std per channel, for pixels x in [0, 1] of shape (batch, channels, H, W)."""
 
     mean: Tensor
     std: Tensor
@@ -26,12 +26,12 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the normalised images."""
+        """Return the normalised images (batch, channels, H, W)."""
         return (pixels - self.mean) / self.std
 
 
 class Classifier(nn.Module):
-    """Pixels in [0, 1], (batch, channels, H, W) -> logits (batch, classes)."""
+    """A model that computes logits (batch, classes) from pixels in [0, 1], (batch, channels, H, W)."""
 
     def __init__(self, normalize: Normalize, network: nn.Module, low_pass: LowPass | None = None) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Classifier(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits."""
+        """Return the logits (batch, classes)."""
         if self.low_pass is not None:
             pixels = self.low_pass(pixels)
         return cast(Tensor, self.network(self.normalize(pixels)))
@@ -60,8 +60,8 @@ def build(
     """Return an untrained classifier; the number of image channels is the length of `mean` and `std`.
 
     With `compression` > 0 all convolutions except the 1x1 shortcuts are band-limited, as in the paper.
-    `low_pass` is the nominal compression of a low-pass of the image in front of the network, `width` the
-    number of channels of the first stage (by default the architecture's own).
+    `low_pass` is the nominal compression of a low-pass filter in front of the network; 0 means no filter.
+    `width` is the number of channels of the first stage; None means the number of the architecture.
     """
     narrow = {} if width is None else {"width": width}
     network = ARCHITECTURES[arch](classes=classes, channels=len(mean), **narrow)

@@ -12,9 +12,10 @@ from torch import Tensor, fx, nn
 def fingerprint(module: nn.Module, *, exact: bool) -> str:
     """Return the SHA-256 of a module.
 
-    It covers the `repr` (for settings without tensors), the state dict, further buffers, tensors that are
-    plain attributes, and the code of scripted and traced modules. Unless `exact`, floating-point tensors are
-    converted to float32 first. Raises `ValueError` for a lazy module before its first pass.
+    It covers the `repr` (for settings without tensors), the state dict, buffers that the state dict leaves
+    out, tensors that are plain attributes, and the code of scripted and traced modules. Unless `exact`,
+    floating-point tensors are converted to float32 first. Raises `ValueError` for a lazy module before its
+    first pass.
     """
     digest = hashlib.sha256(_structure(module).encode())
     for part in module.modules():
@@ -29,7 +30,7 @@ def fingerprint(module: nn.Module, *, exact: bool) -> str:
 
 
 def _structure(module: nn.Module) -> str:
-    """Return the `repr`; the name of the class where the user's own `repr` raises an error."""
+    """Return the `repr` of the module, or the name of its class if `repr` raises an error."""
     try:
         return repr(module)
     except Exception:  # whatever the user's class raises
@@ -37,7 +38,7 @@ def _structure(module: nn.Module) -> str:
 
 
 def _further_tensors(module: nn.Module, state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors that a state dict leaves out, by name."""
+    """Yield the names and values of tensors of the module that its state dict `state` leaves out."""
     for key, buffer in module.named_buffers():
         if key not in state:
             yield key, buffer
@@ -48,7 +49,7 @@ def _further_tensors(module: nn.Module, state: Mapping[str, Any]) -> Iterator[tu
 
 
 def _contents(value: Any, *, exact: bool) -> Iterator[bytes]:
-    """Yield the bytes of an entry of a state dict."""
+    """Yield the bytes of one value of a state dict."""
     if isinstance(value, Tensor):
         yield from _bytes(value.detach(), exact=exact)
     elif isinstance(value, Mapping):

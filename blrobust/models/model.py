@@ -1,4 +1,4 @@
-"""A model ready to be measured, and the checks of its first logits."""
+"""A loaded model that can be measured, and the checks of its first logits."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +17,11 @@ from blrobust.models.card import ModelCard
 
 @dataclass
 class Model:
-    """A model ready to be measured.
+    """A loaded model that can be measured.
 
-    `module` takes pixels float32 (batch, C, H, W), in [0, 1] or beyond it where noise is not clipped,
-    and returns logits float32 (batch, classes). `card` has the facts for tables and provenance.
+    `module` returns logits, float32 (batch, classes), of pixels, float32 (batch, C, H, W). Pixels are in [0,
+    1], or exceed it if noise is not clipped. `card` has facts about the model for tables and for the record
+    of a run.
     """
 
     label: str
@@ -31,9 +32,11 @@ class Model:
 def with_card(
     label: str, module: nn.Module, logits: torch.Tensor, origin: dict[str, Any], dataset: Dataset
 ) -> Model:
-    """Return the model with its card; `logits` are those of the first two images.
+    """Return the model with its card (facts for tables and for the record of a run).
 
-    Raises `UserError` where the model fails, and unless the logits are finite, with a column per class.
+    `logits` are those of the first two images of the data set; `origin` are the facts that do not follow from
+    `module`. Raises `UserError` if the model fails on images of the data set. Also raises `UserError` if the
+    logits are not finite or do not have one column for each class.
     """
     shape = tuple(dataset.images.shape[1:])
     check_logits(label, logits, dataset)
@@ -58,7 +61,10 @@ def with_card(
 
 
 def first_logits(label: str, module: nn.Module, dataset: Dataset, device: torch.device) -> torch.Tensor:
-    """Return the logits of the first two images. Raises `UserError` where `module` fails."""
+    """Return the logits of the first two images of the data set.
+
+    Raises `UserError` if `module` fails.
+    """
     try:
         with torch.no_grad():
             logits: torch.Tensor = module(dataset.pixels(slice(0, 2), device))
@@ -68,7 +74,7 @@ def first_logits(label: str, module: nn.Module, dataset: Dataset, device: torch.
 
 
 def check_logits(label: str, logits: torch.Tensor, dataset: Dataset) -> None:
-    """Raise `UserError` unless the logits of two images are finite and of the right classes."""
+    """Raise `UserError` unless the logits of two images are finite and have one column for each class."""
     if tuple(logits.shape) != _logits_shape(dataset):
         raise wrong_output(label, tuple(logits.shape), dataset)
     if not torch.isfinite(logits).all():
@@ -80,7 +86,7 @@ def _logits_shape(dataset: Dataset) -> tuple[int, int]:
 
 
 def failure(label: str, error: BaseException, dataset: Dataset) -> UserError:
-    """Return the error of a model that fails on images of the data set."""
+    """Return the error to raise for a model that has raised `error` on images of the data set."""
     shape = tuple(dataset.images.shape[1:])
     cause = error.__cause__ or error if isinstance(error, UserError) else error
     problem = reason(cause) if isinstance(cause, UserError) else describe(cause)
@@ -88,7 +94,10 @@ def failure(label: str, error: BaseException, dataset: Dataset) -> UserError:
 
 
 def wrong_output(label: str, found: object, dataset: Dataset) -> UserError:
-    """Return the error of a model whose output for two images, a shape or a type, is `found`."""
+    """Return the error to raise for a model with an illegal output for two images.
+
+    `found` is the shape or the type of the output.
+    """
     wanted = _logits_shape(dataset)
     message = f"model {label!r} returns {found} for two images; {dataset.name} wants {wanted}"
     if found == (wanted[0], wanted[1] - 1) and int(dataset.labels.min()) > 0:

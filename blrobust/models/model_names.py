@@ -1,4 +1,4 @@
-"""Model names: their grammar and the settings that they stand for; nothing is loaded."""
+"""Model names: their grammar and the settings that follow from them; nothing is loaded."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ FORMULA = ("=", "+", "-", "@")
 
 
 def join_names(names: Iterable[str]) -> str:
-    """Return the comma-separated list that `parse_names` splits into these names."""
+    """Return the comma-separated list from which `parse_names` returns `names`."""
     file = io.StringIO()
     csv.writer(file, lineterminator="").writerow(names)
     return file.getvalue()
@@ -81,9 +81,10 @@ def parse_names(text: str) -> list[str]:
 
 
 def label_of(name: str) -> str:
-    """Return the label of a model in tables: its name, or the part before the last `=`.
+    """Return the label of a model in tables: the part of its name before the last `=`, or the whole name.
 
-    Raises `UserError` for a label that is empty or not printable, or that a spreadsheet would compute.
+    Raises `UserError` for a label that is empty or not printable, and for one that a spreadsheet would read
+    as a formula.
     """
     label, equals, _ = name.rpartition("=")
     if not equals:
@@ -100,7 +101,7 @@ def label_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """The parts of a model name: `[LABEL=]CHANNEL+...+MODEL`."""
+    """The parts of a model name `[LABEL=]CHANNEL+...+MODEL`, where a channel is a transform of the image."""
 
     label: str
     channels: tuple[str, ...]
@@ -108,7 +109,10 @@ class Target:
 
     @classmethod
     def of(cls, name: str) -> "Target":
-        """Return the parts of `name`; raise `UserError` for an illegal label or a channel without a model."""
+        """Return the parts of the model name `name`.
+
+        Raises `UserError` for an illegal label, and for a channel without a model behind it.
+        """
         label = label_of(name)
         channels, model = split_channels(name.rpartition("=")[2])
         if len(channels) > MOST_CHANNELS:
@@ -120,7 +124,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a network that follow from a model name."""
+    """The settings of a network that follow from its name."""
 
     precision: str = "fp32"
     compression: float = 0.0  # nominal, of the convolutions
@@ -156,7 +160,11 @@ def settings_of(name: str) -> Settings:
 
 
 def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
-    """Return the facts of an untrained model called `name`. Raises `UserError` outside the grammar."""
+    """Return the facts of an untrained model called `name`, with as many classes as `dataset` has.
+
+    Raises `UserError` for a name outside the grammar or an unknown architecture. Also raises `UserError` if
+    the model does not exist for this architecture.
+    """
     settings = settings_of(name)
     if settings.is_narrow and check_arch(arch) not in NARROW_WIDTH:
         raise UserError(f"got {name} for {arch}; legal: {', '.join(NARROW_WIDTH)}")
@@ -177,17 +185,18 @@ def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
 
 
 def check_arch(arch: str) -> str:
-    """Return `arch`, or raise `UserError` naming the legal ones."""
+    """Return `arch`. Raises `UserError` unless it is the name of an architecture."""
     if arch not in ARCHITECTURES:
         raise UserError(f"unknown architecture {arch!r}; choose {', '.join(ARCHITECTURES)}")
     return arch
 
 
 def trained_on(dataset: Dataset) -> str:
-    """Return the name of the data set on which weights for `dataset` were trained.
+    """Return the name of the data set whose trained weights are used for images of `dataset`.
 
-    For the sample of cifar10, and for a user's images with the classes of CIFAR-10, it is cifar10. The
-    user's classes must have CIFAR-10's names in its order, or no names (`classes_assumed`).
+    For the sample of cifar10 it is cifar10, and so it is for a user's colour images of 32 x 32 pixels with
+    the classes of CIFAR-10. The user's classes must have CIFAR-10's names in the same order, or have no names
+    (`classes_assumed`).
     """
     own = dataset.name.startswith(("folder:", "npz:"))
     named = dataset.classes == CIFAR10_CLASSES or classes_assumed(dataset)
@@ -199,10 +208,13 @@ def trained_on(dataset: Dataset) -> str:
 
 
 def classes_assumed(dataset: Dataset) -> bool:
-    """Return whether a user's ten classes have numbers as names; they then count as those of CIFAR-10."""
+    """Return whether `dataset` is a user's archive with ten classes whose names are only their numbers.
+
+    Its classes are then taken as those of CIFAR-10, in the same order.
+    """
     return dataset.name.startswith("npz:") and dataset.classes == tuple(map(str, range(10)))
 
 
 def file_stem(name: str, *, arch: str, dataset: str) -> str:
-    """Return the name of a checkpoint file without its ending."""
+    """Return the file name, without its ending, of the checkpoint of the model `name`."""
     return f"{dataset}-{arch}-{name}"

@@ -1,4 +1,4 @@
-"""Adapter of a user's module: pixels in float32, logits in float32."""
+"""Adapter of a user's own module: it takes pixels in float32 and returns logits in float32."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -14,7 +14,10 @@ from blrobust.user_output import prints_counted
 
 
 class NoLogitsError(TypeError):
-    """The output of a module, `found` in words, contains no logits, or several matrices and no name."""
+    """The error for an output of a module without logits, or with several matrices, none called "logits".
+
+    `found` describes the output in words. `candidates` is the number of matrices that could be logits.
+    """
 
     def __init__(self, output: Any, *, candidates: int = 0) -> None:
         several = f" of {candidates} matrices, none called 'logits'," if candidates > 1 else ""
@@ -23,13 +26,13 @@ class NoLogitsError(TypeError):
 
 
 class OwnModel(nn.Module):
-    """Module that takes pixels float32 (m, C, H, W) and returns logits float32 (m, classes).
+    """A user's `module` as a model: pixels float32 (m, C, H, W) become logits float32 (m, classes).
 
-    Changes of mode, device or dtype of this module have no effect on the user's module. The user's module
+    Changes of mode, device or dtype of this wrapper have no effect on the user's module. The user's module
     runs outside inference mode, because it may keep tensors for later passes that need gradients. If it
-    writes into its input, it gets a copy of the pixels. If it seeds a global generator, from which attacks
-    draw as well, the former state is restored; so are the default dtype and the gradient mode. Its errors
-    become a `UserError` that names the model.
+    writes into its input, it gets a copy of the pixels. If it seeds a global random generator, from which
+    attacks draw as well, the former state of the generator is restored. The default dtype and the gradient
+    mode are restored too. Errors of the module become a `UserError` that names the model.
     """
 
     def __init__(self, module: nn.Module, label: str, classes: int) -> None:
@@ -49,13 +52,14 @@ class OwnModel(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "OwnModel":
-        """Return the model unchanged: the device and the dtypes of the module inside stay as they are."""
+        """Return the model unchanged: the device and the dtypes of the user's module stay as they are."""
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits of pixels.
+        """Return the logits (m, classes) of pixels (m, C, H, W).
 
-        Raises `UserError` where the module fails or their shape is wrong, `torch.OutOfMemoryError` as it is.
+        Raises `UserError` if the module fails or its logits have another shape. If memory is full, the error
+        of the module is raised unchanged.
         """
         count = len(pixels)
         try:
@@ -79,7 +83,7 @@ class OwnModel(nn.Module):
         return logits
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits of pixels, with the module's own errors."""
+        """Return the logits of pixels; an error that the module raises is not changed."""
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False), torch.no_grad():
                 return self._run(pixels.clone())
@@ -116,9 +120,10 @@ class OwnModel(nn.Module):
     def fit(self, pixels: Tensor) -> Tensor:
         """Find a way to call the module without an error, and return the logits of pixels (m, C, H, W).
 
-        First its parameters do not require gradients and it computes in its own precision; both change if the
-        module fails. If every way fails, raises the error of the module, or `RuntimeError` for a
-        `SystemExit`.
+        First, its parameters do not require gradients, and it computes in its own precision. If it fails,
+        these changes are tried one after another: weights in float32, inputs in the precision of the weights,
+        parameters that require gradients, and a forward pass with gradients enabled. If all fail, the error
+        of the module is raised, or `RuntimeError` in place of a `SystemExit`.
         """
         errors: list[BaseException] = []
         odd = odd_dtypes(self.module)
@@ -148,7 +153,11 @@ class OwnModel(nn.Module):
         return logits
 
     def _seeds_generators(self, pixels: Tensor) -> bool:
-        """Return whether the module leaves a global generator in the same state, whichever it had before."""
+        """Return whether the module seeds a global random generator.
+
+        If so, the module leaves the generator in the same state after two passes that start in different
+        states.
+        """
         left = []
         for key in (0, 1):
             with torch.no_grad(), seeded("own model", key, device=pixels.device):
@@ -157,7 +166,7 @@ class OwnModel(nn.Module):
         return any(first == second for first, second in zip(*left, strict=True))
 
     def _preparations(self) -> Iterator[Callable[[], Any]]:
-        """Yield changes of the module or of its call, each in addition to the earlier ones."""
+        """Yield functions that change the module or the way it is called, to be tried one after another."""
         frozen = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
 
         def freeze(*, thaw: bool = False) -> None:
@@ -182,7 +191,7 @@ class OwnModel(nn.Module):
 
 
 def place(module: nn.Module, device: torch.device) -> None:
-    """Put a module into evaluation mode and on `device`, unless it uses several devices.
+    """Put a module into evaluation mode and on `device`; one that uses several devices is not moved.
 
     Some modules do not support this; for example, those of `torch.export` raise an error for `eval`. They are
     not changed, and fail at their first pass if the change is needed.
@@ -196,19 +205,19 @@ def place(module: nn.Module, device: torch.device) -> None:
 
 
 def odd_dtypes(module: nn.Module) -> list[torch.dtype]:
-    """Return the floating dtypes of a module's tensors other than float32, in the order of the tensors."""
+    """Return the floating dtypes other than float32 of a module's tensors, in the order of the tensors."""
     tensors = [*module.parameters(), *module.buffers()]
     found = dict.fromkeys(tensor.dtype for tensor in tensors if tensor.is_floating_point())
     return [dtype for dtype in found if dtype != torch.float32]
 
 
 def find_logits(output: Any, images: int, classes: int) -> Tensor:
-    """Return the logits in the output of a module.
+    """Return the logits in the output of a module for a number of `images`.
 
-    They are the output itself or its attribute or key `logits`. Otherwise they are the first tensor (images,
-    classes) of a tuple or list, or the only such tensor of a dictionary. If none has the right number of
-    classes, the first matrix with a row per image is returned, so that the error can state its shape. Raises
-    `NoLogitsError` if there is no such matrix, or if a dictionary has several.
+    They are the output itself, if it is a tensor, or its attribute or key `logits`. Otherwise they are the
+    first tensor (images, classes) of a tuple or list, or the only such tensor of a dictionary. If no tensor
+    has the right number of classes, the first matrix with a row per image is returned, so that the error can
+    state its shape. Raises `NoLogitsError` if there is no such matrix, or if a dictionary has several.
     """
     if isinstance(output, Tensor):
         return output

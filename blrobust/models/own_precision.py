@@ -1,4 +1,4 @@
-"""The precision of a user's own module, for its card."""
+"""The precision of a user's own module, for its card (facts for tables and for the record of a run)."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -21,7 +21,8 @@ MIXED = "mixed"
 def precision_of(module: nn.Module) -> str:
     """Return the precision of a module's parameters and quantised weights, such as "fp64" or "int8".
 
-    "mixed" for several; without any, that of its buffers, else "fp32", the precision of its input.
+    The result is "mixed" if there are several. If there are no weights, it is the precision of the buffers.
+    If there are no buffers either, it is "fp32", the precision of the input.
     """
     weights = [*module.parameters(), *_quantised(module)]
     for tensors in (weights, list(module.buffers())):
@@ -36,7 +37,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _quantised(module: nn.Module) -> list[Tensor]:
-    """Return the quantised tensors of a state dict, where layers keep them in pairs with their bias."""
+    """Return the quantised tensors in a module's state dict, also those in pairs of weight and bias."""
     with suppress(Exception):  # whatever the user's class raises
         return [tensor for tensor in _tensors(module.state_dict()) if tensor.is_quantized]
     return []

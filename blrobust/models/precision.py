@@ -1,4 +1,4 @@
-"""Half precision: native on GPUs, emulated in fp32 with rounding on the CPU."""
+"""Half precision of models: native on GPUs, emulated in fp32 with rounding on the CPU."""
 
 from typing import cast
 
@@ -13,7 +13,7 @@ PRECISIONS: dict[str, torch.dtype] = {
 
 
 class NativeHalf(nn.Module):
-    """fp32 in, fp32 out; convolutions and linear layers run in `dtype` (autocast)."""
+    """A model with fp32 input and output, whose convolutions and linear layers run in `dtype` (autocast)."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -21,17 +21,17 @@ class NativeHalf(nn.Module):
         self.dtype = dtype
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return logits in fp32."""
+        """Return logits in fp32, (m, classes), of pixels in fp32, (m, C, H, W)."""
         with torch.autocast(pixels.device.type, dtype=self.dtype, cache_enabled=False):
             logits = self.model(pixels)
         return cast(Tensor, logits.float())
 
 
 def round_layers(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Round weights, and every convolution's and linear layer's input and output, to `dtype`.
+    """Round the weights, inputs and outputs of all convolutions and linear layers of `model` to `dtype`.
 
-    The arithmetic stays fp32, because CPUs without native half arithmetic are very slow at it. All CPUs
-    take this path, so that they agree.
+    The arithmetic stays fp32, because CPUs without native half-precision arithmetic are very slow at it. CPUs
+    with such arithmetic do the same, so that all CPUs get the same results.
     """
 
     def round_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -51,7 +51,7 @@ def round_layers(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def reduce_precision(model: nn.Module, precision: str, device: torch.device) -> tuple[nn.Module, str | None]:
-    """Return `model` on `device` in the named precision, and a note for the provenance if it is emulated."""
+    """Return `model` on `device` in the named precision, and a note if it is emulated, otherwise None."""
     model = model.to(device)
     if precision == "fp32":
         return model, None

@@ -7,9 +7,10 @@ from torchvision.models import resnet18 as torchvision_resnet18
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, projected by a 1x1 convolution where the shape changes.
+    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution if the shape changes.
 
-    (batch, in_channels, H, W) -> (batch, channels, H / stride, W / stride). He et al. 2015, 4.2.
+    Input (batch, in_channels, H, W), output (batch, channels, H / stride, W / stride). He et al. 2015,
+    section 4.2.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -26,7 +27,7 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return relu(shortcut(x) + residual(x))."""
+        """Return relu(shortcut(x) + residual(x)), where residual has the two 3x3 convolutions."""
         y = self.relu(self.bn1(self.conv1(x)))
         return cast(Tensor, self.relu(self.bn2(self.conv2(y)) + self.shortcut(x)))
 
@@ -34,8 +35,9 @@ class ResidualBlock(nn.Module):
 def resnet20(*, classes: int = 10, channels: int = 3, width: int = 16) -> nn.Module:
     """Return ResNet-20 (He et al. 2015, 4.2) with projection shortcuts: 272,474 parameters for 10 classes.
 
-    `width` is the number of channels of the first of the three stages; each further one has twice as many.
-    Normalised images (batch, channels, H, W) -> logits (batch, classes); made for 32 x 32.
+    `width` is the number of channels of the first of three stages; each further stage has twice as many as
+    the one before. The network computes logits (batch, classes) from normalised images (batch, channels, H,
+    W). It is made for 32 x 32 pixels.
     """
     stem = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
     layers: list[nn.Module] = [stem, nn.BatchNorm2d(width), nn.ReLU()]
@@ -52,10 +54,11 @@ def resnet20(*, classes: int = 10, channels: int = 3, width: int = 16) -> nn.Mod
 
 
 def resnet18(*, classes: int = 10, channels: int = 3) -> nn.Module:
-    """Return the authors' ResNet-18: torchvision's with a 3x3 stride-1 stem; the max-pool is kept.
+    """Return the paper authors' ResNet-18: torchvision's with a 3x3 stride-1 first convolution.
 
-    Normalised images (batch, channels, H, W) -> logits (batch, classes). On 32 x 32 images the
-    blocks see maps of 16, 16, 8 and 4 pixels and the last map has 2 x 2.
+    The max-pool is kept. The network computes logits (batch, classes) from normalised images (batch,
+    channels, H, W). For images of 32 x 32 pixels, the inputs of its four stages have 16, 16, 8 and 4 pixels a
+    side, and the last output has 2.
     """
     model: nn.Module = torchvision_resnet18(num_classes=classes)
     stem = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)

@@ -1,4 +1,4 @@
-"""Models by name: finding, loading and checking their weights."""
+"""Models by name: search for their weights, loading and checks."""
 
 import hashlib
 import importlib
@@ -38,14 +38,14 @@ BUNDLED = Path(__file__).parents[1] / "weights"
 
 
 def own_weights_folder() -> Path:
-    """Return the folder that `blrobust train` writes to: $BLROBUST_WEIGHTS, or the user's data folder."""
+    """Return the folder to which `blrobust train` writes: $BLROBUST_WEIGHTS, or the user's data folder."""
     folder = os.environ.get("BLROBUST_WEIGHTS")
     return Path(folder) if folder else platformdirs.user_data_path("blrobust") / "weights"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint that a name can refer to."""
+    """A checkpoint, and the model name for which it is loaded."""
 
     name: str
     path: Path
@@ -61,7 +61,10 @@ class Entry:
 
 
 def available() -> dict[str, Path]:
-    """Return the checkpoints by file stem; the user's own replace bundled ones of the same name."""
+    """Return the checkpoint files by their names without the ending.
+
+    A checkpoint of the user replaces a bundled one of the same name.
+    """
     found: dict[str, Path] = {}
     for folder in (own_weights_folder(), BUNDLED):
         for path in sorted(folder.glob("*.safetensors")):
@@ -71,7 +74,7 @@ def available() -> dict[str, Path]:
 
 
 def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
-    """Return the checkpoints that a name can refer to; `on_broken` is called for unreadable files."""
+    """Return the checkpoints that are loaded by a model name; `on_broken` is called for unreadable files."""
     found = []
     for stem, path in available().items():
         try:
@@ -87,8 +90,9 @@ def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
 def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """Check the checksum, the weights and the recorded accuracy; return problems and passed checks.
 
-    The accuracy may differ by 0.2 points: the recorded one was measured on a GPU, where half precision
-    is rounded another way and the bundled models were evaluated in TF32.
+    The measured accuracy may differ from the recorded one by 0.2 percentage points. The recorded one was
+    measured on a GPU. There half precision is rounded in another way, and the bundled models were evaluated
+    in TF32.
     """
     problems: list[str] = []
     done: list[str] = []
@@ -118,7 +122,7 @@ def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], li
 def load(name: str, *, arch: str = "resnet20", dataset: Dataset, device: torch.device) -> Model:
     """Return the model called `name`, trained for `dataset`, on `device`.
 
-    Raises `UserError` where the name, its weights or the user's own model cannot be used.
+    Raises `UserError` if the name is not legal, its weights cannot be used, or the user's own model fails.
     """
     target = Target.of(name)
     model = _without_channels(name, target, arch, dataset, device)
@@ -126,7 +130,10 @@ def load(name: str, *, arch: str = "resnet20", dataset: Dataset, device: torch.d
 
 
 def _without_channels(name: str, target: Target, arch: str, dataset: Dataset, device: torch.device) -> Model:
-    """Return the model that `target` names, without the channels in front of it."""
+    """Return the model of a name, without the channels (transforms of the image) in front of it.
+
+    `target` are the parts of `name`.
+    """
     if target.channels or "=" in name:
         if target.model.endswith(".safetensors"):
             return _from_checkpoint(target.label, Path(os.path.expanduser(target.model)), dataset, device)
@@ -143,7 +150,10 @@ def _without_channels(name: str, target: Target, arch: str, dataset: Dataset, de
 def _behind_channels(
     model: Model, target: Target, arch: str, dataset: Dataset, device: torch.device
 ) -> Model:
-    """Return `model` behind the channels of its name: one module, with a card and a checksum of its own."""
+    """Return `model` behind the channels in `target` (transforms of the image), as one model.
+
+    The result has a card (facts for tables) and a checksum of its own.
+    """
     trained = f"{trained_on(dataset)}-{arch}"
     channels = [build_channel(word, trained=trained) for word in target.channels]
     module = nn.Sequential(*channels, model.module).eval()
@@ -258,7 +268,7 @@ def _names(dtypes: list[torch.dtype]) -> str:
 
 
 def _fingerprint(module: nn.Module, *, exact: bool) -> str | None:
-    """Return the checksum of the user's own module; None if its weights cannot be read, or not yet."""
+    """Return the checksum of a user's own module; None if its weights cannot be read (yet)."""
     try:
         return fingerprint(module, exact=exact)
     except Exception:  # lazy parameters, states of another kind

@@ -1,1 +1,1 @@
-"""Noise, levels, input spaces and the random numbers of each sample."""
+"""Noise, levels of perturbations, input spaces, and the random numbers of each sample."""

@@ -1,4 +1,4 @@
-"""The interface of perturbations, blocks of samples, and predictions."""
+"""The interface of perturbations, the blocks (batches) of samples that models get, and predictions."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,23 +19,23 @@ GPU_BYTES = 2**24 // (3 * 32 * 32)  # of memory for each value of an image
 
 
 class Perturbation(Protocol):
-    """One kind of noise or attack, in one space, at any level."""
+    """One kind of noise or attack in one input space, at any level."""
 
     @property
     def kind(self) -> str:
-        """Its name in results: "gaussian", "uniform", "pixel"."""
+        """The name of the perturbation in results: "gaussian", "uniform" or the name of an attack."""
 
     @property
     def space(self) -> str:
-        """The space of its levels: "normalized", "pixel" or "legacy"."""
+        """The input space in which levels are measured: "normalized", "pixel" or "legacy"."""
 
     @property
     def one_search_for_all_levels(self) -> bool:
-        """Whether one search serves all levels, so that they are measured together."""
+        """Whether one search serves all levels, so that all levels are measured together."""
 
     @property
     def passes(self) -> int:
-        """Images that went through models so far, also those of an unfinished block."""
+        """The number of images in forward passes so far, also those of an unfinished block of samples."""
 
     def measure(
         self,
@@ -48,27 +48,31 @@ class Perturbation(Protocol):
         samples: range,
         keep: bool = False,
     ) -> list[dict[str, Tensor]]:
-        """Perturb a block and return, level by level, arrays `(len(samples),)`, on any device.
+        """Perturb a block (batch) of samples; return for each level a dict of tensors `(len(samples),)`.
 
-        `pixels` is float32 `(b, C, H, W)` in [0, 1], `labels` int64 `(b,)`; both are shared between
-        calls and must not be written to. `prediction` (int16) is the class of the evaluated input: the
-        perturbed one, or the clean one if an attack failed or its result was rejected. `forwards` and
-        `backwards` (int32), if present, are passes per sample; otherwise there is one forward and no
-        backward pass. Attacks add further outcomes (success, distance, reason), and with `keep`
-        the evaluated inputs, `pixels`.
+        `pixels` is float32 `(b, C, H, W)` in [0, 1], and `labels` is int64 `(b,)`. Both are shared between
+        calls and must not be written to. `samples` are the ids of the images in the data set, and `draw`
+        numbers repetitions with other random numbers.
+
+        The entry `prediction` (int16) is the class of the evaluated input. This is the perturbed input, or
+        the clean one if an attack failed or its result was rejected. The entries `forwards` and `backwards`
+        (int32) are passes per sample; if they are missing, there was one forward and no backward pass.
+        Attacks add further entries (success, distance, reason), and with `keep` the evaluated inputs,
+        `pixels`. The tensors may be on any device.
         """
 
     def picture(
         self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range
     ) -> Tensor | None:
-        """Return the perturbed block for display, within [0, 1], or `None` without a picture."""
+        """Return the perturbed images for display, within [0, 1]; None if there is nothing to show."""
 
 
 def predict(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Return the predicted classes, int16 `(b,)`; -1, which is never correct, where a logit is not finite.
+    """Return the predicted classes, int16 `(b,)`, with -1 for samples whose logits are not all finite.
 
-    `argmax` treats NaN as the largest logit, which would make class 0 look robust. Raises `UserError`
-    where the model fails or does not return logits, `torch.OutOfMemoryError` where memory is full.
+    -1 is never correct. `argmax` would treat NaN as the largest logit, so that class 0 could look robust.
+    Raises `UserError` if the model fails or does not return logits. Raises `torch.OutOfMemoryError` if memory
+    is full.
     """
     try:
         logits = model(pixels)
@@ -88,15 +92,16 @@ def predict(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory is full; torch has an error class for CUDA only."""
+    """Return whether an error means that memory is full; torch has an error class for this on CUDA only."""
     texts = ("can't allocate memory", "MPS backend out of memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in str(error) for t in texts)
 
 
 def block_size(shape: Sequence[int], device: torch.device) -> int:
-    """Return the number of images of `shape` (C, H, W) in a block: 100, or up to 5,000 on a GPU.
+    """Return the number of images of `shape` (C, H, W) in a block (batch): 100, or up to 5,000 on a GPU.
 
-    It depends on the total memory of the GPU, not on the free part, so that a GPU always has one block size.
+    The size depends on the total memory of the GPU, not on its free memory, so that it is always the same for
+    one GPU.
     """
     if device.type != "cuda":
         return BLOCK
@@ -106,10 +111,10 @@ def block_size(shape: Sequence[int], device: torch.device) -> int:
 
 
 def blocks(n: int, size: int) -> Iterator[tuple[range, int]]:
-    """Yield (samples, skip) over `n` samples: blocks of exactly `min(size, n)` samples.
+    """Yield blocks (batches) of exactly `min(size, n)` of the `n` samples, as pairs (samples, skip).
 
-    The last block is filled up with earlier samples; its first `skip` samples belong to the previous
-    block, and their results are dropped.
+    The last block also has earlier samples, so that it has the same size. Its first `skip` samples were in
+    the block before, and their results are dropped; `skip` is 0 for all other blocks.
     """
     size = min(size, n)
     for start in range(0, n, size):

@@ -1,4 +1,4 @@
-"""The input space of a perturbation: an affine map from pixels, and bounds."""
+"""The input space of a perturbation: an affine map of pixels, and bounds."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Space:
-    """Inputs (pixels - mean) / std per channel, within `bounds`."""
+    """The space of inputs (pixels - mean) / std within `bounds`; mean and std are per colour channel."""
 
     name: str
     bounds: tuple[float, float]
@@ -17,14 +17,14 @@ class Space:
     std: tuple[float, ...]
 
     def enter(self, pixels: Tensor) -> Tensor:
-        """Return the inputs (m, C, H, W) of pixels, in a new tensor."""
+        """Return the inputs (m, C, H, W) in this space that belong to `pixels`, as a new tensor."""
         if self == PIXELS:
             return pixels.clamp(*self.bounds)
         mean, std = _moments(self, pixels.device)
         return ((pixels - mean) / std).clamp(*self.bounds)
 
     def leave(self, inputs: Tensor) -> Tensor:
-        """Return the pixels (m, C, H, W) of inputs; in pixel space, these are `inputs` themselves."""
+        """Return the pixels (m, C, H, W) that belong to `inputs`; in pixel space, this is `inputs` itself."""
         if self == PIXELS:
             return inputs
         mean, std = _moments(self, inputs.device)
@@ -33,7 +33,10 @@ class Space:
 
 @lru_cache
 def _moments(space: Space, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation (C, 1, 1); cached, as a copy to a GPU synchronises with it."""
+    """Return mean and standard deviation (C, 1, 1) of the space on `device`.
+
+    They are cached because a copy to a GPU synchronises with it.
+    """
     with torch.inference_mode(False):  # noise is measured in this mode, but gradients may follow
         mean, std = (torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (space.mean, space.std))
     return mean, std

@@ -1,4 +1,4 @@
-"""Grids of perturbation levels in the notation of the command line."""
+"""Lists of perturbation levels in the notation of the command line."""
 
 import math
 
@@ -15,11 +15,12 @@ LEGAL = (
 
 
 def parse(text: str, *, name: str = "levels") -> tuple[float, ...]:
-    """Return the levels of `text`: sorted, without repetition, always with level 0.
+    """Return the levels in `text`: sorted, without repetition, always with level 0.
 
-    `a:b` is 21 evenly spaced levels. `a:b:step` goes in steps and includes `b` if a step ends there.
-    `a,b,c` is a list. Values are rounded to 12 significant digits, so that `0:2` gives 0.3 and not
-    0.30000000000000004. Raises `UserError` for anything else; its message calls the text `name`.
+    `a:b` means 21 evenly spaced levels. `a:b:step` means the levels from `a` in steps; it includes `b` if a
+    step ends there. `a,b,c` is a list. Values are rounded to 12 significant digits, so that `0:2` gives 0.3
+    and not 0.30000000000000004. Raises `UserError` for any other text, with `name` as the name of the
+    argument.
     """
     try:
         return _parse(text)
@@ -51,7 +52,10 @@ def _parse(text: str) -> tuple[float, ...]:
 
 
 def parse_number(text: str) -> float:
-    """Return a number such as 0.01 or 8/255; raise `ValueError` or `ZeroDivisionError` for anything else."""
+    """Return the value of a number such as "0.01" or a fraction such as "8/255".
+
+    Raises `ValueError` for any other text, and `ZeroDivisionError` for a denominator of 0.
+    """
     top, _, bottom = text.partition("/")
     return float(top) / float(bottom) if bottom else float(text)
 
@@ -59,7 +63,7 @@ def parse_number(text: str) -> float:
 def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> str:
     """Return a level as text: for the norm Linf a fraction such as 8/255 if possible, otherwise a decimal.
 
-    Small levels may have half steps, as in 0.5/255.
+    Below 10/255, fractions may have half steps, such as 0.5/255.
     """
     steps = round(level * 255 * 2) / 2
     is_whole = steps % 1 == 0

@@ -18,16 +18,18 @@ SPACES = ("normalized", "pixel", paper_bounds.SPACE)
 
 
 class Noise:
-    """Noise `z` ~ N(0, 1) ("gaussian") or U[-1, 1) ("uniform"), scaled by the level.
+    """Noise on pixels `x`: random numbers `z` ~ N(0, 1) ("gaussian") or U[-1, 1) ("uniform"), times a level.
 
-    - "normalized": `x + level * std * z`, not clipped: the noise is added after normalisation by the
+    The input space `space` is one of
+
+    - "normalized": `x + level * std * z`, not clipped. The noise is added after normalisation by the
       data set's `std`, so the level is the paper's sigma, and every model gets the same input.
     - "pixel": `clip(x + level * z, 0, 1)`.
-    - "legacy": `clip(n + w * z, bounds)` on normalised images `n`, where w is the level for Gaussian
-      noise and `level^2 * 5.183` for uniform noise (Foolbox 1 scaled by epsilon twice).
+    - "legacy": `clip(n + w * z, bounds)` with normalised images `n`. `w` is the level for Gaussian noise and
+      `level^2 * 5.183` for uniform noise, because Foolbox 1 scaled by epsilon twice.
 
-    It is a `blrobust.perturbations.base.Perturbation`. Raises `UserError` for another kind or space,
-    and for "legacy" on other data than CIFAR-10.
+    The class implements `blrobust.perturbations.base.Perturbation`. Raises `UserError` for an unknown kind or
+    space, and for "legacy" on other data than CIFAR-10.
     """
 
     one_search_for_all_levels = False
@@ -63,17 +65,17 @@ class Noise:
         samples: range,
         keep: bool = False,
     ) -> list[dict[str, Tensor]]:
-        """Return the predictions (int16) for the noisy block, level by level."""
+        """Return for each level the predictions (int16) for the block of images with noise."""
         noisy = (self.perturb(pixels, level, draw, samples) for level in levels)
         return [{"prediction": predict(model, block)} for block in noisy]
 
     @torch.no_grad()
     def picture(self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range) -> Tensor:
-        """Return the noisy block clipped to [0, 1]."""
+        """Return the block of images with noise, clipped to [0, 1]."""
         return self.perturb(pixels, level, draw, samples).clamp(0, 1)
 
     def perturb(self, pixels: Tensor, level: float, draw: int, samples: range) -> Tensor:
-        """Return the noisy block `(b, C, H, W)`, in a new tensor."""
+        """Return the block of images with noise, `(b, C, H, W)`, as a new tensor."""
         noise = self._noise.block(draw, samples)
         if self._legacy is not None:
             width = level if self.kind == "gaussian" else level**2 * paper_bounds.WIDTH

@@ -1,4 +1,4 @@
-"""The constants of the published attack space; importing them needs no torch."""
+"""The constants of the published attack space, in a module that does not import torch."""
 
 SPACE = "legacy"
 BOUNDS = (-2.4290657, 2.7537313)  # the extremes of normalised CIFAR-10 over all channels

@@ -1,6 +1,7 @@
 """The published attack space: CIFAR-10 normalised by the authors' constants, with one pair of bounds.
 
-With `--legacy` the published curves can be drawn over measured ones; its results are marked "legacy".
+Results in this space are marked "legacy". With `--legacy` they have the axes of the published curves, so that
+both can be drawn in one figure.
 """
 
 import torch
@@ -12,7 +13,10 @@ from blrobust.perturbations.paper_bounds import BOUNDS, MEAN, SPACE, STD
 
 
 def space(dataset: Dataset) -> Space:
-    """Return the space, of noise and of attacks; raise `UserError` for other data than CIFAR-10."""
+    """Return the published attack space, for noise and for attacks.
+
+    Raises `UserError` for other data than CIFAR-10.
+    """
     if (dataset.mean, dataset.std) != (MEAN, STD):
         raise UserError(f"--legacy: got data set {dataset.name}; legal: cifar10, cifar10-sample")
     # Bounds as float32: Foolbox compares inputs with them in float64, where a rounded input may be beyond.

@@ -1,7 +1,8 @@
 """Common random numbers: the noise of a sample depends only on (stream, seed, draw, sample).
 
-So a sample gets the same noise for every model, level, batch size, device and order of work, and
-curves are paired across models and levels.
+`stream` is the number of the kind of noise or attack, and `draw` numbers repetitions. So a sample gets the
+same noise for every model, level, batch size, device and order of work, and curves are paired across models
+and levels.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ def generator(*, stream: int, seed: int, draw: int, sample: int) -> np.random.Ge
 
 
 def standard_normal(shape: Sequence[int], *, seed: int, draw: int, samples: Sequence[int]) -> Tensor:
-    """Return N(0, 1) noise for the samples, float32 `(len(samples), *shape)` on the CPU."""
+    """Return N(0, 1) noise for the samples, float32 `(len(samples), *shape)`, on the CPU."""
     noise = np.empty((len(samples), *shape), np.float32)
     for row, sample in zip(noise, samples, strict=True):
         source = generator(stream=GAUSSIAN, seed=seed, draw=draw, sample=sample)
@@ -59,7 +60,7 @@ def fixed_noise(like: Tensor) -> Tensor:
 
 
 def uniform(shape: Sequence[int], *, seed: int, draw: int, samples: Sequence[int]) -> Tensor:
-    """Return noise uniform in [-1, 1), float32 `(len(samples), *shape)` on the CPU."""
+    """Return uniform noise in [-1, 1) for the samples, float32 `(len(samples), *shape)`, on the CPU."""
     noise = np.empty((len(samples), *shape), np.float32)
     for row, sample in zip(noise, samples, strict=True):
         source = generator(stream=UNIFORM, seed=seed, draw=draw, sample=sample)
@@ -70,7 +71,7 @@ def uniform(shape: Sequence[int], *, seed: int, draw: int, samples: Sequence[int
 def uniforms(
     count: int, *, stream: int, seed: int, draw: int, samples: Sequence[int], device: torch.device
 ) -> Tensor:
-    """Return numbers uniform in [0, 1), float32 `(len(samples), count)`: an attack's random choices.
+    """Return uniform numbers in [0, 1) for the random choices of an attack, float32 `(len(samples), count)`.
 
     They are drawn sample by sample, so that a sample's choices do not depend on its batch. Raises
     `UserError` for more than fit into memory.
@@ -86,25 +87,27 @@ def uniforms(
 
 
 def common(count: int, *, stream: int, seed: int, draw: int, step: int, device: torch.device) -> Tensor:
-    """Return the numbers that all samples share in a step, uniform in [0, 1), float32 `(count,)`."""
+    """Return uniform numbers in [0, 1) that all samples share in a step of an attack, float32 `(count,)`."""
     source = generator(stream=stream, seed=seed, draw=draw, sample=STEPS + step)
     return torch.from_numpy(source.random(count, dtype=np.float32)).to(device)
 
 
 def mixed(own: Tensor, shared: Tensor) -> Tensor:
-    """Return the sum modulo 1 of each sample's `own` numbers and those `shared` by all samples.
+    """Return the sum modulo 1 of each sample's `own` numbers and the numbers `shared` by all samples.
 
-    The result is uniform in [0, 1) and new in every step, without a copy from the CPU per sample. Two
-    samples are independent within a step, but their difference is the same in all steps. If an attack
-    combines several numbers within one step, each of them needs its own column of `own`.
+    If `shared` is new in every step of an attack, so is the sum, which is uniform in [0, 1). So only one set
+    of numbers per step is copied from the CPU. Two samples are independent within a step, but their
+    difference is the same in all steps. If an attack combines several numbers within one step, each of them
+    needs its own column of `own`.
     """
     return (own + shared).frac_()
 
 
 class UniformCache:
-    """The `uniforms` of one stream, kept on the device, so that all models and levels share them.
+    """The results of `uniforms` for one stream, kept on the device, so that all models and levels share them.
 
-    The cache is emptied before it exceeds `NUMBERS_BYTES`, and for another seed or number per sample.
+    The cache is emptied before it exceeds `NUMBERS_BYTES`, and when the seed or the number of values per
+    sample changes.
     """
 
     def __init__(self, stream: int) -> None:
@@ -116,7 +119,7 @@ class UniformCache:
     def __call__(
         self, count: int, *, seed: int, draw: int, samples: Sequence[int], device: torch.device
     ) -> Tensor:
-        """Return float32 (len(samples), count) in [0, 1): a copy, which may be changed."""
+        """Return uniform numbers in [0, 1), float32 (len(samples), count), as a copy that may be changed."""
 
         def drawn(samples: Sequence[int]) -> Tensor:
             return uniforms(count, stream=self._stream, seed=seed, draw=draw, samples=samples, device=device)
@@ -138,10 +141,10 @@ class UniformCache:
 
 
 class Cache:
-    """The blocks of one draw, which all models and levels of that draw reuse.
+    """Random numbers of blocks (batches) of samples in one draw, shared by all models and levels.
 
-    `make(draw, samples)` returns a block, on the device on which it is used. Blocks beyond
-    `CACHE_BYTES` are made again each time; the blocks of a draw are dropped when another draw starts.
+    `make(draw, samples)` returns the numbers of a block on the device on which they are used. Numbers beyond
+    `CACHE_BYTES` are not kept. Those of a draw are dropped when another draw starts.
     """
 
     def __init__(self, make: Callable[[int, range], Tensor]) -> None:
@@ -151,7 +154,7 @@ class Cache:
         self._room = CACHE_BYTES
 
     def block(self, draw: int, samples: range) -> Tensor:
-        """Return the block of `samples` in `draw`; it must not be written to."""
+        """Return the random numbers of `samples` in `draw`, a tensor that must not be written to."""
         if draw != self._draw:
             self._draw, self._blocks, self._room = draw, {}, CACHE_BYTES
         if samples in self._blocks:

@@ -11,7 +11,7 @@ import torch
 
 
 def states(device: torch.device) -> list[bytes]:
-    """Return the states of torch's generators, of the CPU and of `device`, and of numpy's and Python's."""
+    """Return the states of all global generators: torch's (CPU and `device`), numpy's and Python's."""
     found = [torch.get_rng_state()]
     if device.type == "cuda":
         found.append(torch.cuda.get_rng_state(device))
@@ -21,7 +21,7 @@ def states(device: torch.device) -> list[bytes]:
 
 @contextmanager
 def unchanged(device: torch.device) -> Iterator[None]:
-    """Restore the states of torch's, numpy's and Python's global generators at the end."""
+    """Restore the states of torch's, numpy's and Python's global generators at the end of the context."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
@@ -33,9 +33,10 @@ def unchanged(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def seeded(*key: object, device: torch.device) -> Iterator[None]:
-    """Seed torch's, numpy's and Python's global generators from `key`, and restore them at the end.
+    """Seed torch's, numpy's and Python's global generators from `key`; restore them after the context.
 
-    Foolbox draws from the first two and takes no generator as an argument; a model draws from any.
+    Foolbox draws from the generators of torch and numpy and accepts no generator as an argument. A model may
+    draw from any of the three.
     """
     seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4])
     with unchanged(device):

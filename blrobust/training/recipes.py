@@ -1,4 +1,4 @@
-"""Recipes: the hyper-parameters of every trained model, each with its reason."""
+"""Recipes: the hyper-parameters of every trained model, each with a reason."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from blrobust.errors import UserError
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyper-parameters: SGD with Nesterov momentum, one cycle, random crop and flip."""
+    """Hyper-parameters: SGD with Nesterov momentum, one cycle of the learning rate, random crop and flip."""
 
     epochs: int = 150
     batch_size: int = 128
@@ -22,7 +22,10 @@ class Recipe:
     holdout: int = 0  # the last training images, kept out of training and measured after every epoch
 
     def lr_at(self, progress: float) -> float:
-        """Return the rate at `progress` in [0, 1): linear from 5 % to the peak, then half a cosine to 0."""
+        """Return the learning rate at the share `progress`, in [0, 1), of all steps.
+
+        The rate rises linearly from 5 % of its peak to the peak, then falls along half a cosine to 0.
+        """
         if progress < self.warmup:
             return self.lr * (0.05 + 0.95 * progress / self.warmup)
         return self.lr * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
@@ -40,12 +43,15 @@ RECIPES = {
 
 
 def recipe_of(name: str) -> Recipe:
-    """Return the recipe of a model name (`models.model_names`)."""
+    """Return the recipe of the model called `name` (`models.model_names`)."""
     return RECIPES.get(name, Recipe())
 
 
 def check_alike(recipes: dict[str, Recipe]) -> None:
-    """Raise `UserError` unless the models (by name) can be trained at the same time, on the same batches."""
+    """Raise `UserError` unless models can be trained at the same time, on the same batches.
+
+    `recipes` are their recipes by the name of the model, which may differ only in their noise.
+    """
     (first, recipe), *others = recipes.items()
     for name, other in others:
         if replace(other, noise=0.0) != replace(recipe, noise=0.0):

@@ -1,4 +1,4 @@
-"""A model in training: its optimizer, the state on disk, and its history."""
+"""A model in training: its optimizer, its state on disk, and its history."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ LOSS_SCALE = 1024.0  # for fp16: keeps small gradients above its smallest number
 
 
 class Trainee:
-    """A model in training: its optimizer, the state on disk, and its history."""
+    """A model in training: its optimizer, its state on disk, and its history."""
 
     def __init__(self, name: str, facts: Facts, folder: Path, recipe: Recipe, device: torch.device) -> None:
         self.name = name
@@ -60,7 +60,7 @@ class Trainee:
             self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     def mixed_precision(self, device: torch.device) -> AbstractContextManager[object]:
-        """Return autocast for fp16 and bf16, no change for fp32."""
+        """Return an autocast context for fp16 and bf16, and a context without effect for fp32."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(device.type, dtype=self.dtype, cache_enabled=False)
@@ -68,7 +68,7 @@ class Trainee:
     def draw_noise(self, like: Tensor, generator: torch.Generator) -> None:
         """Draw the noise of the next step for pixels like `like` (batch, C, H, W), if the recipe has noise.
 
-        Every image has a sigma of its own, uniform in [0, `recipe.noise`) in normalised units.
+        Every image has a standard deviation of its own, uniform in [0, `recipe.noise`) in normalised units.
         """
         if self.recipe.noise == 0:
             return
@@ -79,7 +79,10 @@ class Trainee:
         self.noise.normal_(generator=generator).mul_(sigma).mul_(self._unit)
 
     def step(self, pixels: Tensor, labels: Tensor) -> None:
-        """Take one step on pixels (batch, C, H, W) in [0, 1] and labels (batch,); nothing synchronises."""
+        """Take one training step on pixels (batch, C, H, W) in [0, 1] and labels (batch,).
+
+        The step does not synchronise a GPU with the CPU.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         if self.noise is not None:
             pixels = pixels + self.noise
@@ -109,10 +112,10 @@ class Trainee:
             tensor.copy_(tensors[name])
 
     def save_state(self) -> None:
-        """Write the history so far and the state; each in one step.
+        """Write the history so far and the state, each file whole or not at all.
 
-        The state is written last and has the number of epochs. If the process is killed between the two, the
-        history has one row too many, which `resume` drops.
+        The state is written last and has the number of epochs. If the process is killed between the two
+        files, the history has one row too many, which `resume` drops.
         """
         _write_csv(self.history_path, self.history)
         checkpoint.save(self.state_path, self._stored(), self.facts)
@@ -122,9 +125,10 @@ class Trainee:
         return self.state() | {"epochs": torch.tensor(len(self.history))}
 
     def resume(self) -> int:
-        """Load the stored state; return the number of finished epochs. Raises `UserError` for another recipe.
+        """Load the stored state, and return the number of finished epochs.
 
-        If there is no state, the training was stopped in its first epoch, and the number is 0.
+        If there is no state, the training was stopped in its first epoch, and the number is 0. Raises
+        `UserError` if the state belongs to another recipe.
         """
         if not self.state_path.exists():
             return 0
@@ -146,10 +150,10 @@ class Trainee:
         return epochs
 
     def finished(self) -> Facts | None:
-        """Return the facts of the checkpoint if this training has finished; remove a state that is left.
+        """Return the facts of the checkpoint if this training has finished; None if there is no checkpoint.
 
-        A kill between the writing of the checkpoint and the removal of the state leaves both. Returns `None`
-        if there is no checkpoint. Raises `UserError` for the checkpoint of another training.
+        A process killed after it has written the checkpoint may leave the state of the training; it is
+        removed. Raises `UserError` if the checkpoint is that of another training.
         """
         if not self.path.exists():
             return None
@@ -177,7 +181,7 @@ class Trainee:
 
 
 def occupied(path: Path) -> UserError:
-    """Return the error for a checkpoint that would be replaced."""
+    """Return the error to raise if the checkpoint `path` exists and would be replaced."""
     return UserError(f"--out: got a folder with {path}; legal: a folder without this file")
 
 

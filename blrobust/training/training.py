@@ -1,7 +1,7 @@
-"""Training: one loop for every model, the data resident on the device.
+"""Training: one loop for every model, with the data resident on the device.
 
-Several models can be trained side by side on the same batches. Launching a network of this size
-takes longer than computing it, so on a GPU the step of all models is one CUDA graph, a stream each.
+Several models can be trained side by side on the same batches. Launching a network of this size takes longer
+than computing it. So on a GPU one step of all models is one CUDA graph, with a stream for each model.
 """
 
 import math
@@ -30,7 +30,7 @@ def train(
     resume: bool = False,
     on_step: Callable[[int, int, Sequence[Trainee]], None] = lambda done, total, trainees: None,
 ) -> None:
-    """Train several models at the same time to the last epoch; recipes may differ only in their noise.
+    """Train several models at the same time to the last epoch; their recipes may differ only in noise.
 
     The state is written after every epoch; with `resume`, training continues from it. `on_step` is called
     after each step with the number of finished steps and that of all. Batches depend on the seed and the
@@ -94,7 +94,10 @@ def train(
 
 
 def epoch_batches(images: Tensor, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
-    """Return the order of one epoch and its images, (n, C, H, W), randomly cropped and flipped."""
+    """Return the order of the images in an epoch, int64 (n,), and the images in this order, (n, C, H, W).
+
+    Each image is randomly cropped and flipped.
+    """
     n, channels, height, width = images.shape
     generator = torch.Generator().manual_seed(_seed(recipe, epoch))
     order = torch.randperm(n, generator=generator)
@@ -116,7 +119,11 @@ def _seed(recipe: Recipe, epoch: int) -> int:
 
 
 def stepper(trainees: Sequence[Trainee], images: Tensor, labels: Tensor) -> Callable[[Tensor, Tensor], None]:
-    """Return a function of (images, labels) that steps all models; on CUDA one graph, a stream per model."""
+    """Return a function that trains each model for one step on a batch of (images, labels).
+
+    `images` and `labels` are a batch with the shapes of all later ones. On CUDA the step of all models is one
+    graph, with a stream for each model.
+    """
     scale = 255 if images.dtype == torch.uint8 else 1
     if images.device.type != "cuda":
 
