@@ -28,6 +28,9 @@ def main() -> None:
     os.environ["MPLBACKEND"] = "agg"  # figures need no screen, and this backend is always there
 
     from blrobust import cli
+    from blrobust.allocator import keep_freed_blocks
+
+    keep_freed_blocks()
 
     try:
         cli.main()
