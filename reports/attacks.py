@@ -14,7 +14,7 @@ from blrobust.reports.tables import Cell, Table
 
 def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
     """Return a row per model with the effort and success of the attack; None for a sweep of noise."""
-    if results.run.config["command"] != "attack":
+    if results.run.config.command != "attack":
         return None
     analysis = results.kinds[kind]
     last = analysis.table[analysis.table.level == analysis.levels[-1]]
@@ -62,7 +62,7 @@ def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
     uses the model's own gradients.
     """
     spec, limited = ATTACKS.get(analysis.kind), controls.band_limited(analysis)
-    if analysis.run.config.get("source") is not None or spec is None or not spec.gradients:
+    if analysis.run.sweep.origin is not None or spec is None or not spec.gradients:
         return []
     if FP32 not in analysis.complete or not limited:
         return []

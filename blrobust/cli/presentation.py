@@ -2,35 +2,34 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from blrobust.runs.interruption import resumable
 from blrobust.terminal import echo
 
-if TYPE_CHECKING:
-    from blrobust.analysis.run_analysis import RunAnalysis
-
 
 def present(
-    folder: Path, show: Callable[["RunAnalysis"], None], *, baseline: str | None, open_report: bool
+    folder: Path, show: Callable[[Any], None], *, open_report: bool, baseline: str | None = None
 ) -> None:
-    """Print the table of the run in `folder` with `show`; write report.html unless it is up to date.
+    """Print the table of the run in `folder` with `show`, a function of its `view`; write report.html.
 
-    A report with another baseline, from an earlier command with `--baseline`, is not up to date.
+    A report of noise or attacks is kept unless it has another baseline, from an earlier `--baseline`.
     """
     from blrobust.analysis.run_analysis import RunAnalysis
+    from blrobust.analysis.view import view
     from blrobust.reports.template import shows_baseline
-    from blrobust.runs.run import REPORT, Run
+    from blrobust.runs.folder import REPORT
+    from blrobust.runs.run import Run
 
     report = folder / REPORT
     with Run.open(folder) as run, resumable(folder, lambda: f"all {run.cells} cells"):
-        results = RunAnalysis(run, baseline=baseline)
-        if not shows_baseline(report, results.baseline):
-            from blrobust.reports import page  # seaborn takes a second to import
+        results = view(run, baseline=baseline)
+        if not isinstance(results, RunAnalysis) or not shows_baseline(report, results.baseline):
+            from blrobust.reports import document  # seaborn takes a second to import
 
-            page.render([results], report)
+            document.render([results], report)
         show(results)
     announce(report, open_report=open_report)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blrobust.runs.run import REPORT, RESULTS
+from blrobust.runs.folder import REPORT, RESULTS
 
 BLROBUST = f"{sys.executable} -m blrobust"
 NOISE = "noise --dataset cifar10-sample --limit 5 --models fp32 --sigma 0,0.5 --device cpu --out"

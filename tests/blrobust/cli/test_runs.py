@@ -1,11 +1,12 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import stand_in
+from support import invented
 
 from blrobust.cli import main
-from blrobust.runs import provenance
+from blrobust.runs.record import digest
 from blrobust.runs.run import Run
 
 
@@ -16,19 +17,10 @@ def call(*arguments):
 
 
 def make(path, *, finish, label="mine [red]"):
-    config = {
-        "command": "noise",
-        "kinds": {"gaussian": {"levels": [0.0, 1.0]}},
-        "space": "pixel",
-        "draws": 1,
-    }
-    record = provenance.new_record(
-        config,
-        dataset=stand_in.dataset(3),
-        cards=[{"label": label}],
-        device="cpu",
-        batch_size=1,
-    )
+    kinds = {"gaussian": {"levels": [0.0, 1.0]}}
+    data = {"name": "tiny", "checksum": "cd" * 32, "n": 3}
+    config = invented.configuration([label], n=3, kinds=kinds, space="pixel", dataset=data)
+    record = invented.record(config)
     prediction = {"prediction": np.zeros(3, np.int16)}
     with Run.create_or_resume(path, record, np.zeros(3, np.int16)) as run:
         for level in (0.0, 1.0) if finish else (0.0,):
@@ -65,16 +57,15 @@ def test_broken_runs_do_not_hide_the_others(tmp_path, capsys):
     (tmp_path / "cut" / "run.sqlite").write_bytes(b"x" * 5000)
     make(tmp_path / "half", finish=True)
     (tmp_path / "half" / "run.sqlite").unlink()
-    config = {"command": "noise"}
-    record = {"config": config, "hash": provenance.digest(config), "finished": None}
-    rest = {"dataset": {}, "models": [1], "sessions": []}
-    (tmp_path / "odd").mkdir()
-    provenance.write_record(tmp_path / "odd", {**record, **rest})
-    (tmp_path / "odd" / "run.sqlite").touch()
+    make(tmp_path / "odd", finish=False)
+    plain = json.loads((tmp_path / "odd" / "run.json").read_text())
+    plain["models"] = [1]
+    del plain["checksum"]
+    (tmp_path / "odd" / "run.json").write_text(json.dumps({**plain, "checksum": digest(plain)}))
     assert call(str(tmp_path)) == 0
     shown = lines(capsys)
     for name in ("text", "lost", "cut", "half", "odd"):
-        assert any(f" {name} " in line and "broken" in line for line in shown), name
+        assert any(f" {name} " in line and "unreadable" in line for line in shown), name
     assert any(" good " in line and "2/2" in line for line in shown)
 
 
