@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from blrobust.errors import UserError
+from blrobust.errors import UserError, reason
 
 Outcomes = dict[str, NDArray[Any]]
 Key = tuple[str, str, float, int]  # of a cell: model, kind, level, draw
@@ -216,7 +216,7 @@ def using(folder: Path) -> Iterator[None]:
     except UserError:
         raise
     except (sqlite3.Error, zlib.error, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / FILE} cannot be used: {error}") from error
+        raise UserError(f"{folder / FILE} cannot be used: {reason(error)}") from error
 
 
 def checksum(run_id: str, values: Iterable[Any]) -> bytes:

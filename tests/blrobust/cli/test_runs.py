@@ -1,9 +1,10 @@
 import json
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import invented
+from support import invented, invented_frequencies
 
 from blrobust.cli import main
 from blrobust.runs.record import digest
@@ -96,3 +97,28 @@ def test_the_default_folder_is_runs(tmp_path, monkeypatch, capsys):
     make(Path("runs") / "x", finish=False)
     assert call() == 0
     assert any(" x " in line for line in lines(capsys))
+
+
+def test_every_kind_of_run_is_listed(tmp_path, capsys):
+    make(tmp_path / "noisy", finish=True)
+    invented_frequencies.heatmap(tmp_path / "map", cells=4)
+    invented_frequencies.recovery(tmp_path / "back")
+    assert call(str(tmp_path)) == 0
+    shown = {line.split()[1]: line for line in lines(capsys) if "│" in line}
+    for name, texts in {
+        "noisy": ("noise", "gaussian (pixel)", "2/2"),
+        "map": ("heatmap", "3 x 3 frequencies", "4/12", " no "),
+        "back": ("recover", "fgsm, deepfool-l2 on a", "6/6"),
+    }.items():
+        assert all(text in shown[name] for text in texts), shown[name]
+
+
+def test_progress_is_never_more_than_all(tmp_path, capsys):
+    make(tmp_path / "run", finish=False)
+    database = sqlite3.connect(tmp_path / "run" / "run.sqlite")
+    with database:
+        database.execute("UPDATE run SET cells = 999")
+    database.close()
+    assert call(str(tmp_path)) == 0
+    (line,) = (line for line in lines(capsys) if " run " in line and "unreadable" in line)
+    assert "cells are missing" in line
