@@ -115,16 +115,9 @@ def _blocks(pixels: Tensor) -> tuple[Tensor, ...]:
 
 
 def recover(
-    channel: Channel,
-    guard: Guard,
-    pixels: Tensor,
-    labels: Tensor,
-    adversarial: Tensor,
-    *,
-    level: float,
-    seed: int,
+    channel: Channel, guard: Guard, pixels: Tensor, labels: Tensor, inputs: Tensor, *, level: float, seed: int
 ) -> tuple[Outcomes, int, int]:
-    """Return the outcomes of one channel, arrays (n,), and the images in forward and backward passes.
+    """Return the outcomes of one channel for adversarial `inputs`, arrays (n,), and the images in passes.
 
     - `prediction`: int16, on the adversarial input through the channel.
     - `clean_prediction`: int16, on the image itself through the channel.
@@ -134,11 +127,11 @@ def recover(
     - `no_gradients`: bool, whether this attack needs gradients, and channel and network have none.
     """
     whole = channel.whole
-    on_adversarial = predictions(whole, adversarial, seed=seed)
+    on_adversarial = predictions(whole, inputs, seed=seed)
     on_clean = predictions(whole, pixels, seed=seed)
     adaptive = craft(guard, whole, pixels, labels, level=level)
     with torch.no_grad():
-        network_inputs = torch.cat([channel.transform(block) for block in _blocks(adversarial)])
+        network_inputs = torch.cat([channel.transform(block) for block in _blocks(inputs)])
     tensors = {
         "prediction": on_adversarial,
         "clean_prediction": on_clean,
@@ -302,5 +295,5 @@ def _measure(
 
 
 def _describe(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:
-    is_full = isinstance(error, torch.OutOfMemoryError)
-    return f"{device} has too little memory, lower --batch-size: {error}" if is_full else str(error)
+    full = isinstance(error, torch.OutOfMemoryError)
+    return f"{device} has too little memory, lower --batch-size: {error}" if full else str(error)

@@ -35,7 +35,7 @@ class ModelIdentity(Struct, frozen=True, forbid_unknown_fields=True):
 class DatasetIdentity(Struct, frozen=True, forbid_unknown_fields=True):
     """The images: name of the data set, checksum and number."""
 
-    name: Text
+    name: str
     checksum: str
     n: Count
 

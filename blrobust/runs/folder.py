@@ -33,7 +33,7 @@ def stored_record(path: Path, new: Record) -> Record | None:
     record = Record.read(path)
     if record.hash != new.hash:
         old, config = record.config.encode(), new.config.encode()
-        differ = [key for key in config if old.get(key) != config[key]]
+        differ = [key for key in old | config if old.get(key) != config.get(key)]
         raise UserError(
             f"--out: got {path}, which holds a run of another configuration (different: "
             f"{', '.join(differ)}); {LEGAL_FOLDERS}"

@@ -12,6 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import MsgspecError, convert, to_builtins
+
+from blrobust.errors import UserError, reason
 from blrobust.runs.configuration import Configuration
 from blrobust.runs.record import FORMAT, Card, DatasetFacts, Record, Session, digest
 
@@ -83,7 +86,10 @@ def new_record(
     answers: dict[str, Any] | None = None,
     flags: dict[str, list[str]] | None = None,
 ) -> Record:
-    """Return the record at the start of a run: not finished, with one session and a new id."""
+    """Return the record at the start of a run: not finished, with one session and a new id.
+
+    Raises `UserError` for facts that cannot be read back, such as those of a checkpoint that was edited.
+    """
     session = Session(
         started=now(),
         command_line=command_line(),
@@ -92,7 +98,7 @@ def new_record(
         versions=versions(),
         git=git_revision(),
     )
-    return Record(
+    record = Record(
         format=FORMAT,
         id=secrets.token_hex(16),
         config=config,
@@ -118,3 +124,9 @@ def new_record(
         answers=answers or {},
         flags=flags or {},
     )
+    try:
+        return convert(to_builtins(record), Record)
+    except MsgspecError as error:
+        raise UserError(
+            f"the facts about the models or the data do not fit run.json: {reason(error)}"
+        ) from None

@@ -15,8 +15,6 @@ from blrobust.runs.configuration import (
     Count,
     DatasetIdentity,
     ModelIdentity,
-    Scalar,
-    Text,
     check_label,
 )
 
@@ -33,7 +31,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 class DatasetFacts(Struct, kw_only=True):
     """The images of a run; `mean` and `std` are per channel, in pixel units."""
 
-    name: Text
+    name: str
     split: str
     n: Count
     checksum: str
@@ -58,7 +56,7 @@ class Card(Struct, frozen=True, kw_only=True):
     checkpoint: str | None = None
     test_accuracy: Share | None = None
     seed: int | None = None
-    recipe: dict[str, Scalar] = {}
+    recipe: dict[str, Any] = {}
     note: str | None = None
     channels: tuple[str, ...] = ()
     nominal_compression: Share = 0.0

@@ -27,10 +27,10 @@ def replace_the_rest(patch, *, delay=0.0, n=120):
         return stand_in.model(name, seed=NETWORKS[name], channels=3, delay=delay)
 
     patch.setattr(zoo, "load", network)
-    page = types.ModuleType("blrobust.reports.page")  # spares the import of seaborn
-    page.render = lambda runs, destination: destination.write_text("page")
-    patch.setitem(sys.modules, page.__name__, page)
-    patch.setattr(reports, "page", page, raising=False)
+    document = types.ModuleType("blrobust.reports.document")  # spares the import of seaborn
+    document.render = lambda runs, destination: destination.write_text("page")
+    patch.setitem(sys.modules, document.__name__, document)
+    patch.setattr(reports, "document", document, raising=False)
 
     def load(name="cifar10", *, data_dir=None):
         return stand_in.dataset(n, channels=3, name=name)

@@ -6,6 +6,7 @@ import pytest
 from msgspec import convert, to_builtins
 from support import invented, stand_in
 
+from blrobust.errors import UserError
 from blrobust.runs import provenance
 from blrobust.runs.record import Record, digest
 
@@ -95,3 +96,12 @@ class TestGit:
         assert len(revision) == 40
         (package / "provenance.py").write_text("changed")
         assert provenance.git_revision() == f"{revision}-dirty"
+
+
+def test_facts_that_do_not_fit_are_refused_before_they_are_written():
+    data = stand_in.dataset(5)
+    identity = {"name": data.name, "checksum": data.checksum, "n": 5}
+    config = invented.configuration("a", n=5, dataset=identity)
+    cards = [invented.card("a", seed="text")]
+    with pytest.raises(UserError, match=r"do not fit run.json: Expected `int \| null`, got `str`"):
+        provenance.new_record(config, dataset=data, cards=cards, device="x", batch_size=7)
