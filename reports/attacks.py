@@ -13,8 +13,8 @@ from blrobust.reports.tables import Cell, Table
 
 
 def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
-    """Return a table with the effort and success of an attack, a row per model; None for a run of noise."""
-    if results.run.config["command"] != "attack":
+    """Return a row per model with the effort and success of the attack; None for a sweep of noise."""
+    if results.run.config.command != "attack":
         return None
     analysis = results.kinds[kind]
     last = analysis.table[analysis.table.level == analysis.levels[-1]]
@@ -62,7 +62,7 @@ def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
     run has a source model, because then no attack uses the gradients of the measured models.
     """
     spec, limited = ATTACKS.get(analysis.kind), controls.band_limited(analysis)
-    if analysis.run.config.get("source") is not None or spec is None or not spec.gradients:
+    if analysis.run.sweep.origin is not None or spec is None or not spec.gradients:
         return []
     if FP32 not in analysis.complete or not limited:
         return []

@@ -10,32 +10,31 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from blrobust.analysis.heatmap import flags, rings
+from blrobust.analysis.heatmap import HeatmapAnalysis, rings
 from blrobust.reports import svg, template
 from blrobust.reports.figures import STYLE
 from blrobust.reports.number_text import percent
 from blrobust.reports.tables import Cell, Table, flag_note
-from blrobust.runs.measurement import Measurement
 
 COLOURS = "rocket_r"  # seaborn's, light to dark: more error is darker
 SCALE = Normalize(0, 100)
 
 
-def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> None:
-    """Write the page with the heat maps of `frame`, a result of `blrobust.analysis.heatmap.table`."""
-    groups = dict(list(frame.groupby("model", sort=False)))
+def render(results: HeatmapAnalysis, destination: Path) -> None:
+    """Write the page with the heat maps of a run, whole or not at all."""
+    groups = dict(list(results.table.groupby("model", sort=False)))
     maps = {
         label: _map(group, str(label), prefix=f"map{i}") for i, (label, group) in enumerate(groups.items())
     }
     template.render(
         "heatmap.html",
         destination,
-        record=measurement.record,
-        folder=str(measurement.folder),
+        record=results.run.record,
+        folder=str(results.run.path),
         maps=maps,
         scale=_scale(),
-        summary=_summary(frame),
-        flags=flag_note(flags(measurement)),
+        summary=_summary(results.table),
+        flags=flag_note(results.flags),
     )
 
 

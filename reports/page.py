@@ -98,7 +98,7 @@ def _by_name(runs: Sequence[RunAnalysis]) -> dict[str, RunAnalysis]:
 def _sections(runs: dict[str, RunAnalysis]) -> list[Section]:
     groups: dict[tuple[str, str, tuple[float, ...]], dict[str, RunAnalysis]] = {}
     for name, results in runs.items():
-        space, std = results.run.config["space"], tuple(results.run.provenance["dataset"]["std"])
+        space, std = results.run.sweep.space, tuple(results.run.record.dataset.std)
         for kind in results.kinds:
             groups.setdefault((kind, space, std), {})[name] = results
     return [
@@ -125,12 +125,12 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
     curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
     analyses = {name: results.kinds[kind] for name, results in runs.items()}
     first = next(iter(runs.values())).run
-    data = first.provenance["dataset"]
+    data = first.record.dataset
     paper = paper_curves.series(
         kind=kind,
-        space=first.config["space"],
-        dataset=data["name"],
-        n=data["n"],
+        space=first.sweep.space,
+        dataset=data.name,
+        n=data.n,
         models=models,
         last=max(analysis.levels[-1] for analysis in analyses.values()),
     )
@@ -140,7 +140,7 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
             list(curves.values()),
             on,
             published=list(zip(paper, colours, strict=True)),
-            chance=1 / len(data["classes"]),
+            chance=1 / len(data.classes),
             size=size,
             prefix=f"figure{number}{width}",
         )
@@ -161,10 +161,10 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
 
 def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve]) -> RunEntry:
     run, analysis = results.run, results.kinds[kind]
-    record = run.provenance
-    data = record["dataset"]
+    record = run.record
+    data = record.dataset
     levels = analysis.levels
-    source = run.config.get("source")
+    source = run.sweep.origin
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     grid = f"{len(levels)} levels from {on.describe(levels[0])} to {on.format(levels[-1])}"
     if len(levels) == 1:
@@ -176,17 +176,13 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
     return RunEntry(
         name=name,
         facts=(
-            f"{data['n']:,} images of {data['name']} ({data['split']} split), {grid}, {draws} per image and "
+            f"{data.n:,} images of {data.name} ({data.split} split), {grid}, {draws} per image and "
             "level"
-            + (
-                f"; the inputs were found on {source['label']} and tested on every model (transfer)"
-                if source
-                else ""
-            )
+            + (f"; the inputs were found on {source} and tested on every model (transfer)" if source else "")
         ),
-        note=data["note"] if kind == run.kinds[0] else None,  # once a run
+        note=data.note if kind == run.kinds[0] else None,  # once a run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
-        command=record["command_line"],
+        command=record.command_line,
         conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis, on),
         tests=tables.tests(analysis, on, analysis.baseline),
         against_controls=tables.against_controls(analysis),
@@ -207,7 +203,7 @@ def _strip(analysis: Analysis, on: Axis) -> Strip | None:
     pictures = [picture for picture in run.pictures() if picture.kind == kind]
     if not pictures:
         return None
-    classes = run.provenance["dataset"]["classes"]
+    classes = run.record.dataset.classes
     sample, label = pictures[0].sample, pictures[0].label
     rows = []
     for model in run.models:
@@ -222,21 +218,21 @@ def _strip(analysis: Analysis, on: Axis) -> Strip | None:
 
 
 def _provenance(run: Run) -> dict[str, Any]:
-    record = run.provenance
-    data = record["dataset"]
+    record = run.record
+    data = record.dataset
     facts = {
-        "command": record["command_line"],
+        "command": record.command_line,
         "folder": str(run.path),
-        "configuration hash": record["hash"],
-        "seed": record["config"]["seed"],
-        "data": f"{data['name']}, {data['split']} split, {data['n']:,} images",
-        "data checksum": data["checksum"],
-        "started": record["started"],
-        "finished": record["finished"] or "not yet",
+        "configuration hash": record.hash,
+        "seed": record.config.seed,
+        "data": f"{data.name}, {data.split} split, {data.n:,} images",
+        "data checksum": data.checksum,
+        "started": record.started,
+        "finished": record.finished or "not yet",
     }
     return {
         "facts": facts,
         "models": tables.models(run),
-        "sessions": record["sessions"],
-        "config": {key: json.dumps(value) for key, value in record["config"].items()},
+        "sessions": record.sessions,
+        "config": {key: json.dumps(value) for key, value in record.config.encode().items()},
     }

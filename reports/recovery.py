@@ -13,34 +13,33 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from blrobust.analysis.level_norm import level_norm
-from blrobust.analysis.recovery import flags
+from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.perturbations.levels import format_level
 from blrobust.reports import paper_curves, svg, template
 from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
 from blrobust.reports.number_text import NONE, percent, span
 from blrobust.reports.tables import Cell, Table, flag_note
-from blrobust.runs.measurement import Measurement
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
 FOLLOW_UP = "Dziedzic et al., follow-up, ResNet-18"  # later than paper_curves.LABEL
 CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> published channel
 
 
-def render(measurement: Measurement, frame: pd.DataFrame, destination: Path) -> None:
-    """Write the page that shows `frame`, a result of `blrobust.analysis.recovery.table`."""
-    data, by_channel = measurement.record["dataset"]["name"], flags(measurement)
+def render(results: RecoveryAnalysis, destination: Path) -> None:
+    """Write the page of a recovery, whole or not at all."""
+    run, by_channel = results.run, results.flags
     sections = [
         {
-            **_section(str(attack), rows, dataset=data, prefix=f"figure{number}"),
+            **_section(str(attack), rows, dataset=run.record.dataset.name, prefix=f"figure{number}"),
             "flags": flag_note({channel: f for (kind, channel), f in by_channel.items() if kind == attack}),
         }
-        for number, (attack, rows) in enumerate(frame.groupby("attack", sort=False))
+        for number, (attack, rows) in enumerate(results.table.groupby("attack", sort=False))
     ]
     template.render(
         "recovery.html",
         destination,
-        record=measurement.record,
-        folder=str(measurement.folder),
+        record=run.record,
+        folder=str(run.path),
         sections=sections,
         published_label=FOLLOW_UP,
     )

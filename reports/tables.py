@@ -98,10 +98,10 @@ def shared_levels(runs: Mapping[str, Analysis]) -> list[float]:
 def mixture_note(runs: Mapping[str, Analysis], axis: Axis) -> str | None:
     """Return a note if runs in one table differ in their levels or images; None if they do not."""
     grids = {tuple(analysis.levels) for analysis in runs.values()}
-    data = {name: analysis.run.provenance["dataset"] for name, analysis in runs.items()}
+    data = {name: analysis.run.record.dataset for name, analysis in runs.items()}
     sentences = []
-    if len({record["checksum"] for record in data.values()}) > 1:
-        sizes = ", ".join(f"{name} {r['n']:,} of {r['name']}" for name, r in data.items())
+    if len({facts.checksum for facts in data.values()}) > 1:
+        sizes = ", ".join(f"{name} {facts.n:,} of {facts.name}" for name, facts in data.items())
         sentences.append(f"The runs are on different images ({sizes}): their rows are not paired.")
     if len(grids) > 1:
         shared = shared_levels(runs)
@@ -172,14 +172,16 @@ def models(run: "Run") -> Table:
     }
     cards = run.cards
     columns = {
-        name: key for name, key in columns.items() if any(c.get(key) is not None for c in cards.values())
+        name: key
+        for name, key in columns.items()
+        if any(getattr(card, key) is not None for card in cards.values())
     }
     table = Table(["model", "nominal compression", "effective compression", *columns])
     for label, card in cards.items():
         cells = [
-            Cell(nominal(card["nominal_compression"])),
-            Cell(percent(card["effective_compression"])),
-            *(Cell(_plain(key, card.get(key))) for key in columns.values()),
+            Cell(nominal(card.nominal_compression)),
+            Cell(percent(card.effective_compression)),
+            *(Cell(_plain(key, getattr(card, key))) for key in columns.values()),
         ]
         table.rows.append((label, cells))
     return table

@@ -57,7 +57,7 @@ def paired(analysis: Analysis) -> pd.DataFrame:
     if analysis.draws != 1:
         raise ValueError(f"got a run of {analysis.draws} draws; legal: 1")
     cards = analysis.run.cards
-    limited = [model for model in analysis.outcomes if cards[model]["nominal_compression"] > 0]
+    limited = [model for model in analysis.outcomes if cards[model].nominal_compression > 0]
     others = [model for model in analysis.outcomes if model not in limited]
     records = []
     for model in limited:

@@ -69,8 +69,8 @@ class Analysis:
 
     @cached_property
     def chance(self) -> float:
-        """The accuracy of a guess."""
-        return 1 / len(self.run.provenance["dataset"]["classes"])
+        """Accuracy of a guess."""
+        return 1 / len(self.run.record.dataset.classes)
 
     @cached_property
     def draws(self) -> int:
@@ -119,7 +119,7 @@ class Analysis:
     def flags(self) -> dict[str, list[str]]:
         """Reasons to doubt the results of each model, such as logits that are not finite (`model_flags`)."""
         return {
-            model: model_flags(self.run.provenance, model, not_finite=sum(levels.values()))
+            model: model_flags(self.run.record, model, not_finite=sum(levels.values()))
             for model, levels in self.not_finite.items()
         }
 
@@ -135,9 +135,9 @@ class Analysis:
                 records.append(
                     {
                         "model": model,
-                        "dataset": run.provenance["dataset"]["name"],
+                        "dataset": run.record.dataset.name,
                         "kind": self.kind,
-                        "space": run.config["space"],
+                        "space": run.sweep.space,
                         "level": level,
                         "draws": len(correct),
                         "n": correct.shape[1],
@@ -148,8 +148,8 @@ class Analysis:
                         "always_correct": float(correct.all(axis=0).mean()),
                         "rejected": checks.rejected,
                         "survives_rounding": survivors,
-                        "nominal_compression": card["nominal_compression"],
-                        "effective_compression": card["effective_compression"],
+                        "nominal_compression": card.nominal_compression,
+                        "effective_compression": card.effective_compression,
                         "forwards": run.forwards(model, self.kind, level),
                         "backwards": run.backwards(model, self.kind, level),
                         "seconds": run.seconds(model, self.kind, level),
@@ -181,8 +181,8 @@ class Analysis:
             record: dict[str, Any] = {
                 "kind": self.kind,
                 "model": model,
-                "nominal_compression": card["nominal_compression"],
-                "effective_compression": card["effective_compression"],
+                "nominal_compression": card.nominal_compression,
+                "effective_compression": card.effective_compression,
             }
             if self.levels[0] in cells:
                 record |= _columns("clean", statistics.accuracy(cells[self.levels[0]]))

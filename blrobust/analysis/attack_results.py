@@ -11,6 +11,7 @@ from blrobust.analysis import statistics
 from blrobust.analysis.analysis import Analysis
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import NO_GRADIENTS, Status
+from blrobust.runs.configuration import AttackGrid
 from blrobust.runs.run import Run
 
 MODELS = ("kind", "model", "clean", "accuracy", "median", "success", "queries", "flags")
@@ -71,13 +72,13 @@ def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
     `flags` are the other flags of the model.
     """
     spec = ATTACKS.get(kind)
-    missing = NO_GRADIENTS if run.config.get("source") is None else f"source: {NO_GRADIENTS}"
+    missing = NO_GRADIENTS if run.sweep.origin is None else f"source: {NO_GRADIENTS}"
     if spec is None or missing not in flags:
         return []
-    config = run.config["kinds"][kind]
-    if config.get("revision", 1) != spec.revision:  # nothing ran
+    grid = run.sweep.kinds[kind]
+    if not isinstance(grid, AttackGrid) or grid.revision != spec.revision:  # nothing ran
         return []
-    return [f"{spec.gradient_free_member} only"] if spec.without_gradients(config["parameters"]) else []
+    return [f"{spec.gradient_free_member} only"] if spec.without_gradients(dict(grid.parameters)) else []
 
 
 def worst_case(kinds: Kinds) -> pd.DataFrame:
@@ -121,7 +122,7 @@ def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
     It applies if attacks without gradients break more images than attacks with gradients.
     """
     # With a source no attack uses the model's own gradients, so there is no white box to beat.
-    has_white_box = run.config.get("source") is None
+    has_white_box = run.sweep.origin is None
     return {m: [BLACK_BOX] if has_white_box and _black_box_wins(kinds, m) else [] for m in run.models}
 
 

@@ -4,25 +4,20 @@ A control is a model that tests another explanation of a result than the band li
 """
 
 from pathlib import Path
-from typing import Any
 
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import FP32
 from blrobust.models.model_names import CONTROLS
+from blrobust.runs.record import Card
 from blrobust.runs.run import Run
 
 PRECISIONS = ("fp16", "bf16")
 LOW_PASS = "lowpass"  # the word of a channel in front of a model
 
-Card = dict[str, Any]
-
 
 def is_band_limited(card: Card) -> bool:
-    """Return whether the network with this card (its description in the results) has band-limited layers.
-
-    A low-pass in front of the network does not count.
-    """
-    return card["effective_compression"] > 0 or (card["nominal_compression"] or 0.0) > 0
+    """Return whether the model with this card has band-limited layers; a channel in front is not one."""
+    return card.effective_compression > 0 or card.nominal_compression > 0
 
 
 def band_limited(analysis: Analysis) -> list[str]:
@@ -51,12 +46,12 @@ def not_measured(run: Run) -> list[str]:
     cards = list(run.cards.values())
     if not any(is_band_limited(card) for card in cards):
         return []
-    names = {name for card in cards if not card.get("channels") for name in _names(card)}
+    names = {name for card in cards if not card.channels for name in _names(card)}
     found = {
         FP32: FP32 in names,
         f"a low-pass in front of {FP32}": any(_is_low_passed_fp32(card) for card in cards),
         **{name: name in names for name in CONTROLS},
-        " or ".join(PRECISIONS): any(card["precision"] in PRECISIONS for card in cards),
+        " or ".join(PRECISIONS): any(card.precision in PRECISIONS for card in cards),
     }
     return [name for name, measured in found.items() if not measured]
 
@@ -69,11 +64,11 @@ def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
 
 
 def _names(card: Card) -> set[str]:
-    """Return a model's label, and its name in the file name of its checkpoint."""
-    stem = Path(card.get("checkpoint") or "").stem
-    return {card["label"], stem.removeprefix(f"{card.get('dataset')}-{card['arch']}-")}
+    """Return the label, and the part of the checkpoint's file name after data set and architecture."""
+    stem = Path(card.checkpoint or "").stem
+    return {card.label, stem.removeprefix(f"{card.dataset}-{card.arch}-")}
 
 
 def _is_low_passed_fp32(card: Card) -> bool:
-    has_low_pass = any(channel.startswith(LOW_PASS) for channel in card.get("channels", ()))
-    return has_low_pass and (FP32 in _names(card) or card["label"].endswith(f"+{FP32}"))
+    has_low_pass = any(channel.startswith(LOW_PASS) for channel in card.channels)
+    return has_low_pass and (FP32 in _names(card) or card.label.endswith(f"+{FP32}"))

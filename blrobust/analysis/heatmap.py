@@ -1,65 +1,83 @@
 """The numbers of a Fourier heat map: a row for each frequency, and means over rings of frequencies."""
 
+from functools import cached_property
+
 import pandas as pd
 
 from blrobust.analysis.flags import model_flags
 from blrobust.analysis.statistics import wilson
-from blrobust.runs.measurement import Measurement
+from blrobust.runs.configuration import Heatmap
+from blrobust.runs.frequencies import CLEAN, axis_frequencies, canonical, wave_kind
+from blrobust.runs.run import Run
 
-Frequency = tuple[int, int]
+TABLE = (
+    *("model", "dataset", "row", "column", "norm", "n", "errors", "error"),
+    *("ci_low", "ci_high", "clean_error", "not_finite"),
+)  # results.csv of a heat map
 
 
-def axis_frequencies(size: int) -> range:
-    """Return the signed frequencies of a centred map with `size` rows: -15..15 for 31, -16..15 for 32."""
-    return range(-(size // 2), size - size // 2)
+class HeatmapAnalysis:
+    """The results of a heat map, read from the run folder and computed once.
 
-
-def canonical(row: int, column: int, *, height: int, width: int) -> Frequency:
-    """Return one frequency that stands for (row, column), (-row, -column) and their aliases.
-
-    All of them are the same wave on an image of `height` x `width` pixels.
+    In an unfinished run, models without all their frequencies are left out.
     """
-    return min((row % height, column % width), (-row % height, -column % width))
 
+    def __init__(self, run: Run, config: Heatmap) -> None:
+        """Prepare to read the results of `run`, which has the configuration `config`."""
+        self.run = run
+        self.config = config
 
-def distinct(size: int, *, height: int, width: int) -> list[Frequency]:
-    """Return the frequencies of a map that are different waves on an image of `height` x `width` pixels.
+    @cached_property
+    def models(self) -> list[str]:
+        """The models with all their frequencies."""
+        done = [model for model, *_ in self.run.done()]
+        return [model for model in self.run.models if done.count(model) == len(self.run.kinds)]
 
-    For 32 x 32 pixels these are 481 waves for size 31 and 514 for size 32.
-    """
-    axis = axis_frequencies(size)
-    return sorted({canonical(k, l_, height=height, width=width) for k in axis for l_ in axis})
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per model and frequency of the map; both of a pair (k, l), (-k, -l) have a row.
 
+        The columns are those of `TABLE`: row and column are signed frequencies, ci_low and ci_high ends of
+        Wilson's 95 % interval, not_finite is the number of errors whose logits are not finite.
+        """
+        _, height, width = self.config.shape
+        axis, n = axis_frequencies(self.config.size), self.run.record.dataset.n
+        rows = []
+        for model in self.models:
+            counts = self._counts[model]
+            clean, _ = counts[CLEAN]
+            intervals = {wrong: wilson(wrong / n, n) for wrong, _ in counts.values()}
+            for k in axis:
+                for l_ in axis:
+                    wrong, not_finite = counts[wave_kind(canonical(k, l_, height=height, width=width))]
+                    shares = (*intervals[wrong], clean / n)
+                    cell = (k, l_, self.config.norm, n, wrong, *shares, not_finite)
+                    rows.append((model, self.run.record.dataset.name, *cell))
+        return pd.DataFrame(rows, columns=list(TABLE))
 
-def table(measurement: Measurement) -> pd.DataFrame:
-    """Return one row per model and frequency of the map, the content of heatmap.csv.
+    @cached_property
+    def flags(self) -> dict[str, list[str]]:
+        """Flags of each model, and the number of its predictions without finite logits."""
+        return {
+            model: model_flags(
+                self.run.record, model, not_finite=sum(count for _, count in self._counts[model].values())
+            )
+            for model in self.models
+        }
 
-    The frequencies (k, l) and (-k, -l), which are the same wave, both have a row. A model that failed has no
-    rows.
+    @cached_property
+    def _counts(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """Numbers of misclassified images and of those without finite logits, by model and kind of cell."""
+        return {model: {kind: self._count(model, kind) for kind in self.run.kinds} for model in self.models}
 
-    Columns: model, dataset, row, column (signed frequencies), norm, n, errors (count), error (share), ci_low,
-    ci_high (Wilson interval, 95 %), clean_error, not_finite (number of errors whose logits are not finite).
-    """
-    config, data = measurement.record["config"], measurement.record["dataset"]
-    height, width = data["shape"][-2:]
-    axis, n = axis_frequencies(config["size"]), data["n"]
-    index = {f: i for i, f in enumerate(distinct(config["size"], height=height, width=width))}
-    rows = []
-    for model in measurement.record["models"]:
-        state = measurement.done.get(model["label"], {"wrong": []})
-        if len(state["wrong"]) < len(index):
-            continue
-        intervals = {wrong: wilson(wrong / n, n) for wrong in set(state["wrong"])}
-        for k in axis:
-            for l_ in axis:
-                at = index[canonical(k, l_, height=height, width=width)]
-                wrong = state["wrong"][at]
-                not_finite = state["not_finite"][at] if "not_finite" in state else 0
-                shares = (*intervals[wrong], state["clean"] / n)
-                cell = (k, l_, config["norm"], n, wrong, *shares, not_finite)
-                rows.append((model["label"], data["name"], *cell))
-    names = ("model", "dataset", "row", "column", "norm", "n", "errors", "error")
-    return pd.DataFrame(rows, columns=[*names, "ci_low", "ci_high", "clean_error", "not_finite"])
+    def _count(self, model: str, kind: str) -> tuple[int, int]:
+        (level,) = self.run.levels(kind)
+        (correct,) = self.run.correct(model, kind, level)
+        return int((~correct).sum()), int(self.run.not_finite(model, kind, level).sum())
+
+    def write_csv(self) -> None:
+        """Write results.csv in the run folder, whole or not at all."""
+        self.run.write_results(self.table)
 
 
 def rings(frame: pd.DataFrame) -> pd.DataFrame:
@@ -77,13 +95,3 @@ def rings(frame: pd.DataFrame) -> pd.DataFrame:
     facts = frame.groupby("model", sort=False).agg(clean=("clean_error", "first"), worst=("error", "max"))
     mean = waves.groupby("model", sort=False)["error"].mean().rename("mean")
     return facts.join(mean).join(means.reindex(columns=["low", "middle", "high"]))
-
-
-def flags(measurement: Measurement) -> dict[str, list[str]]:
-    """Return reasons to doubt the results of each model, such as predictions without finite logits."""
-    found = {}
-    for model in measurement.record["models"]:
-        state = measurement.done.get(model["label"], {})
-        not_finite = state.get("clean_not_finite", 0) + sum(state.get("not_finite", []))
-        found[model["label"]] = model_flags(measurement.record, model["label"], not_finite=not_finite)
-    return found

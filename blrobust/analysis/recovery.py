@@ -4,68 +4,161 @@ A channel is a transform of the image, or another network, that may restore the 
 """
 
 import math
+from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
 
 from blrobust.analysis.flags import model_flags
-from blrobust.analysis.statistics import wilson
-from blrobust.runs.measurement import Measurement
+from blrobust.analysis.statistics import Bools, wilson
+from blrobust.attacks.status import NO_GRADIENTS
+from blrobust.runs.configuration import Recover
+from blrobust.runs.database import Outcomes
+from blrobust.runs.run import Run
+
+TABLE = (
+    *("attack", "strength", "source", "kind", "channel", "effective_compression", "n", "right", "fooled"),
+    *("recovered", "clean", "adaptive", "recovered_share", "ci_low", "ci_high"),
+    *("distortion", "adaptive_l2", "not_finite"),
+)  # results.csv of a recovery
 
 
-def table(measurement: Measurement) -> pd.DataFrame:
-    """Return one row for each measured attack and channel, the content of recovery.csv.
+class Recovered(NamedTuple):
+    """Numbers of one channel, among the fooled images; `not_finite` among all images.
 
-    - attack, strength, source, kind (of the channel), channel, effective_compression;
-    - n: number of images; right: those that the source classifies correctly; fooled: those of the right ones
-      that the attack fools;
-    - recovered: number of fooled images whose perturbed input is correct behind the channel; clean: number of
-      those whose clean image is correct there; adaptive: number of the latter that also withstand an attack
-      on channel and network together;
-    - recovered_share, with ci_low and ci_high: share of the fooled images, Wilson interval (95 %);
-    - distortion, adaptive_l2: mean L2 distances;
-    - not_finite: number of images with logits that are not finite.
+    - `recovered`: correct on the adversarial input through the channel.
+    - `clean`: correct on the image itself through the channel, an upper bound of `recovered`.
+    - `adaptive`: still correct when the attack runs through channel and network.
+    - `distortion`: mean L2 distance between the image and the network's input.
+    - `adaptive_l2`: mean L2 distance of the inputs that the adaptive attack finds.
+    - `not_finite`: images for which logits of these predictions are not finite; they count as wrong.
     """
-    config, rows = measurement.record["config"], []
-    for attack, level in config["kinds"].items():
-        for kind, channel, compression in config["channels"]:
-            if f"{attack}/{channel}" not in measurement.done:
-                continue
-            counts, source = measurement.done[f"{attack}/{channel}"], measurement.done[attack]
-            n = source["fooled"]
-            share = wilson(counts["recovered"] / n, n) if n else (math.nan,) * 3
+
+    recovered: int
+    clean: int
+    adaptive: int
+    distortion: float
+    adaptive_l2: float
+    not_finite: int
+
+
+def count(outcomes: Outcomes, *, labels: NDArray[np.int16], fooled: Bools) -> Recovered:
+    """Return the numbers of a channel's outcomes (`evaluation.recovery.recover`); `fooled` is (n,)."""
+    on_adversarial, on_clean, broken = (outcomes[key] for key in ("prediction", "clean_prediction", "broken"))
+    right, clean = on_adversarial == labels, on_clean == labels
+    return Recovered(
+        recovered=int((right & fooled).sum()),
+        clean=int((clean & fooled).sum()),
+        adaptive=int((clean & fooled & ~broken).sum()),
+        distortion=_mean(outcomes["distance"][fooled]),
+        adaptive_l2=_mean(outcomes["adaptive_distance"][broken & fooled]),
+        not_finite=int(((on_adversarial < 0) | (on_clean < 0)).sum()),
+    )
+
+
+class RecoveryAnalysis:
+    """The results of a recovery, read from the run folder and computed once.
+
+    In an unfinished run, attacks and channels without results are left out.
+    """
+
+    def __init__(self, run: Run, config: Recover) -> None:
+        """Prepare to read the results of `run`, which has the configuration `config`."""
+        self.run = run
+        self.config = config
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per attack and channel that is measured.
+
+        The columns are those of `TABLE`: effective_compression is that of the channel, right the number of
+        clean images that the source classifies correctly, fooled the number of those that the attack breaks;
+        the others are those of `Recovered`, with Wilson's 95 % interval of the share (ci_low, ci_high).
+        """
+        rows = []
+        for (attack, channel), counts in self._counts.items():
+            right, fooled = self._source[attack]
+            n = int(fooled.sum())
+            share = wilson(counts.recovered / n, n) if n else (math.nan,) * 3
+            kind, compression = self._channels[channel]
             rows.append(
                 {
                     "attack": attack,
-                    "strength": level,
-                    "source": config["source"],
+                    "strength": self.config.kinds[attack],
+                    "source": self.config.source,
                     "kind": kind,
                     "channel": channel,
                     "effective_compression": compression,
-                    "n": measurement.record["dataset"]["n"],
-                    **source,
-                    **{name: counts[name] for name in ("recovered", "clean", "adaptive")},
+                    "n": len(fooled),
+                    "right": int(right.sum()),
+                    "fooled": n,
+                    **counts._asdict(),
                     **dict(zip(("recovered_share", "ci_low", "ci_high"), share, strict=True)),
-                    "distortion": counts["distortion"],
-                    "adaptive_l2": counts["adaptive_l2"],
-                    "not_finite": counts.get("not_finite", 0),
                 }
             )
-    return pd.DataFrame(rows).astype({"distortion": float, "adaptive_l2": float, "strength": float})
+        frame = pd.DataFrame(rows, columns=list(TABLE))
+        return frame.astype({"distortion": float, "adaptive_l2": float, "strength": float})
+
+    @cached_property
+    def flags(self) -> dict[tuple[str, str], list[str]]:
+        """The flags of each (attack, channel): reasons to doubt its numbers.
+
+        They are the flags of the network behind the channel, the number of its predictions without finite
+        logits, and missing gradients of the source or of the network.
+        """
+        found = {}
+        for (attack, channel), counts in self._counts.items():
+            kind, _ = self._channels[channel]
+            network = channel if kind == "network" else self.config.source
+            flags = model_flags(self.run.record, network, not_finite=counts.not_finite)
+            flags += [f"source: {NO_GRADIENTS}"] if self._lacks_gradients(attack, self.config.source) else []
+            flags += [NO_GRADIENTS] if self._lacks_gradients(attack, channel) else []
+            found[attack, channel] = flags
+        return found
+
+    def write_csv(self) -> None:
+        """Write results.csv in the run folder, whole or not at all."""
+        self.run.write_results(self.table)
+
+    @cached_property
+    def _channels(self) -> dict[str, tuple[str, float | None]]:
+        """Kind and effective compression of each channel."""
+        return {c.name: (c.kind, c.effective_compression) for c in self.config.channels}
+
+    @cached_property
+    def _counts(self) -> dict[tuple[str, str], Recovered]:
+        """The numbers of each (attack, channel) that is measured."""
+        done = {(kind, subject) for subject, kind, *_ in self.run.done()}
+        return {
+            (attack, channel): count(
+                self._outcomes(attack, channel), labels=self.run.labels, fooled=self._source[attack][1]
+            )
+            for attack in self.run.kinds
+            for channel in self._channels
+            if {(attack, channel), (attack, self.config.source)} <= done
+        }
+
+    @cached_property
+    def _source(self) -> dict[str, tuple[Bools, Bools]]:
+        """The images that the source classifies correctly, and those that an attack breaks, by attack."""
+        source = self.config.source
+        measured = {kind for subject, kind, *_ in self.run.done() if subject == source}
+        outcomes = {attack: self._outcomes(attack, source) for attack in measured}
+        return {
+            a: (found["prediction"] == self.run.labels, found["success"]) for a, found in outcomes.items()
+        }
+
+    def _lacks_gradients(self, attack: str, subject: str) -> bool:
+        return bool(self._outcomes(attack, subject)["no_gradients"].any())
+
+    def _outcomes(self, attack: str, subject: str) -> Outcomes:
+        (level,) = self.run.levels(attack)
+        return self.run.outcome(subject, attack, level, 0)
 
 
-def flags(measurement: Measurement) -> dict[tuple[str, str], list[str]]:
-    """Return the flags of each (attack, channel): reasons to doubt its numbers.
-
-    They are the flags of the network behind the channel, the number of its predictions without finite logits,
-    and missing gradients of the network or of the source.
-    """
-    record, found = measurement.record, {}
-    for attack in record["config"]["kinds"]:
-        for kind, channel, _ in record["config"]["channels"]:
-            if f"{attack}/{channel}" not in measurement.done:
-                continue
-            network = channel if kind == "network" else record["config"]["source"]
-            counts = measurement.done[f"{attack}/{channel}"]
-            of_network = model_flags(record, network, not_finite=counts.get("not_finite", 0))
-            found[attack, channel] = of_network + counts.get("flags", [])
-    return found
+def _mean(values: NDArray[np.float32]) -> float:
+    """Return the mean, NaN if there are no values."""
+    return float(torch.from_numpy(values).mean()) if len(values) else math.nan

@@ -4,11 +4,10 @@ from functools import cached_property
 
 import pandas as pd
 
-from blrobust import atomic_write
 from blrobust.analysis import attack_results
 from blrobust.analysis.analysis import SUMMARY, TABLE, Analysis, concatenate
 from blrobust.analysis.comparison import choose_baseline
-from blrobust.runs.run import RESULTS, Run
+from blrobust.runs.run import Run
 
 
 class RunAnalysis:
@@ -56,6 +55,5 @@ class RunAnalysis:
         return attack_results.worst_case(self.kinds)
 
     def write_csv(self) -> None:
-        """Write results.csv into the run folder, whole or not at all."""
-        text = self.table.to_csv(index=False, lineterminator="\n")
-        atomic_write.write_text(self.run.path / RESULTS, text)
+        """Write results.csv in the run folder, whole or not at all."""
+        self.run.write_results(self.table)

@@ -8,13 +8,10 @@ import click
 
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, images, names
-from blrobust.cli.presentation import announce
-from blrobust.errors import FailedPartsError
+from blrobust.cli.presentation import present
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-REPORT = "heatmap.html"
+    from blrobust.analysis.heatmap import HeatmapAnalysis
 
 
 @click.command("heatmap")
@@ -64,8 +61,8 @@ def command(
 ) -> None:
     """Measure the error of each MODEL when a single frequency is added to every image, as a heat map.
 
-    The method is that of Yin et al. 2019. The folder of the results has the numbers (heatmap.csv) and the
-    maps (heatmap.html). The same command resumes an interrupted measurement.
+    The method is that of Yin et al. 2019. The folder of the results has the numbers (results.csv) and the
+    maps (report.html). The same command resumes an interrupted measurement.
     """
     frequencies = "a map of the default size" if size is None else f"a map of {size} by {size} frequencies"
     announcement = Announcement(
@@ -75,12 +72,11 @@ def command(
     )
 
     from blrobust.evaluation import heatmap
-    from blrobust.runs.interruption import resumable
 
     subjects = options.load(
         models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
     )
-    measurement, frame, failed = heatmap.execute(
+    folder, failed = heatmap.execute(
         models=subjects.models,
         dataset=subjects.dataset,
         size=size,
@@ -92,37 +88,30 @@ def command(
         out=out,
         on_start=partial(announcement.locate, device=str(subjects.device), unit="frequencies"),
     )
-    with resumable(measurement.folder, lambda: "all frequencies"):
-        from blrobust.analysis.heatmap import flags
-        from blrobust.reports import heatmap as report  # seaborn takes a second to import
-
-        report.render(measurement, frame, measurement.folder / REPORT)
-        _print(frame, flags(measurement), norm=norm, n=len(subjects.dataset))
-    announce(measurement.folder / REPORT, open_report=open_report)
-    if failed:
-        raise FailedPartsError(failed, measurement.folder)
+    present(folder, _show, open_report=open_report, failed=failed)
     announcement.finish()
 
 
-def _print(frame: "pd.DataFrame", flags: dict[str, list[str]], *, norm: float, n: int) -> None:
+def _show(results: "HeatmapAnalysis") -> None:
     from rich.table import Table
     from rich.text import Text
 
     from blrobust.analysis.heatmap import rings
     from blrobust.cli.tables import flag_column, print_table
 
+    config = results.config
     table = Table(
-        title=f"Error with one frequency of norm {norm:g} per channel, n = {n}",
+        title=f"Error with one frequency of norm {config.norm:g} per channel, n = {config.dataset.n}",
         title_style="",
         title_justify="left",
         caption="low, middle, high: thirds of the highest frequency, max(|row|, |column|)",
         caption_style="",
         caption_justify="left",
     )
-    means = rings(frame)
+    means = rings(results.table)
     for header in ("model", *means.columns):
         table.add_column(header, justify="left" if header == "model" else "right")
-    add_flags = flag_column(table, flags)
+    add_flags = flag_column(table, results.flags)
     for label, row in means.iterrows():
         shares = ("-" if share != share else f"{share:.1%}" for share in row)
         table.add_row(Text(str(label)), *shares, *add_flags(str(label)))

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -12,9 +12,6 @@ from blrobust.errors import FailedPartsError, UserError, reason
 from blrobust.escaping import shorten
 from blrobust.runs.interruption import resumable
 from blrobust.terminal import echo
-
-if TYPE_CHECKING:
-    from blrobust.analysis.run_analysis import RunAnalysis
 
 
 @contextmanager
@@ -40,30 +37,33 @@ def drawing(report: Path) -> Iterator[None]:
 
 def present(
     folder: Path,
-    show: Callable[["RunAnalysis"], None],
+    show: Callable[[Any], None],
     *,
-    baseline: str | None,
     open_report: bool,
+    baseline: str | None = None,
     failed: Sequence[str] = (),
 ) -> None:
-    """Write report.html for the run in `folder`, unless it is up to date, and print a table with `show`.
+    """Write report.html for the run in `folder`, and print a table with `show`, a function of its `view`.
 
-    A report with another baseline, from an earlier command with `--baseline`, is not up to date. Raises
-    `FailedPartsError` with the lines `failed`, and with a line for a report that could not be drawn.
+    A report of noise or attacks is kept unless it has another baseline, from an earlier command with
+    `--baseline`. Raises `FailedPartsError` with the lines `failed`, and with a line for a report that could
+    not be drawn.
     """
     from blrobust.analysis.run_analysis import RunAnalysis
+    from blrobust.analysis.view import view
     from blrobust.reports.template import shows_baseline
-    from blrobust.runs.run import REPORT, RESULTS, Run
+    from blrobust.runs.folder import REPORT, RESULTS
+    from blrobust.runs.run import Run
 
     report, lines = folder / REPORT, list(failed)
     with Run.open(folder) as run, resumable(folder, lambda: f"all {run.cells} cells"):
-        results = RunAnalysis(run, baseline=baseline)
-        if not shows_baseline(report, results.baseline):
+        results = view(run, baseline=baseline)
+        if not isinstance(results, RunAnalysis) or not shows_baseline(report, results.baseline):
             try:
                 with drawing(report):
-                    from blrobust.reports import page  # seaborn takes a second to import
+                    from blrobust.reports import document  # seaborn takes a second to import
 
-                    page.render([results], report)
+                    document.render([results], report)
             except UserError as error:
                 again = f"'blrobust report {shlex.quote(str(folder))}' draws it later"
                 lines.append(f"{error}; the results are in {folder / RESULTS}, and {again}")

@@ -10,16 +10,14 @@ import click
 
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images
-from blrobust.cli.presentation import announce
+from blrobust.cli.presentation import present
 from blrobust.errors import FailedPartsError, UserError
 from blrobust.perturbations.levels import MOST
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from blrobust.analysis.recovery import RecoveryAnalysis
 
 N = TypeVar("N", int, float)
-
-REPORT = "recovery.html"
 
 
 @click.command("recover")
@@ -108,7 +106,6 @@ def command(
 
     from blrobust.evaluation import recovery
     from blrobust.models import channels, model_names
-    from blrobust.runs.interruption import resumable
 
     recovery.check_kinds(attacks)
     network_names = model_names.parse_names(networks)
@@ -130,7 +127,7 @@ def command(
         channels.Channel(m.label, "network", nn.Identity(), m.module, m.card.effective_compression)
         for m in others
     ]
-    measurement, frame, failed = recovery.execute(
+    folder, failed = recovery.execute(
         source=origin,
         networks=others,
         channels=ways,
@@ -146,15 +143,9 @@ def command(
             announcement.locate, device=str(subjects.device), unit="pairs of attack and channel"
         ),
     )
-    with resumable(measurement.folder, lambda: "all channels"):
-        from blrobust.analysis.recovery import flags
-        from blrobust.reports import recovery as report  # seaborn takes a second to import
-
-        report.render(measurement, frame, measurement.folder / REPORT)
-        _print(frame, flags(measurement))
-    announce(measurement.folder / REPORT, open_report=open_report)
+    present(folder, _show, open_report=open_report)
     if failed:
-        raise FailedPartsError(failed, measurement.folder)
+        raise FailedPartsError(failed, folder)
     announcement.finish()
 
 
@@ -166,14 +157,14 @@ def _number(option: str, text: str, kind: Callable[[str], N]) -> N:
         raise UserError(f"{option}: got {text.strip()!r}; legal: {whole}numbers") from None
 
 
-def _print(frame: "pd.DataFrame", flags: dict[tuple[str, str], list[str]]) -> None:
+def _show(results: "RecoveryAnalysis") -> None:
     from rich.table import Table
     from rich.text import Text
 
     from blrobust.cli.tables import flag_column, print_table
     from blrobust.reports.recovery import facts, share
 
-    for attack, rows in frame.groupby("attack", sort=False):
+    for attack, rows in results.table.groupby("attack", sort=False):
         table = Table(
             title=Text(facts(rows)),
             title_style="",
@@ -184,7 +175,9 @@ def _print(frame: "pd.DataFrame", flags: dict[tuple[str, str], list[str]]) -> No
         )
         for header in ("channel", "distortion", "recovered", "95 %", "clean", "adaptive", "adaptive L2"):
             table.add_column(header, justify="left" if header == "channel" else "right")
-        add_flags = flag_column(table, {key: found for key, found in flags.items() if key[0] == attack})
+        add_flags = flag_column(
+            table, {key: found for key, found in results.flags.items() if key[0] == attack}
+        )
         for row in rows.to_dict("records"):
             table.add_row(
                 Text(row["channel"]),

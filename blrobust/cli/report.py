@@ -25,13 +25,14 @@ SUFFIXES = (".html", ".htm")
 def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *, open_report: bool) -> None:
     """Write the report of one RUN folder, or a comparison of several, as one HTML file.
 
-    Runs with the same kind of noise or attack share a figure. Nothing is measured again. Of an unfinished
-    run, the report shows the part that is done.
+    Only runs of noise and attacks can be compared; those with the same kind share a figure. Nothing is
+    measured again. Of an unfinished run, the report shows the part that is done.
     """
     from contextlib import ExitStack
 
-    from blrobust.analysis.run_analysis import RunAnalysis
-    from blrobust.runs.run import REPORT, Run
+    from blrobust.analysis.view import view
+    from blrobust.runs.folder import REPORT
+    from blrobust.runs.run import Run
 
     if len(runs) > MOST_RUNS:
         raise UserError(f"RUN: got {len(runs):,} runs; legal: at most {MOST_RUNS}")
@@ -48,9 +49,9 @@ def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *
             f"--output: got {output}; legal: a file in a folder that exists ({output.parent} does not)"
         )
     with ExitStack() as stack:
-        results = [RunAnalysis(stack.enter_context(Run.open(path)), baseline=baseline) for path in runs]
+        results = [view(stack.enter_context(Run.open(path)), baseline=baseline) for path in runs]
         with drawing(output):
-            from blrobust.reports import page  # seaborn takes a second to import
+            from blrobust.reports import document  # seaborn takes a second to import
 
-            page.render(results, output)
+            document.render(results, output)
     announce(output, open_report=open_report)

@@ -31,8 +31,7 @@ def print_summary(analysis: Analysis) -> None:
     run, on = analysis.run, _axis(analysis)
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
     table = _table(
-        f"{analysis.kind}, {run.config['space']} space: {run.provenance['dataset']['name']}, "
-        f"n = {len(run.labels)}, {draws}"
+        f"{analysis.kind}, {run.sweep.space} space: {run.record.dataset.name}, n = {len(run.labels)}, {draws}"
     )
     has_others = len(run.models) > 1
     headers = ["model", "compression", "clean", "mean", "50 % at"]
@@ -61,19 +60,19 @@ def print_conclusions(analysis: Analysis) -> None:
 def print_attacks(results: RunAnalysis) -> None:
     """Print a table and the conclusions for each attack, then the accuracy over the worst of all attacks."""
     run, models, worst = results.run, results.attacks, results.worst_case
-    data, source = run.provenance["dataset"], run.config.get("source")
+    data, source = run.record.dataset, run.sweep.origin
     is_wide = width() >= REST + AGAINST + 3 * LEVEL
     compares = is_wide and len(run.models) > 1
     columns = max(2, min(SHOWN, (width() - REST - AGAINST * compares) // LEVEL))
     for kind, analysis in results.kinds.items():
         rows = models[models.kind == kind].to_dict("records")
         verdicts = analysis.summary.set_index("model")
-        grid, norm = analysis.levels, level_norm(kind, run.config["space"])
+        grid, norm = analysis.levels, level_norm(kind, run.sweep.space)
         spread = [grid[round(i * (len(grid) - 1) / (columns - 1))] for i in range(columns)]
         shown = spread if len(grid) > columns else grid
         table = _table(
-            f"{kind}, {run.config['space']} space: {data['name']}, n = {len(run.labels)}"
-            + (f", found on {source['label']}" if source else "")
+            f"{kind}, {run.sweep.space} space: {data.name}, n = {len(run.labels)}"
+            + (f", found on {source}" if source else "")
         )
         table.add_column("model")
         for level in shown:
@@ -115,7 +114,7 @@ def _table(title: str) -> Table:
 
 def _axis(analysis: Analysis) -> Axis:
     run = analysis.run
-    return axis(analysis.kind, run.config["space"], run.provenance["dataset"]["std"])
+    return axis(analysis.kind, run.sweep.space, run.record.dataset.std)
 
 
 def _format_level(level: float, norm: str | None, *, digits: int) -> str:

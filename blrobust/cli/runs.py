@@ -20,12 +20,17 @@ def command(folder: Path) -> None:
 
     from blrobust.cli.tables import print_table
     from blrobust.runs.database import FILE as DATABASE
-    from blrobust.runs.provenance import FILE as RECORD
+    from blrobust.runs.record import ANCIENT
+    from blrobust.runs.record import FILE as RECORD
 
     if not folder.is_dir():
         raise UserError(f"FOLDER: got {folder}; legal: a folder that exists ('blrobust noise' makes runs)")
     inside = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    found = [path for path in (folder, *inside) if (path / RECORD).exists() or (path / DATABASE).exists()]
+    found = [
+        path
+        for path in (folder, *inside)
+        if any((path / name).exists() for name in (RECORD, DATABASE, ANCIENT))
+    ]
     if not found:
         raise UserError(f"FOLDER: got {folder}; legal: a run folder, or a folder that contains runs")
     table = Table(*COLUMNS)
@@ -39,17 +44,17 @@ def _row(path: Path) -> list[str]:
 
     try:
         with Run.open(path) as run:
-            config, record = run.config, run.provenance
+            record = run.record
             return [
                 path.name,
-                config["command"],
-                f"{', '.join(run.kinds)} ({config['space']})",
+                run.config.command,
+                run.config.summary,
                 ", ".join(run.models),
-                record["dataset"]["name"],
-                str(record["dataset"]["n"]),
+                record.dataset.name,
+                str(record.dataset.n),
                 f"{len(run.done())}/{run.cells}",
-                record["started"],
-                record["finished"] or "no",
+                record.started,
+                record.finished or "no",
             ]
-    except (UserError, KeyError, TypeError, AttributeError, OSError) as error:
-        return [path.name, f"broken: {error}", *[""] * (len(COLUMNS) - 2)]
+    except (UserError, OSError) as error:
+        return [path.name, f"unreadable: {error}", *[""] * (len(COLUMNS) - 2)]

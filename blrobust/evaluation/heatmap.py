@@ -4,31 +4,33 @@ Yin et al. 2019, "A Fourier perspective on model robustness in computer vision",
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blrobust import __version__, memory
-from blrobust.analysis.heatmap import Frequency, distinct, table
+from blrobust.analysis.heatmap import HeatmapAnalysis
 from blrobust.data.datasets import Dataset
-from blrobust.device import describe, full_precision
+from blrobust.device import full_precision
 from blrobust.errors import FailedPartsError, UserError
-from blrobust.evaluation.probe import check_again, probe
+from blrobust.evaluation.beginning import begin, identities, identity_of
+from blrobust.evaluation.probe import check_again
 from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
 from blrobust.perturbations import random_numbers
 from blrobust.perturbations.base import block_size, predict
 from blrobust.perturbations.seeding import seeded
 from blrobust.progress import Meter
+from blrobust.runs.configuration import Heatmap
+from blrobust.runs.frequencies import CLEAN, Frequency, distinct, wave_kind
 from blrobust.runs.interruption import resumable
-from blrobust.runs.measurement import Measurement
-from blrobust.runs.provenance import new_record
-
-RESULTS = "heatmap.csv"
+from blrobust.runs.run import NewCell, Run
 
 
 def check_size(size: int | None, *, height: int, width: int) -> int:
@@ -90,45 +92,38 @@ class Subject:
 
 
 @torch.no_grad()
-def errors(
-    model: nn.Module, subject: Subject, indices: range, *, batch_size: int
-) -> tuple[list[int], list[int]]:
-    """Return, for each frequency in `indices`, the number of images that the model misclassifies.
+def predictions(
+    model: nn.Module, subject: Subject, indices: Sequence[int], *, batch_size: int
+) -> NDArray[np.int16]:
+    """Return the predicted classes of all images with each frequency in `indices`, int16 (indices, n).
 
-    The second list has the numbers of images without finite logits. The input is x + r v U_kl,
-    clipped to [0, 1], with a sign r per channel and v = `norm`. At most `batch_size` inputs at once, at
-    least one image.
+    The input is x + r v U_kl, clipped to [0, 1], with a sign r per channel and v = `norm`. At most
+    `batch_size` inputs at once, at least one image.
     """
-    waves = subject.norm * subject.waves[indices.start : indices.stop, None, None]  # (f, 1, 1, H, W)
-    wrong, not_finite = torch.zeros(2, len(indices), dtype=torch.int64, device=subject.labels.device)
-    step = max(1, batch_size // len(indices))
+    places = list(indices)
+    waves = subject.norm * subject.waves[places, None, None]  # (f, 1, 1, H, W)
+    found = []
+    step = max(1, batch_size // len(places))
     for first in range(0, len(subject.labels), step):
         rows = slice(first, first + step)
-        labels = subject.labels[rows]
-        coins = subject.coins[rows, indices.start : indices.stop].float()  # (m, f, C)
+        coins = subject.coins[rows][:, places].float()  # (m, f, C)
         added = coins.transpose(0, 1)[..., None, None] * waves  # (f, m, C, H, W)
         perturbed = added.add_(subject.pixels[rows]).clamp_(0, 1).flatten(0, 1)
-        with seeded("heatmap", subject.seed, indices.start, first, device=labels.device):
-            predictions = predict(model, perturbed).view(len(indices), -1)
-        wrong += (predictions != labels).sum(1)
-        not_finite += (predictions < 0).sum(1)
-    return wrong.tolist(), not_finite.tolist()
+        with seeded("heatmap", subject.seed, places[0], first, device=subject.labels.device):
+            found.append(predict(model, perturbed).view(len(places), -1))
+    result: NDArray[np.int16] = torch.cat(found, dim=1).cpu().numpy()
+    return result
 
 
 @torch.no_grad()
-def clean_errors(model: nn.Module, subject: Subject, *, batch_size: int) -> tuple[int, int]:
-    """Return the number of images that the model misclassifies without perturbation.
-
-    The second number is that of images without finite logits.
-    """
-    wrong, not_finite = 0, 0
+def clean_predictions(model: nn.Module, subject: Subject, *, batch_size: int) -> NDArray[np.int16]:
+    """Return the predicted classes of all images without perturbation, int16 (n,)."""
+    found = []
     for first in range(0, len(subject.labels), batch_size):
-        rows = slice(first, first + batch_size)
         with seeded("heatmap", subject.seed, "clean", first, device=subject.labels.device):
-            predictions = predict(model, subject.pixels[rows])
-        wrong += int((predictions != subject.labels[rows]).sum())
-        not_finite += int((predictions < 0).sum())
-    return wrong, not_finite
+            found.append(predict(model, subject.pixels[first : first + batch_size]))
+    result: NDArray[np.int16] = torch.cat(found).cpu().numpy()
+    return result
 
 
 def execute(
@@ -143,14 +138,13 @@ def execute(
     batch_size: int | None = None,
     out: Path | None = None,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
-) -> tuple[Measurement, pd.DataFrame, list[str]]:
-    """Measure the frequencies that are not stored yet, and write heatmap.csv.
+) -> tuple[Path, list[str]]:
+    """Measure the frequencies that are not stored yet, and write results.csv.
 
     Every finished batch is stored immediately, so a stopped measurement can be resumed. Another `batch_size`
     only affects images whose two largest logits differ by a rounding error. `on_start` is called with the
     folder, the number of stored frequencies and that of all, both summed over the models. Returns the
-    measurement, its table, and the errors of models that fail, or do not fit into memory, after which the
-    others are measured.
+    folder, and the errors of models that fail or do not fit into memory; the others are measured.
 
     Raises `UserError` for a size beyond the images, `FailedPartsError` where all models fail.
     """
@@ -161,52 +155,50 @@ def execute(
         _check_memory(len(frequencies), len(dataset), channels, height * width)
     models = [bounded(model, batch_size) for model in models]
     batch_size = batch_size or max(500, block_size(dataset.images.shape[1:], device))
-    config = {
-        "version": __version__,
-        "command": "heatmap",
-        "size": size,
-        "norm": norm,
-        "seed": seed,
-        "arch": arch,
-        "models": [{"label": model.label, "sha256": model.card.sha256} for model in models],
-        "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
-        "device": device.type,
-    }
-    cards = [asdict(model.card) for model in models]
-    record = new_record(config, dataset=dataset, cards=cards, device=describe(device), batch_size=batch_size)
-    record["dataset"]["shape"] = [channels, height, width]
-    record |= probe(models, dataset, device)
-    with Measurement.begin(out, record) as measurement:
-        total = len(models) * len(frequencies)
+    config = Heatmap(
+        version=__version__,
+        size=size,
+        norm=norm,
+        shape=(channels, height, width),
+        seed=seed,
+        arch=arch,
+        models=identities(models),
+        dataset=identity_of(dataset),
+        device=device.type,
+    )
+    run, probed = begin(config, models=models, dataset=dataset, device=device, batch_size=batch_size, out=out)
+    total = len(models) * len(frequencies)
+    with run:
 
         def done() -> int:
-            return sum(len(state["wrong"]) for state in measurement.done.values())
+            return sum(kind != CLEAN for _, kind, *_ in run.done())
 
-        on_start(measurement.folder, done(), total)
-        with resumable(measurement.folder, lambda: f"{done()} of {total} frequencies"):
-            failed: list[str] = []
-            if measurement.record["finished"] is None:
-                coins = signs(
-                    frequencies, shape=(channels, height, width), seed=seed, samples=range(len(dataset))
-                )
-                subject = Subject(
-                    pixels=dataset.pixels(slice(None), device),
-                    labels=dataset.labels.to(device),
-                    coins=coins.to(device),
-                    waves=basis(frequencies, height=height, width=width).to(device),
-                    norm=norm,
-                    seed=seed,
-                )
-                with full_precision():
-                    failed = _measure(measurement, models, subject, batch_size=batch_size)
-                if len(failed) == len(models):
-                    raise FailedPartsError(failed)
-                check_again(models, dataset, device, record, measurement.record["flags"])
-            frame = table(measurement)
-            measurement.write_csv(RESULTS, frame)
+        on_start(run.path, done(), total)
+        if run.finished:
+            return run.path, []
+        with resumable(run.path, lambda: f"{done()} of {total} frequencies"):
+            coins = signs(
+                frequencies, shape=(channels, height, width), seed=seed, samples=range(len(dataset))
+            )
+            subject = Subject(
+                pixels=dataset.pixels(slice(None), device),
+                labels=dataset.labels.to(device),
+                coins=coins.to(device),
+                waves=basis(frequencies, height=height, width=width).to(device),
+                norm=norm,
+                seed=seed,
+            )
+            with full_precision():
+                failed = _measure(run, models, subject, frequencies, batch_size=batch_size)
+            if len(failed) == len(models):
+                raise FailedPartsError(failed)
+            check_again(models, dataset, device, probed, run.record.flags)
+            if failed:
+                run.save_record()
+            HeatmapAnalysis(run, config).write_csv()
             if not failed:
-                measurement.finish()
-    return measurement, frame, failed
+                run.finish()
+    return run.path, failed
 
 
 def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
@@ -220,20 +212,31 @@ def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
 
 
 def _measure(
-    measurement: Measurement, models: Sequence[Model], subject: Subject, *, batch_size: int
+    run: Run, models: Sequence[Model], subject: Subject, frequencies: Sequence[Frequency], *, batch_size: int
 ) -> list[str]:
     """Measure all models and frequencies, with as many frequencies per batch as `batch_size` allows.
 
     Returns the errors of models that fail or do not fit into memory.
     """
-    n, count = len(subject.labels), len(subject.waves)
-    per_batch = max(1, batch_size // n)
-    done = sum(len(measurement.done.get(model.label, {"wrong": []})["wrong"]) for model in models)
+    n, count, done = len(subject.labels), len(frequencies), run.done()
+    todo = {
+        model.label: [
+            place
+            for place, frequency in enumerate(frequencies)
+            if (model.label, wave_kind(frequency), subject.norm, 0) not in done
+        ]
+        for model in models
+    }
+    missing = sum(map(len, todo.values()))
     failed: list[str] = []
-    with Meter(images=len(models) * count * n, done=done * n) as meter:
+    with Meter(images=len(models) * count * n, done=(len(models) * count - missing) * n) as meter:
         for model in models:
+            places = todo[model.label]
+            meter.begin(model.label, images=count * n, done=(count - len(places)) * n)
             try:
-                _measure_model(measurement, model, subject, meter, per_batch=per_batch, batch_size=batch_size)
+                if (model.label, CLEAN, 0.0, 0) not in done:
+                    _measure_clean(run, model, subject, batch_size=batch_size)
+                _measure_waves(run, model, subject, frequencies, places, meter, batch_size=batch_size)
             except (torch.OutOfMemoryError, UserError) as error:
                 meter.fail()
                 problem = str(error).removeprefix(f"model {model.label!r} ")
@@ -244,22 +247,39 @@ def _measure(
     return failed
 
 
-def _measure_model(
-    measurement: Measurement, model: Model, subject: Subject, meter: Meter, *, per_batch: int, batch_size: int
+def _measure_clean(run: Run, model: Model, subject: Subject, *, batch_size: int) -> None:
+    """Measure and store the predictions of a model for the images without a wave."""
+    n, start = len(subject.labels), time.perf_counter()
+    found = {"prediction": clean_predictions(model.module, subject, batch_size=batch_size)}
+    cell = (model.label, CLEAN, 0.0, 0)
+    run.add(cell, found, forwards=n, backwards=0, seconds=time.perf_counter() - start)
+
+
+def _measure_waves(
+    run: Run,
+    model: Model,
+    subject: Subject,
+    frequencies: Sequence[Frequency],
+    places: Sequence[int],
+    meter: Meter,
+    *,
+    batch_size: int,
 ) -> None:
-    """Measure the frequencies of a model that are not stored yet, and store each batch of them."""
-    n, count = len(subject.labels), len(subject.waves)
-    state = measurement.done.get(model.label)
-    stored = 0 if state is None else len(state["wrong"])
-    meter.begin(model.label, images=count * n, done=stored * n)
-    if state is None:
-        clean, not_finite = clean_errors(model.module, subject, batch_size=batch_size)
-        state = {"clean": clean, "clean_not_finite": not_finite, "wrong": [], "not_finite": []}
-    for first in range(stored, count, per_batch):
-        indices = range(first, min(first + per_batch, count))
-        counts = errors(model.module, subject, indices, batch_size=batch_size)
-        state["wrong"] += counts[0]
-        # Blrobust 0.1.0 did not count them.
-        state["not_finite"] = state.get("not_finite", [0] * first) + counts[1]
-        measurement.put(model.label, state)
-        meter.advance(len(indices) * n)
+    """Measure the waves of a model at `places` of `frequencies`, and store each batch of them."""
+    n = len(subject.labels)
+    per_batch = max(1, batch_size // n)
+    for first in range(0, len(places), per_batch):
+        batch, start = places[first : first + per_batch], time.perf_counter()
+        rows = predictions(model.module, subject, batch, batch_size=batch_size)
+        seconds = (time.perf_counter() - start) / len(batch)
+        run.add_all(
+            NewCell(
+                (model.label, wave_kind(frequencies[place]), subject.norm, 0),
+                {"prediction": row},
+                forwards=n,
+                backwards=0,
+                seconds=seconds,
+            )
+            for place, row in zip(batch, rows, strict=True)
+        )
+        meter.advance(len(batch) * n)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from blrobust.data.datasets import Dataset
 from blrobust.perturbations.base import Perturbation
-from blrobust.runs.run import Picture, Run
+from blrobust.runs.database import Picture
+from blrobust.runs.run import Run
 
 COUNT = 6  # pictures beside each other on a page
 

@@ -2,35 +2,36 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec import convert, to_builtins
 from safetensors.numpy import save
 
 from blrobust import __version__, atomic_write
 from blrobust.analysis.level_norm import level_norm
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.data.datasets import Dataset
-from blrobust.device import describe, full_precision
+from blrobust.device import full_precision
 from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import pictures
+from blrobust.evaluation.beginning import begin, identities, identity_of
 from blrobust.evaluation.cell_measurement import CellMeasurement
-from blrobust.evaluation.probe import check_again, check_under_attack, probe
+from blrobust.evaluation.probe import check_again, check_under_attack
 from blrobust.file_names import file_name, file_name_with_capitals
 from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size
 from blrobust.perturbations.levels import format_level
 from blrobust.progress import Meter
-from blrobust.runs import answers
-from blrobust.runs.database import Outcomes
+from blrobust.runs.configuration import Attack, Noise
+from blrobust.runs.database import Key, Outcomes
+from blrobust.runs.folder import ADVERSARIALS, REPORT
 from blrobust.runs.interruption import resumable
-from blrobust.runs.provenance import new_record
-from blrobust.runs.run import ADVERSARIALS, REPORT, Cell, Run
+from blrobust.runs.run import Run
 
 MOST_CELLS = 1_000_000
 IN_FLIGHT = 2  # blocks; twice as many on a GPU, where every copy of predictions waits for the GPU
@@ -97,7 +98,7 @@ def execute(
         models = [bounded(model, batch_size) for model in models]
         source = None if source is None else bounded(source, batch_size)
     batch_size = batch_size or block * IN_FLIGHT * (2 if device.type == "cuda" else 1)
-    config = {
+    plain = {
         "version": __version__,
         "command": command,
         "kinds": {part.perturbation.kind: part.config for part in parts},
@@ -105,24 +106,25 @@ def execute(
         "draws": draws,
         "seed": seed,
         "arch": arch,
-        "models": [{"label": model.label, "sha256": model.card.sha256} for model in models],
-        "dataset": {"name": dataset.name, "checksum": dataset.checksum, "n": len(dataset)},
+        "models": to_builtins(identities(models)),
+        "dataset": to_builtins(identity_of(dataset)),
         "device": device.type,
         "block": block,
         **(settings or {}),
     }
-    record = new_record(
+    config: Noise | Attack = convert(plain, Noise | Attack)
+    run, probed = begin(
         config,
+        models=models,
         dataset=dataset,
-        cards=[asdict(model.card) for model in models],
-        device=describe(device),
+        device=device,
         batch_size=batch_size,
+        out=out,
+        source=source,
+        gradients=gradients,
     )
-    record |= probe(models, dataset, device, source=source, gradients=gradients)
-    labels = dataset.labels.numpy().astype(np.int16)
     unit = "levels" if len(models) == len(parts) == draws == 1 else "cells"
-    folder = partial(Run.create_or_resume, provenance=record, labels=labels)
-    with answers.begin(out, record["hash"][:12], folder) as run:
+    with run:
         path = run.path
         if save_adversarials:
             _check_adversarials(run)
@@ -133,14 +135,14 @@ def execute(
             (path / REPORT).unlink(missing_ok=True)  # of the finished kinds, before others failed
             with full_precision():
                 if check_models:
-                    check_under_attack(models, dataset, device, run.provenance["flags"], source=source)
+                    check_under_attack(models, dataset, device, run.record.flags, source=source)
                 failed: dict[str, dict[str, str]] = {}
                 for part in parts:
                     failed[part.perturbation.kind] = run_cells(
                         run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
                         adversarials=path / ADVERSARIALS if save_adversarials else None,
                     )  # fmt: skip
-            check_again(models, dataset, device, record, run.provenance["flags"], source=source)
+            check_again(models, dataset, device, probed, run.record.flags, source=source)
             if any(failed.values()):
                 run.save_record()
                 RunAnalysis(run).write_csv()
@@ -188,7 +190,7 @@ def run_cells(
     measure = CellMeasurement(
         perturbation,
         dataset,
-        seed=run.config["seed"],
+        seed=run.config.seed,
         device=device,
         batch_size=batch_size,
         keep=adversarials is not None,
@@ -260,13 +262,13 @@ def _share(total: int, index: int, count: int) -> int:
     return total * (index + 1) // count - total * index // count
 
 
-def _adversarial_file(folder: Path, cell: Cell, name: Callable[[str], str] = file_name) -> Path:
+def _adversarial_file(folder: Path, cell: Key, name: Callable[[str], str] = file_name) -> Path:
     model, kind, level, draw = cell
     # As many digits as a level has, so that no two share a file.
     return folder / kind / name(model) / f"{level:.12g}-{draw}.safetensors"
 
 
-def _save(folder: Path, cell: Cell, outcomes: Outcomes) -> None:
+def _save(folder: Path, cell: Key, outcomes: Outcomes) -> None:
     """Write the successful inputs, float32 (k, C, H, W) in [0, 1], and their sample indices, int64 (k,).
 
     The metadata have the label of the model, which its file name does not have if it is long.

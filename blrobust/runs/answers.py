@@ -72,7 +72,7 @@ class Answers:
         try:
             logits = np.frombuffer(base64.b64decode(stored["logits"]), "<f4").reshape(stored["shape"])
             return cls(logits.astype(np.float32), float(stored["tolerance"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"the stored answers of a model are corrupt: {reason(error)}") from None
 
 
@@ -94,13 +94,11 @@ def distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     return float(difference / spread + mismatch)
 
 
-def check(folder: Path, existing: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raise `OtherModelError` unless the models of a stored and a `new` record have the same answers.
+def check(folder: Path, stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise `OtherModelError` unless the `stored` and the `found` answers, by model, are the same.
 
-    Gradients are compared where both records have them. Both records have the same configuration. A record
-    without answers agrees with every model.
+    Gradients are compared where both have them. Those without answers agree with every model.
     """
-    stored, found = existing.get("answers"), new.get("answers")
     if not stored or not found:
         return
     for label, answers in found.items():

@@ -1,62 +1,211 @@
-"""run.sqlite: the tables of a run. Finished cells are never lost, and reading changes no file."""
+"""run.sqlite: the tables of a run. Finished cells are never lost, and reading changes no file.
+
+The database has the id of the run in run.json, and every row has a checksum over the id and its values, so
+that rows which were edited, damaged or copied from another run are refused. Format 2 has neither.
+"""
 
 import contextlib
+import hashlib
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from blrobust.errors import UserError
+from blrobust.errors import UserError, reason
 
 Outcomes = dict[str, NDArray[Any]]
+Key = tuple[str, str, float, int]  # of a cell: model, kind, level, draw
 
 FILE = "run.sqlite"
 FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm")
 TABLES = (
-    """CREATE TABLE IF NOT EXISTS cells (
+    """CREATE TABLE cells (
         model TEXT, kind TEXT, level REAL, draw INTEGER, n INTEGER, correct INTEGER,
-        forwards INTEGER, backwards INTEGER, seconds REAL, finished TEXT, outcomes BLOB,
+        forwards INTEGER, backwards INTEGER, seconds REAL, finished TEXT, outcomes BLOB, checksum BLOB,
         PRIMARY KEY (model, kind, level, draw))""",
-    """CREATE TABLE IF NOT EXISTS pictures (
-        kind TEXT, level REAL, sample INTEGER, label INTEGER, png BLOB,
+    """CREATE TABLE pictures (
+        kind TEXT, level REAL, sample INTEGER, label INTEGER, png BLOB, checksum BLOB,
         PRIMARY KEY (kind, level))""",
-    "CREATE TABLE IF NOT EXISTS labels (id INTEGER PRIMARY KEY, labels BLOB)",
+    "CREATE TABLE labels (id INTEGER PRIMARY KEY, labels BLOB, checksum BLOB)",
+    "CREATE TABLE run (id TEXT PRIMARY KEY, cells INTEGER)",  # one row; the number of cells
 )
 
 
-def create(folder: Path, labels: NDArray[np.int16]) -> sqlite3.Connection:
-    """Return the database of a run, open for writing, with its tables and the data set's labels."""
-    with using(folder), contextlib.ExitStack() as stack:
-        database = sqlite3.connect(folder / FILE)
-        stack.callback(database.close)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")  # a cell costs seconds, an fsync milliseconds
-        with database:
-            database.execute("BEGIN")  # Python does not begin a transaction for CREATE TABLE
-            for table in TABLES:
-                database.execute(table)
-            row = (pack({"labels": labels}),)
-            database.execute("INSERT OR IGNORE INTO labels VALUES (0, ?)", row)
-        stack.pop_all()
-    return database
+class Picture(NamedTuple):
+    """One image at one level, for the report's strip: PNG bytes, sample index and true label."""
+
+    kind: str
+    level: float
+    sample: int
+    label: int
+    png: bytes
 
 
-def connect(folder: Path, *, finished: bool) -> sqlite3.Connection:
-    """Return the database of a run, open for reading; the folder of a finished run is not changed."""
-    file = folder / FILE
-    if not file.is_file():
-        raise UserError(f"{folder}: the run has no results ({FILE} is missing)")
-    # Even a reader of a WAL database creates -wal and -shm files, unless it opens it as immutable.
-    immutable = finished and not (folder / f"{FILE}-wal").exists()
-    mode = "immutable=1" if immutable else "mode=ro"
-    with using(folder):
-        return sqlite3.connect(f"{file.resolve().as_uri()}?{mode}", uri=True)
+class Cell(NamedTuple):
+    """A finished cell: the numbers of images in passes, the wall time, and arrays (n,) over the images."""
+
+    draw: int
+    forwards: int
+    backwards: int
+    seconds: float
+    outcomes: Outcomes
+
+
+class Database:
+    """The open database of a run with the id `run_id`, which is `None` for format 2."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, run_id: str | None) -> None:
+        """Store the parts of an open database; use `create` or `connect` to get one."""
+        self._folder = folder
+        self._connection = connection
+        self._id = run_id
+
+    @classmethod
+    def create(cls, folder: Path, run_id: str | None, labels: NDArray[np.int16]) -> Self:
+        """Return the database, open for writing; a new one gets its tables and the data set's labels.
+
+        Raises `UserError` for the database of another run.
+        """
+        with using(folder), contextlib.ExitStack() as stack:
+            connection = sqlite3.connect(folder / FILE)
+            stack.callback(connection.close)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")  # a cell costs seconds, an fsync milliseconds
+            database = cls(folder, connection, run_id)
+            if run_id is not None and not database._tables():
+                with connection:
+                    connection.execute("BEGIN")  # Python does not begin a transaction for CREATE TABLE
+                    for table in TABLES:
+                        connection.execute(table)
+                    connection.execute("INSERT INTO run VALUES (?, 0)", (run_id,))
+                    database._insert("labels", [(0, pack({"labels": labels}))])
+            database.check()
+            if not np.array_equal(database.labels(), labels):
+                raise ValueError("the labels are not those of the data set")
+            stack.pop_all()
+        return database
+
+    @classmethod
+    def connect(cls, folder: Path, run_id: str | None, *, finished: bool) -> Self:
+        """Return the database, open for reading; the folder of a finished run is not changed.
+
+        Raises `UserError` where it is missing, damaged or of another run.
+        """
+        file = folder / FILE
+        if not file.is_file():
+            raise UserError(f"{folder}: the run has no results ({FILE} is missing)")
+        # Even a reader of a WAL database creates -wal and -shm files, unless it opens it as immutable.
+        immutable = finished and not (folder / f"{FILE}-wal").exists()
+        mode = "immutable=1" if immutable else "mode=ro"
+        with using(folder), contextlib.ExitStack() as stack:
+            connection = sqlite3.connect(f"{file.resolve().as_uri()}?{mode}", uri=True)
+            stack.callback(connection.close)
+            database = cls(folder, connection, run_id)
+            database.check()
+            stack.pop_all()
+        return database
+
+    def close(self) -> None:
+        """Close the database, which merges its write-ahead log."""
+        self._connection.close()
+
+    def check(self) -> None:
+        """Raise `ValueError` if the database is damaged or of another run."""
+        (state,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if state != "ok":
+            raise ValueError(state)
+        tables = self._tables()
+        if not tables:
+            raise ValueError("it has no tables")
+        found = self._connection.execute("SELECT id FROM run").fetchall() if "run" in tables else []
+        if found != ([] if self._id is None else [(self._id,)]):
+            raise ValueError("it belongs to another run than run.json")
+
+    # Reading
+
+    def labels(self) -> NDArray[np.int16]:
+        """Return the true labels `(n,)`."""
+        with using(self._folder):
+            ((_, blob),) = self._select("labels", "id = ?", (0,))
+            return unpack(blob)["labels"]
+
+    def keys(self) -> set[Key]:
+        """Return the keys of the finished cells."""
+        with using(self._folder):
+            keys = self._connection.execute("SELECT model, kind, level, draw FROM cells").fetchall()
+            if self._id is not None and self._connection.execute("SELECT cells FROM run").fetchall() != [
+                (len(keys),)
+            ]:
+                raise ValueError("cells are missing")
+            return set(keys)
+
+    def cells(self, model: str, kind: str, level: float, labels: NDArray[np.int16]) -> list[Cell]:
+        """Return the finished cells of a level, one a draw, which `labels` (n,) must fit."""
+        condition, order = "model = ? AND kind = ? AND level = ?", "ORDER BY draw"
+        with using(self._folder):
+            rows = self._select("cells", condition, (model, kind, level), order)
+            return [_cell(row, labels) for row in rows]
+
+    def pictures(self) -> list[Picture]:
+        """Return the pictures by kind and level, ascending."""
+        with using(self._folder):
+            return [Picture(*row) for row in self._select("pictures", "TRUE", (), "ORDER BY kind, level")]
+
+    # Writing
+
+    def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Commit finished cells together: all values of `TABLES` but the checksum, with packed outcomes."""
+        rows = list(rows)
+        with using(self._folder), self._connection:
+            self._insert("cells", rows)
+            if self._id is not None:
+                self._connection.execute("UPDATE run SET cells = cells + ?", (len(rows),))
+
+    def add_pictures(self, pictures: Iterable[Picture]) -> None:
+        """Commit the pictures of the report, replacing earlier ones."""
+        with using(self._folder), self._connection:
+            self._connection.execute("DELETE FROM pictures")
+            self._insert("pictures", pictures)
+
+    def _tables(self) -> set[str]:
+        return {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
+
+    def _insert(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Insert rows with their checksums, within a transaction."""
+        for row in rows:
+            sealed = (*row,) if self._id is None else (*row, checksum(self._id, row))
+            marks = ", ".join("?" * len(sealed))
+            self._connection.execute(f"INSERT INTO {table} VALUES ({marks})", sealed)
+
+    def _select(
+        self, table: str, condition: str, values: Sequence[Any], order: str = ""
+    ) -> list[tuple[Any, ...]]:
+        """Return rows without their checksums; raise `ValueError` where these do not fit."""
+        query = f"SELECT * FROM {table} WHERE {condition} {order}"
+        rows = self._connection.execute(query, values).fetchall()
+        if self._id is None:
+            return rows
+        for *row, found in rows:
+            if found != checksum(self._id, row):
+                raise ValueError(f"checksum mismatch of a row in the table {table}")
+        return [row[:-1] for row in rows]
+
+
+def _cell(row: Sequence[Any], labels: NDArray[np.int16]) -> Cell:
+    """Return the cell of a row; raise `ValueError` unless its outcomes fit the labels and its numbers."""
+    *_, draw, n, correct, forwards, backwards, seconds, _, blob = row
+    outcomes = unpack(blob)
+    if any(values.shape[:1] != labels.shape for values in outcomes.values()):
+        raise ValueError(f"a cell has other images than the {len(labels):,} labels")
+    if (n, correct) != (len(labels), int((outcomes["prediction"] == labels).sum())):
+        raise ValueError("a cell has another number of correct predictions than its outcomes")
+    return Cell(draw, forwards, backwards, seconds, outcomes)
 
 
 @contextlib.contextmanager
@@ -64,8 +213,20 @@ def using(folder: Path) -> Iterator[None]:
     """Raise `UserError`, in one line that names the file, for a damaged or unusable database."""
     try:
         yield
+    except UserError:
+        raise
     except (sqlite3.Error, zlib.error, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / FILE} cannot be used: {error}") from error
+        raise UserError(f"{folder / FILE} cannot be used: {reason(error)}") from error
+
+
+def checksum(run_id: str, values: Iterable[Any]) -> bytes:
+    """Return the SHA-256 of a row of the run `run_id`, over the type, length and content of each value."""
+    digest = hashlib.sha256(run_id.encode())
+    for value in values:
+        content = value if isinstance(value, bytes) else repr(value).encode()
+        digest.update(f"{type(value).__name__} {len(content)} ".encode())
+        digest.update(content)
+    return digest.digest()
 
 
 def pack(arrays: Outcomes) -> bytes:

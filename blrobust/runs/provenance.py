@@ -1,10 +1,9 @@
-"""run.json: configuration, code, machine, data and weights of a run."""
+"""The code and the machine of a run: time, versions, git revision, command line."""
 
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
+import secrets
 import shlex
 import subprocess
 import sys
@@ -13,15 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blrobust import __version__
-from blrobust.atomic_write import write_text
+from msgspec import MsgspecError, convert, to_builtins
+
 from blrobust.errors import UserError, reason
+from blrobust.runs.configuration import Configuration
+from blrobust.runs.record import FORMAT, Card, DatasetFacts, Record, Session, digest
 
 if TYPE_CHECKING:
     from blrobust.data.datasets import Dataset
 
-FILE = "run.json"
-FORMAT = 2  # of a run folder; another number is read by another version
 PACKAGES = (
     *("blrobust", "torch", "torchvision", "foolbox", "pyautoattack", "numba", "numba-cuda"),
     *("numpy", "scipy", "pandas", "statsmodels", "seaborn", "safetensors"),
@@ -31,12 +30,6 @@ PACKAGES = (
 def now() -> str:
     """Return the time as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def digest(config: dict[str, Any]) -> str:
-    """Return the SHA-256 of a configuration written as canonical JSON (sorted keys, no spaces)."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -84,70 +77,56 @@ def command_line() -> str:
 
 
 def new_record(
-    config: dict[str, Any],
+    config: Configuration,
     *,
     dataset: "Dataset",
-    cards: Sequence[dict[str, Any]],
+    cards: Sequence[Card],
     device: str,
     batch_size: int,
-) -> dict[str, Any]:
-    """Return the content of run.json at the start of a run: "finished" is null, with one session."""
-    start = now()
-    session = {
-        "started": start,
-        "command_line": command_line(),
-        "device": device,
-        "batch_size": batch_size,
-        "versions": versions(),
-        "git": git_revision(),
-    }
-    return {
-        "config": config,
-        "hash": digest(config),
-        "command_line": session["command_line"],
-        "versions": session["versions"],
-        "git": session["git"],
-        "device": device,
-        "dataset": {
-            "name": dataset.name,
-            "split": dataset.split,
-            "n": len(dataset),
-            "checksum": dataset.checksum,
-            "note": dataset.note,
-            "classes": list(dataset.classes),
-            "mean": list(dataset.mean),
-            "std": list(dataset.std),
-        },
-        "models": list(cards),
-        "started": start,
-        "finished": None,
-        "sessions": [session],
-    }
+    answers: dict[str, Any] | None = None,
+    flags: dict[str, list[str]] | None = None,
+) -> Record:
+    """Return the record at the start of a run: not finished, with one session and a new id.
 
-
-def write_record(folder: Path, provenance: dict[str, Any]) -> None:
-    """Write run.json, whole or not at all, with its format and a checksum over the rest."""
-    record = {"format": FORMAT, **provenance}
-    record["checksum"] = digest(record)
-    write_text(folder / FILE, json.dumps(record, indent=1, allow_nan=False) + "\n")
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return the content of run.json; raise `UserError` where it is missing, damaged or of another format."""
-    file = folder / FILE
-    if not file.is_file():
-        raise UserError(f"{folder} is not a run folder: it has no {FILE}")
+    Raises `UserError` for facts that cannot be read back, such as those of a checkpoint that was edited.
+    """
+    session = Session(
+        started=now(),
+        command_line=command_line(),
+        device=device,
+        batch_size=batch_size,
+        versions=versions(),
+        git=git_revision(),
+    )
+    record = Record(
+        format=FORMAT,
+        id=secrets.token_hex(16),
+        config=config,
+        hash=digest(config.encode()),
+        command_line=session.command_line,
+        versions=session.versions,
+        git=session.git,
+        device=device,
+        dataset=DatasetFacts(
+            name=dataset.name,
+            split=dataset.split,
+            n=len(dataset),
+            checksum=dataset.checksum,
+            note=dataset.note,
+            classes=list(dataset.classes),
+            mean=list(dataset.mean),
+            std=list(dataset.std),
+        ),
+        models=list(cards),
+        started=session.started,
+        finished=None,
+        sessions=[session],
+        answers=answers or {},
+        flags=flags or {},
+    )
     try:
-        record = json.loads(file.read_text("utf-8"))
-        checksum = record.pop("checksum")
-        if digest(record) != checksum:
-            raise ValueError("checksum mismatch")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{file} is corrupt: {reason(error)}") from None
-    if (found := record.pop("format", None)) != FORMAT:
+        return convert(to_builtins(record), Record)
+    except MsgspecError as error:
         raise UserError(
-            f"{file}: got format {found}; legal: {FORMAT}, for blrobust {__version__} (use the version that "
-            "wrote the run)"
-        )
-    provenance: dict[str, Any] = record
-    return provenance
+            f"the facts about the models or the data do not fit run.json: {reason(error)}"
+        ) from None

@@ -1,42 +1,40 @@
 """A run folder: run.json, run.sqlite, results.csv, report.html, and a lock for its one writer."""
 
 import contextlib
-import sqlite3
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from blrobust.atomic_write import is_temporary
+from blrobust.atomic_write import write_text
 from blrobust.errors import UserError
-from blrobust.runs import LEGAL_FOLDERS, answers, database
-from blrobust.runs.database import Outcomes, pack, unpack, using
+from blrobust.runs import answers
+from blrobust.runs.configuration import Configuration, Sweep
+from blrobust.runs.database import FILE as DATABASE
+from blrobust.runs.database import Cell, Database, Key, Outcomes, Picture, pack
+from blrobust.runs.folder import RESULTS, stored_record
 from blrobust.runs.lock import LOCK, acquire
-from blrobust.runs.provenance import FILE as RECORD
-from blrobust.runs.provenance import digest, now, read_record, write_record
+from blrobust.runs.provenance import now
+from blrobust.runs.record import FILE as RECORD
+from blrobust.runs.record import Card, Record
 
-Cell = tuple[str, str, float, int]  # model, kind, level, draw
-
-RESULTS = "results.csv"
-REPORT = "report.html"
-ADVERSARIALS = "adversarials"  # folder of the successful inputs, with --save-adversarials
-OURS = {LOCK, ADVERSARIALS, RECORD, RESULTS, REPORT, *database.FILES}
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One image at one level, for the report's strip: PNG bytes, sample index and true label."""
+class NewCell(NamedTuple):
+    """A cell to store: its key, its arrays (n,), the images in passes, and the wall time in seconds."""
 
-    kind: str
-    level: float
-    sample: int
-    label: int
-    png: bytes
+    key: Key
+    outcomes: Outcomes
+    forwards: int
+    backwards: int
+    seconds: float
 
 
 class Run:
@@ -45,53 +43,68 @@ class Run:
     A context manager: the end of the context closes the database and releases the lock.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        provenance: dict[str, Any],
-        connection: sqlite3.Connection,
-        lock: FileLock | None = None,
-    ) -> None:
+    def __init__(self, path: Path, record: Record, data: Database, lock: FileLock | None = None) -> None:
         """Store the parts of an open run; use `open` or `create_or_resume` to get one."""
         self.path = path
-        self.provenance = provenance  # run.json, whole
-        self._connection = connection
+        self.record = record
+        self._database = data
         self._lock = lock
+        self._latest: tuple[tuple[str, str, float], list[Cell]] | None = None  # level read last
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Return a run, open for reading; raise `UserError` where `path` is not a usable run folder."""
-        provenance = read_record(path)
-        finished = provenance["finished"] is not None
-        return cls(path, provenance, database.connect(path, finished=finished))
+        record = Record.read(path)
+        finished = record.finished is not None
+        run = cls(path, record, Database.connect(path, record.id, finished=finished))
+        try:
+            run.done()
+        except BaseException:
+            run.close()
+            raise
+        return run
 
     @classmethod
-    def create_or_resume(cls, path: Path, provenance: dict[str, Any], labels: NDArray[np.int16]) -> Self:
+    def begin(cls, out: Path | None, record: Record, labels: NDArray[np.int16]) -> Self:
+        """Begin or resume the run of `record` in `out`, by default in the first usable folder `runs/HASH`.
+
+        The folder of a heat map or a recovery has the name of its command before the hash.
+        """
+        prefix = "" if isinstance(record.config, Sweep) else f"{record.config.command}-"
+        name = f"{prefix}{record.hash[:12]}"
+        return answers.begin(out, name, lambda folder: cls.create_or_resume(folder, record, labels))
+
+    @classmethod
+    def create_or_resume(cls, path: Path, record: Record, labels: NDArray[np.int16]) -> Self:
         """Return a new run in `path`, or resume the run there if its configuration is the same.
 
-        `provenance` is the content of run.json for a new run; on resuming, only its session is added. A
-        finished run is returned read-only and unchanged. Raises `UserError` for a folder with other contents,
-        another configuration or models with other logits (`runs.answers`), and if another process writes to
-        it.
+        `record` is the content of run.json for a new run; on resuming, only its session is added. A finished
+        run is returned read-only and unchanged. Raises `UserError` for a folder with other contents, another
+        configuration or models with other logits (`runs.answers`), and if another process writes to it.
         """
-        existing = _existing(path, provenance)
-        if existing is not None and existing["finished"] is not None:
+        existing = stored_record(path, record)
+        if existing is not None and existing.finished is not None:
             return cls.open(path)
         path.mkdir(parents=True, exist_ok=True)
         lock = acquire(path / LOCK, f"{path}: another process is working on this run")
         with contextlib.ExitStack() as stack:
             stack.callback(lock.release)
-            existing = _existing(path, provenance)  # it may have changed before the lock
+            existing = stored_record(path, record)  # it may have changed before the lock
             if existing is not None:
-                if existing["finished"] is not None:
+                if existing.finished is not None:
                     return cls.open(path)
-                existing["sessions"].extend(provenance["sessions"])
+                existing.sessions.extend(record.sessions)
                 # A run begun without answers has those of the models that finish it.
-                provenance = {**provenance, **existing}
-            write_record(path, provenance)
-            connection = database.create(path, labels)
+                existing.answers = existing.answers or record.answers
+                existing.flags = existing.flags or record.flags
+                record = existing
+            record.write(path)
+            data = Database.create(path, record.id, labels)
+            stack.callback(data.close)
+            run = cls(path, record, data, lock)
+            run.done()
             stack.pop_all()
-        return cls(path, provenance, connection, lock)
+        return run
 
     def __enter__(self) -> Self:
         return self
@@ -106,175 +119,171 @@ class Run:
 
     def close(self) -> None:
         """Close the database and release the lock."""
-        self._connection.close()
+        self._database.close()
         if self._lock is not None:
             self._lock.release()
 
     # Configuration
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Configuration:
         """The hashed configuration."""
-        config: dict[str, Any] = self.provenance["config"]
-        return config
+        return self.record.config
+
+    @property
+    def sweep(self) -> Sweep:
+        """The configuration of a sweep of noise or attacks; raises `UserError` for other runs."""
+        if not isinstance(self.config, Sweep):
+            raise UserError(f"{self.path}: got a run of {self.config.command}; legal: noise or attack")
+        return self.config
 
     @property
     def finished(self) -> bool:
         """Whether all cells and results.csv are written."""
-        return self.provenance["finished"] is not None
+        return self.record.finished is not None
 
     @property
     def models(self) -> list[str]:
         """Labels of the models, in the user's order."""
-        return [card["label"] for card in self.provenance["models"]]
+        return [card.label for card in self.record.models]
 
     @property
-    def cards(self) -> dict[str, dict[str, Any]]:
+    def cards(self) -> dict[str, Card]:
         """The models' cards by label."""
-        return {card["label"]: card for card in self.provenance["models"]}
+        return {card.label: card for card in self.record.models}
+
+    @cached_property
+    def grids(self) -> Mapping[str, list[float]]:
+        """Levels by kind, ascending."""
+        return self.config.grids
 
     @property
     def kinds(self) -> list[str]:
         """Kinds of perturbation."""
-        return list(self.config["kinds"])
+        return list(self.grids)
 
     def levels(self, kind: str) -> list[float]:
         """Return the levels of a kind, ascending, with level 0."""
-        if kind not in self.kinds:
+        if kind not in self.grids:
             raise UserError(f"kind: got {kind!r} in {self.path}; legal: {', '.join(self.kinds)}")
-        return list(self.config["kinds"][kind]["levels"])
+        return list(self.grids[kind])
 
     @property
     def draws(self) -> int:
         """Draws per image and level."""
-        draws: int = self.config["draws"]
-        return draws
+        return self.config.draws
 
     @property
     def cells(self) -> int:
-        """Number of cells: models x levels of all kinds x draws."""
-        return len(self.models) * self.draws * sum(len(self.levels(kind)) for kind in self.kinds)
+        """Number of cells: subjects x levels of all kinds x draws."""
+        return len(self.config.subjects) * self.draws * sum(map(len, self.grids.values()))
 
     # Results
 
     @cached_property
     def labels(self) -> NDArray[np.int16]:
         """True labels `(n,)`."""
-        with using(self.path):
-            (blob,) = self._connection.execute("SELECT labels FROM labels").fetchone()
-            return unpack(blob)["labels"]
+        labels, data = self._database.labels(), self.record.dataset
+        if labels.shape != (data.n,) or labels.min() < 0 or labels.max() >= len(data.classes):
+            raise self._refusal(f"the labels do not fit {RECORD}")
+        return labels
 
-    def done(self) -> set[Cell]:
-        """Return the keys (model, kind, level, draw) of the finished cells."""
-        with using(self.path):
-            return set(self._connection.execute("SELECT model, kind, level, draw FROM cells"))
+    def done(self) -> set[Key]:
+        """Return the keys (model, kind, level, draw) of the finished cells.
+
+        Raises `UserError` for cells that are not part of the run, or if cells of a finished run are missing.
+        """
+        done, subjects = self._database.keys(), set(self.config.subjects)
+        drawn = range(self.draws)
+        for key in done:
+            model, kind, level, draw = key
+            if model not in subjects or level not in self.grids.get(kind, ()) or draw not in drawn:
+                raise self._refusal(f"the cell {key} is not part of the run")
+        if self.finished and len(done) < self.cells:
+            raise self._refusal(f"it has {len(done):,} of {self.cells:,} cells")
+        return done
 
     def outcome(self, model: str, kind: str, level: float, draw: int) -> Outcomes:
         """Return a cell's arrays `(n,)` over the samples, at least `prediction` (int16).
 
         Raises `UserError` where the cell is not finished.
         """
-        query = "SELECT outcomes FROM cells WHERE (model, kind, level, draw) = (?, ?, ?, ?)"
-        with using(self.path):
-            for (blob,) in self._connection.execute(query, (model, kind, level, draw)):
-                return unpack(blob)
+        for cell in self._cells(model, kind, level):
+            if cell.draw == draw:
+                return cell.outcomes
         raise UserError(
             f"{self.path}: the cell {model}, {kind} {level:g}, draw {draw} is not finished; "
-            f"resume with: {self.provenance['command_line']}"
+            f"resume with: {self.record.command_line}"
         )
 
     def correct(self, model: str, kind: str, level: float) -> NDArray[np.bool_]:
         """Return which samples are classified correctly, bool `(finished draws, n)`."""
-        rows = self._cells("outcomes", model, kind, level)
-        correct = np.empty((len(rows), len(self.labels)), np.bool_)
-        with using(self.path):
-            for row, (blob,) in zip(correct, rows, strict=True):
-                row[:] = unpack(blob)["prediction"] == self.labels
-        return correct
+        rows = [cell.outcomes["prediction"] == self.labels for cell in self._cells(model, kind, level)]
+        return np.stack(rows) if rows else np.empty((0, len(self.labels)), np.bool_)
 
     def not_finite(self, model: str, kind: str, level: float) -> NDArray[np.int64]:
         """Return the number of predictions without finite logits, int64 `(finished draws,)`."""
-        rows = self._cells("outcomes", model, kind, level)
-        with using(self.path):
-            return np.array([(unpack(blob)["prediction"] < 0).sum() for (blob,) in rows], np.int64)
+        counts = [(cell.outcomes["prediction"] < 0).sum() for cell in self._cells(model, kind, level)]
+        return np.array(counts, np.int64)
 
     def seconds(self, model: str, kind: str, level: float) -> float:
         """Return the wall time of a level, summed over its finished draws."""
-        return float(sum(seconds for (seconds,) in self._cells("seconds", model, kind, level)))
+        return float(sum(cell.seconds for cell in self._cells(model, kind, level)))
 
     def forwards(self, model: str, kind: str, level: float) -> int:
         """Return the number of forward passes (images) at a level, summed over its finished draws."""
-        return sum(forwards for (forwards,) in self._cells("forwards", model, kind, level))
+        return sum(cell.forwards for cell in self._cells(model, kind, level))
 
     def backwards(self, model: str, kind: str, level: float) -> int:
         """Return the number of backward passes (images) at a level, summed over its finished draws."""
-        return sum(backwards for (backwards,) in self._cells("backwards", model, kind, level))
+        return sum(cell.backwards for cell in self._cells(model, kind, level))
 
     def pictures(self) -> list[Picture]:
         """Return one image of each kind at several levels, ascending; empty for an unfinished run."""
-        with using(self.path):
-            rows = self._connection.execute(
-                "SELECT kind, level, sample, label, png FROM pictures ORDER BY kind, level"
-            ).fetchall()
-        return [Picture(*row) for row in rows]
+        return self._database.pictures()
 
-    def _cells(self, columns: str, model: str, kind: str, level: float) -> list[Any]:
-        query = f"SELECT {columns} FROM cells WHERE model = ? AND kind = ? AND level = ?"
-        with using(self.path):
-            return self._connection.execute(f"{query} ORDER BY draw", (model, kind, level)).fetchall()
+    def _cells(self, model: str, kind: str, level: float) -> list[Cell]:
+        key = (model, kind, level)
+        if self._latest is None or self._latest[0] != key:
+            self._latest = key, self._database.cells(*key, self.labels)
+        return self._latest[1]
+
+    def _refusal(self, problem: str) -> UserError:
+        return UserError(f"{self.path / DATABASE} cannot be used: {problem}")
 
     # Writing
 
-    def add(self, cell: Cell, outcomes: Outcomes, *, forwards: int, backwards: int, seconds: float) -> None:
-        """Commit one finished cell; a committed cell survives kill -9 and power loss."""
-        prediction = outcomes["prediction"]
-        correct = int((prediction == self.labels).sum())
-        values = (len(prediction), correct, forwards, backwards, seconds, now(), pack(outcomes))
-        with using(self.path), self._connection:
-            self._connection.execute(
-                "INSERT INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*cell, *values)
+    def add(self, key: Key, outcomes: Outcomes, *, forwards: int, backwards: int, seconds: float) -> None:
+        """Commit one finished cell."""
+        self.add_all([NewCell(key, outcomes, forwards, backwards, seconds)])
+
+    def add_all(self, cells: Iterable[NewCell]) -> None:
+        """Commit finished cells together; committed cells survive kill -9 and power loss."""
+        self._latest, time = None, now()
+        self._database.add(
+            (
+                *(model, kind, float(level) + 0.0, int(draw)),
+                *(len(self.labels), int((outcomes["prediction"] == self.labels).sum())),
+                *(forwards, backwards, float(seconds), time, pack(outcomes)),
             )
+            for (model, kind, level, draw), outcomes, forwards, backwards, seconds in cells
+        )
 
     def add_pictures(self, pictures: list[Picture]) -> None:
         """Commit the pictures of the report, replacing earlier ones."""
-        rows = [(p.kind, p.level, p.sample, p.label, p.png) for p in pictures]
-        with using(self.path), self._connection:
-            self._connection.execute("DELETE FROM pictures")
-            self._connection.executemany("INSERT INTO pictures VALUES (?, ?, ?, ?, ?)", rows)
+        self._database.add_pictures(pictures)
+
+    def write_results(self, table: "pd.DataFrame") -> None:
+        """Write results.csv, whole or not at all."""
+        write_text(self.path / RESULTS, table.to_csv(index=False, lineterminator="\n"))
 
     def save_record(self) -> None:
         """Write run.json of an unfinished run again, with its present flags."""
-        write_record(self.path, self.provenance)
+        self.record.write(self.path)
 
     def finish(self, *, end: str | None = None) -> None:
         """Write the end time (ISO 8601, by default now) into run.json; the run is read-only afterwards."""
-        self._connection.close()  # merges the write-ahead log into the database
-        self.provenance["finished"] = end or now()
-        write_record(self.path, self.provenance)
-        self._connection = database.connect(self.path, finished=True)
-
-
-def _existing(path: Path, new: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the stored record in `path`, or `None` if the folder is free for the run of the record `new`.
-
-    Raises `UserError` for a file, a folder with other contents, or a run of another configuration.
-    """
-    if not path.exists():
-        return None
-    if not path.is_dir():
-        raise UserError(f"--out: got {path}, which is a file; {LEGAL_FOLDERS}")
-    names = {entry.name for entry in path.iterdir() if not is_temporary(entry.name)}
-    if RECORD not in names:
-        foreign = sorted(names - OURS) or sorted(names & {database.FILE})
-        if foreign:
-            raise UserError(f"--out: got {path}, which has {foreign[0]!r} and no {RECORD}; {LEGAL_FOLDERS}")
-        return None
-    provenance, config = read_record(path), new["config"]
-    if digest(provenance["config"]) != digest(config):
-        differ = [key for key in config if provenance["config"].get(key) != config[key]]
-        raise UserError(
-            f"--out: got {path}, which holds a run of another configuration (different: "
-            f"{', '.join(differ)}); {LEGAL_FOLDERS}"
-        )
-    answers.check(path, provenance, new)
-    return provenance
+        self._database.close()  # merges the write-ahead log into the database
+        self.record.finished = end or now()
+        self.record.write(self.path)
+        self._database = Database.connect(self.path, self.record.id, finished=True)

@@ -260,14 +260,12 @@ def test_the_published_sign_of_a_gradient_attack_takes_a_test(curve, n, wanted, 
     curves = {"fp32": [0.9, 0.5, 0.3], "fft85": curve}
     options = {"kind": "fgsm", "space": "pixel", "n": n, "is_exact": True}
     with Run.open(invented.run(tmp_path / "run", curves, levels, **options)) as run:
-        run.config["source"] = None
         assert gradient_notes(Analysis(run, "fgsm"), axes.axis("fgsm", "pixel", STD)) == wanted
 
 
 def gradient_sentences(path, curves, levels, **options):
     options = {"kind": "fgsm", "space": "pixel", "n": 1000, "is_exact": True} | options
     with Run.open(invented.run(path, curves, levels, **options)) as run:
-        run.config["source"] = None
         analysis, axis = Analysis(run, "fgsm"), axes.axis("fgsm", "pixel", STD)
         return gradient_notes(analysis, axis), conclusions(analysis, axis)
 

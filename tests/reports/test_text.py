@@ -172,7 +172,8 @@ def test_runs_with_other_levels_or_images_are_summed_up_over_what_they_share(tmp
         assert tables.mixture_note({"long": runs["long"]}, GAUSSIAN) is None
         alone = tables.summary({"long": runs["long"]}, GAUSSIAN)
         only = tables.summary({"clean": runs["clean"]}, GAUSSIAN)
-        runs["short"].run.provenance["dataset"] |= {"checksum": "other", "n": 50}
+        data = runs["short"].run.record.dataset
+        data.checksum, data.n = "other", 50
         images = tables.mixture_note(pair, GAUSSIAN)
     assert [cells[3].text for _, cells in table.rows] == ["80.0\xa0%"] * 2
     assert [cells[4].text for _, cells in table.rows] == [">\xa00.5"] * 2

@@ -1,29 +1,31 @@
 """Run folders with invented outcomes: known curves, no network."""
 
 import io
+import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import convert
 from numpy.typing import NDArray
 from PIL import Image
 
-from blrobust.runs import provenance
-from blrobust.runs.run import Picture, Run
+from blrobust.runs.configuration import Configuration
+from blrobust.runs.database import Picture
+from blrobust.runs.record import FORMAT, Card, DatasetFacts, Record, Session, digest
+from blrobust.runs.run import Run
 
 CLASSES = ["plane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 COMPRESSION = {"fft50": (0.48, 0.515), "fft85": (0.84, 0.86)}
 
 
-def card(label: str) -> dict[str, Any]:
+def card(label: str, **changes: Any) -> Card:
     """Return a model's entry in a run's record."""
     nominal, effective = COMPRESSION.get(label, (0.0, 0.0))
-    return {
+    facts: dict[str, Any] = {
         "label": label,
-        "name": label,
         "arch": "resnet20",
-        "precision": "fp32",
         "nominal_compression": nominal,
         "effective_compression": effective,
         "fft_size": "paper",
@@ -31,64 +33,64 @@ def card(label: str) -> dict[str, Any]:
         "seed": 0,
         "test_accuracy": 0.9251,
         "sha256": "ab" * 32,
-        "note": None,
     }
+    return Card(**facts | changes)
 
 
-def record(
-    curves: Iterable[str],
-    levels: Sequence[float],
-    *,
-    n: int,
-    draws: int,
-    kind: str,
-    space: str,
-    dataset: str,
-    note: str | None,
-) -> dict[str, Any]:
-    """Return the record of a run of the models that `curves` names."""
-    config = {
+def configuration(labels: Iterable[str], *, n: int, **changes: Any) -> Configuration:
+    """Return the configuration of a run of the models `labels` on `n` images, with `changes`."""
+    plain = {
         "version": "0.1.0",
         "command": "noise",
-        "kinds": {kind: {"levels": [float(level) for level in levels]}},
-        "space": space,
-        "draws": draws,
+        "kinds": {"gaussian": {"levels": [0.0, 0.5]}},
+        "space": "normalized",
+        "draws": 1,
         "seed": 0,
         "arch": "resnet20",
-        "models": [{"label": label, "sha256": "ab" * 32} for label in curves],
-        "dataset": {"name": dataset, "checksum": "cd" * 32, "n": n},
+        "models": [{"label": label, "sha256": "ab" * 32} for label in labels],
+        "dataset": {"name": "cifar10", "checksum": "cd" * 32, "n": n},
         "device": "cpu",
+        "block": 100,
     }
-    session = {
-        "started": "2025-01-02T03:04:05+00:00",
-        "command_line": f"blrobust noise --models {','.join(curves)}",
-        "device": "cpu, 2 threads",
-        "batch_size": 200,
-        "versions": {"python": "3.11.7", "torch": "2.15.0"},
-        "git": None,
+    found: Configuration = convert(plain | changes, Configuration)
+    return found
+
+
+def record(config: Configuration, *, cards: Sequence[Card] | None = None, **data: Any) -> Record:
+    """Return the record of a run; `data` are changes of the facts about the data set."""
+    session = Session(
+        started="2025-01-02T03:04:05+00:00",
+        command_line=f"blrobust {config.command} --models {','.join(m.label for m in config.models)}",
+        device="cpu, 2 threads",
+        batch_size=200,
+        versions={"python": "3.11.7", "torch": "2.15.0"},
+        git=None,
+    )
+    facts: dict[str, Any] = {
+        "name": config.dataset.name,
+        "split": "test",
+        "n": config.dataset.n,
+        "checksum": config.dataset.checksum,
+        "note": None,
+        "classes": CLASSES,
+        "mean": [0.4914, 0.4822, 0.4465],
+        "std": [0.2023, 0.1994, 0.2010],
     }
-    return {
-        "config": config,
-        "hash": provenance.digest(config),
-        "command_line": session["command_line"],
-        "versions": session["versions"],
-        "git": None,
-        "device": session["device"],
-        "dataset": {
-            "name": dataset,
-            "split": "test",
-            "n": n,
-            "checksum": "cd" * 32,
-            "note": note,
-            "classes": CLASSES,
-            "mean": [0.4914, 0.4822, 0.4465],
-            "std": [0.2023, 0.1994, 0.2010],
-        },
-        "models": [card(label) for label in curves],
-        "started": session["started"],
-        "finished": None,
-        "sessions": [session],
-    }
+    return Record(
+        format=FORMAT,
+        id=secrets.token_hex(16),
+        config=config,
+        hash=digest(config.encode()),
+        command_line=session.command_line,
+        versions=session.versions,
+        git=None,
+        device=session.device,
+        dataset=DatasetFacts(**facts | data),
+        models=list(cards or [card(model.label) for model in config.models]),
+        started=session.started,
+        finished=None,
+        sessions=[session],
+    )
 
 
 def predictions(
@@ -140,10 +142,20 @@ def run(
     generator = np.random.default_rng(7)
     labels = generator.integers(0, 10, n).astype(np.int16)
     hardness = generator.random(n)
-    whole = record(curves, levels, n=n, draws=draws, kind=kind, space=space, dataset=dataset, note=note)
-    whole["dataset"]["classes"] = classes or CLASSES
-    for one in whole["models"]:
-        one |= (cards or {}).get(one["label"], {})
+    config = configuration(
+        curves,
+        n=n,
+        kinds={kind: {"levels": [float(level) for level in levels]}},
+        space=space,
+        draws=draws,
+        dataset={"name": dataset, "checksum": "cd" * 32, "n": n},
+    )
+    whole = record(
+        config,
+        cards=[card(label, **(cards or {}).get(label, {})) for label in curves],
+        classes=classes or CLASSES,
+        note=note,
+    )
     keys = [(model, level, draw) for draw in range(draws) for model in curves for level in levels]
     with Run.create_or_resume(path, whole, labels) as made:
         for model, level, draw in keys[:cells]:

@@ -1,4 +1,4 @@
-"""Kills of a command before everything that it does to the disk, each in a folder of its own."""
+"""Kills of a command at every change of a file and after every commit, each in a folder of its own."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blrobust.cli import main
+from blrobust.runs.database import Database
 
 KILLED = 77
 WHOLE = "whole"  # the folder of the run that is not killed
@@ -30,20 +31,28 @@ def kill_at_every_step(root: Path, arguments: Sequence[str], resume: Sequence[st
 
 
 def _attempt(arguments: list[str], root: Path, last: int = 0) -> int:
-    """Return the exit code of a command that is killed before step `last` to change a file in `root`."""
+    """Return the exit code of a command that is killed at step `last`."""
     process = os.fork()
     if process:
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    steps = 0
+    steps, add = 0, Database.add
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == last:
+            os._exit(KILLED)
 
     def listen(event: str, values: tuple[Any, ...]) -> None:
-        nonlocal steps
         changes = event in _WRITES or (event == "open" and values[1] not in ("r", "rb"))
         if changes and str(root) in str(values[0]):
-            steps += 1
-            if steps == last:
-                os._exit(KILLED)
+            step()
 
+    def commit(*values: Any) -> None:  # no event announces what SQLite writes
+        add(*values)
+        step()
+
+    setattr(Database, "add", commit)  # noqa: B010
     sys.addaudithook(listen)
     try:
         main(arguments)

@@ -108,8 +108,8 @@ def test_a_limit_runs_only_so_many_images(loaded: dict[str, Any], tmp_path: Path
 def test_legacy_rows_say_so(loaded: dict[str, Any], tmp_path: Path) -> None:
     attack("--strength", "9", "--legacy", "--limit", "20", "--out", "published")
     run = Run.open(tmp_path / "published")
-    assert run.config["space"] == "legacy"
-    assert run.config["command"] == "attack"
+    assert run.config.space == "legacy"
+    assert run.config.command == "attack"
     run.close()
 
 
@@ -172,7 +172,7 @@ def test_several_attacks_share_a_run_and_a_worst_case(
     assert "worst case of the 3 attacks" in told
     with Run.open(tmp_path / "run") as run:
         assert run.kinds == kinds.split(",")
-        assert run.config["kinds"]["pgd-linf"]["parameters"]["steps"] == 3
+        assert run.config.kinds["pgd-linf"].parameters["steps"] == 3
         frame = RunAnalysis(run).worst_case
         for model in run.models:
             right = [run.correct(model, kind, run.levels(kind)[-1])[0] for kind in run.kinds]
@@ -345,7 +345,7 @@ def test_what_a_source_gives_away_is_tried_on_all(
     attacked = logits.argmax(1) == data.labels
     moved = torch.where(attacked.view(-1, 1, 1, 1), moved, pixels.detach())
     with Run.open(tmp_path / "run") as run:
-        assert run.config["source"]["label"] == "a"
+        assert run.config.source.label == "a"
         for model in (source, other):
             wanted = model.module(moved).argmax(1).numpy()
             np.testing.assert_array_equal(run.outcome(model.label, "fgsm", 0.02, 0)["prediction"], wanted)

@@ -23,7 +23,7 @@ from support.messages import error
 from blrobust.cli import main
 from blrobust.errors import UserError
 from blrobust.models import checkpoint, zoo
-from blrobust.runs import provenance
+from blrobust.runs.record import Record, digest
 from blrobust.runs.run import Run
 
 MODULE = """
@@ -158,7 +158,7 @@ noise {GOOD} --out done --limit 3                 | another configuration (diffe
 noise {GOOD} --out done --seed 1                  | another configuration (different: seed)
 noise {GOOD} --out json                           | json/run.json is corrupt
 noise {GOOD} --out edited                         | edited/run.json is corrupt: checksum mismatch
-noise {GOOD} --out newer                          | newer/run.json: got format 3; legal: 2
+noise {GOOD} --out newer                          | newer/run.json: got format 4; legal: 2 or 3
 noise {GOOD} --out sqlite                         | sqlite/run.sqlite cannot be used
 noise --nonsense                                  | No such option '--nonsense'
 noise extra                                       | unexpected extra argument (extra)
@@ -186,7 +186,7 @@ report                                            | Missing argument 'RUN...'
 report missing                                    | missing is not a run folder
 report foreign                                    | foreign is not a run folder: it has no run.json
 report json                                       | json/run.json is corrupt
-report newer                                      | newer/run.json: got format 3
+report newer                                      | newer/run.json: got format 4
 report sqlite                                     | sqlite/run.sqlite cannot be used
 report blob                                       | blob/run.sqlite cannot be used
 report begun                                      | begun/run.sqlite cannot be used
@@ -307,12 +307,13 @@ def make_runs():
     Path("json/run.json").write_text('{"config": {"ver')
     edited = Path("edited/run.json")
     edited.write_text(edited.read_text().replace('"seed": 0', '"seed": 1'))
-    record = provenance.read_record(Path("done"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(provenance, "FORMAT", 3)
-        provenance.write_record(Path("newer"), record)
+    record = Record.read(Path("done"))
+    plain = json.loads(Path("done/run.json").read_text()) | {"format": 4}
+    del plain["checksum"]
+    Path("newer/run.json").write_text(json.dumps(plain | {"checksum": digest(plain)}))
     Path("sqlite/run.sqlite").write_bytes(b"not a database" * 999)
-    provenance.write_record(Path("begun"), {**record, "finished": None})
+    record.finished = None
+    record.write(Path("begun"))
     Path("begun/run.sqlite").write_bytes(Path("done/run.sqlite").read_bytes()[:5000])
     database = sqlite3.connect("blob/run.sqlite")
     with database:
@@ -423,9 +424,8 @@ def test_a_full_disk_loses_no_finished_cell(place, capsys, size, told):
     assert not list(folder.glob(".*"))
     done = set()
     if (folder / "run.sqlite").exists():
-        with Run.open(folder) as run:
-            with contextlib.suppress(UserError):  # not even its tables fitted
-                done = run.done()
+        with contextlib.suppress(UserError), Run.open(folder) as run:  # not even its tables fitted
+            done = run.done()
             assert not run.finished
     assert bool(done) == (size == 50_000)
     with pytest.raises(SystemExit) as exit_:

@@ -9,8 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from blrobust.cli import main
-from blrobust.reports import page
-from blrobust.runs.run import REPORT, RESULTS
+from blrobust.reports import document
+from blrobust.runs.folder import REPORT, RESULTS
 
 BLROBUST = f"{sys.executable} -m blrobust"
 NOISE = "noise --dataset cifar10-sample --limit 5 --models fp32 --sigma 0,0.5 --device cpu --out"
@@ -64,7 +64,7 @@ def test_a_report_that_cannot_be_drawn_does_not_cost_the_results(
     errors = [RuntimeError("no fonts\nand no cache"), OSError(30, "Read-only file system"), ImportError("x")]
     for error in [*errors, MemoryError(), AssertionError()]:
         with monkeypatch.context() as patch:
-            patch.setattr(page, "render", Mock(side_effect=error))
+            patch.setattr(document, "render", Mock(side_effect=error))
             code, out, err = call(f"{command} {options}", capsys)
             assert code == 2
             assert (folder / RESULTS).read_text().count("\n") == 3

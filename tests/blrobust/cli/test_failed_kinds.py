@@ -115,7 +115,7 @@ def test_a_model_that_fails_costs_no_other(
         for model in ("plain", "other"):
             assert {k for m, k, at, _ in stored.done() if m == model and at == 0.9} == {*stored.kinds}
         # A report of what works shows the doubts too.
-        assert stored.provenance["flags"]["other"] == ["no gradients"]
+        assert stored.record.flags["other"] == ["no gradients"]
     assert "no gradients" in Path("run/report.html").read_text("utf-8")
     rows = pd.read_csv("run/results.csv")
     assert set(rows[rows.model != "odd"].level) == {0, 0.9}
@@ -165,17 +165,17 @@ def test_recover_goes_on_after_a_kind_that_fails(
     (line,) = errors(printed.err)
     assert line.startswith("Error: fgsm failed: model 'odd' failed on 12 images: ValueError: a white pixel")
     assert line.endswith("; the other results are in run")
-    assert "report: run/recovery.html" in printed.out
-    assert "Unfinished:" in Path("run/recovery.html").read_text("utf-8")
-    before = pd.read_csv("run/recovery.csv")
+    assert "report: run/report.html" in printed.out
+    assert "Unfinished:" in Path("run/report.html").read_text("utf-8")
+    before = pd.read_csv("run/results.csv")
     assert before.attack.tolist() == ["deepfool-l2"] * 3
     monkeypatch.setattr(odd_models.FailsOnWhite, "forward", odd_models.Plain.forward)
     recover(command, code=0)
-    after = pd.read_csv("run/recovery.csv")
+    after = pd.read_csv("run/results.csv")
     assert after.attack.tolist() == [kind for kind in kinds.split(",") for _ in range(3)]
     again = after[after.attack == "deepfool-l2"].reset_index(drop=True)
     pd.testing.assert_frame_equal(again, before)
-    assert "Unfinished:" not in Path("run/recovery.html").read_text("utf-8")
+    assert "Unfinished:" not in Path("run/report.html").read_text("utf-8")
 
 
 def test_recover_goes_on_after_a_channel_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,7 +183,7 @@ def test_recover_goes_on_after_a_channel_that_fails(capsys: pytest.CaptureFixtur
     recover(f"--source {PLAIN} {networks} --kind fgsm,deepfool-l2 --strength 0.9", code=2)
     (line,) = errors(capsys.readouterr().err)
     assert line.startswith("Error: fgsm with odd failed: model 'odd' failed on 12 images: ValueError")
-    frame = pd.read_csv("run/recovery.csv")
+    frame = pd.read_csv("run/results.csv")
     channels = ["low-pass 0.5", "4 bits"]
     assert frame.channel.tolist() == [*channels, "y", *channels, "odd", "y"]
 
@@ -244,11 +244,11 @@ def test_a_model_that_fails_costs_no_other_heat_map(capsys: pytest.CaptureFixtur
         assert line.startswith("Error: model 'odd': failed on ")
         assert "ValueError: a white pixel" in line
         assert line.endswith("; the other results are in run")
-        assert "report: run/heatmap.html" in printed.out
-        frame = pd.read_csv("run/heatmap.csv")
+        assert "report: run/report.html" in printed.out
+        frame = pd.read_csv("run/results.csv")
         assert set(frame.model) == {"x"}
-        assert "Heat map of the errors of x" in Path("run/heatmap.html").read_text("utf-8")
-        assert json.loads(Path("run/measurement.json").read_text())["finished"] is None
+        assert "Heat map of the errors of x" in Path("run/report.html").read_text("utf-8")
+        assert json.loads(Path("run/run.json").read_text())["finished"] is None
 
 
 def test_no_heat_map_of_models_that_all_fail(capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,7 +257,7 @@ def test_no_heat_map_of_models_that_all_fail(capsys: pytest.CaptureFixture[str])
     assert exit_.value.code == 2
     (line,) = errors(capsys.readouterr().err)
     assert line.startswith("Error: model 'odd': failed on ")
-    assert not Path("run/heatmap.csv").exists()
+    assert not Path("run/results.csv").exists()
 
 
 @pytest.mark.parametrize("order", [("d", "plain"), ("plain", "d")])

@@ -78,7 +78,7 @@ def test_a_run_and_all_that_is_shown_of_it(place: Path, capsys: pytest.CaptureFi
         "--networks", other, "--out", place / "back",
     )  # fmt: skip
     assert code == 0
-    pages = [run / "report.html", place / "map" / "heatmap.html", place / "back" / "recovery.html"]
+    pages = [run / "report.html", place / "map" / "report.html", place / "back" / "report.html"]
     for page in pages:
         html = page.read_text("utf-8")
         assert not unsafe(html)

@@ -1,6 +1,5 @@
 """A run knows the model that it measured: a user's model is edited between two commands."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 
 from blrobust.cli import main
 from blrobust.evaluation import heatmap, recovery, sweep
+from blrobust.runs.record import Record
 from blrobust.runs.run import Run
 
 MODEL = """
@@ -165,7 +165,7 @@ PIECES = {
     "noise": (Run, "add"),
     "attack": (Run, "add"),
     "source": (Run, "add"),
-    "heatmap": (heatmap, "errors"),
+    "heatmap": (heatmap, "predictions"),
     "recover": (recovery, "recover"),
 }
 
@@ -190,16 +190,10 @@ def test_an_interrupted_run_is_not_continued_with_an_edited_model(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_finished_run_without_answers_is_shown(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from blrobust.runs.provenance import read_record, write_record
-
     assert call(*COMMANDS[command], "--out", "here") == 0
-    file = Path("here") / ("run.json" if command in ("noise", "attack", "source") else "measurement.json")
-    if file.name == "run.json":
-        record = read_record(file.parent)
-        write_record(file.parent, {k: v for k, v in record.items() if k not in ("answers", "flags")})
-    else:
-        record = json.loads(file.read_text())
-        file.write_text(json.dumps({k: v for k, v in record.items() if k not in ("answers", "flags")}))
+    record = Record.read(Path("here"))
+    record.answers, record.flags = {}, {}
+    record.write(Path("here"))
     measure = {"heatmap": (heatmap, "_measure"), "recover": (recovery, "craft")}
     owner, name = measure.get(command, (sweep, "run_cells"))
     monkeypatch.setattr(owner, name, None)  # measures nothing

@@ -27,7 +27,7 @@ KILLER = """
 import importlib, os, signal, sys
 from pathlib import Path
 from blrobust.cli import main
-for name in ("cli.noise", "evaluation.sweep", "models.zoo", "reports.page"):
+for name in ("cli.noise", "evaluation.sweep", "models.zoo", "reports.document"):
     importlib.import_module(f"blrobust.{name}")
 from blrobust.runs.run import Run
 

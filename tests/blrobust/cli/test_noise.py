@@ -27,10 +27,10 @@ def replace_the_rest(patch, *, delay=0.0, n=120):
         return stand_in.model(name, seed=NETWORKS[name], channels=3, delay=delay)
 
     patch.setattr(zoo, "load", network)
-    page = types.ModuleType("blrobust.reports.page")  # spares the import of seaborn
-    page.render = lambda runs, destination: destination.write_text("page")
-    patch.setitem(sys.modules, page.__name__, page)
-    patch.setattr(reports, "page", page, raising=False)
+    document = types.ModuleType("blrobust.reports.document")  # spares the import of seaborn
+    document.render = lambda runs, destination: destination.write_text("page")
+    patch.setitem(sys.modules, document.__name__, document)
+    patch.setattr(reports, "document", document, raising=False)
 
     def load(name="cifar10", *, data_dir=None):
         return stand_in.dataset(n, channels=3, name=name)
@@ -62,10 +62,10 @@ def test_no_options_are_needed(capsys):
     with only_run() as run:
         assert run.models == list(NETWORKS)
         assert run.levels("gaussian") == [i / 10 for i in range(21)]
-        assert run.config["space"] == "normalized"
-        assert run.config["draws"] == 1
-        assert run.config["seed"] == 0
-        assert run.config["dataset"]["name"] == "cifar10"
+        assert run.config.space == "normalized"
+        assert run.config.draws == 1
+        assert run.config.seed == 0
+        assert run.config.dataset.name == "cifar10"
         assert run.finished
         folder = run.path
     shown = capsys.readouterr()
@@ -133,9 +133,9 @@ def test_options_reach_the_run(capsys):
         assert run.models == ["fft85"]
         assert run.levels("gaussian") == [0, 0.5]
         assert run.correct("fft85", "gaussian", 0.5).shape == (2, 30)
-        assert run.config["space"] == "pixel"
-        assert run.config["seed"] == 9
-        assert run.config["dataset"]["name"] == "other"
+        assert run.config.space == "pixel"
+        assert run.config.seed == 9
+        assert run.config.dataset.name == "other"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_kinds_and_spaces(arguments, kind, space, last):
     assert call("--models", "fp32", "--limit", "5", *arguments.split()) == 0
     with only_run() as run:
         assert run.kinds == [kind]
-        assert run.config["space"] == space
+        assert run.config.space == space
         assert run.levels(kind)[-1] == last
 
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "recover": "recover --kind fgsm --source MODELS --networks x=support.odd_models:Plain "
     "--compressions 0.5 --bits 4",
 }
-# Of recovery.csv.
+# Of results.csv of a recovery.
 COLUMNS = (
     *("attack", "strength", "source", "kind", "channel", "effective_compression", "n", "right", "fooled"),
     *("recovered", "clean", "adaptive", "recovered_share", "ci_low", "ci_high", "distortion", "adaptive_l2"),
@@ -81,7 +81,7 @@ def test_every_command_measures_every_model(
             for name in ODD:
                 reasons = stored.outcome(name, "pgd-linf", 0.05, 0)["reason"].tolist()
                 lacks = name in WITHOUT_GRADIENTS
-                assert (NO_GRADIENTS in stored.provenance["flags"][name]) == lacks, name
+                assert (NO_GRADIENTS in stored.record.flags[name]) == lacks, name
                 assert (Status.RAISED in reasons) == lacks, name
                 assert lacks or Status.ADVERSARIAL in reasons, name
 
@@ -125,7 +125,7 @@ def test_missing_gradients_are_flagged_where_labels_are_recovered(
     with pytest.raises(SystemExit) as exit_:
         main([*words.split(), *others.split()])
     assert exit_.value.code == 0
-    printed, page = capsys.readouterr().out, (tmp_path / "run" / "recovery.html").read_text("utf-8")
+    printed, page = capsys.readouterr().out, (tmp_path / "run" / "report.html").read_text("utf-8")
     rows = [
         [cell.strip() for cell in line.split("\u2502")[1:-1]]
         for line in printed.splitlines()
@@ -135,7 +135,7 @@ def test_missing_gradients_are_flagged_where_labels_are_recovered(
     assert flags == wanted, printed
     assert "no gradients" not in page or any(wanted)
     assert "nan" not in printed
-    frame = pd.read_csv(tmp_path / "run" / "recovery.csv")
+    frame = pd.read_csv(tmp_path / "run" / "results.csv")
     assert tuple(frame.columns) == COLUMNS
     if source == "NoGrad" and kind == "fgsm":  # nothing was found, so that there is nothing to average
         assert frame.fooled.tolist() == [0, 0, 0]
@@ -251,6 +251,6 @@ def test_a_model_that_seeds_generators_weakens_no_attack(
         assert run("attack", ["model"], images, tmp_path, monkeypatch, out=name) == 0
         with Run.open(tmp_path / name) as stored:
             outcomes.append(stored.outcome("model", kind, stored.levels(kind)[-1], 0))
-            assert stored.provenance["flags"] == {"model": []}
+            assert stored.record.flags == {"model": []}
     for key, values in outcomes[0].items():
         assert np.array_equal(values, outcomes[1][key], equal_nan=True), key

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from support.processes import importing
 
-from blrobust.runs.measurement import FILE
+from blrobust.runs.record import FILE
 
 # The first piece is stored when the file `go` is there.
 HELD = """
 import sys, time
 from pathlib import Path
 from blrobust.cli import main
-from blrobust.runs.measurement import Measurement
+from blrobust.runs.run import Run
 go = Path(sys.argv[1])
-def put(*values, really=Measurement.put):
+def add_all(*values, really=Run.add_all):
     while not go.exists():
         time.sleep(0.05)
     really(*values)
-Measurement.put = put
+Run.add_all = add_all
 main(sys.argv[2:])
 """
 COMMANDS = {
@@ -60,7 +60,7 @@ def test_the_second_is_refused_and_the_first_goes_on(tmp_path: Path, command: st
     out, err = second.communicate(timeout=120)
     (tmp_path / "go").touch()
     assert (second.returncode, out) == (2, "")
-    assert refusal(err) == f"Error: {folder}: another process is working on this measurement"
+    assert refusal(err) == f"Error: {folder}: another process is working on this run"
     _, err = first.communicate(timeout=120)
     assert first.returncode == 0, err
 

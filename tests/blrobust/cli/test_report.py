@@ -1,5 +1,5 @@
 import pytest
-from support import invented
+from support import invented, invented_frequencies
 
 from blrobust.cli import main
 from blrobust.cli.presentation import present
@@ -124,3 +124,44 @@ def test_bad_input_is_one_line(made, tmp_path, capsys):
         assert err.startswith("Error: "), args
         assert err.count("\n") == 1, args
     assert not (made / "report.html").exists()
+
+
+FREQUENCIES = {
+    "heatmap": (invented_frequencies.heatmap, "Error under single frequencies"),
+    "recover": (invented_frequencies.recovery, "Labels recovered from adversarial inputs"),
+}
+
+
+@pytest.mark.parametrize("command", FREQUENCIES)
+@pytest.mark.parametrize("cells", [None, 0, 4, 7])
+def test_heat_maps_and_recoveries_are_rendered(command, cells, tmp_path, capsys):
+    make, title = FREQUENCIES[command]
+    if (command, cells) == ("recover", 7):
+        pytest.skip("has six cells")
+    folder = make(tmp_path / "run", cells=cells)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert run(capsys, folder) == (0, f"report: {folder / 'report.html'}\n", "")
+    html = (folder / "report.html").read_text("utf-8")
+    assert title in html
+    assert ("Unfinished:" in html) == (cells is not None)
+    assert ("blrobust heatmap --models a,b" in html) == (command == "heatmap")
+    after = {p.name: p.read_bytes() for p in folder.iterdir()}
+    if cells is None:
+        assert {**before, "report.html": after["report.html"]} == after
+
+
+@pytest.mark.parametrize("command", FREQUENCIES)
+def test_unlike_runs_are_not_compared(command, made, tmp_path, capsys):
+    folder = FREQUENCIES[command][0](tmp_path / "run")
+    for pair in ((made, folder), (folder, made)):
+        code, out, err = run(capsys, *pair, "--output", tmp_path / "both.html")
+        assert (code, out) == (2, "")
+        assert err == (
+            f"Error: RUN: got {folder}, a run of {command}, beside others; legal: one run of heatmap or "
+            "recover, or several of noise and attack\n"
+        )
+    code, _, err = run(capsys, folder, "--baseline", "a")
+    assert code == 2
+    assert err == (
+        f"Error: --baseline: got 'a' for {folder}, a run of {command}; legal: runs of noise or attack\n"
+    )

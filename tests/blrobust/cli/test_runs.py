@@ -1,11 +1,13 @@
+import json
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import stand_in
+from support import invented, invented_frequencies
 
 from blrobust.cli import main
-from blrobust.runs import provenance
+from blrobust.runs.record import digest
 from blrobust.runs.run import Run
 
 
@@ -16,19 +18,10 @@ def call(*arguments):
 
 
 def make(path, *, finish, label="mine [red]"):
-    config = {
-        "command": "noise",
-        "kinds": {"gaussian": {"levels": [0.0, 1.0]}},
-        "space": "pixel",
-        "draws": 1,
-    }
-    record = provenance.new_record(
-        config,
-        dataset=stand_in.dataset(3),
-        cards=[{"label": label}],
-        device="cpu",
-        batch_size=1,
-    )
+    kinds = {"gaussian": {"levels": [0.0, 1.0]}}
+    data = {"name": "tiny", "checksum": "cd" * 32, "n": 3}
+    config = invented.configuration([label], n=3, kinds=kinds, space="pixel", dataset=data)
+    record = invented.record(config)
     prediction = {"prediction": np.zeros(3, np.int16)}
     with Run.create_or_resume(path, record, np.zeros(3, np.int16)) as run:
         for level in (0.0, 1.0) if finish else (0.0,):
@@ -65,16 +58,15 @@ def test_broken_runs_do_not_hide_the_others(tmp_path, capsys):
     (tmp_path / "cut" / "run.sqlite").write_bytes(b"x" * 5000)
     make(tmp_path / "half", finish=True)
     (tmp_path / "half" / "run.sqlite").unlink()
-    config = {"command": "noise"}
-    record = {"config": config, "hash": provenance.digest(config), "finished": None}
-    rest = {"dataset": {}, "models": [1], "sessions": []}
-    (tmp_path / "odd").mkdir()
-    provenance.write_record(tmp_path / "odd", {**record, **rest})
-    (tmp_path / "odd" / "run.sqlite").touch()
+    make(tmp_path / "odd", finish=False)
+    plain = json.loads((tmp_path / "odd" / "run.json").read_text())
+    plain["models"] = [1]
+    del plain["checksum"]
+    (tmp_path / "odd" / "run.json").write_text(json.dumps({**plain, "checksum": digest(plain)}))
     assert call(str(tmp_path)) == 0
     shown = lines(capsys)
     for name in ("text", "lost", "cut", "half", "odd"):
-        assert any(f" {name} " in line and "broken" in line for line in shown), name
+        assert any(f" {name} " in line and "unreadable" in line for line in shown), name
     assert any(" good " in line and "2/2" in line for line in shown)
 
 
@@ -105,3 +97,28 @@ def test_the_default_folder_is_runs(tmp_path, monkeypatch, capsys):
     make(Path("runs") / "x", finish=False)
     assert call() == 0
     assert any(" x " in line for line in lines(capsys))
+
+
+def test_every_kind_of_run_is_listed(tmp_path, capsys):
+    make(tmp_path / "noisy", finish=True)
+    invented_frequencies.heatmap(tmp_path / "map", cells=4)
+    invented_frequencies.recovery(tmp_path / "back")
+    assert call(str(tmp_path)) == 0
+    shown = {line.split()[1]: line for line in lines(capsys) if "│" in line}
+    for name, texts in {
+        "noisy": ("noise", "gaussian (pixel)", "2/2"),
+        "map": ("heatmap", "3 x 3 frequencies", "4/12", " no "),
+        "back": ("recover", "fgsm, deepfool-l2 on a", "6/6"),
+    }.items():
+        assert all(text in shown[name] for text in texts), shown[name]
+
+
+def test_progress_is_never_more_than_all(tmp_path, capsys):
+    make(tmp_path / "run", finish=False)
+    database = sqlite3.connect(tmp_path / "run" / "run.sqlite")
+    with database:
+        database.execute("UPDATE run SET cells = 999")
+    database.close()
+    assert call(str(tmp_path)) == 0
+    (line,) = (line for line in lines(capsys) if " run " in line and "unreadable" in line)
+    assert "cannot be used: cells are" in line  # the table cuts the rest

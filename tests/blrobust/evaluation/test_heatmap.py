@@ -13,11 +13,12 @@ from support import stand_in
 from support.messages import error
 from torch import Tensor, nn
 
-from blrobust.analysis.heatmap import axis_frequencies, canonical, distinct, rings
+from blrobust.analysis.heatmap import rings
 from blrobust.cli import main, options
 from blrobust.errors import UserError
 from blrobust.evaluation import heatmap
 from blrobust.perturbations import random_numbers
+from blrobust.runs.frequencies import axis_frequencies, canonical, distinct
 
 SIDE = 8
 
@@ -115,7 +116,7 @@ def test_signs_belong_to_the_sample_and_the_frequency() -> None:
 
 def test_a_low_pass_model_is_clean_outside_its_band(loaded: dict[str, Any], tmp_path: Path) -> None:
     assert call("low2", "--size", "8", "--norm", "2", "--out", "run") == 0
-    frame = pd.read_csv(tmp_path / "run" / "heatmap.csv")
+    frame = pd.read_csv(tmp_path / "run" / "results.csv")
     assert len(frame) == 64
     assert (frame.clean_error == 0.1).all()
     inside = frame[["row", "column"]].abs().max(axis=1) <= 2
@@ -127,7 +128,7 @@ def test_a_low_pass_model_is_clean_outside_its_band(loaded: dict[str, Any], tmp_
 
 def test_errors_are_those_of_one_image_at_a_time(loaded: dict[str, Any], tmp_path: Path) -> None:
     assert call("low1,low4", "--norm", "6", "--limit", "7", "--batch-size", "20", "--out", "run") == 0
-    frame = pd.read_csv(tmp_path / "run" / "heatmap.csv")
+    frame = pd.read_csv(tmp_path / "run" / "results.csv")
     assert len(frame) == 2 * 49
     data = images().take(7)
     frequencies = distinct(7, height=8, width=8)
@@ -155,25 +156,25 @@ def test_an_interrupted_map_goes_on_where_it_stopped(
 ) -> None:
     arguments = ("low2,low4", "--batch-size", "60", "--norm", "3")
     assert call(*arguments, "--out", "whole") == 0
-    measure, passes = heatmap.errors, []
+    measure, passes = heatmap.predictions, []
 
-    def stop(*given: Any, **named: Any) -> list[int]:
+    def stop(*given: Any, **named: Any) -> Any:
         if len(passes) == 17:
             raise KeyboardInterrupt
         passes.append(given[2])
         return measure(*given, **named)
 
-    monkeypatch.setattr(heatmap, "errors", stop)
+    monkeypatch.setattr(heatmap, "predictions", stop)
     capsys.readouterr()
     assert call(*arguments, "--out", "stopped") == 130
     interrupted = capsys.readouterr().err.splitlines()[-1]
     assert interrupted.startswith("Interrupted. stopped: ")
     assert interrupted.endswith(" of 50 frequencies done; run the same command again to resume")
-    assert not (tmp_path / "stopped" / "heatmap.csv").exists()
-    monkeypatch.setattr(heatmap, "errors", lambda *a, **k: passes.append(a[2]) or measure(*a, **k))
+    assert not (tmp_path / "stopped" / "results.csv").exists()
+    monkeypatch.setattr(heatmap, "predictions", lambda *a, **k: passes.append(a[2]) or measure(*a, **k))
     assert call(*arguments, "--out", "stopped") == 0
     assert len(passes) == 2 * 13  # 25 frequencies, two at a time; none twice
-    same = [(tmp_path / name / "heatmap.csv").read_bytes() for name in ("whole", "stopped")]
+    same = [(tmp_path / name / "results.csv").read_bytes() for name in ("whole", "stopped")]
     assert same[0] == same[1]
     passes.clear()
     assert call(*arguments, "--out", "stopped") == 0
@@ -186,21 +187,21 @@ def test_another_batch_size_goes_on_with_the_same_map(
 ) -> None:
     arguments = ("low2,low4", "--norm", "3")
     assert call(*arguments, "--out", "whole") == 0
-    measure, places = heatmap.errors, []
+    measure, places = heatmap.predictions, []
 
-    def stop(*given: Any, **named: Any) -> list[int]:
+    def stop(*given: Any, **named: Any) -> Any:
         if len(places) >= 5:
             raise KeyboardInterrupt
         places.extend(given[2])
         return measure(*given, **named)
 
-    monkeypatch.setattr(heatmap, "errors", stop)
+    monkeypatch.setattr(heatmap, "predictions", stop)
     assert call(*arguments, "--batch-size", before) == 130
-    monkeypatch.setattr(heatmap, "errors", lambda *a, **k: places.extend(a[2]) or measure(*a, **k))
+    monkeypatch.setattr(heatmap, "predictions", lambda *a, **k: places.extend(a[2]) or measure(*a, **k))
     assert call(*arguments, "--batch-size", after) == 0
     assert places == [*range(25)] * 2  # every frequency of both models, once
     (folder,) = (tmp_path / "runs").iterdir()
-    assert (folder / "heatmap.csv").read_bytes() == (tmp_path / "whole" / "heatmap.csv").read_bytes()
+    assert (folder / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
 
 
 def test_the_page_is_complete_and_escapes_names(
@@ -209,14 +210,14 @@ def test_the_page_is_complete_and_escapes_names(
     assert call("<b>$x_2,low4", "--size", "3", "--limit", "5") == 0
     assert "<b>$x_2" in capsys.readouterr().out
     (folder,) = (tmp_path / "runs").iterdir()
-    page = (folder / "heatmap.html").read_text("utf-8")
+    page = (folder / "report.html").read_text("utf-8")
     assert "&lt;b&gt;$x_2" in page
     assert "<b>$x_2" not in page
     assert page.count('role="img"') == 3
     assert "-1 down, 1 across: " in page
     assert 'src="http' not in page
     assert 'href="http' not in page
-    record = json.loads((folder / "measurement.json").read_text("utf-8"))
+    record = json.loads((folder / "run.json").read_text("utf-8"))
     assert record["config"]["size"] == 3
     assert record["finished"]
 
@@ -246,8 +247,8 @@ def test_a_folder_belongs_to_one_measurement(
 ) -> None:
     assert call("low2", "--size", "3", "--out", "run") == 0
     assert call("low2", "--size", "5", "--out", "run") == 2
-    assert "another measurement" in capsys.readouterr().err
-    file = Path("run/measurement.json")
+    assert "different: size" in capsys.readouterr().err
+    file = Path("run/run.json")
     file.write_text(file.read_text().replace('"size": 3', '"size": 5'))
     assert call("low2", "--size", "5", "--out", "run") == 2
     assert "corrupt" in capsys.readouterr().err

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import stand_in
+from support import invented, stand_in
 
 from blrobust.evaluation import pictures
 from blrobust.perturbations.noise import Noise
-from blrobust.runs import provenance
 from blrobust.runs.run import Run
 
 CPU = torch.device("cpu")
@@ -47,9 +46,8 @@ def test_png_is_lossless_at_8_bits(channels):
 def test_the_strip_shows_the_first_image_that_all_get_right(tmp_path, right, sample):
     data = stand_in.dataset(4, channels=3)
     labels = data.labels.numpy().astype(np.int16)
-    config = {"kinds": {"gaussian": {"levels": LEVELS}}, "draws": 1}
-    cards = [{"label": "a"}, {"label": "b"}]
-    record = provenance.new_record(config, dataset=data, cards=cards, device="cpu", batch_size=1)
+    config = invented.configuration("ab", n=4, kinds={"gaussian": {"levels": LEVELS}})
+    record = invented.record(config, classes=list(data.classes))
     noise = Noise("gaussian", space="pixel", dataset=data, seed=0, device=CPU)
     with Run.create_or_resume(tmp_path, record, labels) as run:
         for label, hits in zip("ab", right, strict=True):

@@ -1,6 +1,6 @@
 """Label recovery: channels against numpy's transform, counts against a loop, the command line."""
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from support import stand_in
 from support.messages import error
 from torch import Tensor, nn
 
+from blrobust.analysis.recovery import Recovered, count
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
 from blrobust.cli import main, options
@@ -19,6 +20,7 @@ from blrobust.errors import UserError
 from blrobust.evaluation import recovery
 from blrobust.models.channels import Channel, ColourDepth, LowPass, colour_depths, low_passes
 from blrobust.reports import recovery as report
+from blrobust.runs.run import Run
 
 SIDE = 8
 
@@ -128,24 +130,38 @@ def test_channels_that_cannot_be_are_refused() -> None:
 # Counts
 
 
+def counts(
+    channel: Channel,
+    guard: Guard,
+    pixels: Tensor,
+    labels: Tensor,
+    adversarial: Tensor,
+    fooled: Tensor,
+    *,
+    level: float,
+) -> Recovered:
+    outcomes, *_ = recovery.recover(channel, guard, pixels, labels, adversarial, level=level, seed=0)
+    return count(outcomes, labels=labels.numpy().astype(np.int16), fooled=fooled.numpy())
+
+
 def test_a_low_pass_wins_back_what_a_checkerboard_took() -> None:
     data, network = images(), Linear(checkerboard=4.0)
     pixels, labels = data.pixels(slice(None)), data.labels
     guard = Guard("pgd-linf", ATTACKS["pgd-linf"], seed=0)
-    crafted, fooled = recovery.craft(guard, network, pixels, labels, level=4 / 255)
+    crafted, fooled, *_ = recovery.craft(guard, network, pixels, labels, level=4 / 255)
     assert fooled.all()
     assert (network(crafted).argmax(1) != labels).all()
     assert (crafted - pixels).abs().max() <= 4 / 255 + 1e-6
     (channel,) = low_passes([0.5], network, height=SIDE, width=SIDE)
-    found = recovery.recover(channel, guard, pixels, labels, crafted, fooled, level=4 / 255, seed=0)
+    found = counts(channel, guard, pixels, labels, crafted, fooled, level=4 / 255)
     passed = LowPass(0.5)(crafted)
     back = sum(int(network(passed[i : i + 1]).argmax() == labels[i]) for i in range(len(labels)))
-    assert found["recovered"] == back > 0
-    assert found["clean"] == int((network(LowPass(0.5)(pixels)).argmax(1) == labels).sum()) == len(labels)
+    assert found.recovered == back > 0
+    assert found.clean == int((network(LowPass(0.5)(pixels)).argmax(1) == labels).sum()) == len(labels)
     distance = np.linalg.norm((passed - pixels).numpy().reshape(len(labels), -1), axis=1)
-    assert found["distortion"] == pytest.approx(distance.mean(), rel=1e-5)
+    assert found.distortion == pytest.approx(distance.mean(), rel=1e-5)
     # An adversary who knows leaves nothing that the channel drops anyway, and does no worse.
-    assert found["adaptive"] <= found["recovered"]
+    assert found.adaptive <= found.recovered
 
 
 def test_only_fooled_images_count() -> None:
@@ -154,34 +170,26 @@ def test_only_fooled_images_count() -> None:
     guard = Guard("pgd-linf", ATTACKS["pgd-linf"], seed=0)
     none = torch.zeros(len(labels), dtype=torch.bool)
     (channel,) = colour_depths([8], network)
-    found = recovery.recover(channel, guard, pixels, labels, pixels, none, level=4 / 255, seed=0)
-    assert [found[name] for name in ("recovered", "clean", "adaptive")] == [0, 0, 0]
-    assert found["distortion"] is None
+    found = counts(channel, guard, pixels, labels, pixels, none, level=4 / 255)
+    assert found[:3] == (0, 0, 0)
+    assert math.isnan(found.distortion)
 
 
 def test_a_channel_that_does_nothing_wins_nothing_back() -> None:
     data, network = images(), Linear(checkerboard=4.0)
     pixels, labels = data.pixels(slice(None)), data.labels
     guard = Guard("deepfool-l2", ATTACKS["deepfool-l2"], seed=0)
-    crafted, fooled = recovery.craft(guard, network, pixels, labels, level=float("inf"))
-    found = recovery.recover(
-        Channel("same", "network", nn.Identity(), network),
-        guard,
-        pixels,
-        labels,
-        crafted,
-        fooled,
-        level=float("inf"),
-        seed=0,
-    )
+    crafted, fooled, *_ = recovery.craft(guard, network, pixels, labels, level=float("inf"))
+    channel = Channel("same", "network", nn.Identity(), network)
+    found = counts(channel, guard, pixels, labels, crafted, fooled, level=float("inf"))
     assert fooled.all()
-    assert found["recovered"] == found["adaptive"] == 0
-    assert found["clean"] == len(labels)
-    assert found["distortion"] == found["adaptive_l2"]
+    assert found.recovered == found.adaptive == 0
+    assert found.clean == len(labels)
+    assert found.distortion == found.adaptive_l2
     # DeepFool on a linear model goes to the plane and a fiftieth beyond; channels share the weight.
     score = ((pixels - 0.5) * network.weight).sum((1, 2, 3)).abs()
     nearest = score / torch.linalg.vector_norm(network.weight.expand(3, SIDE, SIDE))
-    assert found["distortion"] == pytest.approx(1.02 * nearest.mean().item(), rel=1e-2)
+    assert found.distortion == pytest.approx(1.02 * nearest.mean().item(), rel=1e-2)
 
 
 # The command
@@ -193,7 +201,7 @@ def test_a_run_writes_table_and_page(
     assert call(*FEW, "--strength", "0.015", "--out", "run") == 0
     assert loaded["models"] == "fp32,smooth"
     shown = capsys.readouterr().out
-    frame = pd.read_csv(tmp_path / "run" / "recovery.csv")
+    frame = pd.read_csv(tmp_path / "run" / "results.csv")
     assert frame.channel.tolist() == ["low-pass 0.5", "4 bits", "smooth"]
     assert frame.kind.tolist() == ["low-pass", "colour depth", "network"]
     assert (frame.strength == 0.015).all()
@@ -206,7 +214,7 @@ def test_a_run_writes_table_and_page(
         assert (share - end).abs().tolist() == pytest.approx(deviations.tolist(), abs=1e-6)
     for text in ("low-pass 0.5", "4 bits", "smooth", "pgd-linf"):
         assert text in shown
-        assert text in (tmp_path / "run" / "recovery.html").read_text("utf-8")
+        assert text in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 
 def test_a_stopped_run_goes_on(
@@ -218,7 +226,7 @@ def test_a_stopped_run_goes_on(
     assert call(*FEW, "--out", "whole") == 0
     measure, passed = recovery.recover, []
 
-    def stop(channel: Channel, *given: Any, **named: Any) -> dict[str, Any]:
+    def stop(channel: Channel, *given: Any, **named: Any) -> Any:
         if len(passed) == 2:
             raise KeyboardInterrupt
         passed.append(channel.name)
@@ -229,11 +237,11 @@ def test_a_stopped_run_goes_on(
     assert call(*FEW, "--out", "stopped") == 130
     message = "stopped: 2 of 3 pairs of attack and channel done; run the same command again to resume"
     assert capsys.readouterr().err.splitlines()[-1] == f"Interrupted. {message}"
-    record = json.loads((tmp_path / "stopped" / "measurement.json").read_text())
-    assert set(record["done"]) == {"pgd-linf", "pgd-linf/low-pass 0.5", "pgd-linf/4 bits"}
+    with Run.open(tmp_path / "stopped") as run:
+        assert {subject for subject, *_ in run.done()} == {"fp32", "low-pass 0.5", "4 bits"}
     monkeypatch.setattr(recovery, "recover", measure)
     assert call(*FEW, "--out", "stopped") == 0
-    same = [(tmp_path / name / "recovery.csv").read_bytes() for name in ("whole", "stopped")]
+    same = [(tmp_path / name / "results.csv").read_bytes() for name in ("whole", "stopped")]
     assert same[0] == same[1]
 
 

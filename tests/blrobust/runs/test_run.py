@@ -6,26 +6,22 @@ import sys
 
 import numpy as np
 import pytest
-from support import stand_in
+from support import invented
 from support.processes import importing
 
 from blrobust import atomic_write
 from blrobust.errors import UserError
-from blrobust.runs import provenance
-from blrobust.runs.run import Picture, Run
+from blrobust.runs.database import Picture
+from blrobust.runs.record import digest
+from blrobust.runs.run import Run
 
 LABELS = np.array([0, 1, 2, 1], np.int16)
-CONFIG = {"command": "noise", "kinds": {"gaussian": {"levels": [0.0, 0.5]}}, "draws": 2, "seed": 0}
+KINDS = {"gaussian": {"levels": [0.0, 0.5]}}
 
 
 def record(**changes):
-    return provenance.new_record(
-        {**CONFIG, **changes},
-        dataset=stand_in.dataset(4),
-        cards=[{"label": "a"}, {"label": "b"}],
-        device="cpu",
-        batch_size=200,
-    )
+    given = {"kinds": KINDS, "draws": 2, **changes}
+    return invented.record(invented.configuration("ab", n=4, **given), classes=["x", "y", "z"])
 
 
 def start(path, **changes):
@@ -109,13 +105,13 @@ def test_a_missing_cell_or_kind_is_one_line(tmp_path):
 def test_resuming_appends_the_session_and_keeps_the_rest(tmp_path):
     with start(tmp_path) as run:
         add(run)
-        begun = run.provenance["started"]
+        begun = run.record.started
     with start(tmp_path) as run:
         assert run.done() == {("a", "gaussian", 0.0, 0)}
     kept = json.loads((tmp_path / "run.json").read_text())
     assert len(kept["sessions"]) == 2
     assert kept["started"] == begun
-    assert kept["hash"] == provenance.digest(kept["config"])
+    assert kept["hash"] == digest(kept["config"])
 
 
 def test_a_finished_run_is_not_touched(tmp_path):
@@ -143,7 +139,7 @@ def test_another_configuration_is_refused_and_named(tmp_path):
     with start(tmp_path) as run:
         add(run)
     before = (tmp_path / "run.json").read_bytes()
-    with pytest.raises(UserError, match=r"different: kinds, seed\)"):
+    with pytest.raises(UserError, match=r"different: seed, kinds\)"):
         start(tmp_path, seed=1, kinds={"gaussian": {"levels": [0.0]}})
     assert (tmp_path / "run.json").read_bytes() == before
 
@@ -184,7 +180,7 @@ def test_a_second_process_is_refused_and_the_first_goes_on(tmp_path):
         add(run)
     assert subprocess.run(arguments, capture_output=True, env=importing(__file__)).returncode == 0
     with Run.open(tmp_path) as run:
-        assert len(run.provenance["sessions"]) == 2
+        assert len(run.record.sessions) == 2
 
 
 @pytest.mark.parametrize(
@@ -211,8 +207,9 @@ def test_a_record_whose_configuration_was_edited_is_corrupt(tmp_path):
 def test_a_damaged_database_of_a_finished_run_is_one_line(tmp_path, content):
     database = finished(tmp_path) / "run.sqlite"
     database.write_bytes(database.read_bytes()[:3000] if content is None else content)
-    with start(tmp_path) as run, pytest.raises(UserError, match=r"run.sqlite cannot be used"):
-        run.correct("a", "gaussian", 0.0)
+    for use in (Run.open, start):
+        with pytest.raises(UserError, match=r"run.sqlite cannot be used"):
+            use(tmp_path)
 
 
 def test_a_damaged_blob_is_one_line(tmp_path):
@@ -264,7 +261,7 @@ def test_a_disk_that_fills_up_loses_no_finished_cell(tmp_path):
         "from pathlib import Path\n"
         "from test_run import add, start\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "with start(Path(sys.argv[1])) as run:\n"
+        "with start(Path(sys.argv[1]), kinds={'gaussian': {'levels': list(range(100))}}) as run:\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
         "    for i in range(100):\n"
         "        add(run, level=float(i))\n"
@@ -281,7 +278,7 @@ def test_a_disk_that_fills_up_loses_no_finished_cell(tmp_path):
     assert "run.sqlite cannot be used: " in done.stderr.splitlines()[-1]
     written = len(done.stdout.splitlines())
     assert 0 < written < 100
-    with start(tmp_path) as run:
+    with start(tmp_path, kinds={"gaussian": {"levels": list(range(100))}}) as run:
         assert {cell[2] for cell in run.done()} == {float(i) for i in range(written)}
 
 

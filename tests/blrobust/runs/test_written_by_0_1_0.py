@@ -10,17 +10,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from support.messages import error
 
 from blrobust import __version__
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.cli import main
 from blrobust.models import checkpoint
-from blrobust.runs import measurement, provenance
+from blrobust.runs.record import ANCIENT, Record
 from blrobust.runs.run import Run
 
 WRITTEN = Path(__file__).parent / "written_by_0.1.0"
-TABLES = {"heatmap": "heatmap.csv", "recover": "recovery.csv"}
-PAGES = {"heatmap": "heatmap.html", "recover": "recovery.html"}
 resumes = pytest.mark.skipif(__version__ != "0.1.0", reason="a run is resumed by the version that began it")
 
 
@@ -61,9 +60,8 @@ def test_a_run_is_read_and_rendered(written, name, capsys):
     before = bytes_of(written / name)
     assert call("report", written / name) == 0
     assert call("runs", written) == 0
-    shown = capsys.readouterr().out
-    assert "broken" not in shown
-    assert "12/12" in shown
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"│ {name} "))
+    assert "12/12" in line
     assert bytes_of(written / name) == before
     assert "One training seed" in (written / name / "report.html").read_text("utf-8")
 
@@ -79,8 +77,9 @@ def test_the_command_of_a_finished_run_prints_it(written, name):
 @resumes
 @pytest.mark.parametrize("name", ["noise", "attack"])
 def test_an_unfinished_run_is_resumed(written, name):
-    record = provenance.read_record(written / name)
-    provenance.write_record(written / name, {**record, "finished": None})
+    record = Record.read(written / name)
+    record.finished = None
+    record.write(written / name)
     database = sqlite3.connect(written / name / "run.sqlite")
     with database:
         database.execute("DELETE FROM cells WHERE model = 'fft85'")
@@ -92,21 +91,28 @@ def test_an_unfinished_run_is_resumed(written, name):
     assert len(after) == len(before)
 
 
+@pytest.mark.parametrize("name", ["heatmap", "recover"])
+def test_a_measurement_is_refused_in_one_line(written, name, capsys):
+    before = bytes_of(written / name)
+    for arguments in (["report"], ["report", written / "noise"]):
+        assert call(*arguments, written / name) == 2
+        line = error(capsys.readouterr().err)
+        assert f"{name}: got measurement.json of an earlier format" in line
+        assert "run the command again with another --out" in line
+    assert call("runs", written) == 0
+    assert f"{name} " in capsys.readouterr().out
+    assert bytes_of(written / name) == before
+
+
 @resumes
-@pytest.mark.parametrize("name", TABLES)
-def test_a_measurement_is_finished_and_rendered(written, name):
-    file = written / name / measurement.FILE
-    before = read_table(written / name / TABLES[name])
-    (written / name / TABLES[name]).unlink()
-    assert call(*command_of(file)) == 0
-    pd.testing.assert_frame_equal(read_table(written / name / TABLES[name]), before)
-    assert (written / name / PAGES[name]).stat().st_size > 10_000
-    record = json.loads(file.read_text())
-    last = list(record["done"])[-1]
-    left = {key: value for key, value in record["done"].items() if key != last}
-    file.write_text(json.dumps({**record, "finished": None, "done": left}))
-    assert call(*command_of(file)) == 0
-    assert json.loads(file.read_text())["done"].keys() == record["done"].keys()
+@pytest.mark.parametrize("name", ["heatmap", "recover"])
+def test_a_measurement_is_not_overwritten_and_measured_again_with_the_same_numbers(written, name, capsys):
+    arguments = command_of(written / name / ANCIENT)
+    assert call(*arguments) == 2
+    assert "got measurement.json of an earlier format" in capsys.readouterr().err.splitlines()[-1]
+    assert call(*arguments[:-1], written / "new") == 0
+    before = read_table(next((written / name).glob("*.csv")))
+    pd.testing.assert_frame_equal(read_table(written / "new" / "results.csv"), before, rtol=1e-4)
 
 
 def test_a_checkpoint_is_loaded(tmp_path):

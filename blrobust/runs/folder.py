@@ -1,0 +1,42 @@
+"""The files of a run folder, and whether a folder is free for a run."""
+
+from pathlib import Path
+
+from blrobust.atomic_write import is_temporary
+from blrobust.errors import UserError
+from blrobust.runs import LEGAL_FOLDERS, answers, database
+from blrobust.runs.lock import LOCK
+from blrobust.runs.record import ANCIENT, Record
+from blrobust.runs.record import FILE as RECORD
+
+RESULTS = "results.csv"
+REPORT = "report.html"
+ADVERSARIALS = "adversarials"  # folder of the successful inputs, with --save-adversarials
+OURS = {LOCK, ADVERSARIALS, RECORD, RESULTS, REPORT, *database.FILES}
+
+
+def stored_record(path: Path, new: Record) -> Record | None:
+    """Return the stored record in `path`, or `None` if the folder is free for the run of the record `new`.
+
+    Raises `UserError` for a file, a folder with other contents, or a run of another configuration.
+    """
+    if not path.exists():
+        return None
+    if not path.is_dir():
+        raise UserError(f"--out: got {path}, which is a file; {LEGAL_FOLDERS}")
+    names = {entry.name for entry in path.iterdir() if not is_temporary(entry.name)}
+    if not names & {RECORD, ANCIENT}:
+        foreign = sorted(names - OURS) or sorted(names & {database.FILE})
+        if foreign:
+            raise UserError(f"--out: got {path}, which has {foreign[0]!r} and no {RECORD}; {LEGAL_FOLDERS}")
+        return None
+    record = Record.read(path)
+    if record.hash != new.hash:
+        old, config = record.config.encode(), new.config.encode()
+        differ = [key for key in old | config if old.get(key) != config.get(key)]
+        raise UserError(
+            f"--out: got {path}, which holds a run of another configuration (different: "
+            f"{', '.join(differ)}); {LEGAL_FOLDERS}"
+        )
+    answers.check(path, record.answers, new.answers)
+    return record

@@ -1,0 +1,155 @@
+"""run.json: the record of a run, validated before anything else reads it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from msgspec import Meta, MsgspecError, Struct, convert, to_builtins
+
+from blrobust import __version__
+from blrobust.atomic_write import write_text
+from blrobust.errors import UserError, reason
+from blrobust.runs.configuration import (
+    Configuration,
+    Count,
+    DatasetIdentity,
+    ModelIdentity,
+    check_label,
+)
+
+FILE = "run.json"
+FORMAT: Literal[3] = (
+    3  # of a run folder: run.json and run.sqlite have a common id, and all rows have checksums
+)
+FORMATS = (2, FORMAT)  # that this version reads; folders of format 2 have neither
+ANCIENT = "measurement.json"  # of heat maps and recoveries beside format 2
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class DatasetFacts(Struct, kw_only=True):
+    """The images of a run; `mean` and `std` are per channel, in pixel units."""
+
+    name: str
+    split: str
+    n: Count
+    checksum: str
+    note: str | None
+    classes: Annotated[list[str], Meta(min_length=1)]
+    mean: Annotated[list[float], Meta(min_length=1)]
+    std: Annotated[list[Annotated[float, Meta(gt=0)]], Meta(min_length=1)]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std must have one number per channel")
+
+
+class Card(Struct, frozen=True, kw_only=True):
+    """The facts about a model (`models.card.ModelCard`)."""
+
+    label: str
+    sha256: str
+    arch: str | None = None
+    precision: str = "fp32"
+    dataset: str | None = None
+    checkpoint: str | None = None
+    test_accuracy: Share | None = None
+    seed: int | None = None
+    recipe: dict[str, Any] = {}
+    note: str | None = None
+    channels: tuple[str, ...] = ()
+    nominal_compression: Share = 0.0
+    effective_compression: Share = 0.0
+    fft_size: str | None = None
+    parameters: Annotated[int, Meta(ge=0, le=2**60)] | None = None
+
+    def __post_init__(self) -> None:
+        check_label(self.label)
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """A process that worked on the run."""
+
+    started: str
+    command_line: str
+    device: str
+    batch_size: Count
+    versions: dict[str, str]
+    git: str | None
+
+
+class Record(Struct, kw_only=True, omit_defaults=True):
+    """The content of run.json: what is measured, when, with which code, on which machine.
+
+    - `id`: random, the same in run.sqlite.
+    - `hash`: SHA-256 of `config`.
+    - `answers`: logits of a few fixed inputs by model (`runs.answers`).
+    - `flags`: reasons to doubt the results, by model.
+
+    Runs of version 0.1.0 can lack `id`, `answers` and `flags`.
+    """
+
+    format: Literal[2, 3]
+    id: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")] | None = None
+    config: Configuration
+    hash: str
+    command_line: str
+    versions: dict[str, str]
+    git: str | None
+    device: str
+    dataset: DatasetFacts
+    models: list[Card]
+    started: str
+    finished: str | None
+    sessions: Annotated[list[Session], Meta(min_length=1)]
+    answers: dict[str, dict[str, Any]] = {}
+    flags: dict[str, list[str]] = {}
+
+    def __post_init__(self) -> None:
+        if (self.format == FORMAT) != (self.id is not None):
+            raise ValueError(f"format {FORMAT} has an id, and format 2 has none")
+        config, data = self.config, self.dataset
+        if self.hash != digest(config.encode()):
+            raise ValueError("hash mismatch of the configuration")
+        if DatasetIdentity(data.name, data.checksum, data.n) != config.dataset:
+            raise ValueError("dataset must be that of the configuration")
+        if [ModelIdentity(card.label, card.sha256) for card in self.models] != config.models:
+            raise ValueError("models must be those of the configuration")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Return the record in `folder`; raise `UserError` if it is missing, damaged or of another format."""
+        file = folder / FILE
+        if not file.is_file():
+            if (folder / ANCIENT).is_file():
+                raise UserError(
+                    f"{folder}: got {ANCIENT} of an earlier format of heat maps and recoveries; legal: a "
+                    f"folder with {FILE} (run the command again with another --out; its tables stay valid)"
+                )
+            raise UserError(f"{folder} is not a run folder: it has no {FILE}")
+        try:
+            plain = json.loads(file.read_text("utf-8"))
+            checksum = plain.pop("checksum")
+            if digest(plain) != checksum:
+                raise ValueError("checksum mismatch")
+            if plain["format"] in FORMATS:
+                return convert(plain, cls)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MsgspecError) as error:
+            raise UserError(f"{file} is corrupt: {reason(error)}") from None
+        raise UserError(
+            f"{file}: got format {plain['format']}; legal: {' or '.join(map(str, FORMATS))}, for blrobust "
+            f"{__version__} (use the version that wrote the run)"
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write run.json, whole or not at all, with a checksum over the rest."""
+        plain = to_builtins(self)
+        plain["checksum"] = digest(plain)
+        write_text(folder / FILE, json.dumps(plain, indent=1, allow_nan=False) + "\n")
+
+
+def digest(plain: dict[str, Any]) -> str:
+    """Return the SHA-256 of plain data written as canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""run.sqlite: it belongs to one run.json, and damaged or edited rows are refused in one line."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import invented, invented_frequencies
+
+from blrobust.analysis.view import view
+from blrobust.errors import UserError
+from blrobust.runs.database import FILE, checksum, pack
+from blrobust.runs.record import Record
+from blrobust.runs.run import Run
+
+MAKE: dict[str, Callable[[Path], Path]] = {
+    "noise": partial(invented.run, curves={"fp32": [0.9, 0.5], "b": [0.8, 0.6]}, levels=[0.0, 0.5], n=5),
+    "heatmap": invented_frequencies.heatmap,
+    "recover": invented_frequencies.recovery,
+}
+
+
+def use(folder: Path) -> str:
+    """Return everything that is read from a run; raises `UserError` of one line."""
+    try:
+        with Run.open(folder) as run:
+            results = view(run)
+            shown = (results.table.to_csv(), results.flags, run.pictures(), run.labels, sorted(run.done()))
+            return str(shown)
+    except UserError as error:
+        text = str(error)
+    assert "\n" not in text
+    assert FILE in text
+    raise UserError(text)
+
+
+def execute(folder: Path, *statements: str) -> None:
+    database = sqlite3.connect(folder / FILE)
+    with database:
+        for statement in statements:
+            database.execute(statement)
+    database.close()
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path, command: str) -> None:
+    folder = MAKE[command](tmp_path / "run")
+    whole, table = (folder / FILE).read_bytes(), use(folder)
+    refused = 0
+    for place in range(5, 8 * len(whole), 1009):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        (folder / FILE).write_bytes(flipped)
+        try:
+            assert use(folder) == table, place
+        except UserError:
+            refused += 1
+    assert refused > 10
+
+
+@pytest.mark.parametrize("command", MAKE)
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("UPDATE cells SET seconds = 99", "checksum mismatch of a row in the table cells"),
+        ("UPDATE cells SET forwards = forwards + 1", "checksum mismatch of a row in the table cells"),
+        ("UPDATE cells SET outcomes = (SELECT outcomes FROM cells LIMIT 1)", "checksum mismatch"),
+        ("UPDATE labels SET checksum = NULL", "checksum mismatch of a row in the table labels"),
+        ("DELETE FROM cells WHERE rowid = 1", "cells are missing"),
+        ("UPDATE cells SET model = 'x' WHERE rowid = 1", "is not part of the run"),
+        ("UPDATE cells SET level = 'x' WHERE rowid = 1", "is not part of the run"),
+        ("UPDATE cells SET draw = 9 WHERE rowid = 1", "is not part of the run"),
+        ("UPDATE run SET id = 'x'", "it belongs to another run than run.json"),
+        ("DELETE FROM run", "it belongs to another run than run.json"),
+        ("DROP TABLE run", "it belongs to another run than run.json"),
+        ("DROP TABLE labels", "no such table: labels"),
+        ("DROP TABLE cells", "no such table: cells"),
+    ],
+)
+def test_an_edited_row_is_one_line(tmp_path: Path, command: str, change: str, told: str) -> None:
+    folder = MAKE[command](tmp_path / "run")
+    execute(folder, change)
+    with pytest.raises(UserError) as caught:
+        use(folder)
+    assert told in str(caught.value)
+
+
+def test_edited_labels_are_one_line(tmp_path: Path) -> None:
+    folder = MAKE["noise"](tmp_path / "run")
+    database = sqlite3.connect(folder / FILE)
+    with database:
+        database.execute("UPDATE labels SET labels = ?", (pack({"labels": np.ones(5, np.int16)}),))
+    database.close()
+    with pytest.raises(UserError, match="checksum mismatch of a row in the table labels"):
+        use(folder)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 2, 1, 99], [0, 1, 2, 1, -1]])
+def test_labels_that_do_not_fit_are_one_line(tmp_path: Path, labels: list[int]) -> None:
+    folder = MAKE["noise"](tmp_path / "run")
+    blob, record = pack({"labels": np.array(labels, np.int16)}), Record.read(folder)
+    assert record.id is not None
+    database = sqlite3.connect(folder / FILE)
+    with database:
+        database.execute("UPDATE labels SET labels = ?, checksum = ?", (blob, checksum(record.id, (0, blob))))
+    database.close()
+    with pytest.raises(UserError, match=r"the labels do not fit run.json"):
+        use(folder)
+
+
+def test_more_cells_than_the_run_has_are_refused(tmp_path: Path) -> None:
+    folder = invented.run(tmp_path / "run", {"a": [0.9, 0.5]}, [0.0, 0.5], n=5, cells=1)
+    copies = (
+        "INSERT INTO cells SELECT model, kind, level, draw + 1, n, correct, forwards, backwards, seconds, "
+    )
+    execute(folder, f"{copies} finished, outcomes, checksum FROM cells", "UPDATE run SET cells = 2")
+    with pytest.raises(UserError, match="is not part of the run"):
+        use(folder)
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_the_database_of_another_run_is_refused(tmp_path: Path, command: str) -> None:
+    one, two = (MAKE[command](tmp_path / name) for name in ("one", "two"))
+    shutil.copyfile(two / FILE, one / FILE)
+    with pytest.raises(UserError, match=r"it belongs to another run than run.json"):
+        use(one)
+
+
+def test_a_row_of_another_run_is_refused(tmp_path: Path) -> None:
+    one, two = (MAKE["noise"](tmp_path / name) for name in ("one", "two"))
+    attach, copy = f"ATTACH '{two / FILE}' AS other", "INSERT INTO cells SELECT * FROM other.cells"
+    execute(one, attach, "DELETE FROM cells", copy)
+    with pytest.raises(UserError, match="checksum mismatch of a row in the table cells"):
+        use(one)
+
+
+def test_a_run_without_its_tables_is_refused_and_resumed(tmp_path: Path) -> None:
+    folder = invented.run(tmp_path / "run", {"a": [0.9, 0.5]}, [0.0, 0.5], n=5, cells=1)
+    with Run.open(folder) as run:
+        labels, record = run.labels, run.record
+    for file in folder.glob(f"{FILE}*"):
+        file.unlink()
+    (folder / FILE).touch()  # a kill between the file and its tables leaves this
+    with pytest.raises(UserError, match="it has no tables"):
+        use(folder)
+    with Run.create_or_resume(folder, record, labels) as run:
+        assert run.done() == set()
+
+
+def test_a_run_is_not_resumed_with_other_labels(tmp_path: Path) -> None:
+    folder = invented.run(tmp_path / "run", {"a": [0.9, 0.5]}, [0.0, 0.5], n=5, cells=1)
+    record = Record.read(folder)
+    with pytest.raises(UserError, match="the labels are not those of the data set"):
+        Run.create_or_resume(folder, record, np.zeros(5, np.int16))
+
+
+def test_an_id_removed_from_the_record_does_not_help(tmp_path: Path) -> None:
+    folder = MAKE["noise"](tmp_path / "run")
+    record = Record.read(folder)
+    record.format, record.id = 2, None
+    record.write(folder)
+    assert "id" not in json.loads((folder / "run.json").read_text())
+    with pytest.raises(UserError, match=r"it belongs to another run than run.json"):
+        use(folder)
