@@ -9,6 +9,7 @@ import click
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, images, names
 from blrobust.cli.presentation import present
+from blrobust.errors import FailedPartsError
 
 if TYPE_CHECKING:
     from blrobust.analysis.heatmap import HeatmapAnalysis
@@ -88,7 +89,9 @@ def command(
         out=out,
         on_start=partial(announcement.locate, device=str(subjects.device), unit="frequencies"),
     )
-    present(folder, _show, open_report=open_report, failed=failed)
+    present(folder, _show, open_report=open_report)
+    if failed:
+        raise FailedPartsError(failed, folder)
     announcement.finish()
 
 
