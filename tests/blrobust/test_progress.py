@@ -18,8 +18,7 @@ def show(path, curves, **options):
 
 def test_the_table_escapes_names_and_says_what_is_missing(tmp_path, capsys):
     curves = {"fp32": [0.9, 0.3], "[bold]mine[/bold]": [0.9, 0.6], "fft50": [0.4, 0.3]}
-    cards = {"[bold]mine[/bold]": {"nominal_compression": None}}
-    show(tmp_path / "run", curves, cards=cards, dataset="folder:[red]x")
+    show(tmp_path / "run", curves, dataset="folder:[red]x")
     shown = capsys.readouterr().out
     assert "[bold]mine[/bold]" in shown
     assert "folder:[red]x, n = 200, one draw" in shown
