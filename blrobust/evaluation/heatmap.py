@@ -19,8 +19,7 @@ from blrobust.analysis.heatmap import HeatmapAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import FailedPartsError, UserError
-from blrobust.evaluation.beginning import begin, identities, identity_of
-from blrobust.evaluation.probe import check_again
+from blrobust.evaluation.run_ends import begin, end, failure, identities, identity_of
 from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
 from blrobust.perturbations import random_numbers
@@ -192,12 +191,8 @@ def execute(
                 failed = _measure(run, models, subject, frequencies, batch_size=batch_size)
             if len(failed) == len(models):
                 raise FailedPartsError(failed)
-            check_again(models, dataset, device, probed, run.record.flags)
-            if failed:
-                run.save_record()
-            HeatmapAnalysis(run, config).write_csv()
-            if not failed:
-                run.finish()
+            results = HeatmapAnalysis(run, config)
+            end(results, probed, models=models, dataset=dataset, device=device, failed=failed)
     return run.path, failed
 
 
@@ -239,10 +234,7 @@ def _measure(
                 _measure_waves(run, model, subject, frequencies, places, meter, batch_size=batch_size)
             except (torch.OutOfMemoryError, UserError) as error:
                 meter.fail()
-                problem = str(error).removeprefix(f"model {model.label!r} ")
-                if isinstance(error, torch.OutOfMemoryError):
-                    device = subject.pixels.device
-                    problem = f"{device} has too little memory, lower --batch-size: {problem}"
+                problem = failure(error, subject.pixels.device).removeprefix(f"model {model.label!r} ")
                 failed.append(f"model {model.label!r}: {problem}")
     return failed
 

@@ -24,8 +24,7 @@ from blrobust.attacks.guard import Guard
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import FailedPartsError, UserError
-from blrobust.evaluation.beginning import begin, identities, identity_of
-from blrobust.evaluation.probe import check_again
+from blrobust.evaluation.run_ends import begin, end, failure, identities, identity_of
 from blrobust.models.batches import InParts, bounded
 from blrobust.models.channels import Channel
 from blrobust.models.zoo import Model
@@ -226,12 +225,8 @@ def execute(
                 failed = _measure(run, source, channels, levels_of, dataset, seed=seed, device=device)
             if done() == 0:
                 raise FailedPartsError(failed)
-            check_again(models, dataset, device, probed, run.record.flags)
-            if failed:
-                run.save_record()
-            RecoveryAnalysis(run, config).write_csv()
-            if not failed:
-                run.finish()
+            results = RecoveryAnalysis(run, config)
+            end(results, probed, models=models, dataset=dataset, device=device, failed=failed)
     return run.path, failed
 
 
@@ -270,7 +265,7 @@ def _measure(
                 }
             except (torch.OutOfMemoryError, UserError) as error:
                 meter.fail()
-                failed.append(f"{kind} failed: {_describe(error, device)}")
+                failed.append(f"{kind} failed: {failure(error, device)}")
                 continue
             if (kind, source.label) not in stored:
                 run.add(
@@ -289,7 +284,7 @@ def _measure(
                     )
                 except (torch.OutOfMemoryError, UserError) as error:
                     meter.fail()
-                    failed.append(f"{kind} with {channel.name} failed: {_describe(error, device)}")
+                    failed.append(f"{kind} with {channel.name} failed: {failure(error, device)}")
                     continue
                 run.add(
                     (channel.name, kind, level, 0),
@@ -300,8 +295,3 @@ def _measure(
                 )
                 meter.advance(n)
     return failed
-
-
-def _describe(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:
-    full = isinstance(error, torch.OutOfMemoryError)
-    return f"{device} has too little memory, lower --batch-size: {error}" if full else str(error)

@@ -18,9 +18,9 @@ from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import pictures
-from blrobust.evaluation.beginning import begin, identities, identity_of
 from blrobust.evaluation.cell_measurement import CellMeasurement
 from blrobust.evaluation.probe import check_again, check_under_attack
+from blrobust.evaluation.run_ends import begin, identities, identity_of
 from blrobust.file_names import file_name, file_name_with_capitals
 from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model

@@ -1,4 +1,4 @@
-"""The beginning of a run: its record, with the answers and flags of its models, and its folder."""
+"""The beginning and the end of a run: its folder, and its record with the answers and flags of its models."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from blrobust.analysis.heatmap import HeatmapAnalysis
+from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe
-from blrobust.evaluation.probe import probe
+from blrobust.errors import UserError
+from blrobust.evaluation.probe import check_again, probe
 from blrobust.models.zoo import Model
 from blrobust.runs.configuration import MOST, Configuration, DatasetIdentity, ModelIdentity
 from blrobust.runs.provenance import new_record
@@ -40,6 +43,34 @@ def begin(
         **probed,
     )
     return Run.begin(out, record, dataset.labels.numpy().astype(np.int16)), probed
+
+
+def end(
+    results: HeatmapAnalysis | RecoveryAnalysis,
+    probed: dict[str, Any],
+    *,
+    models: Sequence[Model],
+    dataset: Dataset,
+    device: torch.device,
+    failed: Sequence[str],
+) -> None:
+    """Write the flags of the models and results.csv, and finish the run unless parts of it `failed`.
+
+    `probed` are the entries of the probe that `begin` returned.
+    """
+    run = results.run
+    check_again(models, dataset, device, probed, run.record.flags)
+    if failed:
+        run.save_record()
+    results.write_csv()
+    if not failed:
+        run.finish()
+
+
+def failure(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:
+    """Return the text about a part of a run that failed or did not fit into the memory of the device."""
+    full = isinstance(error, torch.OutOfMemoryError)
+    return f"{device} has too little memory, lower --batch-size: {error}" if full else str(error)
 
 
 def identities(models: Sequence[Model]) -> list[ModelIdentity]:
