@@ -30,7 +30,7 @@ def reason(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return the type and the message of an error as one line of at most about 200 characters.
+    """Return the type and the message of an error as one line; the message is cut after `LONGEST` characters.
 
     If the error has no message, the line has the place in the user's code that raised it. If the message
     contains a traceback, as errors of TorchScript do, only its last line is kept.
@@ -41,13 +41,12 @@ def describe(error: BaseException) -> str:
         return f"{name} at {place}" if place else name
     if "Traceback" in text:
         text = text.splitlines()[-1]
-    return f"{name}: {shortened(text.removeprefix(f'{name}: '))}"
+    return f"{name}: {shorten(' '.join(text.removeprefix(f'{name}: ').split()), LONGEST)}"
 
 
-def shortened(text: str) -> str:
-    """Return the text as one line of at most 200 characters; a longer text is cut and ends in three dots."""
-    line = " ".join(text.split())
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 4].rstrip()} ..."
+def shorten(text: str, most: int = 300) -> str:
+    """Return the text, or its first `most` characters and its length if it is longer."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def _place(error: BaseException) -> str | None:

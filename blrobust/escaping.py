@@ -22,8 +22,3 @@ def escape_lines(text: str) -> str:
 def one_line(text: str) -> str:
     """Return the text as one line, escaped as by `escape`; every run of white space becomes one space."""
     return escape(" ".join(text.split()))
-
-
-def shorten(text: str, most: int = 300) -> str:
-    """Return the text, or its first `most` characters and its length if it is longer."""
-    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"

@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from blrobust.errors import shortened
+from blrobust.errors import LONGEST, shorten
 from blrobust.escaping import one_line
 from blrobust.terminal import echo
 
@@ -35,7 +35,8 @@ def warnings_counted() -> Iterator[None]:
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:  # type: ignore[no-untyped-def]
         if _is_new(f"{category.__name__} at {_place(filename, lineno)}"):
-            echo(f"{_place(filename, lineno)}: {category.__name__}: {shortened(str(message))}", err=True)
+            problem = shorten(one_line(str(message)), LONGEST)
+            echo(f"{_place(filename, lineno)}: {category.__name__}: {problem}", err=True)
 
     _repeats.clear()
     warnings.showwarning = show
@@ -94,7 +95,7 @@ class _Lines:
         """Do nothing, because others use the stream."""
 
     def _show(self, line: str) -> None:
-        if _is_new(f"printed at {self._origin}: {masked(shortened(line))}"):
+        if _is_new(f"printed at {self._origin}: {masked(shorten(one_line(line), LONGEST))}"):
             self._stream.write(line)
 
 

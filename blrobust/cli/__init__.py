@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from blrobust import __version__
-from blrobust.errors import FailedPartsError, UserError, reason
-from blrobust.escaping import one_line, shorten
+from blrobust.errors import FailedPartsError, UserError, reason, shorten
+from blrobust.escaping import one_line
 from blrobust.runs.interruption import Interrupted
 from blrobust.signals import INTERRUPTED
 from blrobust.terminal import echo

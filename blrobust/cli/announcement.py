@@ -5,7 +5,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from blrobust.data import registry
-from blrobust.escaping import one_line, shorten
+from blrobust.errors import shorten
+from blrobust.escaping import one_line
 from blrobust.terminal import echo
 
 MINUTE = 60

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blrobust.perturbations import levels
+from blrobust.runs.configuration import MOST_DRAWS
 from blrobust.terminal import echo
 
 if TYPE_CHECKING:
@@ -87,7 +88,6 @@ class OutputPath(click.Path):
 
 
 POSITIVE = click.IntRange(min=1)
-MOST_DRAWS = 10_000  # a typing error must not fill the memory with a list of cells
 
 DRAWS = click.option(
     "--draws",

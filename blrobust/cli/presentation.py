@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from blrobust.errors import FailedPartsError, UserError, reason
-from blrobust.escaping import shorten
+from blrobust.errors import FailedPartsError, UserError, reason, shorten
 from blrobust.runs.interruption import resumable
 from blrobust.terminal import echo
 

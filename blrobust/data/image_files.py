@@ -13,8 +13,7 @@ from PIL import Image
 from blrobust import memory
 from blrobust.data.labelled_images import MOST_LABELS, LabelledImages, check
 from blrobust.data.npz_headers import Header, names, read_array, read_headers
-from blrobust.errors import UserError, reason
-from blrobust.escaping import shorten
+from blrobust.errors import UserError, reason, shorten
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 GRAY_MODES = {"1", "L", "LA"}

@@ -8,8 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from blrobust import atomic_write
-from blrobust.errors import UserError, reason
-from blrobust.escaping import shorten
+from blrobust.errors import UserError, reason, shorten
 from blrobust.models.classifier import Classifier
 from blrobust.models.facts import Facts as Facts
 from blrobust.models.tensor_bytes import checksum, to_bytes

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from blconv.band import FftSize
 from blrobust import __version__
 from blrobust.data.datasets import Dataset
-from blrobust.errors import UserError
-from blrobust.escaping import shorten
+from blrobust.errors import UserError, shorten
 from blrobust.models import ARCHITECTURES
 from blrobust.models.channel_names import GRAMMAR as CHANNELS
 from blrobust.models.channel_names import split_channels

@@ -12,15 +12,14 @@ from msgspec import Meta, Struct, to_builtins
 
 from blrobust.runs.frequencies import CLEAN, distinct, wave_kind
 
-MOST_LEVELS = 1001
-MOST_DRAWS = 10_000
+MOST_DRAWS = 10_000  # a typing error must not fill the memory with a list of cells
 MOST_SIZE = 1000  # of a heat map: the waves of a larger one fit into no memory
 
 Scalar = bool | int | float | str | None
 Text = Annotated[str, Meta(min_length=1)]
 MOST = 2**31
 Count = Annotated[int, Meta(ge=1, le=MOST)]
-Levels = Annotated[list[float], Meta(min_length=1, max_length=MOST_LEVELS)]
+Levels = Annotated[list[float], Meta(min_length=1)]
 
 
 class ModelIdentity(Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,8 +13,7 @@ from torch import Tensor
 from blrobust import atomic_write
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
-from blrobust.errors import UserError, reason
-from blrobust.escaping import shorten
+from blrobust.errors import UserError, reason, shorten
 from blrobust.models import Classifier, checkpoint
 from blrobust.models.accuracy import accuracy
 from blrobust.models.checkpoint import Facts
