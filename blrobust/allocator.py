@@ -11,7 +11,7 @@ def keep_freed_blocks() -> None:
     """Let the C library keep freed memory for the next allocation; it has an effect on Linux with glibc only.
 
     On a CPU, the output of each layer is a block of some MB. If it is returned to the system when it is
-    freed, the next one costs page faults, which take a fifth of the time of a forward pass.
+    freed, every layer of every pass causes page faults.
     """
     if os.name != "posix" or (set_parameter := getattr(ctypes.CDLL(None), "mallopt", None)) is None:
         return
