@@ -1,6 +1,6 @@
-"""Run folders: configuration, results and versions."""
+"""Run folders: the configuration, the results and the origin of a run."""
 
 from pathlib import Path
 
-RUNS = Path("runs")  # where a command puts its folder unless it is given another
+RUNS = Path("runs")  # the default folder for run folders
 LEGAL_FOLDERS = "legal: a new or empty folder, or one of the same configuration"

@@ -1,7 +1,7 @@
-"""The answers of a run's models: their logits for a few fixed inputs, which identify the models.
+"""The answers of a run's models: their logits for a few fixed inputs, which reveal a changed model.
 
-The checksum of a user's model does not cover its code and attributes, so an edited model can have the same
-configuration as before.
+The checksum of a user's module does not cover its code and attributes. So a run of an edited module can have
+the same configuration as before the edit. Only the logits differ.
 """
 
 import base64
@@ -17,25 +17,26 @@ from numpy.typing import NDArray
 from blrobust.errors import UserError, reason
 from blrobust.runs import RUNS, gradients
 
-# Relative to the spread of the logits. Sums in another order, by other threads or kernels, change the
-# bundled models by up to 2e-6 in fp32, 4e-4 in fp16 and 3e-3 in bf16; noise of 1e-6 in the pixels
-# changes them by 1e-6, 5e-4 and 2e-3, so that it shows how much a model amplifies rounding.
+# Tolerances are distances relative to the spread of the logits (`distance`). Another order of sums, in other
+# threads or kernels, changes the logits of the bundled models by up to 2e-6 in fp32, 4e-4 in fp16 and 3e-3 in
+# bf16. Noise of 1e-6 in the pixels changes them by 1e-6, 5e-4 and 2e-3. So the response of a model to such
+# noise shows how much it amplifies rounding errors.
 LEAST_TOLERANCE = 1e-4
 AMPLIFICATION = 8  # a tolerance is this many times the model's response to such noise
-MOST_TOLERANCE = 1.0  # logits of opposite sign differ by 2
+MOST_TOLERANCE = 1.0  # the distance of logits to the same logits with opposite sign is at least 2
 
 R = TypeVar("R")
 
 
 class OtherModelError(UserError):
-    """The folder has a run of a model with other logits or gradients."""
+    """The error for a run folder whose stored logits or gradients differ from those of the present models."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Logits of one model, float32 (inputs, classes), and a tolerance.
+    """Logits of one model, float32 (inputs, classes), and a tolerance for comparing them with others.
 
-    Other logits within this `distance` count as those of the same model.
+    Two sets of logits count as those of the same model if their `distance` is at most the tolerance.
     """
 
     logits: NDArray[np.float32]
@@ -43,17 +44,19 @@ class Answers:
 
     @classmethod
     def of(cls, logits: NDArray[np.float32], rounded: NDArray[np.float32]) -> Self:
-        """Return the answers `logits`, with a tolerance from their distance to `rounded`.
+        """Return answers with `logits` and a tolerance of 8 times their distance to `rounded`.
 
-        `rounded` are the logits of the same inputs with noise of the size of rounding errors.
+        `rounded` are the logits of the same inputs with noise of the size of rounding errors. Both arrays are
+        float32 (inputs, classes). The tolerance is at least `LEAST_TOLERANCE` and at most `MOST_TOLERANCE`.
         """
         response = AMPLIFICATION * distance(logits, rounded)
         return cls(logits, min(max(response, LEAST_TOLERANCE), MOST_TOLERANCE))
 
     def agree(self, other: Self) -> bool:
-        """Return whether both are answers of the same model, within the larger tolerance.
+        """Return whether both answers are of the same model: the distance is at most the larger tolerance.
 
-        A model that failed on some inputs has fewer answers; only the inputs of both are compared.
+        A model that fails on some inputs has logits for the first inputs only. The comparison uses the inputs
+        for which both answers have logits. Answers with different numbers of classes do not agree.
         """
         if self.logits.shape[1:] != other.logits.shape[1:]:
             return False
@@ -62,13 +65,13 @@ class Answers:
         return distance(self.logits[:shared], other.logits[:shared]) <= tolerance
 
     def encode(self) -> dict[str, Any]:
-        """Return the answers as plain JSON."""
+        """Return the answers as a JSON dict with the entries "shape", "logits" (base64) and "tolerance"."""
         text = base64.b64encode(self.logits.astype("<f4").tobytes()).decode()
         return {"shape": list(self.logits.shape), "logits": text, "tolerance": self.tolerance}
 
     @classmethod
     def decode(cls, stored: Mapping[str, Any]) -> Self:
-        """Return the answers that `encode` wrote; raise `UserError` where they are damaged."""
+        """Return the answers from a dict that `encode` returned; raise `UserError` if it is damaged."""
         try:
             logits = np.frombuffer(base64.b64decode(stored["logits"]), "<f4").reshape(stored["shape"])
             return cls(logits.astype(np.float32), float(stored["tolerance"]))
@@ -77,11 +80,12 @@ class Answers:
 
 
 def distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Return the distance of logits (inputs, classes): RMS difference, relative to the spread.
+    """Return the distance between two arrays of logits (inputs, classes): RMS difference divided by spread.
 
-    The spread is the RMS deviation of `first` from its mean over the inputs, and at least 1/1000 of the
-    RMS of `first`, for logits that hardly vary. The share of logits that are finite in only one of the two
-    is added.
+    RMS means the root of the mean square over the logits that are finite in both arrays. The spread is the
+    RMS deviation of `first` from its mean over the inputs. Because some logits hardly vary, the spread is at
+    least 1/1000 of the RMS of `first`. The share of logits that are finite in only one of the arrays is added
+    to the distance.
     """
     finite = np.isfinite(first) & np.isfinite(second)
     a, b = (np.where(finite, logits, 0).astype(np.float64) for logits in (first, second))
@@ -95,9 +99,11 @@ def distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 
 
 def check(folder: Path, stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raise `OtherModelError` unless the `stored` and the `found` answers, by model, are the same.
+    """Raise `OtherModelError` if the answers of a model differ between a stored run and the present process.
 
-    Gradients are compared where both have them. Those without answers agree with every model.
+    `stored` has the answers of the run in `folder`, and `found` those of the present models. Both map the
+    names of models to dicts (`Answers.encode`). Gradients are compared if both dicts have them. If `stored`
+    or `found` is empty, nothing is compared. Raises `UserError` if stored answers are damaged.
     """
     if not stored or not found:
         return
@@ -115,9 +121,11 @@ def check(folder: Path, stored: Mapping[str, Any], found: Mapping[str, Any]) -> 
 
 
 def begin(out: Path | None, name: str, start: Callable[[Path], R]) -> R:
-    """Return `start(folder)` for `out`, by default for the first usable one of runs/NAME, runs/NAME-2, ...
+    """Return `start(out)`. If `out` is None, return `start(folder)` for the first suitable folder in `runs`.
 
-    A folder is usable if it is new or if its models have the same answers.
+    The folders runs/NAME, runs/NAME-2, ... are tried in turn, with the argument `name` as NAME. A folder is
+    not suitable if `start` raises `OtherModelError` for it: it has a run of a model with other logits or
+    gradients.
     """
     if out is not None:
         return start(out)

@@ -1,7 +1,8 @@
-"""The configuration of a run, a class for each command; its hash identifies the measurement.
+"""The configuration of a run, with one class for each command; its hash identifies the measurement.
 
-Every configuration defines the cells of its run: `subjects` x levels of `grids` x `draws`. A subject is a
-model, or in a recovery a channel with the network behind it.
+Every configuration defines the cells of its run: one for each subject, level and draw. The property
+`subjects` has the subjects, and the property `grids` has the levels of each kind of perturbation. A subject
+is a model. In a recovery, the subjects are the attacked model and the channels.
 """
 
 import math
@@ -12,8 +13,8 @@ from msgspec import Meta, Struct, to_builtins
 
 from blrobust.runs.frequencies import CLEAN, distinct, wave_kind
 
-MOST_DRAWS = 10_000  # a typing error must not fill the memory with a list of cells
-MOST_SIZE = 1000  # of a heat map: the waves of a larger one fit into no memory
+MOST_DRAWS = 10_000  # so that a typing error does not fill the memory with a list of cells
+MOST_SIZE = 1000  # frequencies along an axis of a heat map; more would need over 10 TB of memory for waves
 
 Scalar = bool | int | float | str | None
 Text = Annotated[str, Meta(min_length=1)]
@@ -23,7 +24,7 @@ Levels = Annotated[list[float], Meta(min_length=1)]
 
 
 class ModelIdentity(Struct, frozen=True, forbid_unknown_fields=True):
-    """A model: its label, and the checksum of its weights."""
+    """The identity of a model: its label, and the SHA-256 of its checkpoint file or of a user's module."""
 
     label: str
     sha256: str
@@ -33,7 +34,7 @@ class ModelIdentity(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DatasetIdentity(Struct, frozen=True, forbid_unknown_fields=True):
-    """The images: name of the data set, checksum and number."""
+    """The identity of the images: name of the data set, checksum of the images, and their number `n`."""
 
     name: str
     checksum: str
@@ -41,7 +42,10 @@ class DatasetIdentity(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Grid(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The levels of a kind of noise, ascending, and the revision of its computation."""
+    """The levels of one kind of noise, and the revision (version number) of the kind's computation.
+
+    Raises `ValueError` unless the levels are finite and ascending.
+    """
 
     levels: Levels
     revision: Count = 1
@@ -54,13 +58,17 @@ class Grid(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
 
 class AttackGrid(Grid, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The strengths of an attack, and its parameters."""
+    """The levels (strengths) of one attack, the revision of its computation, and its parameters by name."""
 
     parameters: dict[str, Scalar]
 
 
 class Channel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A channel of a recovery: its kind, its name, and the share of coefficients that it drops."""
+    """A channel of a recovery: its kind ("low-pass", "colour depth" or "network") and its name.
+
+    `effective_compression` is the share of Fourier coefficients that the low-pass or the network drops. It is
+    None for a colour depth.
+    """
 
     kind: Text
     name: Text
@@ -68,7 +76,11 @@ class Channel(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Base(Struct, frozen=True, kw_only=True, tag_field="command", forbid_unknown_fields=True):
-    """The part that all configurations have."""
+    """The part that the configurations of all commands have in common.
+
+    `version` is that of blrobust, and `arch` is the architecture of the bundled models. Raises `ValueError`
+    if two models have the same label.
+    """
 
     version: str
     seed: Annotated[int, Meta(ge=0, lt=2**32)]
@@ -82,16 +94,16 @@ class Base(Struct, frozen=True, kw_only=True, tag_field="command", forbid_unknow
 
     @property
     def command(self) -> str:
-        """The command that measures such a run."""
+        """The name of the command that makes such a run: "noise", "attack", "heatmap" or "recover"."""
         return str(self.__struct_config__.tag)
 
     @property
     def subjects(self) -> list[str]:
-        """Labels in the column `model` of the cells."""
+        """The labels of the subjects (here the models), as in the column `model` of the stored cells."""
         return [model.label for model in self.models]
 
     def encode(self) -> dict[str, Any]:
-        """Return the configuration as plain JSON."""
+        """Return the configuration as a JSON dict."""
         plain: dict[str, Any] = to_builtins(self)
         return plain
 
@@ -101,22 +113,22 @@ class Sweep(Base, frozen=True, kw_only=True):
 
     space: Literal["normalized", "pixel", "legacy"]
     draws: Annotated[int, Meta(ge=1, le=MOST_DRAWS)]
-    block: Count  # images per block of random numbers
+    block: Count  # images per block (batch)
     kinds: Annotated[Mapping[str, Grid], Meta(min_length=1)]
 
     @property
     def grids(self) -> dict[str, list[float]]:
-        """Levels by kind."""
+        """The levels of each kind of noise or attack, ascending."""
         return {kind: grid.levels for kind, grid in self.kinds.items()}
 
     @property
     def summary(self) -> str:
-        """The perturbations in a few words."""
+        """The kinds of noise or attack and the input space as text, such as "gaussian (normalized)"."""
         return f"{', '.join(self.kinds)} ({self.space})"
 
     @property
     def origin(self) -> str | None:
-        """Label of the model on which the attacks run, if it is not the attacked model."""
+        """The label of the source model, on which the attacks on all models run; None without a source."""
         return None
 
 
@@ -133,12 +145,16 @@ class Attack(Sweep, frozen=True, kw_only=True, tag="attack"):
 
     @property
     def origin(self) -> str | None:
-        """Label of the model on which the attacks run, if it is not the attacked model."""
+        """The label of the source model, on which the attacks on all models run; None without a source."""
         return None if self.source is None else self.source.label
 
 
 class Heatmap(Base, frozen=True, kw_only=True, tag="heatmap"):
-    """The configuration of `blrobust heatmap`; `shape` is that of an image, (C, H, W)."""
+    """The configuration of `blrobust heatmap`: a map of `size` x `size` frequencies.
+
+    `norm` is the L2 norm of the wave that is added to each colour channel, in pixel units. `shape` is that of
+    an image, (C, H, W). Raises `ValueError` if `size` exceeds the height or the width.
+    """
 
     draws: ClassVar[int] = 1
 
@@ -153,21 +169,25 @@ class Heatmap(Base, frozen=True, kw_only=True, tag="heatmap"):
 
     @property
     def grids(self) -> dict[str, list[float]]:
-        """Levels by kind: the norm for every wave, and 0 for the clean images."""
+        """The only level of each kind, as a list: `norm` for every wave, and 0 for the clean images."""
         _, height, width = self.shape
         waves = distinct(self.size, height=height, width=width)
         return {CLEAN: [0.0]} | {wave_kind(wave): [self.norm] for wave in waves}
 
     @property
     def summary(self) -> str:
-        """The perturbations in a few words."""
+        """The size of the map as text, such as "31 x 31 frequencies"."""
         return f"{self.size} x {self.size} frequencies"
 
 
 class Recover(Base, frozen=True, kw_only=True, omit_defaults=True, tag="recover"):
-    """The configuration of `blrobust recover`.
+    """The configuration of `blrobust recover`; `source` is the label of the attacked model.
 
-    `kinds` has the strength of each attack, `None` where it searches for the smallest perturbation.
+    `kinds` maps the name of each attack to its strength, or to None if the attack searches for the smallest
+    perturbation. `revisions` has the revision (version number) of each attack's computation that is not 1.
+
+    Raises `ValueError` if the source and the channels have a name twice, or if the source or a channel of the
+    kind "network" is not one of the models.
     """
 
     draws: ClassVar[int] = 1
@@ -187,17 +207,17 @@ class Recover(Base, frozen=True, kw_only=True, omit_defaults=True, tag="recover"
 
     @property
     def subjects(self) -> list[str]:
-        """The source, where the inputs are found, and the channels."""
+        """The label of the source model, on which adversarial inputs are found, and the channels' names."""
         return [self.source, *(channel.name for channel in self.channels)]
 
     @property
     def grids(self) -> dict[str, list[float]]:
-        """Levels by kind; infinity for the smallest perturbation."""
+        """The only level of each attack, as a list: strength, or infinity for the smallest perturbation."""
         return {kind: [math.inf if level is None else level] for kind, level in self.kinds.items()}
 
     @property
     def summary(self) -> str:
-        """The perturbations in a few words."""
+        """The attacks and the attacked model as text, such as "deepfool-l2 on fp32"."""
         return f"{', '.join(self.kinds)} on {self.source}"
 
 
@@ -205,7 +225,7 @@ Configuration = Noise | Attack | Heatmap | Recover
 
 
 def check_label(label: str) -> None:
-    """Raise `ValueError` for a label that is empty or not printable."""
+    """Raise `ValueError` for a label of a model that is empty, only spaces, or not printable."""
     if not label.strip() or not label.isprintable():
         raise ValueError(f"got the label {label!r}; legal: printable text")
 

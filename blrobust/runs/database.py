@@ -1,7 +1,10 @@
-"""run.sqlite: the tables of a run. Finished cells are never lost, and reading changes no file.
+"""The database run.sqlite of a run, with its cells, pictures and labels.
 
-The database has the id of the run in run.json, and every row has a checksum over the id and its values, so
-that rows which were edited, damaged or copied from another run are refused. Format 2 has neither.
+Committed cells survive a killed process and a power failure. Reading a finished run changes no file.
+
+The database has the id of the run, which is also in run.json. Every row has a checksum over this id and the
+values of the row. So rows that were edited, damaged or copied from another run raise an error. Databases of
+format 2 have no id and no checksums.
 """
 
 import contextlib
@@ -33,12 +36,12 @@ TABLES = (
         kind TEXT, level REAL, sample INTEGER, label INTEGER, png BLOB, checksum BLOB,
         PRIMARY KEY (kind, level))""",
     "CREATE TABLE labels (id INTEGER PRIMARY KEY, labels BLOB, checksum BLOB)",
-    "CREATE TABLE run (id TEXT PRIMARY KEY, cells INTEGER)",  # one row; the number of cells
+    "CREATE TABLE run (id TEXT PRIMARY KEY, cells INTEGER)",  # one row; the number of stored cells
 )
 
 
 class Picture(NamedTuple):
-    """One image at one level, for the report's strip: PNG bytes, sample index and true label."""
+    """One perturbed image for the report: kind, level, index in the data set, true label, and PNG file."""
 
     kind: str
     level: float
@@ -48,7 +51,10 @@ class Picture(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A finished cell: the numbers of images in passes, the wall time, and arrays (n,) over the images."""
+    """A finished cell of the n images: draw, passes, wall time in seconds, and arrays (n,) by name.
+
+    `forwards` and `backwards` are the numbers of images in forward and in backward passes.
+    """
 
     draw: int
     forwards: int
@@ -58,19 +64,20 @@ class Cell(NamedTuple):
 
 
 class Database:
-    """The open database of a run with the id `run_id`, which is `None` for format 2."""
+    """The open database of a run; `run_id` is the id of the run, or None for a run of format 2."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, run_id: str | None) -> None:
-        """Store the parts of an open database; use `create` or `connect` to get one."""
+        """Store the arguments; use `create` or `connect` to open a database."""
         self._folder = folder
         self._connection = connection
         self._id = run_id
 
     @classmethod
     def create(cls, folder: Path, run_id: str | None, labels: NDArray[np.int16]) -> Self:
-        """Return the database, open for writing; a new one gets its tables and the data set's labels.
+        """Return the database in `folder`, open for writing; create it if it does not exist.
 
-        Raises `UserError` for the database of another run.
+        A new database stores the true `labels` int16 (n,) of the data set. Raises `UserError` for a database
+        that is damaged, belongs to another run or has other labels.
         """
         with using(folder), contextlib.ExitStack() as stack:
             connection = sqlite3.connect(folder / FILE)
@@ -93,14 +100,14 @@ class Database:
 
     @classmethod
     def connect(cls, folder: Path, run_id: str | None, *, finished: bool) -> Self:
-        """Return the database, open for reading; the folder of a finished run is not changed.
+        """Return the database in `folder`, open for reading; the folder of a `finished` run is not changed.
 
-        Raises `UserError` where it is missing, damaged or of another run.
+        Raises `UserError` for a database that is missing, damaged or of another run.
         """
         file = folder / FILE
         if not file.is_file():
             raise UserError(f"{folder}: the run has no results ({FILE} is missing)")
-        # Even a reader of a WAL database creates -wal and -shm files, unless it opens it as immutable.
+        # Opening a database in WAL mode creates -wal and -shm files, even for reading, unless "immutable".
         immutable = finished and not (folder / f"{FILE}-wal").exists()
         mode = "immutable=1" if immutable else "mode=ro"
         with using(folder), contextlib.ExitStack() as stack:
@@ -112,11 +119,11 @@ class Database:
         return database
 
     def close(self) -> None:
-        """Close the database, which merges its write-ahead log."""
+        """Close the database; SQLite merges the write-ahead log of a writer into run.sqlite."""
         self._connection.close()
 
     def check(self) -> None:
-        """Raise `ValueError` if the database is damaged or of another run."""
+        """Raise `ValueError` if the database is damaged, has no tables or belongs to another run."""
         (state,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
         if state != "ok":
             raise ValueError(state)
@@ -130,13 +137,16 @@ class Database:
     # Reading
 
     def labels(self) -> NDArray[np.int16]:
-        """Return the true labels `(n,)`."""
+        """Return the true labels int16 (n,); raise `UserError` if they are damaged."""
         with using(self._folder):
             ((_, blob),) = self._select("labels", "id = ?", (0,))
             return unpack(blob)["labels"]
 
     def keys(self) -> set[Key]:
-        """Return the keys of the finished cells."""
+        """Return the keys (model, kind, level, draw) of the finished cells.
+
+        Raises `UserError` if the number of cells is not that of the table `run`.
+        """
         with using(self._folder):
             keys = self._connection.execute("SELECT model, kind, level, draw FROM cells").fetchall()
             if self._id is not None and self._connection.execute("SELECT cells FROM run").fetchall() != [
@@ -146,21 +156,27 @@ class Database:
             return set(keys)
 
     def cells(self, model: str, kind: str, level: float, labels: NDArray[np.int16]) -> list[Cell]:
-        """Return the finished cells of a level, one a draw, which `labels` (n,) must fit."""
+        """Return the finished cells of a model, kind and level: one per draw, in ascending order of draws.
+
+        `labels` are the true labels int16 (n,). Raises `UserError` if a cell is damaged or contradicts them.
+        """
         condition, order = "model = ? AND kind = ? AND level = ?", "ORDER BY draw"
         with using(self._folder):
             rows = self._select("cells", condition, (model, kind, level), order)
             return [_cell(row, labels) for row in rows]
 
     def pictures(self) -> list[Picture]:
-        """Return the pictures by kind and level, ascending."""
+        """Return the pictures of the report in ascending order of kind and level."""
         with using(self._folder):
             return [Picture(*row) for row in self._select("pictures", "TRUE", (), "ORDER BY kind, level")]
 
     # Writing
 
     def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Commit finished cells together: all values of `TABLES` but the checksum, with packed outcomes."""
+        """Commit rows of the table "cells" in one transaction.
+
+        A row has the columns in `TABLES` without the checksum; its outcomes are bytes (`pack`).
+        """
         rows = list(rows)
         with using(self._folder), self._connection:
             self._insert("cells", rows)
@@ -168,7 +184,7 @@ class Database:
                 self._connection.execute("UPDATE run SET cells = cells + ?", (len(rows),))
 
     def add_pictures(self, pictures: Iterable[Picture]) -> None:
-        """Commit the pictures of the report, replacing earlier ones."""
+        """Commit the pictures of the report; they replace all stored pictures."""
         with using(self._folder), self._connection:
             self._connection.execute("DELETE FROM pictures")
             self._insert("pictures", pictures)
@@ -177,7 +193,7 @@ class Database:
         return {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
 
     def _insert(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Insert rows with their checksums, within a transaction."""
+        """Insert rows and their checksums into a table; the caller begins and commits the transaction."""
         for row in rows:
             sealed = (*row,) if self._id is None else (*row, checksum(self._id, row))
             marks = ", ".join("?" * len(sealed))
@@ -186,7 +202,7 @@ class Database:
     def _select(
         self, table: str, condition: str, values: Sequence[Any], order: str = ""
     ) -> list[tuple[Any, ...]]:
-        """Return rows without their checksums; raise `ValueError` where these do not fit."""
+        """Return rows of a table without their checksums; raise `ValueError` if a checksum does not match."""
         query = f"SELECT * FROM {table} WHERE {condition} {order}"
         rows = self._connection.execute(query, values).fetchall()
         if self._id is None:
@@ -198,7 +214,11 @@ class Database:
 
 
 def _cell(row: Sequence[Any], labels: NDArray[np.int16]) -> Cell:
-    """Return the cell of a row; raise `ValueError` unless its outcomes fit the labels and its numbers."""
+    """Return the cell in a row of the table "cells"; `labels` are the true labels int16 (n,).
+
+    Raises `ValueError` if the cell's arrays do not have n entries, or if the number of correct predictions is
+    not that of the row.
+    """
     *_, draw, n, correct, forwards, backwards, seconds, _, blob = row
     outcomes = unpack(blob)
     if any(values.shape[:1] != labels.shape for values in outcomes.values()):
@@ -210,7 +230,10 @@ def _cell(row: Sequence[Any], labels: NDArray[np.int16]) -> Cell:
 
 @contextlib.contextmanager
 def using(folder: Path) -> Iterator[None]:
-    """Raise `UserError`, in one line that names the file, for a damaged or unusable database."""
+    """Return a context that raises `UserError` in place of an error of a damaged or unusable database.
+
+    The message is one line with the path of the database in `folder`.
+    """
     try:
         yield
     except UserError:
@@ -220,7 +243,7 @@ def using(folder: Path) -> Iterator[None]:
 
 
 def checksum(run_id: str, values: Iterable[Any]) -> bytes:
-    """Return the SHA-256 of a row of the run `run_id`, over the type, length and content of each value."""
+    """Return the SHA-256 over the id of a run and the type, length and content of each value of a row."""
     digest = hashlib.sha256(run_id.encode())
     for value in values:
         content = value if isinstance(value, bytes) else repr(value).encode()
@@ -230,10 +253,10 @@ def checksum(run_id: str, values: Iterable[Any]) -> bytes:
 
 
 def pack(arrays: Outcomes) -> bytes:
-    """Return arrays as compressed safetensors: compact, and never unpickled."""
+    """Return arrays as zlib-compressed safetensors; unlike a pickle, they run no code when they are read."""
     return zlib.compress(save(arrays))
 
 
 def unpack(blob: bytes) -> Outcomes:
-    """Return the arrays of a blob."""
+    """Return the arrays in bytes that `pack` returned; raise an error of zlib or safetensors for others."""
     return load(zlib.decompress(blob))

@@ -1,4 +1,4 @@
-"""The files of a run folder, and whether a folder is free for a run."""
+"""The names of the files in a run folder, and the check whether a run may use a folder."""
 
 from pathlib import Path
 
@@ -11,14 +11,16 @@ from blrobust.runs.record import FILE as RECORD
 
 RESULTS = "results.csv"
 REPORT = "report.html"
-ADVERSARIALS = "adversarials"  # folder of the successful inputs, with --save-adversarials
+ADVERSARIALS = "adversarials"  # subfolder for adversarial inputs, made by --save-adversarials
 OURS = {LOCK, ADVERSARIALS, RECORD, RESULTS, REPORT, *database.FILES}
 
 
 def stored_record(path: Path, new: Record) -> Record | None:
-    """Return the stored record in `path`, or `None` if the folder is free for the run of the record `new`.
+    """Return the record of the run in the folder `path`, or None if there is no run.
 
-    Raises `UserError` for a file, a folder with other contents, or a run of another configuration.
+    `new` is the record of the run that is to use the folder. Raises `UserError` if `path` is a file, a folder
+    with other files, or a folder with a run of another configuration. Raises `OtherModelError` if the folder
+    has a run of models with other logits or gradients.
     """
     if not path.exists():
         return None

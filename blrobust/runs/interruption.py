@@ -1,4 +1,4 @@
-"""Ctrl-C during work whose finished part is stored."""
+"""Interruption of work whose finished part is stored, by Ctrl-C, SIGTERM or SIGHUP."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from blrobust.signals import interruptible
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; the message names the folder and the part that is done."""
+    """The error for interrupted work; the message has the folder and the finished part of the work."""
 
 
 @contextmanager
 def resumable(folder: Path, finished: Callable[[], str]) -> Iterator[None]:
-    """Return a context that raises `Interrupted` when Ctrl-C stops the code in it.
+    """Return a context that raises `Interrupted` when Ctrl-C, SIGTERM or SIGHUP stops the code in it.
 
-    `finished` returns the part that is stored in `folder`, such as "2 of 9 levels".
+    `finished` returns a text about the part of the work that is stored in `folder`, such as "2 of 9 levels".
     """
     try:
         with interruptible():

@@ -1,4 +1,4 @@
-"""Locks: one process at a time writes to a folder or a checkpoint."""
+"""Locks, so that only one process at a time writes to a run folder or a checkpoint."""
 
 from pathlib import Path
 
@@ -6,14 +6,15 @@ from filelock import FileLock, Timeout
 
 from blrobust.errors import UserError
 
-LOCK = "lock"  # the file in a folder of results
+LOCK = "lock"  # name of the lock file in a run folder
 
 
 def acquire(path: Path, refusal: str) -> FileLock:
-    """Return the acquired lock of the file `path`, which is created and stays; the folder must exist.
+    """Acquire a lock of the file `path` without waiting, and return the lock.
 
-    The lock ends with the process. Raises `UserError` with the text `refusal` if another process has the
-    lock, and also if `path` is a link, because the lock empties the file.
+    The file is created in its folder, which must exist. The file remains after the lock is released. The lock
+    is released at the latest when the process ends. Raises `UserError` with the text `refusal` if another
+    process has the lock. Raises `UserError` for a symbolic link too, because locking empties the file.
     """
     if path.is_symlink():
         raise UserError(f"{path}: got a link; legal: a file, or none")

@@ -1,4 +1,4 @@
-"""The code and the machine of a run: time, versions, git revision, command line."""
+"""The origin of a run: its time, command line, versions of packages, and git revision of the code."""
 
 import importlib.metadata
 import os
@@ -28,12 +28,15 @@ PACKAGES = (
 
 
 def now() -> str:
-    """Return the time as ISO 8601 in UTC, to the second."""
+    """Return the current time in UTC, to the second, as ISO 8601 text."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the installed packages that can affect results."""
+    """Return the versions of Python, of the operating system and of the installed packages in `PACKAGES`.
+
+    The names are "python", "platform" and those of the packages.
+    """
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
         try:
@@ -44,10 +47,10 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the working tree that contains this package, with "-dirty" if changed.
+    """Return the git commit of the working tree that contains this package, with "-dirty" after edits.
 
-    `None` without git, without a working tree, or in one that does not track this file (a virtual
-    environment inside another repository).
+    Return None if git fails, if there is no working tree, or if the working tree does not track this file (as
+    in a virtual environment inside another repository).
     """
     describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     tracked = _git("ls-files", "--error-unmatch", Path(__file__).name)
@@ -59,7 +62,7 @@ def _git(*arguments: str) -> str | None:
         done = subprocess.run(
             ["git", *arguments],
             cwd=Path(__file__).parent,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # never write into the user's tree
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # git writes nothing into the user's repository
             capture_output=True,
             text=True,
             timeout=20,
@@ -71,7 +74,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def command_line() -> str:
-    """Return the command of this process as a shell line that can be pasted."""
+    """Return the command line of this process, quoted so that it can be pasted into a shell."""
     name = Path(sys.argv[0]).name
     return shlex.join(["blrobust" if name == "__main__.py" else name, *sys.argv[1:]])
 
@@ -86,9 +89,11 @@ def new_record(
     answers: dict[str, Any] | None = None,
     flags: dict[str, list[str]] | None = None,
 ) -> Record:
-    """Return the record at the start of a run: not finished, with one session and a new id.
+    """Return the record at the start of a run: not finished, with one session and a new random id.
 
-    Raises `UserError` for facts that cannot be read back, such as those of a checkpoint that was edited.
+    `cards` are the facts about the models, `device` describes the device in words, and `batch_size` is in
+    images. `answers` and `flags` are by model (`Record`). Raises `UserError` for facts that do not fit the
+    types of `Record`, such as those of an edited checkpoint.
     """
     session = Session(
         started=now(),

@@ -1,4 +1,4 @@
-"""run.json: the record of a run, validated before anything else reads it."""
+"""The record of a run, stored in run.json and validated when it is read."""
 
 import hashlib
 import json
@@ -20,16 +20,20 @@ from blrobust.runs.configuration import (
 
 FILE = "run.json"
 FORMAT: Literal[3] = (
-    3  # of a run folder: run.json and run.sqlite have a common id, and all rows have checksums
+    3  # version of run folders: run.json and run.sqlite have a common id, and all rows have checksums
 )
-FORMATS = (2, FORMAT)  # that this version reads; folders of format 2 have neither
-ANCIENT = "measurement.json"  # of heat maps and recoveries beside format 2
+FORMATS = (2, FORMAT)  # the formats that can be read; folders of format 2 have no id and no checksums of rows
+ANCIENT = "measurement.json"  # record of an old heat map or recovery, which cannot be read
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class DatasetFacts(Struct, kw_only=True):
-    """The images of a run; `mean` and `std` are per channel, in pixel units."""
+    """Facts about the images of a run.
+
+    `n` is their number. `mean` and `std` have one number per colour channel, for pixels in [0, 1]. Raises
+    `ValueError` if `mean` and `std` have different lengths.
+    """
 
     name: str
     split: str
@@ -46,7 +50,10 @@ class DatasetFacts(Struct, kw_only=True):
 
 
 class Card(Struct, frozen=True, kw_only=True):
-    """The facts about a model (`models.card.ModelCard`)."""
+    """Facts about a model, with the fields of `models.card.ModelCard`.
+
+    Raises `ValueError` if the label is empty or not printable.
+    """
 
     label: str
     sha256: str
@@ -69,7 +76,10 @@ class Card(Struct, frozen=True, kw_only=True):
 
 
 class Session(Struct, frozen=True, kw_only=True):
-    """A process that worked on the run."""
+    """One process that worked on a run: its start (ISO 8601), command line, device, batch size and versions.
+
+    `git` is the commit of the code, or None if it is unknown.
+    """
 
     started: str
     command_line: str
@@ -80,14 +90,16 @@ class Session(Struct, frozen=True, kw_only=True):
 
 
 class Record(Struct, kw_only=True, omit_defaults=True):
-    """The content of run.json: what is measured, when, with which code, on which machine.
+    """The content of run.json: configuration, times, versions, device, data set, models and sessions.
 
-    - `id`: random, the same in run.sqlite.
-    - `hash`: SHA-256 of `config`.
-    - `answers`: logits of a few fixed inputs by model (`runs.answers`).
+    - `id`: a random number, in hexadecimal, that is also in run.sqlite.
+    - `hash`: the SHA-256 of `config`.
+    - `started`, `finished`: times (ISO 8601); `finished` is None until the run is finished.
+    - `answers`: logits of the models for a few fixed inputs, by model (`runs.answers`).
     - `flags`: reasons to doubt the results, by model.
 
-    Runs of version 0.1.0 can lack `id`, `answers` and `flags`.
+    Runs of early builds of version 0.1.0 can lack `id`, `answers` and `flags`. Raises `ValueError` if the
+    fields contradict each other.
     """
 
     format: Literal[2, 3]
@@ -119,7 +131,7 @@ class Record(Struct, kw_only=True, omit_defaults=True):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Return the record in `folder`; raise `UserError` if it is missing, damaged or of another format."""
+        """Return the record in `folder`; raise `UserError` if it is missing, damaged or of unknown format."""
         file = folder / FILE
         if not file.is_file():
             if (folder / ANCIENT).is_file():
@@ -143,13 +155,13 @@ class Record(Struct, kw_only=True, omit_defaults=True):
         )
 
     def write(self, folder: Path) -> None:
-        """Write run.json, whole or not at all, with a checksum over the rest."""
+        """Write run.json into `folder`, completely or not at all, with a checksum of its other entries."""
         plain = to_builtins(self)
         plain["checksum"] = digest(plain)
         write_text(folder / FILE, json.dumps(plain, indent=1, allow_nan=False) + "\n")
 
 
 def digest(plain: dict[str, Any]) -> str:
-    """Return the SHA-256 of plain data written as canonical JSON (sorted keys, no spaces)."""
+    """Return the SHA-256, in hexadecimal, of a dict written as JSON with sorted keys and without spaces."""
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A run folder: run.json, run.sqlite, results.csv, report.html, and a lock for its one writer."""
+"""A run folder, with the files run.json, run.sqlite, results.csv and report.html, and a lock for writing."""
 
 import contextlib
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class NewCell(NamedTuple):
-    """A cell to store: its key, its arrays (n,), the images in passes, and the wall time in seconds."""
+    """A cell to store: key, arrays (n,) by name, numbers of images in passes, and wall time in seconds."""
 
     key: Key
     outcomes: Outcomes
@@ -38,22 +38,25 @@ class NewCell(NamedTuple):
 
 
 class Run:
-    """A run folder, open for reading, and for writing if this process has its lock.
+    """A run folder, open for reading, and for writing if this process has the lock of the folder.
 
-    A context manager: the end of the context closes the database and releases the lock.
+    A run is a context manager. The end of the context closes the database and releases the lock.
     """
 
     def __init__(self, path: Path, record: Record, data: Database, lock: FileLock | None = None) -> None:
-        """Store the parts of an open run; use `open` or `create_or_resume` to get one."""
+        """Store the arguments; use `open`, `begin` or `create_or_resume` to open a run."""
         self.path = path
         self.record = record
         self._database = data
         self._lock = lock
-        self._latest: tuple[tuple[str, str, float], list[Cell]] | None = None  # level read last
+        self._latest: tuple[tuple[str, str, float], list[Cell]] | None = None  # the cells that were read last
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Return a run, open for reading; raise `UserError` where `path` is not a usable run folder."""
+        """Return the run in the folder `path`, open for reading.
+
+        Raises `UserError` if `path` is not a run folder, or if its files are missing, damaged or incomplete.
+        """
         record = Record.read(path)
         finished = record.finished is not None
         run = cls(path, record, Database.connect(path, record.id, finished=finished))
@@ -66,9 +69,11 @@ class Run:
 
     @classmethod
     def begin(cls, out: Path | None, record: Record, labels: NDArray[np.int16]) -> Self:
-        """Begin or resume the run of `record` in `out`, by default in the first usable folder `runs/HASH`.
+        """Begin or resume a run in the folder `out`, by default in runs/HASH (`create_or_resume`).
 
-        The folder of a heat map or a recovery has the name of its command before the hash.
+        HASH is the start of the record's hash. For a heat map or a recovery, the name of the command precedes
+        it. If the default folder has a run of models with other logits or gradients, a suffix such as -2 is
+        added.
         """
         prefix = "" if isinstance(record.config, Sweep) else f"{record.config.command}-"
         name = f"{prefix}{record.hash[:12]}"
@@ -76,11 +81,14 @@ class Run:
 
     @classmethod
     def create_or_resume(cls, path: Path, record: Record, labels: NDArray[np.int16]) -> Self:
-        """Return a new run in `path`, or resume the run there if its configuration is the same.
+        """Return the run in the folder `path`, open for writing; create it if there is no run.
 
-        `record` is the content of run.json for a new run; on resuming, only its session is added. A finished
-        run is returned read-only and unchanged. Raises `UserError` for a folder with other contents, another
-        configuration or models with other logits (`runs.answers`), and if another process writes to it.
+        A new run stores `record` and the true `labels` int16 (n,) of the images. An existing run must have
+        the same configuration. The session of `record` is added to it, and also the answers and the flags if
+        it has none. A finished run is returned read-only and unchanged.
+
+        Raises `UserError` for a folder with other files or another configuration, and if another process
+        writes to it. Raises `OtherModelError` for a run of models with other logits or gradients.
         """
         existing = stored_record(path, record)
         if existing is not None and existing.finished is not None:
@@ -89,12 +97,12 @@ class Run:
         lock = acquire(path / LOCK, f"{path}: another process is working on this run")
         with contextlib.ExitStack() as stack:
             stack.callback(lock.release)
-            existing = stored_record(path, record)  # it may have changed before the lock
+            existing = stored_record(path, record)  # another process may have changed it before the lock
             if existing is not None:
                 if existing.finished is not None:
                     return cls.open(path)
                 existing.sessions.extend(record.sessions)
-                # A run begun without answers has those of the models that finish it.
+                # Runs of early builds have no answers and flags; those of the present models are stored.
                 existing.answers = existing.answers or record.answers
                 existing.flags = existing.flags or record.flags
                 record = existing
@@ -127,62 +135,62 @@ class Run:
 
     @property
     def config(self) -> Configuration:
-        """The hashed configuration."""
+        """The configuration, whose hash identifies the measurement."""
         return self.record.config
 
     @property
     def sweep(self) -> Sweep:
-        """The configuration of a sweep of noise or attacks; raises `UserError` for other runs."""
+        """The configuration of a run of noise or attacks; raises `UserError` for other runs."""
         if not isinstance(self.config, Sweep):
             raise UserError(f"{self.path}: got a run of {self.config.command}; legal: noise or attack")
         return self.config
 
     @property
     def finished(self) -> bool:
-        """Whether all cells and results.csv are written."""
+        """Whether the run is finished, with all cells and results.csv."""
         return self.record.finished is not None
 
     @property
     def models(self) -> list[str]:
-        """Labels of the models, in the user's order."""
+        """The labels of the models, in the order of run.json."""
         return [card.label for card in self.record.models]
 
     @property
     def cards(self) -> dict[str, Card]:
-        """The models' cards by label."""
+        """The cards of the models (facts about them), by label."""
         return {card.label: card for card in self.record.models}
 
     @cached_property
     def grids(self) -> Mapping[str, list[float]]:
-        """Levels by kind, ascending."""
+        """The levels of each kind of perturbation, ascending."""
         return self.config.grids
 
     @property
     def kinds(self) -> list[str]:
-        """Kinds of perturbation."""
+        """The kinds of perturbation that the run measures."""
         return list(self.grids)
 
     def levels(self, kind: str) -> list[float]:
-        """Return the levels of a kind, ascending, with level 0."""
+        """Return the levels of a kind, ascending; raise `UserError` if the run does not measure the kind."""
         if kind not in self.grids:
             raise UserError(f"kind: got {kind!r} in {self.path}; legal: {', '.join(self.kinds)}")
         return list(self.grids[kind])
 
     @property
     def draws(self) -> int:
-        """Draws per image and level."""
+        """The number of draws per image and level."""
         return self.config.draws
 
     @property
     def cells(self) -> int:
-        """Number of cells: subjects x levels of all kinds x draws."""
+        """The number of cells, finished or not: subjects x levels of all kinds x draws."""
         return len(self.config.subjects) * self.draws * sum(map(len, self.grids.values()))
 
     # Results
 
     @cached_property
     def labels(self) -> NDArray[np.int16]:
-        """True labels `(n,)`."""
+        """The true labels int16 (n,); raises `UserError` if they do not fit run.json."""
         labels, data = self._database.labels(), self.record.dataset
         if labels.shape != (data.n,) or labels.min() < 0 or labels.max() >= len(data.classes):
             raise self._refusal(f"the labels do not fit {RECORD}")
@@ -191,7 +199,7 @@ class Run:
     def done(self) -> set[Key]:
         """Return the keys (model, kind, level, draw) of the finished cells.
 
-        Raises `UserError` for cells that are not part of the run, or if cells of a finished run are missing.
+        Raises `UserError` if a cell is not part of the run, or if cells of a finished run are missing.
         """
         done, subjects = self._database.keys(), set(self.config.subjects)
         drawn = range(self.draws)
@@ -204,9 +212,9 @@ class Run:
         return done
 
     def outcome(self, model: str, kind: str, level: float, draw: int) -> Outcomes:
-        """Return a cell's arrays `(n,)` over the samples, at least `prediction` (int16).
+        """Return the arrays (n,) of a cell by name, at least "prediction" (int16); n is the number of images.
 
-        Raises `UserError` where the cell is not finished.
+        Raises `UserError` if the cell is not finished. docs/results.md lists the arrays.
         """
         for cell in self._cells(model, kind, level):
             if cell.draw == draw:
@@ -217,29 +225,29 @@ class Run:
         )
 
     def correct(self, model: str, kind: str, level: float) -> NDArray[np.bool_]:
-        """Return which samples are classified correctly, bool `(finished draws, n)`."""
+        """Return whether each image is classified correctly, bool (finished draws, n)."""
         rows = [cell.outcomes["prediction"] == self.labels for cell in self._cells(model, kind, level)]
         return np.stack(rows) if rows else np.empty((0, len(self.labels)), np.bool_)
 
     def not_finite(self, model: str, kind: str, level: float) -> NDArray[np.int64]:
-        """Return the number of predictions without finite logits, int64 `(finished draws,)`."""
+        """Return the number of images with logits that are not all finite, int64 (finished draws,)."""
         counts = [(cell.outcomes["prediction"] < 0).sum() for cell in self._cells(model, kind, level)]
         return np.array(counts, np.int64)
 
     def seconds(self, model: str, kind: str, level: float) -> float:
-        """Return the wall time of a level, summed over its finished draws."""
+        """Return the wall time of a level in seconds, summed over its finished draws."""
         return float(sum(cell.seconds for cell in self._cells(model, kind, level)))
 
     def forwards(self, model: str, kind: str, level: float) -> int:
-        """Return the number of forward passes (images) at a level, summed over its finished draws."""
+        """Return the number of images in forward passes at a level, summed over its finished draws."""
         return sum(cell.forwards for cell in self._cells(model, kind, level))
 
     def backwards(self, model: str, kind: str, level: float) -> int:
-        """Return the number of backward passes (images) at a level, summed over its finished draws."""
+        """Return the number of images in backward passes at a level, summed over its finished draws."""
         return sum(cell.backwards for cell in self._cells(model, kind, level))
 
     def pictures(self) -> list[Picture]:
-        """Return one image of each kind at several levels, ascending; empty for an unfinished run."""
+        """Return the stored pictures of the report, in ascending order of kind and level."""
         return self._database.pictures()
 
     def _cells(self, model: str, kind: str, level: float) -> list[Cell]:
@@ -254,11 +262,11 @@ class Run:
     # Writing
 
     def add(self, key: Key, outcomes: Outcomes, *, forwards: int, backwards: int, seconds: float) -> None:
-        """Commit one finished cell."""
+        """Commit one finished cell: arrays (n,), numbers of images in passes, and wall time in seconds."""
         self.add_all([NewCell(key, outcomes, forwards, backwards, seconds)])
 
     def add_all(self, cells: Iterable[NewCell]) -> None:
-        """Commit finished cells together; committed cells survive kill -9 and power loss."""
+        """Commit finished cells in one transaction; they survive a killed process and a power failure."""
         self._latest, time = None, now()
         self._database.add(
             (
@@ -270,20 +278,20 @@ class Run:
         )
 
     def add_pictures(self, pictures: list[Picture]) -> None:
-        """Commit the pictures of the report, replacing earlier ones."""
+        """Commit the pictures of the report; they replace all stored pictures."""
         self._database.add_pictures(pictures)
 
     def write_results(self, table: "pd.DataFrame") -> None:
-        """Write results.csv, whole or not at all."""
+        """Write a table to results.csv, completely or not at all."""
         write_text(self.path / RESULTS, table.to_csv(index=False, lineterminator="\n"))
 
     def save_record(self) -> None:
-        """Write run.json of an unfinished run again, with its present flags."""
+        """Write run.json again from the record in memory, for example after flags were added."""
         self.record.write(self.path)
 
     def finish(self, *, end: str | None = None) -> None:
-        """Write the end time (ISO 8601, by default now) into run.json; the run is read-only afterwards."""
-        self._database.close()  # merges the write-ahead log into the database
+        """Write the time of the end (ISO 8601, by default now) into run.json, and make the run read-only."""
+        self._database.close()  # SQLite merges the write-ahead log into the database
         self.record.finished = end or now()
         self.record.write(self.path)
         self._database = Database.connect(self.path, self.record.id, finished=True)
