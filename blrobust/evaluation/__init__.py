@@ -1,1 +1,1 @@
-"""Measurements: sweeps of noise and attacks, heat maps, recovered labels."""
+"""Measurements: sweeps over levels of noise and attacks, Fourier heat maps, and recoveries of labels."""

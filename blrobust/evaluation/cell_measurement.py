@@ -1,4 +1,4 @@
-"""The measurement of cells: all images of a data set under one model, kind and draw, at some levels."""
+"""The measurement of cells: a model's predictions for all images, at one or several levels, in one draw."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,11 @@ from blrobust.runs.database import Outcomes
 
 
 class CellMeasurement:
-    """The measurement of cells of one model and draw: all blocks, with `batch_size` samples at a time."""
+    """A function that measures cells of one perturbation and data set, for any model, level and draw.
+
+    The model processes the images in blocks (batches of one size). The results are copied to the CPU after
+    about `batch_size` images. With `keep`, they contain the perturbed pixels too. `seed` is that of the run.
+    """
 
     def __init__(
         self,
@@ -37,16 +41,20 @@ class CellMeasurement:
         self._labels = dataset.labels.to(device)
         size = block_size(dataset.images.shape[1:], device)
         self._blocks = list(blocks(len(dataset), size))
-        self._flight = -(-batch_size // size)  # blocks
+        self._flight = -(-batch_size // size)  # blocks between two copies of results to the CPU
         self._keep = keep
 
     def __call__(self, model: Model, *, levels: Sequence[float], draw: int, meter: Meter) -> list[Outcomes]:
-        """Return the outcomes of each level, arrays (n,), and count the images in `meter`."""
+        """Return the outcomes of each level, a dict of arrays (n,) over the n images of the data set.
+
+        The images are counted in `meter`. Raises `UserError` if the model fails, and
+        `torch.OutOfMemoryError` if memory is full.
+        """
         on_cpu: list[list[Outcomes]] = [[] for _ in levels]
         for first in range(0, len(self._blocks), self._flight):
             on_device: list[list[dict[str, Tensor]]] = [[] for _ in levels]
             for samples, skip in self._blocks[first : first + self._flight]:
-                # Levels that one search serves have one seed, whichever of them are stored already.
+                # If one search serves all levels, its seed does not depend on which of them are measured.
                 at = "all" if self._perturbation.one_search_for_all_levels and levels[0] > 0 else levels[0]
                 key = (self._seed, model.label, self._perturbation.kind, at, draw, samples.start)
                 with seeded(*key, device=self._labels.device):
@@ -61,7 +69,7 @@ class CellMeasurement:
                     )
                 for blocks_of_level, result in zip(on_device, results, strict=True):
                     blocks_of_level.append({key: values[skip:] for key, values in result.items()})
-            # The copy to the CPU waits for the device: once per flight, not once per block.
+            # A copy to the CPU waits for the device. So the results of several blocks are copied together.
             for flights, group in zip(on_cpu, on_device, strict=True):
                 flights.append({key: torch.cat([a[key] for a in group]).cpu().numpy() for key in group[0]})
             meter.advance(len(on_cpu[0][-1]["prediction"]) * len(levels))

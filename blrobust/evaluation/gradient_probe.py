@@ -1,4 +1,4 @@
-"""Probe of the gradients of a model: sketches of them on a few fixed images."""
+"""The probe of a model's gradients: sketches (short random sums) of its gradients on a few fixed images."""
 
 from typing import Any
 
@@ -13,17 +13,18 @@ from blrobust.perturbations.random_numbers import fixed_noise
 from blrobust.perturbations.seeding import seeded
 from blrobust.runs.gradients import KEY, Gradients
 
-IMAGES = 4  # of the clean ones at most, and as many with noise
-VALUES = 2**17  # in these images, at most, so that a network for large images takes less than a second
-AT_ONCE = 2  # images, as `gives_gradients` takes: a backward pass of more can fail
-NUMBERS = 256  # in the sketch of a gradient
+IMAGES = 4  # clean images at most, and as many images with noise
+VALUES = 2**17  # values in the clean images at most; then a network for large images takes less than a second
+AT_ONCE = 2  # images in a backward pass, as in `gives_gradients`; a pass of more images can fail
+NUMBERS = 256  # length of a sketch
 
 
 def gradient_answers(model: nn.Module, pixels: Tensor, rounded: Tensor, part: int) -> dict[str, Any]:
-    """Return the entry of a model's answers with its gradients, as plain JSON (`runs.gradients`).
+    """Return the gradients of a model as a JSON dict with the entry "gradients" (`runs.gradients`).
 
-    `pixels` (m, C, H, W) are inputs that the model takes, in parts of `part` images, and `rounded` the same
-    with noise of the size of rounding errors. The entry is empty where a pass fails on these images.
+    `pixels` (m, C, H, W) are inputs on which the model does not fail: `part` clean images, then the same
+    images with noise. `rounded` has the same shape: `pixels` with noise of the size of rounding errors. The
+    dict is empty if a pass of the model fails on these images.
     """
     count = min(part, IMAGES, max(1, VALUES // pixels[0].numel()))
     rows = [row for row in (*range(count), *range(part, part + count)) if row < len(pixels)]
@@ -38,10 +39,11 @@ def gradient_answers(model: nn.Module, pixels: Tensor, rounded: Tensor, part: in
 
 
 def _sketches(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
-    """Return sketches float32 (m, NUMBERS) of the gradients of a fixed combination of the logits.
+    """Return sketches float32 (m, NUMBERS) of the gradients of a fixed weighted sum of the logits.
 
-    Unlike the gradient of a loss, it is not zero on an image of which the model is sure. A sketch is a sum of
-    parts of the gradient with random signs, whose distances are those of the gradients to within 10 %.
+    The gradient of a loss would be zero on images that the model classifies with certainty. A sketch is the
+    sum of pieces of `NUMBERS` values of a gradient, whose signs were changed at random. The distance between
+    two sketches is that between the gradients to within 10 %.
     """
     found = []
     with seeded("gradient probe", device=images.device), torch.enable_grad():

@@ -1,4 +1,4 @@
-"""The Fourier heat map: the error of a network when one frequency is added to its images.
+"""The Fourier heat map: the error of a network when a wave of one frequency is added to its images.
 
 Yin et al. 2019, "A Fourier perspective on model robustness in computer vision", section 2.
 """
@@ -33,7 +33,11 @@ from blrobust.runs.run import NewCell, Run
 
 
 def check_size(size: int | None, *, height: int, width: int) -> int:
-    """Return `size`, by default the largest odd one; raise `UserError` beyond the images."""
+    """Return the size of a heat map: the number of frequencies along each axis.
+
+    If `size` is None, the result is the largest odd number up to the smaller of `height` and `width`, which
+    are those of the images. Raises `UserError` for a `size` below 1 or above the smaller of them.
+    """
     most = min(height, width)
     if size is None:
         return most - 1 + most % 2
@@ -43,10 +47,10 @@ def check_size(size: int | None, *, height: int, width: int) -> int:
 
 
 def basis(frequencies: Sequence[Frequency], *, height: int, width: int) -> Tensor:
-    """Return U_kl = cos(2 pi (k y / H + l x / W)) with L2 norm 1: float32 (len(frequencies), H, W).
+    """Return the wave U_kl = cos(2 pi (k y / H + l x / W)), scaled to L2 norm 1, for each frequency (k, l).
 
-    Its transform is zero except at (k, l) and (-k, -l), as the paper demands; the paper leaves the
-    phase open.
+    The waves are float32 (len(frequencies), H, W). The Fourier transform of a wave is zero except at (k, l)
+    and (-k, -l), as in the paper. The paper does not state the phase; here it is that of a cosine.
     """
     y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
     steps = torch.stack([(k * y * width + l_ * x * height) % (height * width) for k, l_ in frequencies])
@@ -57,9 +61,10 @@ def basis(frequencies: Sequence[Frequency], *, height: int, width: int) -> Tenso
 def signs(
     frequencies: Sequence[Frequency], *, shape: tuple[int, int, int], seed: int, samples: range
 ) -> Tensor:
-    """Return random signs, -1 or 1, per sample, frequency and channel: int8 (len(samples), f, C).
+    """Return a random sign, -1 or 1, for each sample, frequency and colour channel.
 
-    The signs of a frequency do not depend on the other frequencies measured; `shape` is (C, H, W).
+    The signs are int8 (len(samples), len(frequencies), C). `shape` is that of an image, (C, H, W). `samples`
+    are ids of images in the data set. The signs of a frequency do not depend on the other frequencies.
     """
     channels, height, width = shape
     indices = torch.tensor([k * width + l_ for k, l_ in frequencies])
@@ -80,24 +85,25 @@ def signs(
 
 @dataclass(frozen=True)
 class Subject:
-    """The images to perturb: pixels (n, C, H, W), labels (n,), signs (n, frequencies, C), on a device."""
+    """The images of a heat map, and the waves to add to them, as tensors on one device."""
 
-    pixels: Tensor
-    labels: Tensor
-    coins: Tensor
-    waves: Tensor  # (frequencies, H, W)
-    norm: float
-    seed: int = 0  # of the random numbers that a model draws
+    pixels: Tensor  # (n, C, H, W) in [0, 1]
+    labels: Tensor  # (n,)
+    coins: Tensor  # random signs (n, frequencies, C), -1 or 1
+    waves: Tensor  # (frequencies, H, W), of L2 norm 1
+    norm: float  # L2 norm of the wave that is added to a colour channel
+    seed: int = 0  # for the random numbers that a model draws
 
 
 @torch.no_grad()
 def predictions(
     model: nn.Module, subject: Subject, indices: Sequence[int], *, batch_size: int
 ) -> NDArray[np.int16]:
-    """Return the predicted classes of all images with each frequency in `indices`, int16 (indices, n).
+    """Return the predicted class of every image with every wave in `indices`, int16 (len(indices), n).
 
-    The input is x + r v U_kl, clipped to [0, 1], with a sign r per channel and v = `norm`. At most
-    `batch_size` inputs at once, at least one image.
+    `indices` are indices of `subject.waves`. The input of the model is x + r v U, clipped to [0, 1], with the
+    image x, a random sign r for each colour channel, v = `subject.norm` and the wave U. A batch has at most
+    `batch_size` inputs, but at least those of one image with all the waves.
     """
     places = list(indices)
     waves = subject.norm * subject.waves[places, None, None]  # (f, 1, 1, H, W)
@@ -116,7 +122,7 @@ def predictions(
 
 @torch.no_grad()
 def clean_predictions(model: nn.Module, subject: Subject, *, batch_size: int) -> NDArray[np.int16]:
-    """Return the predicted classes of all images without perturbation, int16 (n,)."""
+    """Return the predicted class of every image without a wave, int16 (n,); -1 if a logit is not finite."""
     found = []
     for first in range(0, len(subject.labels), batch_size):
         with seeded("heatmap", subject.seed, "clean", first, device=subject.labels.device):
@@ -138,14 +144,16 @@ def execute(
     out: Path | None = None,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
 ) -> tuple[Path, list[str]]:
-    """Measure the frequencies that are not stored yet, and write results.csv.
+    """Begin or resume the run of a heat map: measure the frequencies that are not stored, write results.csv.
 
-    Every finished batch is stored immediately, so a stopped measurement can be resumed. Another `batch_size`
-    only affects images whose two largest logits differ by a rounding error. `on_start` is called with the
-    folder, the number of stored frequencies and that of all, both summed over the models. Returns the
-    folder, and the errors of models that fail or do not fit into memory; the others are measured.
+    The map has `size` x `size` frequencies, by default the largest odd size. `norm` is the L2 norm of the
+    wave that is added to each colour channel. Models get at most `batch_size` images at once. Every finished
+    batch is stored at once. `on_start` is called with the run folder, the number of stored frequencies and
+    the number of all frequencies, both summed over the models. A finished run is not changed.
 
-    Raises `UserError` for a size beyond the images, `FailedPartsError` where all models fail.
+    Returns the run folder, and an error message for each model that failed or did not fit into memory. The
+    other models are measured. Raises `FailedPartsError` if all models fail. Raises `UserError` if `size`
+    exceeds the images, if memory is too small, or if the folder cannot be used.
     """
     channels, height, width = dataset.images.shape[1:]
     size = check_size(size, height=height, width=width)
@@ -197,8 +205,11 @@ def execute(
 
 
 def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
-    """Raise `UserError` if the waves, the signs and the images of a map do not fit into memory."""
-    waves = 28 * frequencies * pixels  # float32, and on the way there int64 and twice float64
+    """Raise `UserError` if the waves, the signs and the images of a heat map do not fit into memory.
+
+    `n` is the number of images; an image has `channels` colour channels of `pixels` pixels.
+    """
+    waves = 28 * frequencies * pixels  # bytes: float32, and one int64 and two float64 arrays to compute them
     memory.check(
         waves + frequencies * n * channels + 4 * n * channels * pixels,
         f"--size: a map of {frequencies:,} different frequencies",
@@ -209,9 +220,9 @@ def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
 def _measure(
     run: Run, models: Sequence[Model], subject: Subject, frequencies: Sequence[Frequency], *, batch_size: int
 ) -> list[str]:
-    """Measure all models and frequencies, with as many frequencies per batch as `batch_size` allows.
+    """Measure and store the cells that are not stored yet, of all models and frequencies.
 
-    Returns the errors of models that fail or do not fit into memory.
+    Returns an error message for each model that fails or does not fit into memory.
     """
     n, count, done = len(subject.labels), len(frequencies), run.done()
     todo = {
@@ -257,7 +268,10 @@ def _measure_waves(
     *,
     batch_size: int,
 ) -> None:
-    """Measure the waves of a model at `places` of `frequencies`, and store each batch of them."""
+    """Measure the predictions of a model for images with waves, and store each batch of frequencies.
+
+    `places` are the indices of the waves' frequencies in `frequencies`.
+    """
     n = len(subject.labels)
     per_batch = max(1, batch_size // n)
     for first in range(0, len(places), per_batch):

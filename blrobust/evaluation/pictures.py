@@ -1,4 +1,4 @@
-"""The pictures in the report: one image at a few levels, as the networks get it."""
+"""The pictures in the report: one image at a few levels of a perturbation."""
 
 import io
 
@@ -12,13 +12,15 @@ from blrobust.perturbations.base import Perturbation
 from blrobust.runs.database import Picture
 from blrobust.runs.run import Run
 
-COUNT = 6  # pictures beside each other on a page
+COUNT = 6  # pictures of a kind, which stand side by side on a page
 
 
 def take(run: Run, perturbation: Perturbation, dataset: Dataset, device: torch.device) -> list[Picture]:
-    """Return the first image that every model classifies correctly, perturbed at several levels.
+    """Return pictures of one image at up to `COUNT` levels of the perturbation, ascending, in draw 0.
 
-    If there is no such image, it is image 0. The perturbation is that of draw 0.
+    The image is the first that every model classifies correctly without perturbation, or the first of the
+    data set if there is no such image. The list is empty if the perturbation is a search for adversarial
+    inputs.
     """
     kind = perturbation.kind
     levels = run.levels(kind)
@@ -36,13 +38,16 @@ def take(run: Run, perturbation: Perturbation, dataset: Dataset, device: torch.d
 
 
 def spread(levels: list[float]) -> list[float]:
-    """Return at most `COUNT` of the levels, evenly spread, with the first and the last."""
+    """Return the first level, the last level, and levels at even distances between them: at most `COUNT`."""
     at = np.linspace(0, len(levels) - 1, min(COUNT, len(levels))).round().astype(int)
     return [levels[i] for i in at]
 
 
 def png(pixels: Tensor) -> bytes:
-    """Return an image (C, H, W) in [0, 1] as PNG: in colour for three channels, otherwise their mean."""
+    """Return an image (C, H, W) in [0, 1] as the bytes of a PNG file.
+
+    An image with three colour channels is in colour. Other images are grey: the mean over the channels.
+    """
     if len(pixels) != 3:
         pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
     array = pixels.mul(255).round().to("cpu", torch.uint8).permute(1, 2, 0).numpy()

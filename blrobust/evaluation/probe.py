@@ -1,4 +1,4 @@
-"""Probe of the models of a run: their answers to a few fixed inputs, and doubts about these answers."""
+"""The probe of the models of a run: their logits for a few fixed inputs, and reasons to doubt the logits."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,12 +17,12 @@ from blrobust.perturbations.random_numbers import fixed_noise
 from blrobust.perturbations.seeding import seeded
 from blrobust.runs.answers import Answers, distance
 
-IMAGES = 16  # at most; fewer large ones, so that a probe takes less than 2 s on a CPU
-VALUES = 2**19  # in these images, at most, but never fewer than two images
-NOISE = (0.03, 0.1, 0.4)  # standard deviations of the noise, in turn, in pixel units
-PARTS = 3  # of the inputs: `inputs`
-CALLS = 32  # with one image each, which are cheap: a model can draw at some calls only
-ROUNDING = 1e-6  # standard deviation of noise as small as rounding errors
+IMAGES = 16  # clean images at most; fewer if they are large, so that a probe takes less than 2 s on a CPU
+VALUES = 2**19  # values in the clean images at most, but always two images
+NOISE = (0.03, 0.1, 0.4)  # standard deviations of the noise, for one image after another, in pixel units
+PARTS = 3  # equal parts of `inputs`
+CALLS = 32  # calls of one image each, because some models draw random numbers at some calls only
+ROUNDING = 1e-6  # standard deviation of noise of the size of rounding errors, in pixel units
 
 RANDOM = "answers are random"
 BATCH = "answers depend on the batch"
@@ -36,21 +36,23 @@ def probe(
     source: Model | None = None,
     gradients: bool = False,
 ) -> dict[str, Any]:
-    """Return the entries of a run's record that the probe adds, as plain JSON.
+    """Return the answers and the flags of models, as two JSON dicts for the record of a run.
 
-    - "answers": logits by model (`runs.answers.Answers`), with those of `source`. With `gradients`, also the
-      gradients (`runs.gradients.Gradients`) of the models that attacks run on: `source`, by default all.
-    - "flags": doubts by model (`doubts`).
+    - "answers": the logits of each model (`runs.answers.Answers`), and those of `source`, the model on which
+      attacks run. With `gradients`, also the gradients (`runs.gradients.Gradients`) of `source`, or of all
+      models if there is no source.
+    - "flags": the reasons to doubt each model and the source (`doubts`).
 
-    A model that fails on noise is probed without it: the sweep reports the level at which it fails. Raises
-    `UserError` where a model fails on two of the images.
+    A model that fails on images with noise has answers for the other images only. The measurement then
+    reports the level at which the model fails. Raises `UserError` if a model fails even on the first two
+    images.
     """
     pixels = inputs(dataset, device)
     named = {model.label: model for model in models}
     answers: dict[str, Any] = {}
 
     def take(name: str, model: Model, *, gradients: bool) -> list[str]:
-        """Add the answers of a model and return its doubts."""
+        """Add the answers of a model to `answers` under `name`, and return reasons to doubt the model."""
         found = _answers(model.label, model.module, pixels)
         taken = pixels[: len(found.logits)]
         answers[name] = found.encode()
@@ -72,16 +74,17 @@ def probe(
 
 
 def _flag_source(flags: dict[str, list[str]], found: list[str]) -> None:
-    """Add doubts about the source to the flags of all models, which are attacked by way of it."""
+    """Add reasons to doubt the source to the flags of all models, because attacks run on the source."""
     for of_model in flags.values():
         of_model += [flag for doubt in found if (flag := f"source: {doubt}") not in of_model]
 
 
 def inputs(dataset: Dataset, device: torch.device) -> Tensor:
-    """Return the first images, the same with noise cut to [0, 1], and with all of the noise.
+    """Return the inputs of a probe: three parts of equal length, float32 (m, C, H, W), on `device`.
 
-    Float32 (m, C, H, W), three parts of equal length; the last one goes beyond [0, 1], where noise in
-    normalised space is measured, and where other models may fail.
+    The parts are the first images of the data set, the same images with Gaussian noise clipped to [0, 1], and
+    the same images with noise that is not clipped. The last part is like the noise in normalised space. Some
+    models fail on it.
     """
     shape = tuple(dataset.images.shape[1:])
     count = min(len(dataset), IMAGES, max(2, VALUES // int(np.prod(shape))))
@@ -92,28 +95,28 @@ def inputs(dataset: Dataset, device: torch.device) -> Tensor:
 
 
 def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
-    """Return the flags of a model by its `answers` to `pixels` (m, C, H, W).
+    """Return at most one reason to doubt a model, whose `answers` are its logits for `pixels` (m, C, H, W).
 
-    - "answers are random": the same inputs have other logits at another call, under another seed. That is
-      also so for a generator of the model's own, a counter, or statistics that each call updates.
-    - "answers depend on the batch": half of the inputs, or one alone, have other logits than in the
-      whole, beyond rounding. It is not checked where answers are random.
+    - "answers are random": another call with another seed gives other logits for the same inputs. This also
+      detects a random generator of the model's own, a count of calls, and statistics that each call updates.
+    - "answers depend on the batch": the logits of an input in half of the batch, or alone, differ from those
+      in the whole batch by more than rounding errors, or the model fails.
     """
     if not np.array_equal(_logits(model, pixels, seed=1), answers.logits, equal_nan=True):
         return [RANDOM]
     half, ends = len(pixels) // 2, (0, len(pixels) - 1)
     try:
         alone = _logits(model, pixels[:half], seed=0)
-        # Two images, so that a model which returns what it has kept from the call before shows; in an order
-        # without a period, so that one which counts its calls shows too.
+        # Calls with two images in turn detect a model that returns the logits of an earlier call. The order
+        # has no period, which detects a model that counts its calls.
         order = [call.bit_count() % 2 for call in range(CALLS)]
         calls = [_logits(model, pixels[[ends[end]]], seed=2 + call) for call, end in enumerate(order)]
     except UserError:  # normalisation over a batch needs more than one image
         return [BATCH]
-    singles = calls[:2]  # the first answers to each of the two
+    singles = calls[:2]  # the first logits of each of the two images
     if any(not np.array_equal(c, singles[i], equal_nan=True) for c, i in zip(calls, order, strict=True)):
         return [RANDOM]
-    # The spread is that of all answers: those of few images can be alike.
+    # Distances use the spread of all logits, because the logits of one or two images can be almost equal.
     in_halves = np.concatenate([alone, answers.logits[half:]])
     one_by_one = answers.logits.copy()
     one_by_one[list(ends)] = np.concatenate(singles)
@@ -130,9 +133,11 @@ def check_again(
     *,
     source: Model | None = None,
 ) -> None:
-    """Flag models whose answers, beyond rounding, are others than those of the `record` that `probe` made.
+    """Add "answers are random" to the flags of models whose logits have changed since the call of `probe`.
 
-    It is for the end of a run: a model can change slowly, or draw at few of its calls.
+    `record` is the result of `probe`, and `flags` are the flags by model. Changes by rounding errors do not
+    count. A change of `source` is a flag of all models. Call this at the end of a run, because some models
+    change slowly, or draw random numbers at few of their calls.
     """
     pixels = inputs(dataset, device)
 
@@ -160,10 +165,11 @@ def check_under_attack(
     *,
     source: Model | None = None,
 ) -> None:
-    """Add reasons to doubt each model's accuracy under attack, from the first images, to its `flags`.
+    """Add reasons to doubt the models' accuracy under attack to `flags` (`attacks.model_checks`).
 
-    With a `source`, reasons to doubt what is found on it are added too. A model that fails on the images, or
-    does not fit into memory with them, is left out: its attacks report the error.
+    The checks use the first images of the data set. With a `source`, the model on which attacks run, reasons
+    to doubt the source are added to the flags of all models. If a model fails on the images or does not fit
+    into memory, nothing is added for it, because its attacks report the error.
     """
     from blrobust.attacks.model_checks import IMAGES as MOST  # loads Foolbox, which noise does not need
     from blrobust.attacks.model_checks import check_model
@@ -180,7 +186,11 @@ def check_under_attack(
 
 
 def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
-    """Return the answers to `pixels`, or to as many of its parts, from the first on, as the model takes."""
+    """Return the answers of a model for `pixels` (m, C, H, W), or for its first images if the model fails.
+
+    After a failure on all images, the first two thirds, the first third and the first two images are tried.
+    Raises `UserError` if the model fails on these two.
+    """
     part = len(pixels) // PARTS
     for count in (len(pixels), 2 * part, part, 2):
         some = pixels[:count]
@@ -194,14 +204,17 @@ def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
 
 
 def rounded(pixels: Tensor) -> Tensor:
-    """Return the pixels (m, C, H, W) with noise of the size of rounding errors, in their own range."""
+    """Return pixels (m, C, H, W) with noise of the size of rounding errors, clipped to the pixels' range."""
     least, most = pixels.aminmax()
     return (pixels + ROUNDING * fixed_noise(pixels)).clamp(least, most)
 
 
-@torch.no_grad()  # not inference mode, in which a model can take no derivatives itself
+@torch.no_grad()  # not inference mode, in which a model cannot compute gradients itself
 def _logits(model: nn.Module, pixels: Tensor, *, seed: int) -> NDArray[np.float32]:
-    """Return logits, float32 (m, classes), under the seed `seed` of the global generators."""
+    """Return logits float32 (m, classes), with `seed` as the seed of the global random generators.
+
+    Raises `UserError` if the model fails or memory is full.
+    """
     try:
         with seeded("probe", seed, device=pixels.device):
             found: NDArray[np.float32] = model(pixels).float().cpu().numpy().copy()
@@ -209,6 +222,6 @@ def _logits(model: nn.Module, pixels: Tensor, *, seed: int) -> NDArray[np.float3
         raise
     except torch.OutOfMemoryError as error:
         raise UserError(f"{pixels.device} has too little free memory: {error}") from error
-    except (Exception, SystemExit) as error:  # whatever the user's own model raises
+    except (Exception, SystemExit) as error:  # any error of the user's own model
         raise UserError(f"the network failed: {describe(error)}") from error
     return found

@@ -1,8 +1,9 @@
-"""Labels of adversarial inputs recovered by a channel that the adversary did not know.
+"""Recovery of labels: adversarial inputs that are classified correctly behind a channel.
 
-As in Dziedzic et al. 2019, section 6.2.12, inputs are crafted on one network, and then low-passed or given
-to a band-limited network. The result is the number of these inputs that are classified correctly again. As a
-control, it is also measured against an adversary who knows the channel.
+As in Dziedzic et al. 2019, section 6.2.12, adversarial inputs are found on one network, the source. Then they
+pass a channel: a transform such as a low-pass filter in front of the source, or another network. The result
+is the number of these inputs that are classified correctly again. As a control, the attack also runs on the
+channel itself, as by an adversary who knows the channel.
 """
 
 import math
@@ -40,7 +41,7 @@ from blrobust.runs.run import Run
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
-    """Raise `UserError` unless every kind is an attack in `ATTACKS` that searches for adversarial inputs."""
+    """Raise `UserError` unless every kind is the name of an attack that searches for adversarial inputs."""
     legal = [name for name, spec in ATTACKS.items() if spec.is_search]
     for kind in kinds:
         if kind not in legal:
@@ -48,9 +49,9 @@ def check_kinds(kinds: Sequence[str]) -> None:
 
 
 def level_of(spec: AttackSpec, given: float | None) -> float:
-    """Return the strength of an attack: infinity for one that searches for the smallest perturbation.
+    """Return the strength of an attack: infinity if the attack searches for the smallest perturbation.
 
-    Otherwise `given`, or the third of the attack's default strengths: 2/255 in Linf, 0.25 in L2.
+    Otherwise the strength is `given`, or by default the third of the attack's default levels (`spec.grid`).
     """
     if spec.minimal:
         return math.inf
@@ -58,9 +59,9 @@ def level_of(spec: AttackSpec, given: float | None) -> float:
 
 
 class Crafted(NamedTuple):
-    """Adversarial pixels (n, C, H, W), those of the image where the attack failed, and the effort.
+    """The results of an attack: pixels (n, C, H, W), adversarial or those of the image if the attack failed.
 
-    `success` is bool (n,): whether the attack succeeded. `forwards` and `backwards` are images in passes.
+    `success` is bool (n,): whether the attack succeeded. `forwards` and `backwards` count images in passes.
     """
 
     pixels: Tensor
@@ -70,7 +71,7 @@ class Crafted(NamedTuple):
 
 
 def craft(guard: Guard, network: nn.Module, pixels: Tensor, labels: Tensor, *, level: float) -> Crafted:
-    """Return adversarial inputs of a network, found block by block."""
+    """Return the results of the attack of `guard` on pixels (n, C, H, W), attacked in blocks (batches)."""
     blocks = []
     size = block_size(pixels.shape[1:], pixels.device)
     for first in range(0, len(labels), size):
@@ -91,16 +92,16 @@ def craft(guard: Guard, network: nn.Module, pixels: Tensor, labels: Tensor, *, l
 
 
 def l2_norms(difference: Tensor) -> Tensor:
-    """Return the L2 norm (n,) over all pixels and channels, in pixel units of [0, 1]."""
+    """Return the L2 norm (n,) of differences of images (n, C, H, W), in the units of the pixels."""
     result: Tensor = torch.linalg.vector_norm(difference.flatten(1), dim=1)
     return result
 
 
 @torch.no_grad()
 def predictions(network: nn.Module, pixels: Tensor, *, seed: int) -> Tensor:
-    """Return the predicted classes (n,), computed block by block; -1 where logits are not finite.
+    """Return the predicted classes int16 (n,) of pixels (n, C, H, W); -1 if a logit is not finite.
 
-    A network that draws random numbers draws them from `seed`.
+    The pixels are split into blocks (batches). The global random generators are seeded from `seed`.
     """
     found = []
     for place, block in enumerate(_blocks(pixels)):
@@ -116,14 +117,16 @@ def _blocks(pixels: Tensor) -> tuple[Tensor, ...]:
 def recover(
     channel: Channel, guard: Guard, pixels: Tensor, labels: Tensor, inputs: Tensor, *, level: float, seed: int
 ) -> tuple[Outcomes, int, int]:
-    """Return the outcomes of one channel for adversarial `inputs`, arrays (n,), and the images in passes.
+    """Return the outcomes of a channel, and the numbers of images in its forward and backward passes.
 
-    - `prediction`: int16, on the adversarial input through the channel.
-    - `clean_prediction`: int16, on the image itself through the channel.
-    - `broken`: bool, whether the attack succeeds when it runs through channel and network.
-    - `distance`: float32, L2 distance between the image and the network's input.
-    - `adaptive_distance`: float32, L2 distance between the image and the input that this attack finds.
-    - `no_gradients`: bool, whether this attack needs gradients, and channel and network have none.
+    `inputs` (n, C, H, W) are adversarial inputs for the images `pixels`. The outcomes are arrays (n,):
+
+    - `prediction`: int16, the class of the adversarial input behind the channel.
+    - `clean_prediction`: int16, the class of the image behind the channel.
+    - `broken`: bool, whether the attack on the channel itself (transform and network) succeeds.
+    - `distance`: float32, L2 distance between the image and the transformed adversarial input.
+    - `adaptive_distance`: float32, L2 distance between the image and the result of that attack.
+    - `no_gradients`: bool, whether the attack needs gradients and the channel has none.
     """
     whole = channel.whole
     on_adversarial = predictions(whole, inputs, seed=seed)
@@ -147,7 +150,7 @@ def _to_arrays(tensors: dict[str, Tensor]) -> Outcomes:
 
 
 def _lacks_gradients(kind: str, network: nn.Module, pixels: Tensor) -> Tensor:
-    """Return bool (n,), whether the attack needs gradients that the network does not have."""
+    """Return whether an attack needs gradients that the network lacks: bool (n,), the same for all images."""
     lacks = ATTACKS[kind].gradients and not gives_gradients(network, pixels)
     return torch.full((len(pixels),), lacks)
 
@@ -169,13 +172,12 @@ def execute(
 ) -> tuple[Path, list[str]]:
     """Measure the pairs of attack and channel that are not stored yet, and write results.csv.
 
-    `channels` are the transforms before `source` and the `networks` that replace it. Networks get at most
-    `batch_size` images at once, by default blocks. `on_start` is called with the folder, the number of
-    stored pairs and that of all. Every finished pair is stored at once. Returns the folder, and the errors
-    of pairs that fail, or do not fit into memory, after which the others go on.
+    `channels` are transforms in front of `source`, and the `networks`. Models get at most `batch_size` images
+    at once, by default a block. `on_start` is called with the run folder and the numbers of stored and of all
+    pairs. Every pair is stored as soon as it is finished. Returns the run folder, and an error message for
+    each pair that failed or did not fit into memory. The other pairs are measured.
 
-    Raises `UserError` for an unknown attack and for two channels of one name, `FailedPartsError` where all
-    pairs fail.
+    Raises `UserError` for an unknown attack and for two equal names, `FailedPartsError` if all pairs fail.
     """
     check_kinds(kinds)
     for kind in kinds:
@@ -240,7 +242,7 @@ def _measure(
     seed: int,
     device: torch.device,
 ) -> list[str]:
-    """Run every attack on the source once, measure the channels that are not stored, return the errors."""
+    """Attack the source, and measure and store the missing channels; return the messages of errors."""
     pixels, labels = dataset.pixels(slice(None), device), dataset.labels.to(device)
     kinds, n, stored = list(levels_of), len(labels), {(kind, subject) for subject, kind, *_ in run.done()}
     todo = {kind: [c for c in channels if (kind, c.name) not in stored] for kind in kinds}

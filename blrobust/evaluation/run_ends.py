@@ -1,4 +1,4 @@
-"""The beginning and the end of a run: its folder, and its record with the answers and flags of its models."""
+"""The beginning and the end of a run: its folder, and its record with the answers and flags of models."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -32,7 +32,11 @@ def begin(
     source: Model | None = None,
     gradients: bool = False,
 ) -> tuple[Run, dict[str, Any]]:
-    """Begin or resume a run in `out` (`Run.begin`), and return it with the entries of its probe (`probe`)."""
+    """Begin or resume a run in the folder `out`; return the run and the answers and flags of its models.
+
+    `Run.begin` chooses the folder if `out` is None. `probe` computes the answers and the flags; `source` and
+    `gradients` are arguments of `probe`. Raises `UserError` if the folder cannot be used or a model fails.
+    """
     probed = probe(models, dataset, device, source=source, gradients=gradients)
     record = new_record(
         config,
@@ -54,9 +58,10 @@ def end(
     device: torch.device,
     failed: Sequence[str],
 ) -> None:
-    """Write the flags of the models and results.csv, and finish the run unless parts of it `failed`.
+    """Write the flags of the models and results.csv, and finish the run if no part of it has failed.
 
-    `probed` are the entries of the probe that `begin` returned.
+    `failed` are the error messages of parts that failed. `probed` is the second result of `begin`, with which
+    the models are checked again (`check_again`).
     """
     run = results.run
     check_again(models, dataset, device, probed, run.record.flags)
@@ -68,16 +73,16 @@ def end(
 
 
 def failure(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:
-    """Return the text about a part of a run that failed or did not fit into the memory of the device."""
+    """Return the error message for a part of a run that failed or did not fit into the device's memory."""
     full = isinstance(error, torch.OutOfMemoryError)
     return f"{device} has too little memory, lower --batch-size: {error}" if full else str(error)
 
 
 def identities(models: Sequence[Model]) -> list[ModelIdentity]:
-    """Return the models as a configuration has them."""
+    """Return the labels and checksums of models, for the configuration of a run."""
     return [ModelIdentity(model.label, model.card.sha256) for model in models]
 
 
 def identity_of(dataset: Dataset) -> DatasetIdentity:
-    """Return the data set as a configuration has it."""
+    """Return the name, the checksum and the size of a data set, for the configuration of a run."""
     return DatasetIdentity(dataset.name, dataset.checksum, len(dataset))

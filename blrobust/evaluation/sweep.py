@@ -1,4 +1,4 @@
-"""A sweep: every model at every level and draw, measured into a run folder."""
+"""A sweep: the measurement of every model at every level and draw, stored in a run folder."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -34,22 +34,22 @@ from blrobust.runs.interruption import resumable
 from blrobust.runs.run import Run
 
 MOST_CELLS = 1_000_000
-IN_FLIGHT = 2  # blocks; twice as many on a GPU, where every copy of predictions waits for the GPU
+IN_FLIGHT = 2  # blocks between copies of results to the CPU; twice as many on a GPU, where a copy waits
 
 
 @dataclass(frozen=True)
 class Part:
-    """One kind of a sweep: the perturbation, its levels, and further entries of its configuration."""
+    """One kind of noise or attack in a sweep: its perturbation, levels, and further configuration entries."""
 
     perturbation: Perturbation
     levels: Sequence[float]
     settings: dict[str, Any] = field(default_factory=dict)
     revision: int = 1
-    """Of the computation of the kind; part of the configuration where it is not 1."""
+    """The version of the kind's computation; an entry of the configuration if it is not 1."""
 
     @property
     def config(self) -> dict[str, Any]:
-        """The entry of the kind in the configuration."""
+        """The entry of the kind in the run's configuration, as a JSON dict."""
         revision = {} if self.revision == 1 else {"revision": self.revision}
         return {"levels": list(self.levels), **self.settings, **revision}
 
@@ -73,20 +73,20 @@ def execute(
     gradients: bool = False,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
 ) -> Path:
-    """Measure the cells of a sweep that are not stored yet, and write results.csv.
+    """Measure the cells of a sweep that are not stored yet, write results.csv, and return the run folder.
 
-    The models are on `device`, which processes `batch_size` samples at a time, by default a few blocks. A
-    model gets no more than `batch_size` at once; random numbers belong to whole blocks, whatever it is.
-    `settings` are further entries of the configuration, and `source` is the model that attacks run on.
-    run.json keeps the models' logits of a few inputs and their flags (`evaluation.probe`), with `gradients`
-    also their gradients, and with `check_models` the flags for attacks (`attacks.model_checks`). `out` is the
-    run folder. By default it is `runs/<hash>`, with a suffix if this folder has a run of a model with other
-    logits or gradients. A finished run is not changed. `on_start` is called with the folder, the number of
-    stored cells and that of all cells.
+    The models are on `device` and get blocks of images (batches of one size), or `batch_size` images if that
+    is less than a block. `batch_size` does not change the random numbers. `settings` are further entries of
+    the configuration. `source` is the model on which attacks run, by default the attacked model. run.json
+    gets the models' logits for a few inputs and their flags (`evaluation.probe`). With `gradients` it also
+    gets gradients of the models on which attacks run, and with `check_models` the flags of
+    `attacks.model_checks`. `save_adversarials` stores adversarial inputs too. The default folder of `out` is
+    that of `Run.begin`. `on_start` is called with the folder, the number of stored cells and that of all
+    cells. A finished run is not changed.
 
-    Returns the folder. Raises `UserError` if the folder cannot be used for this run, or has cells without
-    the inputs that `save_adversarials` stores. If kinds fail for some models, raises `FailedPartsError` after
-    all others are measured.
+    Raises `UserError` for too many cells, if the folder cannot be used for this run, or if it has cells
+    without the inputs that `save_adversarials` stores. If some models fail at some kinds, all other cells are
+    measured before `FailedPartsError` is raised.
     """
     cells = len(models) * draws * sum(len(part.levels) for part in parts)
     if cells > MOST_CELLS:
@@ -132,7 +132,7 @@ def execute(
         if run.finished:
             return path
         with resumable(path, lambda: f"{len(run.done())} of {run.cells} {unit}"):
-            (path / REPORT).unlink(missing_ok=True)  # of the finished kinds, before others failed
+            (path / REPORT).unlink(missing_ok=True)  # the report of an earlier command, in which kinds failed
             with full_precision():
                 if check_models:
                     check_under_attack(models, dataset, device, run.record.flags, source=source)
@@ -171,14 +171,14 @@ def run_cells(
 ) -> dict[str, str]:
     """Measure the cells of a kind that are not stored yet, and commit each as soon as it is finished.
 
-    Draws are the outer loop, so that all models and levels share one draw in memory. Where one search
-    serves all levels, they are measured together. Successful inputs are written to the folder
-    `adversarials`. A model that fails, or does not fit into memory, is left out from there on, and the
-    others are measured. Returns by model the level and the error, as text.
+    Draws are the outer loop, so that only the random numbers of one draw are in memory. If one search serves
+    all levels, they are measured together. Adversarial inputs are written to the folder `adversarials`. A
+    model that fails, or does not fit into memory, is left out from then on. Returns a text with the level and
+    the error for each model that failed, by label.
     """
     kind, done, levels_of_kind = perturbation.kind, run.done(), run.levels(perturbation.kind)
     one_search, norm = perturbation.one_search_for_all_levels, level_norm(kind, perturbation.space)
-    # Level 0 is no part of such a search: it is a clean pass, with its own time.
+    # Level 0 does not belong to such a search: it is one pass of clean images, with a time of its own.
     search_levels = [level for level in levels_of_kind if one_search and level > 0]
     groups: list[tuple[Model, tuple[float, ...], int]] = []
     for draw in range(run.draws):
@@ -218,7 +218,7 @@ def run_cells(
                 cell = (model.label, kind, level, draw)
                 if adversarials is not None:
                     _save(adversarials, cell, outcomes)
-                # The passes of one search are divided among all its levels, stored or not.
+                # The passes of a search are divided among all its levels, including those stored before.
                 shared = level in search_levels
                 index, count = (search_levels.index(level), len(search_levels)) if shared else (0, 1)
                 run.add(
@@ -232,7 +232,10 @@ def run_cells(
 
 
 def _describe(kind: str, errors: dict[str, str]) -> list[str]:
-    """Return a line for each error of a kind, with all the models that have it."""
+    """Return one line of text per different error of a kind, with the models that raised it.
+
+    `errors` has the level and the error of each model that failed, by label.
+    """
     models: dict[str, list[str]] = {}
     for label, error in errors.items():
         models.setdefault(error, []).append(repr(label))
@@ -243,7 +246,7 @@ def _describe(kind: str, errors: dict[str, str]) -> list[str]:
 
 
 def _meter(run: Run, perturbation: Perturbation) -> Meter:
-    """Return a progress meter over the cells of all kinds."""
+    """Return a meter of the progress over the cells of all kinds; it shows the passes of `perturbation`."""
     n = len(run.labels)
     return Meter(
         images=run.cells * n,
@@ -258,20 +261,21 @@ def _passes(outcomes: Outcomes, name: str, otherwise: int) -> int:
 
 
 def _share(total: int, index: int, count: int) -> int:
-    """Return part `index` of `total`, divided into `count` whole numbers that add up to it."""
+    """Return number `index` of the `count` almost equal whole numbers that add up to `total`."""
     return total * (index + 1) // count - total * index // count
 
 
 def _adversarial_file(folder: Path, cell: Key, name: Callable[[str], str] = file_name) -> Path:
     model, kind, level, draw = cell
-    # As many digits as a level has, so that no two share a file.
+    # Levels have at most 12 significant digits, so that different levels have different files.
     return folder / kind / name(model) / f"{level:.12g}-{draw}.safetensors"
 
 
 def _save(folder: Path, cell: Key, outcomes: Outcomes) -> None:
-    """Write the successful inputs, float32 (k, C, H, W) in [0, 1], and their sample indices, int64 (k,).
+    """Write the adversarial inputs, float32 (k, C, H, W) in [0, 1], and their indices in the data set, (k,).
 
-    The metadata have the label of the model, which its file name does not have if it is long.
+    The inputs are the pixels of successful attacks; they are removed from `outcomes`. The metadata of the
+    file have the label of the model, because the file name of a long label is cut.
     """
     pixels = outcomes.pop("pixels")
     rows = np.flatnonzero(outcomes["success"])
@@ -282,9 +286,9 @@ def _save(folder: Path, cell: Key, outcomes: Outcomes) -> None:
 
 
 def _check_adversarials(run: Run) -> None:
-    """Raise `UserError` for a stored cell without saved inputs, because it is not measured again."""
+    """Raise `UserError` if a stored cell has no saved adversarial inputs; it would not be measured again."""
     for cell in sorted(run.done()):
-        names = (file_name, file_name_with_capitals)  # the second: of a run begun by an earlier version
+        names = (file_name, file_name_with_capitals)  # the second for folders of early builds
         if not any(_adversarial_file(run.path / ADVERSARIALS, cell, name).exists() for name in names):
             raise UserError(
                 f"--save-adversarials: got a run that was begun without it ({run.path} has no inputs of "
