@@ -52,7 +52,7 @@ class DenseAxis(NamedTuple):
 
     @property
     def band(self) -> AxisBand:
-        """The band of the input on this axis."""
+        """The sizes of the input on this axis, with the number of kept frequencies."""
         return AxisBand(self.length, self.before, self.after, self.size, self.kept)
 
 

@@ -30,9 +30,9 @@ def unpack_bits(bits: Tensor, like: Tensor) -> Tensor:
 
 
 def relu_forward(x: Tensor, *, inplace: bool = False) -> tuple[Tensor, Tensor]:
-    """Return max(x, 0), and a bit for each element that is 1 if the element was set to zero.
+    """Return max(x, 0), and one bit per element: 1 if the element was set to zero.
 
-    The bits are as from `pack_bits`. With `inplace`, max(x, 0) is written to x.
+    `pack_bits` documents the order of the bits. With `inplace`, max(x, 0) is written to x.
     """
     if _runs_kernels(x) and (x.is_contiguous() or is_channels_last(x)):
         from blconv.kernels.fused import relu  # here, because Numba is slow to import

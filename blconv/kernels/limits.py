@@ -47,9 +47,9 @@ def runs_low_pass_kernel(
 
 
 def low_pass_planes_fit(band: Band, *, channels_last: bool) -> bool:
-    """Return whether a plane of the low-pass kernel fits in shared memory or in registers.
+    """Return whether the low-pass kernel can filter images whose axes are those of `band`.
 
-    Shared memory counts if channels are last, registers otherwise.
+    With channels last, a plane must fit in shared memory; otherwise it must fit in registers.
     """
     rows, columns = band.axes
     if min(rows.length, columns.length) < 1:

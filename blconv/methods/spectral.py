@@ -136,7 +136,7 @@ def analyse(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def contract(z: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """Return the coefficients of the output: those of the input times the spectrum of the filters.
+    """Return the Fourier coefficients of the output: the product of `z` and the spectrum of the filters.
 
     `z` is a result of `analyse`, and `weight` is (O, C / groups, [K_h,] K_w). The result is shaped like z,
     with O channels.

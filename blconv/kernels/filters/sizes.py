@@ -28,12 +28,12 @@ class FilterSizes:
 
     @property
     def packing_block(self) -> tuple[int, int]:
-        """Numbers of output and of input channels that a block of packing computes."""
+        """Numbers of output and of input channels that a CUDA block of the packing kernel computes."""
         return (WARPS, LANES) if self.transposed else (LANES, WARPS)
 
     @property
     def packing_tiles(self) -> int:
-        """Number of blocks of packing that cover all pairs of channels."""
+        """Number of CUDA blocks of the packing kernel that cover all pairs of output and input channels."""
         return -(-self.outputs // self.packing_block[0]) * -(-self.channels // self.packing_block[1])
 
     @property
@@ -54,27 +54,27 @@ class FilterSizes:
 
     @property
     def packing_run(self) -> int:
-        """Number of successive matrices q of which a block of packing computes a part."""
+        """Number of successive matrices q of which a CUDA block of the packing kernel computes a part."""
         most = max(1, TABLE_NUMBERS // self.table_numbers)
         return min(-(-self.matrices * self.packing_tiles // PACKING_BLOCKS), most)
 
     @property
     def packing_blocks(self) -> int:
-        """Number of blocks in the grid of packing."""
+        """Number of CUDA blocks in the grid of the packing kernel."""
         return self.packing_tiles * -(-self.matrices // self.packing_run)
 
     @property
     def row_stride(self) -> int:
-        """Numbers from one output channel to the next in shared memory; 1 modulo 32 avoids bank conflicts.
+        """Stride, in numbers, from one output channel to the next of the filters in shared memory.
 
-        The filters of a block of packing lie there.
+        It is 1 modulo 32, which avoids bank conflicts. The packing kernel holds the filters there.
         """
         dense = self.packing_block[1] * self.taps
         return dense + (1 - dense) % LANES
 
     @property
     def packing_bytes(self) -> int:
-        """Bytes of shared memory of a block of packing, for its part of the table and for its filters.
+        """Bytes of shared memory that a CUDA block of the packing kernel needs for table and filters.
 
         If V is transposed, the filters do not pass through shared memory.
         """
@@ -83,7 +83,7 @@ class FilterSizes:
 
     @property
     def folding_channels(self) -> int:
-        """Number of input channels that a block of folding computes."""
+        """Number of input channels that a CUDA block of the folding kernel computes."""
         across = WARPS
         while across > 1 and -(-self.outputs // LANES) * -(-self.channels // across) < FOLDING_BLOCKS:
             across //= 2
@@ -91,16 +91,16 @@ class FilterSizes:
 
     @property
     def folding_warps(self) -> int:
-        """Number of warps that share the matrices of an input channel in folding."""
+        """Number of warps that share the matrices of an input channel in the folding kernel."""
         most = FOLDING_WARPS if self.taps <= 9 else WARPS
         return max(1, min(most // self.folding_channels, 1 << (self.matrices // 2).bit_length() >> 1))
 
     @property
     def folding_blocks(self) -> int:
-        """Number of blocks in the grid of folding."""
+        """Number of CUDA blocks in the grid of the folding kernel."""
         return -(-self.outputs // LANES) * -(-self.channels // self.folding_channels)
 
     @property
     def folding_bytes(self) -> int:
-        """Bytes of shared memory of a block of folding, for the sums of its warps."""
+        """Bytes of shared memory that a CUDA block of the folding kernel needs for the sums of its warps."""
         return 4 * self.folding_warps * self.folding_channels * self.taps * (LANES + 1)

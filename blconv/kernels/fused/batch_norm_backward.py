@@ -66,7 +66,7 @@ class BatchNormSizes:
 
     @property
     def vector_channels(self) -> int:
-        """Number of channels that the numbers of a vector belong to."""
+        """Number of channels to which the numbers of a vector belong."""
         return self.vector if self.pixels == 1 else 1
 
     @property
@@ -81,7 +81,7 @@ class BatchNormSizes:
 
     @property
     def tile(self) -> int:
-        """Number of groups that a block sums: 1 if a group has several steps, otherwise as many as fit."""
+        """Number of groups that a CUDA block sums: 1, or an even share of the groups if each has one step."""
         return 1 if self.steps > 1 else -(-self.groups // -(-self.groups // THREADS))
 
     @property

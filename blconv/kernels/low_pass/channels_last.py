@@ -131,9 +131,10 @@ def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _tile_swizzle(tiles: int) -> Callable[..., int]:
-    """Return the device function (tile, j) that gives the place of a tile within column j of T.
+    """Return the device function (tile, j) that returns the place of a tile within column j of T.
 
-    It permutes the tiles so that lanes use different banks.
+    T is the result of the first stage. The places are a permutation of the `tiles` tiles, chosen so that the
+    lanes of a warp use different banks of shared memory.
     """
     SHIFT, MASK = (1 if tiles == 2 else 0), tiles - 1
 

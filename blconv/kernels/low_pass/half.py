@@ -44,7 +44,11 @@ class HalfLowPassSizes(HalfPlanes):
 
     @property
     def tiles(self) -> int:
-        """Number of tiles of 8 channels in a block: as many as fit in a vector and in memory."""
+        """Number of tiles of 8 channels that a CUDA block filters: 4, 2 or 1.
+
+        The number is the largest for which shared memory and registers suffice, and twice of which divides
+        the number of channels, so that channels are read in aligned vectors.
+        """
         for tiles, shared in SHARED_BYTES_BY_TILES.items():
             held = 4 * step_count(self.width, 2) * tiles <= LOW_PASS_WORDS_HELD
             if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= shared and held:

@@ -50,9 +50,9 @@ class LowPassSizes:
 
     @cached_property
     def tiles(self) -> int:
-        """Number of tiles of 8 channels in a block: as many as fit in one vector and in shared memory.
+        """Number of tiles of 8 channels that a CUDA block filters, for float32 with channels last: 4, 2 or 1.
 
-        This is for float32 with channels last.
+        The number is the largest that divides the number of channels and for which shared memory suffices.
         """
         for tiles in (4, 2):
             if self.channels % tiles == 0 and self._shared(tiles) <= LOW_PASS_SHARED_BYTES:

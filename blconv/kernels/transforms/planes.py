@@ -92,7 +92,10 @@ class Float32Planes(Planes):
 
     @property
     def tiles(self) -> int:
-        """Number of tiles of 8 channels in a CUDA block: as many as fit in a vector and in shared memory."""
+        """Number of tiles of 8 channels that a CUDA block transforms: 4 (not in full precision), 2 or 1.
+
+        The number is the largest that divides the number of channels and for which shared memory suffices.
+        """
         # In full precision the compiler cannot keep the sums of 32 channels in registers.
         for tiles in (2,) if self.split else (4, 2):
             if self.channels % tiles == 0 and self._shared(tiles) <= MAX_SHARED_BYTES:

@@ -35,7 +35,7 @@ SIGNATURE = ("float32*", "float32*", "float32*", "float32*", "int64")
 
 @lru_cache(maxsize=256)
 def analysis(planes: Float32Planes) -> Kernel:
-    """Return the kernel that computes the coefficients z from the pixels x.
+    """Return the kernel that computes the Fourier coefficients z of the pixels x.
 
     Its arguments are (x, z, *analysis_tables(...), number of images). Its grid has planes.chunks CUDA blocks
     for each image.
@@ -58,7 +58,7 @@ def synthesis(planes: Float32Planes) -> Kernel:
 def analysis_tables(
     planes: Float32Planes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return the constant matrices of `analysis`: that of the columns' axis, then that of the rows' axis."""
+    """Return the constant matrices of the kernel `analysis`: first for `columns`, then for `rows`."""
     return (
         on_device(device, from_pixels, columns, -1, planes.vector, planes.split),
         on_device(device, from_pixels, rows, 1, 1, planes.split),
@@ -68,7 +68,7 @@ def analysis_tables(
 def synthesis_tables(
     planes: Float32Planes, rows: TransformAxis, columns: TransformAxis, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return the constant matrices of `synthesis`: that of the rows' axis, then that of the columns' axis."""
+    """Return the constant matrices of the kernel `synthesis`: first for `rows`, then for `columns`."""
     if planes.channels_last:
         last = on_device(device, to_pixels, columns, -1, planes.split)
     else:
