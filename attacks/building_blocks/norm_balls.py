@@ -100,8 +100,8 @@ class L2Ball(Ball):
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
         """Return images `found`, moved towards `origin` if rounding has put them farther than `epsilon` away.
 
-        The new distance is smaller than `epsilon` by the largest possible rounding error: that of numbers
-        which all round in the same direction.
+        The new distance is smaller than `epsilon` by the largest possible rounding error, which occurs if all
+        numbers round in the same direction.
         """
         delta = found - origin
         norm = _norm(delta)

@@ -76,4 +76,4 @@ class L2DeepFool(_DeepFool, deepfool.L2DeepFoolAttack):
 
 
 class LinfDeepFool(_DeepFool, deepfool.LinfDeepFoolAttack):
-    """DeepFool in the Linf norm, the largest change of a number (Moosavi-Dezfooli et al. 2016, section 3)."""
+    """DeepFool in the Linf norm, the largest change of a value (Moosavi-Dezfooli et al. 2016, section 3)."""

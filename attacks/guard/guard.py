@@ -200,7 +200,10 @@ class Guard:
         return crafted
 
     def _without_gradients(self, model: nn.Module) -> Execution | None:
-        """Return the part of the attack that runs on a model without gradients, or None; log it once."""
+        """Return the part of the attack that runs on a model without gradients, or None if there is none.
+
+        If there is such a part, the first call for a model logs a warning.
+        """
         if self._member_alone is not None and model not in self._reported:
             self._reported.add(model)
             own = next((part.label for part in model.modules() if isinstance(part, OwnModel)), None)

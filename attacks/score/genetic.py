@@ -104,10 +104,10 @@ class GeneticAttack(PerSampleSeed, EpsilonAttack):
         return problem.clip(images + pool[row, fitness.argmax(dim=1)])
 
     def _evaluate(self, problem: Problem, pool: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fitness (n, members) of the perturbations `pool`, and the maximum of each sample (n,).
+        """Return the fitness (n, members) of perturbations, and the largest fitness of each sample (n,).
 
-        `pool` (n, members, C, H, W) belongs to the samples `rows` (n,). The fitness is infinite if a member
-        has reached the target.
+        The members `pool[i]` of `pool` (n, members, C, H, W) are perturbations of sample `rows[i]`. The
+        fitness of a member that fools the model is infinite.
         """
         members = pool.shape[1]
         repeated = rows.repeat_interleave(members)
