@@ -139,7 +139,7 @@ def levels(analysis: Analysis, axis: Axis) -> Table:
 
 
 def tests(analysis: Analysis, axis: Axis, other: str) -> Table:
-    """Return a table of the differences of all models from the model `other`, a row for each level.
+    """Return a table of the differences in accuracy of all models from the model `other`, a row per level.
 
     A cell has the difference in percentage points, its interval and the p-value with Holm's correction. If
     `other` is the baseline, the last column has the p-values of Cochran's Q test over all models.
