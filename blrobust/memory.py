@@ -26,8 +26,8 @@ FILES = {
 def available() -> int | None:
     """Return the number of bytes of main memory that this process may still use; None if unknown.
 
-    The smallest of the free memory of the machine, that of the control groups of the process (Linux; the
-    limit of a container), and the rest of the address space (`ulimit -v`).
+    The number is the smallest of three: the free memory of the machine, the free memory of the process's
+    control groups (on Linux, the limit of a container), and the free address space (`ulimit -v`).
     """
     try:
         free = [psutil.virtual_memory().available, *_of_groups(), *_of_address_space()]

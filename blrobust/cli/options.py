@@ -28,7 +28,7 @@ class FiniteRange(click.FloatRange):
     """A range of finite float32 numbers, because click's own range accepts NaN and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; fail as click does if it is outside the range or not finite."""
+        """Return the number; raise `click.BadParameter` if it is outside the range or not finite."""
         number: float = super().convert(value, param, ctx)
         if not abs(number) <= LARGEST:  # also true for NaN
             self.fail(f"got {value}; legal: a finite number of float32, up to 3.4e38", param, ctx)
@@ -41,7 +41,7 @@ class FractionRange(FiniteRange):
     name = "number or fraction"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; fail as click does for text that is not a number or fraction in the range."""
+        """Return the number; raise `click.BadParameter` if it is not a number or fraction in the range."""
         try:
             number = levels.parse_number(str(value))
         except (ValueError, ZeroDivisionError):
@@ -55,7 +55,7 @@ class BatchSize(click.IntRange):
     def convert(  # type: ignore[override]
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
-        """Return the number, or None for "auto"; fail as click does for anything else."""
+        """Return the number, or None for "auto"; raise `click.BadParameter` for anything else."""
         if value == "auto":
             return None
         try:
@@ -75,7 +75,10 @@ class OutputPath(click.Path):
         super().__init__(dir_okay=dir_okay, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path; fail as click does for an empty one and for the home folder of an unknown user."""
+        """Return the path, with the home folder in place of `~`.
+
+        Raises `click.BadParameter` for an empty path and for the home folder of an unknown user.
+        """
         text = os.fspath(value)
         if not text.strip():
             self.fail("got an empty path; legal: a path", param, ctx)

@@ -192,9 +192,10 @@ def _channels_first(path: Path, images: NDArray[Any]) -> NDArray[Any]:
 
 
 def _class_names(path: Path, names: NDArray[Any] | None, low: int, high: int) -> tuple[str, ...]:
-    """Return the names of the classes, by default their numbers.
+    """Return the names of the classes in the file `path`; without `names`, they are the numbers as text.
 
-    `low` and `high` are the smallest and the largest label. Raises `UserError` for names that do not fit.
+    `low` and `high` are the smallest and the largest label. Raises `UserError` if `names` is not an array of
+    texts, or has fewer entries than labels from 0 to `high`.
     """
     least = high + 1
     if names is None:

@@ -27,10 +27,11 @@ def check(
     shape: tuple[int, ...] | None = None,
     classes: int | None = None,
 ) -> None:
-    """Raise `UserError` for data of other types and shapes, and for a label without a class.
+    """Raise `UserError` if images or labels have an illegal type or shape, or if a label has no class.
 
-    The files that have the `images` and the `labels` are named in the message. `count` images of `shape`
-    (C, H, W), with `classes` classes, are wanted; by default as many as there are.
+    In the message, `images` and `labels` name the files of both. `count`, `shape` (C, H, W) and `classes` are
+    the legal number of images, shape of an image, and number of classes. By default, there must be an image
+    for each label, of any shape (C, H, W), and at most `MOST_LABELS` classes.
     """
     found = tuple(data.images.shape)
     wanted = (len(data.labels) if count is None else count, *(found[1:] if shape is None else shape))

@@ -32,10 +32,10 @@ def names(archive: zipfile.ZipFile) -> list[str]:
 
 
 def read_headers(archive: zipfile.ZipFile, wanted: Iterable[str]) -> dict[str, Header]:
-    """Return the headers of those of the `wanted` arrays that the archive has.
+    """Return the headers of the `wanted` arrays, by name; arrays that the archive lacks are left out.
 
-    Raises `ValueError` for a member that is no array, is there twice, or whose size is not the one that it
-    declares.
+    Raises `ValueError` for a member that is not an array, occurs twice, or has another size than its header
+    states.
     """
     members = dict(zip(names(archive), archive.infolist(), strict=True))
     headers = {}

@@ -80,8 +80,8 @@ def execute(
     the configuration. `source` is the model on which attacks run, by default the attacked model. run.json
     gets the models' logits for a few inputs and their flags (`evaluation.probe`). With `gradients` it also
     gets gradients of the models on which attacks run, and with `check_models` the flags of
-    `attacks.model_checks`. `save_adversarials` stores adversarial inputs too. The default folder of `out` is
-    that of `Run.begin`. `on_start` is called with the folder, the number of stored cells and that of all
+    `attacks.model_checks`. `save_adversarials` stores adversarial inputs too. `out` is the run folder, by
+    default runs/HASH (`Run.begin`). `on_start` is called with the folder and the numbers of stored and of all
     cells. A finished run is not changed.
 
     Raises `UserError` for too many cells, if the folder cannot be used for this run, or if it has cells

@@ -85,9 +85,10 @@ def load_model(path: Path) -> tuple[Classifier, Facts]:
 
 
 def check_fit(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
-    """Raise `UserError` unless the tensors have the names, shapes and kinds of the wanted ones.
+    """Raise `UserError` unless `tensors` have the names, shapes and dtypes of the tensors in `wanted`.
 
-    In place of a floating-point type, each of `FLOATS` is legal.
+    If a wanted tensor has a dtype in `FLOATS`, every dtype in `FLOATS` is legal. The message names `path`,
+    and `what`: the architecture or the training with the wanted tensors.
     """
     for name in sorted(wanted.keys() | tensors.keys()):
         have, want = (_describe(found.get(name)) for found in (tensors, wanted))

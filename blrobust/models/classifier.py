@@ -40,7 +40,7 @@ class Classifier(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits (batch, classes)."""
+        """Return the logits (batch, classes) of pixels (batch, C, H, W)."""
         if self.low_pass is not None:
             pixels = self.low_pass(pixels)
         return cast(Tensor, self.network(self.normalize(pixels)))

@@ -33,9 +33,9 @@ def train(
     """Train several models at the same time to the last epoch; their recipes may differ only in noise.
 
     The state is written after every epoch; with `resume`, training continues from it. `on_step` is called
-    after each step with the number of finished steps and that of all. Batches depend on the seed and the
-    epoch alone, noise also on the kind of device. Raises `UserError` where recipes differ, a label has no
-    class, or a loss diverges.
+    after each step with the numbers of finished and of all steps. Batches depend only on the seed and the
+    epoch. The noise depends also on the kind of device. Raises `UserError` if recipes differ in more than
+    noise, a label has no class, or a loss diverges.
     """
     check_alike({trainee.name: trainee.recipe for trainee in trainees})
     recipe = trainees[0].recipe
