@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from blrobust.analysis import statistics
 from blrobust.analysis.analysis import Analysis
+from blrobust.analysis.flags import rejected_flag
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import NO_GRADIENTS, Status
 from blrobust.runs.configuration import AttackGrid
@@ -47,9 +48,8 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
             eligible = clean & (outcome.get("reason", 0) != Status.IS_TARGET)
             broken = eligible & ~correct[last][0]
             smallest = np.sort(_smallest(analysis, model)[eligible])
-            rejected = analysis.checks[model, last].rejected
-            further = [f"{rejected:,} rejected"] if rejected else []
-            further = [*_member_alone(analysis.run, kind, analysis.flags[model]), *further]
+            further = _member_alone(analysis.run, kind, analysis.flags[model])
+            further += rejected_flag(analysis.checks[model, last].rejected)
             records.append(
                 {
                     "kind": kind,

@@ -1,4 +1,4 @@
-"""Flags of a model: reasons to doubt its predictions, which a run stores."""
+"""Flags: reasons to doubt the predictions of a model, which a run stores, or the results of an attack."""
 
 from blrobust.runs.record import Record
 
@@ -11,3 +11,8 @@ def model_flags(record: Record, label: str, *, not_finite: int) -> list[str]:
     """
     stored = list(record.flags.get(label, []))
     return stored + ([f"{not_finite:,} answers not finite"] if not_finite else [])
+
+
+def rejected_flag(count: int) -> list[str]:
+    """Return a flag with the number of inputs that failed a check or raised an error; none if it is 0."""
+    return [f"{count:,} rejected"] if count else []

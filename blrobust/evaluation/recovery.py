@@ -1,8 +1,7 @@
 """Labels of adversarial inputs recovered by a channel that the adversary did not know.
 
 As in Dziedzic et al. 2019, section 6.2.12, inputs are crafted on one network, and then low-passed or given
-to a band-limited network. The result is the number of these inputs that are classified correctly again. As a
-control, it is also measured against an adversary who knows the channel.
+to a band-limited network, which may restore their labels. As a control, an adversary knows the channel.
 """
 
 import math
@@ -60,11 +59,12 @@ def level_of(spec: AttackSpec, given: float | None) -> float:
 class Crafted(NamedTuple):
     """Adversarial pixels (n, C, H, W), those of the image where the attack failed, and the effort.
 
-    `success` is bool (n,): whether the attack succeeded. `forwards` and `backwards` are images in passes.
+    `success` is bool (n,), `reason` uint8 (n,) (`Status`), `forwards` and `backwards` are images in passes.
     """
 
     pixels: Tensor
     success: Tensor
+    reason: Tensor
     forwards: int
     backwards: int
 
@@ -87,7 +87,7 @@ def craft(guard: Guard, network: nn.Module, pixels: Tensor, labels: Tensor, *, l
         blocks.append(result)
     whole = {key: torch.cat([block[key] for block in blocks]) for key in blocks[0]}
     forwards, backwards = (int(whole[key].sum()) for key in ("forwards", "backwards"))
-    return Crafted(whole["pixels"], whole["success"], forwards, backwards)
+    return Crafted(whole["pixels"], whole["success"], whole["reason"], forwards, backwards)
 
 
 def l2_norms(difference: Tensor) -> Tensor:
@@ -121,6 +121,7 @@ def recover(
     - `prediction`: int16, on the adversarial input through the channel.
     - `clean_prediction`: int16, on the image itself through the channel.
     - `broken`: bool, whether the attack succeeds when it runs through channel and network.
+    - `reason`: uint8, the `Status` of that attack.
     - `distance`: float32, L2 distance between the image and the network's input.
     - `adaptive_distance`: float32, L2 distance between the image and the input that this attack finds.
     - `no_gradients`: bool, whether this attack needs gradients, and channel and network have none.
@@ -135,6 +136,7 @@ def recover(
         "prediction": on_adversarial,
         "clean_prediction": on_clean,
         "broken": adaptive.success,
+        "reason": adaptive.reason,
         "distance": l2_norms(network_inputs - pixels),
         "adaptive_distance": l2_norms(adaptive.pixels - pixels),
         "no_gradients": _lacks_gradients(guard.kind, whole, pixels),
@@ -260,6 +262,7 @@ def _measure(
                 crafted = craft(guard, source.module, pixels, labels, level=level)
                 tensors = {
                     "success": crafted.success,
+                    "reason": crafted.reason,
                     "no_gradients": _lacks_gradients(kind, source.module, pixels),
                     "prediction": predictions(source.module, pixels, seed=seed),
                 }
