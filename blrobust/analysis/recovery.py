@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from blrobust.analysis.flags import model_flags, rejected_flag
+from blrobust.analysis.flags import member_flag, model_flags, rejected_flag
 from blrobust.analysis.statistics import Bools, wilson
 from blrobust.attacks.status import NO_GRADIENTS, REJECTED
 from blrobust.runs.configuration import Recover
@@ -133,19 +133,18 @@ class RecoveryAnalysis:
         """The flags of each (attack, channel): reasons to doubt its numbers.
 
         They are the flags of the network behind the channel, the number of its predictions without finite
-        logits, and for the attack on the source and the adaptive attack: missing gradients, and the number of
-        inputs that failed a check or raised an error (`source_rejected`, `rejected` of `table`).
+        logits, and for the attack on the source and the adaptive attack: missing gradients, the member of an
+        ensemble that ran alone without them, and the number of inputs that failed a check or raised an error
+        (`source_rejected`, `rejected` of `table`).
         """
         found = {}
         for (attack, channel), counts in self._counts.items():
             kind, _ = self._channels[channel]
             network = channel if kind == "network" else self.config.source
             flags = model_flags(self.run.record, network, not_finite=counts.not_finite)
-            of_source = [NO_GRADIENTS] if self._lacks_gradients(attack, self.config.source) else []
-            of_source += rejected_flag(self._source[attack].rejected or 0)
+            of_source = self._attack_flags(attack, self.config.source, self._source[attack].rejected)
             flags += [f"source: {flag}" for flag in of_source]
-            flags += [NO_GRADIENTS] if self._lacks_gradients(attack, channel) else []
-            found[attack, channel] = flags + rejected_flag(counts.rejected or 0)
+            found[attack, channel] = flags + self._attack_flags(attack, channel, counts.rejected)
         return found
 
     def write_csv(self) -> None:
@@ -182,8 +181,13 @@ class RecoveryAnalysis:
             found[attack] = _Source(right, outcomes["success"], rejected)
         return found
 
-    def _lacks_gradients(self, attack: str, subject: str) -> bool:
-        return bool(self._outcomes(attack, subject)["no_gradients"].any())
+    def _attack_flags(self, attack: str, subject: str, rejected: int | None) -> list[str]:
+        """Return the flags of an attack on the source or on a channel."""
+        flags = []
+        if self._outcomes(attack, subject)["no_gradients"].any():
+            revision = self.config.revisions.get(attack, 1)
+            flags = [NO_GRADIENTS, *member_flag(attack, parameters=None, revision=revision)]
+        return flags + rejected_flag(rejected or 0)
 
     def _outcomes(self, attack: str, subject: str) -> Outcomes:
         (level,) = self.run.levels(attack)
