@@ -17,3 +17,7 @@ class Status(IntEnum):
     RAISED = 6  # the attack raised an error for the sample
     TOO_FAR = 7  # misclassified, but at a larger distance than the level
     IS_TARGET = 8  # its own label is the class to aim at: there is nothing to attack
+
+
+# The input of the attack was replaced by the unperturbed sample, which counts as robust.
+REJECTED = (Status.NOT_FINITE, Status.OUT_OF_BOUNDS, Status.BEYOND_EPSILON, Status.RAISED)

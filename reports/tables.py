@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from blrobust.analysis import controls
-from blrobust.analysis.analysis import REJECTED, SUMMARY, Analysis, concatenate
+from blrobust.analysis.analysis import SUMMARY, Analysis, concatenate
 from blrobust.analysis.comparison import Verdict
+from blrobust.attacks.status import REJECTED
 from blrobust.reports.axes import Axis
 from blrobust.reports.number_text import (
     NBSP,
@@ -192,7 +193,7 @@ def rejection_note(analysis: Analysis) -> str | None:
     count: Counter[str] = Counter()
     for checks in analysis.checks.values():
         count += checks.statuses
-    failed = {name.lower().replace("_", " "): count[name] for name in REJECTED if count[name]}
+    failed = {s.name.lower().replace("_", " "): count[s.name] for s in REJECTED if count[s.name]}
     if not failed:
         return None
     reasons = ", ".join(f"{number:,} {name}" for name, number in failed.items())

@@ -17,7 +17,7 @@ from blrobust.attacks.guard.execution import Execution
 from blrobust.attacks.guard.mean_logits import MeanLogits
 from blrobust.attacks.guard.outcome import Outcome, evaluate, passes_per_sample, untouched, within
 from blrobust.attacks.guard.selection import Selection, Selector
-from blrobust.attacks.status import Status
+from blrobust.attacks.status import REJECTED, Status
 from blrobust.models.own_model import OwnModel
 from blrobust.perturbations.input_space import PIXELS, Space
 from blrobust.perturbations.random_numbers import CACHE_BYTES
@@ -169,13 +169,19 @@ class Guard:
     def picture(
         self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range
     ) -> Tensor | None:
-        """Return the inputs that `measure` evaluates, as pixels in [0, 1]; None if the attack is a search."""
+        """Return the inputs that `measure` evaluates, as pixels in [0, 1].
+
+        The result is None if the attack is a search, or if an input is unperturbed because the attack raised
+        an error or its input failed a check.
+        """
         if self._spec.is_search:
             return None
         block = Block(self._space.enter(pixels), labels, labels, tuple(samples))
-        shown, _ = self._execution.best(
+        shown, status = self._execution.best(
             nn.Identity().eval(), block, level=level, draw=draw, start=samples.start
         )
+        if any(code in REJECTED for code in status.tolist()):
+            return None
         return self._space.leave(shown).clamp(0, 1)
 
     def _craft(self, model: nn.Module, block: Block, level: float, draw: int, samples: range) -> _Crafted:

@@ -12,7 +12,7 @@ from blrobust.analysis import comparison, statistics
 from blrobust.analysis.comparison import Verdict, choose_baseline
 from blrobust.analysis.flags import model_flags
 from blrobust.analysis.statistics import Bools, Estimate, Floats
-from blrobust.attacks.status import Status
+from blrobust.attacks.status import REJECTED, Status
 from blrobust.runs.run import Run
 
 # results.csv, column by column; docs/results.md documents them.
@@ -28,7 +28,6 @@ SUMMARY = (
 )
 PAIRED = ("kind", "model", "baseline", *comparison.COLUMNS)
 ACROSS = ("kind", "level", "p", "p_holm")
-REJECTED = ("NOT_FINITE", "OUT_OF_BOUNDS", "BEYOND_EPSILON", "RAISED")  # failed checks: robust
 
 
 class Checks(NamedTuple):
@@ -44,7 +43,7 @@ class Checks(NamedTuple):
     @property
     def rejected(self) -> int:
         """The number of inputs that failed a check, or for which the attack raised an error."""
-        return sum(self.statuses[name] for name in REJECTED)
+        return sum(self.statuses[status.name] for status in REJECTED)
 
 
 class Analysis:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from blrobust.analysis import statistics
 from blrobust.analysis.analysis import Analysis
+from blrobust.analysis.flags import member_flag, rejected_flag
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import NO_GRADIENTS, Status
 from blrobust.runs.configuration import AttackGrid
@@ -47,9 +48,8 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
             eligible = clean & (outcome.get("reason", 0) != Status.IS_TARGET)
             broken = eligible & ~correct[last][0]
             smallest = np.sort(_smallest(analysis, model)[eligible])
-            rejected = analysis.checks[model, last].rejected
-            further = [f"{rejected:,} rejected"] if rejected else []
-            further = [*_member_alone(analysis.run, kind, analysis.flags[model]), *further]
+            further = _member_alone(analysis.run, kind, analysis.flags[model])
+            further += rejected_flag(analysis.checks[model, last].rejected)
             records.append(
                 {
                     "kind": kind,
@@ -71,14 +71,13 @@ def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
 
     `flags` are the other flags of the model.
     """
-    spec = ATTACKS.get(kind)
     missing = NO_GRADIENTS if run.sweep.origin is None else f"source: {NO_GRADIENTS}"
-    if spec is None or missing not in flags:
+    if missing not in flags:
         return []
     grid = run.sweep.kinds[kind]
-    if not isinstance(grid, AttackGrid) or grid.revision != spec.revision:  # nothing ran
+    if not isinstance(grid, AttackGrid):
         return []
-    return [f"{spec.gradient_free_member} only"] if spec.without_gradients(dict(grid.parameters)) else []
+    return member_flag(kind, parameters=grid.parameters, revision=grid.revision)
 
 
 def worst_case(kinds: Kinds) -> pd.DataFrame:

@@ -1,5 +1,9 @@
-"""Flags of a model: reasons to doubt its predictions, which a run stores."""
+"""Flags: reasons to doubt the predictions of a model, which a run stores, or the results of an attack."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.runs.record import Record
 
 
@@ -11,3 +15,20 @@ def model_flags(record: Record, label: str, *, not_finite: int) -> list[str]:
     """
     stored = list(record.flags.get(label, []))
     return stored + ([f"{not_finite:,} answers not finite"] if not_finite else [])
+
+
+def member_flag(kind: str, *, parameters: Mapping[str, Any] | None, revision: int) -> list[str]:
+    """Return a flag if only one attack of the ensemble `kind` runs on a model without gradients; else none.
+
+    `parameters` are by default those of the attack; earlier revisions of an ensemble ran no attack.
+    """
+    spec = ATTACKS.get(kind)
+    if spec is None or spec.revision != revision:
+        return []
+    alone = spec.without_gradients(spec.budget() if parameters is None else parameters)
+    return [f"{spec.gradient_free_member} only"] if alone else []
+
+
+def rejected_flag(count: int) -> list[str]:
+    """Return a flag with the number of inputs that failed a check or raised an error; none if it is 0."""
+    return [f"{count:,} rejected"] if count else []

@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from blrobust.analysis.flags import model_flags
+from blrobust.analysis.flags import member_flag, model_flags, rejected_flag
 from blrobust.analysis.statistics import Bools, wilson
-from blrobust.attacks.status import NO_GRADIENTS
+from blrobust.attacks.status import NO_GRADIENTS, REJECTED
 from blrobust.runs.configuration import Recover
 from blrobust.runs.database import Outcomes
 from blrobust.runs.run import Run
@@ -22,7 +22,7 @@ from blrobust.runs.run import Run
 TABLE = (
     *("attack", "strength", "source", "kind", "channel", "effective_compression", "n", "right", "fooled"),
     *("recovered", "clean", "adaptive", "recovered_share", "ci_low", "ci_high"),
-    *("distortion", "adaptive_l2", "not_finite"),
+    *("distortion", "adaptive_l2", "not_finite", "rejected", "source_rejected"),
 )  # results.csv of a recovery
 
 
@@ -35,6 +35,8 @@ class Recovered(NamedTuple):
     - `distortion`: mean L2 distance between the image and the network's input.
     - `adaptive_l2`: mean L2 distance of the inputs that the adaptive attack finds.
     - `not_finite`: images for which logits of these predictions are not finite; they count as wrong.
+    - `rejected`: part of `adaptive`: the input that the adaptive attack returns fails a check, or the attack
+      raises an error. None where the run has no statuses of attacks.
     """
 
     recovered: int
@@ -43,6 +45,7 @@ class Recovered(NamedTuple):
     distortion: float
     adaptive_l2: float
     not_finite: int
+    rejected: int | None
 
 
 def count(outcomes: Outcomes, *, labels: NDArray[np.int16], fooled: Bools) -> Recovered:
@@ -56,7 +59,27 @@ def count(outcomes: Outcomes, *, labels: NDArray[np.int16], fooled: Bools) -> Re
         distortion=_mean(outcomes["distance"][fooled]),
         adaptive_l2=_mean(outcomes["adaptive_distance"][broken & fooled]),
         not_finite=int(((on_adversarial < 0) | (on_clean < 0)).sum()),
+        rejected=count_rejected(outcomes, among=fooled),
     )
+
+
+def count_rejected(outcomes: Outcomes, *, among: Bools) -> int | None:
+    """Return the number of images whose attack failed a check or raised an error, `among` some, bool (n,).
+
+    It is None where the outcomes have no statuses of attacks, as in runs of earlier builds of version 0.1.0.
+    """
+    return int(np.isin(outcomes["reason"][among], REJECTED).sum()) if "reason" in outcomes else None
+
+
+class _Source(NamedTuple):
+    """Images that the source classifies correctly and those that an attack breaks, bool (n,).
+
+    `rejected` is the number of images as `count_rejected` has it.
+    """
+
+    right: Bools
+    fooled: Bools
+    rejected: int | None
 
 
 class RecoveryAnalysis:
@@ -75,13 +98,14 @@ class RecoveryAnalysis:
         """One row per attack and channel that is measured.
 
         The columns are those of `TABLE`: effective_compression is that of the channel, right the number of
-        clean images that the source classifies correctly, fooled the number of those that the attack breaks;
-        the others are those of `Recovered`, with Wilson's 95 % interval of the share (ci_low, ci_high).
+        clean images that the source classifies correctly, fooled the number of those that the attack breaks,
+        source_rejected the number of those for which it fails a check or raises an error; the others are
+        those of `Recovered`, with Wilson's 95 % interval of the share (ci_low, ci_high).
         """
         rows = []
         for (attack, channel), counts in self._counts.items():
-            right, fooled = self._source[attack]
-            n = int(fooled.sum())
+            source = self._source[attack]
+            n = int(source.fooled.sum())
             share = wilson(counts.recovered / n, n) if n else (math.nan,) * 3
             kind, compression = self._channels[channel]
             rows.append(
@@ -92,31 +116,35 @@ class RecoveryAnalysis:
                     "kind": kind,
                     "channel": channel,
                     "effective_compression": compression,
-                    "n": len(fooled),
-                    "right": int(right.sum()),
+                    "n": len(source.fooled),
+                    "right": int(source.right.sum()),
                     "fooled": n,
                     **counts._asdict(),
+                    "source_rejected": source.rejected,
                     **dict(zip(("recovered_share", "ci_low", "ci_high"), share, strict=True)),
                 }
             )
         frame = pd.DataFrame(rows, columns=list(TABLE))
-        return frame.astype({"distortion": float, "adaptive_l2": float, "strength": float})
+        lengths = {"distortion": float, "adaptive_l2": float, "strength": float}
+        return frame.astype({**lengths, "rejected": "Int64", "source_rejected": "Int64"})
 
     @cached_property
     def flags(self) -> dict[tuple[str, str], list[str]]:
         """The flags of each (attack, channel): reasons to doubt its numbers.
 
         They are the flags of the network behind the channel, the number of its predictions without finite
-        logits, and missing gradients of the source or of the network.
+        logits, and for the attack on the source and the adaptive attack: missing gradients, the member of an
+        ensemble that ran alone without them, and the number of inputs that failed a check or raised an error
+        (`source_rejected`, `rejected` of `table`).
         """
         found = {}
         for (attack, channel), counts in self._counts.items():
             kind, _ = self._channels[channel]
             network = channel if kind == "network" else self.config.source
             flags = model_flags(self.run.record, network, not_finite=counts.not_finite)
-            flags += [f"source: {NO_GRADIENTS}"] if self._lacks_gradients(attack, self.config.source) else []
-            flags += [NO_GRADIENTS] if self._lacks_gradients(attack, channel) else []
-            found[attack, channel] = flags
+            of_source = self._attack_flags(attack, self.config.source, self._source[attack].rejected)
+            flags += [f"source: {flag}" for flag in of_source]
+            found[attack, channel] = flags + self._attack_flags(attack, channel, counts.rejected)
         return found
 
     def write_csv(self) -> None:
@@ -134,7 +162,7 @@ class RecoveryAnalysis:
         done = {(kind, subject) for subject, kind, *_ in self.run.done()}
         return {
             (attack, channel): count(
-                self._outcomes(attack, channel), labels=self.run.labels, fooled=self._source[attack][1]
+                self._outcomes(attack, channel), labels=self.run.labels, fooled=self._source[attack].fooled
             )
             for attack in self.run.kinds
             for channel in self._channels
@@ -142,17 +170,24 @@ class RecoveryAnalysis:
         }
 
     @cached_property
-    def _source(self) -> dict[str, tuple[Bools, Bools]]:
-        """The images that the source classifies correctly, and those that an attack breaks, by attack."""
-        source = self.config.source
-        measured = {kind for subject, kind, *_ in self.run.done() if subject == source}
-        outcomes = {attack: self._outcomes(attack, source) for attack in measured}
-        return {
-            a: (found["prediction"] == self.run.labels, found["success"]) for a, found in outcomes.items()
-        }
+    def _source(self) -> dict[str, _Source]:
+        """The outcomes of each attack on the source."""
+        source, labels = self.config.source, self.run.labels
+        found = {}
+        for attack in {kind for subject, kind, *_ in self.run.done() if subject == source}:
+            outcomes = self._outcomes(attack, source)
+            right = outcomes["prediction"] == labels
+            rejected = count_rejected(outcomes, among=np.ones_like(right))
+            found[attack] = _Source(right, outcomes["success"], rejected)
+        return found
 
-    def _lacks_gradients(self, attack: str, subject: str) -> bool:
-        return bool(self._outcomes(attack, subject)["no_gradients"].any())
+    def _attack_flags(self, attack: str, subject: str, rejected: int | None) -> list[str]:
+        """Return the flags of an attack on the source or on a channel."""
+        flags = []
+        if self._outcomes(attack, subject)["no_gradients"].any():
+            revision = self.config.revisions.get(attack, 1)
+            flags = [NO_GRADIENTS, *member_flag(attack, parameters=None, revision=revision)]
+        return flags + rejected_flag(rejected or 0)
 
     def _outcomes(self, attack: str, subject: str) -> Outcomes:
         (level,) = self.run.levels(attack)

@@ -61,11 +61,13 @@ def level_of(spec: AttackSpec, given: float | None) -> float:
 class Crafted(NamedTuple):
     """The results of an attack: pixels (n, C, H, W), adversarial or those of the image if the attack failed.
 
-    `success` is bool (n,): whether the attack succeeded. `forwards` and `backwards` count images in passes.
+    `success` is bool (n,): whether the attack succeeded. `reason` is uint8 (n,), its `Status`. `forwards` and
+    `backwards` count images in passes.
     """
 
     pixels: Tensor
     success: Tensor
+    reason: Tensor
     forwards: int
     backwards: int
 
@@ -88,7 +90,7 @@ def craft(guard: Guard, network: nn.Module, pixels: Tensor, labels: Tensor, *, l
         blocks.append(result)
     whole = {key: torch.cat([block[key] for block in blocks]) for key in blocks[0]}
     forwards, backwards = (int(whole[key].sum()) for key in ("forwards", "backwards"))
-    return Crafted(whole["pixels"], whole["success"], forwards, backwards)
+    return Crafted(whole["pixels"], whole["success"], whole["reason"], forwards, backwards)
 
 
 def l2_norms(difference: Tensor) -> Tensor:
@@ -124,6 +126,7 @@ def recover(
     - `prediction`: int16, the class of the adversarial input behind the channel.
     - `clean_prediction`: int16, the class of the image behind the channel.
     - `broken`: bool, whether the attack on the channel itself (transform and network) succeeds.
+    - `reason`: uint8, the `Status` of that attack.
     - `distance`: float32, L2 distance between the image and the transformed adversarial input.
     - `adaptive_distance`: float32, L2 distance between the image and the result of that attack.
     - `no_gradients`: bool, whether the attack needs gradients and the channel has none.
@@ -138,6 +141,7 @@ def recover(
         "prediction": on_adversarial,
         "clean_prediction": on_clean,
         "broken": adaptive.success,
+        "reason": adaptive.reason,
         "distance": l2_norms(network_inputs - pixels),
         "adaptive_distance": l2_norms(adaptive.pixels - pixels),
         "no_gradients": _lacks_gradients(guard.kind, whole, pixels),
@@ -262,6 +266,7 @@ def _measure(
                 crafted = craft(guard, source.module, pixels, labels, level=level)
                 tensors = {
                     "success": crafted.success,
+                    "reason": crafted.reason,
                     "no_gradients": _lacks_gradients(kind, source.module, pixels),
                     "prediction": predictions(source.module, pixels, seed=seed),
                 }
@@ -271,12 +276,9 @@ def _measure(
                 continue
             if (kind, source.label) not in stored:
                 run.add(
-                    (source.label, kind, level, 0),
-                    _to_arrays(tensors),
-                    forwards=crafted.forwards + n,
-                    backwards=crafted.backwards,
-                    seconds=time.perf_counter() - start,
-                )
+                    (source.label, kind, level, 0), _to_arrays(tensors), forwards=crafted.forwards + n,
+                    backwards=crafted.backwards, seconds=time.perf_counter() - start,
+                )  # fmt: skip
             for channel in todo[kind]:
                 meter.begin(channel.name, images=n, kind=kind)
                 start = time.perf_counter()
@@ -289,11 +291,8 @@ def _measure(
                     failed.append(f"{kind} with {channel.name} failed: {failure(error, device)}")
                     continue
                 run.add(
-                    (channel.name, kind, level, 0),
-                    outcomes,
-                    forwards=forwards,
-                    backwards=backwards,
+                    (channel.name, kind, level, 0), outcomes, forwards=forwards, backwards=backwards,
                     seconds=time.perf_counter() - start,
-                )
+                )  # fmt: skip
                 meter.advance(n)
     return failed

@@ -615,6 +615,15 @@ def test_pictures_need_no_model_or_there_are_none() -> None:
     assert none is None
 
 
+@pytest.mark.parametrize(
+    "act", [lambda model, x, epsilon: x + 2 * epsilon, lambda model, x, epsilon: x + [][0]]
+)
+def test_a_rejected_input_has_no_picture(act: Callable[[Any, Tensor, float], Tensor]) -> None:
+    images, labels = torch.full((1, 3, 4, 4), 0.25), torch.zeros(1).long()
+    guard = planted(act, is_search=False)
+    assert guard.picture(images, labels, level=0.25, draw=0, samples=range(1)) is None
+
+
 # The accelerator
 
 

@@ -83,6 +83,10 @@ class Tires(Net):
         return super().forward(pixels) * (1 if self.calls <= 41 else -1)
 
 
+def without_gradients():
+    return Net(lambda x: x.detach())
+
+
 def nan():
     return Net(lambda x: torch.where((x < 0) | (x > 1), torch.nan, x))
 """
@@ -225,6 +229,24 @@ def test_answers_that_are_not_finite_under_noise_are_counted(capsys: pytest.Capt
     assert frame.accuracy.tolist()[1:] == [0, 0]
     assert "47 answers not finite" in capsys.readouterr().out
     assert "47 answers not finite" in (Path("run") / "report.html").read_text("utf-8")
+
+
+def test_an_ensemble_of_which_square_alone_runs_is_flagged_in_a_recovery(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("pyautoattack")
+    networks = ("--source", "p=mine:plain", "--networks", "w=mine:without_gradients,q=mine:by_torch")
+    channels = ("--compressions", "0.5", "--bits", "4", "--kind", "autoattack-linf")
+    assert call("recover", *networks, *channels, *DATA, "--out", "run") == 0
+    page = (Path("run") / "report.html").read_text("utf-8")
+    for text in (capsys.readouterr().out, page):
+        assert text.count("no gradients, square only") == text.count("square only") == 1
+    source = ("--source", "w=mine:without_gradients", "--networks", "p=mine:plain")
+    assert call("recover", *source, *channels, *DATA, "--out", "source") == 0
+    page = (Path("source") / "report.html").read_text("utf-8")
+    for text in (capsys.readouterr().out, page):
+        assert text.count("source: no gradients, source: square only") == 3
+        assert text.count("square only") == 5  # and of the two channels in front of the source
 
 
 def test_another_seed_draws_other_numbers_inside_the_model() -> None:

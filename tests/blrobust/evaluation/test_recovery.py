@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from blrobust.analysis.recovery import Recovered, count
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
+from blrobust.attacks.status import Status
 from blrobust.cli import main, options
 from blrobust.errors import UserError
 from blrobust.evaluation import recovery
@@ -32,6 +34,7 @@ class Linear(nn.Module):
         super().__init__()
         signs = (-1.0) ** np.add.outer(np.arange(SIDE), np.arange(SIDE))
         left = np.where(np.arange(SIDE) < SIDE // 2, 1.0, -1.0) * np.ones((SIDE, 1))
+        self.checkerboard = checkerboard
         self.weight = torch.from_numpy(left + checkerboard * signs).float()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -269,6 +272,102 @@ def test_what_is_illegal_is_one_line(
     assert call(*arguments) == 2
     assert told in error(capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
+
+
+# Attacks that raise an error
+
+
+def fail_on_the_right(monkeypatch: pytest.MonkeyPatch, *, checkerboard: float) -> None:
+    """Let PGD raise an error for images of class 1 on the networks with this weight of the checkerboard."""
+    attack: Any = resolve_name(ATTACKS["pgd-linf"].attack)
+    measure, run = Guard.measure, attack.run
+
+    def failing(self: Any, model: Any, inputs: Tensor, criterion: Any, **keys: Any) -> Any:
+        if (criterion.labels == 1).any():
+            raise RuntimeError("the right side is too bright")
+        return run(self, model, inputs, criterion, **keys)
+
+    def measuring(self: Guard, model: nn.Module, *given: Any, **named: Any) -> Any:
+        (network,) = (part for part in model.modules() if isinstance(part, Linear))
+        with pytest.MonkeyPatch.context() as patch:
+            if network.checkerboard == checkerboard:
+                patch.setattr(attack, "run", failing)
+            return measure(self, model, *given, **named)
+
+    monkeypatch.setattr(Guard, "measure", measuring)
+
+
+def flags_of(shown: str) -> list[str]:
+    """The last column of the rows of the channels."""
+    lines = (line for line in shown.splitlines() if line.startswith(("│ low-pass", "│ 4 bits", "│ smooth")))
+    return [line.split("│")[-2].strip() for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("checkerboard", "fooled", "rejected", "of_source", "flags"),
+    [
+        (0.0, 12, [0, 0, 6], 0, ["-", "-", "6 rejected"]),  # the network "smooth" alone
+        (4.0, 6, [0, 0, 0], 6, ["source: 6 rejected"] * 3),  # the source; only its fooled images count
+    ],
+)
+def test_images_whose_attack_raises_are_counted_and_flagged(
+    checkerboard: float,
+    fooled: int,
+    rejected: list[int],
+    of_source: int,
+    flags: list[str],
+    loaded: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fail_on_the_right(monkeypatch, checkerboard=checkerboard)
+    assert call(*FEW, "--strength", "0.016", "--out", "run") == 0
+    assert flags_of(capsys.readouterr().out) == flags
+    frame = pd.read_csv(tmp_path / "run" / "results.csv")
+    assert frame.fooled.tolist() == [fooled] * 3
+    assert frame.rejected.tolist() == rejected
+    assert frame.source_rejected.tolist() == [of_source] * 3
+    assert (frame.adaptive >= frame.rejected).all()  # as in `attack`, they count as robust
+    right = images().labels.numpy() == 1
+    with Run.open(tmp_path / "run") as run:
+        for name in ("fp32", "low-pass 0.5", "4 bits", "smooth"):
+            (level,) = run.levels("pgd-linf")
+            outcome = run.outcome(name, "pgd-linf", level, 0)
+            fails = right & ((name == "smooth") == (checkerboard == 0))
+            assert ((outcome["reason"] == Status.RAISED) == fails).all(), name
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    for flag in {*flags} - {"-"}:
+        assert f": {flag}" in page
+
+
+def test_a_run_without_statuses_opens_without_a_number_of_rejected_images(
+    loaded: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Earlier builds stored no `reason`; pairs that are measured after the resumption have it."""
+    fail_on_the_right(monkeypatch, checkerboard=0.0)
+    to_arrays, channels = recovery._to_arrays, []
+
+    def earlier(tensors: dict[str, Tensor]) -> Any:
+        if len(channels) == 2:
+            raise KeyboardInterrupt
+        channels.extend(["one"] * ("broken" in tensors))
+        return {key: values for key, values in to_arrays(tensors).items() if key != "reason"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "_to_arrays", earlier)
+        assert call(*FEW, "--strength", "0.016", "--out", "run") == 130
+    capsys.readouterr()
+    assert call(*FEW, "--strength", "0.016", "--out", "run") == 0
+    assert flags_of(capsys.readouterr().out) == ["-", "-", "6 rejected"]
+    assert (tmp_path / "run" / "results.csv").read_text().splitlines()[1].endswith(",0,,")
+    frame = pd.read_csv(tmp_path / "run" / "results.csv")
+    assert frame.rejected.isna().tolist() == [True, True, False]
+    assert frame.rejected[2] == 6
+    assert frame.source_rejected.isna().all()
 
 
 # The published points

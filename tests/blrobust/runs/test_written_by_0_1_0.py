@@ -43,9 +43,10 @@ def command_of(file):
 
 
 def read_table(file):
-    """A table, with the column that 0.1.0 does not write."""
+    """A table, with the columns that 0.1.0 does not write."""
     frame = pd.read_csv(file)
-    return frame if "not_finite" in frame else frame.assign(not_finite=0)
+    new = ["not_finite", *(["rejected", "source_rejected"] if "fooled" in frame else [])]
+    return frame.assign(**{column: 0 for column in new if column not in frame})
 
 
 def bytes_of(folder):
