@@ -46,8 +46,8 @@ class Guard:
 
     Every sample is evaluated once, after the checks, for its prediction. With a `source`, the attack runs on
     this model, and its results are evaluated on another model. `target` is the class that a targeted attack
-    aims at, by default the most likely wrong class. A guard stores the predictions of clean samples, so it is
-    for one data set and for models that do not change.
+    aims at, by default the most likely wrong class. A guard stores the classification of clean samples, so
+    it is for one data set and for models that do not change.
 
     `parameters` are by default those of the attack. Raises `UserError` for parameters that the attack does
     not accept.
@@ -124,7 +124,7 @@ class Guard:
         in the data set, and `draw` numbers repetitions with other random numbers. Returns for each level a
         dictionary of tensors (m,):
 
-        - prediction int16, success bool, and reason uint8 (`Status`);
+        - those of `classify`, success bool, and reason uint8 (`Status`);
         - distance float32, from the clean to the evaluated input, in the attack's norm;
         - rounded bool: whether the success survives rounding to 8 bits;
         - forwards and backwards int32: the passes of the attack, without the guard's own passes of clean and
@@ -138,9 +138,9 @@ class Guard:
         inputs = self._space.enter(pixels)
         # A random perturbation does not depend on clean predictions.
         needed = self._spec.is_search or min(levels) == 0
-        clean = torch.full_like(labels, -1).short()
+        clean: Outcome = {}
         if needed:
-            clean = self._selector.clean_predictions(model, inputs, samples)
+            clean = self._selector.clean(model, inputs, labels, samples)
         selection = self._selector.select(self._source or model, inputs, labels, samples)
         outcomes: list[Outcome] = []
         found: tuple[Tensor, Outcome] | None = None

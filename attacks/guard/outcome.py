@@ -9,20 +9,21 @@ from blrobust.attacks.counting_model import CountingModel
 from blrobust.attacks.guard.checks import Checks
 from blrobust.attacks.status import Status
 from blrobust.perturbations.base import predict
+from blrobust.perturbations.classification import classify
 
 Outcome = dict[str, Tensor]
 
 
-def untouched(inputs: Tensor, clean: Tensor, status: Tensor, checks: Checks) -> Outcome:
-    """Return the outcome of inputs (m, C, H, W) that are not attacked; `clean` are their predictions."""
+def untouched(inputs: Tensor, clean: Outcome, status: Tensor, checks: Checks) -> Outcome:
+    """Return the outcome of inputs (m, C, H, W) that are not attacked; `clean` is their classification."""
     return {
-        "prediction": clean.clone(),
-        "success": torch.zeros_like(clean, dtype=torch.bool),
+        **{name: values.clone() for name, values in clean.items()},
+        "success": torch.zeros_like(status, dtype=torch.bool),
         "distance": checks.distance(inputs, inputs),
         "reason": status,
-        "rounded": torch.zeros_like(clean, dtype=torch.bool),
-        "forwards": torch.ones_like(clean, dtype=torch.int32),
-        "backwards": torch.zeros_like(clean, dtype=torch.int32),
+        "rounded": torch.zeros_like(status, dtype=torch.bool),
+        "forwards": torch.ones_like(status, dtype=torch.int32),
+        "backwards": torch.zeros_like(status, dtype=torch.int32),
     }
 
 
@@ -37,12 +38,12 @@ def evaluate(
     stored = (pixels.clamp(0, 1) * 255).round() / 255  # as an image of 8 bits
     # Before the prediction, so that a GPU has that to compute during the synchronisation.
     same = torch.allclose(stored, pixels, rtol=0, atol=1e-6)
-    prediction = predict(counted, evaluated)
-    wrong = prediction != labels
+    found = classify(counted, evaluated, labels)
+    wrong = found["prediction"] != labels
     status = status.masked_fill((status == Status.ADVERSARIAL) & ~wrong, Status.NOT_ADVERSARIAL)
     success = status == Status.ADVERSARIAL
     return {
-        "prediction": prediction,
+        **found,
         "success": success,
         "distance": checks.distance(inputs, evaluated),
         "reason": status,
@@ -50,16 +51,17 @@ def evaluate(
     }
 
 
-def within(outcome: Outcome, level: float, clean: Tensor, limit: float) -> Outcome:
+def within(outcome: Outcome, level: float, clean: Outcome, limit: float) -> Outcome:
     """Return the outcome at one level, given that of a search for the smallest perturbation.
 
-    A perturbation beyond the distance `limit` counts as not found, and its sample has the prediction `clean`.
+    A perturbation beyond the distance `limit` counts as not found, and its sample has the classification
+    `clean`.
     """
     # Also failures: on a model other than the source they may turn a wrong sample right.
     far = outcome["distance"] > limit
     minimal = torch.where(outcome["success"], outcome["distance"], math.inf)
     return {
-        "prediction": torch.where(far, clean, outcome["prediction"]),
+        **{name: torch.where(far, values, outcome[name]) for name, values in clean.items()},
         "success": outcome["success"] & ~far,
         "distance": outcome["distance"].masked_fill(far, 0),
         "reason": outcome["reason"].masked_fill(far & outcome["success"], Status.TOO_FAR),

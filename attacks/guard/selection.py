@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.counting_model import CountingModel, PassCounter
 from blrobust.attacks.guard.block import Block
+from blrobust.attacks.guard.outcome import Outcome
 from blrobust.attacks.status import Status
-from blrobust.perturbations.base import predict
+from blrobust.perturbations.classification import classify
 from blrobust.perturbations.input_space import Space
 from blrobust.perturbations.seeding import seeded
 
@@ -44,7 +45,7 @@ class _Choice:
 
 
 class Selector:
-    """Selects the samples to attack, and keeps selections and clean predictions for the next level.
+    """Selects the samples to attack, and keeps selections and clean classifications for the next level.
 
     A random perturbation gets all samples. A search gets those that the model classifies correctly. For a
     targeted search, the label must also differ from the target class: `target`, or the most likely wrong
@@ -60,15 +61,16 @@ class Selector:
         self._space = space
         self._counter = counter
         self._target = target
-        self._predictions: WeakKeyDictionary[nn.Module, dict[range, Tensor]] = WeakKeyDictionary()
+        self._clean: WeakKeyDictionary[nn.Module, dict[range, Outcome]] = WeakKeyDictionary()
         self._choices: WeakKeyDictionary[nn.Module, dict[range, _Choice]] = WeakKeyDictionary()
 
-    def clean_predictions(self, model: nn.Module, inputs: Tensor, samples: range) -> Tensor:
-        """Return the model's predictions of the unperturbed inputs, int16 (m,)."""
-        kept = self._predictions.setdefault(model, {})
+    def clean(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> Outcome:
+        """Return the classification of the unperturbed inputs (`classify`)."""
+        kept = self._clean.setdefault(model, {})
         if samples not in kept:
             with seeded("clean", self._seed, samples.start, device=inputs.device):
-                kept[samples] = predict(CountingModel(model, self._space, self._counter), inputs)
+                counted = CountingModel(model, self._space, self._counter)
+                kept[samples] = classify(counted, inputs, labels)
         return kept[samples]
 
     def select(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> Selection:
@@ -85,7 +87,7 @@ class Selector:
         return Selection(block, rows, choice.status)
 
     def _choose(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> _Choice:
-        right = self.clean_predictions(model, inputs, samples) == labels
+        right = self.clean(model, inputs, labels, samples)["prediction"] == labels
         targets = labels
         status = torch.full_like(labels, Status.NOT_ATTACKED, dtype=torch.uint8)
         if self._spec.targeted:

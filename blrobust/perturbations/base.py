@@ -54,10 +54,10 @@ class Perturbation(Protocol):
         calls and must not be written to. `samples` are the ids of the images in the data set, and `draw`
         numbers repetitions with other random numbers.
 
-        The entry `prediction` (int16) is the class of the evaluated input. This is the perturbed input, or
-        the clean one if an attack failed or its result was rejected. The entries `forwards` and `backwards`
-        (int32) are passes per sample; if they are missing, there was one forward and no backward pass.
-        Attacks add further entries (success, distance, reason), and with `keep` the evaluated inputs,
+        The entries of `classification.classify` are about the evaluated input. This is the perturbed input,
+        or the clean one if an attack failed or its result was rejected. The entries `forwards` and
+        `backwards` (int32) are passes per sample; if they are missing, there was one forward and no backward
+        pass. Attacks add further entries (success, distance, reason), and with `keep` the evaluated inputs,
         `pixels`. The tensors may be on any device.
         """
 
@@ -70,12 +70,19 @@ class Perturbation(Protocol):
 def predict(model: nn.Module, pixels: Tensor) -> Tensor:
     """Return the predicted classes, int16 `(b,)`, with -1 for samples whose logits are not all finite.
 
-    -1 is never correct. `argmax` would treat NaN as the largest logit, so that class 0 could look robust.
+    Raises the errors of `checked_logits`.
+    """
+    return classes_of(checked_logits(model, pixels))
+
+
+def checked_logits(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Return the logits `(b, classes)` of a block of samples.
+
     Raises `UserError` if the model fails or does not return logits. Raises `torch.OutOfMemoryError` if memory
     is full.
     """
     try:
-        logits = model(pixels)
+        logits: Tensor = model(pixels)
     except (UserError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:  # whatever the user's own model raises
@@ -87,6 +94,14 @@ def predict(model: nn.Module, pixels: Tensor) -> Tensor:
             f"the network returned logits of shape {tuple(logits.shape)} for {len(pixels)} images; "
             "legal: (images, classes)"
         )
+    return logits
+
+
+def classes_of(logits: Tensor) -> Tensor:
+    """Return the classes of the largest logits `(b, classes)`, int16 `(b,)`; -1 where not all are finite.
+
+    -1 is never correct. `argmax` would treat NaN as the largest logit, so that class 0 could look robust.
+    """
     finite = logits.isfinite().all(1)
     return torch.where(finite, logits.argmax(1), -1).to(torch.int16)
 

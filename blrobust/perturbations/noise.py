@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.perturbations import paper_bounds, paper_space, random_numbers
-from blrobust.perturbations.base import predict
+from blrobust.perturbations.classification import classify
 
 KINDS = {"gaussian": random_numbers.standard_normal, "uniform": random_numbers.uniform}
 # Raise that of a kind by 1 in a change that gives it other noise or another scale for the same options:
@@ -65,9 +65,9 @@ class Noise:
         samples: range,
         keep: bool = False,
     ) -> list[dict[str, Tensor]]:
-        """Return for each level the predictions (int16) for the block of images with noise."""
+        """Return for each level the classification (`classify`) of the block of images with noise."""
         noisy = (self.perturb(pixels, level, draw, samples) for level in levels)
-        return [{"prediction": predict(model, block)} for block in noisy]
+        return [classify(model, block, labels) for block in noisy]
 
     @torch.no_grad()
     def picture(self, pixels: Tensor, labels: Tensor, *, level: float, draw: int, samples: range) -> Tensor:

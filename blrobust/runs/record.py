@@ -19,10 +19,10 @@ from blrobust.runs.configuration import (
 )
 
 FILE = "run.json"
-FORMAT: Literal[3] = (
-    3  # version of run folders: run.json and run.sqlite have a common id, and all rows have checksums
-)
-FORMATS = (2, FORMAT)  # the formats that can be read; folders of format 2 have no id and no checksums of rows
+# Versions of run folders. 2: no id. 3: run.json and run.sqlite have a common id, and all rows have checksums.
+# 4: cells of noise and attacks also have the probabilities and the margin of every image.
+FORMAT: Literal[4] = 4
+FORMATS = (2, 3, FORMAT)  # the formats that can be read
 ANCIENT = "measurement.json"  # record of an old heat map or recovery, which cannot be read
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -102,7 +102,7 @@ class Record(Struct, kw_only=True, omit_defaults=True):
     fields contradict each other.
     """
 
-    format: Literal[2, 3]
+    format: Literal[2, 3, 4]
     id: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")] | None = None
     config: Configuration
     hash: str
@@ -119,8 +119,8 @@ class Record(Struct, kw_only=True, omit_defaults=True):
     flags: dict[str, list[str]] = {}
 
     def __post_init__(self) -> None:
-        if (self.format == FORMAT) != (self.id is not None):
-            raise ValueError(f"format {FORMAT} has an id, and format 2 has none")
+        if (self.format > 2) != (self.id is not None):
+            raise ValueError("formats 3 and 4 have an id, and format 2 has none")
         config, data = self.config, self.dataset
         if self.hash != digest(config.encode()):
             raise ValueError("hash mismatch of the configuration")
@@ -150,7 +150,7 @@ class Record(Struct, kw_only=True, omit_defaults=True):
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MsgspecError) as error:
             raise UserError(f"{file} is corrupt: {reason(error)}") from None
         raise UserError(
-            f"{file}: got format {plain['format']}; legal: {' or '.join(map(str, FORMATS))}, for blrobust "
+            f"{file}: got format {plain['format']}; legal: {', '.join(map(str, FORMATS))}, for blrobust "
             f"{__version__} (use the version that wrote the run)"
         )
 

@@ -101,6 +101,9 @@ def test_an_honest_success_passes() -> None:
     assert outcome["distance"].tolist() == pytest.approx([0.25, 0.25, 0.25, 0])
     assert {name: tensor.dtype for name, tensor in outcome.items()} == {
         "prediction": torch.int16,
+        "probability_label": torch.float16,
+        "probability_prediction": torch.float16,
+        "margin": torch.float32,
         "success": torch.bool,
         "distance": torch.float32,
         "reason": torch.uint8,

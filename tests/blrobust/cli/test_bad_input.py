@@ -158,7 +158,7 @@ noise {GOOD} --out done --limit 3                 | another configuration (diffe
 noise {GOOD} --out done --seed 1                  | another configuration (different: seed)
 noise {GOOD} --out json                           | json/run.json is corrupt
 noise {GOOD} --out edited                         | edited/run.json is corrupt: checksum mismatch
-noise {GOOD} --out newer                          | newer/run.json: got format 4; legal: 2 or 3
+noise {GOOD} --out newer                          | newer/run.json: got format 5; legal: 2, 3, 4
 noise {GOOD} --out sqlite                         | sqlite/run.sqlite cannot be used
 noise --nonsense                                  | No such option '--nonsense'
 noise extra                                       | unexpected extra argument (extra)
@@ -186,7 +186,7 @@ report                                            | Missing argument 'RUN...'
 report missing                                    | missing is not a run folder
 report foreign                                    | foreign is not a run folder: it has no run.json
 report json                                       | json/run.json is corrupt
-report newer                                      | newer/run.json: got format 4
+report newer                                      | newer/run.json: got format 5
 report sqlite                                     | sqlite/run.sqlite cannot be used
 report blob                                       | blob/run.sqlite cannot be used
 report begun                                      | begun/run.sqlite cannot be used
@@ -308,7 +308,7 @@ def make_runs():
     edited = Path("edited/run.json")
     edited.write_text(edited.read_text().replace('"seed": 0', '"seed": 1'))
     record = Record.read(Path("done"))
-    plain = json.loads(Path("done/run.json").read_text()) | {"format": 4}
+    plain = json.loads(Path("done/run.json").read_text()) | {"format": 5}
     del plain["checksum"]
     Path("newer/run.json").write_text(json.dumps(plain | {"checksum": digest(plain)}))
     Path("sqlite/run.sqlite").write_bytes(b"not a database" * 999)

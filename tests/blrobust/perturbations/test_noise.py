@@ -41,7 +41,7 @@ def fed(kind, space, *, level, channels=2, samples=range(30, 42)):
     labels = data.labels[list(samples)]
     (answer,) = noise.measure(keep, pixels, labels, levels=[level], draw=3, samples=samples)
     assert torch.equal(pixels, before), "the shared block was written into"
-    assert set(answer) == {"prediction"}
+    assert set(answer) == {"prediction", "probability_label", "probability_prediction", "margin"}
     assert answer["prediction"].dtype == torch.int16
     exact = data.images[list(samples)].numpy().astype(np.float64) / 255
     draw = z(kind, samples, tuple(data.images.shape[1:]), seed=4, draw=3)

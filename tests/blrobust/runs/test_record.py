@@ -238,6 +238,6 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(run: tuple[Path, Plain]) ->
 
 def test_a_record_of_another_format_names_the_legal_ones(run: tuple[Path, Plain]) -> None:
     folder, plain = run
-    edit(folder, plain | {"format": 4})
-    with pytest.raises(UserError, match="got format 4; legal: 2 or 3"):
+    edit(folder, plain | {"format": 5})
+    with pytest.raises(UserError, match="got format 5; legal: 2, 3, 4"):
         use(folder)

@@ -1,0 +1,93 @@
+"""The outcomes of a run image by image, as one table."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from blrobust.analysis.level_norm import level_norm
+from blrobust.perturbations.levels import format_level
+from blrobust.runs.database import Outcomes
+from blrobust.runs.run import Run
+
+# column -> (the array of a cell with its values, their type in the table)
+STORED = {
+    "prediction": ("prediction", "int16"),
+    "success": ("success", "boolean"),
+    "distance": ("distance", "float32"),
+    "queries": ("forwards", "Int32"),
+    "probability_label": ("probability_label", "float32"),
+    "probability_prediction": ("probability_prediction", "float32"),
+    "margin": ("margin", "float32"),
+}
+COLUMNS = (
+    *("kind", "model", "level", "level_label", "draw", "image", "label", "prediction", "correct"),
+    *("success", "distance", "queries", "probability_label", "probability_prediction", "margin"),
+)
+DIGITS = 12  # of a level in words: as many as a level has
+
+
+def per_image(run: Run) -> pd.DataFrame:
+    """Return a row per kind, model, level, draw and image of a run of noise or attacks.
+
+    - `kind`, `model` and `level_label`, categories: the perturbation, the label of the model, and the level
+      in words, such as "2/255"; `level`, float64, is the number.
+    - `draw`, int16, numbers repetitions with other random numbers, and `image`, int32, the images.
+    - `label` and `prediction`, int16: the true and the predicted class, -1 for logits that are not finite.
+    - `correct`, bool.
+    - Of attacks: `success`; `distance`, float32, from the clean to the evaluated input in the attack's norm;
+      and `queries`, forward passes. The passes of a block are divided evenly among the attacked images.
+    - `probability_label` and `probability_prediction`: softmax probabilities of the label and the prediction,
+      stored as float16.
+    - `margin`, float32: the logit of the label minus the largest other logit.
+
+    Values that a cell does not have are missing: those of attacks for noise, and probabilities and margins in
+    cells of earlier formats. Raises `UserError` for a run of another command.
+    """
+    norms = {kind: level_norm(kind, run.sweep.space) for kind in run.kinds}
+    n, cells = len(run.labels), list(_cells(run))
+    arrays = [_arrays(outcomes, run.labels) for *_, outcomes in cells]
+    whole: dict[str, Any] = {
+        "kind": _category([kind for kind, *_ in cells], n),
+        "model": _category([model for _, model, *_ in cells], n),
+        "level": np.repeat(np.array([level for _, _, level, *_ in cells], np.float64), n),
+        "level_label": _category(
+            [format_level(level, norms[kind], digits=DIGITS) for kind, _, level, *_ in cells], n
+        ),
+        "draw": np.repeat(np.array([draw for *_, draw, _ in cells], np.int16), n),
+        "image": np.tile(np.arange(n, dtype=np.int32), len(cells)),
+        "label": np.tile(run.labels, len(cells)),
+    }
+    for name in COLUMNS[len(whole) :]:
+        parts = [found[name] for found in arrays]
+        whole[name] = pd.concat(parts, ignore_index=True) if parts else pd.Series(dtype="float32")
+    return pd.DataFrame(whole)
+
+
+def _cells(run: Run) -> Iterator[tuple[str, str, float, int, Outcomes]]:
+    """Yield the finished cells: kind, model, level, draw and outcomes, in the order of results.csv."""
+    done = run.done()
+    for kind in run.kinds:
+        for model in run.models:
+            for level in run.levels(kind):
+                for draw in range(run.draws):
+                    if (model, kind, level, draw) in done:
+                        yield kind, model, level, draw, run.outcome(model, kind, level, draw)
+
+
+def _arrays(outcomes: Outcomes, labels: NDArray[np.int16]) -> dict[str, "pd.Series[Any]"]:
+    """Return the columns (n,) of a cell that its outcomes have; all others are missing values."""
+    found = {"correct": pd.Series(outcomes["prediction"] == labels)}
+    for name, (stored, dtype) in STORED.items():
+        values = outcomes.get(stored, pd.NA if dtype in ("boolean", "Int32") else np.nan)
+        found[name] = pd.Series(values, index=range(len(labels)), dtype=dtype)
+    return found
+
+
+def _category(values: list[str], n: int) -> "pd.Categorical[Any]":
+    """Return each of the `values` n times, as a column whose categories are in the order of the values."""
+    categories: pd.Index[str] = pd.Index(list(dict.fromkeys(values)))
+    codes = np.repeat(categories.get_indexer(pd.Index(values)), n)
+    return pd.Categorical.from_codes(codes, categories)
