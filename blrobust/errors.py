@@ -11,6 +11,14 @@ class UserError(ValueError):
     """A user's mistake; the message names the argument, its value and the legal values."""
 
 
+class ArgumentError(UserError):
+    """A user's mistake in a call from Python; `on_command_line` is its message with the names of options."""
+
+    def __init__(self, text: str, on_command_line: str) -> None:
+        self.on_command_line = on_command_line
+        super().__init__(text)
+
+
 class FailedPartsError(UserError):
     """Independent parts of a measurement failed; `lines` has a message for each failed part.
 

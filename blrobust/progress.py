@@ -1,7 +1,9 @@
 """Progress of long work on stderr: bars on a terminal, lines of text elsewhere."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,18 @@ from blrobust.terminal import echo
 
 NAME = 20  # columns for a label: with it a line of bar and numbers fits into 60 columns
 UNKNOWN = "-:--:--"
+
+_shown: ContextVar[bool] = ContextVar("shown", default=True)
+
+
+@contextmanager
+def shown(is_shown: bool) -> Iterator[None]:
+    """Return a context in which meters print nothing unless `is_shown`."""
+    token = _shown.set(is_shown)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
 
 
 class Escaped:
@@ -78,7 +92,7 @@ class _Bars(Progress):
             refresh_per_second=4,
             transient=True,
             expand=True,
-            disable=not console.is_terminal,
+            disable=not (console.is_terminal and _shown.get()),
             get_time=lambda: time.perf_counter(),
         )
 
@@ -171,7 +185,7 @@ class Meter:
         """
         if name == self._name:
             return
-        if self._name and self._bars.disable:
+        if self._name and self._bars.disable and _shown.get():
             echo(f"{self._name}: {time.perf_counter() - self._since:.1f} s", err=True)
         self._name, self._since = name, time.perf_counter()
 

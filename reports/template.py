@@ -23,12 +23,15 @@ def shows_baseline(page: Path, name: str) -> bool:
 
 
 def render(template: str, destination: Path, **content: Any) -> None:
-    """Write the page, whole or not at all; `content` are the variables of the template.
+    """Write the page of `html`, whole or not at all; raise `OSError` if `destination` cannot be written."""
+    atomic_write.write_text(destination, html(template, **content))
+
+
+def html(template: str, **content: Any) -> str:
+    """Return the page; `content` are the variables of the template.
 
     Text in the variables is escaped for HTML. Control and format characters in it are written as escape
     sequences.
-
-    Raises `OSError` if `destination` cannot be written.
     """
     environment = Environment(
         loader=PackageLoader("blrobust.reports"),
@@ -38,8 +41,7 @@ def render(template: str, destination: Path, **content: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = environment.get_template(template).render(**content, version=__version__)
-    atomic_write.write_text(destination, html)
+    return environment.get_template(template).render(**content, version=__version__)
 
 
 def _finalize(value: Any) -> Any:

@@ -26,6 +26,7 @@ COLUMNS = (
     *("kind", "model", "level", "level_label", "draw", "image", "label", "prediction", "correct"),
     *("success", "distance", "queries", "probability_label", "probability_prediction", "margin"),
 )
+CATEGORIES = ("kind", "model", "level_label")
 DIGITS = 12  # of a level in words: as many as a level has
 
 

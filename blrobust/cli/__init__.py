@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from blrobust import __version__
-from blrobust.errors import FailedPartsError, UserError, reason, shorten
+from blrobust.errors import ArgumentError, FailedPartsError, UserError, reason, shorten
 from blrobust.escaping import one_line
 from blrobust.runs.interruption import Interrupted
 from blrobust.signals import INTERRUPTED
@@ -91,6 +91,8 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except FailedPartsError as error:
         _fail(*error.lines)
+    except ArgumentError as error:
+        _fail(error.on_command_line)
     except UserError as error:
         _fail(str(error))
     except OSError as error:

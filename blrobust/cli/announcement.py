@@ -7,31 +7,39 @@ from pathlib import Path
 from blrobust.data import registry
 from blrobust.errors import shorten
 from blrobust.escaping import one_line
+from blrobust.evaluation.observer import Observer
 from blrobust.terminal import echo
 
 MINUTE = 60
 MOST_TEXT = 1000  # characters of the size of a measurement
 
 
-class Announcement:
+class Announcement(Observer):
     """Prints the size of a measurement before torch is imported, and the time that it took at the end."""
 
-    def __init__(self, work: str, *, device: str, out: Path | None) -> None:
-        """Print the text `work`, with the device and the folder if they are already known."""
+    shows_progress = True
+
+    def __init__(self, work: str, *, device: str, out: Path | None, unit: str = "cells") -> None:
+        """Print the text `work`, with the device and the folder if they are already known.
+
+        `unit` is the plural noun for the parts of the measurement.
+        """
+        self._unit = unit
         self._start = time.perf_counter()
         self._knows_device, self._knows_folder = device != "auto", out is not None
         on = f" on {device}" if self._knows_device else ""
         to = f" -> {out}" if self._knows_folder else ""
         echo(one_line(f"{shorten(work, MOST_TEXT)}{on}{to}"), err=True)
 
-    def locate(self, folder: Path, done: int, total: int, *, device: str, unit: str) -> None:
-        """Print the device and the folder unless `__init__` has, and the part that is already stored.
+    def note(self, text: str) -> None:
+        """Print a note about the data or the models."""
+        echo(text, err=True)
 
-        `done` of `total` units are stored; `unit` is the plural noun for them.
-        """
+    def begin(self, folder: Path, done: int, total: int, *, device: str) -> None:
+        """Print the device and the folder unless `__init__` has, and the part that is already stored."""
         on = "" if self._knows_device else f"on {device}"
         to = "" if self._knows_folder else f"-> {folder}"
-        before = f"({done:,} of {total:,} {unit} done before)" if done else ""
+        before = f"({done:,} of {total:,} {self._unit} done before)" if done else ""
         if line := " ".join(filter(None, (on, to, before))):
             echo(one_line(line), err=True)
 

@@ -1,6 +1,5 @@
 """`blrobust heatmap`: the error of models when a single frequency is added to their images."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,6 @@ import click
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, images, names
 from blrobust.cli.presentation import present
-from blrobust.errors import FailedPartsError
 
 if TYPE_CHECKING:
     from blrobust.analysis.heatmap import HeatmapAnalysis
@@ -70,28 +68,27 @@ def command(
         f"{names(models)}: {frequencies}, {images(dataset, data_dir=data_dir, limit=limit)}",
         device=device,
         out=out,
+        unit="frequencies",
     )
 
-    from blrobust.evaluation import heatmap
+    from blrobust import frequency
 
-    subjects = options.load(
-        models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
-    )
-    folder, failed = heatmap.execute(
-        models=subjects.models,
-        dataset=subjects.dataset,
+    folder, failed = options.measured(
+        frequency.heatmap,
+        models,
+        data=dataset,
         size=size,
         norm=norm,
+        limit=limit,
         seed=seed,
         arch=arch,
-        device=subjects.device,
+        data_dir=data_dir,
+        device=device,
         batch_size=batch_size,
         out=out,
-        on_start=partial(announcement.locate, device=str(subjects.device), unit="frequencies"),
+        progress=announcement,
     )
-    present(folder, _show, open_report=open_report)
-    if failed:
-        raise FailedPartsError(failed, folder)
+    present(folder, _show, open_report=open_report, failed=failed)
     announcement.finish()
 
 

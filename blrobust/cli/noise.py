@@ -1,27 +1,21 @@
 """`blrobust noise`: accuracy under Gaussian or uniform noise."""
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images, names
 from blrobust.cli.presentation import present
-from blrobust.errors import FailedPartsError
 from blrobust.perturbations import levels
-from blrobust.perturbations.paper_bounds import SPACE
+from blrobust.perturbations.noise_kinds import KINDS, default_levels
+from blrobust.perturbations.paper_bounds import SPACE as LEGACY
 
 if TYPE_CHECKING:
     from blrobust.analysis.run_analysis import RunAnalysis
 
-# kind -> (its option, levels by default, space by default)
-KINDS = {
-    "gaussian": ("--sigma", "0:2", "normalized"),
-    "uniform": ("--epsilon", "0:0.5", "pixel"),
-}
-LEGACY_EPSILON = "0:1"  # the published axis of uniform noise
+OPTIONS = {"gaussian": "--sigma", "uniform": "--epsilon"}  # for the levels of each kind
 MODELS = "fp32,fft50,fft85"
 CONTROL = "lowpass-fft85+fp32"  # matched on this data set and architecture alone
 CONTROL_DATA, CONTROL_ARCH = "cifar10", "resnet20"
@@ -60,7 +54,7 @@ def command(
     kind: str,
     sigma: str | None,
     epsilon: str | None,
-    space: str | None,
+    space: Literal["normalized", "pixel"] | None,
     legacy: bool,
     models: str,
     baseline: str | None,
@@ -80,7 +74,7 @@ def command(
     The results go to a run folder. The same command resumes an interrupted run and measures nothing
     twice.
     """
-    option, default, default_space = KINDS[kind]
+    option = OPTIONS[kind]
     given = {"--sigma": sigma, "--epsilon": epsilon}
     grid = given.pop(option)
     for other, text in given.items():
@@ -88,11 +82,11 @@ def command(
             raise click.UsageError(f"{other}: got {text} with --kind {kind}; legal: {option}")
     if legacy and space is not None:
         raise click.UsageError(f"--space: got {space} with --legacy; legal: one of the two options")
-    if legacy and kind == "uniform":
-        default = LEGACY_EPSILON
+    chosen_space: Literal["normalized", "pixel", "legacy"] | None = LEGACY if legacy else space
     if not _was_given("models") and not _has_control(dataset, arch):
         models = MODELS
-    noise_levels = levels.parse(default if grid is None else grid, name=option)
+    text = default_levels(kind, chosen_space) if grid is None else grid
+    noise_levels = levels.parse(text, name=option)
     announcement = Announcement(
         f"{names(models)} x {count(len(noise_levels), 'level')} x "
         + images(dataset, data_dir=data_dir, limit=limit)
@@ -103,38 +97,24 @@ def command(
 
     options.check_baseline(baseline, models=models)
 
-    from blrobust.evaluation import sweep
-    from blrobust.perturbations.noise import REVISIONS, Noise
+    from blrobust import api
 
-    subjects = options.load(
-        models=models, arch=arch, dataset=dataset, data_dir=data_dir, limit=limit, device=device
-    )
-    noise = Noise(
-        kind,
-        space=SPACE if legacy else space or default_space,
-        dataset=subjects.dataset,
+    folder, failed = options.measured(
+        api.evaluate,
+        models,
+        data=dataset,
+        noise={kind: noise_levels},
+        space=chosen_space,
+        limit=limit,
+        draws=draws,
         seed=seed,
-        device=subjects.device,
+        arch=arch,
+        data_dir=data_dir,
+        device=device,
+        batch_size=batch_size,
+        out=out,
+        progress=announcement,
     )
-    failed: list[str] = []
-    try:
-        folder = sweep.execute(
-            [sweep.Part(noise, noise_levels, revision=REVISIONS[kind])],
-            command="noise",
-            models=subjects.models,
-            dataset=subjects.dataset,
-            draws=draws,
-            seed=seed,
-            arch=arch,
-            device=subjects.device,
-            batch_size=batch_size,
-            out=out,
-            on_start=partial(announcement.locate, device=str(subjects.device), unit="cells"),
-        )
-    except FailedPartsError as error:
-        if error.folder is None:
-            raise
-        folder, failed = error.folder, error.lines
     present(folder, _show, baseline=baseline, open_report=open_report, failed=failed)
     announcement.finish()
 

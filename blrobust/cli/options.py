@@ -2,22 +2,18 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
 from blrobust.perturbations import levels
 from blrobust.runs.configuration import MOST_DRAWS
-from blrobust.terminal import echo
 
 if TYPE_CHECKING:
-    import torch
+    from blrobust.results import Results
 
-    from blrobust.data.datasets import Dataset
-    from blrobust.models.zoo import Model
-
+P = ParamSpec("P")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -185,47 +181,18 @@ def check_baseline(name: str | None, *, models: str) -> None:
     choose_baseline(name, [label_of(model) for model in parse_names(models)])
 
 
-@dataclass(frozen=True)
-class Subjects:
-    """The models and the images of a measurement, and the device to compute on."""
+def measured(
+    measure: "Callable[P, Results]", *args: "P.args", **kwargs: "P.kwargs"
+) -> tuple[Path, list[str]]:
+    """Return the run folder that a function of the Python interface makes, and the errors of failed parts.
 
-    models: "list[Model]"
-    dataset: "Dataset"
-    device: "torch.device"
-
-
-def load(
-    *,
-    models: str,
-    arch: str,
-    dataset: str | None,
-    data_dir: Path | None,
-    limit: int | None,
-    device: str,
-) -> Subjects:
-    """Load the models and images that the options name; print notes about the data on stderr.
-
-    Raises `UserError` if a model, the data set or the device does not exist.
+    Raises `FailedPartsError` if there are no results at all.
     """
-    from blrobust.data import datasets
-    from blrobust.device import resolve
-    from blrobust.models import model_names, zoo
+    from blrobust.errors import FailedPartsError
 
-    names = model_names.parse_names(models)
-    resolved = resolve(device)
-    if dataset is None:
-        images = datasets.load_default(data_dir=data_dir)
-    else:
-        images = datasets.load(dataset, data_dir=data_dir)
-    if limit is not None:
-        if limit > len(images):
-            note = f"--limit: got {limit:,}; {images.name} has {len(images):,} images, and all are used"
-            echo(note, err=True)
-        images = images.take(limit)
-    loaded = [zoo.load(name, arch=arch, dataset=images, device=resolved) for name in names]
-    if model_names.classes_assumed(images) and any(m.card.dataset == "cifar10" for m in loaded):
-        note = "the classes have no names: for CIFAR-10's models they are airplane (0) to truck (9)"
-        images = replace(images, note=note)
-    if images.note:
-        echo(images.note, err=True)
-    return Subjects(loaded, images, resolved)
+    try:
+        return measure(*args, **kwargs).folder, []
+    except FailedPartsError as error:
+        if error.folder is None:
+            raise
+        return error.folder, error.lines

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,7 +10,7 @@ import click
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images
 from blrobust.cli.presentation import present
-from blrobust.errors import FailedPartsError, UserError
+from blrobust.errors import UserError
 from blrobust.perturbations.levels import MOST
 
 if TYPE_CHECKING:
@@ -100,52 +99,30 @@ def command(
         + images(dataset, data_dir=data_dir, limit=limit),
         device=device,
         out=out,
+        unit="pairs of attack and channel",
     )
 
-    from torch import nn
+    from blrobust import frequency
 
-    from blrobust.evaluation import recovery
-    from blrobust.models import channels, model_names
-
-    recovery.check_kinds(attacks)
-    network_names = model_names.parse_names(networks)
-    if source in network_names:
-        raise UserError(f"--networks: got {networks}; legal: models other than the source {source}")
-    subjects = options.load(
-        models=model_names.join_names([source, *network_names]),
-        arch=arch,
-        dataset=dataset,
-        data_dir=data_dir,
-        limit=limit,
-        device=device,
-    )
-    origin, *others = subjects.models
-    height, width = subjects.dataset.images.shape[-2:]
-    ways = channels.low_passes(shares, origin.module, height=height, width=width)
-    ways += channels.colour_depths(depths, origin.module)
-    ways += [
-        channels.Channel(m.label, "network", nn.Identity(), m.module, m.card.effective_compression)
-        for m in others
-    ]
-    folder, failed = recovery.execute(
-        source=origin,
-        networks=others,
-        channels=ways,
-        kinds=attacks,
+    folder, failed = options.measured(
+        frequency.recover,
+        source,
+        data=dataset,
+        attacks=attacks,
         strength=strength,
-        dataset=subjects.dataset,
+        compressions=shares,
+        bits=depths,
+        networks=networks,
+        limit=limit,
         seed=seed,
         arch=arch,
-        device=subjects.device,
+        data_dir=data_dir,
+        device=device,
         batch_size=batch_size,
         out=out,
-        on_start=partial(
-            announcement.locate, device=str(subjects.device), unit="pairs of attack and channel"
-        ),
+        progress=announcement,
     )
-    present(folder, _show, open_report=open_report)
-    if failed:
-        raise FailedPartsError(failed, folder)
+    present(folder, _show, open_report=open_report, failed=failed)
     announcement.finish()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from blrobust.data.given_images import NAME as GIVEN
 from blrobust.data.image_files import STATISTICS_BLOCK, read_folder, read_npz
 from blrobust.data.labelled_images import LabelledImages
 from blrobust.data.registry import NAMES as NAMES
@@ -94,6 +95,12 @@ def load_default(*, data_dir: Path | None = None) -> Dataset:
         f"For all 10,000 run: {get_command('cifar10', folder)}"
     )
     return replace(load(name), note=note)
+
+
+def given(data: LabelledImages) -> Dataset:
+    """Return the data set of images that are given in Python (`given_images`)."""
+    mean, std = _statistics("data", data.images)
+    return Dataset(GIVEN, "test", *data, mean, std)
 
 
 def _load_own(name: str, split: str, reader: Callable[[Path], LabelledImages], path: str) -> Dataset:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from blconv.band import FftSize
 from blrobust import __version__
 from blrobust.data.datasets import Dataset
+from blrobust.data.given_images import NAME as GIVEN
 from blrobust.errors import UserError, shorten
 from blrobust.models import ARCHITECTURES
 from blrobust.models.channel_names import GRAMMAR as CHANNELS
@@ -158,6 +159,11 @@ def settings_of(name: str) -> Settings:
     )
 
 
+def is_plain(name: str) -> bool:
+    """Return whether `name` is that of a network, without a label, a channel, a file or a factory."""
+    return name in CONTROLS or name in ("fp32", "fp16", "bf16") or _NAME.fullmatch(name) is not None
+
+
 def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
     """Return the facts of an untrained model called `name`, with as many classes as `dataset` has.
 
@@ -197,7 +203,7 @@ def trained_on(dataset: Dataset) -> str:
     the classes of CIFAR-10. The user's classes must have CIFAR-10's names in the same order, or have no names
     (`classes_assumed`).
     """
-    own = dataset.name.startswith(("folder:", "npz:"))
+    own = dataset.name.startswith(("folder:", "npz:")) or dataset.name == GIVEN
     named = dataset.classes == CIFAR10_CLASSES or classes_assumed(dataset)
     if own and named and tuple(dataset.images.shape[1:]) == (3, 32, 32):
         return "cifar10"
@@ -207,11 +213,12 @@ def trained_on(dataset: Dataset) -> str:
 
 
 def classes_assumed(dataset: Dataset) -> bool:
-    """Return whether `dataset` is a user's archive with ten classes whose names are only their numbers.
+    """Return whether `dataset` is a user's archive or arrays, with ten classes named by their numbers.
 
     Its classes are then taken as those of CIFAR-10, in the same order.
     """
-    return dataset.name.startswith("npz:") and dataset.classes == tuple(map(str, range(10)))
+    own = dataset.name.startswith("npz:") or dataset.name == GIVEN
+    return own and dataset.classes == tuple(map(str, range(10)))
 
 
 def file_stem(name: str, *, arch: str, dataset: str) -> str:

@@ -24,12 +24,10 @@ from blrobust.models.accuracy import accuracy
 from blrobust.models.channel_names import build_channel
 from blrobust.models.channels import ColourDepth
 from blrobust.models.checkpoint import Facts
-from blrobust.models.fingerprint import fingerprint
 from blrobust.models.model import Model as Model
-from blrobust.models.model import check_logits, failure, first_logits, with_card, wrong_output
+from blrobust.models.model import check_logits, first_logits, with_card
 from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
-from blrobust.models.own_model import NoLogitsError, OwnModel, odd_dtypes, place
-from blrobust.models.own_precision import precision_of
+from blrobust.models.own_module import load_module
 from blrobust.models.precision import reduce_precision
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -233,43 +231,4 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         raise UserError(f"model {label!r}: {target} failed: {describe(error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
-    place(module, device)
-    kinds = (False, True) if odd_dtypes(module) else (False,)
-    digests = [_fingerprint(module, exact=exact) for exact in kinds]  # before a pass changes the module
-    given = odd_dtypes(module)
-    own = OwnModel(module, label, len(dataset.classes))
-    try:
-        logits = own.fit(dataset.pixels(slice(0, 2), device))
-    except NoLogitsError as error:
-        raise wrong_output(label, error.found, dataset) from error
-    except Exception as error:
-        raise failure(label, error, dataset) from error
-    odd = odd_dtypes(module)
-    digest = digests[-1 if odd else 0] or _fingerprint(module, exact=bool(odd))
-    if digest is None:
-        raise UserError(f"model {label!r}: the weights of {target} cannot be read")
-    note = f", in {_names(odd)}" if odd else f", converted from {_names(given)}" if given else ""
-    origin: dict[str, Any] = {
-        "arch": target,
-        "precision": precision_of(module),
-        "dataset": None,
-        "checkpoint": None,
-        "sha256": digest,
-        "test_accuracy": None,
-        "seed": None,
-        "recipe": {},
-        "note": f"the user's own model{note}",
-    }
-    return with_card(label, own, logits, origin, dataset)
-
-
-def _names(dtypes: list[torch.dtype]) -> str:
-    return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-
-
-def _fingerprint(module: nn.Module, *, exact: bool) -> str | None:
-    """Return the checksum of a user's own module; None if its weights cannot be read (yet)."""
-    try:
-        return fingerprint(module, exact=exact)
-    except Exception:  # lazy parameters, states of another kind
-        return None
+    return load_module(label, module, target=target, dataset=dataset, device=device)

@@ -1,6 +1,7 @@
 """Lists of perturbation levels in the notation of the command line."""
 
 import math
+from collections.abc import Iterable
 
 from blrobust.errors import UserError
 
@@ -27,6 +28,16 @@ def parse(text: str, *, name: str = "levels") -> tuple[float, ...]:
     except ValueError as error:
         shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
         raise UserError(f"{name}: got {shown!r}, {error}; {LEGAL}") from None
+
+
+def parse_given(given: str | float | Iterable[str | float], *, name: str) -> tuple[float, ...]:
+    """Return the levels that are given as text or as numbers, each also as text (`parse`)."""
+    if isinstance(given, str):
+        return parse(given, name=name)
+    values = [given] if isinstance(given, int | float) else list(given)
+    if not values:
+        raise UserError(f"{name}: got no levels; {LEGAL}")
+    return parse(",".join(map(str, values)), name=name)
 
 
 def _parse(text: str) -> tuple[float, ...]:

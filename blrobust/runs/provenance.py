@@ -7,7 +7,9 @@ import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,9 @@ PACKAGES = (
     *("blrobust", "torch", "torchvision", "foolbox", "pyautoattack", "numba", "numba-cuda"),
     *("numpy", "scipy", "pandas", "statsmodels", "seaborn", "safetensors"),
 )
+
+
+_call: ContextVar[str | None] = ContextVar("call", default=None)
 
 
 def now() -> str:
@@ -73,8 +78,23 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+@contextmanager
+def recorded_as(call: str | None) -> Iterator[None]:
+    """Return a context in which new records have the text `call` as their command line, unless it is None."""
+    token = _call.set(call)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
 def command_line() -> str:
-    """Return the command line of this process, quoted so that it can be pasted into a shell."""
+    """Return the command line of this process, quoted so that it can be pasted into a shell.
+
+    In the context of `recorded_as`, it is the text of the call.
+    """
+    if (call := _call.get()) is not None:
+        return call
     name = Path(sys.argv[0]).name
     return shlex.join(["blrobust" if name == "__main__.py" else name, *sys.argv[1:]])
 

@@ -57,14 +57,14 @@ def test_the_second_line_has_what_was_unknown_and_the_last_one_the_time(
     clock = iter([0.0, 12.34, 0.0, 3725.4, 0.0])
     monkeypatch.setattr(announcement.time, "perf_counter", lambda: next(clock))
     first = Announcement("work", device="auto", out=None)
-    first.locate(Path("runs/ab"), 0, 63, device="cpu", unit="cells")
+    first.begin(Path("runs/ab"), 0, 63, device="cpu")
     first.finish()
     second = Announcement("work", device="auto", out=Path("x"))
-    second.locate(Path("x"), 12, 63, device="cuda:0", unit="cells")
+    second.begin(Path("x"), 12, 63, device="cuda:0")
     second.finish()
     third = Announcement("work", device="cpu", out=Path("x"))
-    third.locate(Path("x"), 0, 63, device="cpu", unit="cells")
-    third.locate(Path("x"), 63, 63, device="cpu", unit="cells")
+    third.begin(Path("x"), 0, 63, device="cpu")
+    third.begin(Path("x"), 63, 63, device="cpu")
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [

@@ -32,7 +32,7 @@ def replace_the_rest(patch, *, delay=0.0, n=120):
     patch.setitem(sys.modules, document.__name__, document)
     patch.setattr(reports, "document", document, raising=False)
 
-    def load(name="cifar10", *, data_dir=None):
+    def load(name="cifar10", *, split="test", data_dir=None):
         return stand_in.dataset(n, channels=3, name=name)
 
     patch.setattr(datasets, "load", load)

@@ -14,9 +14,9 @@ from support.messages import error
 from torch import Tensor, nn
 
 from blrobust.analysis.heatmap import rings
-from blrobust.cli import main, options
+from blrobust.cli import main
 from blrobust.errors import UserError
-from blrobust.evaluation import heatmap
+from blrobust.evaluation import heatmap, subjects
 from blrobust.perturbations import random_numbers
 from blrobust.runs.frequencies import axis_frequencies, canonical, distinct
 
@@ -52,7 +52,7 @@ def images(n: int = 30) -> Any:
 def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     asked: dict[str, Any] = {}
 
-    def load(**given: Any) -> options.Subjects:
+    def load(**given: Any) -> subjects.Subjects:
         asked.update(given)
         data = images() if given["limit"] is None else images().take(given["limit"])
         models = []
@@ -60,9 +60,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
             model = stand_in.model(name, channels=3)
             model.module = LowPassed(int(name[-1]))
             models.append(model)
-        return options.Subjects(models, data, torch.device("cpu"))
+        return subjects.Subjects(models, data, torch.device("cpu"))
 
-    monkeypatch.setattr(options, "load", load)
+    monkeypatch.setattr(subjects, "load", load)
     monkeypatch.chdir(tmp_path)
     return asked
 

@@ -17,9 +17,9 @@ from blrobust.analysis.recovery import Recovered, count
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
 from blrobust.attacks.status import Status
-from blrobust.cli import main, options
+from blrobust.cli import main
 from blrobust.errors import UserError
-from blrobust.evaluation import recovery
+from blrobust.evaluation import recovery, subjects
 from blrobust.models.channels import Channel, ColourDepth, LowPass, colour_depths, low_passes
 from blrobust.reports import recovery as report
 from blrobust.runs.run import Run
@@ -65,16 +65,16 @@ def images(n: int = 12) -> Any:
 def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     asked: dict[str, Any] = {}
 
-    def load(**given: Any) -> options.Subjects:
+    def load(**given: Any) -> subjects.Subjects:
         asked.update(given)
         models = []
-        for name in given["models"].split(","):
+        for name in given["models"]:
             model = stand_in.model(name, channels=3)
             model.module = Linear(checkerboard=4.0 if name == "fp32" else 0.0)
             models.append(model)
-        return options.Subjects(models, images(), torch.device("cpu"))
+        return subjects.Subjects(models, images(), torch.device("cpu"))
 
-    monkeypatch.setattr(options, "load", load)
+    monkeypatch.setattr(subjects, "load", load)
     monkeypatch.chdir(tmp_path)
     return asked
 
@@ -202,7 +202,7 @@ def test_a_run_writes_table_and_page(
     loaded: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(*FEW, "--strength", "0.015", "--out", "run") == 0
-    assert loaded["models"] == "fp32,smooth"
+    assert loaded["models"] == ["fp32", "smooth"]
     shown = capsys.readouterr().out
     frame = pd.read_csv(tmp_path / "run" / "results.csv")
     assert frame.channel.tolist() == ["low-pass 0.5", "4 bits", "smooth"]

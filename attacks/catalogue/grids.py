@@ -1,0 +1,61 @@
+"""The levels at which attacks are run, and the checks that need neither images nor models."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from blrobust.attacks.catalogue import selection
+from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.errors import UserError
+from blrobust.perturbations import levels
+
+Levels = str | float | Iterable[str | float]
+Attacks = str | Iterable[str] | Mapping[str, Levels | None]
+
+
+class Grid(NamedTuple):
+    """The levels of an attack, and whether they are its own or those of a suite, not the user's."""
+
+    levels: tuple[float, ...]
+    is_default: bool
+
+
+def grids(attacks: Attacks) -> dict[str, Grid]:
+    """Return the attacks by name with their levels.
+
+    `attacks` is a list as text (`selection.kinds`), or maps names, patterns and suites to levels; None means
+    the default levels. An attack that is selected twice has the levels of both selections. Raises `UserError`
+    for a part that selects no attack, and for illegal levels.
+    """
+    if not isinstance(attacks, Mapping):
+        text = attacks if isinstance(attacks, str) else ",".join(attacks)
+        return {name: Grid(grid, is_default=True) for name, grid in selection.kinds(text).items()}
+    found: dict[str, Grid] = {}
+    for part, given in attacks.items():
+        chosen = selection.kinds(part)
+        if given is not None:
+            chosen = dict.fromkeys(chosen, levels.parse_given(given, name="--strength"))
+        for name, grid in chosen.items():
+            before = found.get(name, Grid((), is_default=True))
+            both = tuple(sorted({*before.levels, *grid}))
+            found[name] = Grid(both, is_default=before.is_default and given is None)
+    if not found:
+        raise UserError("--kind: got no attacks; legal: names that 'blrobust attacks' lists")
+    return found
+
+
+def check(chosen: Mapping[str, Grid], *, target: int | None, legacy: bool) -> None:
+    """Raise `UserError` for attacks that do not fit the target, the published space, or their own units."""
+    if target is not None and not any(ATTACKS[name].targeted for name in chosen):
+        legal = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)
+        raise UserError(f"--target: got {target} for {', '.join(chosen)}; legal: targeted attacks ({legal})")
+    for name, (grid, _) in chosen.items():
+        if not legacy and ATTACKS[name].norm == "Linf" and grid[-1] > 1:
+            raise UserError(
+                f"--strength: got {grid[-1]:g} for {name}; legal: 0 to 1, the largest change of a pixel; "
+                f"for steps of 8 bits write {grid[-1]:g}/255"
+            )
+    if legacy and "uniform" in chosen:
+        raise UserError(
+            "--legacy: got the attack uniform; legal: 'blrobust noise --kind uniform --legacy', which has "
+            "the published axis"
+        )

@@ -1,0 +1,229 @@
+"""The Python interface: one function for each task; `import blrobust` exports them.
+
+Images are pixels in [0, 1]. Functions print nothing. A mistake in an argument is a `UserError`, a
+`ValueError` whose message is one line.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from torch import nn
+
+from blrobust.argument_names import named_as_in_python
+from blrobust.attacks.catalogue import grids, selection
+from blrobust.attacks.catalogue.attack_spec import OURS
+from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.data.datasets import Dataset
+from blrobust.data.given_images import Classes
+from blrobust.device import resolve
+from blrobust.errors import UserError
+from blrobust.evaluation import subjects, sweep
+from blrobust.evaluation.arguments import MOST_SEED, check_choice, check_range
+from blrobust.evaluation.call_text import call_text
+from blrobust.evaluation.measurement import measure, measuring
+from blrobust.evaluation.noise_parts import NoiseKinds, noise_grids, noise_parts
+from blrobust.evaluation.observer import Observer, observed
+from blrobust.evaluation.subjects import Data, Models, StrPath, expanded
+from blrobust.perturbations.paper_bounds import SPACE as LEGACY
+from blrobust.results import Results, joined
+from blrobust.runs import stored_runs
+from blrobust.runs.configuration import MOST_DRAWS
+
+if TYPE_CHECKING:
+    from foolbox.attacks.base import Attack
+
+Scalar = bool | int | float | str
+Parameters = Mapping[str, Scalar] | Sequence[str]
+Space = Literal["normalized", "pixel", "legacy"]
+Preset = Literal["default", "paper"]
+PRESETS = ("default", "paper")
+
+
+def evaluate(
+    models: Models,
+    *,
+    data: Data = None,
+    noise: NoiseKinds | None = None,
+    attacks: grids.Attacks | None = None,
+    space: Space | None = None,
+    parameters: Parameters = (),
+    preset: Preset = "default",
+    target: int | None = None,
+    source: nn.Module | str | None = None,
+    save_adversarials: bool = False,
+    classes: Classes = None,
+    limit: int | None = None,
+    draws: int = 1,
+    seed: int = 0,
+    arch: str = "resnet20",
+    data_dir: StrPath | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    out: StrPath | None = None,
+    progress: bool | Observer = False,
+) -> Results:
+    """Measure the accuracy of models under noise and attacks, level by level, and return the results.
+
+    A run that was interrupted is resumed by the same call, and nothing is measured twice.
+
+    - `models`: a dictionary from labels to modules and names, a list of names, or one of them. A module takes
+      pixels float32 (m, C, H, W) and returns logits (m, classes). It is measured in evaluation mode, and gets
+      its own mode, device and gradient flags back at the end. `blrobust models` explains the names.
+    - `data`: a pair of images (n, C, H, W), uint8 or float in [0, 1], and integer labels (n,), as tensors or
+      arrays; a torch data set of such pairs; the result of `load_data`; or a name such as "cifar10" or
+      "folder:photos". None is CIFAR-10. `classes`, names or a number, is needed where the labels do not show
+      how many classes the models have. `limit` takes the first images. `data_dir` has the registered sets.
+    - `noise`: levels of "gaussian" and "uniform", as numbers or text ("0:2", "8/255"); None means the default
+      levels. `space` is that of the noise, "normalized" (in standard deviations of the data, not clipped),
+      "pixel" (clipped to [0, 1]) or "legacy" (`docs/results.md`; also for attacks, which otherwise are in
+      pixels).
+    - `attacks`: strengths by name, pattern ("pgd*") or suite ("suite:quick"), in the same notation; None
+      means the default ones. `parameters` are changes such as {"steps": 40, "pgd-linf.restarts": 5}, and
+      `preset` "paper" has the longer searches of the literature. `target` is the class that targeted attacks
+      aim at. `source` is the model on which inputs are found, then to be classified by `models`.
+      `save_adversarials` stores them in the run folder.
+    - `draws` of the random numbers per image and level; all of them follow from `seed`.
+    - `arch` of the models with names; `device` such as "auto", "cpu" or "cuda:1"; `batch_size` in images.
+    - `out`: the run folder, by default one in `runs`. Noise together with attacks makes two runs, in the
+      folders `noise` and `attack` of `out`.
+    - `progress`: whether a progress bar is shown on stderr.
+
+    Raises `UserError` for an illegal argument and a model that fails, and `FailedPartsError` if a part of the
+    measurement failed: its `folder` has the other results (`open_run`).
+    """
+    given = {
+        "data": data, "noise": noise, "attacks": attacks, "space": space, "parameters": parameters or None,
+        "preset": preset, "target": target, "source": source, "limit": limit, "draws": draws, "seed": seed,
+        "arch": arch, "out": None if out is None else os.fspath(out),
+    }  # fmt: skip
+    observer, call = observed(progress, call_text("evaluate", models, **given))
+    with named_as_in_python(), measuring(observer, models=models, call=call):
+        check_range("draws", draws, 1, MOST_DRAWS)
+        check_range("seed", seed, 0, MOST_SEED)
+        check_range("batch_size", batch_size, 1)
+        check_choice("preset", preset, PRESETS)
+        if noise is None and attacks is None:
+            raise UserError("noise, attacks: got neither; legal: at least one of them")
+        noises = {} if noise is None else noise_grids(noise, space)
+        strengths = {} if attacks is None else grids.grids(attacks)
+        grids.check(strengths, target=target, legacy=space == LEGACY)
+        settings = selection.parameters(list(strengths), _changes(parameters), preset)
+        loaded = subjects.load(
+            models=models, arch=arch, data=data, data_dir=expanded(data_dir), limit=limit, device=device,
+            classes=classes, note=observer.note,
+        )  # fmt: skip
+        images, place = loaded.dataset, loaded.device
+        origin = None
+        if source is not None:
+            origin = subjects.load_source(source, arch=arch, dataset=images, device=place)
+        parts: dict[str, list[sweep.Part]] = {}
+        if noises:
+            parts["noise"] = noise_parts(noises, space=space, dataset=images, seed=seed, device=place)
+        if strengths:
+            from blrobust.evaluation.attack_parts import attack_parts  # loads Foolbox
+
+            parts["attack"] = attack_parts(
+                strengths, settings, preset=preset, dataset=images, seed=seed, legacy=space == LEGACY,
+                target=target, source=None if origin is None else origin.module,
+            )  # fmt: skip
+        folders = measure(
+            parts, loaded, observer=observer, source=origin, target=target, draws=draws, seed=seed, arch=arch,
+            save_adversarials=save_adversarials, batch_size=batch_size, out=expanded(out),
+        )  # fmt: skip
+    return Results(folders)
+
+
+def load_model(
+    model: nn.Module | str,
+    *,
+    data: Data = None,
+    arch: str = "resnet20",
+    data_dir: StrPath | None = None,
+    device: str = "auto",
+) -> nn.Module:
+    """Return the model of a name, such as "fp32" or "lowpass0.48+fp32", as blrobust measures it.
+
+    The module takes pixels float32 (m, C, H, W) in [0, 1] and returns logits float32 (m, classes). `data` is
+    as in `evaluate`, by default CIFAR-10; it decides which weights are loaded. A module of your own is
+    checked on the first images and wrapped. Raises `UserError` if the model or the data does not exist, or
+    fails.
+    """
+    with named_as_in_python():
+        resolved = resolve(device)
+        images = subjects.load_images(data, data_dir=expanded(data_dir))
+        ((label, named),) = subjects.by_label(model).items()
+        return subjects.load_model(label, named, arch=arch, dataset=images, device=resolved).module
+
+
+def load_data(
+    data: Data = None,
+    *,
+    limit: int | None = None,
+    classes: Classes = None,
+    split: Literal["test", "train"] = "test",
+    data_dir: StrPath | None = None,
+) -> Dataset:
+    """Return images (n, C, H, W) and labels int64 (n,) with the names of the classes, for `evaluate`.
+
+    `data` is as in `evaluate`. `pixels(slice(0, 10))` of the result are float32 in [0, 1]. The statistics
+    that define the normalised space are those of all images, of a torch data set those of the first `limit`.
+    Raises `UserError` for data that does not exist or is not legal.
+    """
+    with named_as_in_python():
+        check_choice("split", split, ("test", "train"))
+        return subjects.load_images(
+            data, data_dir=expanded(data_dir), limit=limit, classes=classes, split=split
+        )
+
+
+def attack(name: str, *, preset: Preset = "default", seed: int = 0, **parameters: Scalar) -> "Attack":
+    """Return an attack of the catalogue for use with Foolbox alone, such as `attack("pgd-linf", steps=40)`.
+
+    The result has Foolbox's interface: `attack(fmodel, inputs, labels, epsilons=[0.01])`. Its results are
+    not checked as in `evaluate`, and the parameters `restarts` and `eot`, which `evaluate` applies itself,
+    are not legal. `seed` belongs to attacks with random numbers of their own; others draw from torch's
+    generator. Raises `UserError` for an unknown name, and for a parameter that the attack does not have or
+    accept.
+    """
+    with named_as_in_python():
+        if len(selection.kinds(name)) != 1 or name not in ATTACKS:
+            raise UserError(f"attack: got {name!r}; legal: the name of one attack")
+        check_choice("preset", preset, PRESETS)
+        check_range("seed", seed, 0, MOST_SEED)
+        for own in OURS:
+            if own in parameters:
+                raise UserError(f"{own}: got {parameters[own]!r}; legal: this parameter in evaluate only")
+        settings = selection.parameters([name], _changes(parameters), preset)[name]
+        try:
+            return ATTACKS[name].build(seed=seed, parameters=settings)
+        except ValueError as error:
+            raise UserError(f"attack {name!r}: {error}") from error
+
+
+def open_run(run: StrPath) -> Results:
+    """Return the results of a stored run, of any command.
+
+    `run` is its folder, or the name, id or hash (or their first characters) of a run in the folder `runs`.
+    Raises `UserError` if there is no such run or if it is damaged.
+    """
+    with named_as_in_python():
+        return Results(stored_runs.find(run))
+
+
+def compare(first: Results | StrPath, second: Results | StrPath, *more: Results | StrPath) -> Results:
+    """Return the results of several runs of noise and attacks together, in one report.
+
+    Tables have a first column `run`, the name of the folder. Raises `UserError` for a run that is given twice
+    or that does not exist, and for heat maps and recoveries.
+    """
+    with named_as_in_python():
+        given = [run if isinstance(run, Results) else open_run(run) for run in (first, second, *more)]
+        return joined(given)
+
+
+def _changes(parameters: Parameters) -> list[str]:
+    """Return the changes of parameters as texts such as "steps=40"."""
+    if isinstance(parameters, Mapping):
+        return [f"{name}={value}" for name, value in parameters.items()]
+    return [parameters] if isinstance(parameters, str) else list(parameters)

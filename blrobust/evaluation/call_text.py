@@ -1,0 +1,35 @@
+"""A call from Python as the text that the record of a run has in place of a command line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from blrobust.errors import shorten
+
+MOST = 2000  # characters of the whole text
+MOST_VALUE = 300
+
+
+def call_text(function: str, models: Any, **arguments: Any) -> str:
+    """Return the call `blrobust.FUNCTION(models, ...)` as one line, without the arguments that are None.
+
+    Modules and images, which have no text from which they could be made again, are shown by their type.
+    """
+    given = [_value(models)]
+    given += [f"{name}={_value(value)}" for name, value in arguments.items() if value is not None]
+    return shorten(f"blrobust.{function}({', '.join(given)})", MOST)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, nn.Module):
+        return f"<{type(value).__name__}>"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_value(member)}" for key, member in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        inner = ", ".join(map(_value, value))
+        return f"[{inner}]" if isinstance(value, list) else f"({inner})"
+    if value is None or isinstance(value, str | bool | int | float):
+        return shorten(repr(value), MOST_VALUE)
+    shape = getattr(value, "shape", None)
+    return f"<{type(value).__name__}{'' if shape is None else f' {tuple(shape)}'}>"

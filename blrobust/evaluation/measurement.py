@@ -1,0 +1,109 @@
+"""The measurement of sweeps over noise and attacks, each in a run folder of its own."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from blrobust import progress
+from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.errors import FailedPartsError, UserError
+from blrobust.evaluation import sweep
+from blrobust.evaluation.observer import Observer
+from blrobust.evaluation.subjects import Subjects
+from blrobust.models.model import Model
+from blrobust.models.module_state import unchanged_module
+from blrobust.perturbations.seeding import unchanged
+from blrobust.runs.provenance import recorded_as
+from blrobust.runs.record import FILE as RECORD
+
+
+@contextmanager
+def measuring(observer: Observer, *, models: object, call: str | None) -> Iterator[None]:
+    """Return the context of a measurement: its progress, the `call` in its record, unchanged modules.
+
+    `models` are as in `subjects.Models`; the user's modules among them get their state back at the end, and
+    so do the global random generators on the CPU.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(unchanged(torch.device("cpu")))
+        stack.enter_context(progress.shown(observer.shows_progress))
+        stack.enter_context(recorded_as(call))
+        for module in _modules(models):
+            stack.enter_context(unchanged_module(module))
+        yield
+
+
+def _modules(models: object) -> Iterable[nn.Module]:
+    members = list(models.values()) if isinstance(models, Mapping) else [models]
+    return dict.fromkeys(member for member in members if isinstance(member, nn.Module))
+
+
+def measure(
+    parts: Mapping[str, list[sweep.Part]],
+    subjects: Subjects,
+    *,
+    observer: Observer,
+    source: Model | None,
+    target: int | None,
+    save_adversarials: bool,
+    draws: int,
+    seed: int,
+    arch: str,
+    batch_size: int | None,
+    out: Path | None,
+) -> list[Path]:
+    """Measure the parts of each command, "noise" and "attack", and return the folders of their runs.
+
+    With parts of both commands, the runs are in the folders `noise` and `attack` of `out`. Raises
+    `FailedPartsError` if parts failed, after all others are measured.
+    """
+    alone = len(parts) == 1
+    if not alone and out is not None and (out / RECORD).exists():
+        raise UserError(f"--out: got {out}, a run; legal: a folder for the runs of noise and attacks")
+    folders: list[Path] = []
+    failed: list[str] = []
+    for command, found in parts.items():
+        place = out if alone or out is None else out / command
+        further: dict[str, Any] = {}
+        if command == "attack":
+            origin = None if source is None else {"label": source.label, "sha256": source.card.sha256}
+            further = {
+                "settings": {"source": origin, "target": target},
+                "source": source,
+                "save_adversarials": save_adversarials,
+                "check_models": True,
+                "gradients": any(ATTACKS[part.perturbation.kind].gradients for part in found),
+            }
+        try:
+            folder = sweep.execute(
+                found,
+                command=command,
+                models=subjects.models,
+                dataset=subjects.dataset,
+                draws=draws,
+                seed=seed,
+                arch=arch,
+                device=subjects.device,
+                batch_size=batch_size,
+                out=place,
+                on_start=partial(observer.begin, device=str(subjects.device)),
+                **further,
+            )
+        except FailedPartsError as error:
+            if alone:
+                raise
+            failed += error.lines
+            if error.folder is not None:
+                folders.append(error.folder)
+        else:
+            folders.append(folder)
+    if failed:
+        failure = FailedPartsError(failed)
+        failure.folder = folders[0] if folders else None
+        raise failure
+    return folders

@@ -1,0 +1,54 @@
+"""The parts of a sweep over noise, from the kinds and levels that a user gives."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from blrobust.data.datasets import Dataset
+from blrobust.errors import UserError
+from blrobust.evaluation.sweep import Part
+from blrobust.perturbations import levels
+from blrobust.perturbations.noise import REVISIONS, Noise
+from blrobust.perturbations.noise_kinds import SPACES, check_kind, default_levels, default_space
+
+Levels = str | float | Iterable[str | float]
+NoiseKinds = str | Iterable[str] | Mapping[str, Levels | None]
+
+
+def noise_grids(noise: NoiseKinds, space: str | None) -> dict[str, tuple[float, ...]]:
+    """Return the levels of each kind in `noise`; a kind without levels has its default ones.
+
+    Raises `UserError` for an unknown kind or space, for illegal levels, and for none at all.
+    """
+    if space is not None and space not in SPACES:
+        raise UserError(f"space: got {space!r}; legal: {', '.join(SPACES)}")
+    named = dict.fromkeys(noise.split(",") if isinstance(noise, str) else noise)
+    asked: Mapping[str, Levels | None] = noise if isinstance(noise, Mapping) else named
+    if not asked:
+        raise UserError("noise: got no kind; legal: gaussian, uniform")
+    found = {}
+    for kind, given in asked.items():
+        check_kind(kind)
+        text = default_levels(kind, space) if given is None else given
+        found[kind] = levels.parse_given(text, name="noise")
+    return found
+
+
+def noise_parts(
+    grids: Mapping[str, tuple[float, ...]],
+    *,
+    space: str | None,
+    dataset: Dataset,
+    seed: int,
+    device: torch.device,
+) -> list[Part]:
+    """Return a part for each kind of noise, in `space` or in the default space of the kinds."""
+    chosen = space or default_space(list(grids))
+    return [
+        Part(
+            Noise(kind, space=chosen, dataset=dataset, seed=seed, device=device),
+            grid,
+            revision=REVISIONS[kind],
+        )
+        for kind, grid in grids.items()
+    ]

@@ -1,0 +1,24 @@
+"""The observer of a measurement: notes on the data, the start, and whether progress is shown."""
+
+from pathlib import Path
+
+
+class Observer:
+    """An observer that ignores all events; the command line has one that prints them."""
+
+    shows_progress = False  # bars on a terminal, lines of text elsewhere, both on stderr
+
+    def note(self, text: str) -> None:
+        """Receive a note about the data or the models."""
+
+    def begin(self, folder: Path, done: int, total: int, *, device: str) -> None:
+        """Receive the folder of a run, with the numbers of its stored and of all its parts."""
+
+
+def observed(progress: bool | Observer, call: str) -> tuple[Observer, str | None]:
+    """Return the observer of a measurement, and the text `call` for its record if Python is its origin."""
+    if isinstance(progress, Observer):
+        return progress, None
+    observer = Observer()
+    observer.shows_progress = progress
+    return observer, call

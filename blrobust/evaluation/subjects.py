@@ -1,0 +1,152 @@
+"""The subjects of a measurement: models and images, given by name or in Python, and the device."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from blrobust.data import datasets, given_images
+from blrobust.data.datasets import Dataset
+from blrobust.data.given_images import Classes
+from blrobust.device import resolve
+from blrobust.errors import UserError
+from blrobust.models import model_names, zoo
+from blrobust.models.model import Model
+from blrobust.models.own_module import load_module
+
+Data = Any  # as in `api.evaluate`
+StrPath = str | os.PathLike[str]
+Models = str | nn.Module | Sequence[str] | Mapping[str, "nn.Module | str"]
+LEGAL_MODELS = "legal: names, an nn.Module, or a dictionary from labels to names and modules"
+LEGAL_DATA = "legal: a name, a pair (images, labels), a torch data set, or the result of load_data"
+ALONE = "model"  # the label of a module that is given without one
+NOTE = "the user's own model, given as a module in Python: it cannot be loaded again from this run"
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """The models and the images of a measurement, and the device to compute on."""
+
+    models: list[Model]
+    dataset: Dataset
+    device: torch.device
+
+
+def load(
+    *,
+    models: Models,
+    arch: str,
+    data: Data,
+    data_dir: Path | None,
+    limit: int | None,
+    device: str,
+    classes: Classes = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Subjects:
+    """Load the models and images; `note` receives notes about the data.
+
+    Raises `UserError` if a model, the data set or the device does not exist.
+    """
+    named = by_label(models)
+    resolved = resolve(device)
+    images = load_images(data, data_dir=data_dir, limit=limit, classes=classes, note=note)
+    loaded = [
+        load_model(label, model, arch=arch, dataset=images, device=resolved) for label, model in named.items()
+    ]
+    if model_names.classes_assumed(images) and any(m.card.dataset == "cifar10" for m in loaded):
+        assumed = "the classes have no names: for CIFAR-10's models they are airplane (0) to truck (9)"
+        images = replace(images, note=assumed)
+    if images.note:
+        note(images.note)
+    return Subjects(loaded, images, resolved)
+
+
+def expanded(path: StrPath | None) -> Path | None:
+    """Return the path, in which `~` is the home folder."""
+    return None if path is None else Path(path).expanduser()
+
+
+def by_label(models: Models) -> dict[str, nn.Module | str]:
+    """Return the models by their labels; raise `UserError` for an illegal label, name or type."""
+    if isinstance(models, nn.Module):
+        return {ALONE: models}
+    if isinstance(models, str):
+        return {model_names.label_of(name): name for name in model_names.parse_names(models)}
+    if isinstance(models, Sequence) and all(isinstance(name, str) for name in models):
+        return by_label(model_names.join_names(models))
+    if not isinstance(models, Mapping):
+        raise UserError(f"models: got a {type(models).__name__}; {LEGAL_MODELS}")
+    for label, model in models.items():
+        if not isinstance(label, str) or not isinstance(model, nn.Module | str):
+            raise UserError(f"models: got a {type(model).__name__} for {label!r}; {LEGAL_MODELS}")
+    model_names.parse_names(model_names.join_names(f"{label}=" for label in models))
+    return dict(models)
+
+
+def load_model(
+    label: str, model: nn.Module | str, *, arch: str, dataset: Dataset, device: torch.device
+) -> Model:
+    """Return a model with its label: the user's module, or that of a name (`zoo.load`)."""
+    if isinstance(model, nn.Module):
+        kind = type(model)
+        target = f"{kind.__module__}.{kind.__qualname__}"
+        return load_module(label, model, target=target, dataset=dataset, device=device, note=NOTE)
+    target = model.rpartition("=")[2].strip()
+    if label == model_names.label_of(model):
+        return zoo.load(model, arch=arch, dataset=dataset, device=device)
+    if not model_names.is_plain(target):
+        return zoo.load(f"{label}={target}", arch=arch, dataset=dataset, device=device)
+    found = zoo.load(target, arch=arch, dataset=dataset, device=device)
+    return replace(found, label=label, card=replace(found.card, label=label))
+
+
+def load_source(source: nn.Module | str, *, arch: str, dataset: Dataset, device: torch.device) -> Model:
+    """Return the model on which the inputs of a transfer attack are found, which is one model."""
+    if isinstance(source, nn.Module):
+        return load_model("source", source, arch=arch, dataset=dataset, device=device)
+    names = model_names.parse_names(source)
+    if len(names) != 1:
+        raise UserError(f"--source: got {source!r}; legal: one model")
+    return zoo.load(names[0], arch=arch, dataset=dataset, device=device)
+
+
+def load_images(
+    data: Data,
+    *,
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    classes: Classes = None,
+    split: str = "test",
+    note: Callable[[str], None] = lambda text: None,
+) -> Dataset:
+    """Return the first `limit` images of `data`, by default of CIFAR-10; `note` receives a limit beyond them.
+
+    `classes` are names or a number, for data that is given in Python. Raises `UserError` for data that does
+    not exist or is not legal.
+    """
+    by_name = data is None or isinstance(data, str | Dataset)
+    if by_name and classes is not None:
+        raise UserError("classes: got classes for data that has its own; legal: with tensors and arrays")
+    if limit is not None and limit < 1:
+        raise UserError(f"limit: got {limit}; legal: 1 or more")
+    if data is None:
+        images = datasets.load_default(data_dir=data_dir)
+    elif isinstance(data, Dataset):
+        images = data
+    elif isinstance(data, str):
+        images = datasets.load(data, split=split, data_dir=data_dir)
+    elif isinstance(data, torch.utils.data.Dataset):
+        return datasets.given(given_images.from_dataset(data, limit=limit, classes=classes))
+    elif isinstance(data, tuple | list) and len(data) == 2:
+        images = datasets.given(given_images.from_arrays(*data, classes=classes))
+    else:
+        raise UserError(f"data: got a {type(data).__name__}; {LEGAL_DATA}")
+    if limit is not None:
+        if limit > len(images):
+            note(f"--limit: got {limit:,}; {images.name} has {len(images):,} images, and all are used")
+        images = images.take(limit)
+    return images

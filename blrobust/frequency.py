@@ -1,0 +1,132 @@
+"""The Python interface to heat maps over frequencies and to recovered labels; see also `api`."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from blrobust.argument_names import named_as_in_python
+from blrobust.data.given_images import Classes
+from blrobust.errors import FailedPartsError, UserError
+from blrobust.evaluation import heatmap as maps
+from blrobust.evaluation import subjects
+from blrobust.evaluation.arguments import MOST_SEED, check_range
+from blrobust.evaluation.call_text import call_text
+from blrobust.evaluation.measurement import measuring
+from blrobust.evaluation.observer import Observer, observed
+from blrobust.evaluation.subjects import Data, Models, StrPath, expanded
+from blrobust.models import channels, model_names
+from blrobust.perturbations.levels import LARGEST
+from blrobust.results import Results
+
+MOST_NORM = 1e6
+
+
+def heatmap(
+    models: Models,
+    *,
+    data: Data = None,
+    size: int | None = None,
+    norm: float = 4.0,
+    classes: Classes = None,
+    limit: int | None = None,
+    seed: int = 0,
+    arch: str = "resnet20",
+    data_dir: StrPath | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    out: StrPath | None = None,
+    progress: bool | Observer = False,
+) -> Results:
+    """Measure the error of models when one frequency is added to every image (Yin et al. 2019).
+
+    The map has `size` x `size` frequencies, by default the largest odd number that the images have. A wave of
+    L2 norm `norm` is added to each channel of pixels in [0, 1]. The other arguments are those of
+    `api.evaluate`. Raises `UserError` for an illegal argument and `FailedPartsError` for models that fail.
+    """
+    given = {"data": data, "size": size, "norm": norm, "limit": limit, "seed": seed, "arch": arch}
+    observer, call = observed(progress, call_text("heatmap", models, **given))
+    with named_as_in_python(), measuring(observer, models=models, call=call):
+        check_range("size", size, 1)
+        check_range("seed", seed, 0, MOST_SEED)
+        check_range("batch_size", batch_size, 1)
+        if not 0 <= norm <= MOST_NORM:
+            raise UserError(f"norm: got {norm}; legal: 0 to {MOST_NORM:g}")
+        loaded = subjects.load(
+            models=models, arch=arch, data=data, data_dir=expanded(data_dir), limit=limit, device=device,
+            classes=classes, note=observer.note,
+        )  # fmt: skip
+        folder, failed = maps.execute(
+            models=loaded.models, dataset=loaded.dataset, size=size, norm=norm, seed=seed, arch=arch,
+            device=loaded.device, batch_size=batch_size, out=expanded(out),
+            on_start=partial(observer.begin, device=str(loaded.device)),
+        )  # fmt: skip
+        if failed:
+            raise FailedPartsError(failed, folder)
+    return Results([folder])
+
+
+def recover(
+    source: str = "fp32",
+    *,
+    data: Data = None,
+    attacks: Sequence[str] = ("pgd-linf", "deepfool-l2"),
+    strength: float | None = None,
+    compressions: Sequence[float] = (0.1, 0.25, 0.5, 0.75, 0.9),
+    bits: Sequence[int] = (8, 5, 4, 3),
+    networks: str | Sequence[str] = ("fft50", "fft85"),
+    classes: Classes = None,
+    limit: int | None = None,
+    seed: int = 0,
+    arch: str = "resnet20",
+    data_dir: StrPath | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    out: StrPath | None = None,
+    progress: bool | Observer = False,
+) -> Results:
+    """Count the adversarial inputs that are classified correctly again after a change at inference.
+
+    The inputs are found on the model `source`. The changes are low-pass filters that drop the shares
+    `compressions` of the spectrum, `bits` per colour, and `networks` that classify in place of the source.
+    `strength` is that of attacks which have one. The other arguments are those of `api.evaluate`. Raises
+    `UserError` for an illegal argument and `FailedPartsError` for pairs of attack and change that fail.
+    """
+    from blrobust.evaluation import recovery  # loads Foolbox
+
+    given: dict[str, Any] = {
+        "data": data, "attacks": attacks, "strength": strength, "compressions": compressions, "bits": bits,
+        "networks": networks, "limit": limit, "seed": seed, "arch": arch,
+    }  # fmt: skip
+    observer, call = observed(progress, call_text("recover", source, **given))
+    with named_as_in_python(), measuring(observer, models=source, call=call):
+        check_range("seed", seed, 0, MOST_SEED)
+        check_range("batch_size", batch_size, 1)
+        if strength is not None and not 0 < strength <= LARGEST:
+            raise UserError(f"strength: got {strength}; legal: numbers above 0, up to {LARGEST:g}")
+        recovery.check_kinds(list(attacks))
+        text = networks if isinstance(networks, str) else model_names.join_names(networks)
+        names = model_names.parse_names(text)
+        if source in names:
+            raise UserError(f"--networks: got {text}; legal: models other than the source {source}")
+        loaded = subjects.load(
+            models=[source, *names], arch=arch, data=data, data_dir=expanded(data_dir), limit=limit,
+            device=device, classes=classes, note=observer.note,
+        )  # fmt: skip
+        origin, *others = loaded.models
+        height, width = loaded.dataset.images.shape[-2:]
+        ways = channels.low_passes(list(compressions), origin.module, height=height, width=width)
+        ways += channels.colour_depths(list(bits), origin.module)
+        ways += [
+            channels.Channel(m.label, "network", nn.Identity(), m.module, m.card.effective_compression)
+            for m in others
+        ]
+        folder, failed = recovery.execute(
+            source=origin, networks=others, channels=ways, kinds=list(attacks), strength=strength,
+            dataset=loaded.dataset, seed=seed, arch=arch, device=loaded.device, batch_size=batch_size,
+            out=expanded(out), on_start=partial(observer.begin, device=str(loaded.device)),
+        )  # fmt: skip
+        if failed:
+            raise FailedPartsError(failed, folder)
+    return Results([folder])

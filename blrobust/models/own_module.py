@@ -1,0 +1,65 @@
+"""Loading of a module of the user's own as a model."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from blrobust.data.datasets import Dataset
+from blrobust.errors import UserError
+from blrobust.models.fingerprint import fingerprint
+from blrobust.models.model import Model, failure, with_card, wrong_output
+from blrobust.models.own_model import NoLogitsError, OwnModel, odd_dtypes, place
+from blrobust.models.own_precision import precision_of
+
+NOTE = "the user's own model"
+
+
+def load_module(
+    label: str, module: nn.Module, *, target: str, dataset: Dataset, device: torch.device, note: str = NOTE
+) -> Model:
+    """Return the user's `module`, put on `device` and into evaluation mode, as a model for `dataset`.
+
+    `target` names the origin of the module in its card, and `note` is the note of the card. Raises
+    `UserError` if the module fails on images of the data set or does not return a logit for each class.
+    """
+    place(module, device)
+    kinds = (False, True) if odd_dtypes(module) else (False,)
+    digests = [_fingerprint(module, exact=exact) for exact in kinds]  # before a pass changes the module
+    given = odd_dtypes(module)
+    own = OwnModel(module, label, len(dataset.classes))
+    try:
+        logits = own.fit(dataset.pixels(slice(0, 2), device))
+    except NoLogitsError as error:
+        raise wrong_output(label, error.found, dataset) from error
+    except Exception as error:
+        raise failure(label, error, dataset) from error
+    odd = odd_dtypes(module)
+    digest = digests[-1 if odd else 0] or _fingerprint(module, exact=bool(odd))
+    if digest is None:
+        raise UserError(f"model {label!r}: the weights of {target} cannot be read")
+    precision = f", in {_names(odd)}" if odd else f", converted from {_names(given)}" if given else ""
+    origin: dict[str, Any] = {
+        "arch": target,
+        "precision": precision_of(module),
+        "dataset": None,
+        "checkpoint": None,
+        "sha256": digest,
+        "test_accuracy": None,
+        "seed": None,
+        "recipe": {},
+        "note": f"{note}{precision}",
+    }
+    return with_card(label, own, logits, origin, dataset)
+
+
+def _names(dtypes: list[torch.dtype]) -> str:
+    return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+
+
+def _fingerprint(module: nn.Module, *, exact: bool) -> str | None:
+    """Return the checksum of a user's own module; None if its weights cannot be read (yet)."""
+    try:
+        return fingerprint(module, exact=exact)
+    except Exception:  # lazy parameters, states of another kind
+        return None

@@ -1,0 +1,154 @@
+"""The results of stored runs for Python: tables, reports, and what a notebook shows."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from blrobust.analysis.analysis import SUMMARY, TABLE, concatenate
+from blrobust.analysis.attack_results import WORST_CASE
+from blrobust.analysis.per_image import CATEGORIES, COLUMNS, per_image
+from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.analysis.view import View, view
+from blrobust.errors import UserError
+from blrobust.runs.run import Run
+
+RUN = "run"  # the column with the name of a run, where runs are compared
+
+
+class Results:
+    """The results of one run or several, read from their folders when they are needed.
+
+    A notebook shows them as a table and a figure for each kind of noise or attack. `folders` are the run
+    folders; nothing is kept open between calls.
+    """
+
+    def __init__(self, folders: Sequence[Path], *, named: bool = False) -> None:
+        """Prepare to read the runs in `folders`; with `named`, tables have a first column `run`."""
+        self.folders = tuple(folders)
+        self._named = named
+
+    @property
+    def folder(self) -> Path:
+        """The first run folder, the only one unless noise and attacks were measured together."""
+        return self.folders[0]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row per kind, model and level, with the columns of results.csv; shares are from 0 to 1."""
+        with self._views() as views:
+            columns = TABLE if _are_sweeps(views) else ()
+            return self._joined({name: found.table for name, found in views.items()}, columns)
+
+    def per_image(self) -> pd.DataFrame:
+        """Return a row per kind, model, level, draw and image (`analysis.per_image.per_image`).
+
+        Raises `UserError` for a heat map or a recovery.
+        """
+        with self._views() as views:
+            whole = self._joined({name: per_image(found.run) for name, found in views.items()}, COLUMNS)
+        return whole.astype(dict.fromkeys(CATEGORIES, "category"))
+
+    def summary(self, baseline: str | None = None) -> pd.DataFrame:
+        """Return a row per kind and model: clean and mean accuracy, level at 50 %, and a comparison.
+
+        The baseline is a model, by default "fp32", else the first one. `better` and `worse` are the shares of
+        the levels at which a paired test finds a difference. Raises `UserError` for an unknown baseline, and
+        for a heat map or a recovery.
+        """
+        with self._sweeps(baseline) as sweeps:
+            return self._joined({name: found.summary for name, found in sweeps.items()}, SUMMARY)
+
+    def worst_case(self) -> pd.DataFrame:
+        """Return the accuracy over the worst of several attacks, by norm, level and model.
+
+        The table is empty if there is only one attack. Raises `UserError` for a heat map or a recovery.
+        """
+        with self._sweeps(None) as sweeps:
+            attacks = {n: found for n, found in sweeps.items() if found.run.config.command == "attack"}
+            return self._joined({name: found.worst_case for name, found in attacks.items()}, WORST_CASE)
+
+    def report(self, path: str | os.PathLike[str], baseline: str | None = None) -> Path:
+        """Write the report, one self-contained HTML file, and return its path.
+
+        Raises `UserError` for an unknown baseline, and `OSError` if the file cannot be written.
+        """
+        from blrobust.reports import document  # seaborn takes a second to import
+
+        destination = Path(path).expanduser()
+        with self._views(baseline) as views:
+            document.render(list(views.values()), destination)
+        return destination
+
+    def __repr__(self) -> str:
+        lines = []
+        with self._views() as views:
+            for name, found in views.items():
+                if isinstance(found, RunAnalysis):
+                    from blrobust.reports.notebook import accuracies
+
+                    for kind, analysis in found.kinds.items():
+                        lines += [f"{name}: {kind}, accuracy", accuracies(analysis).round(4).to_string()]
+                else:
+                    lines += [name, found.table.to_string(max_rows=20)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        with self._views() as views:
+            sweeps = {name: found for name, found in views.items() if isinstance(found, RunAnalysis)}
+            if len(sweeps) < len(views):
+                return str(self.table.to_html(max_rows=20))
+            from blrobust.reports.notebook import fragment
+
+            return fragment(sweeps)
+
+    @contextmanager
+    def _views(self, baseline: str | None = None) -> Iterator[dict[str, View]]:
+        """Return a context with the results of the open runs, by the names of their folders."""
+        with ExitStack() as stack:
+            found = [view(stack.enter_context(Run.open(path)), baseline=baseline) for path in self.folders]
+            names = [path.resolve().name for path in self.folders]
+            yield {
+                name if names.count(name) == 1 else str(path): each
+                for name, path, each in zip(names, self.folders, found, strict=True)
+            }
+
+    @contextmanager
+    def _sweeps(self, baseline: str | None) -> Iterator[dict[str, RunAnalysis]]:
+        """Return the context of `_views` for runs of noise and attacks; raise `UserError` for others."""
+        with self._views(baseline) as views:
+            for found in views.values():
+                if not isinstance(found, RunAnalysis):
+                    raise UserError(
+                        f"{found.run.path}: got a run of {found.run.config.command}; legal: noise or attack"
+                    )
+            yield {name: found for name, found in views.items() if isinstance(found, RunAnalysis)}
+
+    def _joined(self, tables: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+        """Return the rows of all tables in one; the types of a single table are kept."""
+        filled = {name: table for name, table in tables.items() if len(table)}
+        if self._named:
+            named = [table.assign(**{RUN: name}) for name, table in filled.items()]
+            return concatenate(named, [RUN, *columns])
+        return concatenate(filled.values(), columns) if len(filled) != 1 else next(iter(filled.values()))
+
+
+def joined(runs: Sequence[Results]) -> Results:
+    """Return the results of several runs of noise and attacks, whose tables have a column `run`.
+
+    Raises `UserError` for a folder that is given twice, and for a heat map or a recovery.
+    """
+    folders = [folder for run in runs for folder in run.folders]
+    for folder in folders:
+        if sum(folder.resolve() == other.resolve() for other in folders) > 1:
+            raise UserError(f"runs: got {folder} more than once; legal: different runs")
+    found = Results(folders, named=True)
+    with found._sweeps(None):
+        return found
+
+
+def _are_sweeps(views: Mapping[str, View]) -> bool:
+    return all(isinstance(found, RunAnalysis) for found in views.values())

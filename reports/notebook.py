@@ -1,0 +1,67 @@
+"""The results of runs as a piece of HTML for a notebook: a table of accuracies and a figure for each kind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from blrobust.analysis.analysis import Analysis
+from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.reports import figures, template
+from blrobust.reports.axes import axis
+from blrobust.reports.figures import Curve
+from blrobust.reports.number_text import percent
+
+
+@dataclass(frozen=True)
+class Section:
+    """The part about one kind of noise or attack in one run; a row has a curve and its accuracies as text."""
+
+    title: str
+    levels: list[str]
+    rows: list[tuple[Curve, list[str]]]
+    figure: Markup
+
+
+def fragment(runs: Mapping[str, RunAnalysis]) -> str:
+    """Return HTML with a table and an SVG figure for each kind of noise or attack of each run.
+
+    `runs` have names, which are shown if there are several runs. The HTML loads nothing.
+    """
+    sections = [
+        _section(analysis, name if len(runs) > 1 else "", prefix=f"blrobust{number}-{index}")
+        for number, (name, results) in enumerate(runs.items())
+        for index, analysis in enumerate(results.kinds.values())
+    ]
+    return template.html("notebook.html", sections=sections)
+
+
+def accuracies(analysis: Analysis) -> pd.DataFrame:
+    """Return the accuracies: a row a model, a column a level, in the words of the axis."""
+    on = axis(analysis.kind, analysis.run.sweep.space, analysis.run.record.dataset.std)
+    models = [model for model, cells in analysis.outcomes.items() if cells]
+    table = analysis.table.pivot(index="model", columns="level", values="accuracy").reindex(models)
+    return table.set_axis([on.format(float(level)) for level in table.columns.to_numpy()], axis="columns")
+
+
+def _section(analysis: Analysis, name: str, *, prefix: str) -> Section:
+    run, table = analysis.run, analysis.table
+    data = run.record.dataset
+    curves = {
+        model: Curve(name=model, frame=table[table.model == model], model=number)
+        for number, model in enumerate(run.models)
+    }
+    rows = accuracies(analysis)
+    title = f"{analysis.kind}, {run.sweep.space} space: accuracy on {data.n:,} images of {data.name}"
+    return Section(
+        title=f"{name}: {title}" if name else title,
+        levels=list(rows.columns),
+        rows=[(curves[str(model)], [percent(share) for share in rows.loc[model]]) for model in rows.index],
+        figure=figures.accuracy(
+            list(curves.values()),
+            axis(analysis.kind, run.sweep.space, data.std),
+            chance=1 / len(data.classes),
+            prefix=prefix,
+        ),
+    )

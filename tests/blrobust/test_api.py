@@ -1,0 +1,340 @@
+"""The Python interface: the same bits as the command line, plain PyTorch as the judge, errors in one line."""
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import foolbox
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support.plain_model import SHAPE, Plain, write_images
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import blrobust
+from blrobust.cli import main
+from blrobust.errors import UserError
+from blrobust.perturbations import random_numbers
+from blrobust.runs.record import Record
+
+NOISE = {"gaussian": [0, 0.1, 0.4]}
+ATTACKS = {"pgd-linf": ["0", "8/255"], "deepfool-l2": [0.2], "square-linf": "0,0.05"}
+
+
+def pair(n: int = 130) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of the plain model and labels that it often gets right; more than one block."""
+    source = torch.Generator().manual_seed(1)
+    images = torch.rand(n, *SHAPE, generator=source)
+    with torch.no_grad():
+        labels = Plain()(images).argmax(1)
+    labels[::5] = (labels[::5] + 1) % 3
+    return images, labels
+
+
+def call(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    code: int = exit_.value.code
+    return code
+
+
+def rows(folder: Path) -> pd.DataFrame:
+    """The results as text, without the wall times."""
+    return pd.read_csv(folder / "results.csv", dtype=str).drop(columns="seconds")
+
+
+# The example of the requirement
+
+
+def test_noise_and_attacks_make_two_runs_and_one_table(tmp_path: Path) -> None:
+    images, labels = pair()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
+    run = blrobust.evaluate(
+        {"mine": model, "plain": Plain()}, data=(images, labels), noise=NOISE, space="pixel",
+        attacks={"pgd-linf": ["0", "2/255"], "fgsm": None}, limit=120, out=tmp_path / "mine",
+    )  # fmt: skip
+    assert [folder.name for folder in run.folders] == ["noise", "attack"]
+    stored = [pd.read_csv(folder / "results.csv") for folder in run.folders]
+    pd.testing.assert_frame_equal(run.table, pd.concat(stored, ignore_index=True))
+    assert run.table.kind.unique().tolist() == ["gaussian", "pgd-linf", "fgsm"]
+    assert set(run.table.n) == {120}
+    images_table = run.per_image()
+    assert len(images_table) == 120 * len(run.table)
+    found = images_table.groupby(["kind", "model", "level"], observed=True).correct.mean()
+    wanted = run.table.set_index(["kind", "model", "level"]).accuracy
+    np.testing.assert_allclose(found.loc[wanted.index], wanted)
+    assert set(run.summary(baseline="plain").model) == {"mine", "plain"}
+    assert run.worst_case().attacks.tolist()
+    page = run.report(tmp_path / "report.html").read_text("utf-8")
+    assert "pgd-linf" in page
+    assert "2 runs compared" in page
+    again = blrobust.open_run(tmp_path / "mine")
+    assert again.folders == run.folders
+    pd.testing.assert_frame_equal(again.table, run.table)
+
+
+def test_accuracy_is_that_of_plain_pytorch(tmp_path: Path) -> None:
+    images, labels = pair()
+    run = blrobust.evaluate(Plain(), data=(images, labels), noise=NOISE, space="pixel", seed=7, out=tmp_path)
+    table = run.per_image()
+    for level, found in table.groupby("level"):
+        z = random_numbers.standard_normal(SHAPE, seed=7, draw=0, samples=range(len(images)))
+        noisy = (images.double() + level * z.double()).clamp(0, 1)
+        with torch.no_grad():
+            logits = Plain().double()(noisy)
+        chances = logits.softmax(1)[range(len(labels)), labels]
+        sure = (logits.topk(2).values.diff().abs() > 1e-4).squeeze(1).numpy()
+        assert (found.prediction.to_numpy() == logits.argmax(1).numpy())[sure].all()
+        np.testing.assert_allclose(found.probability_label, chances, rtol=6e-4, atol=1e-6)
+    assert run.table.accuracy.tolist() == table.groupby("level").correct.mean().tolist()
+
+
+# The same bits as the command line
+
+
+def test_noise_has_the_bits_of_the_command_line(tmp_path: Path) -> None:
+    assert call("noise", "--models", "fp32,fft85", "--sigma", "0,0.3", "--draws", 2, "--limit", 20,
+                "--dataset", "cifar10-sample", "--seed", 3, "--out", tmp_path / "cli") == 0  # fmt: skip
+    run = blrobust.evaluate(
+        ["fp32", "fft85"], data="cifar10-sample", noise={"gaussian": [0.3]}, draws=2, limit=20, seed=3,
+        out=tmp_path / "api",
+    )  # fmt: skip
+    assert run.folders == (tmp_path / "api",)
+    pd.testing.assert_frame_equal(rows(tmp_path / "api"), rows(tmp_path / "cli"))
+    command_line = blrobust.open_run(tmp_path / "cli").per_image()
+    pd.testing.assert_frame_equal(run.per_image(), command_line)
+    records = [Record.read(tmp_path / name) for name in ("cli", "api")]
+    assert records[0].hash == records[1].hash
+
+
+def test_a_module_has_the_bits_of_a_factory(tmp_path: Path) -> None:
+    write_images(tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz") as archive:
+        images, labels = archive["x"], archive["y"]
+    strengths = ["--kind", "pgd-linf,square-linf", "--strength", "0,8/255", "--set", "steps=7"]
+    assert call("attack", "--models", "mine=support.plain_model:Plain", *strengths, "--dataset",
+                f"npz:{tmp_path / 'x.npz'}", "--out", tmp_path / "cli") == 0  # fmt: skip
+    run = blrobust.evaluate(
+        {"mine": Plain()}, data=(images, labels), classes=["a", "b", "c"], out=tmp_path / "api",
+        attacks={"pgd-linf": [0, "8/255"], "square-linf": [0, 8 / 255]}, parameters={"steps": 7},
+    )  # fmt: skip
+    assert set(run.table.dataset) == {"arrays"}
+    found, wanted = (rows(tmp_path / name).drop(columns="dataset") for name in ("api", "cli"))
+    pd.testing.assert_frame_equal(found, wanted)
+    pd.testing.assert_frame_equal(run.per_image(), blrobust.open_run(tmp_path / "cli").per_image())
+    records = [Record.read(tmp_path / name) for name in ("api", "cli")]
+    assert records[0].config.dataset.checksum == records[1].config.dataset.checksum
+    assert records[0].answers == records[1].answers
+
+
+def test_all_kinds_of_data_have_the_same_bits(tmp_path: Path) -> None:
+    images, labels = pair(30)
+    tensors = (images, labels)
+    arrays = (images.numpy().astype(np.float64), labels.numpy().astype(np.uint8)[:, None])
+    loaded = blrobust.load_data(TensorDataset(images, labels))
+    assert torch.equal(loaded.pixels(slice(0, 30)), images)
+    tables = []
+    for number, data in enumerate((tensors, arrays, TensorDataset(images, labels), loaded)):
+        run = blrobust.evaluate(Plain(), data=data, noise=NOISE, out=tmp_path / str(number))
+        tables.append(run.table.drop(columns="seconds"))
+        pd.testing.assert_frame_equal(tables[-1], tables[0])
+
+
+def test_bytes_are_the_floats_that_they_stand_for(tmp_path: Path) -> None:
+    images, labels = pair(30)
+    integers = (images * 255).round().to(torch.uint8)
+    runs = [
+        blrobust.evaluate(Plain(), data=(x, labels), noise=NOISE, space="pixel", out=tmp_path / str(x.dtype))
+        for x in (integers, integers / 255)
+    ]
+    pd.testing.assert_frame_equal(*(run.table.drop(columns="seconds") for run in runs))
+
+
+# Models
+
+
+class Recorder(nn.Module):
+    """Two layers with batch norm, which would change in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+def test_a_module_is_returned_as_it_was(tmp_path: Path) -> None:
+    model = Recorder().train()
+    model.layers[0].eval()
+    model.layers[3].bias.requires_grad_(False)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    modes = [part.training for part in model.modules()]
+    identities = [id(parameter) for parameter in model.parameters()]
+    data = pair(20)
+    generators = torch.get_rng_state()
+    blrobust.evaluate(model, data=data, noise=NOISE, attacks={"fgsm": [0.1]}, out=tmp_path)
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert [part.training for part in model.modules()] == modes
+    assert [id(parameter) for parameter in model.parameters()] == identities
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), generators)
+
+
+def test_a_module_that_fails_is_returned_as_it_was(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(7, 3)).half().train()
+    with pytest.raises(UserError, match=r"model 'model' fails on images \(3, 6, 6\)"):
+        blrobust.evaluate(model, data=pair(20), noise=NOISE, out=tmp_path)
+    assert model.training
+    assert model[1].weight.dtype == torch.float16
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_record_says_that_a_module_cannot_be_loaded_again(tmp_path: Path) -> None:
+    images, labels = pair(20)
+    run = blrobust.evaluate({"mine": Plain()}, data=(images, labels), noise=NOISE, out=tmp_path)
+    plain = json.loads((run.folder / "run.json").read_text())
+    assert "cannot be loaded again" in plain["models"][0]["note"]
+    assert plain["models"][0]["arch"] == "support.plain_model.Plain"
+    assert plain["command_line"].startswith(
+        "blrobust.evaluate({'mine': <Plain>}, data=(<Tensor (20, 3, 6, 6)>"
+    )
+    assert plain["config"]["dataset"]["checksum"] == blrobust.load_data((images, labels)).checksum
+
+
+def test_another_module_with_the_same_label_is_refused(tmp_path: Path) -> None:
+    class Louder(Plain):
+        def __repr__(self) -> str:  # the same checksum, which the answers must make up for
+            return repr(Plain())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * torch.tensor([1.0, 2.0, 3.0])
+
+    data = pair(20)
+    blrobust.evaluate({"mine": Plain()}, data=data, noise=NOISE, out=tmp_path)
+    with pytest.raises(UserError, match=r"^out: got .* but mine answers differently"):
+        blrobust.evaluate({"mine": Louder()}, data=data, noise=NOISE, out=tmp_path)
+
+
+def test_a_name_gets_the_label_of_its_key(tmp_path: Path) -> None:
+    options = {"data": "cifar10-sample", "noise": {"gaussian": [0.2]}, "limit": 5}
+    named = {"band": "fft85", "low": "lowpass0.48+fp32"}
+    run = blrobust.evaluate(named, out=tmp_path / "a", **options)
+    assert run.table.model.unique().tolist() == ["band", "low"]
+    plain = blrobust.evaluate("fft85,lowpass0.48+fp32", out=tmp_path / "b", **options)
+    assert run.table.accuracy.tolist() == plain.table.accuracy.tolist()
+
+
+# What is printed
+
+
+def test_nothing_is_printed_without_progress(tmp_path: Path) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        blrobust.evaluate(Plain(), data=pair(20), noise=NOISE, attacks="fgsm", out=tmp_path / "a")
+    assert (out.getvalue(), err.getvalue()) == ("", "")
+    with redirect_stdout(out), redirect_stderr(err):
+        blrobust.evaluate(Plain(), data=pair(20), noise=NOISE, out=tmp_path / "b", progress=True)
+    assert out.getvalue() == ""
+    assert err.getvalue().startswith("model: ")
+
+
+def test_a_notebook_shows_tables_and_figures(tmp_path: Path) -> None:
+    data = pair(20)
+    run = blrobust.evaluate({"<b>&": Plain()}, data=data, noise=NOISE, attacks="fgsm", out=tmp_path / "a")
+    html = run._repr_html_()
+    assert html.count("<svg") == html.count("<table") == 2
+    assert "&lt;b&gt;&amp;" in html
+    assert "<b>&" not in html.replace("<b>&amp;", "")
+    assert "gaussian, accuracy" in repr(run)
+    level = run.table[run.table.kind == "gaussian"].accuracy.iloc[0]
+    assert f"{100 * level:.1f}\N{NO-BREAK SPACE}%" in html
+
+
+def test_the_root_is_imported_without_torch() -> None:
+    script = (
+        "import sys, blrobust; assert 'torch' not in sys.modules; blrobust.evaluate; print(dir(blrobust))"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "evaluate" in shown.stdout
+    assert blrobust.__version__ == "0.1.0"
+    with pytest.raises(AttributeError, match="no attribute 'evaluat'"):
+        blrobust.evaluat  # noqa: B018
+
+
+# The other functions
+
+
+def test_an_attack_is_that_of_foolbox() -> None:
+    found = blrobust.attack("pgd-linf", steps=3)
+    assert isinstance(found, foolbox.attacks.LinfPGD)
+    assert (found.steps, found.rel_stepsize) == (3, 0.1)
+    images, labels = pair(20)
+    fmodel = foolbox.PyTorchModel(Plain().eval(), bounds=(0, 1))
+    _, clipped, _ = found(fmodel, images, labels, epsilons=[0.01])
+    assert (clipped[0] - images).abs().max() <= 0.01 + 1e-6
+    for arguments, text in (
+        (("pgd",), "attacks: got 'pgd', did you mean"),
+        (("pgd*",), "attack: got 'pgd\\*'; legal: the name of one attack"),
+        (("pgd-linf", {"step": 3}), "parameters: got 'step=3'; legal parameters of the chosen attacks"),
+        (("pgd-linf", {"steps": 0}), "parameters: got 'steps=0'; legal: numbers from 1"),
+        (("pgd-linf", {"restarts": 2}), "restarts: got 2; legal: this parameter in evaluate only"),
+    ):
+        name, changes = arguments[0], arguments[1] if len(arguments) > 1 else {}
+        with pytest.raises(UserError, match=f"^{text}"):
+            blrobust.attack(name, **changes)
+
+
+def test_a_model_takes_pixels() -> None:
+    data = blrobust.load_data("cifar10-sample", limit=50)
+    model = blrobust.load_model("fp32")
+    with torch.no_grad():
+        accuracy = (model(data.pixels(slice(None))).argmax(1) == data.labels).double().mean()
+    assert accuracy > 0.8
+    own = blrobust.load_model(Plain(), data=pair(5))
+    assert torch.equal(own(pair(5)[0]), Plain()(pair(5)[0]).detach())
+
+
+def test_runs_are_opened_by_their_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = blrobust.evaluate(Plain(), data=pair(20), noise=NOISE)
+    record = Record.read(run.folder)
+    assert run.folder.parent == Path("runs")
+    for name in (run.folder, run.folder.name, record.id, record.id[:8], record.hash):
+        assert blrobust.open_run(name).folder == run.folder
+    for name in ("missing", record.id[:3], "0" * 32):
+        with pytest.raises(UserError, match=f"^run: got '{name}', which does not exist; legal: a run folder"):
+            blrobust.open_run(name)
+    other = blrobust.evaluate(Plain(), data=pair(20), noise={"gaussian": [0.2]})
+    both = blrobust.compare(run, other.folder)
+    assert both.table.run.unique().tolist() == [run.folder.name, other.folder.name]
+    assert len(both.per_image()) == 20 * len(both.table)
+    assert "2 runs compared" in both.report(tmp_path / "page.html").read_text("utf-8")
+    with pytest.raises(UserError, match=r"^runs: got .* more than once"):
+        blrobust.compare(run, run.folder)
+
+
+def test_a_heat_map_and_a_recovery_have_the_bits_of_the_command_line(tmp_path: Path) -> None:
+    options = ["--dataset", "cifar10-sample", "--limit", 6]
+    assert call("heatmap", "fp32", "--size", 3, *options, "--out", tmp_path / "cli map") == 0
+    found = blrobust.heatmap("fp32", size=3, data="cifar10-sample", limit=6, out=tmp_path / "map")
+    assert (tmp_path / "map/results.csv").read_bytes() == (tmp_path / "cli map/results.csv").read_bytes()
+    assert "<table" in found._repr_html_()
+    with pytest.raises(UserError, match="legal: noise or attack"):
+        found.per_image()
+    ways = ["--kind", "fgsm", "--compressions", "0.5", "--bits", "4", "--networks", "fft85"]
+    assert call("recover", *ways, *options, "--out", tmp_path / "cli recovery") == 0
+    found = blrobust.recover(
+        attacks=["fgsm"], compressions=[0.5], bits=[4], networks="fft85", data="cifar10-sample", limit=6,
+        out=tmp_path / "recovery",
+    )  # fmt: skip
+    names = ("recovery", "cli recovery")
+    texts = [(tmp_path / name / "results.csv").read_bytes() for name in names]
+    assert texts[0] == texts[1]
+    assert len(found.table) == 3

@@ -1,0 +1,104 @@
+"""Mistakes in calls of the Python interface: one line that names the argument, before anything is stored."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.plain_model import SHAPE, Plain
+from torch.utils.data import TensorDataset
+
+import blrobust
+from blrobust.errors import FailedPartsError, UserError
+
+NOISE = {"gaussian": [0, 0.1, 0.4]}
+
+
+def pair(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of the plain model, with all of its labels."""
+    images = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1))
+    return images, torch.arange(n) % 3
+
+
+BAD = {
+    "models=None": "models: got a NoneType; legal: names, an nn.Module",
+    "models={'a': 3}": "models: got a int for 'a'; legal: names, an nn.Module",
+    "models={'=a': Plain()}": "label '=a' of model '=a=' starts as a formula",
+    "models={'': Plain()}": "label '' of model '=' must be printable text",
+    "models={}": "models '' has an empty name",
+    "data=3": "data: got a int; legal: a name, a pair (images, labels), a torch data set",
+    "data=(images, labels[:3])": "data: got labels of shape (3,); legal: (20,), one per image",
+    "data=(images, labels + 0.5)": "data: got labels of type float32; legal: integers",
+    "data=(images, labels - 1)": "data: got label -1 for image",
+    "data=(images * 2, labels)": "data: got values from ",
+    "data=(images.mul(float('nan')), labels)": "data: got values from nan to nan; legal: floats in [0, 1]",
+    "data=(images.long(), labels)": "data: got images of type int64; legal: uint8, or float in [0, 1]",
+    "data=(images[0], labels)": "data: got images of shape (3, 6, 6); legal: (n, C, H, W)",
+    "data=(images.permute(0, 2, 3, 1), labels)": "data: got images of shape (20, 6, 6, 3); legal: (n,",
+    "data=([images, 'x'], labels)": "data: the images are not an array: ",
+    "data=(images * 0, labels)": "data: a channel has the same value in every pixel",
+    "data=(images[:0], labels[:0])": "data: got images of shape (0, 3, 6, 6); legal: (n, C, H, W)",
+    "classes=2": "data: got label 2 for image",
+    "classes=0": "classes: got 0; legal: 1 or more, or names",
+    "classes=7": "model 'model' returns (2, 3) for two images; arrays wants (2, 7)",
+    "data='cifar10-sample', classes=10": "classes: got classes for data that has its own",
+    "data='nothing'": "data set: got 'nothing'; legal: cifar10",
+    "data=TensorDataset(images)": "data: item 0 is not (image, label): ",
+    "noise=None": "noise, attacks: got neither; legal: at least one of them",
+    "noise={'pink': None}": "noise: got 'pink'; legal: gaussian, uniform",
+    "noise={'gaussian': [-1]}": "noise: got '-1', where -1 is not from 0 to 1e9",
+    "noise={'gaussian': []}": "noise: got no levels; legal: a:b",
+    "noise={}": "noise: got no kind; legal: gaussian, uniform",
+    "noise=['gaussian', 'uniform']": "space: got none for gaussian and uniform; legal: normalized, pixel",
+    "space='lab'": "space: got 'lab'; legal: normalized, pixel, legacy",
+    "space='legacy'": "space: got data set arrays; legal: cifar10, cifar10-sample",
+    "attacks='pgd'": "attacks: got 'pgd', did you mean 'pgd-l",
+    "attacks={'pgd-linf': [8]}": "attacks: got 8 for pgd-linf; legal: 0 to 1",
+    "attacks={}": "attacks: got no attacks; legal: names that 'blrobust attacks' lists",
+    "attacks='fgsm', target=1": "target: got 1 for fgsm; legal: targeted attacks",
+    "attacks='pgd-linf', parameters={'step': 3}": "parameters: got 'step=3'; legal parameters",
+    "attacks='fgsm', source='fp32,fp16'": "source: got 'fp32,fp16'; legal: one model",
+    "preset='long'": "preset: got 'long'; legal: default, paper",
+    "draws=0": "draws: got 0; legal: whole numbers from 1 to 10,000",
+    "seed=-1": "seed: got -1; legal: whole numbers from 0 to 4,294,967,295",
+    "seed=0.5": "seed: got 0.5; legal: whole numbers",
+    "batch_size=0": "batch_size: got 0; legal: whole numbers from 1",
+    "limit=0": "limit: got 0; legal: 1 or more",
+    "device='tpu'": "device: got 'tpu'; legal: auto, ",
+    "out='file'": "out: got file, which is a file; legal: a new or empty folder",
+    "out='used'": "out: got used, which has 'mine.txt' and no run.json; legal: a new or empty folder",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD)
+def test_a_mistake_is_one_line(arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("used").mkdir()
+    Path("used/mine.txt").touch()
+    images, labels = pair(20)
+    names = {"images": images, "labels": labels, "Plain": Plain, "TensorDataset": TensorDataset}
+    given = eval(f"dict({arguments})", names)
+    call = {"models": Plain(), "data": (images, labels), "noise": NOISE, "out": "run"} | given
+    with pytest.raises(UserError) as caught:
+        blrobust.evaluate(**call)
+    message = str(caught.value)
+    assert message.startswith(BAD[arguments])
+    assert "\n" not in message
+    assert isinstance(caught.value, ValueError)
+    assert not Path("run").exists()
+
+
+def test_a_part_that_fails_leaves_the_other_results(tmp_path: Path) -> None:
+    class FailsOnNoise(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.max() > 1.5 and len(x) == 20:
+                raise RuntimeError("too bright")
+            return super().forward(x)
+
+    with pytest.raises(FailedPartsError, match=r"'bad'.*too bright") as caught:
+        blrobust.evaluate(
+            {"good": Plain(), "bad": FailsOnNoise()}, data=pair(20), noise={"gaussian": [0, 3]},
+            attacks="fgsm", out=tmp_path / "run",
+        )  # fmt: skip
+    assert caught.value.folder == tmp_path / "run/noise"
+    assert set(blrobust.open_run(tmp_path / "run").table.kind) == {"gaussian", "fgsm"}
