@@ -98,7 +98,7 @@ def evaluate(
         "arch": arch, "out": None if out is None else os.fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("evaluate", models, **given))
-    with named_as_in_python(), measuring(observer, models=models, call=call):
+    with named_as_in_python(), measuring(observer, models, source, call=call):
         check_range("draws", draws, 1, MOST_DRAWS)
         check_range("seed", seed, 0, MOST_SEED)
         check_range("batch_size", batch_size, 1)
@@ -152,8 +152,11 @@ def load_model(
     with named_as_in_python():
         resolved = resolve(device)
         images = subjects.load_images(data, data_dir=expanded(data_dir))
-        ((label, named),) = subjects.by_label(model).items()
-        return subjects.load_model(label, named, arch=arch, dataset=images, device=resolved).module
+        named = subjects.by_label(model)
+        if len(named) != 1:
+            raise UserError(f"model: got {model!r}; legal: one model")
+        ((label, found),) = named.items()
+        return subjects.load_model(label, found, arch=arch, dataset=images, device=resolved).module
 
 
 def load_data(

@@ -47,7 +47,7 @@ def heatmap(
     """
     given = {"data": data, "size": size, "norm": norm, "limit": limit, "seed": seed, "arch": arch}
     observer, call = observed(progress, call_text("heatmap", models, **given))
-    with named_as_in_python(), measuring(observer, models=models, call=call):
+    with named_as_in_python(), measuring(observer, models, call=call):
         check_range("size", size, 1)
         check_range("seed", seed, 0, MOST_SEED)
         check_range("batch_size", batch_size, 1)
@@ -100,7 +100,7 @@ def recover(
         "networks": networks, "limit": limit, "seed": seed, "arch": arch,
     }  # fmt: skip
     observer, call = observed(progress, call_text("recover", source, **given))
-    with named_as_in_python(), measuring(observer, models=source, call=call):
+    with named_as_in_python(), measuring(observer, call=call):
         check_range("seed", seed, 0, MOST_SEED)
         check_range("batch_size", batch_size, 1)
         if strength is not None and not 0 < strength <= LARGEST:

@@ -1,6 +1,6 @@
 """The measurement of sweeps over noise and attacks, each in a run folder of its own."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,24 +23,24 @@ from blrobust.runs.record import FILE as RECORD
 
 
 @contextmanager
-def measuring(observer: Observer, *, models: object, call: str | None) -> Iterator[None]:
+def measuring(observer: Observer, *models: object, call: str | None) -> Iterator[None]:
     """Return the context of a measurement: its progress, the `call` in its record, unchanged modules.
 
-    `models` are as in `subjects.Models`; the user's modules among them get their state back at the end, and
-    so do the global random generators on the CPU.
+    Each of `models` is as in `subjects.Models`, or None. The user's modules among them get their state back
+    at the end, and so do the global random generators on the CPU.
     """
     with ExitStack() as stack:
         stack.enter_context(unchanged(torch.device("cpu")))
         stack.enter_context(progress.shown(observer.shows_progress))
         stack.enter_context(recorded_as(call))
-        for module in _modules(models):
+        for module in dict.fromkeys(module for given in models for module in _modules(given)):
             stack.enter_context(unchanged_module(module))
         yield
 
 
-def _modules(models: object) -> Iterable[nn.Module]:
+def _modules(models: object) -> list[nn.Module]:
     members = list(models.values()) if isinstance(models, Mapping) else [models]
-    return dict.fromkeys(member for member in members if isinstance(member, nn.Module))
+    return [member for member in members if isinstance(member, nn.Module)]
 
 
 def measure(

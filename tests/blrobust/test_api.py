@@ -208,6 +208,24 @@ def test_the_record_says_that_a_module_cannot_be_loaded_again(tmp_path: Path) ->
     assert plain["config"]["dataset"]["checksum"] == blrobust.load_data((images, labels)).checksum
 
 
+def test_inputs_are_found_on_a_module_and_tested_on_another(tmp_path: Path) -> None:
+    images, labels = pair(20)
+    source = nn.Sequential(nn.Flatten(), nn.Linear(108, 3)).train()
+    run = blrobust.evaluate(
+        {"mine": Plain()}, data=(images, labels), attacks={"fgsm": [0.1]}, source=source, out=tmp_path
+    )
+    assert source.training
+    assert all(parameter.requires_grad for parameter in source.parameters())
+    inputs = images.clone().requires_grad_()
+    nn.functional.cross_entropy(source(inputs), labels, reduction="sum").backward()
+    adversarial = (images + 0.1 * inputs.grad.sign()).clamp(0, 1)
+    attacked = source(images).argmax(1) == labels  # an image that the source misclassifies is not attacked
+    with torch.no_grad():
+        found = Plain()(torch.where(attacked.view(-1, 1, 1, 1), adversarial, images)).argmax(1)
+    outcomes = run.per_image()
+    assert outcomes[outcomes.level == 0.1].prediction.tolist() == found.tolist()
+
+
 def test_another_module_with_the_same_label_is_refused(tmp_path: Path) -> None:
     class Louder(Plain):
         def __repr__(self) -> str:  # the same checksum, which the answers must make up for
@@ -297,6 +315,8 @@ def test_a_model_takes_pixels() -> None:
     with torch.no_grad():
         accuracy = (model(data.pixels(slice(None))).argmax(1) == data.labels).double().mean()
     assert accuracy > 0.8
+    with pytest.raises(UserError, match=r"^model: got 'fp32,fp16'; legal: one model"):
+        blrobust.load_model("fp32,fp16")
     own = blrobust.load_model(Plain(), data=pair(5))
     assert torch.equal(own(pair(5)[0]), Plain()(pair(5)[0]).detach())
 
