@@ -94,8 +94,9 @@ def evaluate(
     """
     given = {
         "data": data, "noise": noise, "attacks": attacks, "space": space, "parameters": parameters or None,
-        "preset": preset, "target": target, "source": source, "limit": limit, "draws": draws, "seed": seed,
-        "arch": arch, "out": None if out is None else os.fspath(out),
+        "preset": preset, "target": target, "source": source, "classes": classes, "limit": limit,
+        "draws": draws, "seed": seed, "arch": arch, "device": device, "batch_size": batch_size,
+        "save_adversarials": save_adversarials or None, "out": None if out is None else os.fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("evaluate", models, **given))
     with named_as_in_python(), measuring(observer, models, source, call=call):

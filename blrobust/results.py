@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from blrobust.analysis.analysis import SUMMARY, TABLE, concatenate
+from blrobust.analysis.analysis import PAIRED, SUMMARY, TABLE, concatenate
 from blrobust.analysis.attack_results import WORST_CASE
 from blrobust.analysis.per_image import CATEGORIES, COLUMNS, per_image
 from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.analysis.run_pairs import pairs
 from blrobust.analysis.view import View, view
 from blrobust.errors import UserError
 from blrobust.runs.run import Run
@@ -70,6 +71,18 @@ class Results:
         with self._sweeps(None) as sweeps:
             attacks = {n: found for n, found in sweeps.items() if found.run.config.command == "attack"}
             return self._joined({name: found.worst_case for name, found in attacks.items()}, WORST_CASE)
+
+    def paired(self) -> pd.DataFrame:
+        """Return the paired tests between the models of the first run and those of each further run.
+
+        A row is a kind, a model of the run `run`, a model of the first run (`baseline`) and a level
+        (`analysis.run_pairs.pairs`). Raises `UserError` for runs on other images or in another space.
+        """
+        with self._sweeps(None) as sweeps:
+            first, *others = sweeps.values()
+            names = list(sweeps)[1:]
+            tests = [pairs(first, other).assign(run=name) for name, other in zip(names, others, strict=True)]
+        return concatenate(tests, [RUN, *PAIRED])
 
     def report(self, path: str | os.PathLike[str], baseline: str | None = None) -> Path:
         """Write the report, one self-contained HTML file, and return its path.

@@ -336,6 +336,13 @@ def test_runs_are_opened_by_their_id(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert both.table.run.unique().tolist() == [run.folder.name, other.folder.name]
     assert len(both.per_image()) == 20 * len(both.table)
     assert "2 runs compared" in both.report(tmp_path / "page.html").read_text("utf-8")
+    tests = both.paired()
+    (row,) = tests[tests.level == 0].to_dict("records")  # the same model on the same clean images
+    assert (row["run"], row["baseline"], row["difference"], row["p"]) == (other.folder.name, "model", 0, 1)
+    assert tests.level.tolist() == [0]  # the only level that both runs have
+    elsewhere = blrobust.evaluate(Plain(), data=pair(21), noise=NOISE)
+    with pytest.raises(UserError, match="legal: the images and the space of"):
+        blrobust.compare(run, elsewhere).paired()
     with pytest.raises(UserError, match=r"^runs: got .* more than once"):
         blrobust.compare(run, run.folder)
 

@@ -1,0 +1,36 @@
+"""Paired tests between the models of two runs on the same images."""
+
+import pandas as pd
+
+from blrobust.analysis import comparison
+from blrobust.analysis.analysis import PAIRED, concatenate
+from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.errors import UserError
+
+
+def pairs(first: RunAnalysis, second: RunAnalysis) -> pd.DataFrame:
+    """Return the comparison, by kind and level, of each model of `second` with each of `first`, its baseline.
+
+    Kinds are compared where both runs have them, at the levels that both have, over as many draws as both
+    have. `difference` is the accuracy of the model minus that of the baseline (`comparison.compare`). Raises
+    `UserError` for runs on other images or in another space.
+    """
+    data, other = first.run.record.dataset, second.run.record.dataset
+    if data.checksum != other.checksum or first.run.sweep.space != second.run.sweep.space:
+        raise UserError(
+            f"{second.run.path}: got {other.name}, {second.run.sweep.space} space; legal: the images and the "
+            f"space of {first.run.path} ({data.name}, {first.run.sweep.space})"
+        )
+    frames = []
+    for kind in (kind for kind in first.kinds if kind in second.kinds):
+        ours, theirs = second.kinds[kind], first.kinds[kind]
+        draws = min(ours.draws, theirs.draws)
+        for model, cells in ours.outcomes.items():
+            for baseline, others in theirs.outcomes.items():
+                found = comparison.compare(
+                    {level: correct[:draws] for level, correct in cells.items()},
+                    {level: correct[:draws] for level, correct in others.items()},
+                    chance=ours.chance,
+                )
+                frames.append(found.assign(kind=kind, model=model, baseline=baseline))
+    return concatenate(frames, PAIRED)
