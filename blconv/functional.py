@@ -126,14 +126,16 @@ def convolve(
     x is (batch, C, [H,] W) or (C, [H,] W), without padding. Raises `RuntimeError` for another number of
     dimensions.
     """
-    if x.dim() not in (geometry.dims + 1, geometry.dims + 2):
-        legal = f"{geometry.dims + 1}D (unbatched) or {geometry.dims + 2}D (batched)"
+    dims, batched = geometry.dims, x
+    if x.dim() == dims + 1:
+        batched = x[None]
+    elif x.dim() != dims + 2:
+        legal = f"{dims + 1}D (unbatched) or {dims + 2}D (batched)"
         raise RuntimeError(f"expected {legal} input, got {x.dim()}D")
-    batched = x if x.dim() == geometry.dims + 2 else x[None]
     y = METHODS[choose(batched, weight, geometry, method).method](batched, weight, geometry)
     if bias is not None:
-        y = y + bias.to(y.dtype).view(-1, *[1] * geometry.dims)
-    return y if x.dim() == batched.dim() else y[0]
+        y = y + bias.to(y.dtype).view(-1, *[1] * dims)
+    return y if batched is x else y[0]
 
 
 def geometry_of(
@@ -151,8 +153,10 @@ def geometry_of(
 
     Raises `ValueError` as `band_limited_conv2d` does.
     """
-    lists = (tuple(n) if isinstance(n, list) else n for n in (stride, padding, dilation))
-    arguments: Any = (tuple(input_size), tuple(kernel_size), *lists, groups, compression, fft_size)
+    sizes: Any = input_size, kernel_size, stride, padding, dilation
+    if list in map(type, sizes):  # which cannot be the key of a cache
+        sizes = (tuple(n) if isinstance(n, list) else n for n in sizes)
+    arguments: Any = *sizes, groups, compression, fft_size
     # A compiler traces the arithmetic, not the cache, which saves eager code more than ten microseconds.
     return _geometry(*arguments) if torch.compiler.is_compiling() else _cached_geometry(*arguments)
 

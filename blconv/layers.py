@@ -113,10 +113,10 @@ class BandLimited(nn.modules.conv._ConvNd):
             return cast(Tensor, super().forward(input))
         size = input.shape[-len(self.kernel_size) :]
         padded = self.padded(input)
-        if self.is_fine:
-            return self._convolve_fine(padded, self.geometry(*size))
         measured = None
         if isinstance(self.compression, EnergyBand):
+            if self.is_fine:
+                return self._convolve_fine(padded, self.geometry(*size))
             if self.training:
                 measured = self.compression.kept(spectral_power(padded, self.geometry(*size)))
             elif self.kept is None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from blconv.band import AxisBand
+from blconv.constants import on_device
 from blconv.geometry import DenseAxis, TransformAxis
 
 Axes = tuple[AxisBand, ...] | tuple[TransformAxis, ...] | tuple[DenseAxis, ...]
@@ -207,7 +208,10 @@ def _build(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> T
         return BUILDERS[kind](*axes).contiguous().to(device=device, dtype=dtype)
 
 
-_cached = lru_cache(maxsize=1024)(_build)
+@lru_cache(maxsize=1024)
+def _cached(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        return on_device(_build(kind, axes, dtype, torch.device("cpu")), device)
 
 
 def constant(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -17,6 +17,7 @@ the convolution does not use the method "spectral", it and the BatchNorm behave 
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -24,13 +25,13 @@ from torch import Tensor, nn
 
 from blconv.band import FftSize
 from blconv.energy import EnergyBand
-from blconv.fused.relu import ReLUFromBits, relu_backward, relu_forward
+from blconv.fused.relu import relu_backward, relu_forward, relu_from_bits
 from blconv.geometry import Geometry
 from blconv.kernels.limits import KERNEL_DTYPES, runs_operators
 from blconv.layers import BandLimitedConv2d
 from blconv.layout import is_channels_last
 from blconv.methods.choice import Method, choose
-from blconv.methods.spectral import analyse, contract, synthesise
+from blconv.methods.spectral import convolve_keeping, synthesise
 
 SOURCE, RELU_APPLIED = "_band_limited_source", "_relu_applied_version"
 
@@ -65,17 +66,20 @@ class BlockConv2d(BandLimitedConv2d):
 
     def convolve(self, x: Tensor, geometry: Geometry) -> Tensor:
         """Compute the same as `BandLimitedConv2d`."""
-        # A strided or small output may have fewer numbers than its coefficients.
-        worth = x.dim() == 4 and 2 * geometry.coefficients < math.prod(geometry.out)
-        if not (worth and saves_for_backward()):
-            return super().convolve(x, geometry)
+        if not (x.dim() == 4 and saves_for_backward() and _saves_memory(geometry)):
+            return BandLimitedConv2d.convolve(self, x, geometry)
         if choose(x, self.weight, geometry, self.method).method != "spectral":
-            return super().convolve(x, geometry)
-        coefficients = contract(analyse(x, geometry), self.weight, geometry)
-        y = synthesise(coefficients, geometry, channels_last=is_channels_last(x))
+            return BandLimitedConv2d.convolve(self, x, geometry)
+        y, coefficients = convolve_keeping(x, self.weight, geometry)
         y = _add_bias(y, self.bias)
         vars(y)[SOURCE] = Source(coefficients, self.bias, geometry, y._version)
         return y
+
+
+@lru_cache(maxsize=4096)
+def _saves_memory(geometry: Geometry) -> bool:
+    """Return whether an output has more numbers than its coefficients; a strided or small one may not."""
+    return 2 * geometry.coefficients < math.prod(geometry.out)
 
 
 class BlockNorm2d(nn.BatchNorm2d):
@@ -90,20 +94,19 @@ class BlockNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
         """Normalise `input`, (batch, channels, H, W), as `nn.BatchNorm2d` does."""
         source = Source.of(input) if saves_for_backward() else None
-        if source is None or input[:, 0].numel() == 1:  # torch raises for one value per channel
-            return super().forward(input)
+        if source is None or input.numel() == input.shape[1]:  # torch raises for one value per channel
+            return nn.BatchNorm2d.forward(self, input)
+        counts = self.num_batches_tracked if self.training and self.track_running_stats else None
         factor = self.momentum or 0.0
-        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:
-                factor = 1 / float(self.num_batches_tracked)
+        if counts is not None and self.momentum is None:
+            factor, counts = 1 / float(counts.add_(1)), None
         running = (self.running_mean, self.running_var)
-        by_batch = self.training or running == (None, None)
+        by_batch = self.training or (running[0] is None and running[1] is None)
         if self.training and not self.track_running_stats:
             running = (None, None)
-        y: Tensor = BatchNormFromCoefficients.apply(
-            input, source.coefficients, source.bias, self.weight, self.bias, *running, by_batch, factor,
-            self.eps, source.geometry, self.applies_relu,
+        y: Tensor = _batch_norm(
+            input, source.coefficients, source.bias, self.weight, self.bias, *running, counts, by_batch,
+            factor, self.eps, source.geometry, self.applies_relu,
         )  # fmt: skip
         if self.applies_relu:
             vars(y)[RELU_APPLIED] = y._version
@@ -116,10 +119,10 @@ class BlockReLU(nn.ReLU):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return max(input, 0) for an input of any shape."""
         if not saves_for_backward():
-            return super().forward(input)
+            return nn.ReLU.forward(self, input)
         if getattr(input, RELU_APPLIED, None) == input._version:
             return input
-        y: Tensor = ReLUFromBits.apply(input, self.inplace)
+        y: Tensor = relu_from_bits(input, self.inplace)
         return y
 
 
@@ -182,6 +185,7 @@ class BatchNormFromCoefficients(torch.autograd.Function):
         beta: Tensor | None,
         mean: Tensor | None,
         variance: Tensor | None,
+        counts: Tensor | None,
         by_batch: bool,
         factor: float,
         eps: float,
@@ -190,13 +194,25 @@ class BatchNormFromCoefficients(torch.autograd.Function):
     ) -> Tensor:
         """Normalise y (batch, channels, H, W), by its own statistics if `by_batch`, else by the running ones.
 
-        `mean` and `variance` are the running statistics. If y's own statistics are used, these are updated
-        with the weight `factor`. `coefficients`, `bias` and `geometry` are those of y's `Source`.
+        `mean` and `variance` are the running statistics, updated with weight `factor` if y's own are used,
+        and `counts` is then the number of batches, which becomes one more. `coefficients`, `bias` and
+        `geometry` are those of y's `Source`.
         """
-        normal, *state, backend = torch._batch_norm_impl_index(
-            y, gamma, beta, mean, variance, by_batch, factor, eps, torch.backends.cudnn.enabled
-        )
-        bits = relu_forward(normal, inplace=True)[1] if applies_relu else None
+        parameters = gamma, beta, mean, variance
+        if by_batch and _runs_forward(y, parameters):
+            from blconv.kernels.fused import batch_norm_forward as kernels  # Numba is slow to import
+
+            tensors = kernels.Parameters(*parameters, counts)
+            normal, statistics, bits = kernels.normalise(y, tensors, factor, eps, relu=applies_relu)
+            state: list[Tensor | None] = [statistics, None, None]
+            backend = 0  # torch's own, whose backward pass takes these statistics
+        else:
+            if counts is not None:
+                counts.add_(1)
+            normal, *state, backend = torch._batch_norm_impl_index(
+                y, *parameters, by_batch, factor, eps, torch.backends.cudnn.enabled
+            )
+            bits = relu_forward(normal, inplace=True)[1] if applies_relu else None
         given = (None, None) if by_batch else (mean, variance)
         ctx.save_for_backward(coefficients, bias, gamma, *given, *state, bits)
         ctx.settings = by_batch, eps, backend, geometry, is_channels_last(y), is_channels_last(normal)
@@ -218,12 +234,16 @@ class BatchNormFromCoefficients(torch.autograd.Function):
             layout = torch.channels_last if channels_last else torch.contiguous_format
             grad = grad.contiguous(memory_format=layout)
             y = synthesise(coefficients, geometry, channels_last=channels_last)
-            saved_mean, invstd = state
-            centre = saved_mean if bias is None else saved_mean - bias  # of y before its bias is added
-            to_gamma, to_beta = batch_norm_backward.differentiate(grad, y, bits, gamma, centre, invstd)
+            statistics = state[0] if reserve is None else torch.stack(state).float()
+            if bias is not None:  # the mean of y before its bias is added
+                statistics = statistics - torch.stack((bias, torch.zeros_like(bias)))
+            to_gamma, to_beta = batch_norm_backward.differentiate(grad, y, bits, gamma, statistics)
             # Autograd casts them to the dtypes of their parameters.
             to_affine = to_gamma if needs[3] else None, to_beta if needs[4] else None
-            return y, None, None, *to_affine, *[None] * 7
+            return y, None, None, *to_affine, *[None] * 8
+        if reserve is None:  # the kernels' statistics
+            state = list(state[0])
+            reserve = grad  # torch's own backward pass does not read it
         if bits is not None:
             grad = relu_backward(grad, bits, channels_last=bits_channels_last)
         y = grad  # with given statistics the map is affine: only gamma's gradient depends on y
@@ -233,7 +253,18 @@ class BatchNormFromCoefficients(torch.autograd.Function):
             backend, y, grad, gamma, mean, variance, *state, by_batch, eps,
             [needs[0], needs[3], needs[4]], reserve,
         )  # fmt: skip
-        return to_y, None, None, to_gamma, to_beta, *[None] * 7
+        return to_y, None, None, to_gamma, to_beta, *[None] * 8
+
+
+# As `relu_from_bits`.
+_batch_norm = super(torch.autograd.Function, BatchNormFromCoefficients).apply
+
+
+def _runs_forward(y: Tensor, parameters: tuple[Tensor | None, ...]) -> bool:
+    """Return whether our kernel can normalise y; it takes parameters in float32."""
+    fits = all(t is None or (t.dtype == torch.float32 and t.data_ptr() % 16 == 0) for t in parameters)
+    dense = y.is_contiguous() or is_channels_last(y)
+    return fits and dense and y.dtype in KERNEL_DTYPES and y.numel() > 0 and runs_operators(y.device)
 
 
 def _runs_kernels(grad: Tensor) -> bool:

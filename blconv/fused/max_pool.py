@@ -41,13 +41,17 @@ class BlockMaxPool2d(nn.MaxPool2d):
         """Return the maxima of `input`, (batch, C, H, W) or (C, H, W), as `nn.MaxPool2d` does."""
         saves = saves_for_backward() and input.requires_grad and input.dim() in (3, 4)
         if self.return_indices or not saves:
-            return super().forward(input)
+            return nn.MaxPool2d.forward(self, input)
         height, width = input.shape[-2:]
         windows = Windows(
             (height, width), _pair(self.kernel_size), _pair(self.stride), _pair(self.padding),
             _pair(self.dilation), self.ceil_mode,
         )  # fmt: skip
-        return MaxPoolFromOffsets.apply(input, windows) if windows.fit_in_bytes else super().forward(input)
+        return (
+            MaxPoolFromOffsets.apply(input, windows)
+            if windows.fit_in_bytes
+            else nn.MaxPool2d.forward(self, input)
+        )
 
 
 def use_fused_max_pool(model: nn.Module) -> None:

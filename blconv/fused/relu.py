@@ -79,6 +79,10 @@ class ReLUFromBits(torch.autograd.Function):
         return relu_backward(grad, bits, channels_last=ctx.channels_last), None
 
 
+# Without the test for transforms of `torch.func`, in which our layers are torch's (`saves_for_backward`).
+relu_from_bits = super(torch.autograd.Function, ReLUFromBits).apply
+
+
 def _runs_kernels(x: Tensor) -> bool:
     return x.device.type == "cuda" and x.dtype in KERNEL_DTYPES and is_installed()
 

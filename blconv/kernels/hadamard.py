@@ -18,6 +18,7 @@ from numba import cuda, float32
 from torch import Tensor
 
 from blconv.kernels.runtime.kernel import Kernel
+from blconv.kernels.runtime.program import launch
 
 MAX_THREADS = 1024  # of a block
 SIGNATURE = ("float32*", "float32*", "float32*", *["int64"] * 7, "float32")
@@ -36,8 +37,9 @@ def multiply(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
     rows, terms, count = a.shape
     columns = b.shape[1]
     out = a.new_empty(rows, columns, count)
-    kernel(min(MAX_THREADS, count)).launch(
-        rows * columns, _as_floats(out), _as_floats(a), _as_floats(b), columns, terms, count,
+    launch(
+        kernel(min(MAX_THREADS, count)), rows * columns,
+        _as_floats(out), _as_floats(a), _as_floats(b), columns, terms, count,
         *a.stride()[:2], *b.stride()[:2], -1.0 if conjugate else 1.0,
     )  # fmt: skip
     return out

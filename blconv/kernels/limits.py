@@ -31,7 +31,8 @@ def runs_spectral_kernels(device: torch.device, dtype: torch.dtype, geometry: Ge
 
 def runs_dense_kernels(device: torch.device, dtype: torch.dtype, geometry: Geometry) -> bool:
     """Return whether our kernels compute the matrix of the method "dense" from the filters."""
-    return runs_operators(device) and has_dense_kernels(dtype, geometry)
+    check = has_dense_kernels if torch.compiler.is_compiling() else _cached_has_dense_kernels
+    return runs_operators(device) and check(dtype, geometry)
 
 
 def runs_low_pass_kernel(
@@ -84,6 +85,9 @@ def has_dense_kernels(dtype: torch.dtype, geometry: Geometry) -> bool:
     """Return whether the kernels of the method "dense" support this dtype and these sizes."""
     pixels, taps = math.prod(geometry.input) * math.prod(geometry.out), math.prod(geometry.kernel)
     return _has_type(dtype, geometry) and pixels <= DENSE_MAX_ENTRIES and taps <= DENSE_MAX_TAPS
+
+
+_cached_has_dense_kernels = lru_cache(maxsize=4096)(has_dense_kernels)
 
 
 def _has_type(dtype: torch.dtype, geometry: Geometry) -> bool:

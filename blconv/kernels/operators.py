@@ -30,7 +30,13 @@ from torch import Tensor
 from blconv.band import AxisBand
 from blconv.geometry import DenseAxis, TransformAxis
 from blconv.kernels import launches
-from blconv.kernels.launches import Bands, FilterAxes, PlaneAxes, table_kind
+from blconv.kernels.launches import Bands
+from blconv.kernels.plans import (
+    FilterAxes,
+    PlaneAxes,
+    matrix_sizes,
+    table_kind,
+)
 from blconv.kernels.transforms.fragments import coefficient_count, part_count
 from blconv.layout import is_channels_last
 
@@ -150,7 +156,7 @@ def _(z: Tensor, axes: list[int], channels: int, channels_last: bool) -> Tensor:
 
 @torch.library.register_fake("blconv::pack")
 def _(w: Tensor, kind: str, axes: list[int]) -> Tensor:
-    count, inputs, outputs = launches.matrix_sizes(_axes(FILTERS[kind], axes))
+    count, inputs, outputs = matrix_sizes(_axes(FILTERS[kind], axes))
     return w.new_empty(count, inputs * w.shape[1], outputs * w.shape[0])
 
 
@@ -162,7 +168,7 @@ def _(v: Tensor, kind: str, axes: list[int], shape: list[int], channels_last: bo
 
 @torch.library.register_fake("blconv::contract")
 def _(z: Tensor, w: Tensor, kind: str, axes: list[int]) -> Tensor:
-    _, _, outputs = launches.matrix_sizes(_axes(FILTERS[kind], axes))
+    _, _, outputs = matrix_sizes(_axes(FILTERS[kind], axes))
     return z.new_empty(z.shape[0], z.shape[1], outputs * w.shape[0])
 
 

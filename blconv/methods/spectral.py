@@ -19,17 +19,17 @@ A frequency is a pair: a non-negative frequency of the rows' axis, and one of ei
 axis. A 1D convolution has only the former. A coefficient whose conjugate is not among the Q counts twice.
 """
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from blconv.geometry import Geometry, TransformAxis
-from blconv.kernels import launches, operators
+from blconv.geometry import Geometry
+from blconv.kernels import launches, layer_operator, operators
+from blconv.kernels.convolution import LayerAxes, axes_of, convolution
 from blconv.kernels.limits import runs_spectral_kernels
-from blconv.kernels.runtime.side_stream import SideStream
+from blconv.kernels.plans import dense, is_split, readable
 from blconv.kernels.transforms.fragments import part_count
 from blconv.layout import is_channels_last
 from blconv.tables import table
@@ -40,87 +40,69 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
     Returns (batch, O, [H_out,] W_out), which is channels_last in memory if x is, otherwise contiguous.
     """
-    channels_last = is_channels_last(x)
+    return _convolve(x, weight, geometry, keep=False)[0]
+
+
+def convolve_keeping(x: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Return the output of `convolve`, and its coefficients as `synthesise` takes them."""
+    y, coefficients = _convolve(x, weight, geometry, keep=True)
+    assert coefficients is not None
+    return y, coefficients
+
+
+def _convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, keep: bool) -> tuple[Tensor, Tensor | None]:
     x = to_autocast_dtype(x)
-    runs = type(x) is Tensor and runs_spectral_kernels(x.device, x.dtype, geometry)
-    if runs and not torch.compiler.is_compiling():
-        y: Tensor = _Convolution.apply(x, weight.to(x.dtype), geometry, channels_last)[0]
-        return y
+    if type(x) is Tensor and runs_spectral_kernels(x.device, x.dtype, geometry):
+        if weight.dtype != x.dtype:
+            weight = weight.to(x.dtype)
+        if not torch.compiler.is_compiling():
+            y, _, coefficients = _apply(x, weight, geometry, keep)
+            return y, coefficients
+        if not keep:
+            return layer_operator.convolve(x, weight, LayerAxes.of(geometry)), None
     coefficients = contract(analyse(x, geometry), weight, geometry)
-    return synthesise(coefficients, geometry, channels_last=channels_last)
+    return synthesise(coefficients, geometry, channels_last=is_channels_last(x)), coefficients
 
 
 class _Convolution(Function):
-    """The convolution on CUDA by direct launches, in less than half the host time of three torch operators.
+    """The three steps on CUDA as direct launches: a fraction of the host time of three torch operators.
 
-    The input's kept coefficients z are returned as a second output, so that second derivatives
-    reach x through z. If the backward pass must itself be differentiable, it uses torch operators instead of
-    direct launches.
+    z and Y are outputs too, so that second derivatives reach x through z, and gradients of Y reach it. Second
+    derivatives use the operators. Y is returned if `keep` is set.
     """
 
     # No `setup_context`: with it torch inspects the signature at every call.
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, last: bool) -> tuple[Tensor, Tensor]:
-        inputs, outputs, filters = axes_of(geometry)
-        with SideStream(x.device) as side_stream:
-            v = launches.pack(weight, filters, transposed=True, side_stream=side_stream)
-            z = launches.analyse(x, inputs)
-        # The summed index is contiguous in both operands: tensor cores read this layout fastest.
-        coefficients = torch.bmm(z, v.mT)
-        ctx.geometry, ctx.last, ctx.channels, ctx.x_last = geometry, last, x.shape[1], is_channels_last(x)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, keep: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        axes = axes_of(geometry)
+        x, last = readable(x)
+        dense_weight, weight_last = dense(weight)
+        plan = convolution(
+            axes, x.dtype, x.shape[1], weight.shape[0], (last, weight_last), is_split(x.dtype), x.device
+        )
+        y, z, coefficients = plan.forward(x, dense_weight, keep=keep)
+        ctx.plan, ctx.axes, ctx.last, ctx.channels = plan, axes, last, x.shape[1]
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(z, weight)
-        return launches.synthesise(coefficients, outputs, weight.shape[0], last), z
+        return y, z, coefficients
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor | None, dz: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, dy: Tensor | None, dz: Tensor | None, to_coefficients: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         z, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable_backward(ctx, z, weight, dy, dz)
-        inputs, outputs, filters = axes_of(ctx.geometry)
-        to_x, to_weight = ctx.needs_input_grad[:2]
-        dx = dw = v = g = None
-        if dy is not None:
-            with SideStream(z.device) as side_stream:
-                if to_x:
-                    v = launches.pack(weight, filters, side_stream=side_stream)
-                g = launches.analyse(_to_layout(dy, ctx.last), outputs)
-        with SideStream(z.device) as side_stream:
-            if g is not None and to_weight:
-                dv, last = torch.bmm(z.mT, g), is_channels_last(weight)
-                dw = launches.fold(dv, filters, weight.shape, last, side_stream=side_stream)
-            if g is not None and v is not None:
-                back = torch.bmm(g, v.mT)
-                dz = back if dz is None else dz + back
-            if dz is not None and to_x:
-                dx = launches.synthesise(dz, inputs, ctx.channels, ctx.x_last)
+        to_x, to_weight, *_ = ctx.needs_input_grad
+        if dy is None or dz is not None or to_coefficients is not None or torch.is_grad_enabled():
+            several = layer_operator.differentiable_backward(ctx, z, weight, dy, dz, to_coefficients)
+            return *several, None, None
+        dx, dw = ctx.plan.backward(z, dense(weight)[0], dy, to_x=to_x, to_w=to_weight)
         return dx, dw, None, None
 
 
-def _differentiable_backward(
-    ctx: Any, z: Tensor, weight: Tensor, dy: Tensor | None, dz: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """Compute the backward pass of `_Convolution` by torch operators, which are differentiable.
-
-    dy and dz are the gradients of its two outputs. Returns the gradients of its four arguments.
-    """
-    inputs, outputs, filters = axes_of(ctx.geometry)
-    dx = dw = None
-    if dy is not None:
-        g = operators.analyse(_to_layout(dy, ctx.last), outputs)
-        if ctx.needs_input_grad[0]:
-            back = torch.bmm(g, operators.pack(weight, filters).mT)
-            dz = back if dz is None else dz + back
-        if ctx.needs_input_grad[1]:
-            dv, shape = torch.bmm(z.mT, g), list(weight.shape)
-            dw = operators.fold(dv, filters, shape, is_channels_last(weight))
-    if dz is not None and ctx.needs_input_grad[0]:
-        dx = operators.synthesise(dz, inputs, ctx.channels, ctx.x_last)
-    return dx, dw, None, None
-
-
-def _to_layout(y: Tensor, channels_last: bool) -> Tensor:
-    return y.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+# Without the test for transforms of `torch.func`, which `runs_spectral_kernels` has made.
+_apply = super(Function, _Convolution).apply
 
 
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:
@@ -156,23 +138,10 @@ def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool)
         y = _synthesise(coefficients, geometry).movedim(-1, 1)
         return y if channels_last else y.contiguous()
     channels = coefficients.shape[2] // part_count(coefficients.shape[0])
-    return operators.synthesise(coefficients, _axes(geometry).outputs, channels, channels_last)
-
-
-class LayerAxes(NamedTuple):
-    """The transform axes of a layer's input, output and filters."""
-
-    inputs: tuple[TransformAxis, ...]
-    outputs: tuple[TransformAxis, ...]
-    filters: tuple[TransformAxis, ...]
-
-    @staticmethod
-    def of(geometry: Geometry) -> "LayerAxes":
-        """Return the axes of a convolution with these sizes."""
-        return LayerAxes(geometry.input_axes, geometry.output_axes, geometry.filter_axes)
-
-
-axes_of = lru_cache(maxsize=4096)(LayerAxes.of)
+    # Without a gradient no operator is needed, whose dispatch takes longer than the launch.
+    apart = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    run = launches.synthesise if apart else operators.synthesise
+    return run(coefficients, _axes(geometry).outputs, channels, channels_last)
 
 
 def _axes(geometry: Geometry) -> LayerAxes:

@@ -1,11 +1,13 @@
 """What only a GPU has: reduced precisions, graphs, streams and generated kernels."""
 
+import copy
 import threading
 
 import pytest
 import torch
+from torch import nn
 
-from blconv import BandLimitedConv2d, reference
+from blconv import BandLimitedConv2d, band_limit, reference
 from blrobust.device import full_precision
 
 pytestmark = pytest.mark.gpu
@@ -145,3 +147,28 @@ def test_compiled_by_inductor(method, options):
             y = compiled(x)
             wanted = defined(layer, x, cotangent)
             near([y, *torch.autograd.grad(y, [x, *layer.parameters()], cotangent)], wanted, 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The AccumulateGrad node's stream")
+@pytest.mark.parametrize("fuse", [False, True], ids=["plain", "fused"])
+def test_a_network_in_one_line_of_graphs(fuse):
+    """What the first lines of the documentation recommend: the same output and gradients as without."""
+    with full_precision():
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()]
+        layers += [nn.Conv2d(16, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
+        model = band_limit(nn.Sequential(*layers).cuda(), 0.84, fft_size="compact", fuse=fuse)
+        twin = copy.deepcopy(model)
+        sample = torch.randn(8, 3, 16, 16, device="cuda")
+        graphed = torch.cuda.make_graphed_callables(model, (sample,))
+        for _ in range(3):
+            x = torch.randn_like(sample)
+            outputs = []
+            for network in (graphed, twin):
+                network.zero_grad()
+                y = network(x)
+                y.square().sum().backward()
+                outputs.append(y.detach().clone())
+            torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
+            for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+                torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-4)

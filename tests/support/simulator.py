@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest  # noqa: F401  not used here, but loaded before the forks, whose test modules use it
 import torch
 
-from blconv.kernels import operators
+from blconv.kernels import layer_operator, operators
 from blconv.kernels.limits import KERNEL_DTYPES, spectral_planes_fit
 from blconv.methods import spectral
 from support.processes import importing
 from support.turns import take_turns
 
-OPERATORS = ("analyse", "synthesise", "pack", "fold", "contract")
+OPERATORS = ("analyse", "synthesise", "pack", "fold", "contract", "convolve", "convolve_backward")
 
 
 class Simulator:
@@ -108,7 +108,7 @@ def kernels_on_cpu() -> torch.library.Library:
     torch.use_deterministic_algorithms(True)
     library = torch.library.Library("blconv", "IMPL")
     for name in OPERATORS:
-        library.impl(name, operators.KERNELS[name], "CPU")
+        library.impl(name, (operators.KERNELS | layer_operator.KERNELS)[name], "CPU")
     spectral.runs_spectral_kernels = (  # type: ignore[attr-defined]  # an import there
         lambda device, dtype, geometry: dtype in KERNEL_DTYPES and spectral_planes_fit(geometry)
     )

@@ -18,8 +18,6 @@ n (see `relu`), so the bits of neighbours are in neighbouring bytes. Each byte i
 together are a 32nd of a float32 map and stay in the L2 cache.
 """
 
-import math
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -27,108 +25,59 @@ import torch
 from numba import cuda, float32, int64
 from torch import Tensor
 
+from blconv.kernels.fused.batch_norm_sizes import (
+    BatchNormMaps,
+    BatchNormSizes,
+    maps_of,
+    sum_folder,
+    words_pointer,
+)
 from blconv.kernels.primitives.vectors import float32_reader, pointer, vector_reader, vector_writer
 from blconv.kernels.primitives.warp import device
 from blconv.kernels.runtime.kernel import Kernel
-from blconv.layout import is_channels_last
-
-THREADS = 256
-SUM_BLOCKS = 2048  # of a sum, about at most: three times the number that runs at once
-VECTORS_PER_THREAD = 4  # at least, before a sum is split further
-BIT_WORDS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}  # of a vector's bits, one byte per element
-
-
-@dataclass(frozen=True)
-class BatchNormSizes:
-    """The types and sizes that the kernels are compiled for.
-
-    The kernels see a map as vectors of numbers: (runs, groups, steps). A group is the vectors of the same
-    channels. If pixels are last, a run is an image, a group is one channel and has `steps` vectors in a run.
-    If channels are last, a run is a pixel, a group is `vector_channels` channels and has one vector in a run.
-    """
-
-    memory: str
-    channels: int
-    pixels: int  # neighbours in memory of one channel
-    vector: int
-    has_bits: bool
-
-    @staticmethod
-    def of(y: Tensor, grad: Tensor, bits: Tensor | None) -> "BatchNormSizes":
-        """Return the sizes for y (batch, C, H, W) and grad, both dense and of the same memory format."""
-        last, vector = is_channels_last(y), 16 // y.element_size()
-        channels, pixels = y.shape[1], 1 if last else math.prod(y.shape[2:])
-        aligned = y.data_ptr() % 16 == 0 and grad.data_ptr() % 16 == 0
-        # Neighbours are of one channel or of whole vectors of channels, and their bits have one position.
-        if not aligned or (channels if last else pixels) % vector or y.numel() % (8 * vector):
-            vector = 1
-        return BatchNormSizes(str(y.dtype).removeprefix("torch."), channels, pixels, vector, bits is not None)
-
-    @property
-    def vector_channels(self) -> int:
-        """Number of channels to which the numbers of a vector belong."""
-        return self.vector if self.pixels == 1 else 1
-
-    @property
-    def groups(self) -> int:
-        """Number of groups of vectors; a group is all vectors of the same channel or channels."""
-        return self.channels // self.vector_channels
-
-    @property
-    def steps(self) -> int:
-        """Number of successive vectors in memory that belong to the same channels."""
-        return self.pixels * self.vector_channels // self.vector
-
-    @property
-    def tile(self) -> int:
-        """Number of groups that a CUDA block sums: 1, or an even share of the groups if each has one step."""
-        return 1 if self.steps > 1 else -(-self.groups // -(-self.groups // THREADS))
-
-    @property
-    def tiles(self) -> int:
-        """Number of CUDA blocks that cover all groups of vectors once."""
-        return -(-self.groups // self.tile)
-
-    @property
-    def lanes(self) -> int:
-        """Number of threads of a CUDA block that share a group of vectors."""
-        return THREADS // self.tile
-
-    def parts(self, length: int) -> int:
-        """Return the number of blocks among which the `length` vectors of a group are divided for the sum."""
-        return max(1, min(SUM_BLOCKS // self.tiles, -(-length // (VECTORS_PER_THREAD * self.lanes))))
+from blconv.kernels.runtime.program import Buffer, Launch, Place, Program
 
 
 def differentiate(
-    grad: Tensor, y: Tensor, bits: Tensor | None, gamma: Tensor | None, mean: Tensor, invstd: Tensor
+    grad: Tensor, y: Tensor, bits: Tensor | None, gamma: Tensor | None, statistics: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Overwrite y, the BatchNorm's input, by its gradient; return those of gamma and beta, float32 (C,).
 
     y and `grad`, the gradient of the output, are (batch, C, H, W). They must not be empty, and must be dense,
     of the same memory format, and of a dtype in `limits.KERNEL_DTYPES`. `bits` are those of `relu_forward`,
-    or None if no ReLU follows. mean and invstd (C,) are the statistics of the batch.
+    or None if no ReLU follows. `statistics`, float32 (2, C), are mean and invstd of the batch.
     """
-    sizes = BatchNormSizes.of(y, grad, bits)
-    vectors = y.numel() // sizes.vector
-    length = vectors // sizes.groups
-    parts = sizes.parts(length)
-    count = -(-y.numel() // 8) // sizes.vector
-    # Without bits the kernels do not read this pointer.
-    words = grad if bits is None else bits.view(BIT_WORDS[sizes.vector])
-    mean, invstd = mean.float(), invstd.float()
-    scale = invstd if gamma is None else invstd * gamma
-    partial = torch.empty(parts, 2, sizes.channels, device=y.device)
-    factors = torch.empty(4, sizes.channels, device=y.device)
-    to_gamma, to_beta = torch.empty_like(mean), torch.empty_like(mean)
-    blocks = parts * sizes.tiles
-    reducer(sizes).launch(blocks, grad, y, words, mean, partial, count, length, parts)
-    finisher(sizes.channels).launch(
-        sizes.channels, partial, mean, invstd, scale, factors, to_gamma, to_beta, parts,
-        sizes.channels / y.numel(),
-    )  # fmt: skip
-    writer(sizes).launch(-(-vectors // THREADS), grad, y, words, factors, count, vectors)
+    maps = maps_of(y, grad, bits is not None)
+    # Without bits the kernels do not read this pointer, and without gamma not its.
+    words = grad if bits is None else bits
+    scale = statistics if gamma is None else gamma.float()
+    to_gamma, to_beta = (statistics.new_empty(statistics.shape[1]) for _ in range(2))
+    program = _program(maps, gamma is not None, y.device)
+    program.run(0, grad, y, words, statistics.contiguous(), scale, to_gamma, to_beta)
     torch.autograd.graph.increment_version(y)
     return to_gamma, to_beta
+
+
+@lru_cache(maxsize=4096)
+def _program(maps: BatchNormMaps, has_gamma: bool, device: torch.device) -> Program:
+    """Return the three launches; their arguments are those of `run` above, in that order."""
+    sizes, channels = maps.sizes, maps.sizes.channels
+    grad, y, words, statistics, gamma, to_gamma, to_beta, partial, factors = (Place(n) for n in range(1, 10))
+    steps = [
+        Launch(
+            reducer(sizes), maps.sum_blocks,
+            (grad, y, words, statistics, partial, maps.count, maps.length, maps.parts),
+        ),
+        Launch(
+            finisher(channels, sizes.threads, has_gamma), channels,
+            (partial, statistics, gamma, factors, to_gamma, to_beta, maps.parts, 1 / maps.values),
+        ),
+        Launch(
+            writer(sizes), maps.writer_blocks, (grad, y, words, factors, maps.count, maps.vectors)
+        ),
+    ]  # fmt: skip
+    buffers = [Buffer((rows, channels), torch.float32) for rows in (maps.parts * 2, 4)]
+    return Program(device, steps, 7, buffers)
 
 
 @lru_cache
@@ -140,10 +89,11 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
+    THREADS = sizes.threads
     BOTH = 2 * WIDE
     SUMS = THREADS * BOTH
     read, read_masked = vector_reader(sizes.memory, VECTOR), _masked_reader(sizes)
-    read_channels, fold = float32_reader(WIDE), _sum_folder(BOTH, LANES, TILE)
+    read_channels, fold = float32_reader(WIDE), sum_folder(BOTH, LANES, TILE, THREADS)
 
     def reduce(
         grad: Any, y: Any, words: Any, mean: Any, partial: Any, count: int, length: int, parts: int
@@ -178,21 +128,21 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
                 partial[(2 * part + 1) * CHANNELS + group * WIDE + s] = shared[(WIDE + s) * THREADS + thread]
 
     numbers = pointer(sizes.memory)
-    signature = (numbers, numbers, _words(sizes), "float32*", "float32*", "int64", "int64", "int64")
-    return Kernel(reduce, signature, THREADS, constants=(sizes, THREADS))
+    signature = (numbers, numbers, words_pointer(sizes), "float32*", "float32*", "int64", "int64", "int64")
+    return Kernel(reduce, signature, THREADS, constants=sizes)
 
 
 @lru_cache
-def finisher(channels: int) -> Kernel:
+def finisher(channels: int, threads: int, has_gamma: bool) -> Kernel:
     """Return the kernel that adds the parts and writes the factors (mean, a, b, k) and both gradients.
 
     It has one block per channel. Its last argument is 1 / n, where n is the number of values of a channel.
     """
-    SUMS = 2 * THREADS
-    fold = _sum_folder(2, THREADS, 1)
+    THREADS, SUMS = threads, 2 * threads
+    fold = sum_folder(2, THREADS, 1, THREADS)
 
     def finish(
-        partial: Any, mean: Any, invstd: Any, scale: Any, factors: Any, to_gamma: Any, to_beta: Any,
+        partial: Any, statistics: Any, gamma: Any, factors: Any, to_gamma: Any, to_beta: Any,
         parts: int, share: float,
     ) -> None:  # fmt: skip
         shared = cuda.shared.array(SUMS, float32)
@@ -207,17 +157,18 @@ def finisher(channels: int) -> Kernel:
         shared[THREADS + thread] = product
         fold(shared, thread, thread)
         if thread == 0:
-            deviation, a = invstd[channel], scale[channel]
+            deviation = statistics[channels + channel]
+            a = deviation * gamma[channel] if has_gamma else deviation
             normal = deviation * shared[THREADS]
-            factors[channel] = mean[channel]
+            factors[channel] = statistics[channel]
             factors[channels + channel] = a
             factors[2 * channels + channel] = -a * deviation * normal * share
             factors[3 * channels + channel] = -a * shared[0] * share
             to_gamma[channel] = normal
             to_beta[channel] = shared[0]
 
-    signature = ("float32*",) * 7 + ("int64", "float32")
-    return Kernel(finish, signature, THREADS, constants=(channels, THREADS))
+    signature = ("float32*",) * 6 + ("int64", "float32")
+    return Kernel(finish, signature, THREADS, constants=(channels, threads, has_gamma))
 
 
 @lru_cache
@@ -227,7 +178,7 @@ def writer(sizes: BatchNormSizes) -> Kernel:
     `factors` are those of `finisher`, and y has `vectors` vectors.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
-    CHANNELS = sizes.channels
+    CHANNELS, THREADS = sizes.channels, sizes.threads
     read, write = vector_reader(sizes.memory, VECTOR, written=True), vector_writer(sizes.memory, VECTOR)
     read_masked, read_channels = _masked_reader(sizes), float32_reader(WIDE)
 
@@ -253,8 +204,8 @@ def writer(sizes: BatchNormSizes) -> Kernel:
             write(y, at, values)
 
     numbers = pointer(sizes.memory)
-    signature = (numbers, numbers, _words(sizes), "float32*", "int64", "int64")
-    return Kernel(differentiate, signature, THREADS, constants=(sizes, THREADS))
+    signature = (numbers, numbers, words_pointer(sizes), "float32*", "int64", "int64")
+    return Kernel(differentiate, signature, THREADS, constants=sizes)
 
 
 def _masked_reader(sizes: BatchNormSizes) -> Any:
@@ -273,27 +224,3 @@ def _masked_reader(sizes: BatchNormSizes) -> Any:
                 g[e] = float32(0) if (word >> (8 * e + place)) & 1 else g[e]
 
     return device(read_masked)
-
-
-def _sum_folder(rows: int, lanes: int, tile: int) -> Any:
-    """Return the device function (shared, thread, lane) that sums each of `rows` rows over the lanes.
-
-    A row lies in shared memory and has one number for each thread. The lanes of a sum are threads that lie
-    `tile` apart, and lane 0 gets the sum.
-    """
-
-    def fold(shared, thread, lane):
-        active = lanes
-        while active > 1:
-            half = (active + 1) // 2
-            cuda.syncthreads()
-            if lane + half < active:
-                for s in range(rows):
-                    shared[s * THREADS + thread] += shared[s * THREADS + thread + half * tile]
-            active = half
-
-    return device(fold)
-
-
-def _words(sizes: BatchNormSizes) -> str:
-    return str(BIT_WORDS[sizes.vector]).removeprefix("torch.") + "*"

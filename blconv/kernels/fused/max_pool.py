@@ -25,6 +25,7 @@ from torch import Tensor
 
 from blconv.kernels.primitives.vectors import pointer, vector_reader, vector_writer
 from blconv.kernels.runtime.kernel import Kernel
+from blconv.kernels.runtime.program import launch
 from blconv.layout import is_channels_last
 from blconv.pool_windows import Windows
 
@@ -84,7 +85,7 @@ def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, sizes:
     if count:
         words = offsets.as_strided((offsets.numel(),), (1,))
         words = words.view(torch.uint32) if sizes.vector == VECTOR else words
-        kernel.launch(-(-count // THREADS), source, words, out, count)
+        launch(kernel, -(-count // THREADS), source, words, out, count)
 
 
 @lru_cache

@@ -17,18 +17,18 @@ from numba import cuda, int32
 from torch import Tensor
 
 from blconv.kernels.runtime.kernel import Kernel
+from blconv.kernels.runtime.program import launch
 
 THREADS = 256
-INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 INFINITY = {torch.float32: 0x7F800000, torch.bfloat16: 0x7F80, torch.float16: 0x7C00}
-POINTERS = {torch.int32: "int32*", torch.int16: "int16*"}
+POINTERS = {torch.float32: "int32*", torch.bfloat16: "int16*", torch.float16: "int16*"}
 
 
 def relu_forward(x: Tensor, y: Tensor) -> Tensor:
     """Write max(x, 0) to y, which may be x; return the bits, uint8 (ceil(elements / 8),).
 
     A bit is 1 if the element was set to zero. x and y must be dense, of the same memory format and of a dtype
-    in `INTEGERS`.
+    in `POINTERS`.
     """
     bits = torch.empty((x.numel() + 7) // 8, dtype=torch.uint8, device=x.device)
     _launch(forward_kernel(x.dtype), x, y, bits)
@@ -46,14 +46,8 @@ def relu_backward(grad: Tensor, bits: Tensor) -> Tensor:
 
 
 def _launch(kernel: Kernel, x: Tensor, y: Tensor, bits: Tensor) -> None:
-    if x.numel():
-        words = INTEGERS[x.dtype]
-        blocks = -(-bits.numel() // THREADS)
-        kernel.launch(blocks, _flat(x).view(words), _flat(y).view(words), bits, bits.numel(), x.numel())
-
-
-def _flat(x: Tensor) -> Tensor:
-    return x.detach().as_strided((x.numel(),), (1,))
+    if count := bits.numel():
+        launch(kernel, -(-count // THREADS), x, y, bits, count, x.numel())
 
 
 @lru_cache
@@ -99,5 +93,5 @@ def backward_kernel(dtype: torch.dtype) -> Kernel:
 
 
 def _signature(dtype: torch.dtype) -> tuple[str, ...]:
-    pointer = POINTERS[INTEGERS[dtype]]
+    pointer = POINTERS[dtype]
     return (pointer, pointer, "uint8*", "int64", "int64")

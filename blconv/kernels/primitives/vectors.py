@@ -19,19 +19,21 @@ def pointer(memory: str) -> str:
 def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
     """Return the device function (values, source, n) that reads vector n of `source` into the local array.
 
-    `written` states whether the kernel also writes to that memory.
+    The first number of the vector goes to `values[start]`. `written` states whether the kernel also writes to
+    that memory.
     """
     load = loader(memory, width, written=written)
 
-    def one(values, source, at):
-        values[0] = load(source, at)
+    def one(values, source, at, start=0):
+        values[start] = load(source, at)
 
-    def four(values, source, at):
-        values[0], values[1], values[2], values[3] = load(source, 4 * at)
+    def four(values, source, at, start=0):
+        values[start], values[start + 1], values[start + 2], values[start + 3] = load(source, 4 * at)
 
-    def eight(values, source, at):
+    def eight(values, source, at, start=0):
         (
-            values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7],
+            values[start], values[start + 1], values[start + 2], values[start + 3],
+            values[start + 4], values[start + 5], values[start + 6], values[start + 7],
         ) = load(source, 8 * at)  # fmt: skip
 
     return device({1: one, 4: four, 8: eight}[width])
@@ -41,14 +43,20 @@ def vector_writer(memory: str, width: int) -> Any:
     """Return the device function (out, n, values) that writes a local array to vector n of `out`."""
     store = storer(memory, width)
 
-    def one(out, at, v):
-        store(out, at, v[0])
+    def one(out, at, v, start=0):
+        store(out, at, v[start])
 
-    def four(out, at, v):
-        store(out, 4 * at, (v[0], v[1], v[2], v[3]))
+    def four(out, at, v, start=0):
+        store(out, 4 * at, (v[start], v[start + 1], v[start + 2], v[start + 3]))
 
-    def eight(out, at, v):
-        store(out, 8 * at, (v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]))
+    def eight(out, at, v, start=0):
+        store(
+            out, 8 * at,
+            (
+                v[start], v[start + 1], v[start + 2], v[start + 3],
+                v[start + 4], v[start + 5], v[start + 6], v[start + 7],
+            ),
+        )  # fmt: skip
 
     return device({1: one, 4: four, 8: eight}[width])
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from blconv import constants
 from blconv.geometry import TransformAxis
 
 LANE_ROW = torch.arange(32) // 4  # g
@@ -148,4 +149,4 @@ def _tf32(x: Tensor) -> Tensor:
 def on_device(device: torch.device, table: Callable[..., Tensor], *arguments: object) -> Tensor:
     """Return the tensor `table(*arguments)` on `device`, from a cache."""
     with torch.inference_mode(False), torch.no_grad():
-        return table(*arguments).contiguous().to(device)
+        return constants.on_device(table(*arguments).contiguous(), device)

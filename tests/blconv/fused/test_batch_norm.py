@@ -9,8 +9,10 @@ from torch import nn
 
 from blconv import BandLimitedBlock, band_limit
 from blconv.fused import block
-from blconv.fused.relu import pack_bits
+from blconv.fused.relu import pack_bits, unpack_bits
 from blconv.kernels.fused import batch_norm_backward as kernels
+from blconv.kernels.fused import batch_norm_forward, batch_norm_sizes
+from blconv.kernels.fused.batch_norm_sizes import BatchNormSizes
 from blrobust.device import full_precision
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -18,11 +20,11 @@ BAND = {"compression": 0.75, "fft_size": "compact", "method": "spectral"}
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 SHAPES = [(8, 8, 2, 4), (4, 16, 4, 4), (3, 5, 3, 7), (2, 1, 4, 8), (8, 24, 1, 1), (1, 3, 1, 5)]
 MAPS = [
-    kernels.BatchNormSizes("float32", 64, 1024, 4, True),
-    kernels.BatchNormSizes("float32", 2048, 1, 4, False),
-    kernels.BatchNormSizes("bfloat16", 64, 64, 8, True),
-    kernels.BatchNormSizes("float16", 24, 1, 8, True),
-    kernels.BatchNormSizes("float16", 7, 49, 1, False),
+    BatchNormSizes("float32", 64, 1024, 4, True),
+    BatchNormSizes("float32", 2048, 1, 4, False),
+    BatchNormSizes("bfloat16", 64, 64, 8, True),
+    BatchNormSizes("float16", 24, 1, 8, True),
+    BatchNormSizes("float16", 7, 49, 1, False),
 ]
 
 
@@ -30,7 +32,11 @@ MAPS = [
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 def test_the_kernels_compile(capability, maps, compile_kernel):
     """A thread of the writer reads each map once and writes one."""
-    for kernel in (kernels.reducer(maps), kernels.finisher(maps.channels), writer := kernels.writer(maps)):
+    for kernel in (
+        kernels.reducer(maps),
+        kernels.finisher(maps.channels, 256, True),
+        writer := kernels.writer(maps),
+    ):
         code = compile_kernel(kernel, capability)
         assert "atom" not in code.body
         if kernel is writer:
@@ -41,10 +47,22 @@ def test_the_kernels_compile(capability, maps, compile_kernel):
     assert ptx.count("st.global") == 1
 
 
+@pytest.mark.parametrize("maps", MAPS, ids=str)
+def test_the_kernels_of_the_forward_pass_compile(maps, compile_kernel):
+    """A thread of the writer reads and writes eight vectors, and one word of bits."""
+    given = maps.has_bits, True, True, maps.has_bits, True
+    for kernel in (batch_norm_forward.reducer(maps), batch_norm_forward.finisher(maps, given)):
+        assert "atom" not in compile_kernel(kernel, (9, 0)).body
+    ptx = compile_kernel(batch_norm_forward.writer(maps, given[:2]), (9, 0)).ptx
+    kind = r"b16" if maps.vector == 1 else r"v4\.[fb]32"
+    assert len(re.findall(rf"\bst\.global\.{kind}", ptx)) == 8
+    assert ptx.count("st.global") == 8 + maps.has_bits
+
+
 def wanted_gradients(y, grad, held, gamma):
     """BatchNorm's and ReLU's gradients of y, gamma and beta in float64, by autograd from the formula.
 
-    Returns them and the mean and invstd, float32. The formula has these: a mean of 3 is off by up to
+    Returns them and the mean and invstd, float32 (2, C). The formula has these: a mean of 3 is off by up to
     1.2e-7 as float32, which adds up over the channel to more than the kernels' own rounding.
     """
     y, gamma = y.double().requires_grad_(), gamma.double().requires_grad_()
@@ -56,7 +74,7 @@ def wanted_gradients(y, grad, held, gamma):
     columns = [t.view(-1, 1, 1) for t in (*state, gamma, beta)]
     out = (y - columns[0]) * columns[1] * columns[2] + columns[3]
     grads = torch.autograd.grad(out, (y, gamma, beta), grad.double().masked_fill(held, 0))
-    return grads, *given
+    return grads, torch.stack(given)
 
 
 def assert_near(found, wanted, tolerance):
@@ -75,11 +93,11 @@ def check_kernels(device, dtypes, shapes):
                 gamma = torch.rand(shape[1]) + 0.5
                 for held in (torch.rand(shape).contiguous(memory_format=layout) < 0.4, None):
                     mask = torch.zeros(shape, dtype=torch.bool) if held is None else held
-                    wanted, *state = wanted_gradients(y, grad, mask, gamma)
+                    wanted, statistics = wanted_gradients(y, grad, mask, gamma)
                     bits = None if held is None else pack_bits(held).to(device)
                     given, around = y.to(device, copy=True), grad.to(device)
                     before, version = around.clone(), given._version
-                    state = [gamma.to(device), *(t.to(device) for t in state)]
+                    state = gamma.to(device), statistics.to(device)
                     found = given, *kernels.differentiate(around, given, bits, *state)
                     assert given._version > version
                     assert torch.equal(around, before)
@@ -91,10 +109,10 @@ def check_kernels(device, dtypes, shapes):
     shape = (8, 4, 2, 4)
     odd = torch.randn(8 * 4 * 8 + 1, device=device)[1:].view(shape)
     grad = torch.randn(shape, device=device)
-    wanted, *state = wanted_gradients(
+    wanted, statistics = wanted_gradients(
         odd.cpu(), grad.cpu(), torch.zeros(shape, dtype=torch.bool), torch.ones(4)
     )
-    kernels.differentiate(grad, odd, None, None, *(t.to(device) for t in state))
+    kernels.differentiate(grad, odd, None, None, statistics.to(device))
     assert_near(odd, wanted[0], 1e-5)
 
 
@@ -105,8 +123,77 @@ def test_the_kernels_in_the_simulator(dtype, simulate):
 
 def check_in_small(dtype):
     """With 16 threads a block the smallest maps have several blocks, tiles and parts."""
-    kernels.THREADS, kernels.VECTORS_PER_THREAD = 16, 1
+    batch_norm_sizes.BLOCKS = 16, 1
     check_kernels("cpu", [getattr(torch, dtype)], SHAPES if dtype == "float32" else SHAPES[:3])
+
+
+def check_forward(device, dtypes, shapes):
+    """Output, statistics, running statistics and bits against torch's in float64, in both layouts."""
+    for dtype in dtypes:
+        for n, shape in enumerate(shapes):
+            for layout in LAYOUTS:
+                norm = batch_norm(shape[1], momentum=0.3).double()
+                for tensor in norm.state_dict().values():
+                    if tensor.is_floating_point():
+                        tensor.uniform_(0.1, 0.5)
+                y = torch.randn(shape).add(3).to(dtype).contiguous(memory_format=layout)
+                names = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+                given = [getattr(norm, name).detach() for name in names]
+                given = [t.float() if t.is_floating_point() else t.clone() for t in given]
+                if n % 3 == 1:
+                    norm.weight, given[0] = None, None
+                if n % 3 == 2:
+                    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+                    given[2:] = None, None, None
+                given = [t if t is None else t.to(device) for t in given]
+                relu = (n + (layout is torch.channels_last)) % 2 == 0
+                out, state, bits = batch_norm_forward.normalise(
+                    y.to(device), batch_norm_forward.Parameters(*given), 0.3, norm.eps, relu=relu
+                )
+                wanted = norm(y.double())
+                assert out.is_contiguous(memory_format=layout)
+                assert_near(out, wanted.relu() if relu else wanted, TOLERANCES[dtype])
+                variance, mean = torch.var_mean(y.double(), (0, 2, 3), correction=0)
+                assert_near(state, torch.stack([mean, (variance + norm.eps).rsqrt()]), 1e-5)
+                for found, name in zip(given[2:], names[2:], strict=True):
+                    if found is not None:
+                        assert_near(found, getattr(norm, name).double(), 1e-5)
+                if relu:
+                    assert torch.equal(unpack_bits(bits, out), out <= 0)
+                else:
+                    assert bits is None
+
+
+def test_a_mean_far_from_zero(simulate):
+    simulate(check_offset, "cpu")
+
+
+@pytest.mark.gpu
+def test_a_mean_far_from_zero_on_cuda():
+    check_offset("cuda")
+
+
+def check_offset(device):
+    """The variance does not cancel: values of 1000 +- 1."""
+    y = torch.randn(16, 4, 4, 4).add(1000)
+    none = batch_norm_forward.Parameters(None, None, None, None, None)
+    out, _, _ = batch_norm_forward.normalise(y.to(device), none, 0.0, 1e-5, relu=False)
+    assert_near(out, F.batch_norm(y.double(), None, None, training=True), 1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_forward_pass_in_the_simulator(dtype, simulate):
+    simulate(check_forward_in_small, dtype)
+
+
+def check_forward_in_small(dtype):
+    batch_norm_sizes.BLOCKS = 16, 1
+    check_forward("cpu", [getattr(torch, dtype)], SHAPES[:4] if dtype == "float32" else SHAPES[:3])
+
+
+@pytest.mark.gpu
+def test_the_forward_pass_on_cuda():
+    check_forward("cuda", TOLERANCES, [*SHAPES[:5], (16, 64, 32, 32), (5, 2048, 4, 4), (9, 130, 17, 5)])
 
 
 def chain(bias=False, norm=None, relu=True):
@@ -156,7 +243,7 @@ def check_a_block(case):
     block._runs_kernels = lambda _: not torch.is_grad_enabled()
     calls, differentiate = [], kernels.differentiate
     kernels.differentiate = lambda *arguments: (calls.append(None), differentiate(*arguments))[1]
-    kernels.THREADS = 32
+    batch_norm_sizes.BLOCKS = 32, 4
     check_blocks("cpu", (2, 4, 8, 8), CHAINS[case : case + 1], LAYOUTS)
     assert len(calls) == 2
 
@@ -192,7 +279,10 @@ def test_mixed_precision_on_cuda(layout):
 @pytest.mark.gpu
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_memory_of_a_backward_pass_on_cuda(layout):
-    """Beside the gradient given there is one map more at any time; coefficients are a fifth of one."""
+    """Beside the gradient given there are two maps: of the convolution's output and of its input.
+
+    Coefficients are a fifth of a map.
+    """
     plain = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
     fused = BandLimitedBlock(*plain, **(BAND | {"compression": 0.85})).cuda()
     x = torch.randn(64, 16, 32, 32, device="cuda").to(memory_format=layout).requires_grad_()
@@ -205,7 +295,7 @@ def test_memory_of_a_backward_pass_on_cuda(layout):
         torch.autograd.backward(y, grad)
         x.grad = None
     map_bytes = x.numel() * 4
-    assert torch.cuda.max_memory_allocated() - before < 1.6 * map_bytes
+    assert torch.cuda.max_memory_allocated() - before < 2.6 * map_bytes
 
 
 @pytest.mark.gpu

@@ -9,6 +9,7 @@ import torch
 pytest.importorskip("numba_cuda")
 
 from blconv.geometry import TransformAxis
+from blconv.kernels.runtime.program import launch
 from blconv.kernels.transforms.half import analysis, analysis_tables, synthesis, synthesis_tables
 from blconv.kernels.transforms.half_fragments import from_pixels, table_scale
 from blconv.kernels.transforms.half_planes import HalfPlanes
@@ -46,14 +47,14 @@ def waves(rows, columns):
 def analysed(planes, axes, x):
     z = torch.full((planes.coefficient_count, IMAGES, planes.parts, planes.channels), math.nan, dtype=x.dtype)
     x = x.permute(0, 2, 3, 1).contiguous() if planes.channels_last else x
-    analysis(planes).launch(IMAGES * planes.chunks, x, z, *analysis_tables(planes, *axes, CPU), IMAGES)
+    launch(analysis(planes), IMAGES * planes.chunks, x, z, *analysis_tables(planes, *axes, CPU), IMAGES)
     return z
 
 
 def synthesised(planes, axes, z):
     b, c, h, w = IMAGES, planes.channels, planes.height, planes.width
     y = torch.full((b, h, w, c) if planes.channels_last else (b, c, h, w), math.nan, dtype=z.dtype)
-    synthesis(planes).launch(IMAGES * planes.chunks, z, y, *synthesis_tables(planes, *axes, CPU), IMAGES)
+    launch(synthesis(planes), IMAGES * planes.chunks, z, y, *synthesis_tables(planes, *axes, CPU), IMAGES)
     return y.permute(0, 3, 1, 2) if planes.channels_last else y
 
 

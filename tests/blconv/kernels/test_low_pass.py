@@ -8,10 +8,11 @@ import torch
 from blconv import tables
 from blconv.band import AxisBand, Band
 from blconv.functional import band_limited_conv2d
-from blconv.kernels import operators
+from blconv.kernels import launches, operators
 from blconv.kernels.limits import low_pass_planes_fit
 from blconv.kernels.low_pass.kernel import low_pass
 from blconv.kernels.low_pass.sizes import LowPassSizes, operands
+from blconv.kernels.runtime.program import launch
 from blconv.layout import is_channels_last
 from blrobust.device import full_precision
 
@@ -38,7 +39,7 @@ def result_of(maps, rows, columns, x):
     y = torch.full((*x.shape[:2], maps.rows, maps.columns), torch.nan, dtype=x.dtype, device=x.device)
     y = y.contiguous(memory_format=layout)
     tables = [table.to(x.device) for table in operands(maps, rows, columns)]
-    low_pass(maps).launch(maps.blocks(len(x)), x.contiguous(memory_format=layout), y, *tables, len(x))
+    launch(low_pass(maps), maps.blocks(len(x)), x.contiguous(memory_format=layout), y, *tables, len(x))
     return y
 
 
@@ -150,7 +151,7 @@ class TestOnCuda:
     def test_under_autocast_it_reads_and_writes_half_the_bytes(self, dtype, monkeypatch):
         seen = []
         monkeypatch.setattr(
-            operators, "low_pass", lambda x, *rest: seen.append(x.dtype) or x.new_zeros(2, 8, 8, 8)
+            launches, "low_pass", lambda x, *rest: seen.append(x.dtype) or x.new_zeros(2, 8, 8, 8)
         )
         x, weight = torch.randn(2, 8, 6, 6, device="cuda"), torch.randn(8, 8, 3, 3, device="cuda")
         with torch.autocast("cuda", dtype=dtype):

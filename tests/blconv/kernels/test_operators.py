@@ -10,7 +10,8 @@ from support.simulator import OPERATORS, kernels_on_cpu
 
 from blconv import BandLimitedConv2d
 from blconv.functional import band_limited_conv2d, geometry_of
-from blconv.kernels import launches, operators
+from blconv.kernels import layer_operator, operators
+from blconv.kernels.convolution import Convolution, axes_of
 from blconv.layout import is_channels_last
 from blconv.methods import spectral
 from blrobust.device import full_precision
@@ -56,15 +57,19 @@ def by_operators(geometry, x, weight):
     return spectral.synthesise(coefficients, geometry, channels_last=is_channels_last(x))
 
 
+def by_one_operator(geometry, x, weight):
+    """The convolution as compiled code has it."""
+    return layer_operator.convolve(x, weight, axes_of(geometry))
+
+
 def check_derivatives():
     """Forward, backward and double backward pass of the whole layer against the float64 oracle."""
     library = kernels_on_cpu()
     used = []
-    for place in (launches, operators):
-        for name in ("contract", "pack", "analyse", "synthesise"):
-            run = getattr(place, name)
-            watched = partial(watch, used, (place, name), run)
-            setattr(place, name, watched)
+    for name in ("contract", "pack", "analyse", "synthesise"):
+        setattr(operators, name, partial(watch, used, name, getattr(operators, name)))
+    forward = Convolution.forward
+    Convolution.forward = lambda *arguments, **options: watch(used, "forward", forward, *arguments, **options)
     for n, (shape, weight_shape, options) in enumerate(LAYERS):
         options = {"fft_size": "compact"} | options
         exact = [draw(*shape), draw(*weight_shape)]
@@ -78,12 +83,13 @@ def check_derivatives():
             x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
         eager = partial(band_limited_conv2d, **options, method="spectral")
         geometry = geometry_of(shape[2:], weight_shape[2:], **options)
-        for place, layer, steps in (
-            (launches, eager, ("pack", "analyse", "synthesise")),
-            (operators, partial(by_operators, geometry), ("analyse", "contract", "synthesise")),
+        for layer, steps in (
+            (eager, ["forward"]),
+            (partial(by_operators, geometry), ["analyse", "contract", "synthesise"]),
+            (partial(by_one_operator, geometry), ["forward"]),
         ):
             found = derivatives(layer, x, weight, grad, factors)
-            assert [name for where, name in used if where is place][:3] == list(steps)
+            assert used[: len(steps)] == steps
             near(found, wanted, 1e-5, (shape, weight_shape, options))
             used.clear()
     del library
@@ -92,12 +98,14 @@ def check_derivatives():
 AXES = [5, 1, 1, 7, 2, 3, 0, 1, 4, 2]  # of maps of 5 x 3 pixels: 5 coefficients
 TAPS = [3, 0, 1, 7, 2, 2, 0, 1, 4, 2]  # of filters of 3 x 2 taps, for the same
 MEAN = [3, 0, 1, 7, 1, 2, 0, 1, 4, 1]
+# Of maps of 5 x 3 pixels, their convolution of 4 x 2 pixels, and its filters of 3 x 2 taps.
+LAYER = [*AXES, 4, 0, 1, 7, 2, 2, 0, 1, 4, 2, *TAPS]
 
 
 def calls(layout, dtype):
     """Arguments of every operator, as its schema has them."""
-    x, w = torch.randn(2, 3, 5, 3), torch.randn(4, 3, 3, 2)
-    x, w = (tensor.to(dtype).contiguous(memory_format=layout) for tensor in (x, w))
+    x, w, dy = torch.randn(2, 3, 5, 3), torch.randn(4, 3, 3, 2), torch.randn(2, 4, 4, 2)
+    x, w, dy = (tensor.to(dtype).contiguous(memory_format=layout) for tensor in (x, w, dy))
     last = layout == torch.channels_last
     z, v = torch.randn(5, 2, 6).to(dtype), torch.randn(5, 6, 8).to(dtype)
     return {
@@ -105,6 +113,12 @@ def calls(layout, dtype):
         "synthesise": [(z, AXES, 3, last)],
         "pack": [(w, "filter_table", TAPS), (w, "filter_table", MEAN)],
         "fold": [(v, "filter_table", TAPS, [4, 3, 3, 2], last)],
+        "convolve": [(x, w, LAYER)],
+        "convolve_backward": [
+            (dy, z, w, LAYER, 3, last, True, True),
+            (dy, z, w, LAYER, 3, last, False, True),
+            (dy, z, w, LAYER, 3, last, True, False),
+        ],
         "contract": [(z, w, "filter_table", TAPS), (torch.randn(1, 2, 3).to(dtype), w, "filter_table", MEAN)],
     }
 
@@ -122,13 +136,21 @@ def check_fakes():
                     with FakeTensorMode() as mode:
                         fakes = [mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments]
                         fake = getattr(operators.ops, name)(*fakes)
-                    for found in ("shape", "dtype", "device"):
-                        assert getattr(fake, found) == getattr(real, found), (name, layout, dtype, found)
-                    assert fake.stride() == real.stride(), (name, layout, dtype)
+                    several = isinstance(real, tuple)
+                    for a, b in zip(fake, real, strict=True) if several else [(fake, real)]:
+                        for found in ("shape", "dtype", "device"):
+                            assert getattr(a, found) == getattr(b, found), (name, layout, dtype, found)
+                        assert a.stride() == b.stride(), (name, layout, dtype)
     del library
 
 
 OWN_WARNING = "The .grad attribute of a Tensor that is not a leaf"  # torch's check looks at copies' gradients
+
+
+def differentiable(name, arguments):
+    """The arguments, with gradients; the backward pass as one operator has none."""
+    wants = name != "convolve_backward"
+    return [a.requires_grad_(wants) if isinstance(a, torch.Tensor) else a for a in arguments]
 
 
 def check_operators():
@@ -137,7 +159,7 @@ def check_operators():
     warnings.filterwarnings("ignore", message=OWN_WARNING)
     for name, several in calls(torch.contiguous_format, torch.float32).items():
         for arguments in several:
-            given = [a.requires_grad_() if isinstance(a, torch.Tensor) else a for a in arguments]
+            given = differentiable(name, arguments)
             torch.library.opcheck(getattr(operators.ops, name).default, tuple(given))
     del library
 
@@ -270,5 +292,5 @@ class TestOnCuda:
 def test_torchs_own_checks_on_cuda():
     for name, several in calls(torch.channels_last, torch.float32).items():
         for arguments in several:
-            given = [a.cuda().requires_grad_() if isinstance(a, torch.Tensor) else a for a in arguments]
+            given = differentiable(name, [a.cuda() if isinstance(a, torch.Tensor) else a for a in arguments])
             torch.library.opcheck(getattr(operators.ops, name).default, tuple(given))

@@ -5,6 +5,7 @@ import torch
 from numba import cuda, float32
 
 from blconv.kernels.primitives.warp import mma
+from blconv.kernels.runtime import program
 from blconv.kernels.runtime.kernel import Kernel
 
 THREADS = 64
@@ -12,7 +13,7 @@ THREADS = 64
 
 def launch(function):
     result = torch.full((2 * THREADS,), torch.nan)
-    Kernel(function, ("float32*",), THREADS, shared_bytes=4 * THREADS).launch(2, result)
+    program.launch(Kernel(function, ("float32*",), THREADS, shared_bytes=4 * THREADS), 2, result)
     return result.view(2, THREADS)
 
 

@@ -1,0 +1,19 @@
+"""Constant tensors on a device, which outlive the calls for which they are made."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+
+def on_device(constant: Tensor, device: torch.device) -> Tensor:
+    """Return a constant tensor of the CPU on `device`.
+
+    On CUDA another thread allocates its memory: `torch.compile` with CUDA graphs gives everything that the
+    calling thread allocates to the graph of one model, and a constant must outlive it. While a stream is
+    captured, no other thread may allocate, so this thread does.
+    """
+    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+        return constant.to(device)
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(constant.to, device).result()
