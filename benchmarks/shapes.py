@@ -84,6 +84,14 @@ GROUPS = {
         (Layer(64, 16, 128, stride=2), Layer(128, 8, 256, stride=2), Layer(256, 4, 512, stride=2)),
         HALF_AND_MORE,
     ),
+    "ResNet-50": Group(
+        (Layer(64, 56, 64), Layer(128, 28, 128), Layer(256, 14, 256), Layer(512, 7, 512)), HALF_AND_MORE
+    ),
+    "Wide ResNet-28-10": Group((Layer(160, 32, 160), Layer(320, 16, 320), Layer(640, 8, 640)), HALF_AND_MORE),
+    "DenseNet, growth 12": Group((Layer(24, 32, 12), Layer(168, 16, 12), Layer(304, 8, 12)), HALF_AND_MORE),
+    "large maps": Group(
+        (Layer(64, 112, 64), Layer(32, 224, 32)), (*HALF_AND_MORE, Cut(0.5, "paper"), Cut(0.85, "paper"))
+    ),
     "ResNet-20": Group((Layer(16, 32, 16), Layer(32, 16, 32), Layer(64, 8, 64)), HALF_AND_MORE),
     "DenseNet-121": Group(  # the authors limit its 1x1 convolutions too
         (Layer(128, 32, 32), Layer(128, 16, 32), Layer(128, 8, 32), Layer(256, 16, 128, kernel=1)),

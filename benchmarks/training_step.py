@@ -1,12 +1,14 @@
 """A whole training step of the authors' ResNet-18 on 32 x 32 images: time and peak memory.
 
     python benchmarks/training_step.py [--device cuda|cpu] [--batch 512] [--doc docs/performance.md]
+    python benchmarks/training_step.py --mode eager compile reduce-overhead graphed --batch 128 512
 
 A step is forward pass, loss, backward pass and SGD with momentum, channels_last; on a GPU it is one captured
 graph. A ratio below 1 is faster, or smaller, than the ordinary network. The two networks take turns in one
 process. fft50 is a nominal compression of 0.48 and fft85 of 0.84, both of "compact" size; the
 1x1 shortcuts stay ordinary. Memory is the peak of an eager step with weights, gradients and momentum.
-Writes training_step-DEVICE.json after every row, and a .md beside it.
+Writes training_step-DEVICE.json after every row, and a .md beside it. With `--mode` the steps are not
+captured as a whole but run as people run them (`training_modes.py`); this writes training_modes-cuda.json.
 """
 
 import argparse
@@ -18,20 +20,10 @@ from pathlib import Path
 
 import report
 import torch
-import torch.nn.functional as F
+import training_modes
+from resnet18_step import NETWORKS, PRECISIONS, Change, training_step
 from timing import Step, milliseconds, ratio, reason, release, repeatable, set_precision
-from torch import Tensor, nn
 
-from blconv import band_limit
-from blrobust.models.resnet import resnet18
-
-PRECISIONS = {"tf32": False, "bf16 autocast": True}
-NETWORKS: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "fft50": lambda model: band_limit(model, 0.48, fft_size="compact"),
-    "fft50, fused": lambda model: band_limit(model, 0.48, fft_size="compact", fuse=True),
-    "fft85": lambda model: band_limit(model, 0.84, fft_size="compact"),
-    "fft85, fused": lambda model: band_limit(model, 0.84, fft_size="compact", fuse=True),
-}
 # (time, peak memory) that the better of plain and fused must reach.
 GOALS = {"fft50": (1.0, 0.85), "fft85": (0.8, 0.6)}
 
@@ -49,26 +41,12 @@ class Row:
     note: str = ""
 
 
-def prepare(
-    change: Callable[[nn.Module], nn.Module], batch: int, autocast: bool, device: torch.device
-) -> tuple[Step, int]:
+def prepare(change: Change, batch: int, autocast: bool, device: torch.device) -> tuple[Step, int]:
     """Return a training step on random images, and its peak memory in bytes (0 on a CPU)."""
     release()
     cuda = device.type == "cuda"
     before = torch.cuda.memory_allocated() if cuda else 0
-    model = change(resnet18().to(device).to(memory_format=torch.channels_last))
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
-    images = torch.randn(batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(0, 10, (batch,), device=device)
-
-    def step() -> Tensor:
-        optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            loss = F.cross_entropy(model(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return loss.detach()
-
+    step = training_step(change, batch, autocast, device, lambda model, images: model)
     if not cuda:
         return repeatable(step, device), 0
     # The same stream as the capture's: gradients are accumulated on the stream where they were first.
@@ -87,12 +65,14 @@ def measure(precision: str, arguments: argparse.Namespace, add: Callable[[Row], 
     """Call `add` with a row for the ordinary network and for each of `NETWORKS`."""
     device, autocast = torch.device(arguments.device), PRECISIONS[precision]
     set_precision("tf32")
-    base, base_peak = prepare(lambda model: model, arguments.batch, autocast, device)
+    (batch,) = arguments.batch
+    base, base_peak = prepare(lambda model: model, batch, autocast, device)
     (times,) = milliseconds([base], device, arguments.rounds)
     add(Row(precision, "ordinary", statistics.median(times), peak_mb=base_peak / 2**20 or None))
-    for name, change in NETWORKS.items():
+    for name in arguments.networks:
+        change = NETWORKS[name]
         try:
-            step, peak = prepare(change, arguments.batch, autocast, device)
+            step, peak = prepare(change, batch, autocast, device)
             base_times, times = milliseconds([base, step], device, arguments.rounds)
         except Exception as error:  # a network that cannot be measured costs its row
             add(Row(precision, name, note=reason(error)))
@@ -130,15 +110,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     there = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=there, choices=["cuda", "cpu"])
-    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--batch", type=int, nargs="+", default=[512], help="several only with --mode")
+    parser.add_argument("--mode", nargs="+", choices=list(training_modes.MODES))
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--doc", type=Path, help="fill the table of this document")
     arguments = parser.parse_args()
+    if arguments.mode:
+        training_modes.run(arguments)
+        return
+    if len(arguments.batch) > 1:
+        parser.error("--batch takes several numbers only with --mode")
     path = arguments.out / f"training_step-{arguments.device}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    where = report.facts(torch.device(arguments.device)) | {"batch": str(arguments.batch)}
+    where = report.facts(torch.device(arguments.device)) | {"batch": str(arguments.batch[0])}
     rows: list[Row] = []
 
     def add(row: Row) -> None:

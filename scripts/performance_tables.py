@@ -13,6 +13,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import attack_overhead  # noqa: E402
 import goals  # noqa: E402
 import report  # noqa: E402
+import training_modes  # noqa: E402
 import training_step  # noqa: E402
 from markdown_tables import table  # noqa: E402
 
@@ -26,6 +27,7 @@ def all_tables() -> dict[str, Callable[[], list[str]]]:
     return {
         "goals-cuda": partial(_goals, "cuda"),
         "goals-cpu": partial(_goals, "cpu"),
+        "training_modes-cuda": _training_modes,
         "training_step-cuda": _training_step,
         "attacks-overhead-cuda": partial(_attacks, "overhead", attacks.overhead_table),
         "attacks-peers-cuda": partial(_attacks, "peers", attacks.peers_table),
@@ -38,7 +40,8 @@ def layer() -> list[str]:
     """Return the cost of band limits beside ordinary convolutions on a GPU, for the README."""
     where, rows = report.read(RESULTS / "convolution-cuda.json")
     layers = {goal.name: goal.measured(rows) for goal in goals.GOALS["cuda"]}
-    steps = {row.network: row for row in _training_steps()[1]}
+    steps_where, step_rows = _training_steps()
+    steps = {row.network: row for row in step_rows}
     found = []
     for percent, name in (("50 %", "fft50"), ("85 %", "fft85")):
         measured, step = layers[f"TF32, {percent.replace(' ', '')}"], steps[f"{name}, fused"]
@@ -50,7 +53,8 @@ def layer() -> list[str]:
     assert paper is not None
     head = ["compression", "3x3 layers, time", "training step, time", "training step, memory"]
     note = (
-        f"Measured on {where['device']} with TF32 and batches of 512. The layers use the small transform "
+        f"Layers measured on {where['device']}, the training step, as one CUDA graph, on "
+        f"{steps_where['device']}, with TF32 and batches of 512. The layers use the small transform "
         '(`fft_size="compact"`). With the larger transform of the paper (`fft_size="paper"`), the 3x3 layers '
         f"take up to {paper[0]:.2f} times as long as ordinary ones."
     )
@@ -75,6 +79,11 @@ def _training_steps() -> tuple[dict[str, str], list[training_step.Row]]:
 def _training_step() -> list[str]:
     where, rows = _training_steps()
     return [report.headline(where), "", *training_step.table(rows)]
+
+
+def _training_modes() -> list[str]:
+    where, rows = training_modes.read(RESULTS / "training_modes-cuda.json")
+    return [report.headline(where), "", *training_modes.table(rows)]
 
 
 def _attacks(part: str, lines: Callable[[list[Any]], list[str]]) -> list[str]:

@@ -1,0 +1,159 @@
+"""A whole training step in the ways in which people run torch: eager, compiled, and with CUDA graphs.
+
+A ratio below 1 is faster than the ordinary network in the same mode. Unlike a captured step, these include
+the host's time: the two networks take turns, and a measurement is many steps in a row between two events.
+"""
+
+import json
+import statistics
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import report
+import torch
+from resnet18_step import NETWORKS, ORDINARY, PRECISIONS, training_step
+from timing import Step, milliseconds, ratio, reason, release, set_precision
+from torch import Tensor, nn
+
+from blconv import BandLimitedConv2d
+
+STEPS, WARM_UP = 10, 5
+CALLS, CHANNELS, PIXELS = 100, 128, 8  # of the layer whose host time is measured
+# What the step calls in each mode, made from the model and a sample batch.
+MODES: dict[str, Callable[[nn.Module, Tensor], object]] = {
+    "eager": lambda model, images: model,
+    "compile": lambda model, images: torch.compile(model),
+    "reduce-overhead": lambda model, images: torch.compile(model, mode="reduce-overhead"),
+    "graphed": lambda model, images: torch.cuda.make_graphed_callables(model, (images,)),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network in a mode; the ratio is `None` for the ordinary one, and with a note."""
+
+    mode: str
+    batch: int
+    precision: str
+    network: str
+    ms: float | None = None
+    ratio: float | None = None
+    note: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, str, str]:
+        """What a new measurement replaces."""
+        return self.mode, self.batch, self.precision, self.network
+
+
+def measure(mode: str, batch: int, precision: str, arguments: Namespace, add: Callable[[Row], None]) -> None:
+    """Call `add` with a row for the ordinary network and for each of the networks."""
+    device, autocast = torch.device("cuda"), PRECISIONS[precision]
+    set_precision("tf32")
+    torch.compiler.reset()
+
+    def prepared(name: str) -> Step:
+        release()
+        step = training_step(NETWORKS.get(name, lambda m: m), batch, autocast, device, MODES[mode])
+        for _ in range(WARM_UP):
+            step()
+        return lambda: [step() for _ in range(STEPS)]
+
+    base = prepared(ORDINARY)
+    (times,) = milliseconds([base], device, arguments.rounds)
+    add(Row(mode, batch, precision, ORDINARY, statistics.median(times) / STEPS))
+    for name in arguments.networks:
+        try:
+            step = prepared(name)
+            base_times, times = milliseconds([base, step], device, arguments.rounds)
+        except Exception as error:  # a network that cannot be measured costs its row
+            add(Row(mode, batch, precision, name, note=reason(error)))
+            continue
+        add(Row(mode, batch, precision, name, statistics.median(times) / STEPS, ratio(times, base_times)))
+        del step
+
+
+def read(path: Path) -> tuple[dict[str, str], list[Row]]:
+    """Return the facts and the rows of a file of results; none if there is no file."""
+    found = json.loads(path.read_text("utf-8")) if path.exists() else {"where": {}, "rows": []}
+    return found["where"], [Row(**row) for row in found["rows"]]
+
+
+def run(arguments: Namespace) -> None:
+    """Measure all modes and batches, write the results after each row and print the table.
+
+    Rows measured on the same card and versions before stay.
+    """
+    path = arguments.out / "training_modes-cuda.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    where = report.facts(torch.device("cuda"))
+    earlier, old = read(path)
+    rows = {row.key: row for row in old} if earlier == where else {}
+
+    def add(row: Row) -> None:
+        rows[row.key] = row
+        found = {"where": where, "rows": [asdict(r) for r in rows.values()]}
+        path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        if arguments.doc:
+            report.fill(
+                arguments.doc, "training_modes-cuda", [report.headline(where), "", *table([*rows.values()])]
+            )
+        print(row, flush=True)
+
+    for precision in arguments.precisions:
+        for mode in arguments.mode:
+            for batch in arguments.batch:
+                measure(mode, batch, precision, arguments, add)
+    print("\n".join(table([*rows.values()])))
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Return the rows in Markdown: a line per mode, batch and precision, a column per network."""
+    names = [ORDINARY, *NETWORKS]
+    lines = ["| mode | batch | precision | " + " | ".join(names) + " |", "|---" * (3 + len(names)) + "|"]
+    found = {row.key: row for row in rows}
+    for mode, batch, precision in sorted(
+        {row.key[:3] for row in rows}, key=lambda k: ([*PRECISIONS].index(k[2]), [*MODES].index(k[0]), k[1])
+    ):
+        cells = [_cell(found.get((mode, batch, precision, name))) for name in names]
+        lines.append(f"| {mode} | {batch} | {precision} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    if row.ms is None:
+        return row.note
+    return f"{row.ms:.2f} ms" if row.ratio is None else f"{row.ms:.2f} ms, **{row.ratio:.2f}**"
+
+
+def host_microseconds() -> dict[str, tuple[float, float]]:
+    """Return the host time of the forward and of the backward pass of a layer, ordinary and band-limited."""
+    device = torch.device("cuda")
+    x = torch.randn(8, CHANNELS, PIXELS, PIXELS, device=device).to(memory_format=torch.channels_last)
+    x.requires_grad_()
+    ordinary = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False, device=device)
+    ordinary = ordinary.to(memory_format=torch.channels_last)
+    ours = BandLimitedConv2d.of(ordinary, compression=0.84, fft_size="compact")
+    found = {}
+    for name, layer in {ORDINARY: ordinary, "fft85": ours}.items():
+        times: list[tuple[float, float]] = []
+        for _ in range(10):
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            outputs = [layer(x) for _ in range(CALLS)]
+            between = time.perf_counter()
+            torch.cuda.synchronize()
+            gradient = torch.ones_like(outputs[0])
+            start = time.perf_counter()
+            torch.autograd.backward(outputs, [gradient] * CALLS)
+            end = time.perf_counter()
+            x.grad = layer.weight.grad = None
+            times.append((1e6 * (between - began) / CALLS, 1e6 * (end - start) / CALLS))
+        forward, backward = (statistics.median(t[n] for t in times[1:]) for n in (0, 1))
+        found[name] = (forward, backward)
+    return found
