@@ -106,8 +106,8 @@ class BandLimited(nn.modules.conv._ConvNd):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
         """Convolve `input`, (batch, in_channels, [H,] W) or (in_channels, [H,] W).
 
-        Raises `RuntimeError` in evaluation if the layer has an `EnergyBand` and was not calibrated. With a
-        fine cut it also raises `RuntimeError` in evaluation if it was calibrated on inputs of another size.
+        Raises `RuntimeError` in evaluation if the layer has an `EnergyBand` and was not calibrated. A layer
+        with `EnergyBand(cut="fine")` also raises it if it was calibrated on inputs of another size.
         """
         if self.compression == 0 and self.kept is None:
             return cast(Tensor, super().forward(input))

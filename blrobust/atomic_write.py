@@ -21,9 +21,9 @@ _UNSUPPORTED = {errno.EINVAL, errno.EACCES, errno.ENOTSUP}
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether `name` is that of a file that `write_bytes`, or an earlier one, has not renamed yet.
+    """Return whether `name` is that of a temporary file of `write_bytes`, of this or an earlier version.
 
-    The latter are never opened or removed: whether a process still writes to one cannot be seen.
+    Files of an earlier version are never opened or removed: a process may still write to them.
     """
     return any(pattern.fullmatch(name) for pattern in (_TEMPORARY, _PREDICTABLE))
 

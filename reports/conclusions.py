@@ -81,7 +81,7 @@ def _best(analysis: Analysis, axis: Axis) -> str:
 
 
 def _few_images(analysis: Analysis) -> list[str]:
-    """Return a warning if there are few images, with the smallest number of images that a test can detect."""
+    """Return a warning if there are few images, with the smallest difference, in images, that tests find."""
     n, count = len(analysis.run.labels), len(analysis.levels)
     if n >= FEW_IMAGES:
         return []

@@ -33,7 +33,7 @@ def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple
 
 
 def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each image the first other one of the batch that fools the model, and bool (m,): if found.
+    """Return for each image the first other image that meets its criterion, and bool (m,): if there is one.
 
     The search starts with the next image of the batch. Only the samples that `among`, bool (m,), selects are
     searched.

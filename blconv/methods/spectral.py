@@ -65,7 +65,10 @@ def _convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, keep: bool) -> t
 
 
 class _Convolution(Function):
-    """The three steps on CUDA as direct launches: a fraction of the host time of three torch operators.
+    """The convolution on CUDA, as one call of compiled host code, which launches all kernels.
+
+    This takes a fraction of the host time of the operators `analyse`, `contract` and `synthesise`, which
+    compute the same.
 
     z and Y are outputs too, so that second derivatives reach x through z, and gradients of Y reach it. Second
     derivatives use the operators. Y is returned if `keep` is set.

@@ -50,8 +50,9 @@ class Analysis:
     """All results of one `kind` of noise or attack in a run, read from the run folder and computed once.
 
     In an unfinished run, the number of finished draws (repetitions with other random numbers) may differ
-    between models and levels. Only the draws that are finished for all of them are used, but always the first
-    draw. Levels without results are left out, and a model that lacks a level has no summary numbers.
+    between models and levels. Only draws that are finished for every model and level are used; the first is
+    used even if it is not. Levels without results are left out, and a model that lacks a level has no summary
+    numbers.
     """
 
     def __init__(self, run: Run, kind: str, *, baseline: str | None = None) -> None:

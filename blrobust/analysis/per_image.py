@@ -35,11 +35,13 @@ def per_image(run: Run) -> pd.DataFrame:
 
     - `kind`, `model` and `level_label`, categories: the perturbation, the label of the model, and the level
       in words, such as "2/255"; `level`, float64, is the number.
-    - `draw`, int16, numbers repetitions with other random numbers, and `image`, int32, the images.
+    - `draw`, int16: the index of the repetition, each with other random numbers; `image`, int32: the index of
+      the image in the data set.
     - `label` and `prediction`, int16: the true and the predicted class, -1 for logits that are not finite.
     - `correct`, bool.
     - Of attacks: `success`; `distance`, float32, from the clean to the evaluated input in the attack's norm;
-      and `queries`, forward passes. The passes of a block are divided evenly among the attacked images.
+      and `queries`, forward passes. Images are attacked in blocks (batches), whose passes are divided evenly
+      among their images.
     - `probability_label` and `probability_prediction`: softmax probabilities of the label and the prediction,
       stored as float16.
     - `margin`, float32: the logit of the label minus the largest other logit.

@@ -51,8 +51,8 @@ class Perturbation(Protocol):
         """Perturb a block (batch) of samples; return for each level a dict of tensors `(len(samples),)`.
 
         `pixels` is float32 `(b, C, H, W)` in [0, 1], and `labels` is int64 `(b,)`. Both are shared between
-        calls and must not be written to. `samples` are the ids of the images in the data set, and `draw`
-        numbers repetitions with other random numbers.
+        calls and must not be written to. `samples` are the ids of the images in the data set, and `draw` is
+        the index of the repetition, each with other random numbers.
 
         The entries of `classification.classify` are about the evaluated input. This is the perturbed input,
         or the clean one if an attack failed or its result was rejected. The entries `forwards` and

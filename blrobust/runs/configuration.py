@@ -128,7 +128,7 @@ class Sweep(Base, frozen=True, kw_only=True):
 
     @property
     def origin(self) -> str | None:
-        """The label of the source model, on which the attacks on all models run; None without a source."""
+        """The label of the model on which the inputs for all models are crafted, if there is one."""
         return None
 
 
@@ -145,7 +145,7 @@ class Attack(Sweep, frozen=True, kw_only=True, tag="attack"):
 
     @property
     def origin(self) -> str | None:
-        """The label of the source model, on which the attacks on all models run; None without a source."""
+        """The label of the model on which the inputs for all models are crafted, if there is one."""
         return None if self.source is None else self.source.label
 
 

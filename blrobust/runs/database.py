@@ -145,7 +145,7 @@ class Database:
     def keys(self) -> set[Key]:
         """Return the keys (model, kind, level, draw) of the finished cells.
 
-        Raises `UserError` if the number of cells is not that of the table `run`.
+        Raises `UserError` if the number of stored cells differs from the number that the table `run` records.
         """
         with using(self._folder):
             keys = self._connection.execute("SELECT model, kind, level, draw FROM cells").fetchall()

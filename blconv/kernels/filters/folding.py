@@ -65,10 +65,12 @@ def function(filters: FilterSizes) -> Callable[..., None]:
 
 
 def _gatherer(entries: int, of_complex: bool) -> Callable[..., Any]:
-    """Return the device function (values, n, table, at) that computes a matrix's contribution to a tap.
+    """Return the device function (values, n, table, at) that computes what one frequency adds to a tap.
 
-    It is the sum of table[at + e] * values[n + e] over the `entries` e of a matrix for a pair of channels.
-    With `of_complex` the four entries are [[re, im], [-im, re]].
+    A tap is one pixel of a spatial filter. The gradient of a frequency's matrix has `entries` numbers for
+    each pair of channels, values[n], values[n + 1] and so on, and the tap's weights for them are table[at],
+    table[at + 1] and so on. The result is the sum of their products. With `of_complex` there are four
+    entries, and the weights are [[re, im], [-im, re]].
     """
     fours = entries // 4
     load, load_four = loader("float32", 1), loader("float32", 4)

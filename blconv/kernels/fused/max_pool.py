@@ -90,7 +90,10 @@ def _launch(kernel: Kernel, source: Tensor, offsets: Tensor, out: Tensor, sizes:
 
 @lru_cache
 def forward_kernel(sizes: MaxPoolSizes) -> Kernel:
-    """Return the kernel of `max_pool_forward`; its arguments are (x, offsets, y, vectors in y)."""
+    """Return the kernel of `max_pool_forward`, whose arguments are (x, offsets, y, number of vectors in y).
+
+    A vector is the neighbouring numbers that a thread writes at once.
+    """
     (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
     STEP_H, STEP_W = sizes.windows.dilation

@@ -17,9 +17,11 @@ from blconv.kernels.primitives.warp import device, loader, store_pair, storer
 
 
 def function(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the kernel's function, with the parameters (x, y, S, R, number of images); y is R X S^T.
+    """Return the kernel's function, with the parameters (x, y, S, R, number of images).
 
-    S and R are in the order of operand A (`sizes.operands`).
+    Each plane Y of y is R X S^T, where X is the plane of x. The low-pass matrices R, of the rows, and S, of
+    the columns, are stored in the order in which the tensor cores' instruction reads its left operand
+    (`sizes.operands`).
     """
     C, TILES, WARPS, CHUNKS = sizes.channels, sizes.tiles, sizes.warps, sizes.blocks(1)
     APART = TILES == 4

@@ -8,8 +8,8 @@ lane holds some entries of the matrices, here with their indices:
     b0 (t, g)   b1 (t + 4, g)                                             (k, column)
     c0 (g, 2t)  c1 (g, 2t + 1)  c2 (g + 8, 2t)  c3 (g + 8, 2t + 1)        (row, column)
 
-Loads return float32 for every type of memory and use the read-only data path. "bfloat16" and "float16" memory
-is passed as uint16, the bits of the numbers.
+Loads return float32 whatever the type of the numbers in memory, and use the read-only data path.
+"bfloat16" and "float16" memory is passed as uint16, the bits of the numbers.
 
 In the assembly, $0, $1 and so on are the operands of LLVM's inline assembly, results first.
 """

@@ -31,10 +31,11 @@ from blconv.kernels.transforms.half_planes import (
 
 
 def row_reader(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the device function that reads a lane's part of image row i, as operand B of the first stage.
+    """Return the device function (x, b, at, image, i, channel, t) that reads a lane's part of image row i.
 
-    It fills the local array b[at + h * tiles + tile] for each word h of the lane (see `half_fragments`).
-    `channel` is the first of the lane's `tiles` neighbouring channels. In place of a pixel or channel outside
+    The part is operand B of the first stage's products. Word h of lane t of a group, for each of its `tiles`
+    neighbouring channels from `channel` on, goes to b[at + h * tiles + tile], where `tile` counts these
+    channels (see `half_fragments`). In place of a pixel or channel outside
     the image it reads one inside. This is harmless: the constant matrices have zeros for such pixels, and the
     results of such channels are not written.
     """
