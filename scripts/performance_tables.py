@@ -53,8 +53,8 @@ def layer() -> list[str]:
     assert paper is not None
     head = ["compression", "3x3 layers, time", "training step, time", "training step, memory"]
     note = (
-        f"Layers measured on {where['device']}, the training step, as one CUDA graph, on "
-        f"{steps_where['device']}, with TF32 and batches of 512. The layers use the smaller FFT, as long as "
+        f"The layers were measured on {where['device']}, the training step, as one CUDA graph, on "
+        f"{steps_where['device']}; TF32, batches of 512. The layers use the smaller FFT, as long as "
         'the padded input (`fft_size="compact"`). With the larger FFT of the paper (`fft_size="paper"`), '
         f"they take up to {paper[0]:.2f} times as long as ordinary ones."
     )
