@@ -162,7 +162,9 @@ def _show(results: "RecoveryAnalysis") -> None:
     from rich.text import Text
 
     from blrobust.cli.tables import flag_column, print_table
+    from blrobust.reports.conclusions import few_images
     from blrobust.reports.recovery import facts, share
+    from blrobust.terminal import echo
 
     for attack, rows in results.table.groupby("attack", sort=False):
         table = Table(
@@ -190,6 +192,8 @@ def _show(results: "RecoveryAnalysis") -> None:
                 *add_flags((row["attack"], row["channel"])),
             )
         print_table(table)
+        for warning in few_images(int(rows.fooled.iloc[0]), noun="fooled image"):
+            echo(warning)
 
 
 def _length(value: float) -> str:

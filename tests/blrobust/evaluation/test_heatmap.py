@@ -13,7 +13,7 @@ from support import stand_in
 from support.messages import error
 from torch import Tensor, nn
 
-from blrobust.analysis.heatmap import rings
+from blrobust.analysis.heatmap import ring_bounds, rings
 from blrobust.cli import main, options
 from blrobust.errors import UserError
 from blrobust.evaluation import heatmap
@@ -259,3 +259,26 @@ def test_the_default_size_is_the_largest_odd_one() -> None:
     assert heatmap.check_size(None, height=27, width=30) == 27
     with pytest.raises(UserError, match="--size: got 33"):
         heatmap.check_size(33, height=32, width=32)
+
+
+@pytest.mark.parametrize(
+    ("highest", "bounds"),
+    [
+        (15, {"low": "1 to 5", "middle": "6 to 10", "high": "11 to 15"}),
+        (16, {"low": "1 to 5", "middle": "6 to 10", "high": "11 to 16"}),
+        (3, {"low": "1", "middle": "2", "high": "3"}),
+        (1, {"high": "1"}),
+        (0, {}),
+    ],
+)
+def test_the_bounds_of_the_rings_are_those_of_the_map(highest: int, bounds: dict[str, str]) -> None:
+    axis = range(-highest, highest + 1)
+    frame = pd.DataFrame({"row": r, "column": c} for r in axis for c in axis)
+    frame = frame.assign(model="a", error=frame.abs().max(axis=1) / 100, clean_error=0.0)
+    assert ring_bounds(frame) == bounds
+    if highest:
+        found = rings(frame).loc["a"]
+        for name, text in bounds.items():
+            first, _, last = text.partition(" to ")
+            inside = [x for x in frame.error if int(first) <= round(100 * x) <= int(last or first)]
+            assert found[name] == pytest.approx(sum(inside) / len(inside))
