@@ -19,7 +19,7 @@ from blrobust.perturbations.levels import format_level
 from blrobust.reports import paper_curves, svg, template
 from blrobust.reports.conclusions import few_images
 from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
-from blrobust.reports.number_text import NONE, percent, span
+from blrobust.reports.number_text import NONE, fixed, percent, span
 from blrobust.reports.tables import Cell, Table, flag_note
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
@@ -76,7 +76,7 @@ def facts(rows: pd.DataFrame) -> str:
 
 def share(count: int, of: int) -> str:
     """Return a count and its share of the total `of`, such as "12 (40%)"; a dash if the total is 0."""
-    return f"{count} ({count / of:.0%})" if of else "-"
+    return f"{count} ({fixed(100 * count / of, 0)}%)" if of else "-"
 
 
 def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:

@@ -208,12 +208,17 @@ def test_the_page_is_complete_and_escapes_names(
     loaded: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("<b>$x_2,low4", "--size", "3", "--limit", "5") == 0
-    assert "<b>$x_2" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "<b>$x_2" in told
     (folder,) = (tmp_path / "runs").iterdir()
     page = (folder / "report.html").read_text("utf-8")
     assert "&lt;b&gt;$x_2" in page
     assert "<b>$x_2" not in page
     assert page.count('role="img"') == 3
+    for text in (told, page):
+        assert "Too few images: with 5 images the intervals are wide. Use 100 or more." in text
+    assert "high, 1" in page
+    assert "high 1" in told
     assert "-1 down, 1 across: " in page
     assert 'src="http' not in page
     assert 'href="http' not in page
