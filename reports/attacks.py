@@ -6,10 +6,12 @@ from blrobust.analysis.comparison import FP32, Verdict
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.perturbations.levels import format_level
-from blrobust.reports.axes import Axis
+from blrobust.reports.axes import LENGTHS, Axis
 from blrobust.reports.conclusions import NO_LEVEL, levels_of, where
 from blrobust.reports.number_text import NONE, level_at, percent, span
 from blrobust.reports.tables import Cell, Table
+
+ALL_ATTACKS = "all, each up to its last strength"
 
 
 def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
@@ -19,7 +21,7 @@ def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
     analysis = results.kinds[kind]
     last = analysis.table[analysis.table.level == analysis.levels[-1]]
     survival = dict(zip(last.model, last.survives_rounding, strict=True))
-    table = Table(["model", f"median {axis.name}", "success", "passes an image", "survive 8 bits", "flags"])
+    table = Table(["model", f"median {axis.name}", "success", "passes per image", "survive 8 bits", "flags"])
     for row in results.attacks[results.attacks.kind == kind].to_dict("records"):
         cells = [
             Cell(level_at(row["median"], analysis.levels, axis)),
@@ -41,7 +43,7 @@ def worst_case_table(results: RunAnalysis) -> Table | None:
     for _, rows in results.worst_case.groupby(["norm", "level"], sort=False, dropna=False):
         first = rows.iloc[0]
         norm, level = first["norm"], first["level"]
-        name = "all, each at its last strength" if norm == "any" else f"{norm} at {format_level(level, norm)}"
+        name = ALL_ATTACKS if norm == "any" else _budget(norm, level, results.run.sweep.space)
         by_model = {row["model"]: row for row in rows.to_dict("records")}
         cells = [
             Cell(percent(row["accuracy"]), span(row["ci_low"], row["ci_high"]))
@@ -53,30 +55,52 @@ def worst_case_table(results: RunAnalysis) -> Table | None:
     return table if table.rows else None
 
 
+def _budget(norm: str, level: float, space: str) -> str:
+    """Return a norm and the largest level of a budget, such as "Linf up to 8/255"."""
+    if space == "pixel":
+        return f"{norm} up to {format_level(level, norm)}"
+    return f"{norm} up to {format_level(level)}{' in normalised units' if norm in LENGTHS else ''}"
+
+
 def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
     """Return sentences that compare band-limited models with fp32 under an attack that uses gradients.
 
     Band-limited convolutions return true gradients, and according to the paper (section 4.3) they do not help
     against such attacks. A gain or a loss is a result of the paired test against fp32, at a level at which
-    one of the two models is better than a guess. The list is empty for other attacks. It is also empty if the
-    run has a source model, because then no attack uses the gradients of the measured models.
+    one of the two models is better than a guess. The list is empty for other attacks, and if nothing is
+    found. It is also empty if the run has a source model, because then no attack uses the gradients of the
+    measured models.
     """
     spec, limited = ATTACKS.get(analysis.kind), controls.band_limited(analysis)
     if analysis.run.sweep.origin is not None or spec is None or not spec.gradients:
         return []
     if FP32 not in analysis.complete or not limited:
         return []
-    found: dict[Verdict, list[str]] = {Verdict.BETTER: [], Verdict.WORSE: []}
+    found: dict[Verdict, dict[str, str]] = {Verdict.BETTER: {}, Verdict.WORSE: {}}
     for model in limited:
         frame = analysis.compare(model, FP32)
         attacked = frame[(frame.level > 0) & ~frame.at_floor.astype(bool)]
         for verdict, parts in found.items():
             if levels := list(attacked.level[attacked.verdict == verdict]):
-                parts.append(f"{model} at {where(levels, analysis.levels, axis)}")
-    gains, losses = found.values()
+                parts[model] = f"{model} at {where(levels, analysis.levels, axis)}"
+    better, worse = found.values()
+    gains, losses = "; ".join(better.values()), "; ".join(worse.values())
+    rest = ", ".join(model for model in limited if model not in better and model not in worse)
+    if not gains and not losses:
+        return []
+    if not gains and rest:
+        return [
+            f"Where accuracy is better than a guess, these band-limited models are worse than {FP32} under "
+            f"this gradient attack, as published: {losses}. No difference is found there for {rest}."
+        ]
     if not gains:
-        return ["As published, band limits do not help against this gradient attack."] if losses else []
-    end = f" Worse, as published: {'; '.join(losses)}." if losses else ""
+        return [
+            "As published, band limits do not help against this gradient attack: where accuracy is better "
+            f"than a guess, every band-limited model is worse than {FP32} at some strength and better at "
+            f"none: {losses}."
+        ]
+    end = f" Worse, as published: {losses}." if losses else ""
+    end += f" No difference found: {rest}." if rest else ""
     control = controls.best_control(analysis)
     beaten = [
         f"{model} at {lost}"
@@ -87,5 +111,5 @@ def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
         end += f" But they are worse than {control}, without band limits: {'; '.join(beaten)}."
     return [
         f"Unlike the published result, band limits are better than {FP32} under this gradient attack: "
-        f"{'; '.join(gains)}.{end} Before trusting this, rule out masked gradients and too few steps."
+        f"{gains}.{end} Before trusting this, rule out masked gradients and too few steps."
     ]

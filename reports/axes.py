@@ -16,7 +16,7 @@ LENGTHS = (
     "L2",
     "L1",
 )  # norms whose unit is that of a pixel; others count or have a unit of their own
-SAME = "Every model gets the same perturbed images."
+SAME = "Within a run, every model gets the same perturbed images."
 
 Conversion = Callable[[Any], Any]  # arrays of levels, typed as loosely as matplotlib's own
 
@@ -38,11 +38,11 @@ class Axis:
 
     def describe(self, level: float) -> str:
         """Return a level as a phrase, such as "sigma 0.5"."""
-        return self.phrase.format(self.format(level, digits=4))
+        return self.phrase.format(self.format(level))
 
-    def format(self, level: float, *, digits: int = 6) -> str:
-        """Return a level as the text of a number, with at most `digits` significant digits."""
-        return levels.format_level(level, self.norm, digits=digits)
+    def format(self, level: float) -> str:
+        """Return a level as the text of a number, in a table, a figure, a sentence or the terminal."""
+        return levels.format_level(level, self.norm)
 
 
 def axis(kind: str, space: str, std: list[float]) -> Axis:

@@ -10,14 +10,21 @@ import pandas as pd
 
 from blrobust.analysis import controls
 from blrobust.analysis.analysis import Analysis
-from blrobust.analysis.comparison import Verdict
+from blrobust.analysis.comparison import Verdict, is_at_floor
 from blrobust.analysis.statistics import SIGNIFICANCE
 from blrobust.reports.axes import Axis
-from blrobust.reports.number_text import BELOW, half_level, percent, points, points_span, span
+from blrobust.reports.number_text import (
+    BELOW,
+    half_level,
+    percent,
+    points_and_span,
+    points_span,
+    span,
+)
 
 MOST_GROUPS = 3  # runs of neighbouring levels worth naming one by one
 MOST_MODELS = 4  # models worth a part of a sentence; the tables have all
-FEW_IMAGES = 100
+FEW_IMAGES = 100  # a report warns of fewer
 NO_LEVEL = "no level"
 
 
@@ -43,7 +50,15 @@ def missing_controls(analysis: Analysis) -> list[str]:
     if not missing or not analysis.complete:
         return []
     end = "Without them a gain cannot be put down to the band limit."
-    return [f"Not measured: {', '.join(missing)}. {end}"]
+    return [f"Not measured in this run: {', '.join(missing)}. {end}"]
+
+
+def few_images(n: int, *, noun: str = "image") -> list[str]:
+    """Return a warning if an accuracy is a share of fewer than `FEW_IMAGES` images, of which `n` are left."""
+    if n >= FEW_IMAGES:
+        return []
+    plural = "" if n == 1 else "s"
+    return [f"Too few images: with {n} {noun}{plural} the intervals are wide. Use {FEW_IMAGES} or more."]
 
 
 def where(levels: list[float], grid: list[float], axis: Axis) -> str:
@@ -60,10 +75,9 @@ def where(levels: list[float], grid: list[float], axis: Axis) -> str:
     starts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(indices)) if b != a + 1), len(indices)]
     groups = [(grid[indices[a]], grid[indices[b - 1]]) for a, b in pairwise(starts)]
     if len(groups) > MOST_GROUPS:
-        names = f"from {axis.format(grid[indices[0]])} on, with gaps"
-    else:
-        ends = [(axis.format(a), axis.format(b)) for a, b in groups]
-        names = ", ".join(a if a == b else f"{a} to {b}" for a, b in ends)
+        return f"{count} (from {axis.describe(grid[indices[0]])} on, with gaps)"
+    ends = [(axis.format(a), axis.format(b)) for a, b in groups]
+    names = ", ".join(a if a == b else f"{a} to {b}" for a, b in ends)
     return f"{count} ({axis.phrase.format(names)})"
 
 
@@ -74,29 +88,30 @@ def _best(analysis: Analysis, axis: Axis) -> str:
     undecided = levels.pop(None, [])
     if not levels:
         return "No model is found to be better than all others at any level."
-    ranked = sorted(levels, key=lambda model: -len(levels[model]))
-    parts = "; ".join(f"{model} at {where(levels[model], grid, axis)}" for model in ranked)
+    parts = []
+    for model, won in sorted(levels.items(), key=lambda item: -len(item[1])):
+        cells = analysis.outcomes[str(model)]
+        guessed = [level for level in won if is_at_floor(cells[level], analysis.chance)]
+        parts.append(f"{model} at {where(won, grid, axis)}{_guess(guessed, won, grid, axis)}")
     end = f" At {where(undecided, grid, axis)} no model is better than all others." if undecided else ""
-    return f"Best model: {parts}.{end}"
+    return f"Best model: {'; '.join(parts)}.{end}"
 
 
 def _few_images(analysis: Analysis) -> list[str]:
     """Return a warning if there are few images, with the smallest difference, in images, that tests find."""
     n, count = len(analysis.run.labels), len(analysis.levels)
-    if n >= FEW_IMAGES:
-        return []
+    if n >= FEW_IMAGES or len(analysis.complete) == 1:
+        return few_images(n)
     least = 1  # images on one side: their p is 2 / 2^least, times the levels by Holm's correction
     while 2 * 0.5**least * count >= SIGNIFICANCE:
         least += 1
     images = "1 image" if n == 1 else f"{n} images"
     grid = "1 level" if count == 1 else f"{count} levels"
-    if len(analysis.complete) == 1:
-        text = f"with {images} the intervals are wide"
-    elif least > n:
-        text = f"with {images} and {grid} no difference can be found"
-    else:
-        text = f"with {images} and {grid} nothing is found unless {least} or more favour one model"
-    return [f"Too few images: {text}. Use {FEW_IMAGES} or more."]
+    unless = "" if least > n else f" unless {least} or more images favour one of them"
+    return [
+        f"Too few images: with {images} and {grid} a test between two models finds no difference{unless}. "
+        f"Use {FEW_IMAGES} or more."
+    ]
 
 
 def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
@@ -143,10 +158,23 @@ def _difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis) 
     `found` are the rows of `Analysis.compare` at these levels.
     """
     top = max(found.to_dict("records"), key=lambda row: abs(row["difference"]))
-    margin = f"{points(top['difference'])} points ({points_span(top['low'], top['high'])})"
+    margin = _margin(top["difference"], top["low"], top["high"])
     at = f", most at {axis.describe(top['level'])}" if len(found) > 1 else ""
-    guess = ", though no better than a guess" if found.at_floor.all() else ""
+    guess = _guess(list(found.level[found.at_floor.astype(bool)]), list(found.level), grid, axis)
     return f"{model} at {where(list(found.level), grid, axis)}{at}: {margin}{guess}"
+
+
+def _margin(difference: float, low: float, high: float) -> str:
+    value, interval = points_and_span(difference, low, high)
+    return f"{value} points ({interval})"
+
+
+def _guess(guessed: list[float], levels: list[float], grid: list[float], axis: Axis) -> str:
+    """Return the end of a part of a sentence: at which of its `levels` the better model only guesses."""
+    if not guessed:
+        return ""
+    at = "" if len(guessed) == len(levels) else f" at {where(guessed, grid, axis)}"
+    return f", though no better than a guess{at}"
 
 
 def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
@@ -158,7 +186,9 @@ def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
     if not limited:
         return []
     if control is None:
-        return ["No model without band-limited layers was measured, so their part in this is unknown."]
+        return [
+            "No model without band-limited layers was measured in this run, so their part in this is unknown."
+        ]
     means = dict(zip(analysis.summary.model, analysis.summary["mean"], strict=True))
     sentences = [
         f"Band limits against the best model without them by mean accuracy, {control} "
@@ -167,18 +197,48 @@ def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
     low_passed = controls.low_passed_fp32(analysis)
     if low_passed not in (None, control):
         text = _limited_against(analysis, limited, low_passed, axis)
-        sentences.append(f"Band limits against a low-pass in front of fp32, {low_passed}: {text}.")
+        count = len(controls.low_passes_of_fp32(analysis))
+        best = f" (the best of {count} by mean accuracy)" if count > 1 else ""
+        sentences.append(f"Band limits against a low-pass in front of fp32, {low_passed}{best}: {text}.")
     told = {analysis.baseline, control, low_passed}
     others = [model for model in controls.without_band_limits(analysis) if model not in told]
-    losses = [
-        f"{model} than {other} at {levels}"
-        for model in limited
-        for other in others
-        if (levels := levels_of(analysis, model, other, Verdict.WORSE, axis)) != NO_LEVEL
+    pairs = [(model, other) for model in limited for other in others]
+    found = [(m, other, *_better_and_worse(analysis, m, other, axis)) for m, other in pairs]
+    parts = [
+        f"{model} is better than {other} at {better}, worse at {worse}"
+        for model, other, better, worse in found
+        if (better, worse) != (NO_LEVEL, NO_LEVEL)
     ]
-    if losses:
-        sentences.append(f"Band limits are also worse than other models without them: {_listed(losses)}.")
-    return sentences
+    if parts:
+        sentences.append(f"Band limits against other models without them: {_listed(parts)}.")
+    named = [model for model in (control, low_passed) if model is not None]
+    return sentences + _means_without_finds(analysis, limited, named)
+
+
+def _means_without_finds(analysis: Analysis, limited: list[str], others: list[str]) -> list[str]:
+    """Return a warning if a difference in mean accuracy seems to be found although no test finds one.
+
+    It is for the comparisons of the models `limited` with `others`: an interval of the means without 0, but
+    no level at which the test finds a difference of this sign.
+    """
+    for model in limited:
+        for other in others:
+            mean, verdicts = analysis.mean_difference(model, other), analysis.compare(model, other).verdict
+            if (mean.low > 0 and not (verdicts == Verdict.BETTER).any()) or (
+                mean.high < 0 and not (verdicts == Verdict.WORSE).any()
+            ):
+                few = f", and it is unreliable with fewer than {FEW_IMAGES} images"
+                end = few if len(analysis.run.labels) < FEW_IMAGES else ""
+                return [f"The interval of a difference in mean accuracy is no test{end}."]
+    return []
+
+
+def _better_and_worse(analysis: Analysis, model: str, other: str, axis: Axis) -> tuple[str, str]:
+    """Return the levels at which `model` is better and those at which it is worse than `other`, in words."""
+    better, worse = (
+        levels_of(analysis, model, other, verdict, axis) for verdict in (Verdict.BETTER, Verdict.WORSE)
+    )
+    return better, worse
 
 
 def levels_of(analysis: Analysis, model: str, other: str, verdict: Verdict, axis: Axis) -> str:
@@ -194,12 +254,9 @@ def _limited_against(analysis: Analysis, limited: list[str], control: str, axis:
     """
     parts = []
     for model in limited:
-        better, worse = (
-            levels_of(analysis, model, control, verdict, axis) for verdict in (Verdict.BETTER, Verdict.WORSE)
-        )
-        mean = analysis.mean_difference(model, control)
-        margin = f"mean {points(mean.value)} points ({points_span(mean.low, mean.high)})"
-        parts.append(f"{model} is better at {better}, worse at {worse}, {margin}")
+        better, worse = _better_and_worse(analysis, model, control, axis)
+        mean = _margin(*analysis.mean_difference(model, control))
+        parts.append(f"{model} is better at {better}, worse at {worse}, mean {mean}")
     return _listed(parts)
 
 

@@ -19,6 +19,7 @@ from matplotlib.ticker import MultipleLocator
 
 from blrobust.reports import svg
 from blrobust.reports.axes import Axis
+from blrobust.reports.number_text import per_cent, span
 from blrobust.reports.paper_curves import Series
 
 INK = "#222222"
@@ -211,7 +212,7 @@ def _eighth_bit_ticks(axes: Axes, axis: Axis) -> None:
 
 def _tips(curve: Curve, axis: Axis) -> list[str]:
     return [
-        f"{curve.name}, {axis.describe(row['level'])}: {100 * row['accuracy']:.1f} % "
-        f"({100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f})"
+        f"{curve.name}, {axis.describe(row['level'])}: {per_cent(row['accuracy'])} % "
+        f"({span(row['ci_low'], row['ci_high'])})"
         for row in curve.frame.to_dict("records")
     ]

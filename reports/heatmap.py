@@ -10,10 +10,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from blrobust.analysis.heatmap import HeatmapAnalysis, rings
+from blrobust.analysis.heatmap import HeatmapAnalysis, ring_bounds, rings
 from blrobust.reports import svg, template
+from blrobust.reports.conclusions import few_images
 from blrobust.reports.figures import STYLE
-from blrobust.reports.number_text import percent
+from blrobust.reports.number_text import per_cent, percent, span
 from blrobust.reports.tables import Cell, Table, flag_note
 
 COLOURS = "rocket_r"  # seaborn's, light to dark: more error is darker
@@ -35,6 +36,7 @@ def render(results: HeatmapAnalysis, destination: Path) -> None:
         scale=_scale(),
         summary=_summary(results.table),
         flags=flag_note(results.flags),
+        warnings=few_images(results.run.record.dataset.n),
     )
 
 
@@ -52,8 +54,8 @@ def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
         axes.tick_params(length=2)
         axes.set(xlabel="waves across the image", ylabel="waves down the image")
         tips = [
-            f"{row['row']} down, {row['column']} across: {100 * row['error']:.1f} % wrong "
-            f"({100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f})"
+            f"{row['row']} down, {row['column']} across: {per_cent(row['error'])} % wrong "
+            f"({span(row['ci_low'], row['ci_high'])})"
             for row in frame.to_dict("records")
         ]
         return svg.element(
@@ -74,10 +76,11 @@ def _scale() -> Markup:
 
 
 def _summary(frame: pd.DataFrame) -> Table:
-    result = Table(["model", "clean", "mean", "low", "middle", "high", "worst frequency"])
+    bands = [f"{name}, {text}" for name, text in ring_bounds(frame).items()]
+    result = Table(["model", "clean", "mean", *bands, "worst frequency"])
     worst = frame.loc[frame.groupby("model", sort=False)["error"].idxmax()].set_index("model")
     for label, row in rings(frame).iterrows():
-        cells = [Cell(percent(row[name])) for name in ("clean", "mean", "low", "middle", "high")]
+        cells = [Cell(percent(row[name])) for name in ("clean", "mean", *ring_bounds(frame))]
         at = worst.loc[str(label)]
         result.rows.append(
             (str(label), [*cells, Cell(percent(row["worst"]), f"({at['row']}, {at['column']})")])

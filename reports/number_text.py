@@ -1,6 +1,7 @@
 """Numbers of a report as text: shares, differences, p-values, levels."""
 
 import math
+from decimal import ROUND_HALF_UP, Decimal
 
 from blrobust.reports.axes import Axis
 
@@ -8,16 +9,29 @@ NONE = "–"
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 BELOW = f"below 50{NBSP}% from the start"
+DIGITS = 12  # significant digits that count in rounding: 100 * 0.0625 is an exact half, not a little less
+MOST_DECIMALS = 6
+
+
+def fixed(value: float, decimals: int) -> str:
+    """Return a finite number with this number of decimals; exact halves are rounded away from zero."""
+    step = Decimal(1).scaleb(-decimals)
+    return str(Decimal(f"{value:.{DIGITS}g}").quantize(step, ROUND_HALF_UP))
+
+
+def per_cent(share: float) -> str:
+    """Return a share in per cent with one decimal, without the sign, for a column, a figure or a terminal."""
+    return fixed(100 * share, 1)
 
 
 def percent(share: float) -> str:
     """Return a share in per cent with one decimal, or a dash if it is NaN."""
-    return NONE if math.isnan(share) else f"{100 * share:.1f}{NBSP}%"
+    return NONE if math.isnan(share) else f"{per_cent(share)}{NBSP}%"
 
 
 def span(low: float, high: float) -> str:
     """Return an interval of shares in per cent, such as "81.0 to 84.2"; empty if it is NaN."""
-    return "" if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}"
+    return "" if math.isnan(low) else f"{per_cent(low)} to {per_cent(high)}"
 
 
 def nominal(share: float) -> str:
@@ -25,15 +39,29 @@ def nominal(share: float) -> str:
     return f"{100 * share:.6g}{NBSP}%"
 
 
-def points(difference: float) -> str:
+def points(difference: float, *, decimals: int = 1) -> str:
     """Return a difference of shares in percentage points, with its sign."""
-    rounded = round(100 * difference, 1)
-    return f"{MINUS if rounded < 0 else '+' if rounded > 0 else ''}{abs(rounded):.1f}"
+    text = fixed(abs(100 * difference), decimals)
+    sign = "" if float(text) == 0 else MINUS if difference < 0 else "+"
+    return f"{sign}{text}"
 
 
-def points_span(low: float, high: float) -> str:
+def points_span(low: float, high: float, *, decimals: int = 1) -> str:
     """Return an interval of differences in percentage points with signs, such as "+0.3 to +2.1"."""
-    return f"{points(low)} to {points(high)}"
+    return f"{points(low, decimals=decimals)} to {points(high, decimals=decimals)}"
+
+
+def points_and_span(difference: float, low: float, high: float) -> tuple[str, str]:
+    """Return a difference in percentage points and its interval.
+
+    They have one decimal, or more if an interval without 0 would otherwise seem to contain it.
+    """
+    decimals = 1
+    if low > 0 or high < 0:
+        least = 100 * min(abs(low), abs(high))
+        while decimals < MOST_DECIMALS and float(fixed(least, decimals)) == 0:
+            decimals += 1
+    return points(difference, decimals=decimals), points_span(low, high, decimals=decimals)
 
 
 def p_value(p: float) -> str:
@@ -64,20 +92,28 @@ def half_span(texts: list[str]) -> str:
 
 
 def level_at(level: float, levels: list[float], axis: Axis) -> str:
-    """Return an interpolated level as text, with a resolution of about 1/1000 of the largest level.
+    """Return a level between the measured `levels` as text: interpolated, or of one image.
 
-    NaN becomes a dash. Infinity, a level beyond the measured `levels`, becomes `> last`.
+    A measured level is written as everywhere (`Axis.format`). Others are rounded to about 1/1000 of the
+    largest level, or to 0.1/255 if levels are fractions of 255, but to one significant digit at least. NaN
+    becomes a dash. Infinity, a level beyond the measured ones, becomes `> last`.
     """
     last = levels[-1]
     if math.isnan(level):
         return NONE
     if math.isinf(level):
         return f">{NBSP}{axis.format(last)}"
-    if axis.norm == "Linf":
-        exact = axis.format(level)
-        return exact if "/" in exact or not level else f"{255 * level:.1f}/255"
-    decimals = max(0, 3 - math.ceil(math.log10(last))) if last else 0
-    return f"{level:.{decimals}f}"
+    if level in levels:
+        return axis.format(level)
+    steps = _rounded(255 * level, 1)
+    if axis.norm == "Linf" and 0 < steps < 255:
+        return f"{steps:g}/255"
+    return axis.format(_rounded(level, max(0, 3 - math.ceil(math.log10(last))) if last else 0))
+
+
+def _rounded(value: float, decimals: int) -> float:
+    """Return the value with this number of decimals, or one significant digit if that leaves nothing."""
+    return float(fixed(value, decimals)) or float(f"{value:.1g}")
 
 
 def verdict_counts(better: int, worse: int, count: int) -> tuple[str, str]:

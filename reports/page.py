@@ -14,8 +14,9 @@ from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.reports import attacks, figures, paper_curves, tables, template
 from blrobust.reports.axes import Axis, axis
-from blrobust.reports.conclusions import conclusions
+from blrobust.reports.conclusions import conclusions, few_images
 from blrobust.reports.figures import Curve
+from blrobust.reports.mixture import mixture_note
 from blrobust.reports.tables import Table
 from blrobust.runs.run import Run
 
@@ -54,6 +55,15 @@ class RunEntry:
 
 
 @dataclass(frozen=True)
+class WorstCase:
+    """The worst case over the attacks of a run: its table, number of images, and a warning of too few."""
+
+    table: Table
+    n: int
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
 class Section:
     """The part of a report with one axis: a figure with the curves of all runs, and an entry for each run."""
 
@@ -63,6 +73,7 @@ class Section:
     wide: Markup
     narrow: Markup
     published: list[str]  # colours of the published curves
+    dashed: str  # the text about these curves; empty without any
     summary: Table
     mixture: str | None
     entries: list[RunEntry]
@@ -79,11 +90,16 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
         "page.html",
         destination,
         sections=_sections(by_name),
-        worst={name: table for name, run in by_name.items() if (table := attacks.worst_case_table(run))},
+        worst={name: worst for name, run in by_name.items() if (worst := _worst(run))},
         provenance={name: _provenance(results.run) for name, results in by_name.items()},
         published_label=paper_curves.LABEL,
         baseline=template.baseline_tag(runs[0].baseline) if len(runs) == 1 else "",
     )
+
+
+def _worst(results: RunAnalysis) -> WorstCase | None:
+    table, n = attacks.worst_case_table(results), len(results.run.labels)
+    return None if table is None else WorstCase(table, n, few_images(n))
 
 
 def _by_name(runs: Sequence[RunAnalysis]) -> dict[str, RunAnalysis]:
@@ -125,22 +141,23 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
     curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
     analyses = {name: results.kinds[kind] for name, results in runs.items()}
     first = next(iter(runs.values())).run
-    data = first.record.dataset
+    facts = [results.run.record.dataset for results in runs.values()]
     paper = paper_curves.series(
         kind=kind,
         space=first.sweep.space,
-        dataset=data.name,
-        n=data.n,
+        datasets=[data.name for data in facts],
+        n=max(data.n for data in facts),
         models=models,
         last=max(analysis.levels[-1] for analysis in analyses.values()),
     )
+    architectures = [card.arch for results in runs.values() for card in results.run.cards.values()]
     colours = [figures.colour(models.index(series.model)) for series in paper]
     wide, narrow = (
         figures.accuracy(
             list(curves.values()),
             on,
             published=list(zip(paper, colours, strict=True)),
-            chance=1 / len(data.classes),
+            chance=1 / len(facts[0].classes),
             size=size,
             prefix=f"figure{number}{width}",
         )
@@ -153,8 +170,9 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
         wide=wide,
         narrow=narrow,
         published=colours,
+        dashed=paper_curves.caption(paper[0].images, architectures) if paper else "",
         summary=tables.summary(analyses, on),
-        mixture=tables.mixture_note(analyses, on),
+        mixture=mixture_note(analyses, on),
         entries=entries,
     )
 

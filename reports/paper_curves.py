@@ -1,5 +1,6 @@
 """The published accuracy curves (Dziedzic et al., ICML 2019), for figures with the same axis."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -8,6 +9,7 @@ import pandas as pd
 from blrobust.perturbations.paper_bounds import WIDTH
 
 LABEL = "Dziedzic et al. 2019, ResNet-18, one seed"
+ARCH = "resnet18"
 DATASETS = ("cifar10", "cifar10-sample")  # the published numbers are CIFAR-10 test images
 MODELS = {  # label -> column
     "fp32": "fp32",
@@ -17,13 +19,18 @@ MODELS = {  # label -> column
     "fft85": "fft85",
 }
 SMALL = 1000  # images of the smaller published pixel series
+ALL_IMAGES = 10_000  # the CIFAR-10 test set
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A file of published curves, the prefix of its column names, and the factor that converts its levels."""
+    """A file of published curves, its number of images, the prefix of its columns and the scale of levels.
+
+    The published levels, times `scale`, are levels here.
+    """
 
     file: str
+    images: int = ALL_IMAGES
     before: str = ""
     scale: float = 1
 
@@ -33,42 +40,62 @@ SOURCES = {
     ("gaussian", "normalized"): _Source("gaussian_noise.csv"),
     ("uniform", "legacy"): _Source("uniform_noise.csv"),
     ("pixel", "legacy"): _Source("pixel.csv"),
-    ("local-search", "legacy"): _Source("local_search.csv"),
-    ("fgsm", "legacy"): _Source("fgsm.csv", scale=WIDTH),  # of the bounds, in Foolbox 1
-    ("contrast", "legacy"): _Source("contrast.csv"),
-    ("gaussian-blur", "legacy"): _Source("gaussian_blur.csv"),
-    ("rotation", "legacy"): _Source("spatial.csv", before="rot_"),
-    ("translation", "legacy"): _Source("spatial.csv", before="trans_"),
+    ("local-search", "legacy"): _Source("local_search.csv", 100),
+    ("fgsm", "legacy"): _Source("fgsm.csv", 1000, scale=WIDTH),  # of the bounds, in Foolbox 1
+    ("contrast", "legacy"): _Source("contrast.csv", 1000),
+    ("gaussian-blur", "legacy"): _Source("gaussian_blur.csv", 100),
+    ("rotation", "legacy"): _Source("spatial.csv", 200, before="rot_"),
+    ("translation", "legacy"): _Source("spatial.csv", 200, before="trans_"),
 }
 
 
 @dataclass(frozen=True)
 class Series:
-    """One published curve: the name of the model, levels, and accuracies as fractions."""
+    """One published curve: the name of the model, number of images, levels, and accuracies as fractions."""
 
     model: str
+    images: int
     levels: list[float]
     accuracy: list[float]
 
 
-def series(*, kind: str, space: str, dataset: str, n: int, models: list[str], last: float) -> list[Series]:
+def series(
+    *, kind: str, space: str, datasets: Iterable[str], n: int, models: list[str], last: float
+) -> list[Series]:
     """Return the published curves of `models` up to the level `last`.
 
-    The list is empty if nothing was published for this kind of noise or attack, input space and data set. The
-    pixel attack was published for 1,000 images and for all images; the curve whose number of images is nearer
-    to `n` is used.
+    `datasets` are those of the runs in the figure, and `n` is their largest number of images. The list is
+    empty if nothing was published for this kind of noise or attack, input space and data set. The pixel
+    attack was published for 1,000 images and for all 10,000; the larger series is used for `n` above 1,000.
     """
-    if (kind, space) not in SOURCES or dataset not in DATASETS:
+    if (kind, space) not in SOURCES or not set(datasets) <= set(DATASETS):
         return []
     source = SOURCES[kind, space]
     with (files("blrobust.reports") / "reference" / source.file).open() as file:
         frame = pd.read_csv(file)
     levels = frame.pop(frame.columns[0]) * source.scale
     frame, levels = frame[levels <= last], levels[levels <= last]
-    after = ("_1k" if n <= SMALL else "_10k") if kind == "pixel" else ""
+    after, images = "", source.images
+    if kind == "pixel":
+        after, images = ("_1k", SMALL) if n <= SMALL else ("_10k", ALL_IMAGES)
     columns = {m: f"{source.before}{MODELS[m]}{after}" for m in models if m in MODELS}
     return [
-        Series(model, levels.tolist(), (frame[column] / 100).tolist())
+        Series(model, images, levels.tolist(), (frame[column] / 100).tolist())
         for model, column in columns.items()
         if column in frame
     ]
+
+
+def caption(images: int, architectures: Iterable[str | None]) -> str:
+    """Return the text about the dashed curves of a figure: their source and their difference from the models.
+
+    `images` is their number of images, and `architectures` are those of the models in the figure.
+    """
+    same = [architecture == ARCH for architecture in architectures]
+    if all(same):
+        difference = "the training differs from that of the models here"
+    elif any(same):
+        difference = "the training, and of some models the architecture, differ from those here"
+    else:
+        difference = "architecture and training differ from the models here"
+    return f"Dashed: {LABEL}, {images:,} images, on the same axis; {difference}."

@@ -1,5 +1,6 @@
 """The page about recovered labels: one figure and one table for each attack."""
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,25 @@ from blrobust.analysis.level_norm import level_norm
 from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.perturbations.levels import format_level
 from blrobust.reports import paper_curves, svg, template
+from blrobust.reports.conclusions import few_images
 from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
-from blrobust.reports.number_text import NONE, percent, span
+from blrobust.reports.number_text import NONE, fixed, percent, span
 from blrobust.reports.tables import Cell, Table, flag_note
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
 FOLLOW_UP = "Dziedzic et al., follow-up, ResNet-18"  # later than paper_curves.LABEL
+NETWORK = "network"  # the kind of channel whose points no line connects
 CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> published channel
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend: a name, a colour and the SVG path of a marker; without one it is dashed."""
+
+    name: str
+    colour: str
+    shape: str | None = None
+    has_line: bool = True
 
 
 def render(results: RecoveryAnalysis, destination: Path) -> None:
@@ -31,6 +44,7 @@ def render(results: RecoveryAnalysis, destination: Path) -> None:
     sections = [
         {
             **_section(str(attack), rows, dataset=run.record.dataset.name, prefix=f"figure{number}"),
+            "warnings": few_images(int(rows.fooled.iloc[0]), noun="fooled image"),
             "flags": flag_note({channel: f for (kind, channel), f in by_channel.items() if kind == attack}),
         }
         for number, (attack, rows) in enumerate(results.table.groupby("attack", sort=False))
@@ -53,7 +67,7 @@ def facts(rows: pd.DataFrame) -> str:
     row = rows.iloc[0]
     at = "smallest perturbation"
     if not np.isnan(row.strength):
-        at = f"strength {format_level(row.strength, level_norm(row.attack, 'pixel'), digits=4)}"
+        at = f"strength {format_level(row.strength, level_norm(row.attack, 'pixel'))}"
     return (
         f"{row.attack}, {at}: {row.source} classifies {row.right} of {row.n} images correctly, and the "
         f"attack fools it on {row.fooled}"
@@ -62,7 +76,7 @@ def facts(rows: pd.DataFrame) -> str:
 
 def share(count: int, of: int) -> str:
     """Return a count and its share of the total `of`, such as "12 (40%)"; a dash if the total is 0."""
-    return f"{count} ({count / of:.0%})" if of else "-"
+    return f"{count} ({fixed(100 * count / of, 0)}%)" if of else "-"
 
 
 def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:
@@ -83,8 +97,9 @@ def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:
 def _section(attack: str, rows: pd.DataFrame, *, dataset: str, prefix: str) -> dict[str, Any]:
     dashed = {kind: points(attack, kind, dataset=dataset) for kind in rows.kind.unique()}
     colours = dict(zip(rows.kind.unique(), COLOURS[1:], strict=False))
-    legend = [(kind, colours[kind], False) for kind in colours]
-    legend += [(f"{kind}, {FOLLOW_UP}", colours[kind], True) for kind in colours if len(dashed[kind])]
+    shapes = dict(zip(colours, MARKERS.values(), strict=False))
+    legend = [Key(kind, colours[kind], shapes[kind], has_line=kind != NETWORK) for kind in colours]
+    legend += [Key(f"{kind}, {FOLLOW_UP}", colours[kind]) for kind in colours if len(dashed[kind])]
     return {
         "attack": attack,
         "facts": f"{facts(rows)}.",
@@ -126,7 +141,7 @@ def _figure(
                 y,
                 color=colours[str(kind)],
                 marker=marker,
-                linewidth=0 if kind == "network" else LINE,
+                linewidth=0 if kind == NETWORK else LINE,
                 markersize=6.5,
                 markeredgecolor="white",
                 markeredgewidth=0.8,

@@ -14,6 +14,7 @@ from blrobust.analysis.analysis import SUMMARY, Analysis, concatenate
 from blrobust.analysis.comparison import Verdict
 from blrobust.attacks.status import REJECTED
 from blrobust.reports.axes import Axis
+from blrobust.reports.mixture import shared_levels
 from blrobust.reports.number_text import (
     NBSP,
     NONE,
@@ -22,8 +23,7 @@ from blrobust.reports.number_text import (
     nominal,
     p_value,
     percent,
-    points,
-    points_span,
+    points_and_span,
     span,
     verdict_counts,
 )  # fmt: skip
@@ -67,17 +67,20 @@ def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
         frame.loc[:, [c for c in SUMMARY if c.startswith(("mean", "half_level"))]] = math.nan
     order = {model: index for index, model in enumerate(dict.fromkeys(frame.model))}
     frame = frame.sort_values("model", key=lambda models: models.map(order), kind="stable")
+    is_comparison = len(runs) > 1
     header = [
-        *("model", "nominal compression", "effective compression"),
+        *("model", *(["images"] if is_comparison else []), "nominal compression", "effective compression"),
         *("clean accuracy", "mean accuracy", f"level at 50{NBSP}% ({axis.name})"),
     ]
     against = frame.better.notna().any()
     baselines = {analysis.baseline for analysis in runs.values()}
-    name = baselines.pop() if len(baselines) == 1 else "the first model of the run"
+    name = next(iter(baselines)) if len(baselines) == 1 else "the run's baseline"
     table = Table([*header, f"against {name}"] if against else header)
     for row in frame.to_dict("records"):
         half = [half_level(row[f"half_level{end}"], grid, axis) for end in ("", "_low", "_high")]
-        cells = [
+        analysis = runs[row["run"]]
+        cells = [Cell(f"{len(analysis.run.labels):,}")] if is_comparison else []
+        cells += [
             Cell(nominal(row["nominal_compression"])),
             Cell(percent(row["effective_compression"])),
             Cell(percent(row["clean"]), span(row["clean_low"], row["clean_high"])),
@@ -85,36 +88,11 @@ def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
             Cell(half[0], half_span(half)),
         ]
         if against:
-            cells.append(_verdict_shares(row, len(runs[row["run"]].levels)))
+            cell = _verdict_shares(row, len(analysis.levels))
+            detail = "" if len(baselines) == 1 or cell.text == NONE else f"against {analysis.baseline}"
+            cells.append(replace(cell, detail=detail))
         table.rows.append((row_name(row["model"], row["run"], runs), cells))
     return table
-
-
-def shared_levels(runs: Mapping[str, Analysis]) -> list[float]:
-    """Return the levels that were measured in all runs."""
-    first, *others = (analysis.levels for analysis in runs.values())
-    return [level for level in first if all(level in levels for levels in others)]
-
-
-def mixture_note(runs: Mapping[str, Analysis], axis: Axis) -> str | None:
-    """Return a note if runs in one table differ in their levels or images; None if they do not."""
-    grids = {tuple(analysis.levels) for analysis in runs.values()}
-    data = {name: analysis.run.record.dataset for name, analysis in runs.items()}
-    sentences = []
-    if len({facts.checksum for facts in data.values()}) > 1:
-        sizes = ", ".join(f"{name} {facts.n:,} of {facts.name}" for name, facts in data.items())
-        sentences.append(f"The runs are on different images ({sizes}): their rows are not paired.")
-    if len(grids) > 1:
-        shared = shared_levels(runs)
-        over = (
-            "which share only the clean images, so they have no common mean accuracy or level at 50 %"
-            if len(shared) == 1
-            else f"so mean accuracy and level at 50 % are over the {len(shared)} that they share "
-            f"({axis.describe(shared[0])} to {axis.format(shared[-1])}); all other numbers "
-            "and the sentences are over each run's own levels"
-        )
-        sentences.append(f"The runs have different levels, {over}.")
-    return " ".join(sentences) or None
 
 
 def row_name(model: str, run: str, runs: Mapping[str, object]) -> str:
@@ -226,8 +204,8 @@ def against_controls(analysis: Analysis) -> Table | None:
             counts = analysis.compare(model, other).verdict.value_counts()
             mean = analysis.mean_difference(model, other)
             cell = _against(counts.get(Verdict.BETTER, 0), counts.get(Verdict.WORSE, 0), len(analysis.levels))
-            margin = f"mean {points(mean.value)} ({points_span(mean.low, mean.high)})"
-            cells.append(replace(cell, detail=margin))
+            value, interval = points_and_span(*mean)
+            cells.append(replace(cell, detail=f"mean {value} ({interval})"))
         table.rows.append((other, cells))
     return table
 
@@ -253,7 +231,8 @@ def _difference(row: Row | None) -> Cell:
     verdict = row["verdict"]
     sign = verdict if verdict in (Verdict.BETTER, Verdict.WORSE) else ""
     end = p_value(row["p_holm"]) + (f"; {verdict}" if verdict == Verdict.NOTHING_LEFT else "")
-    return Cell(points(row["difference"]), f"{points_span(row['low'], row['high'])}; {end}", sign)
+    value, interval = points_and_span(row["difference"], row["low"], row["high"])
+    return Cell(value, f"{interval}; {end}", sign)
 
 
 def _by_cell(frame: pd.DataFrame) -> dict[tuple[float, str], Row]:

@@ -57,7 +57,7 @@ def published() -> list[str]:
     series = paper_curves.series(
         kind="gaussian",
         space="normalized",
-        dataset="cifar10",
+        datasets=["cifar10"],
         n=int(frame.n.max()),
         models=list(ours),
         last=max(levels),
@@ -79,7 +79,7 @@ def distance() -> list[str]:
     frame = frame[(frame.kind == "gaussian") & (frame.level == DISTANCE_LEVEL)]
     ours = dict(zip(frame.model, frame.accuracy, strict=True))
     series = paper_curves.series(
-        kind="gaussian", space="normalized", dataset="cifar10", n=int(frame.n.max()),
+        kind="gaussian", space="normalized", datasets=["cifar10"], n=int(frame.n.max()),
         models=["fp32", "fft50", "fft85"], last=2.0,
     )  # fmt: skip
     theirs = {curve.model: dict(zip(curve.levels, curve.accuracy, strict=True)) for curve in series}

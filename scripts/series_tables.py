@@ -22,7 +22,7 @@ def published() -> list[str]:
         theirs = {
             series.model: dict(zip(series.levels, series.accuracy, strict=True))
             for series in paper_curves.series(
-                kind=str(kind), space="legacy", dataset=cell.dataset.iloc[0],
+                kind=str(kind), space="legacy", datasets=[cell.dataset.iloc[0]],
                 n=int(cell.n.iloc[0]), models=MODELS, last=math.inf,
             )
         }  # fmt: skip

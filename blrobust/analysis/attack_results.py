@@ -27,10 +27,11 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
 
     - `clean`: the accuracy without the attack, over all images.
     - `accuracy`: the accuracy by level, over all images.
-    - `median`: the smallest strength that breaks half of the images classified correctly without the attack.
-      It is a distance if the attack searches for the smallest one, otherwise a measured level. It is `inf` if
-      fewer than half are broken at all levels.
-    - `success`: the share of those images that is broken at the last level. `median` and `success`
+    - `median`: the smallest strength such that half of the images classified correctly without the attack
+      are broken at this strength or at a lower one, because a larger budget includes a smaller one. It is a
+      distance if the attack searches for the smallest one, otherwise a measured level. It is `inf` if fewer
+      than half are broken at all levels together.
+    - `success`: the share of those images that is broken at the last level itself. `median` and `success`
       leave out images whose label is the class that a targeted attack aims at.
     - `queries`: forward and backward passes per image at the last level.
     - `flags`: reasons to doubt these numbers, among them the flags of the model in `flags`, the number of
@@ -83,11 +84,12 @@ def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
 def worst_case(kinds: Kinds) -> pd.DataFrame:
     """Return the accuracy over the worst of several attacks, for each norm and level, and over all attacks.
 
-    There is one row for each norm, level and model with at least two attacks. The levels are those that all
-    attacks of the norm were run at, because a row without one of the attacks would look too good. An image
-    counts as correct if no attack breaks it at this level or at a lower one: perturbations of a lower level
-    are allowed at this level too. Attacks without a norm are combined only if their levels have the same
-    unit. The norm "any" combines all attacks, each at its last level.
+    An image counts as correct at a level if it is classified correctly under every attack at every level up
+    to this one, with level 0 (no perturbation): a larger budget includes a smaller one. There is one row for
+    each norm, level and model with at least two attacks. The levels are those that all attacks of the norm
+    were run at, because a row without one of the attacks would look too good. Attacks without a norm are
+    combined only if their levels have the same unit. The norm "any" combines all attacks, each up to its last
+    level.
     """
     cells_of: dict[str, list[tuple[Analysis, float]]] = {}
     for kind, analysis in kinds.items():
@@ -95,14 +97,13 @@ def worst_case(kinds: Kinds) -> pd.DataFrame:
         if kind in ATTACKS:
             strength = ATTACKS[kind].strength
             norm = strength.axis if strength.norm == "none" else strength.norm
-        cells_of.setdefault(norm, []).extend((analysis, level) for level in analysis.levels[1:])
+        cells_of.setdefault(norm, []).extend((analysis, level) for level in analysis.levels)
     groups: dict[tuple[str, float], list[tuple[Analysis, float]]] = {}
     for norm, cells in cells_of.items():
-        nested = any(a.kind in ATTACKS and ATTACKS[a.kind].norm == norm for a, _ in cells)
         shared = set.intersection(*({at for a, at in cells if a is b} for b, _ in cells))
-        for level in sorted(shared):
-            groups[norm, level] = [(a, at) for a, at in cells if at == level or (nested and at < level)]
-    groups["any", np.nan] = [(analysis, analysis.levels[-1]) for analysis in kinds.values()]
+        for level in sorted(shared - {0.0}):
+            groups[norm, level] = [(a, at) for a, at in cells if at <= level]
+    groups["any", np.nan] = [(analysis, level) for analysis in kinds.values() for level in analysis.levels]
     records = []
     for (norm, level), cells in groups.items():
         count = len({analysis.kind for analysis, _ in cells})

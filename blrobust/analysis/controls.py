@@ -37,8 +37,13 @@ def best_control(analysis: Analysis) -> str | None:
 
 def low_passed_fp32(analysis: Analysis) -> str | None:
     """Return the model that is fp32 behind a low-pass; of several, the one with the highest mean accuracy."""
+    return next(iter(low_passes_of_fp32(analysis)), None)
+
+
+def low_passes_of_fp32(analysis: Analysis) -> list[str]:
+    """Return the models that are fp32 behind a low-pass, the highest mean accuracy first."""
     cards = analysis.run.cards
-    return next((m for m in without_band_limits(analysis) if _is_low_passed_fp32(cards[m])), None)
+    return [model for model in without_band_limits(analysis) if _is_low_passed_fp32(cards[model])]
 
 
 def not_measured(run: Run) -> list[str]:

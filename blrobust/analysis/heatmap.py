@@ -80,18 +80,42 @@ class HeatmapAnalysis:
         self.run.write_results(self.table)
 
 
+RINGS = ("low", "middle", "high")
+
+
+def ring_bounds(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the first and the last frequency max(|row|, |column|) of each ring of `rings`, such as "1 to 5".
+
+    Maps of different sizes have different bounds. Rings without a frequency are left out.
+    """
+    highest = 0 if frame.empty else int(_radius(frame).max())
+    rings = {name: [r for r in range(1, highest + 1) if _ring(r, highest) == name] for name in RINGS}
+    return {
+        name: str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+        for name, found in rings.items()
+        if found
+    }
+
+
 def rings(frame: pd.DataFrame) -> pd.DataFrame:
     """Return each model's mean error over low, middle and high frequencies.
 
     These are three bands of equal width of the frequency max(|row|, |column|), by which a band-limited layer
-    cuts the spectrum. (0, 0) is left out. Further columns: clean, worst and mean error. `frame` is a result
-    of `table`.
+    cuts the spectrum (`ring_bounds`). (0, 0) is left out of them and of the mean error, but not of the worst
+    one. Further columns: clean, worst and mean error. `frame` is a result of `table`.
     """
-    radius = frame[["row", "column"]].abs().max(axis=1)
-    third = radius.max() / 3
-    ring = (radius > third).astype(int) + (radius > 2 * third).astype(int)
-    waves = frame.assign(ring=ring.map({0: "low", 1: "middle", 2: "high"}))[radius > 0]
+    radius = _radius(frame)
+    waves = frame.assign(ring=[_ring(r, radius.max()) for r in radius.tolist()])[radius > 0]
     means = waves.pivot_table(index="model", columns="ring", values="error", sort=False)
     facts = frame.groupby("model", sort=False).agg(clean=("clean_error", "first"), worst=("error", "max"))
     mean = waves.groupby("model", sort=False)["error"].mean().rename("mean")
-    return facts.join(mean).join(means.reindex(columns=["low", "middle", "high"]))
+    return facts.join(mean).join(means.reindex(columns=list(RINGS)))
+
+
+def _radius(frame: pd.DataFrame) -> pd.Series:
+    return frame[["row", "column"]].abs().max(axis=1)
+
+
+def _ring(radius: int, highest: int) -> str:
+    """Return the name of the third of the frequencies up to `highest` to which `radius` belongs."""
+    return RINGS[int(3 * radius > highest) + int(3 * radius > 2 * highest)]

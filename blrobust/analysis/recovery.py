@@ -30,7 +30,7 @@ class Recovered(NamedTuple):
     """Numbers of one channel, among the fooled images; `not_finite` among all images.
 
     - `recovered`: correct on the adversarial input through the channel.
-    - `clean`: correct on the image itself through the channel, an upper bound of `recovered`.
+    - `clean`: correct on the image itself through the channel, without an attack.
     - `adaptive`: still correct when the attack runs through channel and network.
     - `distortion`: mean L2 distance between the image and the network's input.
     - `adaptive_l2`: mean L2 distance of the inputs that the adaptive attack finds.

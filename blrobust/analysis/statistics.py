@@ -62,15 +62,16 @@ def difference(ours: Bools, theirs: Bools) -> Estimate:
 
     The interval is that of Agresti and Min 2005: Wald's interval for matched pairs after half an image is
     added to each cell of the 2 x 2 table. With several draws, a pair has the means of an image over its
-    draws, and the added images differ by one draw, the least possible. If the paired test finds a difference,
-    the interval does not contain 0.
+    draws, and the added images differ as much as those that differ (root mean square), or by 1 if none does.
+    So draws that all repeat the first one leave the interval unchanged.
     """
     from scipy.stats import norm
 
     pairs = ours.mean(axis=0) - theirs.mean(axis=0)  # (n,)
     n = len(pairs) + 2
     centre = float(pairs.sum()) / n
-    variance = (float((pairs**2).sum()) + 1 / len(ours) ** 2) / n - centre**2
+    squares = pairs[pairs != 0] ** 2
+    variance = (float(squares.sum()) + (float(squares.mean()) if len(squares) else 1.0)) / n - centre**2
     reach = float(norm.ppf(1 - SIGNIFICANCE / 2)) * (variance / n) ** 0.5
     return Estimate(float(ours.mean() - theirs.mean()), max(-1.0, centre - reach), min(1.0, centre + reach))
 

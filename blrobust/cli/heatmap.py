@@ -96,15 +96,20 @@ def _show(results: "HeatmapAnalysis") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust.analysis.heatmap import rings
+    from blrobust.analysis.heatmap import ring_bounds, rings
     from blrobust.cli.tables import flag_column, print_table
+    from blrobust.reports.conclusions import few_images
+    from blrobust.reports.number_text import per_cent
+    from blrobust.terminal import echo
 
     config = results.config
+    bands = [f"{name} {text}" for name, text in ring_bounds(results.table).items()]
+    caption = [f"max(|row|, |column|): {', '.join(bands)}"] if bands else []
     table = Table(
         title=f"Error with one frequency of norm {config.norm:g} per channel, n = {config.dataset.n}",
         title_style="",
         title_justify="left",
-        caption="low, middle, high: thirds of the highest frequency, max(|row|, |column|)",
+        caption="; ".join([*caption, "mean without (0, 0), worst with it"]),
         caption_style="",
         caption_justify="left",
     )
@@ -113,6 +118,8 @@ def _show(results: "HeatmapAnalysis") -> None:
         table.add_column(header, justify="left" if header == "model" else "right")
     add_flags = flag_column(table, results.flags)
     for label, row in means.iterrows():
-        shares = ("-" if share != share else f"{share:.1%}" for share in row)
+        shares = ("-" if share != share else f"{per_cent(share)}%" for share in row)
         table.add_row(Text(str(label)), *shares, *add_flags(str(label)))
     print_table(table)
+    for warning in few_images(config.dataset.n):
+        echo(warning)

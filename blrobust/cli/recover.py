@@ -139,7 +139,10 @@ def _show(results: "RecoveryAnalysis") -> None:
     from rich.text import Text
 
     from blrobust.cli.tables import flag_column, print_table
+    from blrobust.reports.conclusions import few_images
+    from blrobust.reports.number_text import fixed
     from blrobust.reports.recovery import facts, share
+    from blrobust.terminal import echo
 
     for attack, rows in results.table.groupby("attack", sort=False):
         table = Table(
@@ -160,13 +163,17 @@ def _show(results: "RecoveryAnalysis") -> None:
                 Text(row["channel"]),
                 _length(row["distortion"]),
                 share(row["recovered"], row["fooled"]),
-                f"{row['ci_low']:.0%} to {row['ci_high']:.0%}" if row["fooled"] else "-",
+                f"{fixed(100 * row['ci_low'], 0)}% to {fixed(100 * row['ci_high'], 0)}%"
+                if row["fooled"]
+                else "-",
                 share(row["clean"], row["fooled"]),
                 share(row["adaptive"], row["fooled"]),
                 _length(row["adaptive_l2"]),
                 *add_flags((row["attack"], row["channel"])),
             )
         print_table(table)
+        for warning in few_images(int(rows.fooled.iloc[0]), noun="fooled image"):
+            echo(warning)
 
 
 def _length(value: float) -> str:

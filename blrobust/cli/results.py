@@ -8,14 +8,21 @@ from rich.table import Table
 from rich.text import Text
 
 from blrobust.analysis.analysis import Analysis
-from blrobust.analysis.level_norm import level_norm
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.cli.tables import flag_column, print_table, width
-from blrobust.perturbations import levels
 from blrobust.reports.attacks import gradient_notes
 from blrobust.reports.axes import Axis, axis
-from blrobust.reports.conclusions import conclusions, findings, missing_controls
-from blrobust.reports.number_text import MINUS, NBSP, NONE, half_level, half_span, verdict_counts
+from blrobust.reports.conclusions import conclusions, few_images, findings, missing_controls
+from blrobust.reports.number_text import (
+    MINUS,
+    NBSP,
+    NONE,
+    half_level,
+    half_span,
+    level_at,
+    per_cent,
+    verdict_counts,
+)
 from blrobust.terminal import echo
 
 SHOWN = 6  # levels in a row of the table, fewer in a narrow terminal
@@ -67,7 +74,7 @@ def print_attacks(results: RunAnalysis) -> None:
     for kind, analysis in results.kinds.items():
         rows = models[models.kind == kind].to_dict("records")
         verdicts = analysis.summary.set_index("model")
-        grid, norm = analysis.levels, level_norm(kind, run.sweep.space)
+        grid, on = analysis.levels, _axis(analysis)
         spread = [grid[round(i * (len(grid) - 1) / (columns - 1))] for i in range(columns)]
         shown = spread if len(grid) > columns else grid
         table = _table(
@@ -76,9 +83,9 @@ def print_attacks(results: RunAnalysis) -> None:
         )
         table.add_column("model")
         for level in shown:
-            name = "clean" if level == 0 else _format_level(level, norm, digits=4)
+            name = "clean" if level == 0 else on.format(level)
             table.add_column(name, justify="right", no_wrap=True)
-        for header in ("median", "success", "queries"):
+        for header in ("median", "success", "passes"):
             table.add_column(header, justify="right")
         if compares:
             table.add_column(Text(f"against {analysis.baseline}"), justify="right")
@@ -86,21 +93,25 @@ def print_attacks(results: RunAnalysis) -> None:
         for row in rows:
             table.add_row(
                 Text(row["model"]),
-                *(f"{row['accuracy'][level]:.1%}" for level in shown),
-                _format_level(row["median"], norm, digits=3),
-                _text("{:.1%}", row["success"]),
-                _text("{:.4g}", row["queries"]),
+                *(_share(row["accuracy"][level]) for level in shown),
+                _ascii(level_at(row["median"], grid, on)),
+                _share(row["success"]),
+                f"{row['queries']:,.4g}",
                 *([_against(verdicts.loc[row["model"]].to_dict(), len(grid))] if compares else []),
                 Text(", ".join(row["flags"]) or "-"),
             )
         print_table(table)
-        on = _axis(analysis)
         _print_lines(findings(analysis, on) + gradient_notes(analysis, on))
     _print_lines(missing_controls(next(iter(results.kinds.values()))))
     overall = worst[worst.norm == "any"].to_dict("records")
     if overall:
-        accuracies = ", ".join(f"{row['model']} {row['accuracy']:.1%}" for row in overall)
-        echo(f"worst case of the {overall[0]['attacks']} attacks, each at its last strength: {accuracies}")
+        n = len(run.labels)
+        accuracies = ", ".join(f"{row['model']} {_share(row['accuracy'])}" for row in overall)
+        echo(
+            f"worst case of the {overall[0]['attacks']} attacks, each up to its last strength, n = {n}: "
+            f"{accuracies}"
+        )
+        _print_lines(few_images(n))
 
 
 def _print_lines(sentences: list[str]) -> None:
@@ -117,16 +128,12 @@ def _axis(analysis: Analysis) -> Axis:
     return axis(analysis.kind, run.sweep.space, run.record.dataset.std)
 
 
-def _format_level(level: float, norm: str | None, *, digits: int) -> str:
-    return levels.format_level(level, norm, digits=digits) if math.isfinite(level) else _text("", level)
-
-
 def _compression(nominal: float | None, effective: float | None) -> str:
     return f"{nominal or 0.0:.2f}\neff. {effective:.3f}" if effective else "none"
 
 
 def _interval(row: dict[Hashable, Any], name: str) -> str:
-    value, low, high = (_text("{:.1%}", row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    value, low, high = (_share(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
     return f"{value}\n{low} {high}"
 
 
@@ -145,10 +152,8 @@ def _against(row: dict[Hashable, Any], count: int) -> str:
     return "\n".join(verdict_counts(round(row["better"] * count), round(row["worse"] * count), count))
 
 
-def _text(form: str, value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return "beyond" if math.isinf(value) else form.format(value)  # beyond the last level
+def _share(share: float) -> str:
+    return "-" if math.isnan(share) else f"{per_cent(share)}%"
 
 
 def _ascii(text: str) -> str:

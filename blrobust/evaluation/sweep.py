@@ -201,7 +201,7 @@ def run_cells(
             if model.label in failed:
                 continue
             name = model.label if run.draws == 1 else f"{model.label}, draw {draw}"
-            shown = [format_level(level, norm, digits=4) for level in levels]
+            shown = [format_level(level, norm) for level in levels]
             meter.begin(name, images=len(dataset), kind=kind, levels=shown)
             start = time.perf_counter()
             try:

@@ -9,7 +9,6 @@ COUNT = 21  # levels of "a:b": the published grids have 21 points
 MOST = 1001  # a typing error in the step must not make a million levels
 LONGEST = 200  # characters of a list in an error message
 LARGEST = 1e9  # far above any useful level, far below the largest float32
-HALVES = 10  # half steps of 8 bits are fractions below this one
 LEGAL = (
     "legal: a:b (21 levels), a:b:step or a,b,c; numbers from 0 to 1e9, also as 8/255, with a < b, step > 0"
 )
@@ -71,16 +70,18 @@ def parse_number(text: str) -> float:
     return float(top) / float(bottom) if bottom else float(text)
 
 
-def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> str:
-    """Return a level as text: for the norm Linf a fraction such as 8/255 if possible, otherwise a decimal.
+def format_level(level: float, norm: str | None = None) -> str:
+    """Return a level as text: a decimal with at most six digits, or for the norm Linf a fraction of 255.
 
-    Below 10/255, fractions may have half steps, such as 0.5/255.
+    Linf levels below 1 are fractions if their numerator is whole, such as 8/255, or if it is a multiple of
+    1/4 and the fraction is shorter than the decimal, such as 12.5/255, but 0.1 in place of 25.5/255.
     """
-    steps = round(level * 255 * 2) / 2
-    is_whole = steps % 1 == 0
-    if norm == "Linf" and 0 < steps < (255 if is_whole else HALVES) and abs(level * 255 - steps) < 1e-6:
-        return f"{steps:g}/255"
-    return f"{level:,.{digits}g}"
+    decimal, steps = f"{level:,.6g}", round(level * 255 * 4) / 4
+    fraction = f"{steps:g}/255"
+    is_exact = abs(level * 255 - steps) < 1e-6
+    if norm != "Linf" or not 0 < level < 1 or not is_exact:
+        return decimal
+    return fraction if steps % 1 == 0 or len(fraction) < len(decimal) else decimal
 
 
 def _ends(parts: list[str]) -> tuple[float, float]:

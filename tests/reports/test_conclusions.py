@@ -6,7 +6,7 @@ from support import invented
 from blrobust.analysis.analysis import Analysis
 from blrobust.reports import axes
 from blrobust.reports.attacks import gradient_notes
-from blrobust.reports.conclusions import conclusions
+from blrobust.reports.conclusions import conclusions, where
 from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0, 1.5]
@@ -42,11 +42,12 @@ def test_gain_loss_tie_and_nothing_left(tmp_path):
         # The mean of fp32 is (0.93 / 2 + 0.33 + 0.15 + 0.10 / 2) / 3, and fft85's 17.17 points more.
         "Band limits against the best model without them by mean accuracy, fp32 (33.2 %): fft85 is better "
         "at 2 of 4 levels (sigma 0.5 to 1), worse at 1 of 4 levels (sigma 0), mean +17.2 points (+15.9 to "
-        "+18.4); fft50 is better at 1 of 4 levels (sigma 0.5), worse at no level, mean +6.7 points (+5.8 "
+        "+18.5); fft50 is better at 1 of 4 levels (sigma 0.5), worse at no level, mean +6.7 points (+5.8 "
         "to +7.5).",
-        "Band limits are also worse than other models without them: fft85 than fp16 at 1 of 4 levels (sigma "
-        "0).",
-        f"Not measured: {NOT_MEASURED}".replace(", fp16 or bf16", ""),
+        "Band limits against other models without them: fft85 is better than fp16 at 2 of 4 levels (sigma "
+        "0.5 to 1), worse at 1 of 4 levels (sigma 0); fft50 is better than fp16 at 1 of 4 levels (sigma "
+        "0.5), worse at no level.",
+        f"Not measured in this run: {NOT_MEASURED}".replace(", fp16 or bf16", ""),
     ]
 
 
@@ -94,18 +95,20 @@ def test_little_above_a_guess_is_not_said_to_be_as_low(tmp_path):
         (
             20,
             LEVELS,
-            "Too few images: with 20 images and 4 levels nothing is found unless 8 or more favour one model. "
-            "Use 100 or more.",
+            "Too few images: with 20 images and 4 levels a test between two models finds no difference "
+            "unless 8 or more images favour one of them. Use 100 or more.",
         ),
         (
             7,
             LEVELS,
-            "Too few images: with 7 images and 4 levels no difference can be found. Use 100 or more.",
+            "Too few images: with 7 images and 4 levels a test between two models finds no difference. "
+            "Use 100 or more.",
         ),
         (
             1,
             [0.0],
-            "Too few images: with 1 image and 1 level no difference can be found. Use 100 or more.",
+            "Too few images: with 1 image and 1 level a test between two models finds no difference. Use "
+            "100 or more.",
         ),
     ],
 )
@@ -142,8 +145,8 @@ def test_the_claim_is_against_the_best_model_without_band_limits(tmp_path):
         "better at no level, worse at all 4 levels (sigma 0 to 1.5), mean −26.7 points (−27.8 to −25.5).",
         "Band limits against a low-pass in front of fp32, lowpass-fft85+fp32: fft85 is better at 1 of 4 "
         "levels (sigma 0.5), worse at no level, mean +3.3 points (+2.7 to +4.0).",
-        "Not measured: fp32-early, fp32-lowpass, fp32-narrow, fp16 or bf16. Without them a gain cannot be "
-        "put down to the band limit.",
+        "Not measured in this run: fp32-early, fp32-lowpass, fp32-narrow, fp16 or bf16. Without them a gain "
+        "cannot be put down to the band limit.",
     ]
     # The best one may be fp32 itself, a low-pass, half precision or a model of the user's own.
     for best in ("fp32", "lowpass-fft85+fp32", "fp32-noise", "mine"):
@@ -157,7 +160,7 @@ def test_the_claim_is_against_the_best_model_without_band_limits(tmp_path):
 def test_a_low_pass_in_front_of_another_model_is_not_that_control(tmp_path):
     curves = {model: [0.9, 0.5, 0.3, 0.2] for model in ("fp32", "lowpass0.84+fp32-noise", "fft85")}
     cards = {"lowpass0.84+fp32-noise": {"channels": ["lowpass0.84"], "checkpoint": "w/a-b-fp32-noise.st"}}
-    assert sentences(tmp_path / "run", curves, cards=cards)[-1] == f"Not measured: {NOT_MEASURED}"
+    assert sentences(tmp_path / "run", curves, cards=cards)[-1] == f"Not measured in this run: {NOT_MEASURED}"
     cards = {"lowpass0.84+fp32-noise": {"channels": ["lowpass0.84"]}}
     named = {"fp32": curves["fp32"], "fft85": curves["fft85"], "cut=0.48": curves["fp32"]}
     own = {"channels": ["lowpass0.48"], "dataset": "cifar10", "checkpoint": "w/cifar10-resnet20-fp32.st"}
@@ -176,8 +179,10 @@ def test_a_calibrated_model_is_no_control(tmp_path, monkeypatch):
 
 def test_only_band_limited_models_leave_their_part_unknown(tmp_path):
     text = sentences(tmp_path / "run", {"fft50": [0.9, 0.5, 0.3, 0.2], "fft85": [0.8, 0.7, 0.3, 0.2]})
-    assert text[-2] == "No model without band-limited layers was measured, so their part in this is unknown."
-    assert text[-1] == f"Not measured: fp32, {NOT_MEASURED}"
+    assert text[-2] == (
+        "No model without band-limited layers was measured in this run, so their part in this is unknown."
+    )
+    assert text[-1] == f"Not measured in this run: fp32, {NOT_MEASURED}"
     assert text[1].startswith("Better than fft50: fft85 at 1 of 4 levels (sigma 0.5): +20.0 points ")
 
 
@@ -209,7 +214,7 @@ def test_one_model(tmp_path):
     (text, *_) = sentences(tmp_path / "c", {"fp32": [0.4, 0.3, 0.3, 0.2]})
     assert text.endswith("it is below 50 % from the start.")
     limited = sentences(tmp_path / "d", {"fft85": [0.4, 0.3, 0.3, 0.2]})
-    assert limited[1] == f"Not measured: fp32, {NOT_MEASURED}"
+    assert limited[1] == f"Not measured in this run: fp32, {NOT_MEASURED}"
 
 
 def test_levels_with_gaps_are_named_one_by_one_or_summed_up(tmp_path):
@@ -220,7 +225,7 @@ def test_levels_with_gaps_are_named_one_by_one_or_summed_up(tmp_path):
     assert "fp16 at 3 of 9 levels (sigma 0 to 1, 3)" in text[0]
     many = [high, low, high, low, high, low, high, low, high]
     text = sentences(tmp_path / "many", {"fp32": base, "fp16": many}, levels=list(range(9)))
-    assert "fp16 at 5 of 9 levels (sigma from 0 on, with gaps)" in text[0]
+    assert "fp16 at 5 of 9 levels (from sigma 0 on, with gaps)" in text[0]
 
 
 def test_more_than_four_models_are_counted(tmp_path):
@@ -250,7 +255,15 @@ def test_more_than_four_models_are_counted(tmp_path):
                 "(strength 2/255). Before trusting this, rule out masked gradients and too few steps."
             ],
         ),
-        ([0.8, 0.4, 0.3], 1000, ["As published, band limits do not help against this gradient attack."]),
+        (
+            [0.8, 0.4, 0.3],
+            1000,
+            [
+                "As published, band limits do not help against this gradient attack: where accuracy is "
+                "better than a guess, every band-limited model is worse than fp32 at some strength and "
+                "better at none: fft85 at 1 of 3 levels (strength 1/255)."
+            ],
+        ),
         ([0.8, 0.5, 0.3], 1000, []),  # a loss on clean images alone is no attack's
         ([0.8, 0.6, 0.3], 20, []),  # two images are chance
     ],
@@ -283,3 +296,68 @@ def test_a_gain_over_fp32_names_the_better_control(tmp_path):
     curves = {"fp32": [0.9, 0.2], "fft85": [0.9, 0.5], "fp32-noise": [0.9, 0.8]}
     notes, _ = gradient_sentences(tmp_path / "run", curves, [0.0, 2 / 255])
     assert " But they are worse than fp32-noise, without band limits: fft85 at 1 of 2 levels" in notes[0]
+
+
+def test_a_loss_of_one_band_limited_model_is_not_one_of_all(tmp_path):
+    """fft50 has 4 points more than fp32, which is no find among 50 images: it may help or not."""
+    curves = {"fp32": [0.9, 0.5], "fft50": [0.9, 0.54], "fft85": [0.9, 0.2]}
+    notes, _ = gradient_sentences(tmp_path / "run", curves, [0.0, 2 / 255], n=50)
+    assert notes == [
+        "Where accuracy is better than a guess, these band-limited models are worse than fp32 under this "
+        "gradient attack, as published: fft85 at 1 of 2 levels (strength 2/255). No difference is found "
+        "there for fft50."
+    ]
+    curves["fft50"] = [0.9, 0.1]
+    (note,), _ = gradient_sentences(tmp_path / "both", curves, [0.0, 2 / 255], n=50)
+    assert note.startswith("As published, band limits do not help against this gradient attack: ")
+    curves["fft50"], curves["fft85"] = [0.9, 0.9], [0.9, 0.54]
+    (note,), _ = gradient_sentences(tmp_path / "gain", curves, [0.0, 2 / 255], n=50)
+    assert "(strength 2/255). No difference found: fft85. Before" in note
+
+
+def test_a_gain_below_a_guess_is_marked_level_by_level_and_for_the_best_model(tmp_path):
+    """At sigma 1 and 1.5 both models are below 10 %, and 9 % against 0 % is a difference."""
+    curves = {"fp32": [0.9, 0.3, 0.0, 0.0], "fp16": [0.9, 0.6, 0.09, 0.09]}
+    text = sentences(tmp_path / "run", curves)
+    end = ", though no better than a guess at 2 of 4 levels (sigma 1 to 1.5)"
+    assert text[0].startswith(f"Best model: fp16 at 3 of 4 levels (sigma 0.5 to 1.5){end}. At 1 of 4")
+    assert text[1].endswith(f"{end}.")
+
+
+def test_a_difference_too_small_for_one_decimal_has_more(tmp_path):
+    """9 of 20,000 images are 0.045 points; p = 2 / 2^9 by McNemar, times 2 levels."""
+    curves = {"fp32": [0.5, 0.5], "fp16": [0.5, 0.49955]}
+    text = sentences(tmp_path / "run", curves, [0.0, 1.0], n=20_000)
+    # Agresti and Min by hand: 9 / 20,002 with 1.96 sqrt(10 - 81 / 20,002) / 20,002 to both sides.
+    assert text[2] == "Worse than fp32: fp16 at 1 of 2 levels (sigma 1): −0.05 points (−0.08 to −0.01)."
+
+
+def test_several_low_passes_are_named_as_a_choice(tmp_path):
+    curves = {
+        "fp32-noise": [0.9, 0.9, 0.9, 0.9],
+        "lowpass-fft50+fp32": [0.8, 0.5, 0.3, 0.1],
+        "lowpass-fft85+fp32": [0.8, 0.6, 0.3, 0.1],
+        "fft85": [0.8, 0.7, 0.3, 0.1],
+    }
+    cards = {f"lowpass-{m}+fp32": {"channels": [f"lowpass-{m}"]} for m in ("fft50", "fft85")}
+    text = " ".join(sentences(tmp_path / "run", curves, cards=cards))
+    assert "a low-pass in front of fp32, lowpass-fft85+fp32 (the best of 2 by mean accuracy): fft85" in text
+
+
+def test_a_mean_without_a_find_is_called_no_test(tmp_path):
+    """5 of 20 images at each level: no find, but the bootstrap interval of the mean excludes 0."""
+    curves = {"fp32": [0.5, 0.5, 0.5, 0.5], "fft85": [0.75, 0.75, 0.75, 0.75]}
+    text = sentences(tmp_path / "run", curves, n=20)
+    assert "mean +25.0 points (+5.0 to +45.0)" in " ".join(text)
+    assert (
+        "The interval of a difference in mean accuracy is no test, and it is unreliable with fewer than 100 "
+        "images."
+    ) in text
+    curves["fft85"] = [1.0, 1.0, 1.0, 1.0]
+    assert not any("is no test" in sentence for sentence in sentences(tmp_path / "found", curves, n=20))
+
+
+def test_gaps_in_pixels_have_the_unit_beside_the_number():
+    axis = axes.axis("pixel", "legacy", STD)
+    grid = [float(level) for level in range(0, 90, 10)]
+    assert where(grid[1::2], grid, axis) == "4 of 9 levels (from 10 pixels on, with gaps)"

@@ -20,6 +20,7 @@ class StandIn:
     models: ClassVar[list[str]] = ["a"]
     record = SimpleNamespace(flags={})
     draws = 1
+    labels = np.zeros(10, np.int16)
 
     def __init__(
         self,
@@ -47,7 +48,8 @@ class StandIn:
         return np.zeros(1, np.int64)
 
     def outcome(self, model: str, kind: str, level: float, draw: int) -> dict[str, Any]:
-        assert self._minimal is not None
+        if self._minimal is None:
+            return {}
         return {"minimal": self._minimal, "forwards": np.ones(len(self._minimal))}
 
 
@@ -87,3 +89,39 @@ def test_the_median_breaks_half_and_is_a_strength(minimal: list[float], wanted: 
     distances = np.array(minimal)
     found = analysis(("fmn-l2",), [0.0, 1.0], lambda _, level: distances > level, minimal=distances)
     assert found.attacks["median"].item() == wanted
+
+
+def broken_at(kind: str, level: float) -> NDArray[np.bool_]:
+    """Each of 10 images, by the levels of the two attacks that break it; the higher level breaks fewer."""
+    broken = {
+        ("pgd-linf", 1.0): [0, 1, 2],
+        ("pgd-linf", 2.0): [2, 3],
+        ("square-linf", 1.0): [4],
+        ("square-linf", 2.0): [5],
+    }
+    return ~np.isin(np.arange(10), [9, *broken.get((kind, level), [])])  # 9 is wrong without an attack
+
+
+def test_a_worst_case_includes_all_smaller_budgets_in_every_row() -> None:
+    table = analysis(BOTH, [0.0, 1.0, 2.0], broken_at).worst_case.set_index(["norm", "level"]).accuracy
+    assert table["Linf", 1.0] == pytest.approx(0.5)  # without 0, 1, 2, 4 and 9
+    assert table["Linf", 2.0] == pytest.approx(0.3)  # without 3 and 5 either
+    assert table["any"].item() == pytest.approx(0.3)
+
+
+def test_a_worst_case_of_noise_includes_smaller_budgets_too() -> None:
+    kinds = ("rotation", "translation")  # without a common unit: only the row of all attacks
+    table = analysis(kinds, [0.0, 1.0, 2.0], lambda _, level: np.arange(10) != level).worst_case
+    assert list(table.norm) == ["any"]
+    assert table.accuracy.item() == pytest.approx(0.7)
+
+
+def test_a_median_counts_what_lower_strengths_break() -> None:
+    """Of the 9 images that are correct, 1 breaks 3, 2 breaks 2: together 4, below half; with 3 it is 6."""
+
+    def right(_: str, level: float) -> NDArray[np.bool_]:
+        return broken_at("pgd-linf", level) if level < 3 else ~np.isin(np.arange(10), [6, 7, 9])
+
+    found = analysis(("pgd-linf",), [0.0, 1.0, 2.0, 3.0], right, minimal=None).attacks
+    assert found["median"].item() == 3
+    assert found["success"].item() == pytest.approx(2 / 9)  # at the last strength itself

@@ -224,6 +224,15 @@ def test_the_interval_of_a_difference_is_agresti_and_mins(both, ours, theirs, ne
     assert found.high == pytest.approx(min(1, (b - c) / n + reach), abs=1e-6)
 
 
+@pytest.mark.parametrize("differing", [0, 1, 2, 7])
+def test_draws_that_repeat_the_first_do_not_narrow_the_interval_of_a_difference(differing):
+    theirs = np.random.default_rng(3).random((1, 20)) < 0.6
+    ours = theirs ^ (np.arange(20) < differing)
+    once = statistics.difference(ours, theirs)
+    assert statistics.difference(ours.repeat(10, axis=0), theirs.repeat(10, axis=0)) == pytest.approx(once)
+    assert once.high - once.low > 0.15
+
+
 @pytest.mark.parametrize("draws", [1, 4])
 def test_the_interval_of_a_difference_covers_the_truth(draws):
     generator = np.random.default_rng(1)

@@ -13,7 +13,7 @@ from support import stand_in
 from support.messages import error
 from torch import Tensor, nn
 
-from blrobust.analysis.heatmap import rings
+from blrobust.analysis.heatmap import ring_bounds, rings
 from blrobust.cli import main
 from blrobust.errors import UserError
 from blrobust.evaluation import heatmap, subjects
@@ -208,12 +208,17 @@ def test_the_page_is_complete_and_escapes_names(
     loaded: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("<b>$x_2,low4", "--size", "3", "--limit", "5") == 0
-    assert "<b>$x_2" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "<b>$x_2" in told
     (folder,) = (tmp_path / "runs").iterdir()
     page = (folder / "report.html").read_text("utf-8")
     assert "&lt;b&gt;$x_2" in page
     assert "<b>$x_2" not in page
     assert page.count('role="img"') == 3
+    for text in (told, page):
+        assert "Too few images: with 5 images the intervals are wide. Use 100 or more." in text
+    assert "high, 1" in page
+    assert "high 1" in told
     assert "-1 down, 1 across: " in page
     assert 'src="http' not in page
     assert 'href="http' not in page
@@ -259,3 +264,26 @@ def test_the_default_size_is_the_largest_odd_one() -> None:
     assert heatmap.check_size(None, height=27, width=30) == 27
     with pytest.raises(UserError, match="--size: got 33"):
         heatmap.check_size(33, height=32, width=32)
+
+
+@pytest.mark.parametrize(
+    ("highest", "bounds"),
+    [
+        (15, {"low": "1 to 5", "middle": "6 to 10", "high": "11 to 15"}),
+        (16, {"low": "1 to 5", "middle": "6 to 10", "high": "11 to 16"}),
+        (3, {"low": "1", "middle": "2", "high": "3"}),
+        (1, {"high": "1"}),
+        (0, {}),
+    ],
+)
+def test_the_bounds_of_the_rings_are_those_of_the_map(highest: int, bounds: dict[str, str]) -> None:
+    axis = range(-highest, highest + 1)
+    frame = pd.DataFrame({"row": r, "column": c} for r in axis for c in axis)
+    frame = frame.assign(model="a", error=frame.abs().max(axis=1) / 100, clean_error=0.0)
+    assert ring_bounds(frame) == bounds
+    if highest:
+        found = rings(frame).loc["a"]
+        for name, text in bounds.items():
+            first, _, last = text.partition(" to ")
+            inside = [x for x in frame.error if int(first) <= round(100 * x) <= int(last or first)]
+            assert found[name] == pytest.approx(sum(inside) / len(inside))

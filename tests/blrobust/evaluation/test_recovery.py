@@ -218,6 +218,17 @@ def test_a_run_writes_table_and_page(
     for text in ("low-pass 0.5", "4 bits", "smooth", "pgd-linf"):
         assert text in shown
         assert text in (tmp_path / "run" / "report.html").read_text("utf-8")
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    (fooled,) = set(frame.fooled)
+    warning = (
+        f"Too few images: with {fooled} fooled image{'' if fooled == 1 else 's'} the intervals are wide."
+    )
+    assert warning in shown
+    assert warning in page
+    assert "upper bound" not in page
+    # The legend shows the markers of the figure; the networks' points have no line.
+    legend = page[page.index('<ul class="legend">') : page.index("</ul>")]
+    assert [entry.count("<path") for entry in legend.split("</li>")[:3]] == [2, 2, 1]
 
 
 def test_a_stopped_run_goes_on(
