@@ -1,4 +1,4 @@
-"""Try to lose results: `PYTHONPATH=tests python -m faults --kills 1000 --inputs 2000 --flips 500 --pairs 200`."""
+"""Try to lose results: `PYTHONPATH=tests:. python -m faults --kills 1000 --inputs 2000 --pairs 200`."""
 
 import argparse
 import json
@@ -12,64 +12,86 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from faults import inputs, kills, pairs
+from faults import flips, full_disks, inputs, kills, pairs
 from faults.process import preload
+from faults.result import KINDS, Result
 
-Trial = Callable[[int, Path], tuple[list[str], Counter[str]]]
+# Each takes a seed, the folder of what all trials share, and an empty folder of its own.
+TRIALS: dict[str, Callable[[int, Path, Path], Result]] = {
+    "kills": kills.trial,
+    "full": full_disks.trial,
+    "inputs": inputs.trial,
+    "flips": flips.trial,
+    "pairs": pairs.trial,
+}
 
 
-def trials(has_strace: bool) -> dict[str, Trial]:
-    """Return the trials by name; each takes a seed and a folder, and returns faults and what it tried."""
+def run_trials(
+    numbers: dict[str, int], *, seed: int, workers: int, on_result: Callable[[str, int, Result], None]
+) -> dict[str, Any]:
+    """Run `numbers` of trials, with seeds from `seed` on; return the counts of what was tried and found."""
+    start = time.monotonic()
+    preload()
+    numbers = numbers | ({} if full_disks.can_mount() else {"full": 0})
+    jobs = [(name, seed + i) for name, number in numbers.items() for i in range(number)]
+    tried: dict[str, Counter[str]] = {name: Counter() for name in numbers}
+    faults = Counter[str]()
+    with tempfile.TemporaryDirectory() as root:
+        shared = Path(root) / "shared"
+        shared.mkdir()
+        points = kills.prepare(shared)
+        if numbers.get("inputs"):
+            inputs.bystanders(shared)
+        with multiprocessing.get_context("fork").Pool(workers) as pool:
+            for name, trial, result in pool.imap_unordered(partial(_run, Path(root)), jobs):
+                tried[name] += result.tried
+                faults.update(fault.kind for fault in result.faults)
+                on_result(name, trial, result)
     return {
-        "kills": partial(kills.trial, has_strace=has_strace),
-        "inputs": inputs.trial,
-        "pairs": pairs.trial,
+        "trials": numbers,
+        "system calls": points,
+        "tried": {name: dict(sorted(counts.items())) for name, counts in tried.items()},
+        "faults": {kind: faults[kind] for kind in KINDS},
+        "seconds": round(time.monotonic() - start),
     }
 
 
-def work(job: tuple[str, int], *, root: Path, has_strace: bool) -> tuple[str, list[str], Counter[str]]:
-    """Run one trial in the folder of this worker."""
+def _run(root: Path, job: tuple[str, int]) -> tuple[str, int, Result]:
     name, seed = job
-    folder = root / f"worker-{os.getpid()}"
-    folder.mkdir(exist_ok=True)
-    faults, counts = trials(has_strace)[name](seed, folder)
-    return name, faults, counts
+    scratch = root / f"{name}-{seed}"
+    scratch.mkdir()
+    result = TRIALS[name](seed, root / "shared", scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return name, seed, result
 
 
 def main() -> None:
-    """Run the trials that the command line asks for; exit with 1 if one finds a fault."""
+    """Run the trials that the command line names; exit with 1 if one finds a fault."""
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
-    for name in trials(has_strace=False):
+    for name in TRIALS:
         parser.add_argument(f"--{name}", type=int, default=0, metavar="N", help=f"number of trials: {name}")
     parser.add_argument("--seed", type=int, default=0, help="first seed; trial i has seed + i")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, help="JSON file of the counts")
     arguments = parser.parse_args()
-    has_strace = shutil.which("strace") is not None
-    jobs = [
-        (name, arguments.seed + i) for name in trials(has_strace) for i in range(getattr(arguments, name))
-    ]
-    preload()
-    start = time.monotonic()
-    faults: list[str] = []
-    counts: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as root:
-        do = partial(work, root=Path(root), has_strace=has_strace)
-        with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
-            for done, (name, found, tried) in enumerate(pool.imap_unordered(do, jobs), 1):
-                counts.update({f"{name}: {what}": number for what, number in tried.items()})
-                for fault in found:
-                    print(f"\n{name}: {fault}", flush=True)
-                faults += found
-                print(f"\r{done} of {len(jobs)}, {len(faults)} faults", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    result = {"trials": dict(Counter(name for name, _ in jobs)), "tried": dict(sorted(counts.items()))}
-    result |= {"faults": len(faults), "strace": has_strace, "seconds": round(time.monotonic() - start)}
-    print(json.dumps(result, indent=1))
+    numbers = {name: getattr(arguments, name) for name in TRIALS}
+    done = 0
+
+    def show(name: str, seed: int, result: Result) -> None:
+        nonlocal done
+        done += 1
+        for fault in result.faults:
+            print(f"\n{fault.kind}: --{name} 1 --seed {seed}: {fault.text}", flush=True)
+        print(f"\r{done} of {sum(numbers.values())}", end="", file=sys.stderr, flush=True)
+
+    counts = run_trials(numbers, seed=arguments.seed, workers=arguments.workers, on_result=show)
+    text = json.dumps(counts, indent=1, ensure_ascii=False) + "\n"
+    print(f"\n{text}")
     if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    sys.exit(bool(faults))
+        arguments.out.write_text(text, "utf-8")
+    sys.exit(any(counts["faults"].values()))
 
 
 if __name__ == "__main__":

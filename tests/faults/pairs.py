@@ -1,38 +1,38 @@
 """Pairs: two processes that write to one folder; nothing is lost, and nothing is measured twice."""
 
 import random
-import shutil
 import time
-from collections import Counter
 from pathlib import Path
 
-from faults.kills import completed, whole
+from faults.completion import TRAINED, completed
 from faults.process import CODES, Process
-from faults.subjects import SUBJECTS
+from faults.result import Fault, Result
+from faults.subjects import SUBJECTS, whole
 
-REFUSALS = ("another process", "legal: a folder without")  # the second: what is trained is not trained again
+REFUSALS = ("another process", TRAINED)
 
 
-def trial(seed: int, root: Path) -> tuple[list[str], Counter[str]]:
-    """Start a command twice, at once or one after the other; return the faults, and what was tried."""
-    source = random.Random(f"pairs {seed}")
+def trial(seed: int, shared: Path, scratch: Path) -> Result:
+    """Start a command twice, at once or one after the other."""
+    source, result = random.Random(f"pairs {seed}"), Result()
     subject = source.choice(SUBJECTS)
-    expected = whole(subject, root)
-    folder = root / f"pair-{seed}"
-    pair = [Process(subject.command(folder), root) for _ in range(2)]
-    delay = source.choice([0.0, 0.01, source.uniform(0, expected.seconds)])
+    folder = scratch / subject.name
+    subject.prepare(folder, shared)
+    pair = [Process(subject.command(folder), shared) for _ in range(2)]
+    delay = source.choice([0.0, 0.01, source.uniform(0, whole(subject, shared).seconds)])
     pair[0].go()
     time.sleep(delay)
     pair[1].go()
     ended = [process.wait() for process in pair]
     faults = [fault for one in ended for fault in one.faults(*CODES)]
     refused = [one for one in ended if one.code == 2]
-    for one in refused:
-        if not any(text in one.err for text in REFUSALS):
-            faults.append(f"{one.command}: refused with {one.err[-300:]}")
+    faults += [
+        Fault("other", f"{one.command}: refused with {one.err[-300:]}")
+        for one in refused
+        if not any(text in one.err for text in REFUSALS)
+    ]
     if len(refused) == len(ended):
-        faults.append(f"{subject.name}: both are refused")
-    faults += completed(subject, folder, root, expected)
-    shutil.rmtree(folder, ignore_errors=True)
-    counts = Counter({"one refused": len(refused) == 1, "both shown": not refused})
-    return [f"seed {seed}, {delay:.3f} s apart: {fault}" for fault in faults], counts
+        faults.append(Fault("lost", f"{subject.name}: both are refused"))
+    result.add([*faults, *completed(subject, folder, shared)], f"{delay:.3f} s apart")
+    result.tried["one refused" if refused else "both shown"] += 1
+    return result

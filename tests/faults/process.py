@@ -4,24 +4,32 @@ import importlib
 import os
 import pkgutil
 import re
+import resource
 import signal
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import torch
 from support import tiny_training
 
 import blrobust
 from blrobust.__main__ import main
+from faults.result import Fault, Kind
 
-LONGEST = 180  # seconds; a process that takes longer hangs
+LONGEST = 120  # seconds; a process that takes longer hangs
+MEMORY = 2**34  # bytes of addresses: a typing error must not take the memory of the machine
+HUNG = -signal.SIGALRM  # the code of a process that hangs
 CODES = (0, 2)  # of a command that no signal ends
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_numbers = count()
 
 
 def preload() -> None:
@@ -30,11 +38,7 @@ def preload() -> None:
     for module in pkgutil.walk_packages(blrobust.__path__, "blrobust."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in ("matplotlib.pyplot", "seaborn", "foolbox", "PIL.PngImagePlugin"):
-        importlib.import_module(name)
-    import torch
-
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # a process with threads cannot be forked
 
 
 @dataclass(frozen=True)
@@ -46,57 +50,54 @@ class Ended:
     out: str
     err: str
 
-    def faults(self, *codes: int) -> list[str]:
-        """Return what breaks the rules: a code that is not documented, a traceback, an escape sequence."""
-        found = []
+    def faults(self, *codes: int) -> list[Fault]:
+        """Return the broken rules: a code that is not one of `codes`, a traceback, an escape sequence."""
+        found: list[tuple[Kind, str]] = []
         if self.code not in codes:
-            found.append(f"code {self.code}")
+            found.append(("other", f"code {self.code}" if self.code != HUNG else "it hangs"))
         for name, text in (("stdout", self.out), ("stderr", self.err)):
             if "Traceback" in text or "most recent call" in text:
-                found.append(f"traceback on {name}")
+                found.append(("traceback", f"on {name}"))
             if control := CONTROLS.search(text):
-                found.append(f"{control[0]!r} on {name}")
+                found.append(("other", f"{control[0]!r} on {name}"))
         if self.code == 2 and not self.err.strip():
-            found.append("no message")
-        return [f"{self.command}: {fault}: {self.err[-600:]}" for fault in found]
+            found.append(("other", "no message"))
+        return [Fault(kind, f"{self.command}: {text}: {self.err[-600:]}") for kind, text in found]
 
 
 class Process:
-    """A forked process of the command, which begins at `go`."""
+    """A forked process of the command in a folder, which begins at `go`."""
 
-    def __init__(self, arguments: Sequence[str], scratch: Path, action: Callable[[], object] | None = None):
-        """Fork; its output goes to files in `scratch`. `action` is called in place of the command."""
-        scratch.mkdir(parents=True, exist_ok=True)
+    def __init__(self, arguments: Sequence[str], folder: Path, action: Callable[[], object] | None = None):
+        """Fork; `action` is called in place of the command."""
         self.command = " ".join(arguments)
-        self._outputs = [scratch / f"{time.monotonic_ns()}.{name}" for name in ("out", "err")]
+        self._outputs = [folder / f"{os.getpid()}-{next(_numbers)}.{name}" for name in ("out", "err")]
         reader, self._go = os.pipe()
         self.pid = os.fork()
         if not self.pid:
             os.close(self._go)
-            self._run(arguments, reader, scratch, action)
+            self._run(arguments, reader, folder, action)
         os.close(reader)
 
     def _run(
-        self, arguments: Sequence[str], reader: int, scratch: Path, action: Callable[[], object] | None
-    ) -> None:
+        self, arguments: Sequence[str], reader: int, folder: Path, action: Callable[[], object] | None
+    ) -> NoReturn:
         code = 1
         try:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             for target, path in zip((1, 2), self._outputs, strict=True):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), target)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.environ["BLROBUST_WEIGHTS"] = str(scratch / "weights")
-            os.chdir(scratch)
+            os.environ["BLROBUST_WEIGHTS"] = str(folder / "weights")
+            os.chdir(folder)
             sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))
             sys.argv = ["blrobust", *arguments]
             if arguments[:1] == ["train"]:
                 tiny_training.install(pytest.MonkeyPatch())
             os.read(reader, 1)
-            if action:
-                action()
-            else:
-                main()
+            (action or main)()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -104,10 +105,8 @@ class Process:
             traceback.print_exc()
         finally:
             for stream in (sys.stdout, sys.stderr):
-                try:
+                with suppress(OSError, ValueError):
                     stream.flush()
-                except (OSError, ValueError):
-                    pass
             os._exit(code)
 
     def go(self) -> None:
@@ -119,41 +118,36 @@ class Process:
         """Send a signal."""
         os.kill(self.pid, number)
 
-    def wait(self) -> Ended:
-        """Return how the process ended; one that hangs is killed and ends with the code -14."""
-        deadline = time.monotonic() + LONGEST
-        while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
-            if time.monotonic() > deadline:
-                os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-                return self._ended(-signal.SIGALRM)
-            time.sleep(0.005)
-        return self._ended(os.waitstatus_to_exitcode(ended[1]))
+    def wait(self, patience: float = LONGEST) -> Ended:
+        """Return how the process ended.
 
-    def _ended(self, code: int) -> Ended:
+        After `patience` seconds it gets SIGINT, which ends all work that is not done; if it goes on for
+        another `LONGEST` seconds, it hangs, is killed and ends with the code `HUNG`.
+        """
+        code = self._code(patience)
+        if code is None:
+            self.kill(signal.SIGINT)
+            code = self._code(LONGEST)
+        if code is None:
+            self.kill(signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            code = HUNG
         texts = [path.read_text("utf-8", errors="replace") for path in self._outputs]
         for path in self._outputs:
             path.unlink()
         return Ended(self.command, code, *texts)
 
+    def _code(self, seconds: float) -> int | None:
+        deadline = time.monotonic() + seconds
+        while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.005)
+        return os.waitstatus_to_exitcode(ended[1])
 
-def run(arguments: Sequence[str], scratch: Path, action: Callable[[], object] | None = None) -> Ended:
-    """Run a command to its end."""
-    process = Process(arguments, scratch, action)
+
+def run(arguments: Sequence[str], folder: Path, action: Callable[[], object] | None = None) -> Ended:
+    """Run a command in a folder to its end."""
+    process = Process(arguments, folder, action)
     process.go()
     return process.wait()
-
-
-class Tracer:
-    """strace, attached to a process that has not begun."""
-
-    def __init__(self, process: Process, *options: str) -> None:
-        command = ["strace", "-f", "-qq", "-o", os.devnull, *options, "-p", str(process.pid)]
-        self._tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        status = Path(f"/proc/{process.pid}/status")
-        while "\nTracerPid:\t0\n" in status.read_text() and self._tracer.poll() is None:
-            time.sleep(0.001)
-
-    def end(self) -> None:
-        """Wait for strace, which ends with the process."""
-        self._tracer.wait(timeout=LONGEST)

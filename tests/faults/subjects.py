@@ -1,89 +1,95 @@
-"""The commands that write folders, as small as they can be, and what their folders hold."""
+"""The commands that write, as small as they can be, each run once undisturbed."""
 
-import csv
-import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+import shutil
+import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from blrobust.atomic_write import is_temporary
+from support.plain_model import write_images
 
-DATA = ("--dataset", "cifar10-sample", "--device", "cpu", "--limit", "2")
-# They differ from run to run: the time of a run, and the checksums and the name of the run, which cover it.
-VARYING = {"seconds", "finished", "checksum", "run", "id"}
-IGNORED = {"lock", "run.json", "run.sqlite", "run.sqlite-wal", "run.sqlite-shm"}
+from blrobust.analysis.view import view
+from blrobust.reports import document
+from blrobust.runs.run import Run
+from faults.content import content
+from faults.process import run
+
+IMAGES = "images.npz"  # in the folder in which all commands run
+DATA = f"--dataset npz:{IMAGES} --device cpu"
+MODEL = "support.plain_model:Plain"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A command, and what it takes to call it again after a kill."""
+    """A command, and the arguments with which it is called again after a kill.
+
+    `begin` is the subject whose finished folder the command needs.
+    """
 
     name: str
     arguments: tuple[str, ...]
     resume: tuple[str, ...] = ()
+    begin: "Subject | None" = None
+
+    def prepare(self, folder: Path, shared: Path) -> None:
+        """Make the folder in which the command begins, if it needs one."""
+        if self.begin:
+            shutil.copytree(whole(self.begin, shared).folder, folder)
 
     def command(self, folder: Path, *, again: bool = False) -> list[str]:
         """Return the arguments with which the command writes to `folder`."""
-        return [*self.arguments, *(self.resume if again else ()), "--out", str(folder)]
+        to = (str(folder),) if self.begin else ("--out", str(folder))
+        return [*self.arguments, *(self.resume if again else ()), *to]
 
 
+def _subject(line: str, *, resume: tuple[str, ...] = (), begin: Subject | None = None) -> Subject:
+    name, *more = line.split()
+    return Subject(name, (name, *more), resume, begin)
+
+
+NOISE = _subject(f"noise --models x={MODEL},y={MODEL} --sigma 0,0.5 {DATA}")
 SUBJECTS = [
-    Subject("noise", ("noise", *DATA, "--models", "fp32,fft85", "--sigma", "0,0.5")),
-    Subject(
-        "attack",
-        ("attack", *DATA, "--models", "fp32", "--kind", "fgsm", "--strength", "2/255", "--save-adversarials"),
+    NOISE,
+    _subject(
+        f"attack --models x={MODEL} --kind fgsm,bim-linf --strength 0.1 --save-adversarials {DATA}",
     ),
-    Subject("heatmap", ("heatmap", "fp32", "--size", "1", *DATA)),
-    Subject(
-        "recover",
-        ("recover", "--kind", "fgsm", "--compressions", "0.5", "--bits", "4", "--networks", "fft85", *DATA),
+    _subject(f"heatmap x={MODEL} --size 3 --batch-size 24 {DATA}"),  # two of the five waves per commit
+    _subject(
+        f"recover --kind fgsm --source x={MODEL} --networks y={MODEL} --compressions 0.5 --bits 4 {DATA}",
     ),
-    Subject(
-        "train",
-        ("train", "fp32,fft50", "--arch", "tiny", "--epochs", "2", "--batch-size", "16", "--device", "cpu"),
-        ("--resume",),
+    _subject(
+        "train fp32,fft50 --arch tiny --epochs 2 --batch-size 16 --device cpu",
+        resume=("--resume",),
     ),
+    _subject("report", begin=NOISE),
 ]
 
 
-def content(folder: Path) -> dict[str, Any]:
-    """Return everything in a finished folder that another run of the same command must repeat."""
-    found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_dir() or name in IGNORED or path.suffix in (".html", ".lock"):
-            continue
-        if is_temporary(path.name):
-            found[name] = "a temporary file"
-        elif path.suffix == ".csv":
-            found[name] = _table(path)
-        else:
-            found[name] = path.read_bytes()
-    if (folder / "run.sqlite").exists():
-        found |= _database(folder / "run.sqlite")
-    return found
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing disturbed: its folder, the content, and the seconds that it took."""
+
+    folder: Path
+    content: dict[str, Any]
+    seconds: float
 
 
-def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Return the names of what differs, is missing or is too much."""
-    return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+@cache
+def whole(subject: Subject, shared: Path) -> Whole:
+    """Run a command undisturbed in the folder `shared`, once for all trials."""
+    folder = shared / f"whole-{subject.name}"
+    if not (shared / IMAGES).exists():
+        write_images(shared / IMAGES)
+    subject.prepare(folder, shared)
+    start = time.monotonic()
+    ended = run(subject.command(folder), shared)
+    if ended.code:
+        raise RuntimeError(f"{ended.command}: {ended.err}")
+    return Whole(folder, content(folder), time.monotonic() - start)
 
 
-def _table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: row[key] for key in row if key not in VARYING} for row in csv.DictReader(file)]
-
-
-def _database(path: Path) -> dict[str, Any]:
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-        names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {f"table {name}": _rows(database, name) for name in names}
-
-
-def _rows(database: sqlite3.Connection, table: str) -> list[Sequence[Any]]:
-    cursor = database.execute(f"SELECT * FROM {table}")
-    names = [column[0] for column in cursor.description]
-    places = [place for place, name in enumerate(names) if name not in VARYING]
-    return sorted((tuple(row[place] for place in places) for row in cursor), key=repr)
+def warm_up(shared: Path) -> None:
+    """Draw a report in this process, so that those forked from it find its libraries and templates loaded."""
+    with Run.open(whole(NOISE, shared).folder) as stored:
+        document.render([view(stored)], shared / "report.html")

@@ -11,7 +11,7 @@ from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.models import ARCHITECTURES
 
-STATISTICS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 SIZES = {"test": 40, "train": 80}
 
 
@@ -29,7 +29,7 @@ def load(name: str = "cifar10", *, split: str = "test", data_dir: Path | None = 
     n = SIZES[split]
     labels = torch.arange(n) % 10
     images = torch.randint(0, 25, (n, 3, 8, 8), generator=source) + 22 * labels[:, None, None, None]
-    return Dataset(name, split, images.byte(), labels, tuple("abcdefghij"), **STATISTICS)
+    return Dataset(name, split, images.byte(), labels, tuple("abcdefghij"), mean=MEAN, std=STD)
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
