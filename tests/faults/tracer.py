@@ -42,8 +42,8 @@ class Tracer:
 def disk_calls(log: Path, folder: Path) -> list[tuple[str, int]]:
     """Return the name and number of each logged call that changes a file in `folder`.
 
-    Numbers count the calls of a name. Reading and locking are left out: a process that is stopped there leaves
-    the same bytes as at the next change.
+    Numbers count the calls of a name. Reading and locking are left out: a process that is stopped there
+    leaves the same bytes as at the next change.
     """
     numbers: dict[str, int] = {}
     found = []
