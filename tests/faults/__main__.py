@@ -62,7 +62,10 @@ def _run(root: Path, job: tuple[str, int]) -> tuple[str, int, Result]:
     name, seed = job
     scratch = root / f"{name}-{seed}"
     scratch.mkdir()
-    result = TRIALS[name](seed, root / "shared", scratch)
+    try:
+        result = TRIALS[name](seed, root / "shared", scratch)
+    except Exception as error:
+        raise RuntimeError(f"the trial --{name} 1 --seed {seed} failed itself") from error
     shutil.rmtree(scratch, ignore_errors=True)
     return name, seed, result
 

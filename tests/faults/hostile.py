@@ -40,7 +40,7 @@ values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([10**30, 10**400]) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=5,
-) | st.sampled_from([5, 200, 3000]).map(lambda depth: _nested(depth))
+) | st.sampled_from([5, 200, 500]).map(lambda depth: _nested(depth))
 
 
 def _nested(depth: int) -> list[Any]:

@@ -49,8 +49,8 @@ def prepare(shared: Path) -> int:
 def trial(seed: int, shared: Path, scratch: Path) -> Result:
     """Stop a command up to three times, then let it end.
 
-    Three of five trials stop it first at a system call, each at the next one in the list of all; the others at
-    a random time.
+    Three of five trials stop it first at a system call, each at the next one in the list of all; the others
+    at a random time.
     """
     source, result = random.Random(f"kills {seed}"), Result()
     listed = [(subject, point) for subject in SUBJECTS for point in points(subject, shared)]
