@@ -1,6 +1,7 @@
 """Hostile options, files and names: one line, a documented code, and what was there before stays."""
 
 import hashlib
+import json
 import shutil
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from faults.result import Fault, Result
 BATCH = 50  # inputs that hypothesis draws at once
 PATIENCE = 20.0  # seconds; a legal measurement can take hours and is then interrupted
 INTERRUPTED = 130
+RECORD = "run/run.json"
 # Written anew by commands that show a run, and made from what is compared.
 WRITTEN_ANEW = (".html", ".out", ".err")
 
@@ -71,6 +73,7 @@ def trial(seed: int, shared: Path, scratch: Path) -> Result:
     shutil.copytree(bystanders(shared), scratch, dirs_exist_ok=True)
     if edit:
         edit(scratch)
+    may_change = {RECORD} if _is_unfinished(scratch / RECORD) else set()
     before = digests(scratch)
     process = Process(arguments, scratch)
     process.go()
@@ -80,7 +83,7 @@ def trial(seed: int, shared: Path, scratch: Path) -> Result:
     if ended.code == 2 and len(errors) != 1 and "could not be" not in ended.err:
         faults.append(Fault("other", f"{arguments}: {len(errors)} lines of errors: {ended.err[-300:]}"))
     after = digests(scratch)
-    lost = [name for name in before if after.get(name) != before[name]]
+    lost = [name for name in before.keys() - may_change if after.get(name) != before[name]]
     faults += [Fault("lost", f"{arguments}: {name} has changed") for name in lost]
     result.add(faults, kind)
     what = {0: "carried out", INTERRUPTED: "interrupted, still at work"}.get(ended.code, "refused")
@@ -96,6 +99,12 @@ def digests(folder: Path) -> dict[str, str]:
         for path in files
         if path.suffix not in WRITTEN_ANEW and path.name != "lock"
     }
+
+
+def _is_unfinished(record: Path) -> bool:
+    """Return whether an edit made a finished run one that a command may finish again."""
+    found = json.loads(record.read_text("utf-8"))
+    return isinstance(found, dict) and found.get("finished") is None
 
 
 @cache
