@@ -35,6 +35,14 @@ def points(subject: Subject, shared: Path) -> list[Point]:
     return tracer.disk_calls(log, folder)
 
 
+@cache
+def visits(shared: Path) -> list[tuple[Subject, Point]]:
+    """Return all system calls of all commands, mixed, so that a few trials visit every command."""
+    listed = [(subject, point) for subject in SUBJECTS for point in points(subject, shared)]
+    random.Random(0).shuffle(listed)
+    return listed
+
+
 def prepare(shared: Path) -> int:
     """Run every command undisturbed, before this process is forked.
 
@@ -43,7 +51,7 @@ def prepare(shared: Path) -> int:
     warm_up(shared)
     for subject in SUBJECTS:
         whole(subject, shared)
-    return sum(len(points(subject, shared)) for subject in SUBJECTS)
+    return len(visits(shared))
 
 
 def trial(seed: int, shared: Path, scratch: Path) -> Result:
@@ -53,7 +61,7 @@ def trial(seed: int, shared: Path, scratch: Path) -> Result:
     at a random time.
     """
     source, result = random.Random(f"kills {seed}"), Result()
-    listed = [(subject, point) for subject in SUBJECTS for point in points(subject, shared)]
+    listed = visits(shared)
     if listed and seed % 5 < 3:
         subject, first = listed[(seed // 5 * 3 + seed % 5) % len(listed)]
     else:
