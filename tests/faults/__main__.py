@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from faults import flips, full_disks, inputs, kills, pairs
+from faults import flips, full_disks, inputs, kills, pairs, tracer
 from faults.process import preload
 from faults.result import KINDS, Result
 
@@ -31,34 +31,32 @@ TRIALS: dict[str, Callable[[int, Path, Path], Result]] = {
 def run_trials(
     numbers: dict[str, int], *, seed: int, workers: int, on_result: Callable[[str, int, Result], None]
 ) -> dict[str, Any]:
-    """Run `numbers` of trials, with seeds from `seed` on; return the counts of what was tried and found."""
-    start = time.monotonic()
+    """Run `numbers` of trials, with seeds from `seed` on; return what was tried and found, by trial."""
+    counts: dict[str, Any] = {}
     preload()
-    numbers = numbers | ({} if full_disks.can_mount() else {"full": 0})
-    jobs = [(name, seed + i) for name, number in numbers.items() for i in range(number)]
-    tried: dict[str, Counter[str]] = {name: Counter() for name in numbers}
-    faults = Counter[str]()
     with tempfile.TemporaryDirectory() as root:
         shared = Path(root) / "shared"
         shared.mkdir()
-        points = kills.prepare(shared)
-        if numbers.get("inputs"):
+        calls = kills.prepare(shared)
+        if "inputs" in numbers:
             inputs.bystanders(shared)
         with multiprocessing.get_context("fork").Pool(workers) as pool:
-            for name, trial, result in pool.imap_unordered(partial(_run, Path(root)), jobs):
-                tried[name] += result.tried
-                faults.update(fault.kind for fault in result.faults)
-                on_result(name, trial, result)
-    return {
-        "trials": numbers,
-        "system calls": points,
-        "tried": {name: dict(sorted(counts.items())) for name, counts in tried.items()},
-        "faults": {kind: faults[kind] for kind in KINDS},
-        "seconds": round(time.monotonic() - start),
-    }
+            for name, number in numbers.items():
+                start, tried, faults = time.monotonic(), Counter[str](), Counter[str]()
+                jobs = [(name, trial) for trial in range(seed, seed + number)]
+                for trial, result in pool.imap_unordered(partial(_run, Path(root)), jobs):
+                    tried += result.tried
+                    faults.update(fault.kind for fault in result.faults)
+                    on_result(name, trial, result)
+                counts[name] = {"trials": number, "tried": dict(sorted(tried.items()))}
+                counts[name]["faults"] = {kind: faults[kind] for kind in KINDS}
+                counts[name]["seconds"] = round(time.monotonic() - start)
+    if "kills" in counts:
+        counts["kills"]["system calls"] = calls
+    return counts
 
 
-def _run(root: Path, job: tuple[str, int]) -> tuple[str, int, Result]:
+def _run(root: Path, job: tuple[str, int]) -> tuple[int, Result]:
     name, seed = job
     scratch = root / f"{name}-{seed}"
     scratch.mkdir()
@@ -67,7 +65,7 @@ def _run(root: Path, job: tuple[str, int]) -> tuple[str, int, Result]:
     except Exception as error:
         raise RuntimeError(f"the trial --{name} 1 --seed {seed} failed itself") from error
     shutil.rmtree(scratch, ignore_errors=True)
-    return name, seed, result
+    return seed, result
 
 
 def main() -> None:
@@ -77,9 +75,14 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=0, metavar="N", help=f"number of trials: {name}")
     parser.add_argument("--seed", type=int, default=0, help="first seed; trial i has seed + i")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, help="JSON file of the counts")
+    parser.add_argument("--out", type=Path, help="JSON file of the counts; those of other trials stay")
     arguments = parser.parse_args()
-    numbers = {name: getattr(arguments, name) for name in TRIALS}
+    numbers = {name: number for name in TRIALS if (number := getattr(arguments, name))}
+    if "full" in numbers and not full_disks.can_mount():
+        print("no full disks: they need the right to mount a tmpfs (root)", file=sys.stderr)
+        del numbers["full"]
+    if not tracer.is_there():
+        print("no kills at system calls: they need strace", file=sys.stderr)
     done = 0
 
     def show(name: str, seed: int, result: Result) -> None:
@@ -90,11 +93,11 @@ def main() -> None:
         print(f"\r{done} of {sum(numbers.values())}", end="", file=sys.stderr, flush=True)
 
     counts = run_trials(numbers, seed=arguments.seed, workers=arguments.workers, on_result=show)
-    text = json.dumps(counts, indent=1, ensure_ascii=False) + "\n"
-    print(f"\n{text}")
-    if arguments.out:
-        arguments.out.write_text(text, "utf-8")
-    sys.exit(any(counts["faults"].values()))
+    print(f"\n{json.dumps(counts, indent=1)}")
+    if out := arguments.out:
+        before = json.loads(out.read_text("utf-8")) if out.exists() else {}
+        out.write_text(json.dumps(before | counts, indent=1) + "\n", "utf-8")
+    sys.exit(any(any(count["faults"].values()) for count in counts.values()))
 
 
 if __name__ == "__main__":
