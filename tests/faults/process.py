@@ -72,6 +72,8 @@ class Process:
         """Fork; `action` is called in place of the command."""
         self.command = " ".join(arguments)
         self._outputs = [folder / f"{os.getpid()}-{next(_numbers)}.{name}" for name in ("out", "err")]
+        for path in self._outputs:  # before a signal can come
+            path.touch()
         reader, self._go = os.pipe()
         self.pid = os.fork()
         if not self.pid:
@@ -88,7 +90,7 @@ class Process:
                 signal.signal(number, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             for target, path in zip((1, 2), self._outputs, strict=True):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), target)
+                os.dup2(os.open(path, os.O_WRONLY), target)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.environ["BLROBUST_WEIGHTS"] = str(folder / "weights")
             os.chdir(folder)
