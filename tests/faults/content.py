@@ -3,8 +3,8 @@
 import csv
 import json
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,25 @@ def content(folder: Path) -> dict[str, Any]:
             continue
         if is_temporary(path.name):
             found[name] = "a temporary file"
-        elif path.suffix == ".csv":
-            with path.open(newline="", encoding="utf-8") as file:
-                found[name] = [_constant(row) for row in csv.DictReader(file)]
-        elif name == "run.json":
-            found[name] = _constant(json.loads(path.read_text("utf-8")))
         else:
             found[name] = path.read_bytes()
+            with suppress(ValueError):  # half a file stays as bytes, which differ
+                found[name] = READERS.get(path.suffix, Path.read_bytes)(path)
     if (folder / DATABASE[0]).exists():
         found |= _tables(folder / DATABASE[0])
     return found
+
+
+def _read_csv(path: Path) -> Any:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [_constant(row) for row in csv.DictReader(file)]
+
+
+def _read_json(path: Path) -> Any:
+    return _constant(json.loads(path.read_text("utf-8")))
+
+
+READERS: dict[str, Callable[[Path], Any]] = {".csv": _read_csv, ".json": _read_json}
 
 
 def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
@@ -50,8 +59,11 @@ def _constant(values: dict[str, Any]) -> dict[str, Any]:
 
 def _tables(path: Path) -> dict[str, Any]:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-        names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {f"table {name}": _rows(database, name) for name in names}
+        try:
+            found = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            return {f"table {name}": _rows(database, name) for (name,) in found}
+        except sqlite3.DatabaseError as error:
+            return {path.name: f"not readable: {error}"}
 
 
 def _rows(database: sqlite3.Connection, table: str) -> list[Sequence[Any]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-# Words that mean something to one option, or almost, for all options.
+# Legal for one of the options, or almost.
 _LISTED = """
 - -- 0 -1 1 2 nan inf -inf 1e400 1e39 1e-400 0x10 1_0 1e9 0:2 2:0 0:2:0 0:1:1e-9 0:2:nan : :: 1:2:3:4 0,0.1
 0.1,0.1 , 0,,1 1/255 1/0 8/255,0 0/0 =1+1 @x +x -x ' " `id` $(id) ; | * .. ../.. ~ ~nobody/x / /dev/null
