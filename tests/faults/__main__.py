@@ -18,7 +18,7 @@ from faults import flips, full_disks, inputs, kills, pairs, tracer
 from faults.process import preload
 from faults.result import KINDS, Result
 
-# Each takes a seed, the folder of what all trials share, and an empty folder of its own.
+# Each takes a seed, the folder that all trials share, and an empty folder of its own.
 TRIALS: dict[str, Callable[[int, Path, Path], Result]] = {
     "kills": kills.trial,
     "full": full_disks.trial,
@@ -31,7 +31,7 @@ TRIALS: dict[str, Callable[[int, Path, Path], Result]] = {
 def run_trials(
     numbers: dict[str, int], *, seed: int, workers: int, on_result: Callable[[str, int, Result], None]
 ) -> dict[str, Any]:
-    """Run `numbers` of trials, with seeds from `seed` on; return what was tried and found, by trial."""
+    """Run `numbers` of trials, with seeds from `seed` on; return the attempts and faults by trial."""
     counts: dict[str, Any] = {}
     preload()
     with tempfile.TemporaryDirectory() as root:

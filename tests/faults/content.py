@@ -1,4 +1,4 @@
-"""The content of a finished folder, and what differs between two of them."""
+"""The content of a finished folder, and the differences between two of them."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from blrobust.atomic_write import is_temporary
 # Different in every run: times, the command line with its folder, the sessions (one for every start), the
 # random id of a run, and the checksums, which cover all of these.
 VARYING = {"seconds", "started", "finished", "command_line", "sessions", "id", "checksum"}
-# A lock is empty and stays. Reports have times and command lines; they are made from what is compared here.
+# A lock is empty and stays. Reports have times and command lines; they are made from the content that is compared here.
 IGNORED = (".html", ".lock")
 DATABASE = ("run.sqlite", "run.sqlite-wal", "run.sqlite-shm")  # its pages depend on the order of commits
 
@@ -49,7 +49,7 @@ READERS: dict[str, Callable[[Path], Any]] = {".csv": _read_csv, ".json": _read_j
 
 
 def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Return the names of what differs, is missing or is too much."""
+    """Return the names of the parts that differ, are missing or are extra."""
     return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
 
 

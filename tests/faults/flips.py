@@ -26,7 +26,10 @@ def read_run(path: Path) -> Any:
     """Return all that a reader of the run folder of `path` can see."""
     with Run.open(path.parent) as stored:
         cells = [
-            [key, _digests(stored.outcome(*key)), stored.forwards(*key[:3]), stored.backwards(*key[:3])]
+            [
+                [key, _digests(stored.outcome(*key))],
+                [of(*key[:3]) for of in (stored.forwards, stored.backwards, stored.seconds)],
+            ]
             for key in sorted(stored.done())
         ]
         pictures = [[*picture[:-1], picture.png.hex()] for picture in stored.pictures()]

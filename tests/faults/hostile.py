@@ -35,7 +35,7 @@ def _joined(mark: str) -> st.SearchStrategy[str]:
 
 texts = st.one_of(st.sampled_from(_TEXTS), _words, *map(_joined, (",", "=", ":", "/", ".", "+")))
 
-# Values of JSON, and what Python's reader takes beside them.
+# Values of JSON, and the numbers that only Python's reader accepts.
 values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([10**30, 10**400]) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),

@@ -1,4 +1,4 @@
-"""Hostile options, files and names: one line, a documented code, and what was there before stays."""
+"""Hostile options, files and names: one line, a documented code, and the files that were there stay."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ BATCH = 50  # inputs that hypothesis draws at once
 PATIENCE = 20.0  # seconds; a legal measurement can take hours and is then interrupted
 INTERRUPTED = 130
 RECORD = "run/run.json"
-# Written anew by commands that show a run, and made from what is compared.
+# Written anew by commands that show a run, and made from the files that are compared.
 WRITTEN_ANEW = (".html", ".out", ".err")
 
 

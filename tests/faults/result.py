@@ -1,4 +1,4 @@
-"""The result of a trial: what was tried, and the faults that it found."""
+"""The result of a trial: the number of attempts by name, and the faults found."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class Fault(NamedTuple):
 
 @dataclass
 class Result:
-    """What a trial tried, by name, and its faults."""
+    """The attempts of a trial, by name, and its faults."""
 
     tried: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
