@@ -46,10 +46,8 @@ def calls() -> list[str]:
     kills = _counts()["kills"]
     signals = sum(number for effect, number in kills["tried"].items() if effect.startswith("SIG"))
     visited = min(kills["system calls"], kills["trials"] * 3 // 5)
-    return [
-        f"Signals ended {signals:,} processes. The commands change their folders at {kills['system calls']:,} "
-        f"system calls, of which {visited:,} were visited in turn."
-    ]
+    ends = f"Signals ended {signals:,} processes. The commands change their folders at "
+    return [f"{ends}{kills['system calls']:,} system calls, of which {visited:,} were visited in turn."]
 
 
 def _counts() -> dict[str, Any]:

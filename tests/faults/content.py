@@ -13,7 +13,8 @@ from blrobust.atomic_write import is_temporary
 # Different in every run: times, the command line with its folder, the sessions (one for every start), the
 # random id of a run, and the checksums, which cover all of these.
 VARYING = {"seconds", "started", "finished", "command_line", "sessions", "id", "checksum"}
-# A lock is empty and stays. Reports have times and command lines; they are made from the content that is compared here.
+# A lock is empty and stays. Reports have times and command lines; all else in them is made from the content
+# that is compared here.
 IGNORED = (".html", ".lock")
 DATABASE = ("run.sqlite", "run.sqlite-wal", "run.sqlite-shm")  # its pages depend on the order of commits
 
