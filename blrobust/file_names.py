@@ -1,27 +1,31 @@
 """File names for labels of models, which may contain any character."""
 
 import hashlib
+import re
 import string
 from urllib.parse import quote
 
 MOST = 200  # characters of a name; file systems allow 255 bytes, and an ending is added
 PLAIN = frozenset(string.ascii_lowercase + string.digits + "._+=-")
 _DIGITS = 32  # of the checksum that ends the name of a long label
+_DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?")  # of Windows, with any ending
 
 
 def file_name(label: str) -> str:
     """Return an ASCII file name for a `label` that is not empty. Different labels get different names.
 
     The names also differ where a file system takes upper and lower case as equal, or drops dots at the end:
-    small letters, digits and `._+=-` are kept, except for dots at the beginning and the end. All other
-    characters are percent-encoded as UTF-8, so `urllib.parse.unquote` returns the label. A name of more than
-    `MOST` characters is cut and ends in `~` and a checksum of the label; then the label must be stored in the
-    file.
+    small letters, digits and `._+=-` are kept, except for dots at the beginning and the end, and for the
+    first letter of a Windows device such as `nul` or `com1.x`. All other characters are percent-encoded as
+    UTF-8, so `urllib.parse.unquote` returns the label. A name of more than `MOST` characters is cut and ends
+    in `~` and a checksum of the label; then the label must be stored in the file.
     """
     inner = label.strip(".")
     start = len(label) - len(label.lstrip("."))
     end = len(label) - start - len(inner)
     name = "%2E" * start + "".join(c if c in PLAIN else _encode(c) for c in inner) + "%2E" * end
+    if _DEVICE.fullmatch(name):
+        name = _encode(name[0]) + name[1:]
     return _bounded(name, label)
 
 

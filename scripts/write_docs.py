@@ -15,6 +15,7 @@ import doc_pictures
 import l1_tables
 import model_tables
 import performance_tables
+import reliability_tables
 import series_tables
 from performance_tables import report
 
@@ -37,6 +38,11 @@ DOCUMENTS: dict[str, dict[str, Table]] = {
     },
     "docs/attacks.md": {"l1-attacks": l1_tables.accuracy, "published-series": series_tables.published},
     "docs/performance.md": performance_tables.all_tables(),
+    "docs/reliability.md": {
+        "fault-trials": reliability_tables.trials,
+        "fault-calls": reliability_tables.calls,
+        "fault-effects": reliability_tables.effects,
+    },
 }
 
 

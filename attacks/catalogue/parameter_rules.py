@@ -24,6 +24,12 @@ BELOW_1: Rule = ("numbers from 0, below 1", lambda value: 0 <= value < 1)
 INSIDE: Rule = ("numbers above 0, below 1", lambda value: 0 < value < 1)
 ANY: Rule = ("numbers", lambda _: True)
 
+
+def _up_to(most: int, least: int = 1) -> Rule:
+    """Return the rule of a number of things that are in memory at once."""
+    return f"numbers from {least} to {most:,}", lambda value: least <= value <= most
+
+
 # kind.parameter -> its rule; the first that matches holds, else that of the type.
 RULES: dict[str, Rule] = {
     "fourier.*": ANY,  # the row and column of a frequency have signs
@@ -41,6 +47,14 @@ RULES: dict[str, Rule] = {
     "brendel-bethge-*.momentum": BELOW_1,  # at 1 only the first gradient counts
     "brendel-bethge-*.lr_decay": UP_TO_1,
     "ddn.gamma": INSIDE,  # at 1 the radius becomes 0 and stays 0
+    "*.angles": _up_to(1_000),
+    "*.shifts": _up_to(100),  # in each of the two directions
+    "*.tries": _up_to(10_000),
+    "*.starts": _up_to(1_000),
+    "*.directions": _up_to(10_000),
+    "*.queries": _up_to(1_000_000),
+    "*.initial_gradient_eval_steps": _up_to(10_000),
+    "gen.population": _up_to(1_000, least=2),  # each is a copy of the image
 }
 
 

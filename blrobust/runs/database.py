@@ -26,6 +26,8 @@ Outcomes = dict[str, NDArray[Any]]
 Key = tuple[str, str, float, int]  # of a cell: model, kind, level, draw
 
 FILE = "run.sqlite"
+MOST_BYTES = 1024  # of all arrays of a cell, per image; a dozen numbers
+MOST_HEADER = 2**16  # bytes of their names and types
 FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm")
 TABLES = (
     """CREATE TABLE cells (
@@ -93,7 +95,7 @@ class Database:
                     connection.execute("INSERT INTO run VALUES (?, 0)", (run_id,))
                     database._insert("labels", [(0, pack({"labels": labels}))])
             database.check()
-            if not np.array_equal(database.labels(), labels):
+            if not np.array_equal(database.labels(len(labels)), labels):
                 raise ValueError("the labels are not those of the data set")
             stack.pop_all()
         return database
@@ -136,11 +138,11 @@ class Database:
 
     # Reading
 
-    def labels(self) -> NDArray[np.int16]:
+    def labels(self, n: int) -> NDArray[np.int16]:
         """Return the true labels int16 (n,); raise `UserError` if they are damaged."""
         with using(self._folder):
             ((_, blob),) = self._select("labels", "id = ?", (0,))
-            return unpack(blob)["labels"]
+            return unpack(blob, n)["labels"]
 
     def keys(self) -> set[Key]:
         """Return the keys (model, kind, level, draw) of the finished cells.
@@ -220,7 +222,7 @@ def _cell(row: Sequence[Any], labels: NDArray[np.int16]) -> Cell:
     not that of the row.
     """
     *_, draw, n, correct, forwards, backwards, seconds, _, blob = row
-    outcomes = unpack(blob)
+    outcomes = unpack(blob, len(labels))
     if any(values.shape[:1] != labels.shape for values in outcomes.values()):
         raise ValueError(f"a cell has other images than the {len(labels):,} labels")
     if (n, correct) != (len(labels), int((outcomes["prediction"] == labels).sum())):
@@ -257,6 +259,15 @@ def pack(arrays: Outcomes) -> bytes:
     return zlib.compress(save(arrays))
 
 
-def unpack(blob: bytes) -> Outcomes:
-    """Return the arrays in bytes that `pack` returned; raise an error of zlib or safetensors for others."""
-    return load(zlib.decompress(blob))
+def unpack(blob: bytes, n: int) -> Outcomes:
+    """Return the arrays over `n` images in bytes that `pack` returned.
+
+    Raises `ValueError` for more bytes than such arrays have, and an error of zlib or safetensors for bytes of
+    another origin.
+    """
+    most = MOST_HEADER + n * MOST_BYTES
+    stream = zlib.decompressobj()
+    content = stream.decompress(blob, most)
+    if not stream.eof:
+        raise ValueError(f"got a blob that is cut or has more than {most:,} bytes")
+    return load(content)

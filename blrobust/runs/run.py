@@ -191,7 +191,8 @@ class Run:
     @cached_property
     def labels(self) -> NDArray[np.int16]:
         """The true labels int16 (n,); raises `UserError` if they do not fit run.json."""
-        labels, data = self._database.labels(), self.record.dataset
+        data = self.record.dataset
+        labels = self._database.labels(data.n)
         if labels.shape != (data.n,) or labels.min() < 0 or labels.max() >= len(data.classes):
             raise self._refusal(f"the labels do not fit {RECORD}")
         return labels

@@ -5,12 +5,23 @@ import unicodedata
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from blrobust.file_names import MOST, file_name, file_name_with_capitals
 
-LABELS = st.text(st.characters(), min_size=1) | st.text("ab/_.%~+2EF7\\", min_size=1, max_size=6)
+DEVICES = [
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
+]
+LABELS = (
+    st.text(st.characters(), min_size=1)
+    | st.text("ab/_.%~+2EF7\\", min_size=1, max_size=6)
+    | st.builds(str.__add__, st.sampled_from(DEVICES), st.text("C.x~", max_size=2))
+)
 
 
 def on_disk(name: str) -> str:
@@ -23,6 +34,7 @@ def test_a_name_is_legal_short_and_stays_in_its_folder(label):
     name = file_name(label)
     assert re.fullmatch(r"[A-Za-z0-9_+=%-][A-Za-z0-9._+=%~-]*", name)
     assert len(name) <= MOST
+    assert name.split(".")[0].lower() not in DEVICES
 
 
 @given(LABELS)
@@ -51,6 +63,7 @@ def test_two_long_labels_have_two_names(one, other):
 
 @given(st.from_regex(r"[a-z0-9_+=-]([a-z0-9._+=-]{0,198}[a-z0-9_+=-])?", fullmatch=True))
 def test_plain_labels_keep_their_names(label):
+    assume(label.split(".")[0] not in DEVICES)
     assert file_name(label) == label
 
 
@@ -68,6 +81,10 @@ def test_plain_labels_keep_their_names(label):
         ("100 %", "100%20%25"),
         ("~", "%7E"),
         ("ü", "%C3%BC"),
+        ("nul", "%6Eul"),
+        ("con.a", "%63on.a"),
+        ("CON", "%43%4F%4E"),
+        ("com10", "com10"),
         ("\udcff", "%ED%B3%BF"),
     ],
 )
@@ -80,7 +97,7 @@ def test_names_with_capitals_are_those_of_earlier_folders(label):
     name = file_name_with_capitals(label)
     assert len(name) <= MOST
     assert "~" in name or unquote(name, errors="surrogatepass") == label
-    if len(label) < 20 and not re.search(r"[A-Z]|\.$", label):
+    if len(label) < 20 and not re.search(r"[A-Z]|\.$", label) and label.split(".")[0] not in DEVICES:
         assert name == file_name(label)
 
 

@@ -1,6 +1,5 @@
 """Tiny models and data sets that stand in for the real ones."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +14,16 @@ CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 class Network(nn.Module):
-    """A small convolution with fixed weights; ``delay`` makes every block slow."""
+    """A small convolution with fixed weights."""
 
-    def __init__(self, *, seed: int, channels: int = 2, delay: float = 0.0) -> None:
+    def __init__(self, *, seed: int, channels: int = 2) -> None:
         super().__init__()
-        self.delay = delay
         self.batches: list[int] = []
         source = torch.Generator().manual_seed(seed)
         self.weight = nn.Parameter(torch.randn(3, channels, 3, 3, generator=source))
 
     def forward(self, pixels: Tensor) -> Tensor:
         self.batches.append(len(pixels))
-        time.sleep(self.delay)
         return nn.functional.conv2d(pixels, self.weight).mean((2, 3)) * 50
 
 
@@ -45,9 +42,9 @@ class Model:
     card: ModelCard
 
 
-def model(label: str, *, seed: int = 0, channels: int = 2, delay: float = 0.0) -> Model:
+def model(label: str, *, seed: int = 0, channels: int = 2) -> Model:
     card = ModelCard(label, f"{seed:064d}")
-    return Model(label, Network(seed=seed, channels=channels, delay=delay).eval(), card)
+    return Model(label, Network(seed=seed, channels=channels).eval(), card)
 
 
 def dataset(n: int = 250, *, channels: int = 2, name: str = "tiny") -> Dataset:

@@ -210,3 +210,33 @@ def test_the_data_limit_parameters(kind: str, name: str, least: int, most: int) 
 def test_of_several_attacks_the_one_that_refuses_a_change_is_named(change: str, told: str) -> None:
     with pytest.raises(UserError, match=f"^--set: got {re.escape(told)}$"):
         selection.parameters(["fgsm", "pgd-linf", "deepfool-l2"], [change], "default")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "least", "most"),
+    [
+        ("rotation", "angles", 1, 1_000),
+        ("spatial", "shifts", 1, 100),
+        ("spatial-random", "tries", 1, 10_000),
+        ("pointwise", "starts", 1, 1_000),
+        ("nes", "directions", 1, 10_000),
+        ("square-l2", "queries", 1, 1_000_000),
+        ("hopskipjump", "initial_gradient_eval_steps", 1, 10_000),
+        ("gen", "population", 2, 1_000),
+    ],
+)
+def test_numbers_that_need_memory_have_a_limit(kind: str, name: str, least: int, most: int) -> None:
+    for value in (least, most):
+        assert selection.parameters([kind], [f"{name}={value}"], "default")[kind][name] == value
+    for value in (least - 1, most + 1):
+        legal = f"'{name}={value}'; legal: numbers from {least} to {most:,}"
+        with pytest.raises(UserError, match=f"^--set: got {re.escape(legal)}$"):
+            selection.parameters([kind], [f"{name}={value}"], "default")
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_the_budgets_are_legal_for_set(kind: str) -> None:
+    for preset in ("default", "paper"):
+        for name, value in ATTACKS[kind].budget(preset).items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                parameter_rules.check(name, kind, name, value)

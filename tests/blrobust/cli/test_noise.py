@@ -1,15 +1,12 @@
 import re
-import signal
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
 import pytest
 from support import stand_in
 from support.messages import error
-from support.processes import importing
 
 from blrobust import reports
 from blrobust.cli import main
@@ -20,11 +17,11 @@ from blrobust.runs.run import Run
 NETWORKS = {"fp32": 0, "fft50": 1, "fft85": 2, "lowpass-fft85+fp32": 3}
 
 
-def replace_the_rest(patch, *, delay=0.0, n=120):
+def replace_the_rest(patch, *, n=120):
     """Tiny models, images and report in place of the real ones."""
 
     def network(name, *, arch, dataset, device):
-        return stand_in.model(name, seed=NETWORKS[name], channels=3, delay=delay)
+        return stand_in.model(name, seed=NETWORKS[name], channels=3)
 
     patch.setattr(zoo, "load", network)
     document = types.ModuleType("blrobust.reports.document")  # spares the import of seaborn
@@ -221,34 +218,18 @@ def test_the_report_is_opened_on_request(monkeypatch):
     assert opened[0].endswith("report.html")
 
 
-SLOW = """
-import pytest
-import test_noise
-from blrobust.cli import main
-test_noise.replace_the_rest(pytest.MonkeyPatch(), delay=0.05)
-print("go", flush=True)
-main(["noise", "--models", "fp32", "--out", "here"])
-"""
+def test_ctrl_c_names_the_folder_and_what_is_done_and_exits_with_130(capsys, monkeypatch):
+    def stop(self, *cell, really=Run.add, **numbers):
+        if len(self.done()) == 5:
+            raise KeyboardInterrupt
+        really(self, *cell, **numbers)
 
-
-def test_ctrl_c_names_the_folder_and_what_is_done_and_exits_with_130():
-    arguments, pipe = [sys.executable, "-c", SLOW], subprocess.PIPE
-    environment = importing(__file__)
-    with subprocess.Popen(arguments, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
-        process.stdout.readline()
-        while not (Path("here") / "run.sqlite").exists():
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.01)
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate()
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    with Run.open(Path("here")) as run:
-        done = len(run.done())
-    assert 0 < done < 21
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "add", stop)
+        assert call("--models", "fp32", "--out", "here") == 130
     again = "run the same command again to resume"
-    assert err.splitlines()[-1] == f"Interrupted. here: {done} of 21 levels done; {again}"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"Interrupted. here: 5 of 21 levels done; {again}"
     assert call("--models", "fp32", "--out", "here") == 0
     with Run.open(Path("here")) as run:
         assert run.finished

@@ -1,50 +1,20 @@
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from support.kills import WHOLE
-from support.processes import importing
-from torch import nn
+from support import tiny_training
 
 from blrobust.cli import main
-from blrobust.data import datasets
-from blrobust.data.datasets import Dataset
-from blrobust.errors import UserError
-from blrobust.models import ARCHITECTURES, checkpoint, zoo
+from blrobust.models import checkpoint, zoo
+from blrobust.runs.lock import acquire
 
-STATISTICS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 TINY = ["--arch", "tiny", "--epochs", "3", "--batch-size", "16", "--device", "cpu"]
-
-
-def tiny(*, classes, channels):
-    features = [nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
-    return nn.Sequential(*features, nn.Flatten(), nn.Linear(4, classes))
-
-
-def load(name="cifar10", *, split="test", data_dir=None):
-    """Ten classes of eight pixels square: the class is the brightness."""
-    if name not in ("cifar10", "svhn"):
-        raise UserError(f"{name} has no {split} images")
-    source = torch.Generator().manual_seed({"test": 1, "train": 2}[split])
-    n = {"test": 40, "train": 80}[split]
-    labels = torch.arange(n) % 10
-    images = torch.randint(0, 25, (n, 3, 8, 8), generator=source) + 22 * labels[:, None, None, None]
-    return Dataset(name, split, images.byte(), labels, tuple("abcdefghij"), **STATISTICS)
-
-
-def replace_the_rest(patch):
-    patch.setitem(ARCHITECTURES, "tiny", tiny)
-    patch.setattr(datasets, "load", load)
 
 
 @pytest.fixture(autouse=True)
 def own(tmp_path, monkeypatch):
     """Tiny networks and images, an own weights folder, and torch's global settings put back."""
-    replace_the_rest(monkeypatch)
+    tiny_training.install(monkeypatch)
     folder = tmp_path / "own"
     monkeypatch.setenv("BLROBUST_WEIGHTS", str(folder))
     monkeypatch.chdir(tmp_path)
@@ -71,7 +41,7 @@ def test_from_the_command_to_a_model_by_name(capsys, own):
     stem = path.with_suffix("").name
     assert {file.name for file in own.iterdir()} == {path.name, f"{stem}.history.csv", f"{stem}.lock"}
     assert (facts.compression, facts.recipe["epochs"], facts.recipe["batch_size"]) == (0.33, 3, 16)
-    model = zoo.load("fft33", arch="tiny", dataset=load(), device=torch.device("cpu"))
+    model = zoo.load("fft33", arch="tiny", dataset=tiny_training.load(), device=torch.device("cpu"))
     assert model.card.checkpoint == str(path)
     assert model.card.nominal_compression == 0.33
 
@@ -206,121 +176,21 @@ def test_a_disk_that_is_full(capsys, monkeypatch):
     assert err.splitlines()[-1] == "Error: weights: No space left on device"
 
 
-SLOW = """
-import sys, time
-import pytest, test_train
-from blrobust import cli
-from blrobust.training import training
-with pytest.MonkeyPatch.context() as patch:
-    test_train.replace_the_rest(patch)
-    def slow(*arguments, really=training.epoch_batches):
-        time.sleep({delay})
-        return really(*arguments)
-    patch.setattr(training, "epoch_batches", slow)
-    cli.main(["train", *sys.argv[1:]])
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
-def test_ctrl_c_in_a_process_of_its_own(capsys, tmp_path):
-    """SIGINT in the middle, then --resume: the same bits as a training without it."""
-    script = SLOW.format(delay=0.3)
-    options = ["fp32,fft50", *TINY, "--epochs", "6"]
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", script, *options, "--out", str(tmp_path / "stopped")],
-        env=importing(__file__),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    state = tmp_path / "stopped" / "cifar10-tiny-fft50.training.safetensors"
-    deadline = time.monotonic() + 120
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert out == ""
-    told = "Interrupted. The same command with --resume continues after the last complete epoch."
-    assert err.splitlines()[-1] == told
-    assert "Traceback" not in err
-    assert run(capsys, *options, "--out", "stopped", "--resume")[0] == 0
-    assert run(capsys, *options, "--out", "whole")[0] == 0
-    for name in ("fp32", "fft50"):
-        resumed, facts = checkpoint.load(tmp_path / f"stopped/cifar10-tiny-{name}.safetensors")
-        whole, same_facts = checkpoint.load(tmp_path / f"whole/cifar10-tiny-{name}.safetensors")
-        assert facts == same_facts
-        assert all(torch.equal(resumed[key], whole[key]) for key in whole)
-
-
-KILLER = """
-import sys
-from pathlib import Path
-import pytest, test_train
-from support.kills import kill_at_every_step
-from blrobust.cli import train
-from blrobust.training import training
-with pytest.MonkeyPatch.context() as patch:
-    test_train.replace_the_rest(patch)
-    kill_at_every_step(Path(sys.argv[1]), ["train", *sys.argv[2:]], ["--resume"])
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
-@pytest.mark.parametrize("models", ["fp32", "fp32,fft50"])
-def test_a_kill_at_every_step_changes_no_bit(tmp_path, models):
-    """Folder, locks, histories, states, checkpoints, and the removal of the states."""
-    command = [sys.executable, "-c", KILLER, str(tmp_path / "runs"), models, *TINY, "--epochs", "2"]
-    subprocess.run(command, env=importing(__file__), check=True, stdout=subprocess.DEVNULL)
-    whole = trained(tmp_path / "runs" / WHOLE)
-    killed = [folder for folder in (tmp_path / "runs").iterdir() if folder.name != WHOLE]
-    assert len(killed) >= 18 * len(whole[1])
-    for folder in killed:
-        weights, facts, names = trained(folder)
-        assert (facts, names) == whole[1:], folder.name
-        for name, tensors in weights.items():
-            assert tensors.keys() == whole[0][name].keys()
-            assert all(torch.equal(tensors[key], whole[0][name][key]) for key in tensors)
-
-
-def trained(folder):
-    """The weights and the facts of all checkpoints in a folder, by name, and the names of all files."""
-    found = {path.name: checkpoint.load(path) for path in folder.glob("*.safetensors")}
-    names = {path.name for path in folder.iterdir()}
-    return {k: v[0] for k, v in found.items()}, {k: v[1] for k, v in found.items()}, names
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="locks as POSIX has them")
-def test_a_second_seed_is_refused_while_the_first_is_trained_and_afterwards(capsys, own, tmp_path):
-    first = subprocess.Popen(
-        [sys.executable, "-c", SLOW.format(delay=2), "fp32", *TINY, "--out", str(own)],
-        env=importing(__file__),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_a_second_seed_is_refused_while_the_first_is_trained_and_afterwards(capsys, own):
     path = own / "cifar10-tiny-fp32.safetensors"
-    state = own / "cifar10-tiny-fp32.training.safetensors"
-    deadline = time.monotonic() + 120
-    while not state.exists() and first.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    for resume in ([], ["--resume"]):
-        code, out, err = run(capsys, "fft50,fp32", *TINY, "--seed", "5", *resume)
-        told = f"Error: --out: got {own}, where another process trains {path.name}\n"
-        assert (code, out, err) == (2, "", told)
-    out, err = first.communicate(timeout=60)
-    assert first.returncode == 0, err
+    own.mkdir()
+    with acquire(own / "cifar10-tiny-fp32.lock", "free"):  # as the process that trains it
+        for resume in ([], ["--resume"]):
+            code, out, err = run(capsys, "fft50,fp32", *TINY, "--seed", "5", *resume)
+            told = f"Error: --out: got {own}, where another process trains {path.name}\n"
+            assert (code, out, err) == (2, "", told)
+    assert run(capsys, "fp32", *TINY)[0] == 0
     before = path.read_bytes()
     for resume in ([], ["--resume"]):
         code, out, err = run(capsys, "fp32", *TINY, "--seed", "5", *resume)
         told = f"Error: --out: got a folder with {path}; legal: a folder without this file\n"
         assert (code, out, err) == (2, "", told)
     assert path.read_bytes() == before
-    assert run(capsys, "fp32", *TINY, "--out", "alone")[0] == 0
-    alone, facts = checkpoint.load(tmp_path / "alone" / path.name)
-    weights, trained_facts = checkpoint.load(path)
-    assert facts == trained_facts
-    assert all(torch.equal(weights[name], alone[name]) for name in alone)
 
 
 def test_resuming_a_finished_training_says_so_again(capsys, own):

@@ -1,12 +1,7 @@
-import contextlib
 import csv
 import json
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 import types
 from pathlib import Path
 
@@ -14,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from support import stand_in
-from support.processes import importing
 
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.errors import UserError
 from blrobust.evaluation import sweep
 from blrobust.perturbations.noise import Noise
 from blrobust.runs.database import unpack
+from blrobust.runs.lock import LOCK, acquire
 from blrobust.runs.run import Run
 
 CPU = torch.device("cpu")
@@ -28,8 +23,8 @@ LEVELS = (0.0, 0.5, 1.0)
 PROBE, AFTER = 36, 1  # forward passes of the probe, before those of the cells and after them
 
 
-def models(*, delay=0.0):
-    return [stand_in.model(name, seed=i, delay=delay) for i, name in enumerate(("a", "b"))]
+def models():
+    return [stand_in.model(name, seed=i) for i, name in enumerate(("a", "b"))]
 
 
 def run(path, *, subjects=None, data=None, levels=LEVELS, draws=2, perturbation=None, **options):
@@ -99,7 +94,7 @@ def test_predictions_do_not_depend_on_the_batch_size(tmp_path):
     for size in (7, 100):  # parts of a block sum in another order, which changes the last bits of logits
         for row, other in zip(cells(tmp_path / str(size)), first, strict=True):
             assert row[:-1] == other[:-1]
-            found, wanted = unpack(row[-1]), unpack(other[-1])
+            found, wanted = unpack(row[-1], 250), unpack(other[-1], 250)
             assert np.array_equal(found.pop("prediction"), wanted.pop("prediction"))
             for name, values in wanted.items():
                 np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=1e-5)
@@ -189,51 +184,9 @@ def test_a_table_that_fails_costs_no_cell(tmp_path, monkeypatch):
     assert len(table(tmp_path)) == 6
 
 
-SLOW = """
-import sys
-from pathlib import Path
-import test_sweep
-test_sweep.run(
-    Path(sys.argv[1]),
-    subjects=test_sweep.models(delay=0.03),
-    on_start=lambda *_: print("go", flush=True),  # after the probe
-)
-"""
-
-
-def slow(path):
-    arguments = [sys.executable, "-c", SLOW, str(path)]
-    pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
-    return subprocess.Popen(arguments, env=importing(__file__), stdout=pipe, stderr=quiet)
-
-
-def test_kill_9_at_any_moment_changes_no_bit(tmp_path):
-    run(tmp_path / "whole")
-    killed = tmp_path / "killed"
-    counts = []
-    for delay in (0.0, 0.3, 0.4):
-        with slow(killed) as process:
-            process.stdout.readline()
-            time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-        with contextlib.suppress(UserError), Run.open(killed) as stored:  # else killed too early
-            counts.append(len(stored.done()))
-    assert counts == sorted(counts), "a finished cell was lost"
-    assert 0 < counts[-1] < 12
-    run(killed)
-    assert cells(killed) == cells(tmp_path / "whole")
-    assert table(killed) == table(tmp_path / "whole")
-
-
 def test_a_second_process_on_the_folder_is_refused(tmp_path):
-    with slow(tmp_path) as process:
-        process.stdout.readline()
-        while not (tmp_path / "run.sqlite").exists():
-            assert process.poll() is None, "it died"
-            time.sleep(0.01)
-        with pytest.raises(UserError, match="another process"):
-            run(tmp_path)
-        assert process.wait() == 0
+    with acquire(tmp_path / LOCK, "free"), pytest.raises(UserError, match="another process"):
+        run(tmp_path)
     run(tmp_path)
     assert len(cells(tmp_path)) == 12
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,20 @@ def test_labels_that_do_not_fit_are_one_line(tmp_path: Path, labels: list[int]) 
         database.execute("UPDATE labels SET labels = ?, checksum = ?", (blob, checksum(record.id, (0, blob))))
     database.close()
     with pytest.raises(UserError, match=r"the labels do not fit run.json"):
+        use(folder)
+
+
+def test_a_blob_of_more_bytes_than_the_images_need_is_not_unpacked(tmp_path: Path) -> None:
+    """A few kilobytes that unpack to 64 megabytes; the checksum fits."""
+    folder = MAKE["noise"](tmp_path / "run")
+    record = Record.read(folder)
+    assert record.id is not None
+    blob = zlib.compress(bytes(2**26))
+    database = sqlite3.connect(folder / FILE)
+    with database:
+        database.execute("UPDATE labels SET labels = ?, checksum = ?", (blob, checksum(record.id, (0, blob))))
+    database.close()
+    with pytest.raises(UserError, match="got a blob that is cut or has more than 70,656 bytes"):
         use(folder)
 
 

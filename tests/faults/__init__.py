@@ -1,0 +1,1 @@
+"""Kills, full disks, hostile inputs, flipped bits and pairs of processes: `python -m faults --help`."""
