@@ -27,7 +27,6 @@ COLUMNS = (
     *("success", "distance", "queries", "probability_label", "probability_prediction", "margin"),
 )
 CATEGORIES = ("kind", "model", "level_label")
-DIGITS = 12  # of a level in words: as many as a level has
 
 
 def per_image(run: Run) -> pd.DataFrame:
@@ -56,9 +55,7 @@ def per_image(run: Run) -> pd.DataFrame:
         "kind": _category([kind for kind, *_ in cells], n),
         "model": _category([model for _, model, *_ in cells], n),
         "level": np.repeat(np.array([level for _, _, level, *_ in cells], np.float64), n),
-        "level_label": _category(
-            [format_level(level, norms[kind], digits=DIGITS) for kind, _, level, *_ in cells], n
-        ),
+        "level_label": _category([format_level(level, norms[kind]) for kind, _, level, *_ in cells], n),
         "draw": np.repeat(np.array([draw for *_, draw, _ in cells], np.int16), n),
         "image": np.tile(np.arange(n, dtype=np.int32), len(cells)),
         "label": np.tile(run.labels, len(cells)),
