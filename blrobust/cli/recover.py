@@ -46,10 +46,12 @@ N = TypeVar("N", int, float)
     "--bits", default="8,5,4,3", show_default=True, help="Colour depths to try, in bits per colour."
 )
 @click.option(
+    "--models",
     "--networks",
+    "networks",
     default="fft50,fft85",
     show_default=True,
-    help="Models that classify the inputs in place of the source.",
+    help="Models, comma-separated, that classify the inputs in place of the source.",
 )
 @options.ARCH
 @options.DATASET
