@@ -7,6 +7,7 @@ import click
 
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, images, names
+from blrobust.cli.config_file import config_options, dumped
 from blrobust.cli.presentation import present
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("heatmap")
+@config_options
 @options.MODELS_ARGUMENT
 @options.models(default=None)
 @click.option(
@@ -67,6 +69,8 @@ def command(
     interrupted measurement.
     """
     models = options.one_list(listed, models)
+    if dumped(models=models):
+        return
     frequencies = "a map of the default size" if size is None else f"a map of {size} by {size} frequencies"
     announcement = Announcement(
         f"{names(models)}: {frequencies}, {images(dataset, data_dir=data_dir, limit=limit)}",

@@ -167,9 +167,11 @@ MODELS_ARGUMENT = click.argument("listed", metavar="[MODEL[,MODEL...]]", require
 def one_list(listed: str | None, models: str | None) -> str:
     """Return the list of models that the argument `listed` or the option `--models` has.
 
-    Raises `UserError` if neither or both are given.
+    The argument has priority over a file of `--config`. Raises `UserError` if neither or both are on the
+    command line.
     """
-    if listed is not None and models is not None:
+    source = click.get_current_context().get_parameter_source("models")
+    if listed is not None and source is click.core.ParameterSource.COMMANDLINE:
         raise UserError(f"--models: got {models} beside the argument {listed}; legal: one of the two")
     given = models if listed is None else listed
     if given is None:

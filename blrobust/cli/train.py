@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blrobust.cli import options
+from blrobust.cli.config_file import config_options, dumped
 from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange, OutputPath
 from blrobust.signals import INTERRUPTED, interruptible
 
@@ -20,6 +21,7 @@ MOST_EPOCHS = 100_000  # the history of each is kept
 
 
 @click.command("train")
+@config_options
 @options.MODELS_ARGUMENT
 @options.models(default=None)
 @ARCH
@@ -87,6 +89,10 @@ def command(
     continues a training that was stopped. If --out is not given, the other commands then load the new
     checkpoint instead of the bundled weights of MODEL.
     """
+    given = options.one_list(listed, models)
+    if dumped(models=given):
+        return
+
     import torch
 
     from blrobust.data import datasets
@@ -99,7 +105,6 @@ def command(
     from blrobust.training import recipes, training
     from blrobust.training.trainee import Trainee
 
-    given = options.one_list(listed, models)
     names = model_names.parse_names(given)
     model_names.check_arch(arch)
     for name in names:  # before the data is asked for
