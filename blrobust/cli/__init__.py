@@ -28,6 +28,8 @@ COMMANDS = {
         "Adversarial inputs classified correctly again after a filter.",
     ),
     "report": ("blrobust.cli.report", "Write the report of one run, or a comparison of several, as HTML."),
+    "compare": ("blrobust.cli.compare", "Paired differences between the models of two runs, level by level."),
+    "export": ("blrobust.cli.export", "Write the results of a run as Parquet, CSV, Markdown or LaTeX."),
     "runs": ("blrobust.cli.runs", "List the runs in a folder."),
     "models": ("blrobust.cli.models", "List the models and explain their names."),
     "data": ("blrobust.cli.data", "List the data sets and download them."),

@@ -7,6 +7,7 @@ import click
 
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images, names
+from blrobust.cli.config_file import config_options, dumped
 from blrobust.cli.presentation import present
 from blrobust.errors import UserError
 from blrobust.perturbations.paper_bounds import SPACE as LEGACY
@@ -18,6 +19,7 @@ NAMED = 3  # attacks that the announcement names; more are counted
 
 
 @click.command("attack")
+@config_options
 @click.option(
     "--kind",
     required=True,
@@ -110,6 +112,8 @@ def command(
         asked = dict.fromkeys(chosen, strength)
     strengths = grids.grids(asked)
     grids.check(strengths, target=target, legacy=legacy)
+    if dumped():
+        return
     attacks = ", ".join(strengths) if len(strengths) <= NAMED else f"{len(strengths)} attacks"
     level_count = sum(len(grid.levels) for grid in strengths.values())
     announcement = Announcement(

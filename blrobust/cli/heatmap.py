@@ -7,6 +7,7 @@ import click
 
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, images, names
+from blrobust.cli.config_file import config_options, dumped
 from blrobust.cli.presentation import present
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @click.command("heatmap")
-@click.argument("models", metavar="MODEL[,MODEL...]")
+@config_options
+@options.MODELS_ARGUMENT
+@options.models(default=None)
 @click.option(
     "--size",
     type=options.POSITIVE,
@@ -45,7 +48,8 @@ if TYPE_CHECKING:
 @options.OUT
 @options.OPEN
 def command(
-    models: str,
+    listed: str | None,
+    models: str | None,
     size: int | None,
     norm: float,
     arch: str,
@@ -60,9 +64,13 @@ def command(
 ) -> None:
     """Measure the error of each MODEL when a single frequency is added to every image, as a heat map.
 
-    The method is that of Yin et al. 2019. The folder of the results has the numbers (results.csv) and the
-    maps (report.html). The same command resumes an interrupted measurement.
+    The models are the argument or those of --models. The method is that of Yin et al. 2019. The folder of
+    the results has the numbers (results.csv) and the maps (report.html). The same command resumes an
+    interrupted measurement.
     """
+    models = options.one_list(listed, models)
+    if dumped(models=models):
+        return
     frequencies = "a map of the default size" if size is None else f"a map of {size} by {size} frequencies"
     announcement = Announcement(
         f"{names(models)}: {frequencies}, {images(dataset, data_dir=data_dir, limit=limit)}",

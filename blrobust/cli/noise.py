@@ -7,6 +7,7 @@ import click
 
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images, names
+from blrobust.cli.config_file import config_options, dumped
 from blrobust.cli.presentation import present
 from blrobust.perturbations import levels
 from blrobust.perturbations.noise_kinds import KINDS, default_levels
@@ -22,6 +23,7 @@ CONTROL_DATA, CONTROL_ARCH = "cifar10", "resnet20"
 
 
 @click.command("noise")
+@config_options
 @click.option(
     "--kind", type=click.Choice(list(KINDS)), default="gaussian", show_default=True, help="Kind of noise."
 )
@@ -87,6 +89,8 @@ def command(
         models = MODELS
     text = default_levels(kind, chosen_space) if grid is None else grid
     noise_levels = levels.parse(text, name=option)
+    if dumped(models=models):
+        return
     announcement = Announcement(
         f"{names(models)} x {count(len(noise_levels), 'level')} x "
         + images(dataset, data_dir=data_dir, limit=limit)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
+from blrobust.errors import UserError
 from blrobust.perturbations import levels
 from blrobust.runs.configuration import MOST_DRAWS
 
@@ -150,7 +151,7 @@ OUT = click.option(
 OPEN = click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
 
 
-def models(default: str) -> Decorator:
+def models(default: str | None) -> Decorator:
     """Return the option `--models` with the list `default`."""
     return click.option(
         "--models",
@@ -158,6 +159,24 @@ def models(default: str) -> Decorator:
         show_default=True,
         help="Models, comma-separated ('blrobust models' explains the names).",
     )
+
+
+MODELS_ARGUMENT = click.argument("listed", metavar="[MODEL[,MODEL...]]", required=False)
+
+
+def one_list(listed: str | None, models: str | None) -> str:
+    """Return the list of models that the argument `listed` or the option `--models` has.
+
+    The argument has priority over a file of `--config`. Raises `UserError` if neither or both are on the
+    command line.
+    """
+    source = click.get_current_context().get_parameter_source("models")
+    if listed is not None and source is click.core.ParameterSource.COMMANDLINE:
+        raise UserError(f"--models: got {models} beside the argument {listed}; legal: one of the two")
+    given = models if listed is None else listed
+    if given is None:
+        raise UserError("--models: got none; legal: models, comma-separated ('blrobust models' lists them)")
+    return given
 
 
 def shared(default_models: str) -> Decorator:

@@ -9,6 +9,7 @@ import click
 
 from blrobust.cli import options
 from blrobust.cli.announcement import Announcement, count, images
+from blrobust.cli.config_file import config_options, dumped
 from blrobust.cli.presentation import present
 from blrobust.errors import UserError
 from blrobust.perturbations.levels import MOST
@@ -20,6 +21,7 @@ N = TypeVar("N", int, float)
 
 
 @click.command("recover")
+@config_options
 @click.option(
     "--source", default="fp32", show_default=True, help="Model on which the adversarial inputs are crafted."
 )
@@ -46,10 +48,12 @@ N = TypeVar("N", int, float)
     "--bits", default="8,5,4,3", show_default=True, help="Colour depths to try, in bits per colour."
 )
 @click.option(
+    "--models",
     "--networks",
+    "networks",
     default="fft50,fft85",
     show_default=True,
-    help="Models that classify the inputs in place of the source.",
+    help="Models, comma-separated, that classify the inputs in place of the source.",
 )
 @options.ARCH
 @options.DATASET
@@ -93,6 +97,8 @@ def command(
             raise UserError(f"{option}: got {len(values):,} values; legal: at most {MOST:,}")
         if len(set(values)) < len(values):
             raise UserError(f"{option}: got {','.join(map(str, values))}; legal: each value once")
+    if dumped():
+        return
     channel_count = len(shares) + len(depths) + len(networks.split(","))
     announcement = Announcement(
         f"{', '.join(attacks)} on {source} x {count(channel_count, 'channel')} x "

@@ -15,7 +15,9 @@ SUFFIXES = (".html", ".htm")
 @click.command("report")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
+    "--out",
     "--output",
+    "output",
     type=options.OutputPath(dir_okay=False),
     help="HTML file to write.  [default: report.html, in the folder of one RUN; in the current folder for "
     "several]",
@@ -43,10 +45,10 @@ def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *
     if output is None:
         output = runs[0] / REPORT if len(runs) == 1 else Path(REPORT)
     elif output.suffix.lower() not in SUFFIXES:  # a typing error must not replace run.json
-        raise UserError(f"--output: got {output}; legal: a name that ends in {' or '.join(SUFFIXES)}")
+        raise UserError(f"--out: got {output}; legal: a name that ends in {' or '.join(SUFFIXES)}")
     elif not output.parent.is_dir():
         raise UserError(
-            f"--output: got {output}; legal: a file in a folder that exists ({output.parent} does not)"
+            f"--out: got {output}; legal: a file in a folder that exists ({output.parent} does not)"
         )
     with ExitStack() as stack:
         results = [view(stack.enter_context(Run.open(path)), baseline=baseline) for path in runs]

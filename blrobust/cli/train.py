@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blrobust.cli import options
+from blrobust.cli.config_file import config_options, dumped
 from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange, OutputPath
 from blrobust.signals import INTERRUPTED, interruptible
 
@@ -19,7 +21,9 @@ MOST_EPOCHS = 100_000  # the history of each is kept
 
 
 @click.command("train")
-@click.argument("model")
+@config_options
+@options.MODELS_ARGUMENT
+@options.models(default=None)
 @ARCH
 @click.option("--dataset", default="cifar10", show_default=True, help="Data set with training images.")
 @DATA_DIR
@@ -63,7 +67,8 @@ MOST_EPOCHS = 100_000  # the history of each is kept
 )
 @click.option("--resume", is_flag=True, help="Continue a training that was stopped.")
 def command(
-    model: str,
+    listed: str | None,
+    models: str | None,
     arch: str,
     dataset: str,
     data_dir: Path | None,
@@ -80,9 +85,14 @@ def command(
 ) -> None:
     """Train MODEL, or several comma-separated models at the same time ('blrobust models' explains the names).
 
-    The state is stored after every epoch; --resume continues a training that was stopped. If --out is
-    not given, the other commands then load the new checkpoint instead of the bundled weights of MODEL.
+    The models are the argument or those of --models. The state is stored after every epoch; --resume
+    continues a training that was stopped. If --out is not given, the other commands then load the new
+    checkpoint instead of the bundled weights of MODEL.
     """
+    given = options.one_list(listed, models)
+    if dumped(models=given):
+        return
+
     import torch
 
     from blrobust.data import datasets
@@ -95,7 +105,7 @@ def command(
     from blrobust.training import recipes, training
     from blrobust.training.trainee import Trainee
 
-    names = model_names.parse_names(model)
+    names = model_names.parse_names(given)
     model_names.check_arch(arch)
     for name in names:  # before the data is asked for
         model_names.settings_of(name)
@@ -147,7 +157,7 @@ def command(
                 click.echo(escape(f"{trainee.path}: {done.test_accuracy:.2%} of {len(test):,} test images"))
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"{chosen_device} has too little free memory for {model}: {reason(error)}"
+                f"{chosen_device} has too little free memory for {given}: {reason(error)}"
             ) from error
         except KeyboardInterrupt:
             click.echo(

@@ -193,7 +193,7 @@ report begun                                      | begun/run.sqlite cannot be u
 report done done                                  | RUN: got done more than once
 report done --output nowhere/report.html          | a folder that exists (nowhere does not)
 report done --output folder.html                  | is a directory
-report done --output done/run.json                | legal: a name that ends in .html
+report done --out done/run.json                   | legal: a name that ends in .html
 report done --output done/run.sqlite              | legal: a name that ends in .html
 runs missing                                      | FOLDER: got missing; legal: a folder that exists
 runs foreign                                      | FOLDER: got foreign; legal: a run folder
@@ -202,7 +202,10 @@ data get nonsense                                 | data set: got 'nonsense'; le
 data get                                          | Missing argument 'NAME'
 data put cifar10                                  | No such command 'put'
 models nonsense                                   | unexpected extra argument
-train                                             | Missing argument 'MODEL'
+train                                             | --models: got none; legal: models
+train fp32 --models fft50                         | --models: got fft50 beside the argument fp32
+heatmap                                           | --models: got none; legal: models
+heatmap fp32 --models fft50                       | --models: got fft50 beside the argument fp32
 train nonsense                                    | unknown model 'nonsense'
 train a=x.safetensors                             | unknown model 'a=x.safetensors'
 train fp32 --arch vgg                             | unknown architecture 'vgg'

@@ -1,0 +1,97 @@
+"""`blrobust export`: the outcomes or the table of a stored run as a file for other programs."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from blrobust.cli.options import OutputPath
+from blrobust.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARQUET = ".parquet"
+PER_IMAGE = (PARQUET, ".csv")  # legal endings
+TABLE = (".csv", ".md", ".tex")
+
+
+@click.command("export")
+@click.argument("run")
+@click.option(
+    "--per-image",
+    type=OutputPath(dir_okay=False),
+    metavar="FILE",
+    help="Write one row per image, level, model and draw: predictions, probabilities and, for attacks, "
+    "distances. FILE ends in .parquet (with pip install 'blrobust[parquet]') or .csv.",
+)
+@click.option(
+    "--table",
+    type=OutputPath(dir_okay=False),
+    metavar="FILE",
+    help="Write one row per model and level. FILE ends in .csv (all columns of results.csv), or in .md or "
+    ".tex (accuracies with their intervals, in Markdown or LaTeX with booktabs).",
+)
+def command(run: str, per_image: Path | None, table: Path | None) -> None:
+    """Write the results of RUN, a run folder or the id of a run in the folder runs, to other files.
+
+    Nothing is measured. Of an unfinished run, the files have the part that is done. Existing files are
+    replaced.
+    """
+    if per_image is None and table is None:
+        raise UserError("--per-image, --table: got neither; legal: at least one of them")
+    _check("--per-image", per_image, PER_IMAGE)
+    _check("--table", table, TABLE)
+    if per_image is not None and table is not None and per_image.resolve() == table.resolve():
+        raise UserError(f"--table: got {table}, the file of --per-image; legal: another file")
+    if per_image is not None and per_image.suffix.lower() == PARQUET:
+        _check_pyarrow(per_image)
+
+    from blrobust import api, atomic_write
+    from blrobust.cli.exported_tables import LAYOUTS, shown
+    from blrobust.terminal import echo
+
+    results = api.open_run(run)
+    if per_image is not None:
+        outcomes = results.per_image()
+        is_parquet = per_image.suffix.lower() == PARQUET
+        atomic_write.write_bytes(per_image, _parquet(outcomes) if is_parquet else _csv(outcomes))
+        echo(f"per image: {per_image}")
+    if table is not None:
+        rows, suffix = results.table, table.suffix.lower()
+        content = LAYOUTS[suffix](shown(rows)).encode() if suffix in LAYOUTS else _csv(rows)
+        atomic_write.write_bytes(table, content)
+        echo(f"table: {table}")
+
+
+def _check(option: str, path: Path | None, suffixes: Collection[str]) -> None:
+    """Raise `UserError` if the name of a file to write has another ending, or if its folder is missing."""
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{option}: got {path}; legal: a name that ends in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise UserError(
+            f"{option}: got {path}; legal: a file in a folder that exists ({path.parent} does not)"
+        )
+
+
+def _check_pyarrow(path: Path) -> None:
+    import importlib
+
+    try:
+        importlib.import_module("pyarrow")
+    except ImportError as error:
+        raise UserError(
+            f"--per-image: got {path} without the package pyarrow; legal: a name that ends in .csv, or first "
+            "pip install 'blrobust[parquet]'"
+        ) from error
+
+
+def _parquet(table: "pd.DataFrame") -> bytes:
+    return table.to_parquet(None, engine="pyarrow", index=False)
+
+
+def _csv(table: "pd.DataFrame") -> bytes:
+    return table.to_csv(index=False, lineterminator="\n").encode("utf-8", errors="backslashreplace")
