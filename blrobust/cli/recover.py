@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from blrobust.cli import options
+from blrobust.cli import options, output
 from blrobust.cli.announcement import Announcement, count, images
 from blrobust.cli.presentation import present
 from blrobust.errors import UserError
@@ -60,6 +60,8 @@ N = TypeVar("N", int, float)
 @options.BATCH_SIZE
 @options.OUT
 @options.OPEN
+@output.JSON
+@output.QUIET
 def command(
     source: str,
     kinds: str,
