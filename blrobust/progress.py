@@ -222,7 +222,7 @@ class Steps:
         self._bars.update(
             self._task, completed=done, total=total, description=text, updated=time.perf_counter()
         )
-        if self._bars.disable and done * 10 // total != (done - 1) * 10 // total:
+        if self._bars.disable and _shown.get() and done * 10 // total != (done - 1) * 10 // total:
             echo(f"{done * 10 // total * 10} %: {text}", err=True)
 
 

@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from blrobust.cli import output
 from blrobust.data import registry
 from blrobust.errors import shorten
 from blrobust.escaping import one_line
@@ -15,25 +16,27 @@ MOST_TEXT = 1000  # characters of the size of a measurement
 
 
 class Announcement(Observer):
-    """Prints the size of a measurement before torch is imported, and the time that it took at the end."""
+    """Prints the size of a measurement before torch is imported, and the time that it took at the end.
 
-    shows_progress = True
+    With `--quiet` it prints nothing.
+    """
 
     def __init__(self, work: str, *, device: str, out: Path | None, unit: str = "cells") -> None:
         """Print the text `work`, with the device and the folder if they are already known.
 
         `unit` is the plural noun for the parts of the measurement.
         """
+        self.shows_progress = not output.is_quiet()
         self._unit = unit
         self._start = time.perf_counter()
         self._knows_device, self._knows_folder = device != "auto", out is not None
         on = f" on {device}" if self._knows_device else ""
         to = f" -> {out}" if self._knows_folder else ""
-        echo(one_line(f"{shorten(work, MOST_TEXT)}{on}{to}"), err=True)
+        self._print(one_line(f"{shorten(work, MOST_TEXT)}{on}{to}"))
 
     def note(self, text: str) -> None:
         """Print a note about the data or the models."""
-        echo(text, err=True)
+        self._print(text)
 
     def begin(self, folder: Path, done: int, total: int, *, device: str) -> None:
         """Print the device and the folder unless `__init__` has, and the part that is already stored."""
@@ -41,13 +44,17 @@ class Announcement(Observer):
         to = "" if self._knows_folder else f"-> {folder}"
         before = f"({done:,} of {total:,} {self._unit} done before)" if done else ""
         if line := " ".join(filter(None, (on, to, before))):
-            echo(one_line(line), err=True)
+            self._print(one_line(line))
 
     def finish(self) -> None:
         """Print the time since the start of the measurement."""
         seconds = time.perf_counter() - self._start
         spent = f"{seconds:.1f} s" if seconds < MINUTE else str(timedelta(seconds=round(seconds)))
-        echo(f"done in {spent}", err=True)
+        self._print(f"done in {spent}")
+
+    def _print(self, line: str) -> None:
+        if self.shows_progress:
+            echo(line, err=True)
 
 
 def count(number: int, noun: str) -> str:

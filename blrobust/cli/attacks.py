@@ -1,11 +1,16 @@
 """`blrobust attacks`: the list of attacks."""
 
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from blrobust.cli import output
 from blrobust.errors import UserError
 from blrobust.terminal import echo
+
+if TYPE_CHECKING:
+    from blrobust.attacks.catalogue.attack_spec import AttackSpec
 
 WHOLE_TABLE = 100  # columns of a terminal that the whole table needs
 NARROW = ["name", "norm", "default grid", "queries"]
@@ -14,6 +19,7 @@ NARROW = ["name", "norm", "default grid", "queries"]
 @click.command("attacks")
 @click.argument("patterns", nargs=-1)
 @click.option("--parameters", is_flag=True, help="Show the parameters that --set can change.")
+@output.JSON
 def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     """List the attacks with family, norm, strengths, queries and source.
 
@@ -28,13 +34,17 @@ def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     from blrobust.attacks.catalogue.table import ATTACKS
     from blrobust.cli import tables
 
-    rows = [
-        summary(kind, spec)
+    chosen = {
+        kind: spec
         for kind, spec in ATTACKS.items()
         if not patterns or any(fnmatchcase(kind, pattern) for pattern in patterns)
-    ]
-    if not rows:
+    }
+    if not chosen:
         raise UserError(f"PATTERNS: got {', '.join(patterns)}; legal: {', '.join(ATTACKS)}")
+    if output.is_json():
+        output.print_json([_facts(kind, spec) for kind, spec in chosen.items()])
+        return
+    rows = [summary(kind, spec) for kind, spec in chosen.items()]
     everything = [name for name in rows[0] if name != "parameters"]
     narrow = tables.width() < WHOLE_TABLE
     columns = ["name", "parameters"] if parameters else NARROW if narrow else everything
@@ -50,3 +60,22 @@ def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     if not patterns:
         for suite, members in SUITES.items():
             echo(f"suite:{suite}: {', '.join(members)}")
+
+
+def _facts(kind: str, spec: "AttackSpec") -> dict[str, Any]:
+    """Return the properties of an attack, its default levels, its parameters and its suites, by key."""
+    from blrobust.attacks.catalogue.suites import SUITES
+    from blrobust.perturbations import levels
+
+    return {
+        "name": kind,
+        "family": spec.family,
+        "targeted": spec.targeted,
+        "norm": spec.norm,
+        "strength": spec.strength.axis,
+        "levels": levels.parse(spec.grid),
+        "queries": spec.queries,
+        "parameters": spec.settable(),
+        "suites": [suite for suite, members in SUITES.items() if kind in members],
+        "source": spec.source,
+    }

@@ -78,7 +78,7 @@ def _print(rows: "pd.DataFrame", folder: Path) -> None:
         norm = level_norm(str(kind), space)
         for row in found.to_dict("records"):
             table.add_row(
-                format_level(row["level"], norm, digits=4),
+                format_level(row["level"], norm),
                 str(row["draws"]),
                 f"{row['difference']:+.1%}",
                 f"{row['low']:+.1%} to {row['high']:+.1%}",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from blrobust.cli import output
 from blrobust.cli.options import DATA_DIR
 from blrobust.terminal import echo
 
@@ -15,6 +16,7 @@ def command() -> None:
 
 @command.command("list")
 @DATA_DIR
+@output.JSON
 def list_sets(data_dir: Path | None) -> None:
     """List the registered data sets and their locations."""
     from rich.table import Table
@@ -25,6 +27,22 @@ def list_sets(data_dir: Path | None) -> None:
     from blrobust.escaping import escape
 
     folder = data_folder(data_dir)
+    if output.is_json():
+        output.print_json(
+            [
+                {
+                    "name": name,
+                    "classes": source.classes,
+                    "train": source.sizes.get("train"),
+                    "test": source.sizes["test"],
+                    "found": source.found(folder),
+                    "path": str(folder / source.location) if source.files else None,
+                    "citation": source.citation,
+                }
+                for name, source in NAMES.items()
+            ]
+        )
+        return
     # Text, because a path may contain rich's markup.
     table = Table(caption=Text(escape(f"in {folder}")), caption_justify="left")
     table.add_column("name", no_wrap=True)

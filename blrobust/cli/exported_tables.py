@@ -30,7 +30,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         {
             "model": row["model"],
             "kind": row["kind"],
-            "level": format_level(row["level"], level_norm(row["kind"], row["space"]), digits=4),
+            "level": format_level(row["level"], level_norm(row["kind"], row["space"])),
             "n": str(row["n"]),
             "accuracy (%)": f"{100 * row['accuracy']:.1f}",
             "95 % interval": f"{100 * row['ci_low']:.1f}–{100 * row['ci_high']:.1f}",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blrobust.cli import options
+from blrobust.cli import options, output
 from blrobust.cli.announcement import Announcement, images, names
 from blrobust.cli.config_file import config_options, dumped
 from blrobust.cli.presentation import present
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 )
 @options.OUT
 @options.OPEN
+@output.JSON
+@output.QUIET
 def command(
     listed: str | None,
     models: str | None,

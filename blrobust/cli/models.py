@@ -1,11 +1,16 @@
 """`blrobust models`: the list of models, the grammar of their names, and the check of their weights."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from blrobust.cli import output
 from blrobust.cli.options import DATA_DIR
 from blrobust.terminal import echo
+
+if TYPE_CHECKING:
+    from blrobust.models.zoo import Entry
 
 
 @click.command("models")
@@ -15,6 +20,7 @@ from blrobust.terminal import echo
     help="Check the checksums and, where the data is there, the recorded accuracy.",
 )
 @DATA_DIR
+@output.JSON
 def command(verify: bool, data_dir: Path | None) -> None:
     """List the models that have weights, and the rules for model names."""
     from rich.table import Table
@@ -24,13 +30,19 @@ def command(verify: bool, data_dir: Path | None) -> None:
     from blrobust.models import model_names, zoo
 
     if verify:
+        if output.is_json():
+            raise click.UsageError("--json: got it with --verify; legal: one of the two options")
         _verify(data_dir)
         return
     table = Table(title="Models with weights", title_justify="left")
     for heading in ("name", "network", "nominal", "effective", "accuracy", "from"):
         right = heading in ("nominal", "effective", "accuracy")
         table.add_column(heading, justify="right" if right else "left", no_wrap=heading == "name")
-    for entry in zoo.entries(on_broken=lambda error: echo(f"left out: {error}", err=True)):
+    entries = zoo.entries(on_broken=lambda error: echo(f"left out: {error}", err=True))
+    if output.is_json():
+        output.print_json([_facts(entry) for entry in entries])
+        return
+    for entry in entries:
         facts = entry.facts
         table.add_row(
             Text(entry.name),
@@ -46,6 +58,21 @@ def command(verify: bool, data_dir: Path | None) -> None:
         names.add_row(Text(name, style="bold"), Text(meaning))
     print_narrow_table(names)
     echo("A name without weights is made with: blrobust train NAME")
+
+
+def _facts(entry: "Entry") -> dict[str, Any]:
+    """Return the name, network, data set, compressions, accuracy and file of a model, by key."""
+    facts = entry.facts
+    return {
+        "name": entry.name,
+        "arch": facts.arch,
+        "dataset": facts.dataset,
+        "nominal_compression": facts.compression,
+        "effective_compression": entry.effective if facts.compression else 0.0,
+        "accuracy": facts.test_accuracy,
+        "bundled": entry.bundled,
+        "path": str(entry.path),
+    }
 
 
 def _verify(data_dir: Path | None) -> None:

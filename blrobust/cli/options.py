@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
+from blrobust.cli import output
 from blrobust.errors import UserError
 from blrobust.perturbations import levels
 from blrobust.runs.configuration import MOST_DRAWS
@@ -182,7 +183,7 @@ def one_list(listed: str | None, models: str | None) -> str:
 def shared(default_models: str) -> Decorator:
     """Return a decorator that adds all options that several commands share, in the order of `--help`."""
     options = [models(default_models), BASELINE, ARCH, DATASET, DATA_DIR, LIMIT, DRAWS, SEED]
-    options += [DEVICE, BATCH_SIZE, OUT, OPEN]
+    options += [DEVICE, BATCH_SIZE, OUT, OPEN, output.JSON, output.QUIET]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
@@ -205,12 +206,14 @@ def measured(
 ) -> tuple[Path, list[str]]:
     """Return the run folder that a function of the Python interface makes, and the errors of failed parts.
 
+    With `--json` or `--quiet`, prints of a user's model go to stderr.
     Raises `FailedPartsError` if there are no results at all.
     """
     from blrobust.errors import FailedPartsError
 
     try:
-        return measure(*args, **kwargs).folder, []
+        with output.own_stdout():
+            return measure(*args, **kwargs).folder, []
     except FailedPartsError as error:
         if error.folder is None:
             raise

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from blrobust.cli import output
 from blrobust.errors import FailedPartsError, UserError, reason, shorten
 from blrobust.runs.interruption import resumable
 from blrobust.terminal import echo
@@ -44,12 +45,16 @@ def present(
 ) -> None:
     """Write report.html for the run in `folder`, and print a table with `show`, a function of its `view`.
 
+    With `--json`, the facts and results of the run are printed instead, and with `--quiet` only its folder;
+    neither is printed if anything failed.
+
     A report of noise or attacks is kept unless it has another baseline, from an earlier command with
     `--baseline`. Raises `FailedPartsError` with the lines `failed`, and with a line for a report that could
     not be drawn.
     """
     from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.analysis.view import view
+    from blrobust.cli.run_facts import results_facts
     from blrobust.reports.template import shows_baseline
     from blrobust.runs.folder import REPORT, RESULTS
     from blrobust.runs.run import Run
@@ -66,15 +71,25 @@ def present(
             except UserError as error:
                 again = f"'blrobust report {shlex.quote(str(folder))}' draws it later"
                 lines.append(f"{error}; the results are in {folder / RESULTS}, and {again}")
-        show(results)
-    if len(lines) == len(failed):
-        announce(report, open_report=open_report)
+        facts = results_facts(results, report) if output.is_json() else None
+        if output.is_for_people():
+            show(results)
+    is_drawn = len(lines) == len(failed)
+    if output.is_for_people():
+        if is_drawn:
+            echo(f"report: {report}")
+    elif not lines:
+        if facts is None:
+            echo(str(folder))
+        else:
+            output.print_json(facts)
+    if is_drawn and open_report:
+        open_in_browser(report)
     if lines:
         raise FailedPartsError(lines)
 
 
-def announce(report: Path, *, open_report: bool) -> None:
-    """Print the path of the report; with `open_report`, open the report in the browser."""
-    echo(f"report: {report}")
-    if open_report and click.launch(str(report)):
+def open_in_browser(report: Path) -> None:
+    """Open the report in the browser; print a line on stderr if no program opens it."""
+    if click.launch(str(report)):
         echo("no program was found that opens it", err=True)

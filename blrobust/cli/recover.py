@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from blrobust.cli import options
+from blrobust.cli import options, output
 from blrobust.cli.announcement import Announcement, count, images
 from blrobust.cli.config_file import config_options, dumped
 from blrobust.cli.presentation import present
@@ -64,6 +64,8 @@ N = TypeVar("N", int, float)
 @options.BATCH_SIZE
 @options.OUT
 @options.OPEN
+@output.JSON
+@output.QUIET
 def command(
     source: str,
     kinds: str,

@@ -5,8 +5,10 @@ from pathlib import Path
 import click
 
 from blrobust.cli import options
-from blrobust.cli.presentation import announce, drawing
+from blrobust.cli.output import JSON, is_json, print_json
+from blrobust.cli.presentation import drawing, open_in_browser
 from blrobust.errors import UserError
+from blrobust.terminal import echo
 
 MOST_RUNS = 200  # each is open, and a process may have 256 open files on some systems
 SUFFIXES = (".html", ".htm")
@@ -24,6 +26,7 @@ SUFFIXES = (".html", ".htm")
 )
 @options.BASELINE
 @click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
+@JSON
 def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *, open_report: bool) -> None:
     """Write the report of one RUN folder, or a comparison of several, as one HTML file.
 
@@ -56,4 +59,9 @@ def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *
             from blrobust.reports import document  # seaborn takes a second to import
 
             document.render(results, output)
-    announce(output, open_report=open_report)
+    if is_json():
+        print_json({"report": str(output)})
+    else:
+        echo(f"report: {output}")
+    if open_report:
+        open_in_browser(output)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blrobust.cli import options
+from blrobust.cli import options, output
 from blrobust.cli.config_file import config_options, dumped
 from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange, OutputPath
 from blrobust.signals import INTERRUPTED, interruptible
+from blrobust.terminal import echo
 
 if TYPE_CHECKING:
     from blrobust.training.trainee import Trainee
@@ -66,6 +67,8 @@ MOST_EPOCHS = 100_000  # the history of each is kept
     help="Folder of the checkpoint.  [default: blrobust's folder for weights, in which all commands find it]",
 )
 @click.option("--resume", is_flag=True, help="Continue a training that was stopped.")
+@output.JSON
+@output.QUIET
 def command(
     listed: str | None,
     models: str | None,
@@ -98,9 +101,8 @@ def command(
     from blrobust.data import datasets
     from blrobust.device import resolve
     from blrobust.errors import UserError, reason
-    from blrobust.escaping import escape
     from blrobust.models import model_names, zoo
-    from blrobust.progress import Steps
+    from blrobust.progress import Steps, shown
     from blrobust.runs.lock import acquire
     from blrobust.training import recipes, training
     from blrobust.training.trainee import Trainee
@@ -133,9 +135,9 @@ def command(
     torch.backends.cudnn.benchmark = True
     trainees = []
     for name in names:
-        facts = model_names.facts_of(name, arch=arch, dataset=training_set)
-        stem = model_names.file_stem(name, arch=arch, dataset=facts.dataset)
-        trainees.append(Trainee(stem, facts, folder, chosen[name], chosen_device))
+        network = model_names.facts_of(name, arch=arch, dataset=training_set)
+        stem = model_names.file_stem(name, arch=arch, dataset=network.dataset)
+        trainees.append(Trainee(stem, network, folder, chosen[name], chosen_device))
     with ExitStack() as contexts:
         for trainee in trainees:
             refusal = f"--out: got {folder}, where another process trains {trainee.path.name}"
@@ -147,14 +149,18 @@ def command(
         contexts.enter_context(interruptible())
         try:
             if todo:
-                with Steps(width=30) as steps:
+                with shown(not output.is_quiet()), Steps(width=30) as steps:
                     training.train(
                         todo, training_set, chosen_device, resume=resume,
                         on_step=lambda done, total, models: steps.update(done, total, _describe(models)),
                     )  # fmt: skip
-            for trainee in trainees:
+            trained = []
+            for name, trainee in zip(names, trainees, strict=True):
                 done = finished.get(trainee) or trainee.finish(test, chosen_device)
-                click.echo(escape(f"{trainee.path}: {done.test_accuracy:.2%} of {len(test):,} test images"))
+                facts = {"name": name, "path": trainee.path, "accuracy": done.test_accuracy, "n": len(test)}
+                trained.append(facts)
+                if output.is_for_people():
+                    echo(f"{trainee.path}: {done.test_accuracy:.2%} of {len(test):,} test images")
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"{chosen_device} has too little free memory for {given}: {reason(error)}"
@@ -165,6 +171,10 @@ def command(
                 err=True,
             )
             sys.exit(INTERRUPTED)
+    if output.is_json():
+        output.print_json(trained)
+    elif output.is_quiet():
+        echo(str(folder))
 
 
 def _check_unused(trainees: "Sequence[Trainee]") -> None:

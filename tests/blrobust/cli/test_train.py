@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_from_the_command_to_a_model_by_name(capsys, own):
     model = zoo.load("fft33", arch="tiny", dataset=tiny_training.load(), device=torch.device("cpu"))
     assert model.card.checkpoint == str(path)
     assert model.card.nominal_compression == 0.33
+
+
+def test_scripts_read_one_document_or_the_folder(capsys, own):
+    code, out, err = run(capsys, "fft33,fp32", *TINY, "--json")
+    found = {each["name"]: each for each in json.loads(out)}
+    assert (code, list(found)) == (0, ["fft33", "fp32"])
+    assert "100 %: epoch 2" in err
+    path = own / "cifar10-tiny-fft33.safetensors"
+    accuracy = checkpoint.load(path)[1].test_accuracy
+    assert found["fft33"] == {"name": "fft33", "path": str(path), "accuracy": accuracy, "n": 40}
+    assert run(capsys, "fp32-noise", *TINY, "-q") == (0, f"{own}\n", "")
+    code, out, err = run(capsys, "fp32", *TINY, "--json")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
 
 
 def test_several_side_by_side_into_a_folder(capsys, tmp_path):
