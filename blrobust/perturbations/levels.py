@@ -70,13 +70,15 @@ def parse_number(text: str) -> float:
     return float(top) / float(bottom) if bottom else float(text)
 
 
-def format_level(level: float, norm: str | None = None) -> str:
-    """Return a level as text: a decimal with at most six digits, or for the norm Linf a fraction of 255.
+def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> str:
+    """Return a level as text: a decimal with at most `digits` digits, or for the norm Linf a fraction of 255.
 
+    Reports and terminals use the default, so that a level looks the same everywhere; more digits are for
+    exported tables, where each level has a text of its own.
     Linf levels below 1 are fractions if their numerator is whole, such as 8/255, or if it is a multiple of
     1/4 and the fraction is shorter than the decimal, such as 12.5/255, but 0.1 in place of 25.5/255.
     """
-    decimal, steps = f"{level:,.6g}", round(level * 255 * 4) / 4
+    decimal, steps = f"{level:,.{digits}g}", round(level * 255 * 4) / 4
     fraction = f"{steps:g}/255"
     is_exact = abs(level * 255 - steps) < 1e-6
     if norm != "Linf" or not 0 < level < 1 or not is_exact:
