@@ -11,7 +11,7 @@ import click
 from blrobust.errors import UserError, reason, shorten
 from blrobust.terminal import echo
 
-NOT_IN_FILES = {"config", "dump_config", "dry_run", "help"}
+NOT_IN_FILES = {"dry_run"}
 _DUMP = f"{__name__}.dump"
 
 Scalars = str | bool | list[str]
@@ -88,10 +88,9 @@ def _read(context: click.Context, option: click.Parameter, path: Path | None) ->
 
 
 def _options(command: click.Command) -> list[click.Option]:
-    """Return the options of a command that files may have."""
-    return [
-        each for each in command.params if isinstance(each, click.Option) and each.name not in NOT_IN_FILES
-    ]
+    """Return the options of a command that files may have: not those of its output, such as `--json`."""
+    options = (each for each in command.params if isinstance(each, click.Option) and each.expose_value)
+    return [each for each in options if each.name not in NOT_IN_FILES]
 
 
 def _given(value: object, option: click.Option, place: str) -> Scalars:
