@@ -223,7 +223,7 @@ noise --models depth2.5+fp32                      | got the channel 'depth2.5'; 
 noise --models blur99+fp32                        | got a blur of sigma 99 pixels; legal: above 0
 noise --models blur9+fp32                         | a blur of 9 pixels reaches over images of 32 x 32
 noise --models lowpass-fft70+fp32                 | got lowpass-fft70 for cifar10-resnet20
-nonsense                                          | No such command 'nonsense'
+nonsense                                          | no such command 'nonsense'; blrobust --help lists
 --nonsense                                        | No such option '--nonsense'
 """
 TABLE = [[part.strip() for part in line.rsplit(" | ", 1)] for line in CASES.strip().splitlines()]
