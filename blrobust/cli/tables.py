@@ -15,13 +15,15 @@ WIDE = 200  # columns of results where stdout is no terminal
 UNLIMITED = 100_000  # columns: no cell of a plain table is wrapped
 
 
-def print_table(table: Table) -> None:
+def print_table(table: Table, *, least: int = 0) -> None:
     """Print a table on stdout, escaped: as wide as the terminal, or plain in a file or a pipe.
 
+    A terminal of fewer than `least` columns breaks the lines itself, but no cell is cut.
     A plain table has neither lines nor colours, and no text is wrapped.
     """
     console = Console(highlight=False)
     if console.is_terminal:
+        console.width = max(console.width, least)
         console.print(Escaped(table))
         return
     table.box, table.pad_edge = None, False

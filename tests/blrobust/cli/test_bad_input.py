@@ -183,7 +183,7 @@ attack --kind pixel --strength 0:1                | strength 0.05
 attack --kind pixel --sigma 0:1                   | No such option '--sigma'
 attack --kind pixel --legacy --models a=hostile:Net --dataset npz:good.npz | legal: cifar10, cifar10-sample
 report                                            | Missing argument 'RUN...'
-report missing                                    | missing is not a run folder
+report missing                                    | RUN: got 'missing', which does not exist; legal: a run
 report foreign                                    | foreign is not a run folder: it has no run.json
 report json                                       | json/run.json is corrupt
 report newer                                      | newer/run.json: got format 5

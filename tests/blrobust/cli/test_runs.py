@@ -7,8 +7,10 @@ import pytest
 from support import invented, invented_frequencies
 
 from blrobust.cli import main
+from blrobust.errors import UserError
 from blrobust.runs.record import digest
 from blrobust.runs.run import Run
+from blrobust.runs.stored_runs import find
 
 
 def call(*arguments):
@@ -122,3 +124,46 @@ def test_progress_is_never_more_than_all(tmp_path, capsys):
     assert call(str(tmp_path)) == 0
     (line,) = (line for line in lines(capsys) if line.startswith("run ") and "unreadable" in line)
     assert "cannot be used: cells are" in line  # the table cuts the rest
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "160"])
+def test_a_terminal_shows_every_name_whole(columns, tmp_path, monkeypatch, capsys):
+    for name, value in {"COLUMNS": columns, "FORCE_COLOR": "1", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    names = [
+        "recover-1cb0f1f49167-2",
+        "1cb0f1f49167",
+        "a name that somebody gave with --out, of 60 characters and more",
+    ]
+    for name in names:
+        make(tmp_path / name, finish=True)
+    assert call(str(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    assert all(f" {name} " in shown for name in names)
+    assert all(line[-1] in "│┃┓┩┘." for line in shown.splitlines()), "no line is cut"
+    assert ("also shows models, data set, n, started" in shown) == (columns != "160")
+
+
+def test_runs_that_were_measured_together_are_listed_and_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make(Path("runs/both/noise"), finish=True)
+    make(Path("runs/both/attack"), finish=True)
+    assert call() == 0
+    assert {line.split()[0] for line in lines(capsys)} == {"run", "both/noise", "both/attack"}
+    assert find("both") == [Path("runs/both/noise"), Path("runs/both/attack")]
+    assert find("both/att") == [Path("runs/both/attack")]
+
+
+def test_a_run_is_found_by_the_beginning_of_its_name_or_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(Path("runs/first run"), finish=True)
+    make(Path("runs/first of all"), finish=True)
+    for path in (Path("runs/first run"), Path("runs/first of all")):
+        assert find(Run.open(path).record.id[:20]) == [path]
+    assert find("first r") == [Path("runs/first run")]
+    with pytest.raises(UserError) as error:
+        find("first")
+    assert "which fits 2 runs: first of all, first run; legal" in str(error.value)
+    for text in ("fir", "nowhere", "~nobody-here/x"):
+        with pytest.raises(UserError, match="which does not exist; legal: a run folder"):
+            find(text)
