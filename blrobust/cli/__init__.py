@@ -3,6 +3,7 @@
 import importlib
 import sqlite3
 import sys
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from blrobust.signals import INTERRUPTED
 from blrobust.terminal import echo
 from blrobust.user_output import warnings_counted
 
+SIMILAR = 0.7  # of 1, the similarity of a command to a wrong name for which it is suggested
 MOST_TEXT = 5000  # characters of an error; arguments and files may have any number
 
 # command -> (module, one line for --help); the module defines a click command called `command`.
@@ -44,6 +46,19 @@ class LazyGroup(click.Group):
         """Return the names of the commands, in the order in which a new user needs them."""
         return list(COMMANDS)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the name of the command, the command, and the other arguments.
+
+        Raises `click.UsageError` with the most similar names if there is no such command.
+        """
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, cutoff=SIMILAR)
+            hint = f"; did you mean {' or '.join(near)}?" if near else "; blrobust --help lists the commands"
+            raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Return the command called `name`, after importing its module; None if there is no such command."""
         if name not in COMMANDS:
@@ -58,7 +73,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="blrobust", message="%(prog)s %(version)s")
+@click.version_option(__version__, "-V", "--version", prog_name="blrobust", message="%(prog)s %(version)s")
 def cli() -> None:
     """Measure how robust image classifiers are to noise and adversarial attacks.
 

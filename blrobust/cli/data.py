@@ -22,7 +22,7 @@ def list_sets(data_dir: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust.cli.tables import print_narrow_table
+    from blrobust.cli.tables import print_table
     from blrobust.data.registry import NAMES, data_folder
     from blrobust.escaping import escape
 
@@ -59,7 +59,7 @@ def list_sets(data_dir: Path | None) -> None:
             where = "not found"
         size = f"{source.sizes['test']:,}"
         table.add_row(name, str(source.classes), size, where, source.citation)
-    print_narrow_table(table)
+    print_table(table)
     echo("Get one:   blrobust data get NAME")
     echo("Your own:  folder:PATH  one sub-folder of images per class")
     echo("           npz:PATH     arrays x (images), y (labels) and, optionally, classes (names)")

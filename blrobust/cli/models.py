@@ -26,7 +26,7 @@ def command(verify: bool, data_dir: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust.cli.tables import print_narrow_table
+    from blrobust.cli.tables import print_table
     from blrobust.models import model_names, zoo
 
     if verify:
@@ -52,11 +52,11 @@ def command(verify: bool, data_dir: Path | None) -> None:
             "-" if facts.test_accuracy is None else f"{facts.test_accuracy:.2%}",
             "package" if entry.bundled else Text(str(entry.path.parent)),
         )
-    print_narrow_table(table)
+    print_table(table)
     names = Table(title="Names", title_justify="left", show_header=False, box=None)
     for name, meaning in model_names.GRAMMAR.items():
         names.add_row(Text(name, style="bold"), Text(meaning))
-    print_narrow_table(names)
+    print_table(names)
     echo("A name without weights is made with: blrobust train NAME")
 
 

@@ -15,7 +15,7 @@ SUFFIXES = (".html", ".htm")
 
 
 @click.command("report")
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option(
     "--out",
     "--output",
@@ -27,8 +27,10 @@ SUFFIXES = (".html", ".htm")
 @options.BASELINE
 @click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
 @JSON
-def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *, open_report: bool) -> None:
-    """Write the report of one RUN folder, or a comparison of several, as one HTML file.
+def command(runs: tuple[str, ...], output: Path | None, baseline: str | None, *, open_report: bool) -> None:
+    """Write the report of one RUN, or a comparison of several, as one HTML file.
+
+    RUN is a run folder, or the first characters of the name or id of a run in the folder runs.
 
     Only runs of noise and attacks can be compared; those with the same kind share a figure. Nothing is
     measured again. Of an unfinished run, the report shows the part that is done.
@@ -38,15 +40,17 @@ def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *
     from blrobust.analysis.view import view
     from blrobust.runs.folder import REPORT
     from blrobust.runs.run import Run
+    from blrobust.runs.stored_runs import find
 
     if len(runs) > MOST_RUNS:
         raise UserError(f"RUN: got {len(runs):,} runs; legal: at most {MOST_RUNS}")
-    folders = [path.resolve() for path in runs]
-    for path, folder in zip(runs, folders, strict=True):
-        if folders.count(folder) > 1:
+    folders = [folder for run in runs for folder in find(run)]
+    places = [folder.resolve() for folder in folders]
+    for path, place in zip(folders, places, strict=True):
+        if places.count(place) > 1:
             raise UserError(f"RUN: got {path} more than once; legal: different run folders")
     if output is None:
-        output = runs[0] / REPORT if len(runs) == 1 else Path(REPORT)
+        output = folders[0] / REPORT if len(folders) == 1 else Path(REPORT)
     elif output.suffix.lower() not in SUFFIXES:  # a typing error must not replace run.json
         raise UserError(f"--out: got {output}; legal: a name that ends in {' or '.join(SUFFIXES)}")
     elif not output.parent.is_dir():
@@ -54,7 +58,7 @@ def command(runs: tuple[Path, ...], output: Path | None, baseline: str | None, *
             f"--out: got {output}; legal: a file in a folder that exists ({output.parent} does not)"
         )
     with ExitStack() as stack:
-        results = [view(stack.enter_context(Run.open(path)), baseline=baseline) for path in runs]
+        results = [view(stack.enter_context(Run.open(path)), baseline=baseline) for path in folders]
         with drawing(output):
             from blrobust.reports import document  # seaborn takes a second to import
 

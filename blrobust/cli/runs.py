@@ -9,63 +9,82 @@ from blrobust.cli import output
 from blrobust.errors import UserError
 from blrobust.escaping import escape
 from blrobust.runs import RUNS
+from blrobust.terminal import echo
 
 KEYS = (
     *("run", "id", "folder", "command", "summary", "models", "dataset", "n", "done", "cells", "started"),
     *("finished", "error"),
 )
 COLUMNS = ("run", "command", "kind", "models", "data set", "n", "cells", "started", "finished")
+WHOLE_TABLE = 160  # columns of a terminal that the whole table needs
+REST = 45  # columns that the narrow table needs beside the names
+MINUTES = len("2026-01-02T03:04")  # of a time in the narrow table
+NARROW = ("run", "command", "kind", "cells", "finished")
 
 
 @click.command("runs")
 @click.argument("folder", type=click.Path(path_type=Path), default=RUNS)
 @output.JSON
 def command(folder: Path) -> None:
-    """List the runs in FOLDER (default: runs), the latest one last."""
+    """List the runs of all commands in FOLDER (default: runs), the latest one last.
+
+    The other commands find a run in the folder runs by the first characters of its name or id.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust.cli.tables import print_table
-    from blrobust.runs.database import FILE as DATABASE
-    from blrobust.runs.record import ANCIENT
-    from blrobust.runs.record import FILE as RECORD
+    from blrobust.cli.tables import print_table, width
+    from blrobust.runs.stored_runs import run_folders
 
     if not folder.is_dir():
         raise UserError(f"FOLDER: got {folder}; legal: a folder that exists ('blrobust noise' makes runs)")
-    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    found = [
-        path
-        for path in (folder, *inside)
-        if any((path / name).exists() for name in (RECORD, DATABASE, ANCIENT))
-    ]
+    found = run_folders(folder)
     if not found:
         raise UserError(f"FOLDER: got {folder}; legal: a run folder, or a folder that contains runs")
-    runs = sorted((_facts(path) for path in found), key=lambda facts: facts["started"] or "")
+    runs = sorted((_facts(path, folder) for path in found), key=lambda facts: facts["started"] or "")
     if output.is_json():
         output.print_json(runs)
         return
-    table = Table(*COLUMNS)
+    is_narrow = width() < WHOLE_TABLE
+    columns = NARROW if is_narrow else COLUMNS
+    longest = max(len(escape(facts["run"])) for facts in runs)
+    table = Table()
+    for column in columns:
+        if column == "run":
+            table.add_column(column, min_width=longest, no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
     for facts in runs:
-        table.add_row(*(Text(escape(cell)) for cell in _row(facts)))
-    print_table(table)
+        row = dict(zip(COLUMNS, _row(facts), strict=True))
+        if is_narrow:
+            row["finished"] = row["finished"][:MINUTES]
+        table.add_row(*(Text(escape(row[column])) for column in columns))
+    print_table(table, least=longest + REST)
+    if is_narrow:
+        others = ", ".join(column for column in COLUMNS if column not in NARROW)
+        echo(f"A terminal of {WHOLE_TABLE} columns also shows {others}.")
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """Return the facts about a run by `KEYS`; those of an unreadable run are None, except for the error."""
+def _facts(path: Path, folder: Path) -> dict[str, Any]:
+    """Return the facts about a run by `KEYS`; those of an unreadable run are None, except for the error.
+
+    The name is relative to the listed `folder`.
+    """
     from blrobust.cli.run_facts import run_facts
     from blrobust.runs.run import Run
 
+    name = path.resolve().name if path == folder else path.relative_to(folder).as_posix()
     empty = dict.fromkeys(KEYS)
     try:
         with Run.open(path) as run:
-            return empty | run_facts(run)
+            return empty | run_facts(run) | {"run": name}
     except (UserError, OSError) as error:
-        return empty | {"run": path.resolve().name, "folder": str(path), "error": str(error)}
+        return empty | {"run": name, "folder": str(path), "error": str(error)}
 
 
 def _row(facts: dict[str, Any]) -> list[str]:
     if facts["error"] is not None:
-        return [facts["run"], f"unreadable: {facts['error']}", *[""] * (len(COLUMNS) - 2)]
+        return [facts["run"], "", f"unreadable: {facts['error']}", *[""] * (len(COLUMNS) - 3)]
     return [
         facts["run"],
         facts["command"],

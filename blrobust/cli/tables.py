@@ -11,21 +11,31 @@ from blrobust.progress import Escaped
 
 K = TypeVar("K")
 
-WIDE = 200  # columns where stdout is no terminal
+WIDE = 200  # columns of results where stdout is no terminal
+UNLIMITED = 100_000  # columns: no cell of a plain table is wrapped
 
 
-def print_table(table: Table, *, columns: int | None = None) -> None:
-    """Print a table on stdout, escaped, at most `columns` characters wide (by default `width()`)."""
-    Console(highlight=False, width=columns or width()).print(Escaped(table))
+def print_table(table: Table, *, least: int = 0) -> None:
+    """Print a table on stdout, escaped: as wide as the terminal, or plain in a file or a pipe.
 
-
-def print_narrow_table(table: Table) -> None:
-    """Print a table as `print_table` does, but with the width of a terminal also in a file or a pipe."""
-    print_table(table, columns=Console().width)
+    A terminal of fewer than `least` columns breaks the lines itself, but no cell is cut.
+    A plain table has neither lines nor colours, and no text is wrapped.
+    """
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.width = max(console.width, least)
+        console.print(Escaped(table))
+        return
+    table.box, table.pad_edge = None, False
+    console.width = UNLIMITED
+    with console.capture() as captured:
+        console.print(Escaped(table))
+    for line in captured.get().removesuffix("\n").split("\n"):
+        print(line.rstrip())
 
 
 def width() -> int:
-    """Return the number of columns of the terminal, or `WIDE` if stdout is a file or a pipe."""
+    """Return the number of columns for results: those of the terminal, or `WIDE` in a file or a pipe."""
     console = Console()
     return console.width if console.is_terminal else WIDE
 

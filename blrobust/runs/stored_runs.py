@@ -1,46 +1,67 @@
-"""Stored runs by their folder, or by their id."""
+"""Stored runs by their folder, or by the first characters of their name or id."""
 
 import os
 from pathlib import Path
 
-from blrobust.errors import UserError
+from blrobust.errors import ArgumentError, UserError
 from blrobust.runs import RUNS
+from blrobust.runs.database import FILE as DATABASE
+from blrobust.runs.record import ANCIENT, Record
 from blrobust.runs.record import FILE as RECORD
-from blrobust.runs.record import Record
 
 PARTS = ("noise", "attack")  # folders of two runs that were measured together
-LEAST = 6  # characters of an id
+LEAST = 4  # characters of a name or an id
+LEGAL = (
+    f"legal: a run folder, or the first {LEAST} or more characters of the name or id of one run in {RUNS} "
+    "('blrobust runs' lists them)"
+)
 
 
 def find(run: str | os.PathLike[str]) -> list[Path]:
     """Return the folders of a run: one, or two for noise and attacks that were measured together.
 
     `run` is the folder, or the name, the id or the hash of a run in the folder `runs`, of which the first
-    characters are enough. Raises `UserError` if there is no such run, or more than one.
+    characters are enough. Raises `UserError` if there is no such run, or more than one; the message then has
+    their names.
     """
-    path = Path(run).expanduser()
+    path = Path(os.path.expanduser(run))  # that of pathlib raises an error for an unknown user
     if path.exists():
         parts = [path / part for part in PARTS if (path / part / RECORD).is_file()]
         return [path] if (path / RECORD).is_file() or not parts else parts
     text = os.fspath(run)
     if (RUNS / text).is_dir():
         return find(RUNS / text)
-    found = [folder for folder in _stored() if len(text) >= LEAST and _has_id(folder, text)]
+    stored = run_folders(RUNS) if RUNS.is_dir() and len(text) >= LEAST else []
+    found = [folder for folder in stored if _begins(folder, text)]
     if len(found) != 1:
-        problem = f"the id of {len(found)} runs in {RUNS}" if found else "which does not exist"
-        raise UserError(f"run: got {text!r}, {problem}; legal: a run folder, or the id of a run in {RUNS}")
+        names = ", ".join(_name(folder) for folder in found)
+        problem = f"which fits {len(found)} runs: {names}" if found else "which does not exist"
+        line = f"got {text!r}, {problem}; {LEGAL}"
+        raise ArgumentError(f"run: {line}", f"RUN: {line}")
     return found
 
 
-def _stored() -> list[Path]:
-    if not RUNS.is_dir():
-        return []
-    return sorted(folder for folder in RUNS.iterdir() if (folder / RECORD).is_file())
+def run_folders(folder: Path) -> list[Path]:
+    """Return the run folders, also damaged ones, among `folder`, its folders, and their `PARTS`."""
+    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    parts = [entry / part for entry in inside for part in PARTS]
+    return [
+        path
+        for path in (folder, *inside, *parts)
+        if any((path / name).exists() for name in (RECORD, DATABASE, ANCIENT))
+    ]
 
 
-def _has_id(folder: Path, text: str) -> bool:
+def _begins(folder: Path, text: str) -> bool:
+    """Return whether the name, the hash or the id of the run in `folder` begins with `text`."""
+    if _name(folder).startswith(text):
+        return True
     try:
         record = Record.read(folder)
     except UserError:
         return False
     return record.hash.startswith(text) or (record.id or "").startswith(text)
+
+
+def _name(folder: Path) -> str:
+    return folder.relative_to(RUNS).as_posix()

@@ -183,7 +183,7 @@ attack --kind pixel --strength 0:1                | strength 0.05
 attack --kind pixel --sigma 0:1                   | No such option '--sigma'
 attack --kind pixel --legacy --models a=hostile:Net --dataset npz:good.npz | legal: cifar10, cifar10-sample
 report                                            | Missing argument 'RUN...'
-report missing                                    | missing is not a run folder
+report missing                                    | RUN: got 'missing', which does not exist; legal: a run
 report foreign                                    | foreign is not a run folder: it has no run.json
 report json                                       | json/run.json is corrupt
 report newer                                      | newer/run.json: got format 5
@@ -226,7 +226,7 @@ noise --models depth2.5+fp32                      | got the channel 'depth2.5'; 
 noise --models blur99+fp32                        | got a blur of sigma 99 pixels; legal: above 0
 noise --models blur9+fp32                         | a blur of 9 pixels reaches over images of 32 x 32
 noise --models lowpass-fft70+fp32                 | got lowpass-fft70 for cifar10-resnet20
-nonsense                                          | No such command 'nonsense'
+nonsense                                          | no such command 'nonsense'; blrobust --help lists
 --nonsense                                        | No such option '--nonsense'
 """
 TABLE = [[part.strip() for part in line.rsplit(" | ", 1)] for line in CASES.strip().splitlines()]

@@ -27,7 +27,41 @@ def python(code, *arguments, **environment):
 
 
 def test_version(capsys):
-    assert call(capsys, "--version") == (0, f"blrobust {__version__}\n", "")
+    for flag in ("--version", "-V"):
+        assert call(capsys, flag) == (0, f"blrobust {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("atack", "no such command 'atack'; did you mean attack or attacks?"),
+        ("nois", "no such command 'nois'; did you mean noise?"),
+        ("zzz", "no such command 'zzz'; blrobust --help lists the commands"),
+    ],
+)
+def test_a_wrong_command_is_one_line_with_the_similar_ones(typed, line, capsys):
+    assert call(capsys, typed) == (2, "", f"Error: {line}\n")
+
+
+def test_a_wrong_option_is_one_line_with_the_similar_ones(capsys):
+    code, out, err = call(capsys, "noise", "--sigm", "1")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "--sigma" in err
+
+
+def test_a_table_in_a_pipe_is_plain_text():
+    shown = python("from blrobust.cli import main; main(['data', 'list'])", COLUMNS="40")
+    assert shown.stdout.isascii()
+    assert "\x1b" not in shown.stdout
+    header, first, *_ = shown.stdout.splitlines()
+    assert header.split() == ["name", "classes", "test", "where", "citation"]
+    assert first.startswith("cifar10 ")
+    assert first.endswith("Tiny Images"), "the last cell is in the same line"
+
+
+def test_a_table_on_a_terminal_has_lines(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "│" in call(capsys, "data", "list")[1]
 
 
 def test_without_arguments_it_shows_its_help(capsys):

@@ -26,7 +26,7 @@ def test_list_shows_every_set_and_where_it_is(
     file.touch()
     code, out, err = run(capsys, "list", "--data-dir", str(folder))
     assert (code, err) == (0, "")
-    rows = {name: next(line for line in out.splitlines() if f" {name} " in line) for name in NAMES}
+    rows = {name: next(line for line in out.splitlines() if line.startswith(f"{name} ")) for name in NAMES}
     assert "bundled" in rows["cifar10-sample"]
     assert "not found" in rows["cifar10"]
     assert "test_32x32.mat" in rows["svhn"]

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +36,9 @@ def run(capsys, *arguments):
 
 def cells(out, name):
     """The row of a model, cell by cell."""
-    rows = [line.split("│") for line in out.splitlines() if "│" in line]
-    (row,) = [row for row in rows if row[1].strip() == name]
-    return [cell.strip() for cell in row[2:-1]]
+    rows = [re.split(r"  +", line) for line in out.splitlines()]
+    (row,) = [row for row in rows if row[0] == name and len(row) > 2]
+    return row[1:]
 
 
 def add_own(folder, name="fft33", **facts):
@@ -71,7 +72,8 @@ def test_own_weights_are_listed_with_their_folder(capsys, own):
 
 
 def test_the_list_fits_a_terminal_of_80_columns(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
+    for name, value in {"COLUMNS": "80", "FORCE_COLOR": "1", "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, value)
     _, out, _ = run(capsys)
     assert max(map(len, out.splitlines())) <= 80
     assert all(name in out for name in NAMES)

@@ -165,3 +165,14 @@ def test_unlike_runs_are_not_compared(command, made, tmp_path, capsys):
     assert err == (
         f"Error: --baseline: got 'a' for {folder}, a run of {command}; legal: runs of noise or attack\n"
     )
+
+
+def test_a_run_is_named_by_the_beginning_of_its_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("1cb0f1f49167", "1cb0aaaaaaaa"):
+        invented.run(tmp_path / "runs" / name, CURVES, LEVELS)
+    assert run(capsys, "1cb0f") == (0, "report: runs/1cb0f1f49167/report.html\n", "")
+    code, out, err = run(capsys, "1cb0")
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: RUN: got '1cb0', which fits 2 runs: 1cb0aaaaaaaa, 1cb0f1f49167; legal: ")
+    assert len(err.splitlines()) == 1

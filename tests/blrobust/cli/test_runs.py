@@ -7,8 +7,10 @@ import pytest
 from support import invented, invented_frequencies
 
 from blrobust.cli import main
+from blrobust.errors import UserError
 from blrobust.runs.record import digest
 from blrobust.runs.run import Run
+from blrobust.runs.stored_runs import find
 
 
 def call(*arguments):
@@ -40,8 +42,8 @@ def test_runs_are_listed_with_their_state(tmp_path, capsys):
     (tmp_path / "something else").mkdir()
     assert call(str(tmp_path)) == 0
     shown = lines(capsys)
-    (one,) = (line for line in shown if " one " in line)
-    (two,) = (line for line in shown if " two " in line)
+    (one,) = (line for line in shown if line.startswith("one "))
+    (two,) = (line for line in shown if line.startswith("two "))
     for text in ("noise", "gaussian (pixel)", "mine [red]", "tiny", "2/2", "2020-01-02T03:04:05"):
         assert text in one
     assert "1/2" in two
@@ -66,8 +68,8 @@ def test_broken_runs_do_not_hide_the_others(tmp_path, capsys):
     assert call(str(tmp_path)) == 0
     shown = lines(capsys)
     for name in ("text", "lost", "cut", "half", "odd"):
-        assert any(f" {name} " in line and "unreadable" in line for line in shown), name
-    assert any(" good " in line and "2/2" in line for line in shown)
+        assert any(line.startswith(f"{name} ") and "unreadable" in line for line in shown), name
+    assert any(line.startswith("good ") and "2/2" in line for line in shown)
 
 
 def test_listing_changes_nothing(tmp_path):
@@ -80,7 +82,7 @@ def test_listing_changes_nothing(tmp_path):
 def test_a_run_itself_can_be_named(tmp_path, capsys):
     make(tmp_path / "run", finish=True)
     assert call(str(tmp_path / "run")) == 0
-    assert any(" run " in line for line in lines(capsys))
+    assert any(line.startswith("run ") for line in lines(capsys))
 
 
 @pytest.mark.parametrize("folder", ["missing", "file", "empty"])
@@ -96,7 +98,7 @@ def test_the_default_folder_is_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make(Path("runs") / "x", finish=False)
     assert call() == 0
-    assert any(" x " in line for line in lines(capsys))
+    assert any(line.startswith("x ") for line in lines(capsys))
 
 
 def test_every_kind_of_run_is_listed(tmp_path, capsys):
@@ -104,10 +106,10 @@ def test_every_kind_of_run_is_listed(tmp_path, capsys):
     invented_frequencies.heatmap(tmp_path / "map", cells=4)
     invented_frequencies.recovery(tmp_path / "back")
     assert call(str(tmp_path)) == 0
-    shown = {line.split()[1]: line for line in lines(capsys) if "│" in line}
+    shown = {line.split()[0]: line for line in lines(capsys)}
     for name, texts in {
         "noisy": ("noise", "gaussian (pixel)", "2/2"),
-        "map": ("heatmap", "3 x 3 frequencies", "4/12", " no "),
+        "map": ("heatmap", "3 x 3 frequencies", "4/12", " no"),
         "back": ("recover", "fgsm, deepfool-l2 on a", "6/6"),
     }.items():
         assert all(text in shown[name] for text in texts), shown[name]
@@ -120,5 +122,48 @@ def test_progress_is_never_more_than_all(tmp_path, capsys):
         database.execute("UPDATE run SET cells = 999")
     database.close()
     assert call(str(tmp_path)) == 0
-    (line,) = (line for line in lines(capsys) if " run " in line and "unreadable" in line)
+    (line,) = (line for line in lines(capsys) if line.startswith("run ") and "unreadable" in line)
     assert "cannot be used: cells are" in line  # the table cuts the rest
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "160"])
+def test_a_terminal_shows_every_name_whole(columns, tmp_path, monkeypatch, capsys):
+    for name, value in {"COLUMNS": columns, "FORCE_COLOR": "1", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    names = [
+        "recover-1cb0f1f49167-2",
+        "1cb0f1f49167",
+        "a name that somebody gave with --out, of 60 characters and more",
+    ]
+    for name in names:
+        make(tmp_path / name, finish=True)
+    assert call(str(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    assert all(f" {name} " in shown for name in names)
+    assert all(line[-1] in "│┃┓┩┘." for line in shown.splitlines()), "no line is cut"
+    assert ("also shows models, data set, n, started" in shown) == (columns != "160")
+
+
+def test_runs_that_were_measured_together_are_listed_and_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make(Path("runs/both/noise"), finish=True)
+    make(Path("runs/both/attack"), finish=True)
+    assert call() == 0
+    assert {line.split()[0] for line in lines(capsys)} == {"run", "both/noise", "both/attack"}
+    assert find("both") == [Path("runs/both/noise"), Path("runs/both/attack")]
+    assert find("both/att") == [Path("runs/both/attack")]
+
+
+def test_a_run_is_found_by_the_beginning_of_its_name_or_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(Path("runs/first run"), finish=True)
+    make(Path("runs/first of all"), finish=True)
+    for path in (Path("runs/first run"), Path("runs/first of all")):
+        assert find(Run.open(path).record.id[:20]) == [path]
+    assert find("first r") == [Path("runs/first run")]
+    with pytest.raises(UserError) as error:
+        find("first")
+    assert "which fits 2 runs: first of all, first run; legal" in str(error.value)
+    for text in ("fir", "nowhere", "~nobody-here/x"):
+        with pytest.raises(UserError, match="which does not exist; legal: a run folder"):
+            find(text)

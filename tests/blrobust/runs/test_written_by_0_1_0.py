@@ -61,7 +61,7 @@ def test_a_run_is_read_and_rendered(written, name, capsys):
     before = bytes_of(written / name)
     assert call("report", written / name) == 0
     assert call("runs", written) == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"│ {name} "))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{name} "))
     assert "12/12" in line
     assert bytes_of(written / name) == before
     assert "One training seed" in (written / name / "report.html").read_text("utf-8")
