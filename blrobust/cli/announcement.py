@@ -1,8 +1,10 @@
 """The lines on stderr before and after a measurement: its size, its folder, and the time it took."""
 
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from blrobust.cli import output
 from blrobust.data import registry
@@ -10,6 +12,9 @@ from blrobust.errors import shorten
 from blrobust.escaping import one_line
 from blrobust.evaluation.observer import Observer
 from blrobust.terminal import echo
+
+if TYPE_CHECKING:
+    from blrobust.runs.plan import Plan
 
 MINUTE = 60
 MOST_TEXT = 1000  # characters of the size of a measurement
@@ -21,18 +26,24 @@ class Announcement(Observer):
     With `--quiet` it prints nothing.
     """
 
-    def __init__(self, work: str, *, device: str, out: Path | None, unit: str = "cells") -> None:
+    def __init__(
+        self, work: str, *, device: str, out: Path | None, unit: str = "cells", dry_run: bool = False
+    ) -> None:
         """Print the text `work`, with the device and the folder if they are already known.
 
-        `unit` is the plural noun for the parts of the measurement.
+        `unit` is the plural noun for the parts of the measurement. In a dry run, nothing is printed before
+        `end_dry_run`.
         """
         self.shows_progress = not output.is_quiet()
+        self.is_dry_run = dry_run
+        self._work = one_line(shorten(work, MOST_TEXT))
         self._unit = unit
         self._start = time.perf_counter()
         self._knows_device, self._knows_folder = device != "auto", out is not None
         on = f" on {device}" if self._knows_device else ""
         to = f" -> {out}" if self._knows_folder else ""
-        self._print(one_line(f"{shorten(work, MOST_TEXT)}{on}{to}"))
+        if not dry_run:
+            self._print(one_line(f"{self._work}{on}{to}"))
 
     def note(self, text: str) -> None:
         """Print a note about the data or the models."""
@@ -45,6 +56,22 @@ class Announcement(Observer):
         before = f"({done:,} of {total:,} {self._unit} done before)" if done else ""
         if line := " ".join(filter(None, (on, to, before))):
             self._print(one_line(line))
+
+    def end_dry_run(self, plan: "Plan", *, device: str) -> NoReturn:
+        """Print the size of the measurement, its device and folder, and the stored part; exit with code 0."""
+        if plan.finished:
+            state = f"finished, all {plan.cells:,} cells are stored; nothing would be measured"
+        elif plan.cells:
+            state = f"{plan.done:,} of {plan.cells:,} cells are stored; the run would be resumed"
+        else:
+            state = "a new run"
+        plan_of = {"measurement": self._work, "device": device, "folder": str(plan.folder), "state": state}
+        if output.is_json():
+            output.print_json(plan_of)
+        else:
+            for line in (self._work, f"device: {device}", f"folder: {plan.folder}", f"state: {state}"):
+                echo(line)
+        sys.exit(0)
 
     def finish(self) -> None:
         """Print the time since the start of the measurement."""

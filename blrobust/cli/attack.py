@@ -92,6 +92,7 @@ def command(
     open_report: bool,
     *,
     save_adversarials: bool,
+    dry_run: bool,
 ) -> None:
     """Measure accuracy under adversarial attack, strength by strength, and write a report.
 
@@ -122,6 +123,7 @@ def command(
         + (f" x {draws} draws" if draws > 1 else ""),
         device=device,
         out=out,
+        dry_run=dry_run,
     )
     selection.parameters(list(strengths), changes, preset)
     options.check_baseline(baseline, models=models)

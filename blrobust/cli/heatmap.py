@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 )
 @options.OUT
 @options.OPEN
+@options.DRY_RUN
 @output.JSON
 @output.QUIET
 def command(
@@ -63,6 +64,7 @@ def command(
     batch_size: int | None,
     out: Path | None,
     open_report: bool,
+    dry_run: bool,
 ) -> None:
     """Measure the error of each MODEL when a single frequency is added to every image, as a heat map.
 
@@ -78,6 +80,7 @@ def command(
         f"{names(models)}: {frequencies}, {images(dataset, data_dir=data_dir, limit=limit)}",
         device=device,
         out=out,
+        dry_run=dry_run,
         unit="frequencies",
     )
 

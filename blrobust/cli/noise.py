@@ -70,6 +70,7 @@ def command(
     batch_size: int | None,
     out: Path | None,
     open_report: bool,
+    dry_run: bool,
 ) -> None:
     """Measure accuracy under Gaussian or uniform noise, level by level, and write a report.
 
@@ -97,6 +98,7 @@ def command(
         + (f" x {draws} draws" if draws > 1 else ""),
         device=device,
         out=out,
+        dry_run=dry_run,
     )
 
     options.check_baseline(baseline, models=models)

@@ -149,6 +149,12 @@ OUT = click.option(
     type=OutputPath(),
     help="Folder for the results.  [default: a folder in runs, named by a hash of the configuration]",
 )
+DRY_RUN = click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the size of the measurement, the device, the folder and whether a run would be resumed; "
+    "measure and write nothing.",
+)
 OPEN = click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
 
 
@@ -183,7 +189,7 @@ def one_list(listed: str | None, models: str | None) -> str:
 def shared(default_models: str) -> Decorator:
     """Return a decorator that adds all options that several commands share, in the order of `--help`."""
     options = [models(default_models), BASELINE, ARCH, DATASET, DATA_DIR, LIMIT, DRAWS, SEED]
-    options += [DEVICE, BATCH_SIZE, OUT, OPEN, output.JSON, output.QUIET]
+    options += [DEVICE, BATCH_SIZE, OUT, OPEN, DRY_RUN, output.JSON, output.QUIET]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):

@@ -64,6 +64,7 @@ N = TypeVar("N", int, float)
 @options.BATCH_SIZE
 @options.OUT
 @options.OPEN
+@options.DRY_RUN
 @output.JSON
 @output.QUIET
 def command(
@@ -82,6 +83,7 @@ def command(
     batch_size: int | None,
     out: Path | None,
     open_report: bool,
+    dry_run: bool,
 ) -> None:
     """Count the adversarial inputs that are classified correctly again after a change at inference.
 
@@ -107,6 +109,7 @@ def command(
         + images(dataset, data_dir=data_dir, limit=limit),
         device=device,
         out=out,
+        dry_run=dry_run,
         unit="pairs of attack and channel",
     )
 

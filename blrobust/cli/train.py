@@ -67,6 +67,7 @@ MOST_EPOCHS = 100_000  # the history of each is kept
     help="Folder of the checkpoint.  [default: blrobust's folder for weights, in which all commands find it]",
 )
 @click.option("--resume", is_flag=True, help="Continue a training that was stopped.")
+@options.DRY_RUN
 @output.JSON
 @output.QUIET
 def command(
@@ -85,6 +86,7 @@ def command(
     device: str,
     out: Path | None,
     resume: bool,
+    dry_run: bool,
 ) -> None:
     """Train MODEL, or several comma-separated models at the same time ('blrobust models' explains the names).
 
@@ -130,7 +132,6 @@ def command(
             f"--holdout: got {holdout}; legal: numbers below {len(training_set)}, that of all training images"
         )
     folder = out or zoo.own_weights_folder()
-    folder.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")  # TF32 where the device has it, as for the bundled weights
     torch.backends.cudnn.benchmark = True
     trainees = []
@@ -138,6 +139,10 @@ def command(
         network = model_names.facts_of(name, arch=arch, dataset=training_set)
         stem = model_names.file_stem(name, arch=arch, dataset=network.dataset)
         trainees.append(Trainee(stem, network, folder, chosen[name], chosen_device))
+    if dry_run:
+        _print_plan(trainees, images=len(training_set), device=str(chosen_device), resume=resume)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as contexts:
         for trainee in trainees:
             refusal = f"--out: got {folder}, where another process trains {trainee.path.name}"
@@ -191,6 +196,26 @@ def _check_unused(trainees: "Sequence[Trainee]") -> None:
     for trainee in trainees:
         if trainee.path.exists():
             raise occupied(trainee.path)
+
+
+def _print_plan(trainees: "Sequence[Trainee]", *, images: int, device: str, resume: bool) -> None:
+    """Print the size of each training, its device, its checkpoint, and the part that is stored.
+
+    Raises `UserError` for files in the output folder with which the training could not begin or continue.
+    """
+    from blrobust.terminal import echo
+
+    if not resume:
+        _check_unused(trainees)
+    for trainee in trainees:
+        if trainee.path.exists():
+            state = "finished; nothing would be trained"
+        elif epochs := trainee.resume():
+            state = f"resumes after epoch {epochs}"
+        else:
+            state = "a new training"
+        size = f"{trainee.recipe.epochs:,} epochs x {images:,} images"
+        echo(f"{trainee.name}: {size} on {device} -> {trainee.path} ({state})")
 
 
 def _describe(trainees: "Sequence[Trainee]") -> str:

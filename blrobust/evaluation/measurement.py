@@ -13,6 +13,7 @@ from blrobust import progress
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import sweep
+from blrobust.evaluation.dry_run import dry_run
 from blrobust.evaluation.observer import Observer
 from blrobust.evaluation.subjects import Subjects
 from blrobust.models.model import Model
@@ -33,6 +34,8 @@ def measuring(observer: Observer, *models: object, call: str | None) -> Iterator
         stack.enter_context(unchanged(torch.device("cpu")))
         stack.enter_context(progress.shown(observer.shows_progress))
         stack.enter_context(recorded_as(call))
+        if observer.is_dry_run:
+            stack.enter_context(dry_run(observer))
         for module in dict.fromkeys(module for given in models for module in _modules(given)):
             stack.enter_context(unchanged_module(module))
         yield

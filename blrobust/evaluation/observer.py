@@ -1,6 +1,10 @@
 """The observer of a measurement: notes on the data, the start, and whether progress is shown."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from blrobust.runs.plan import Plan
 
 
 class Observer:
@@ -8,11 +12,17 @@ class Observer:
 
     shows_progress = False  # bars on a terminal, lines of text elsewhere, both on stderr
 
+    is_dry_run = False  # the measurement ends where its folder is known, before anything is written
+
     def note(self, text: str) -> None:
         """Receive a note about the data or the models."""
 
     def begin(self, folder: Path, done: int, total: int, *, device: str) -> None:
         """Receive the folder of a run, with the numbers of its stored and of all its parts."""
+
+    def end_dry_run(self, plan: "Plan", *, device: str) -> NoReturn:
+        """Receive the plan of a dry run, and end it with an exception."""
+        raise NotImplementedError
 
 
 def observed(progress: bool | Observer, call: str) -> tuple[Observer, str | None]:

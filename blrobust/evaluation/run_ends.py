@@ -13,6 +13,7 @@ from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe
 from blrobust.errors import UserError
+from blrobust.evaluation.dry_run import end_dry_run
 from blrobust.evaluation.probe import check_again, probe
 from blrobust.models.zoo import Model
 from blrobust.runs.configuration import MOST, Configuration, DatasetIdentity, ModelIdentity
@@ -35,7 +36,8 @@ def begin(
     """Begin or resume a run in the folder `out`; return the run and the answers and flags of its models.
 
     `Run.begin` chooses the folder if `out` is None. `probe` computes the answers and the flags; `source` and
-    `gradients` are arguments of `probe`. Raises `UserError` if the folder cannot be used or a model fails.
+    `gradients` are arguments of `probe`. A dry run ends before the run is begun. Raises `UserError` if the
+    folder cannot be used or a model fails.
     """
     probed = probe(models, dataset, device, source=source, gradients=gradients)
     record = new_record(
@@ -46,6 +48,7 @@ def begin(
         batch_size=min(batch_size, MOST),
         **probed,
     )
+    end_dry_run(out, record)
     return Run.begin(out, record, dataset.labels.numpy().astype(np.int16)), probed
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from blrobust.atomic_write import is_temporary
 from blrobust.errors import UserError
 from blrobust.runs import LEGAL_FOLDERS, answers, database
+from blrobust.runs.configuration import Sweep
 from blrobust.runs.lock import LOCK
 from blrobust.runs.record import ANCIENT, Record
 from blrobust.runs.record import FILE as RECORD
@@ -42,3 +43,9 @@ def stored_record(path: Path, new: Record) -> Record | None:
         )
     answers.check(path, record.answers, new.answers)
     return record
+
+
+def default_name(record: Record) -> str:
+    """Return the name of the folder in `runs` that a run has by default, such as heatmap-0123456789ab."""
+    prefix = "" if isinstance(record.config, Sweep) else f"{record.config.command}-"
+    return f"{prefix}{record.hash[:12]}"

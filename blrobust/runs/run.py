@@ -17,7 +17,7 @@ from blrobust.runs import answers
 from blrobust.runs.configuration import Configuration, Sweep
 from blrobust.runs.database import FILE as DATABASE
 from blrobust.runs.database import Cell, Database, Key, Outcomes, Picture, pack
-from blrobust.runs.folder import RESULTS, stored_record
+from blrobust.runs.folder import RESULTS, default_name, stored_record
 from blrobust.runs.lock import LOCK, acquire
 from blrobust.runs.provenance import now
 from blrobust.runs.record import FILE as RECORD
@@ -75,8 +75,7 @@ class Run:
         it. If the default folder has a run of models with other logits or gradients, a suffix such as -2 is
         added.
         """
-        prefix = "" if isinstance(record.config, Sweep) else f"{record.config.command}-"
-        name = f"{prefix}{record.hash[:12]}"
+        name = default_name(record)
         return answers.begin(out, name, lambda folder: cls.create_or_resume(folder, record, labels))
 
     @classmethod

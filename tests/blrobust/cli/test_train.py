@@ -101,6 +101,22 @@ def state_in(folder, capsys, monkeypatch, *arguments):
         return run(capsys, *arguments)
 
 
+def test_a_dry_run_writes_nothing(capsys, own, monkeypatch):
+    path = own / "cifar10-tiny-fp32.safetensors"
+    line = f"cifar10-tiny-fp32: 3 epochs x 80 images on cpu -> {path} "
+    assert run(capsys, "fp32", *TINY, "--dry-run") == (0, f"{line}(a new training)\n", "")
+    assert not own.exists()
+    state_in(own, capsys, monkeypatch, "fp32", *TINY)
+    before = {file: file.read_bytes() for file in own.iterdir()}
+    assert "legal: give --resume" in run(capsys, "fp32", *TINY, "--dry-run")[2]
+    code, out, _ = run(capsys, "fp32", *TINY, "--resume", "--dry-run")
+    assert (code, out) == (0, f"{line}(resumes after epoch 1)\n")
+    assert {file: file.read_bytes() for file in own.iterdir()} == before
+    assert run(capsys, "fp32", *TINY, "--resume")[0] == 0
+    out = run(capsys, "fp32", *TINY, "--resume", "--dry-run")[1]
+    assert out == f"{line}(finished; nothing would be trained)\n"
+
+
 def test_interrupted_and_resumed(capsys, own, monkeypatch):
     code, _, err = state_in(own, capsys, monkeypatch, "fp32", *TINY)
     assert code == 130

@@ -1,0 +1,31 @@
+"""Dry runs: a measurement that ends before its run folder is created or changed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from blrobust.evaluation.observer import Observer
+from blrobust.runs.plan import plan
+from blrobust.runs.record import Record
+
+_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+
+@contextmanager
+def dry_run(observer: Observer) -> Iterator[None]:
+    """Return a context in which `end_dry_run` calls `observer.end_dry_run`."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+def end_dry_run(out: Path | None, record: Record) -> None:
+    """Do nothing, or in a dry run, end it with the plan of the run of `record` in the folder `out`.
+
+    Raises `UserError` if the folder cannot be used for this run.
+    """
+    if (observer := _observer.get()) is not None:
+        observer.end_dry_run(plan(out, record), device=record.sessions[-1].device)
