@@ -21,7 +21,7 @@ NARROW = ["name", "norm", "default grid", "queries"]
 @click.option("--parameters", is_flag=True, help="Show the parameters that --set can change.")
 @output.JSON
 def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
-    """List the attacks with family, norm, strengths, queries and source.
+    """List the attacks with family, norm, strengths, queries and publication.
 
     PATTERNS such as 'pgd*' select some of them. Names, patterns and suites are values of
     'blrobust attack --kind'.

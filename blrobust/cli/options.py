@@ -116,9 +116,10 @@ BATCH_SIZE = click.option(
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Images per forward pass, at most one block: 100 images, on a GPU up to 5,000, depending on its "
-    "memory. With a number above one block, a pass still has one block, and that number of images, "
-    "rounded up to whole blocks, is on the device at once. auto chooses. The results do not depend on it.",
+    help="Images per forward pass; some attacks pass several inputs for each image. Images are processed in "
+    "blocks of 100, on a GPU of up to 5,000, depending on its memory, and a pass has at most one block. A "
+    "larger number, rounded up to whole blocks, only sets how many images are on the device at once. auto "
+    "chooses. The results do not depend on it.",
 )
 ARCH = click.option(
     "--arch",

@@ -36,7 +36,7 @@ N = TypeVar("N", int, float)
     "--strength",
     type=options.FractionRange(0, 1e9, min_open=True),
     help="Strength of attacks that have one; attacks that search for the smallest perturbation ignore it.  "
-    "[default: 2/255 for Linf attacks; for others the second smallest default strength, 0 not counted]",
+    "[default: 2/255 for Linf attacks; for others the second smallest strength above 0 of 'blrobust attack']",
 )
 @click.option(
     "--compressions",
@@ -87,9 +87,9 @@ def command(
 ) -> None:
     """Count the adversarial inputs that are classified correctly again after a change at inference.
 
-    The inputs are crafted on the model --source. The change is a low-pass filter, fewer bits per colour, or
-    another model in place of it; each such change is called a channel. Every channel is also attacked by
-    an adversary who knows the channel.
+    The inputs are crafted on the model --source. The change is a low-pass filter, fewer bits per colour,
+    or another model in place of the source; each such change is called a channel. Every channel is also
+    attacked by an adversary who knows the channel.
 
     The same command resumes an interrupted measurement.
     """

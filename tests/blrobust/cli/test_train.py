@@ -183,7 +183,7 @@ def test_finished_weights_are_not_overwritten(capsys, own):
         ("fp32 --noise -1", "--noise"),
         ("fp32-narrow", "got fp32-narrow for tiny; legal: resnet20"),
         ("fp32 --out file/below", "file"),
-        ("", "MODEL"),
+        ("", "--models: got none"),
     ],
 )
 def test_bad_input_is_one_line(capsys, tmp_path, arguments, told):
