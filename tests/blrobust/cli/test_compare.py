@@ -80,4 +80,4 @@ def test_bad_input_is_one_line(made, tmp_path, capsys):
 def test_strengths_are_fractions_where_they_are_pixels(tmp_path, capsys):
     for name in "ab":
         invented.run(tmp_path / name, {"fp32": [0.9, 0.2]}, [0.0, 2 / 255], kind="pgd-linf", space="pixel")
-    assert " 2/255 " in compare(capsys, tmp_path / "a", tmp_path / "b")[1]
+    assert "\n2/255 " in compare(capsys, tmp_path / "a", tmp_path / "b")[1]
