@@ -15,38 +15,39 @@ from blrobust.perturbations import levels
 SUITE = "suite:"
 
 
-def kinds(text: str) -> dict[str, tuple[float, ...]]:
+def kinds(text: str, *, name: str = "--kind") -> dict[str, tuple[float, ...]]:
     """Return the names of the attacks that `text` selects, each with its levels.
 
-    `text` is a comma-separated list of names, patterns such as `pgd*` and suites such as `suite:quick`. An
-    attack has the levels that the suite gives it, or else its default levels. An attack that is selected
-    twice has the levels of both selections. Raises `UserError` if a part of the list selects no attack.
+    `text`, the value of the argument `name`, is a comma-separated list of names, patterns such as `pgd*` and
+    suites such as `suite:quick`. An attack has the levels that the suite gives it, or else its default
+    levels. An attack that is selected twice has the levels of both selections. Raises `UserError` if a
+    part of the list selects no attack.
     """
     found: dict[str, tuple[float, ...]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
-        for kind, grid in _members(part).items():
+        for kind, grid in _members(part, name).items():
             own = levels.parse(grid or ATTACKS[kind].grid)
             found[kind] = tuple(sorted({*found.get(kind, ()), *own}))
     if not found:
-        raise UserError(f"--kind: got {text!r}; legal: names that 'blrobust attacks' lists")
+        raise UserError(f"{name}: got {text!r}; legal: names that 'blrobust attacks' lists")
     return found
 
 
-def _members(part: str) -> Mapping[str, str | None]:
+def _members(part: str, name: str) -> Mapping[str, str | None]:
     """Return the names of the attacks that `part` (a name, pattern or suite) selects, each with its levels.
 
     Levels are text in the syntax of `levels.parse`; None means the default levels of the attack.
     """
-    suites = {SUITE + name: members for name, members in SUITES.items()}
+    suites = {SUITE + suite: members for suite, members in SUITES.items()}
     if part.startswith(SUITE):
         if part not in suites:
-            raise UserError(f"--kind: got {part!r}; legal suites: {', '.join(suites)}")
+            raise UserError(f"{name}: got {part!r}; legal suites: {', '.join(suites)}")
         return suites[part]
     matching = [kind for kind in ATTACKS if fnmatchcase(kind, part)]
     if not matching:
         near = get_close_matches(part, [*ATTACKS, *suites], n=1)
         raise UserError(
-            f"--kind: got {part!r}{f', did you mean {near[0]!r}?' if near else ''}; legal: "
+            f"{name}: got {part!r}{f', did you mean {near[0]!r}?' if near else ''}; legal: "
             f"{', '.join(ATTACKS)}, patterns such as 'pgd*', and {', '.join(suites)}"
         )
     return dict.fromkeys(matching)
@@ -114,16 +115,18 @@ def _check_word(given: str, word: str, legal: Sequence[str]) -> None:
         raise UserError(f"--set: got {given}; legal: {', '.join(legal)}")
 
 
-def summary(kind: str, spec: AttackSpec) -> dict[str, str]:
-    """Return the row of an attack in the list of attacks, as text by column."""
+def summary(kind: str, spec: AttackSpec, grid: tuple[float, ...]) -> dict[str, str]:
+    """Return the row of an attack with the levels `grid` in the list of attacks, as text by column."""
     settable = ", ".join(f"{name}={value}" for name, value in spec.settable().items())
+    is_default = grid == levels.parse(spec.grid)
+    listed = ",".join(levels.format_level(level, spec.strength.norm) for level in grid)
     return {
         "name": kind,
-        "family": spec.family + (", targeted" if spec.targeted else ""),
-        "norm": spec.norm,
-        "strength": spec.strength.axis,
-        "default grid": spec.grid,
-        "queries": spec.queries,
+        "family": spec.family,
+        "norm": spec.norm.split(" (")[0],  # without what the unit has, too
+        "levels": spec.grid if is_default else listed,
+        "queries": spec.queries + (", targeted" if spec.targeted else ""),
         "parameters": settable or "-",
+        "unit of the levels": spec.strength.axis,
         "source": spec.source,
     }

@@ -73,15 +73,19 @@ class Announcement(Observer):
                 echo(line)
         sys.exit(0)
 
-    def finish(self) -> None:
-        """Print the time since the start of the measurement."""
-        seconds = time.perf_counter() - self._start
-        spent = f"{seconds:.1f} s" if seconds < MINUTE else str(timedelta(seconds=round(seconds)))
-        self._print(f"done in {spent}")
+    def finish(self, measured: float) -> None:
+        """Print the time since the start, and the seconds that all sessions `measured`."""
+        spent = _duration(time.perf_counter() - self._start)
+        self._print(f"done in {spent}; time of all measurements of this run: {_duration(measured)}")
 
     def _print(self, line: str) -> None:
         if self.shows_progress:
             echo(line, err=True)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as text, such as "12.3 s" or "1:02:05"."""
+    return f"{seconds:.1f} s" if seconds < MINUTE else str(timedelta(seconds=round(seconds)))
 
 
 def count(number: int, noun: str) -> str:

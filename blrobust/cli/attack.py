@@ -151,8 +151,9 @@ def command(
         out=out,
         progress=announcement,
     )
-    present(folder, _show, baseline=baseline, open_report=open_report, failed=failed)
-    announcement.finish()
+    present(
+        folder, _show, baseline=baseline, open_report=open_report, failed=failed, finish=announcement.finish
+    )
 
 
 def _show(results: "RunAnalysis") -> None:

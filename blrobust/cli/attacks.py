@@ -1,19 +1,24 @@
 """`blrobust attacks`: the list of attacks."""
 
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from blrobust.cli import output
-from blrobust.errors import UserError
 from blrobust.terminal import echo
 
 if TYPE_CHECKING:
     from blrobust.attacks.catalogue.attack_spec import AttackSpec
 
-WHOLE_TABLE = 100  # columns of a terminal that the whole table needs
-NARROW = ["name", "norm", "default grid", "queries"]
+Row = Mapping[str, str]
+
+UNIT = "unit of the levels"
+COLUMNS = ("name", "norm", "levels", "queries", UNIT, "source")
+BY_USE = ("name", "levels", "queries", "norm", UNIT, "source")  # which to show where not all fit
+NAMED = 3  # attacks that the line of a unit names
+INDENT, GAP = "  ", 2  # of a name below its family; columns between two cells
 
 
 @click.command("attacks")
@@ -21,51 +26,83 @@ NARROW = ["name", "norm", "default grid", "queries"]
 @click.option("--parameters", is_flag=True, help="Show the parameters that --set can change.")
 @output.JSON
 def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
-    """List the attacks with family, norm, strengths, queries and publication.
+    """List the attacks by family, with norm, levels, queries per image and level, unit and publication.
 
-    PATTERNS such as 'pgd*' select some of them. Names, patterns and suites are values of
-    'blrobust attack --kind'.
+    PATTERNS select some of them: names, patterns such as 'pgd*' and suites such as suite:quick, as in
+    'blrobust attack --kind'. The attacks of a suite have the levels of the suite.
     """
+    from blrobust.attacks.catalogue import selection
+    from blrobust.attacks.catalogue.suites import SUITES
+    from blrobust.attacks.catalogue.table import ATTACKS
+
+    chosen = selection.kinds(",".join(patterns) or "*", name="PATTERNS")
+    if output.is_json():
+        output.print_json([_facts(kind, ATTACKS[kind], levels) for kind, levels in chosen.items()])
+        return
+    rows = [selection.summary(kind, ATTACKS[kind], levels) for kind, levels in chosen.items()]
+    columns = ("name", "parameters") if parameters else _fitting(rows)
+    _print_by_family(rows, columns)
+    if not parameters:
+        if UNIT not in columns:
+            _print_units(rows)
+        if hidden := [column for column in COLUMNS if column not in (*columns, UNIT)]:
+            echo(f"A wider terminal also shows {', '.join(hidden)}.")
+    if not patterns:
+        for suite, members in SUITES.items():
+            for line in _wrapped(f"suite:{suite}: {', '.join(members)}"):
+                echo(line)
+
+
+def _fitting(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns that the terminal has room for, all of them in a file or a pipe."""
+    from blrobust.cli.tables import room
+
+    free, found = room(), []
+    for column in BY_USE:
+        needed = max(len(column), *(len(row[column]) for row in rows)) + GAP
+        needed += len(INDENT) if column == "name" else 0
+        if needed <= free + GAP or column == "name":
+            found.append(column)
+            free -= needed
+    return tuple(column for column in COLUMNS if column in found)
+
+
+def _print_by_family(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Print the table, in which a line with the name of each family precedes its attacks."""
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust.attacks.catalogue.selection import summary
-    from blrobust.attacks.catalogue.suites import SUITES
-    from blrobust.attacks.catalogue.table import ATTACKS
-    from blrobust.cli import tables
+    from blrobust.cli.tables import print_table
 
-    chosen = {
-        kind: spec
-        for kind, spec in ATTACKS.items()
-        if not patterns or any(fnmatchcase(kind, pattern) for pattern in patterns)
-    }
-    if not chosen:
-        raise UserError(f"PATTERNS: got {', '.join(patterns)}; legal: {', '.join(ATTACKS)}")
-    if output.is_json():
-        output.print_json([_facts(kind, spec) for kind, spec in chosen.items()])
-        return
-    rows = [summary(kind, spec) for kind, spec in chosen.items()]
-    everything = [name for name in rows[0] if name != "parameters"]
-    narrow = tables.width() < WHOLE_TABLE
-    columns = ["name", "parameters"] if parameters else NARROW if narrow else everything
-    table = Table()
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column == "name")
-    for row in rows:
-        table.add_row(*(Text(row[name]) for name in columns))
-    tables.print_table(table)
-    if narrow and not parameters:
-        others = ", ".join(name for name in everything if name not in NARROW)
-        echo(f"A terminal of {WHOLE_TABLE} columns also shows {others}.")
-    if not patterns:
-        for suite, members in SUITES.items():
-            echo(f"suite:{suite}: {', '.join(members)}")
+    for family in dict.fromkeys(row["family"] for row in rows):
+        table.add_row(Text(family, style="bold"))
+        for row in rows:
+            if row["family"] == family:
+                table.add_row(*(Text(INDENT * (column == "name") + row[column]) for column in columns))
+    print_table(table)
 
 
-def _facts(kind: str, spec: "AttackSpec") -> dict[str, Any]:
-    """Return the properties of an attack, its default levels, its parameters and its suites, by key."""
+def _print_units(rows: Sequence[Row]) -> None:
+    """Print a line for each unit of the levels, with its attacks, or with its norm if they are many."""
+    echo("units of the levels:")
+    for unit, norm in dict.fromkeys((row[UNIT], row["norm"]) for row in rows):
+        names = [row["name"] for row in rows if row[UNIT] == unit]
+        echo(f"{INDENT}{', '.join(names) if len(names) <= NAMED else f'attacks in {norm}'}: {unit}")
+
+
+def _wrapped(line: str) -> list[str]:
+    """Return the line, broken at spaces if the terminal is too narrow for it."""
+    from blrobust.cli.tables import room
+
+    return wrap(line, room(), subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False)
+
+
+def _facts(kind: str, spec: "AttackSpec", levels: Sequence[float]) -> dict[str, Any]:
+    """Return the properties of an attack, its levels, its parameters and its suites, by key."""
     from blrobust.attacks.catalogue.suites import SUITES
-    from blrobust.perturbations import levels
 
     return {
         "name": kind,
@@ -73,7 +110,7 @@ def _facts(kind: str, spec: "AttackSpec") -> dict[str, Any]:
         "targeted": spec.targeted,
         "norm": spec.norm,
         "strength": spec.strength.axis,
-        "levels": levels.parse(spec.grid),
+        "levels": levels,
         "queries": spec.queries,
         "parameters": spec.settable(),
         "suites": [suite for suite, members in SUITES.items() if kind in members],

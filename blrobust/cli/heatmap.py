@@ -101,8 +101,7 @@ def command(
         out=out,
         progress=announcement,
     )
-    present(folder, _show, open_report=open_report, failed=failed)
-    announcement.finish()
+    present(folder, _show, open_report=open_report, failed=failed, finish=announcement.finish)
 
 
 def _show(results: "HeatmapAnalysis") -> None:

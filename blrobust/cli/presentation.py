@@ -42,11 +42,14 @@ def present(
     open_report: bool,
     baseline: str | None = None,
     failed: Sequence[str] = (),
+    finish: Callable[[float], None] = lambda seconds: None,
 ) -> None:
     """Write report.html for the run in `folder`, and print a table with `show`, a function of its `view`.
 
     With `--json`, the facts and results of the run are printed instead, and with `--quiet` only its folder;
     neither is printed if anything failed.
+
+    At the end, also if a part failed, `finish` gets the seconds that all sessions of the run measured.
 
     A report of noise or attacks is kept unless it has another baseline, from an earlier command with
     `--baseline`. Raises `FailedPartsError` with the lines `failed`, and with a line for a report that could
@@ -71,6 +74,7 @@ def present(
             except UserError as error:
                 again = f"'blrobust report {shlex.quote(str(folder))}' draws it later"
                 lines.append(f"{error}; the results are in {folder / RESULTS}, and {again}")
+        seconds = run.total_seconds()
         facts = results_facts(results, report) if output.is_json() else None
         if output.is_for_people():
             show(results)
@@ -85,6 +89,7 @@ def present(
             output.print_json(facts)
     if is_drawn and open_report:
         open_in_browser(report)
+    finish(seconds)
     if lines:
         raise FailedPartsError(lines)
 

@@ -133,8 +133,7 @@ def command(
         out=out,
         progress=announcement,
     )
-    present(folder, _show, open_report=open_report, failed=failed)
-    announcement.finish()
+    present(folder, _show, open_report=open_report, failed=failed, finish=announcement.finish)
 
 
 def _number(option: str, text: str, kind: Callable[[str], N]) -> N:

@@ -21,6 +21,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "n": record.dataset.n,
         "done": len(run.done()),
         "cells": run.cells,
+        "seconds": run.total_seconds(),
         "started": record.started,
         "finished": record.finished,
     }

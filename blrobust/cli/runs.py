@@ -12,8 +12,8 @@ from blrobust.runs import RUNS
 from blrobust.terminal import echo
 
 KEYS = (
-    *("run", "id", "folder", "command", "summary", "models", "dataset", "n", "done", "cells", "started"),
-    *("finished", "error"),
+    *("run", "id", "folder", "command", "summary", "models", "dataset", "n", "done", "cells", "seconds"),
+    *("started", "finished", "error"),
 )
 COLUMNS = ("run", "command", "kind", "models", "data set", "n", "cells", "started", "finished")
 WHOLE_TABLE = 160  # columns of a terminal that the whole table needs

@@ -40,6 +40,12 @@ def width() -> int:
     return console.width if console.is_terminal else WIDE
 
 
+def room() -> int:
+    """Return the number of columns for a table: those of the terminal, no limit in a file or a pipe."""
+    console = Console()
+    return console.width if console.is_terminal else UNLIMITED
+
+
 def flag_column(table: Table, flags: Mapping[K, list[str]]) -> Callable[[K], list[Text]]:
     """Add a column "flags" (reasons to doubt results) to the table if there are any flags.
 

@@ -157,6 +157,11 @@ class Database:
                 raise ValueError("cells are missing")
             return set(keys)
 
+    def seconds(self) -> float:
+        """Return the wall time of all cells in seconds."""
+        with using(self._folder):
+            return float(self._connection.execute("SELECT total(seconds) FROM cells").fetchone()[0])
+
     def cells(self, model: str, kind: str, level: float, labels: NDArray[np.int16]) -> list[Cell]:
         """Return the finished cells of a model, kind and level: one per draw, in ascending order of draws.
 

@@ -203,10 +203,9 @@ class Run:
         """
         done, subjects = self._database.keys(), set(self.config.subjects)
         drawn = range(self.draws)
-        for key in done:
-            model, kind, level, draw = key
+        for model, kind, level, draw in done:
             if model not in subjects or level not in self.grids.get(kind, ()) or draw not in drawn:
-                raise self._refusal(f"the cell {key} is not part of the run")
+                raise self._refusal(f"the cell {(model, kind, level, draw)} is not part of the run")
         if self.finished and len(done) < self.cells:
             raise self._refusal(f"it has {len(done):,} of {self.cells:,} cells")
         return done
@@ -237,6 +236,10 @@ class Run:
     def seconds(self, model: str, kind: str, level: float) -> float:
         """Return the wall time of a level in seconds, summed over its finished draws."""
         return float(sum(cell.seconds for cell in self._cells(model, kind, level)))
+
+    def total_seconds(self) -> float:
+        """Return the wall time of all finished cells in seconds, over all sessions."""
+        return self._database.seconds()
 
     def forwards(self, model: str, kind: str, level: float) -> int:
         """Return the number of images in forward passes at a level, summed over its finished draws."""

@@ -9,6 +9,7 @@ import pytest
 from blrobust.cli import announcement
 from blrobust.cli.announcement import Announcement
 
+MEASURED = "time of all measurements of this run"
 WITHOUT_TORCH = """
 import sys
 from blrobust.cli import main
@@ -58,18 +59,18 @@ def test_the_second_line_has_what_was_unknown_and_the_last_one_the_time(
     monkeypatch.setattr(announcement.time, "perf_counter", lambda: next(clock))
     first = Announcement("work", device="auto", out=None)
     first.begin(Path("runs/ab"), 0, 63, device="cpu")
-    first.finish()
+    first.finish(1.25)
     second = Announcement("work", device="auto", out=Path("x"))
     second.begin(Path("x"), 12, 63, device="cuda:0")
-    second.finish()
+    second.finish(60.0)
     third = Announcement("work", device="cpu", out=Path("x"))
     third.begin(Path("x"), 0, 63, device="cpu")
     third.begin(Path("x"), 63, 63, device="cpu")
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [
-        *("work", "on cpu -> runs/ab", "done in 12.3 s"),
-        *("work -> x", "on cuda:0 (12 of 63 cells done before)", "done in 1:02:05"),
+        *("work", "on cpu -> runs/ab", f"done in 12.3 s; {MEASURED}: 1.2 s"),
+        *("work -> x", "on cuda:0 (12 of 63 cells done before)", f"done in 1:02:05; {MEASURED}: 0:01:00"),
         *("work on cpu -> x", "(63 of 63 cells done before)"),
     ]
 

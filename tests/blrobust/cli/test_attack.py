@@ -14,7 +14,6 @@ from support.messages import error
 
 from blrobust.analysis import attack_results
 from blrobust.analysis.run_analysis import RunAnalysis
-from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import Status
 from blrobust.cli import main
 from blrobust.evaluation import subjects
@@ -483,18 +482,3 @@ def test_a_narrow_terminal_has_fewer_strengths_and_no_cut_numbers(
     assert header.count("/255") == strengths - 1
     if columns != "60":
         assert "…" not in header
-
-
-@pytest.mark.parametrize(("columns", "whole"), [("60", False), ("99", False), ("100", True)])
-def test_a_narrow_terminal_has_fewer_columns_of_the_table_and_no_name_is_broken(
-    columns: str, whole: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", columns)
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("NO_COLOR", "1")
-    with pytest.raises(SystemExit):
-        main(["attacks"])
-    told = capsys.readouterr().out
-    assert all(f" {kind} " in told for kind in ATTACKS)
-    assert ("source" in told.split("┡")[0]) == whole
-    assert ("A terminal of 100 columns also shows family, strength, source." in told) != whole

@@ -81,6 +81,7 @@ def test_a_measurement_is_one_document(command: str, capsys: pytest.CaptureFixtu
     assert (found["run"], found["report"]) == ("here", "here/report.html")
     assert found["done"] == found["cells"]
     assert found["finished"] is not None
+    assert found["seconds"] > 0
     stored = pd.read_csv("here/results.csv")
     assert list(stored) == list(found["results"][0])
     assert len(stored) == len(found["results"])

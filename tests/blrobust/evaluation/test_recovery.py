@@ -310,8 +310,8 @@ def fail_on_the_right(monkeypatch: pytest.MonkeyPatch, *, checkerboard: float) -
 
 def flags_of(shown: str) -> list[str]:
     """The last column of the rows of the channels."""
-    lines = (line for line in shown.splitlines() if line.startswith(("│ low-pass", "│ 4 bits", "│ smooth")))
-    return [line.split("│")[-2].strip() for line in lines]
+    lines = (line for line in shown.splitlines() if line.startswith(("low-pass", "4 bits", "smooth")))
+    return [line.split("  ")[-1].strip() for line in lines]
 
 
 @pytest.mark.parametrize(
