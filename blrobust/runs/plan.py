@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from blrobust.runs import answers
-from blrobust.runs.database import Database
+from blrobust.runs.database import FILE, Database
 from blrobust.runs.folder import default_name, stored_record
 from blrobust.runs.record import Record
 from blrobust.runs.run import Run
@@ -32,7 +32,8 @@ def plan(out: Path | None, record: Record) -> Plan:
 
 def _planned(folder: Path, record: Record) -> Plan:
     stored = stored_record(folder, record)
-    if stored is None:
+    was_killed_at_once = stored is not None and not stored.finished and not (folder / FILE).exists()
+    if stored is None or was_killed_at_once:
         return Plan(folder)
     database = Database.connect(folder, stored.id, finished=True)  # which leaves no files behind
     with Run(folder, stored, database) as run:

@@ -69,6 +69,9 @@ def test_an_unfinished_run_would_be_resumed(capsys, monkeypatch):
         "state: 1 of 2 cells are stored; the run would be resumed",
     ]
     assert files() == before
+    Path("x/run.sqlite").unlink()  # as after a kill before it was created
+    code, out, _ = call(capsys, f"{command} --dry-run")
+    assert (code, out.splitlines()[3]) == (0, "state: a new run")
 
 
 def test_a_folder_that_cannot_be_used_is_an_error(capsys):

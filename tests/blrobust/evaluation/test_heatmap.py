@@ -234,7 +234,7 @@ def test_the_page_is_complete_and_escapes_names(
         (["low2", "--size", "0"], "--size"),
         (["low2", "--norm", "nan"], "nan"),
         (["low2", "--norm", "-1"], "--norm"),
-        ([], "MODEL"),
+        ([], "--models: got none"),
         (["low2", "--out", "full"], "full"),
     ],
 )
