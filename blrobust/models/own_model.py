@@ -29,8 +29,8 @@ class OwnModel(nn.Module):
     """A user's `module` as a model: pixels float32 (m, C, H, W) become logits float32 (m, classes).
 
     Changes of mode, device or dtype of this wrapper have no effect on the user's module. The user's module
-    runs outside inference mode, because it may keep tensors for later passes that need gradients. If it
-    writes into its input, it gets a copy of the pixels. If it seeds a global random generator, from which
+    runs outside inference mode, because it may keep tensors for later passes that need gradients. It gets a
+    copy of the pixels, because it may write into its input. If it seeds a global random generator, from which
     attacks draw as well, the former state of the generator is restored. The default dtype and the gradient
     mode are restored too. Errors of the module become a `UserError` that names the model.
     """
@@ -41,7 +41,6 @@ class OwnModel(nn.Module):
         self.label = label
         self.classes = classes
         self.input_dtype: torch.dtype | None = None  # None: float32
-        self.writes_input = False
         self.needs_grad_mode = False
         self.reseeds = False
         self.most = 0  # images that it has processed at once
@@ -86,11 +85,13 @@ class OwnModel(nn.Module):
         """Return the logits of pixels; an error that the module raises is not changed."""
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False), torch.no_grad():
-                return self._run(pixels.clone())
-        return self._run(pixels.clone() if self.writes_input or pixels.is_inference() else pixels)
+                return self._run(pixels)
+        return self._run(pixels)
 
     def _run(self, pixels: Tensor) -> Tensor:
-        inputs = pixels if self.input_dtype is None else pixels.to(self.input_dtype)
+        inputs = pixels.clone()  # writes into it change no one else's pixels
+        if self.input_dtype is not None:
+            inputs = inputs.to(self.input_dtype)
         generators = unchanged(pixels.device) if self.reseeds else nullcontext()
         needs_grad, dtype = self.needs_grad_mode or torch.is_grad_enabled(), torch.get_default_dtype()
         default_device = torch.get_default_device()
@@ -130,7 +131,8 @@ class OwnModel(nn.Module):
         for prepare in self._preparations():
             try:
                 prepare()
-                logits = self._try(pixels)
+                with torch.no_grad():
+                    logits = self._run(pixels)
                 self.reseeds = self._seeds_generators(pixels)
                 return logits
             except KeyboardInterrupt:
@@ -144,14 +146,6 @@ class OwnModel(nn.Module):
             raise cause
         raise RuntimeError(describe(cause)) from cause
 
-    def _try(self, pixels: Tensor) -> Tensor:
-        given = pixels.clone()
-        version = given._version
-        with torch.no_grad():
-            logits = self._run(given)
-        self.writes_input = given._version != version or not torch.equal(given, pixels)
-        return logits
-
     def _seeds_generators(self, pixels: Tensor) -> bool:
         """Return whether the module seeds a global random generator.
 
@@ -161,7 +155,7 @@ class OwnModel(nn.Module):
         left = []
         for key in (0, 1):
             with torch.no_grad(), seeded("own model", key, device=pixels.device):
-                self._run(pixels.clone())
+                self._run(pixels)
                 left.append(states(pixels.device))
         return any(first == second for first, second in zip(*left, strict=True))
 

@@ -34,6 +34,17 @@ def test_a_model_that_writes_into_its_input_writes_into_a_copy(name: str, images
     assert torch.allclose(logits, odd_models.Plain()(pixels))
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_writes_that_the_first_two_images_do_not_show_spare_the_pixels(gradients: bool, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load("m=support.odd_models:InPlaceOnMany", dataset=data, device=torch.device("cpu"))
+    pixels = data.pixels(slice(0, 5)).requires_grad_(gradients)
+    with torch.set_grad_enabled(gradients):
+        logits = model.module(pixels)
+    assert torch.equal(pixels, data.pixels(slice(0, 5)))
+    assert torch.allclose(logits, odd_models.Plain()(pixels.detach().clamp(max=0.5)))
+
+
 class Squeezes(odd_models.Plain):
     """Returns logits (classes,) for a single image."""
 
