@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from blrobust.errors import UserError, describe
+from blrobust.models.global_settings import unchanged_settings
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.seeding import seeded, states, unchanged
 from blrobust.user_output import prints_counted
@@ -31,8 +32,9 @@ class OwnModel(nn.Module):
     Changes of mode, device or dtype of this wrapper have no effect on the user's module. The user's module
     runs outside inference mode, because it may keep tensors for later passes that need gradients. It gets a
     copy of the pixels, because it may write into its input. If it seeds a global random generator, from which
-    attacks draw as well, the former state of the generator is restored. The default dtype and the gradient
-    mode are restored too. Errors of the module become a `UserError` that names the model.
+    attacks draw as well, the former state of the generator is restored. Global settings are restored too
+    (`global_settings`). Its calls have `default_dtype` as torch's default dtype. Errors of the module become
+    a `UserError` that names the model.
     """
 
     def __init__(self, module: nn.Module, label: str, classes: int) -> None:
@@ -40,6 +42,7 @@ class OwnModel(nn.Module):
         self.module = module
         self.label = label
         self.classes = classes
+        self.default_dtype = torch.get_default_dtype()
         self.input_dtype: torch.dtype | None = None  # None: float32
         self.needs_grad_mode = False
         self.reseeds = False
@@ -93,15 +96,10 @@ class OwnModel(nn.Module):
         if self.input_dtype is not None:
             inputs = inputs.to(self.input_dtype)
         generators = unchanged(pixels.device) if self.reseeds else nullcontext()
-        needs_grad, dtype = self.needs_grad_mode or torch.is_grad_enabled(), torch.get_default_dtype()
-        default_device = torch.get_default_device()
-        try:
-            with generators, torch.set_grad_enabled(needs_grad), prints_counted():
-                output = self.module(inputs)
-        finally:
-            torch.set_default_dtype(dtype)
-            if torch.get_default_device() != default_device:
-                torch.set_default_device(default_device)
+        needs_grad = self.needs_grad_mode or torch.is_grad_enabled()
+        with generators, unchanged_settings(), torch.set_grad_enabled(needs_grad), prints_counted():
+            torch.set_default_dtype(self.default_dtype)
+            output = self.module(inputs)
         logits = find_logits(output, len(pixels), self.classes)
         if len(pixels) == 1 and logits.shape == (self.classes,):
             logits = logits[None]  # the module squeezes its output

@@ -16,18 +16,27 @@ NOTE = "the user's own model"
 
 
 def load_module(
-    label: str, module: nn.Module, *, target: str, dataset: Dataset, device: torch.device, note: str = NOTE
+    label: str,
+    module: nn.Module,
+    *,
+    target: str,
+    dataset: Dataset,
+    device: torch.device,
+    note: str = NOTE,
+    default_dtype: torch.dtype | None = None,
 ) -> Model:
     """Return the user's `module`, put on `device` and into evaluation mode, as a model for `dataset`.
 
-    `target` names the origin of the module in its card, and `note` is the note of the card. Raises
-    `UserError` if the module fails on images of the data set or does not return a logit for each class.
+    `target` names the origin of the module in its card, and `note` is the note of the card. The module is
+    called with `default_dtype` as torch's default dtype, by default the current one. Raises `UserError` if
+    the module fails on images of the data set or does not return a logit for each class.
     """
     place(module, device)
     kinds = (False, True) if odd_dtypes(module) else (False,)
     digests = [_fingerprint(module, exact=exact) for exact in kinds]  # before a pass changes the module
     given = odd_dtypes(module)
     own = OwnModel(module, label, len(dataset.classes))
+    own.default_dtype = default_dtype or own.default_dtype
     try:
         logits = own.fit(dataset.pixels(slice(0, 2), device))
     except NoLogitsError as error:

@@ -1,6 +1,9 @@
 """Modules of a user's own, loaded: their input, their card, and their checksum."""
 
+import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.evaluation import probe
 from blrobust.models import zoo
+from blrobust.models.global_settings import SETTINGS, unchanged_settings
 from blrobust.models.model import Model
 
 
@@ -83,6 +87,70 @@ def test_logits_of_a_call_are_those_of_plain_code(name: str, images: Path) -> No
     assert torch.get_default_device() == torch.device("cpu")
     assert torch.allclose(found, odd_models.Plain()(torch.cat(parts)))
     assert probe.doubts(model.module, *_probed(model, data)) == []
+
+
+def change_settings() -> None:
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    torch.set_grad_enabled(mode=False)
+    torch.set_autocast_enabled("cpu", True)
+    torch.use_deterministic_algorithms(mode=True)
+    torch.set_float32_matmul_precision("medium")
+    torch.set_num_threads(2)
+    os.chdir("/")
+    logging.root.setLevel(logging.DEBUG)
+
+
+def settings() -> list[Any]:
+    return [get() for get, _ in SETTINGS]
+
+
+class ChangesAll(odd_models.Plain):
+    """Leaves other global settings after each call."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(pixels)
+        change_settings()
+        return logits
+
+
+def changes_all() -> torch.nn.Module:
+    model = odd_models.Plain()
+    change_settings()
+    return model
+
+
+@pytest.mark.parametrize("name", ["ChangesAll", "changes_all"])
+def test_global_settings_that_a_model_changes_are_restored(name: str, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    with unchanged_settings():
+        before = settings()
+        model = zoo.load(f"m={__name__}:{name}", dataset=data, device=torch.device("cpu"))
+        assert settings() == before
+        with torch.no_grad():
+            logits = model.module(data.pixels(slice(0, 5)))
+        assert settings() == before
+    assert torch.allclose(logits, odd_models.Plain()(data.pixels(slice(0, 5))))
+
+
+class DefaultDtype(odd_models.Plain):
+    """Computes in torch's default dtype, which its factory sets to float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.set_default_dtype(torch.float64)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        assert torch.zeros(()).dtype == torch.float64
+        return super().forward(pixels)
+
+
+def test_a_model_is_called_with_the_default_dtype_that_its_factory_set(images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load(f"m={__name__}:DefaultDtype", dataset=data, device=torch.device("cpu"))
+    assert torch.get_default_dtype() == torch.float32
+    with torch.no_grad():
+        assert model.module(data.pixels(slice(0, 5))).dtype == torch.float32
 
 
 def _probed(model: Model, data: Dataset) -> tuple[torch.Tensor, probe.Answers]:
