@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from blrobust.errors import UserError, describe
 from blrobust.models.global_settings import unchanged_settings
+from blrobust.models.narrow_logits import narrowed
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.seeding import seeded, states, unchanged
 from blrobust.user_output import prints_counted
@@ -113,7 +114,7 @@ class OwnModel(nn.Module):
             logits = logits.clone()
         if logits.requires_grad and not (pixels.requires_grad and torch.is_grad_enabled()):
             logits = logits.detach()  # it depends on parameters only
-        logits = logits.to(pixels.device, torch.float32).contiguous()
+        logits = (narrowed(logits) if logits.ndim == 2 else logits.float()).to(pixels.device).contiguous()
         return logits if logits.requires_grad else logits.clone()  # the module may write into it again
 
     def fit(self, pixels: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from blrobust.evaluation import probe
 from blrobust.models import zoo
 from blrobust.models.global_settings import SETTINGS, unchanged_settings
 from blrobust.models.model import Model
+from blrobust.perturbations.base import predict
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,34 @@ def test_global_settings_that_a_model_changes_are_restored(name: str, images: Pa
             logits = model.module(data.pixels(slice(0, 5)))
         assert settings() == before
     assert torch.allclose(logits, odd_models.Plain()(data.pixels(slice(0, 5))))
+
+
+class LargeOffset(odd_models.Plain):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels).double() + 1e10
+
+
+class Huge(odd_models.Plain):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels).double() * 1e40
+
+
+class Minute(odd_models.Plain):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels).double() * 1e-60
+
+
+class Integers(odd_models.Plain):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return (super().forward(pixels) * 1000).round().long() + 2**40
+
+
+@pytest.mark.parametrize("name", ["LargeOffset", "Huge", "Minute", "Integers"])
+def test_the_class_is_that_of_the_logits_in_their_own_dtype(name: str, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load(f"m={__name__}:{name}", dataset=data, device=torch.device("cpu"))
+    pixels = data.pixels(slice(0, 12))
+    assert torch.equal(predict(model.module, pixels), predict(odd_models.Plain(), pixels))
 
 
 class DefaultDtype(odd_models.Plain):
