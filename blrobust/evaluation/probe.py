@@ -222,6 +222,8 @@ def _logits(model: nn.Module, pixels: Tensor, *, seed: int) -> NDArray[np.float3
         raise
     except torch.OutOfMemoryError as error:
         raise UserError(f"{pixels.device} has too little free memory: {error}") from error
-    except (Exception, SystemExit) as error:  # any error of the user's own model
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # any error of the user's own model
         raise UserError(f"the network failed: {describe(error)}") from error
     return found

@@ -31,6 +31,23 @@ def load_module(
     called with `default_dtype` as torch's default dtype, by default the current one. Raises `UserError` if
     the module fails on images of the data set or does not return a logit for each class.
     """
+    try:
+        return _load(label, module, target, dataset, device, note, default_dtype)
+    except (KeyboardInterrupt, UserError):
+        raise
+    except BaseException as error:  # whatever the user's code raises
+        raise failure(label, error, dataset) from error
+
+
+def _load(
+    label: str,
+    module: nn.Module,
+    target: str,
+    dataset: Dataset,
+    device: torch.device,
+    note: str,
+    default_dtype: torch.dtype | None,
+) -> Model:
     place(module, device)
     kinds = (False, True) if odd_dtypes(module) else (False,)
     digests = [_fingerprint(module, exact=exact) for exact in kinds]  # before a pass changes the module
@@ -41,8 +58,6 @@ def load_module(
         logits = own.fit(dataset.pixels(slice(0, 2), device))
     except NoLogitsError as error:
         raise wrong_output(label, error.found, dataset) from error
-    except Exception as error:
-        raise failure(label, error, dataset) from error
     odd = odd_dtypes(module)
     digest = digests[-1 if odd else 0] or _fingerprint(module, exact=bool(odd))
     if digest is None:

@@ -172,6 +172,38 @@ def test_an_error_of_the_model_is_one_line(
     assert told in line
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("EqualsAll", "TypeError: unhashable type"),
+        ("HidesParameters", "RuntimeError: the parameters are secret"),
+        ("NotInitialised", "AttributeError: "),
+    ],
+)
+def test_a_module_that_cannot_be_loaded_is_one_line(
+    name: str,
+    told: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("noise", [name], images, tmp_path, monkeypatch) == 2
+    line = error(capsys.readouterr().err)
+    assert f"model {name!r} fails on images (3, 6, 6): {told}" in line
+
+
+@pytest.mark.parametrize("name", ["CancelsBackward", "CancelsLargeBackward", "ExitsGenerator"])
+def test_any_error_of_a_backward_pass_is_a_failure_of_the_attack(
+    name: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("gradient", [name], images, tmp_path, monkeypatch) == 0
+    with Run.open(tmp_path / "run") as stored:
+        reasons = stored.outcome(name, "pgd-linf", 0.05, 0)["reason"].tolist()
+    # Attacks that fail on many images run again on a few.
+    assert (Status.RAISED in reasons) == (name != "CancelsLargeBackward")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_model_gets_no_more_images_at_once_than_asked(
     command: str,
