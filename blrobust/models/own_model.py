@@ -1,7 +1,7 @@
 """Adapter of a user's own module: it takes pixels in float32 and returns logits in float32."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from blrobust.errors import UserError, describe
 from blrobust.models.global_settings import unchanged_settings
 from blrobust.models.narrow_logits import narrowed
 from blrobust.perturbations.base import is_out_of_memory
-from blrobust.perturbations.seeding import seeded, states, unchanged
+from blrobust.perturbations.seeding import seeded, states, torch_seeds_kept, unchanged
 from blrobust.user_output import prints_counted
 
 
@@ -96,7 +96,7 @@ class OwnModel(nn.Module):
         inputs = pixels.clone()  # writes into it change no one else's pixels
         if self.input_dtype is not None:
             inputs = inputs.to(self.input_dtype)
-        generators = unchanged(pixels.device) if self.reseeds else nullcontext()
+        generators = (unchanged if self.reseeds else torch_seeds_kept)(pixels.device)
         needs_grad = self.needs_grad_mode or torch.is_grad_enabled()
         with generators, unchanged_settings(), torch.set_grad_enabled(needs_grad), prints_counted():
             torch.set_default_dtype(self.default_dtype)

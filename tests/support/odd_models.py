@@ -209,6 +209,21 @@ class Seeds(Plain):
         return super().forward(x)
 
 
+class SeedsOnMany(Plain):
+    """Seeds torch's generator where it has more than two images."""
+
+    def forward(self, x: Tensor) -> Any:
+        if len(x) > 2:
+            torch.manual_seed(0)
+        return super().forward(x)
+
+
+class SeedsByClock(Plain):
+    def forward(self, x: Tensor) -> Any:
+        torch.seed()
+        return super().forward(x)
+
+
 class ChangesDefaults(Plain):
     def forward(self, x: Tensor) -> Any:
         logits = super().forward(x)

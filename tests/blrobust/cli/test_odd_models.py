@@ -280,11 +280,12 @@ def test_a_model_that_seeds_generators_weakens_no_attack(
         words += " --set attacks=square,queries=30"
     monkeypatch.setitem(COMMANDS, "attack", words)
     outcomes = []
-    for name in ("Plain", "Seeds"):
+    for name in ("Plain", "Seeds", "SeedsOnMany", "SeedsByClock"):
         monkeypatch.setattr(odd_models, "model", getattr(odd_models, name), raising=False)
         assert run("attack", ["model"], images, tmp_path, monkeypatch, out=name) == 0
         with Run.open(tmp_path / name) as stored:
             outcomes.append(stored.outcome("model", kind, stored.levels(kind)[-1], 0))
             assert stored.record.flags == {"model": []}
-    for key, values in outcomes[0].items():
-        assert np.array_equal(values, outcomes[1][key], equal_nan=True), key
+    for other in outcomes[1:]:
+        for key, values in outcomes[0].items():
+            assert np.array_equal(values, other[key], equal_nan=True), key
