@@ -193,6 +193,15 @@ def test_a_module_that_cannot_be_loaded_is_one_line(
     assert f"model {name!r} fails on images (3, 6, 6): {told}" in line
 
 
+def test_two_factories_of_one_module_are_refused(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("noise", ["shared", "shared_again"], images, tmp_path, monkeypatch) == 2
+    line = error(capsys.readouterr().err)
+    assert "models 'shared' and 'shared_again': support.odd_models:shared and" in line
+    assert line.endswith("returned the same module; legal: a module for each")
+
+
 @pytest.mark.parametrize("name", ["CancelsBackward", "CancelsLargeBackward", "ExitsGenerator"])
 def test_any_error_of_a_backward_pass_is_a_failure_of_the_attack(
     name: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
