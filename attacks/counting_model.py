@@ -119,7 +119,9 @@ def _gradient_problem(model: nn.Module, pixels: Tensor) -> str | None:
             if not logits.requires_grad:
                 return "its logits do not depend on the input in a differentiable way"
             (gradient,) = torch.autograd.grad(logits.sum(), inputs, allow_unused=True)
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's code raises
         if is_out_of_memory(error):
             raise
         if any(isinstance(m, OwnModel) and precision_of(m.module) == "int8" for m in model.modules()):

@@ -69,9 +69,9 @@ def _flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
         return found
     try:
         size = _gradient_size(model, images, truth)
-    except (UserError, torch.OutOfMemoryError):
+    except (KeyboardInterrupt, UserError, torch.OutOfMemoryError):
         raise
-    except (Exception, SystemExit) as error:  # of a backward pass through the user's code
+    except BaseException as error:  # of a backward pass through the user's code
         raise UserError(f"the backward pass failed: {describe(error)}") from error
     if (~size.isfinite()).float().mean() >= SYMPTOM_SHARE:
         found.append(NOT_FINITE)

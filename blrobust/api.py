@@ -118,6 +118,7 @@ def evaluate(
         origin = None
         if source is not None:
             origin = subjects.load_source(source, arch=arch, dataset=images, device=place)
+            subjects.check_distinct([*loaded.models, origin])
         parts: dict[str, list[sweep.Part]] = {}
         if noises:
             parts["noise"] = noise_parts(noises, space=space, dataset=images, seed=seed, device=place)

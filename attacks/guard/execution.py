@@ -130,7 +130,9 @@ class Execution:
             found = self._call(target, block, level, draw)
         except UserError:
             raise
-        except (Exception, SystemExit) as error:  # also of a backward pass through the user's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also of a backward pass through the user's code
             out_of_memory = is_out_of_memory(error)
             if len(block.labels) == 1:
                 if out_of_memory:

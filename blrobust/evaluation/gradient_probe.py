@@ -33,7 +33,9 @@ def gradient_answers(model: nn.Module, pixels: Tensor, rounded: Tensor, part: in
             if not gives_gradients(model, pixels):
                 return {KEY: Gradients(None).encode()}
         first, second = (_sketches(model, images[rows]) for images in (pixels, rounded))
-    except (Exception, SystemExit):  # whatever the user's code raises; the attack reports it
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whatever the user's code raises; the attack reports it
         return {}
     return {KEY: Gradients.of(first, second).encode()}
 

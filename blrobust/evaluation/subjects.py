@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from blrobust.device import resolve
 from blrobust.errors import UserError
 from blrobust.models import model_names, zoo
 from blrobust.models.model import Model
+from blrobust.models.own_model import OwnModel
 from blrobust.models.own_module import load_module
 
 Data = Any  # as in `api.evaluate`
@@ -57,12 +59,29 @@ def load(
     loaded = [
         load_model(label, model, arch=arch, dataset=images, device=resolved) for label, model in named.items()
     ]
+    check_distinct(loaded)
     if model_names.classes_assumed(images) and any(m.card.dataset == "cifar10" for m in loaded):
         assumed = "the classes have no names: for CIFAR-10's models they are airplane (0) to truck (9)"
         images = replace(images, note=assumed)
     if images.note:
         note(images.note)
     return Subjects(loaded, images, resolved)
+
+
+def check_distinct(models: Sequence[Model]) -> None:
+    """Raise `UserError` if two factories returned the same module, which the second may have changed."""
+    for first, second in combinations(models, 2):
+        own, origins = _own(first), [first.card.arch, second.card.arch]
+        if own is not None and own is _own(second) and origins[0] != origins[1]:
+            raise UserError(
+                f"models {first.label!r} and {second.label!r}: {' and '.join(map(str, origins))} returned "
+                "the same module; legal: a module for each"
+            )
+
+
+def _own(model: Model) -> nn.Module | None:
+    """Return the user's module in a model; None if there is none."""
+    return next((part.module for part in model.module.modules() if isinstance(part, OwnModel)), None)
 
 
 def expanded(path: StrPath | None) -> Path | None:

@@ -47,7 +47,9 @@ def with_card(
         else:  # images come in batches of any size
             with torch.no_grad():
                 module(torch.zeros((1, *shape), device=logits.device))
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's code raises
         raise failure(label, error, dataset) from error
     card = ModelCard(
         label=label,
@@ -68,7 +70,9 @@ def first_logits(label: str, module: nn.Module, dataset: Dataset, device: torch.
     try:
         with torch.no_grad():
             logits: torch.Tensor = module(dataset.pixels(slice(0, 2), device))
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's code raises
         raise failure(label, error, dataset) from error
     return logits
 

@@ -1,15 +1,18 @@
 """Adapter of a user's own module: it takes pixels in float32 and returns logits in float32."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from blrobust.errors import UserError, describe
+from blrobust.models.global_settings import unchanged_settings
+from blrobust.models.kept_state import kept_state
+from blrobust.models.narrow_logits import narrowed
 from blrobust.perturbations.base import is_out_of_memory
-from blrobust.perturbations.seeding import seeded, states, unchanged
+from blrobust.perturbations.seeding import seeded, states, torch_seeds_kept, unchanged
 from blrobust.user_output import prints_counted
 
 
@@ -29,10 +32,11 @@ class OwnModel(nn.Module):
     """A user's `module` as a model: pixels float32 (m, C, H, W) become logits float32 (m, classes).
 
     Changes of mode, device or dtype of this wrapper have no effect on the user's module. The user's module
-    runs outside inference mode, because it may keep tensors for later passes that need gradients. If it
-    writes into its input, it gets a copy of the pixels. If it seeds a global random generator, from which
-    attacks draw as well, the former state of the generator is restored. The default dtype and the gradient
-    mode are restored too. Errors of the module become a `UserError` that names the model.
+    runs outside inference mode, because it may keep tensors for later passes that need gradients. It gets a
+    copy of the pixels, because it may write into its input. If it seeds a global random generator, from which
+    attacks draw as well, the former state of the generator is restored. Global settings are restored too
+    (`global_settings`). Its calls have `default_dtype` as torch's default dtype. Errors of the module become
+    a `UserError` that names the model.
     """
 
     def __init__(self, module: nn.Module, label: str, classes: int) -> None:
@@ -40,8 +44,8 @@ class OwnModel(nn.Module):
         self.module = module
         self.label = label
         self.classes = classes
+        self.default_dtype = torch.get_default_dtype()
         self.input_dtype: torch.dtype | None = None  # None: float32
-        self.writes_input = False
         self.needs_grad_mode = False
         self.reseeds = False
         self.most = 0  # images that it has processed at once
@@ -86,21 +90,18 @@ class OwnModel(nn.Module):
         """Return the logits of pixels; an error that the module raises is not changed."""
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False), torch.no_grad():
-                return self._run(pixels.clone())
-        return self._run(pixels.clone() if self.writes_input or pixels.is_inference() else pixels)
+                return self._run(pixels)
+        return self._run(pixels)
 
     def _run(self, pixels: Tensor) -> Tensor:
-        inputs = pixels if self.input_dtype is None else pixels.to(self.input_dtype)
-        generators = unchanged(pixels.device) if self.reseeds else nullcontext()
-        needs_grad, dtype = self.needs_grad_mode or torch.is_grad_enabled(), torch.get_default_dtype()
-        default_device = torch.get_default_device()
-        try:
-            with generators, torch.set_grad_enabled(needs_grad), prints_counted():
-                output = self.module(inputs)
-        finally:
-            torch.set_default_dtype(dtype)
-            if torch.get_default_device() != default_device:
-                torch.set_default_device(default_device)
+        inputs = pixels.clone()  # writes into it change no one else's pixels
+        if self.input_dtype is not None:
+            inputs = inputs.to(self.input_dtype)
+        generators = (unchanged if self.reseeds else torch_seeds_kept)(pixels.device)
+        needs_grad = self.needs_grad_mode or torch.is_grad_enabled()
+        with generators, unchanged_settings(), torch.set_grad_enabled(needs_grad), prints_counted():
+            torch.set_default_dtype(self.default_dtype)
+            output = self.module(inputs)
         logits = find_logits(output, len(pixels), self.classes)
         if len(pixels) == 1 and logits.shape == (self.classes,):
             logits = logits[None]  # the module squeezes its output
@@ -114,7 +115,7 @@ class OwnModel(nn.Module):
             logits = logits.clone()
         if logits.requires_grad and not (pixels.requires_grad and torch.is_grad_enabled()):
             logits = logits.detach()  # it depends on parameters only
-        logits = logits.to(pixels.device, torch.float32).contiguous()
+        logits = (narrowed(logits) if logits.ndim == 2 else logits.float()).to(pixels.device).contiguous()
         return logits if logits.requires_grad else logits.clone()  # the module may write into it again
 
     def fit(self, pixels: Tensor) -> Tensor:
@@ -130,8 +131,9 @@ class OwnModel(nn.Module):
         for prepare in self._preparations():
             try:
                 prepare()
-                logits = self._try(pixels)
-                self.reseeds = self._seeds_generators(pixels)
+                with kept_state(self.module), torch.no_grad():
+                    logits = self._run(pixels)
+                    self.reseeds = self._seeds_generators(pixels)
                 return logits
             except KeyboardInterrupt:
                 raise
@@ -144,14 +146,6 @@ class OwnModel(nn.Module):
             raise cause
         raise RuntimeError(describe(cause)) from cause
 
-    def _try(self, pixels: Tensor) -> Tensor:
-        given = pixels.clone()
-        version = given._version
-        with torch.no_grad():
-            logits = self._run(given)
-        self.writes_input = given._version != version or not torch.equal(given, pixels)
-        return logits
-
     def _seeds_generators(self, pixels: Tensor) -> bool:
         """Return whether the module seeds a global random generator.
 
@@ -160,8 +154,8 @@ class OwnModel(nn.Module):
         """
         left = []
         for key in (0, 1):
-            with torch.no_grad(), seeded("own model", key, device=pixels.device):
-                self._run(pixels.clone())
+            with seeded("own model", key, device=pixels.device):
+                self._run(pixels)
                 left.append(states(pixels.device))
         return any(first == second for first, second in zip(*left, strict=True))
 

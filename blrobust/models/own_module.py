@@ -8,6 +8,7 @@ from torch import nn
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.models.fingerprint import fingerprint
+from blrobust.models.kept_state import kept_state
 from blrobust.models.model import Model, failure, with_card, wrong_output
 from blrobust.models.own_model import NoLogitsError, OwnModel, odd_dtypes, place
 from blrobust.models.own_precision import precision_of
@@ -16,24 +17,48 @@ NOTE = "the user's own model"
 
 
 def load_module(
-    label: str, module: nn.Module, *, target: str, dataset: Dataset, device: torch.device, note: str = NOTE
+    label: str,
+    module: nn.Module,
+    *,
+    target: str,
+    dataset: Dataset,
+    device: torch.device,
+    note: str = NOTE,
+    default_dtype: torch.dtype | None = None,
 ) -> Model:
     """Return the user's `module`, put on `device` and into evaluation mode, as a model for `dataset`.
 
-    `target` names the origin of the module in its card, and `note` is the note of the card. Raises
-    `UserError` if the module fails on images of the data set or does not return a logit for each class.
+    `target` names the origin of the module in its card, and `note` is the note of the card. The module is
+    called with `default_dtype` as torch's default dtype, by default the current one. Raises `UserError` if
+    the module fails on images of the data set or does not return a logit for each class.
     """
+    try:
+        return _load(label, module, target, dataset, device, note, default_dtype)
+    except (KeyboardInterrupt, UserError):
+        raise
+    except BaseException as error:  # whatever the user's code raises
+        raise failure(label, error, dataset) from error
+
+
+def _load(
+    label: str,
+    module: nn.Module,
+    target: str,
+    dataset: Dataset,
+    device: torch.device,
+    note: str,
+    default_dtype: torch.dtype | None,
+) -> Model:
     place(module, device)
     kinds = (False, True) if odd_dtypes(module) else (False,)
     digests = [_fingerprint(module, exact=exact) for exact in kinds]  # before a pass changes the module
     given = odd_dtypes(module)
     own = OwnModel(module, label, len(dataset.classes))
+    own.default_dtype = default_dtype or own.default_dtype
     try:
         logits = own.fit(dataset.pixels(slice(0, 2), device))
     except NoLogitsError as error:
         raise wrong_output(label, error.found, dataset) from error
-    except Exception as error:
-        raise failure(label, error, dataset) from error
     odd = odd_dtypes(module)
     digest = digests[-1 if odd else 0] or _fingerprint(module, exact=bool(odd))
     if digest is None:
@@ -50,7 +75,8 @@ def load_module(
         "recipe": {},
         "note": f"{note}{precision}",
     }
-    return with_card(label, own, logits, origin, dataset)
+    with kept_state(module):
+        return with_card(label, own, logits, origin, dataset)
 
 
 def _names(dtypes: list[torch.dtype]) -> str:

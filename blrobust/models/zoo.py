@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import platformdirs
 import torch
@@ -24,6 +26,7 @@ from blrobust.models.accuracy import accuracy
 from blrobust.models.channel_names import build_channel
 from blrobust.models.channels import ColourDepth
 from blrobust.models.checkpoint import Facts
+from blrobust.models.global_settings import unchanged_settings
 from blrobust.models.model import Model as Model
 from blrobust.models.model import check_logits, first_logits, with_card
 from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
@@ -31,6 +34,8 @@ from blrobust.models.own_module import load_module
 from blrobust.models.precision import reduce_precision
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+# By a user's file: torch's default dtype at the end of its import, for every factory in it.
+_DEFAULT_DTYPES: WeakKeyDictionary[ModuleType, torch.dtype] = WeakKeyDictionary()
 ACCURACY_TOLERANCE = 0.002
 BUNDLED = Path(__file__).parents[1] / "weights"
 
@@ -224,11 +229,17 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
     if "" not in sys.path:
         sys.path.insert(0, "")  # the user's module lies where the command is run
     try:
-        module = getattr(importlib.import_module(module_name), factory)()
+        with unchanged_settings():
+            code = importlib.import_module(module_name)
+            torch.set_default_dtype(_DEFAULT_DTYPES.setdefault(code, torch.get_default_dtype()))
+            module = getattr(code, factory)()
+            default_dtype = torch.get_default_dtype()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the user's code raises
         raise UserError(f"model {label!r}: {target} failed: {describe(error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
-    return load_module(label, module, target=target, dataset=dataset, device=device)
+    return load_module(
+        label, module, target=target, dataset=dataset, device=device, default_dtype=default_dtype
+    )

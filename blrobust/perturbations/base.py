@@ -83,9 +83,9 @@ def checked_logits(model: nn.Module, pixels: Tensor) -> Tensor:
     """
     try:
         logits: Tensor = model(pixels)
-    except (UserError, torch.OutOfMemoryError):
+    except (KeyboardInterrupt, UserError, torch.OutOfMemoryError):
         raise
-    except (Exception, SystemExit) as error:  # whatever the user's own model raises
+    except BaseException as error:  # whatever the user's own model raises
         if is_out_of_memory(error):
             raise torch.OutOfMemoryError(str(error)) from error
         raise UserError(f"the network failed: {describe(error)}") from error

@@ -32,6 +32,24 @@ def unchanged(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
+def torch_seeds_kept(device: torch.device) -> Iterator[None]:
+    """Restore those of torch's global generators (CPU and `device`) that were seeded in the context.
+
+    Numbers drawn from a generator that was not seeded remain drawn.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index])
+    before = [(generator.initial_seed(), generator.get_state()) for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, (seed, state) in zip(generators, before, strict=True):
+            if generator.initial_seed() != seed:
+                generator.set_state(state)
+
+
+@contextmanager
 def seeded(*key: object, device: torch.device) -> Iterator[None]:
     """Seed torch's, numpy's and Python's global generators from `key`; restore them after the context.
 

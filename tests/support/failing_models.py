@@ -1,8 +1,10 @@
 """Modules that fail on some images: on more than a few, or on those that a perturbation makes."""
 
+import asyncio
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from support.plain_model import Plain
 
@@ -61,3 +63,56 @@ class Doubles(Plain):
     def forward(self, x: Tensor) -> Any:
         logits = super().forward(x)
         return logits.repeat(1, 2) if len(x) > 4 else logits
+
+
+class EqualsAll(Plain):
+    """Has no hash, which `parameters` of torch needs."""
+
+    def __eq__(self, other: object) -> Any:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class HidesParameters(Plain):
+    def parameters(self, recurse: bool = True) -> Any:
+        raise RuntimeError("the parameters are secret")
+
+
+class NotInitialised(nn.Module):
+    """Does not call the constructor of its base class."""
+
+    def __init__(self) -> None:
+        self.factor = 20
+
+    def forward(self, x: Tensor) -> Any:
+        return self.factor * x.mean((2, 3))
+
+
+class Raises(torch.autograd.Function):
+    """Raises an error in the backward pass, whose class is the second argument."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, error: type[BaseException]) -> Tensor:
+        ctx.error = error
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        raise ctx.error
+
+
+class CancelsBackward(Plain):
+    error: type[BaseException] = asyncio.CancelledError
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(Raises.apply(x, self.error))
+
+
+class CancelsLargeBackward(CancelsBackward):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x) if len(x) > 2 else Plain.forward(self, x)
+
+
+class ExitsGenerator(CancelsBackward):
+    error = GeneratorExit

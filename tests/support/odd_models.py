@@ -17,13 +17,19 @@ from torch import Tensor, nn
 
 from support.failing_models import Cancelled as Cancelled
 from support.failing_models import Cancels as Cancels
+from support.failing_models import CancelsBackward as CancelsBackward
+from support.failing_models import CancelsLargeBackward as CancelsLargeBackward
 from support.failing_models import Doubles as Doubles
+from support.failing_models import EqualsAll as EqualsAll
 from support.failing_models import Exits as Exits
+from support.failing_models import ExitsGenerator as ExitsGenerator
 from support.failing_models import Fails as Fails
 from support.failing_models import FailsOnWhite as FailsOnWhite
 from support.failing_models import Few as Few
 from support.failing_models import Full as Full
+from support.failing_models import HidesParameters as HidesParameters
 from support.failing_models import Interrupts as Interrupts
+from support.failing_models import NotInitialised as NotInitialised
 from support.odd_precisions import Double as Double
 from support.odd_precisions import FloatStaysDouble as FloatStaysDouble
 from support.odd_precisions import HalfInside as HalfInside
@@ -48,6 +54,16 @@ class InPlaceByData(Plain):
     def forward(self, x: Tensor) -> Any:
         x.data.sub_(0.5)
         return self.linear(x.flatten(1))
+
+
+class InPlaceOnMany(Plain):
+    """Writes into its input through numpy, but only where it has more than two images."""
+
+    def forward(self, x: Tensor) -> Any:
+        if len(x) > 2:
+            pixels = x.detach().numpy()
+            np.minimum(pixels, 0.5, out=pixels)
+        return super().forward(x)
 
 
 class Caches(Plain):
@@ -193,6 +209,21 @@ class Seeds(Plain):
         return super().forward(x)
 
 
+class SeedsOnMany(Plain):
+    """Seeds torch's generator where it has more than two images."""
+
+    def forward(self, x: Tensor) -> Any:
+        if len(x) > 2:
+            torch.manual_seed(0)
+        return super().forward(x)
+
+
+class SeedsByClock(Plain):
+    def forward(self, x: Tensor) -> Any:
+        torch.seed()
+        return super().forward(x)
+
+
 class ChangesDefaults(Plain):
     def forward(self, x: Tensor) -> Any:
         logits = super().forward(x)
@@ -218,6 +249,17 @@ class Prints(Plain):
 class Defaults(Plain):
     def forward(self, x: Tensor, temperature: float = 1.0, *, layers: Any = None) -> Any:
         return super().forward(x) / temperature
+
+
+SHARED = Plain()
+
+
+def shared() -> nn.Module:
+    return SHARED
+
+
+def shared_again() -> nn.Module:
+    return SHARED
 
 
 def hooked() -> nn.Module:

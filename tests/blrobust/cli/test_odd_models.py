@@ -173,6 +173,47 @@ def test_an_error_of_the_model_is_one_line(
     assert told in line
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("EqualsAll", "TypeError: unhashable type"),
+        ("HidesParameters", "RuntimeError: the parameters are secret"),
+        ("NotInitialised", "AttributeError: "),
+    ],
+)
+def test_a_module_that_cannot_be_loaded_is_one_line(
+    name: str,
+    told: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("noise", [name], images, tmp_path, monkeypatch) == 2
+    line = error(capsys.readouterr().err)
+    assert f"model {name!r} fails on images (3, 6, 6): {told}" in line
+
+
+def test_two_factories_of_one_module_are_refused(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("noise", ["shared", "shared_again"], images, tmp_path, monkeypatch) == 2
+    line = error(capsys.readouterr().err)
+    assert "models 'shared' and 'shared_again': support.odd_models:shared and" in line
+    assert line.endswith("returned the same module; legal: a module for each")
+
+
+@pytest.mark.parametrize("name", ["CancelsBackward", "CancelsLargeBackward", "ExitsGenerator"])
+def test_any_error_of_a_backward_pass_is_a_failure_of_the_attack(
+    name: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("gradient", [name], images, tmp_path, monkeypatch) == 0
+    with Run.open(tmp_path / "run") as stored:
+        reasons = stored.outcome(name, "pgd-linf", 0.05, 0)["reason"].tolist()
+    # Attacks that fail on many images run again on a few.
+    assert (Status.RAISED in reasons) == (name != "CancelsLargeBackward")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_model_gets_no_more_images_at_once_than_asked(
     command: str,
@@ -253,11 +294,12 @@ def test_a_model_that_seeds_generators_weakens_no_attack(
         pytest.importorskip("pyautoattack")
     monkeypatch.setitem(COMMANDS, "attack", words)
     outcomes = []
-    for name in ("Plain", "Seeds"):
+    for name in ("Plain", "Seeds", "SeedsOnMany", "SeedsByClock"):
         monkeypatch.setattr(odd_models, "model", getattr(odd_models, name), raising=False)
         assert run("attack", ["model"], images, tmp_path, monkeypatch, out=name) == 0
         with Run.open(tmp_path / name) as stored:
             outcomes.append(stored.outcome("model", kind, stored.levels(kind)[-1], 0))
             assert stored.record.flags == {"model": []}
-    for key, values in outcomes[0].items():
-        assert np.array_equal(values, outcomes[1][key], equal_nan=True), key
+    for other in outcomes[1:]:
+        for key, values in outcomes[0].items():
+            assert np.array_equal(values, other[key], equal_nan=True), key

@@ -1,6 +1,9 @@
 """Modules of a user's own, loaded: their input, their card, and their checksum."""
 
+import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +15,9 @@ from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.evaluation import probe
 from blrobust.models import zoo
+from blrobust.models.global_settings import SETTINGS, unchanged_settings
 from blrobust.models.model import Model
+from blrobust.perturbations.base import predict
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,17 @@ def test_a_model_that_writes_into_its_input_writes_into_a_copy(name: str, images
         logits = model.module(pixels)
     assert torch.equal(pixels, data.pixels(slice(0, 5)))
     assert torch.allclose(logits, odd_models.Plain()(pixels))
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_writes_that_the_first_two_images_do_not_show_spare_the_pixels(gradients: bool, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load("m=support.odd_models:InPlaceOnMany", dataset=data, device=torch.device("cpu"))
+    pixels = data.pixels(slice(0, 5)).requires_grad_(gradients)
+    with torch.set_grad_enabled(gradients):
+        logits = model.module(pixels)
+    assert torch.equal(pixels, data.pixels(slice(0, 5)))
+    assert torch.allclose(logits, odd_models.Plain()(pixels.detach().clamp(max=0.5)))
 
 
 class Squeezes(odd_models.Plain):
@@ -72,6 +88,135 @@ def test_logits_of_a_call_are_those_of_plain_code(name: str, images: Path) -> No
     assert torch.get_default_device() == torch.device("cpu")
     assert torch.allclose(found, odd_models.Plain()(torch.cat(parts)))
     assert probe.doubts(model.module, *_probed(model, data)) == []
+
+
+def change_settings() -> None:
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    torch.set_grad_enabled(mode=False)
+    torch.set_autocast_enabled("cpu", True)
+    torch.use_deterministic_algorithms(mode=True)
+    torch.set_float32_matmul_precision("medium")
+    torch.set_num_threads(2)
+    os.chdir("/")
+    logging.root.setLevel(logging.DEBUG)
+
+
+def settings() -> list[Any]:
+    return [get() for get, _ in SETTINGS]
+
+
+class ChangesAll(odd_models.Plain):
+    """Leaves other global settings after each call."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(pixels)
+        change_settings()
+        return logits
+
+
+def changes_all() -> torch.nn.Module:
+    model = odd_models.Plain()
+    change_settings()
+    return model
+
+
+@pytest.mark.parametrize("name", ["ChangesAll", "changes_all"])
+def test_global_settings_that_a_model_changes_are_restored(name: str, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    with unchanged_settings():
+        before = settings()
+        model = zoo.load(f"m={__name__}:{name}", dataset=data, device=torch.device("cpu"))
+        assert settings() == before
+        with torch.no_grad():
+            logits = model.module(data.pixels(slice(0, 5)))
+        assert settings() == before
+    assert torch.allclose(logits, odd_models.Plain()(data.pixels(slice(0, 5))))
+
+
+class LargeOffset(odd_models.Plain):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels).double() + 1e10
+
+
+class Huge(odd_models.Plain):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels).double() * 1e40
+
+
+class Minute(odd_models.Plain):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels).double() * 1e-60
+
+
+class Integers(odd_models.Plain):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return (super().forward(pixels) * 1000).round().long() + 2**40
+
+
+@pytest.mark.parametrize("name", ["LargeOffset", "Huge", "Minute", "Integers"])
+def test_the_class_is_that_of_the_logits_in_their_own_dtype(name: str, images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load(f"m={__name__}:{name}", dataset=data, device=torch.device("cpu"))
+    pixels = data.pixels(slice(0, 12))
+    assert torch.equal(predict(model.module, pixels), predict(odd_models.Plain(), pixels))
+
+
+class Observes(odd_models.Plain):
+    """Divides pixels by the largest value that it has seen, in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("most", torch.zeros(()), persistent=False)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.most.copy_(torch.maximum(self.most, pixels.detach().max()))
+        return super().forward(pixels / self.most)
+
+
+class ScalesByFirstBatch(odd_models.Plain):
+    ready = False
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        if not self.ready:
+            self.scale = pixels.detach().std()
+            self.ready = True
+        return super().forward(pixels / self.scale)
+
+
+@pytest.mark.parametrize("kind", [Observes, ScalesByFirstBatch])
+def test_a_probe_leaves_the_state_of_a_module_and_flags_it(
+    kind: type[odd_models.Plain], images: Path
+) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load(f"m={__name__}:{kind.__name__}", dataset=data, device=torch.device("cpu"))
+    flags = probe.probe([model], data, torch.device("cpu"), gradients=True)["flags"]
+    assert flags == {"m": [probe.RANDOM]}
+    found = {"m": [probe.RANDOM]}
+    probe.check_under_attack([model], data, torch.device("cpu"), found)
+    pixels = data.pixels(slice(2, 9))
+    with torch.no_grad():
+        assert torch.equal(model.module(pixels), kind()(pixels))
+
+
+class DefaultDtype(odd_models.Plain):
+    """Computes in torch's default dtype, which its factory sets to float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.set_default_dtype(torch.float64)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        assert torch.zeros(()).dtype == torch.float64
+        return super().forward(pixels)
+
+
+def test_a_model_is_called_with_the_default_dtype_that_its_factory_set(images: Path) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load(f"m={__name__}:DefaultDtype", dataset=data, device=torch.device("cpu"))
+    assert torch.get_default_dtype() == torch.float32
+    with torch.no_grad():
+        assert model.module(data.pixels(slice(0, 5))).dtype == torch.float32
 
 
 def _probed(model: Model, data: Dataset) -> tuple[torch.Tensor, probe.Answers]:
