@@ -13,6 +13,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import _engine_run_backward
 
 from blrobust.attacks.counting_model import CountingModel, gives_gradients
 from blrobust.attacks.status import NO_GRADIENTS as NO_GRADIENTS
@@ -119,8 +120,8 @@ def derivatives_taken() -> Iterator[list[str]]:
         return call
 
     with (
-        patch("torch.autograd.grad", watch("grad", torch.autograd.grad)),
-        patch("torch.autograd.backward", watch("backward", torch.autograd.backward)),
-        patch("torch.Tensor.backward", watch("backward", torch.Tensor.backward)),
+        # Every derivative passes these, also by functions that the user's file has imported by name.
+        patch("torch.autograd._engine_run_backward", watch("backward", _engine_run_backward)),
+        patch("torch.autograd.forward_ad.make_dual", watch("dual", torch.autograd.forward_ad.make_dual)),
     ):
         yield calls
