@@ -10,6 +10,7 @@ from blrobust.attacks.model_checks import check_model
 from blrobust.data import datasets
 from blrobust.device import resolve
 from blrobust.models import zoo
+from blrobust.models.own_model import OwnModel
 
 
 class Linear(nn.Module):
@@ -87,6 +88,12 @@ def ask(model: nn.Module) -> list[str]:
 @pytest.mark.parametrize("flag", PLANTED)
 def test_a_flag_fires_where_it_is_deserved(flag: str) -> None:
     assert ask(PLANTED[flag]) == [flag]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_probabilities_in_16_bits_are_found(dtype: torch.dtype) -> None:
+    half = Linear(lambda logits: logits.softmax(1).to(dtype))
+    assert module.SOFTMAX in ask(OwnModel(half, "half", 3))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own, of forward mode
