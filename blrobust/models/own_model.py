@@ -46,6 +46,7 @@ class OwnModel(nn.Module):
         self.classes = classes
         self.default_dtype = torch.get_default_dtype()
         self.input_dtype: torch.dtype | None = None  # None: float32
+        self.output_dtype = torch.float32  # of the module's own logits, at the last call
         self.needs_grad_mode = False
         self.reseeds = False
         self.most = 0  # images that it has processed at once
@@ -115,6 +116,7 @@ class OwnModel(nn.Module):
             logits = logits.clone()
         if logits.requires_grad and not (pixels.requires_grad and torch.is_grad_enabled()):
             logits = logits.detach()  # it depends on parameters only
+        self.output_dtype = logits.dtype
         logits = (narrowed(logits) if logits.ndim == 2 else logits.float()).to(pixels.device).contiguous()
         return logits if logits.requires_grad else logits.clone()  # the module may write into it again
 

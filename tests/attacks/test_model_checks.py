@@ -3,12 +3,14 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import grad as imported_grad
 
 from blrobust.attacks import model_checks as module
 from blrobust.attacks.model_checks import check_model
 from blrobust.data import datasets
 from blrobust.device import resolve
 from blrobust.models import zoo
+from blrobust.models.own_model import OwnModel
 
 
 class Linear(nn.Module):
@@ -33,6 +35,24 @@ class Descends(Linear):
             moved = pixels.detach().clone().requires_grad_()
             (gradient,) = torch.autograd.grad(super().forward(moved).square().sum(), moved)
         return super().forward(pixels - 1e-3 * gradient)
+
+
+class DescendsByName(Linear):
+    """Takes a step down with a function imported by name."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        with torch.enable_grad():
+            moved = pixels.detach().clone().requires_grad_()
+            (gradient,) = imported_grad(super().forward(moved).square().sum(), moved)
+        return super().forward(pixels - 1e-3 * gradient)
+
+
+class Forward(Linear):
+    """Takes forward-mode derivatives."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits, slope = torch.func.jvp(super().forward, (pixels,), (torch.full_like(pixels, 0.01),))
+        return logits + 0.1 * slope
 
 
 class Hidden(Linear):
@@ -68,6 +88,18 @@ def ask(model: nn.Module) -> list[str]:
 @pytest.mark.parametrize("flag", PLANTED)
 def test_a_flag_fires_where_it_is_deserved(flag: str) -> None:
     assert ask(PLANTED[flag]) == [flag]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_probabilities_in_16_bits_are_found(dtype: torch.dtype) -> None:
+    half = Linear(lambda logits: logits.softmax(1).to(dtype))
+    assert module.SOFTMAX in ask(OwnModel(half, "half", 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own, of forward mode
+@pytest.mark.parametrize("model", [DescendsByName(), Forward()])
+def test_derivatives_inside_a_model_are_found_by_every_name(model: nn.Module) -> None:
+    assert module.OPTIMISES in ask(model)
 
 
 def test_a_plain_model_has_none() -> None:
