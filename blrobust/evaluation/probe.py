@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import UserError, describe
+from blrobust.models.classifier import Classifier
 from blrobust.models.kept_state import kept_state
 from blrobust.models.own_model import OwnModel
 from blrobust.models.zoo import Model
@@ -43,7 +44,7 @@ def probe(
     - "answers": the logits of each model (`runs.answers.Answers`), and those of `source`, the model on which
       attacks run. With `gradients`, also the gradients (`runs.gradients.Gradients`) of `source`, or of all
       models if there is no source.
-    - "flags": the reasons to doubt each model and the source (`doubts`).
+    - "flags": the reasons to doubt each model and the source (`doubts`); none for networks of ours.
 
     A model that fails on images with noise has answers for the other images only. The measurement then
     reports the level at which the model fails. Raises `UserError` if a model fails even on the first two
@@ -59,7 +60,7 @@ def probe(
             found = _answers(model.label, model.module, pixels)
             taken = pixels[: len(found.logits)]
             answers[name] = found.encode()
-            flags = doubts(model.module, taken, found)
+            flags = [] if _is_classifier(model.module) else doubts(model.module, taken, found)
             if gradients:
                 from blrobust.evaluation.gradient_probe import gradient_answers  # noise needs no attacks
 
@@ -127,6 +128,18 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
     one_by_one[list(ends)] = np.concatenate(singles)
     apart = max(distance(answers.logits, other) for other in (in_halves, one_by_one))
     return [BATCH] if apart > answers.tolerance else []
+
+
+def _is_classifier(model: nn.Module) -> bool:
+    """Return whether a model is a network of ours, with or without channels, which needs no doubts.
+
+    It has no random numbers and no statistics of batches. `doubts` calls a model about forty times, which
+    would take longer than a small measurement.
+    """
+    parts = list(model.modules())
+    return any(isinstance(part, Classifier) for part in parts) and not any(
+        isinstance(part, OwnModel) for part in parts
+    )
 
 
 def _own_state_kept(model: nn.Module) -> AbstractContextManager[None]:

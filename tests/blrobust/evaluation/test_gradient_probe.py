@@ -20,7 +20,7 @@ from blrobust.runs import gradients as module
 from blrobust.runs.gradients import Gradients, distance
 
 CPU = torch.device("cpu")
-BUNDLED = ("fp32", "fft50", "fft85", "fp16", "bf16")
+BUNDLED = ("fp32", "fft85", "fp16", "bf16")
 
 
 class Scaled(torch.autograd.Function):

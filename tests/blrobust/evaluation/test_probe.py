@@ -10,6 +10,7 @@ from support import stand_in
 from torch import Tensor, nn
 
 from blrobust.data import datasets
+from blrobust.device import full_precision
 from blrobust.evaluation import probe as module
 from blrobust.evaluation.probe import BATCH, RANDOM, probe
 from blrobust.models import zoo
@@ -217,15 +218,16 @@ def bundled():
     data = datasets.load("cifar10-sample").take(16)
     threads, result = torch.get_num_threads(), {}
     for name in BUNDLED:
-        orders, flags = [], []
-
-        def take(model, orders=orders, flags=flags):
-            entries = probe([model], data, CPU)
-            orders.append(Answers.decode(entries["answers"][model.label]))
-            flags.extend(entries["flags"][model.label])
-
         model = zoo.load(name, dataset=data, device=CPU)
-        take(model)
+        entries = probe([model], data, CPU)
+        orders = [Answers.decode(entries["answers"][model.label])]
+        with full_precision():  # which a run does not search for in networks of ours
+            flags = entries["flags"][name] + module.doubts(model.module, module.inputs(data, CPU), orders[0])
+
+        def take(model, orders=orders):
+            with full_precision():
+                orders.append(module._answers(model.label, model.module, module.inputs(data, CPU)))
+
         torch.set_num_threads(2)
         try:
             take(model)
