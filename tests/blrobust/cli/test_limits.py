@@ -1,15 +1,11 @@
 """Sizes and counts that no machine has room for are refused in one line, before work starts."""
 
-import io
-import resource
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.archives import huge_npz
 
 from blrobust import memory
 from blrobust.cli import main
@@ -28,34 +24,6 @@ def many(form: str, count: int) -> str:
     return ",".join(map(form.format, range(count)))
 
 
-def limited(*arguments: str, memory: int) -> str:
-    """Run the command with that many bytes of address space; return its last line, after a refusal."""
-    done = subprocess.run(
-        [sys.executable, "-m", "blrobust", *arguments, "--device", "cpu"],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == 2, done.stderr
-    return done.stderr.splitlines()[-1]
-
-
-def huge_npz(path: Path, shape: tuple[int, ...], *, y: int, packed: bool = True) -> None:
-    """Write an archive of zeros of that shape, a few megabytes, and `y` labels."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("x.npy", "w", force_zip64=True) as member:
-            member.write(header.getvalue())
-            for _ in range(int(np.prod(shape)) // 2**20 if packed else 1):
-                member.write(bytes(2**20))
-        labels = io.BytesIO()
-        np.save(labels, np.zeros(y, dtype=np.int64))
-        archive.writestr("y.npy", labels.getvalue())
-
-
 def test_an_archive_is_not_unpacked_before_it_is_refused(tmp_path: Path, monkeypatch) -> None:
     huge_npz(tmp_path / "a.npz", (2**9, 2**10, 2**10), y=2**9)
     assert (tmp_path / "a.npz").stat().st_size < 2**20
@@ -72,47 +40,6 @@ def test_an_archive_is_not_unpacked_before_it_is_refused(tmp_path: Path, monkeyp
     huge_npz(tmp_path / "c.npz", (2**20, 2**10, 2**10), y=2, packed=False)
     with pytest.raises(UserError, match=r"c.npz cannot be read .* does not fit 1,048,704 bytes"):
         read_npz(tmp_path / "c.npz")
-
-
-def test_images_that_do_not_fit_into_memory(tmp_path: Path) -> None:
-    huge_npz(tmp_path / "a.npz", (16, 9216, 9216), y=16)
-    line = limited("noise", "--dataset", f"npz:{tmp_path / 'a.npz'}", "--models", "fp32", memory=6 * GB)
-    assert line.startswith("Error: x in ")
-    assert "needs 34.0 GB of memory" in line
-
-
-def test_a_map_that_does_not_fit_into_memory(tmp_path: Path, monkeypatch) -> None:
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "a.npz", x=rng.integers(0, 255, (2, 224, 224, 3), dtype=np.uint8), y=np.array([0, 1]))
-    (tmp_path / "small.py").write_text(
-        "from torch import nn\n"
-        "def f():\n    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    out = ["--out", str(tmp_path / "out")]
-    line = limited("heatmap", "m=small:f", "--dataset", f"npz:{tmp_path / 'a.npz'}", *out, memory=6 * GB)
-    assert "legal: a smaller --size or --limit" in line
-    assert not (tmp_path / "out").exists()
-
-
-def test_memory_that_ends_in_the_middle(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "a.npz", x=rng.integers(0, 255, (4, 4000, 4000), dtype=np.uint8), y=np.arange(4))
-    (tmp_path / "model.py").write_text(
-        "import torch\nfrom torch import nn\n"
-        "def f():\n    return nn.Sequential(nn.Conv2d(1, 40, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "blrobust", "noise", "--dataset", "npz:a.npz", "--models", "m=model:f"],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (4 * GB, 4 * GB)),
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "memory" in done.stderr.splitlines()[-1]
 
 
 def test_lists_have_the_bound_of_ranges() -> None:
