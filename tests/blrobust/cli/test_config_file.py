@@ -66,6 +66,7 @@ def test_a_file_gives_the_same_measurement_as_its_options(asked, command, tmp_pa
 
 def test_a_training_is_dumped_too(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLROBUST_DATA", str(tmp_path))
     assert call("train fp32 --epochs 3 --lr 0.1 --out here") == 2  # there are no training images
     capsys.readouterr()
     assert call("train fp32 --epochs 3 --lr 0.1 --out here --dump-config") == 0
