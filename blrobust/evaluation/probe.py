@@ -1,7 +1,7 @@
 """The probe of the models of a run: their logits for a few fixed inputs, and reasons to doubt the logits."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import UserError, describe
 from blrobust.models.classifier import Classifier
-from blrobust.models.kept_state import kept_state
 from blrobust.models.own_model import OwnModel
 from blrobust.models.zoo import Model
 from blrobust.perturbations.random_numbers import fixed_noise
@@ -56,17 +55,14 @@ def probe(
 
     def take(name: str, model: Model, *, gradients: bool) -> list[str]:
         """Add the answers of a model to `answers` under `name`, and return reasons to doubt the model."""
-        with _own_state_kept(model.module):
-            found = _answers(model.label, model.module, pixels)
-            taken = pixels[: len(found.logits)]
-            answers[name] = found.encode()
-            flags = [] if _is_classifier(model.module) else doubts(model.module, taken, found)
-            if gradients:
-                from blrobust.evaluation.gradient_probe import gradient_answers  # noise needs no attacks
+        found = _answers(model.label, model.module, pixels)
+        taken = pixels[: len(found.logits)]
+        answers[name] = found.encode()
+        flags = [] if _is_classifier(model.module) else doubts(model.module, taken, found)
+        if gradients:
+            from blrobust.evaluation.gradient_probe import gradient_answers  # noise needs no attacks
 
-                answers[name] |= gradient_answers(model.module, taken, rounded(taken), len(pixels) // PARTS)
-        if not flags and _depends_on_state(model.module, taken[: len(pixels) // PARTS], found):
-            flags = [RANDOM]
+            answers[name] |= gradient_answers(model.module, taken, rounded(taken), len(pixels) // PARTS)
         return flags
 
     with full_precision():
@@ -142,28 +138,6 @@ def _is_classifier(model: nn.Module) -> bool:
     )
 
 
-def _own_state_kept(model: nn.Module) -> AbstractContextManager[None]:
-    """Return a context after which a user's module has its former state; others have no such state."""
-    own = any(isinstance(part, OwnModel) for part in model.modules())
-    return kept_state(model) if own else nullcontext()
-
-
-def _depends_on_state(model: nn.Module, clean: Tensor, answers: Answers) -> bool:
-    """Return whether a user's module keeps something of its first call that changes its logits.
-
-    Examples are a layer scaled by the first batch, and an observer of ranges. Both `answers`, for more
-    inputs, and the logits of `clean` (m, C, H, W) are those of a first call.
-    """
-    if not any(isinstance(part, OwnModel) for part in model.modules()):
-        return False
-    with _own_state_kept(model):
-        try:
-            first = _logits(model, clean, seed=0)
-        except UserError:
-            return False
-    return distance(answers.logits, np.concatenate([first, answers.logits[len(first) :]])) > answers.tolerance
-
-
 def check_again(
     models: Sequence[Model],
     dataset: Dataset,
@@ -217,11 +191,11 @@ def check_under_attack(
     count = min(MOST, len(dataset))
     pixels, labels = dataset.pixels(slice(0, count), device), dataset.labels[:count].to(device)
     for model in models:
-        with suppress(UserError, torch.OutOfMemoryError), _own_state_kept(model.module):
+        with suppress(UserError, torch.OutOfMemoryError):
             found = check_model(model.module, pixels, labels)
             flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
     if source is not None:
-        with suppress(UserError, torch.OutOfMemoryError), _own_state_kept(source.module):
+        with suppress(UserError, torch.OutOfMemoryError):
             _flag_source(flags, check_model(source.module, pixels, labels))
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from blrobust.errors import UserError, describe
 from blrobust.models.global_settings import unchanged_settings
-from blrobust.models.kept_state import kept_state
 from blrobust.models.narrow_logits import narrowed
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.seeding import seeded, states, torch_seeds_kept, unchanged
@@ -133,9 +132,9 @@ class OwnModel(nn.Module):
         for prepare in self._preparations():
             try:
                 prepare()
-                with kept_state(self.module), torch.no_grad():
+                with torch.no_grad():
                     logits = self._run(pixels)
-                    self.reseeds = self._seeds_generators(pixels)
+                self.reseeds = self._seeds_generators(pixels)
                 return logits
             except KeyboardInterrupt:
                 raise
@@ -156,7 +155,7 @@ class OwnModel(nn.Module):
         """
         left = []
         for key in (0, 1):
-            with seeded("own model", key, device=pixels.device):
+            with torch.no_grad(), seeded("own model", key, device=pixels.device):
                 self._run(pixels)
                 left.append(states(pixels.device))
         return any(first == second for first, second in zip(*left, strict=True))

@@ -162,43 +162,6 @@ def test_the_class_is_that_of_the_logits_in_their_own_dtype(name: str, images: P
     assert torch.equal(predict(model.module, pixels), predict(odd_models.Plain(), pixels))
 
 
-class Observes(odd_models.Plain):
-    """Divides pixels by the largest value that it has seen, in a buffer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("most", torch.zeros(()), persistent=False)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        self.most.copy_(torch.maximum(self.most, pixels.detach().max()))
-        return super().forward(pixels / self.most)
-
-
-class ScalesByFirstBatch(odd_models.Plain):
-    ready = False
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        if not self.ready:
-            self.scale = pixels.detach().std()
-            self.ready = True
-        return super().forward(pixels / self.scale)
-
-
-@pytest.mark.parametrize("kind", [Observes, ScalesByFirstBatch])
-def test_a_probe_leaves_the_state_of_a_module_and_flags_it(
-    kind: type[odd_models.Plain], images: Path
-) -> None:
-    data = datasets.load(f"npz:{images}")
-    model = zoo.load(f"m={__name__}:{kind.__name__}", dataset=data, device=torch.device("cpu"))
-    flags = probe.probe([model], data, torch.device("cpu"), gradients=True)["flags"]
-    assert flags == {"m": [probe.RANDOM]}
-    found = {"m": [probe.RANDOM]}
-    probe.check_under_attack([model], data, torch.device("cpu"), found)
-    pixels = data.pixels(slice(2, 9))
-    with torch.no_grad():
-        assert torch.equal(model.module(pixels), kind()(pixels))
-
-
 class DefaultDtype(odd_models.Plain):
     """Computes in torch's default dtype, which its factory sets to float64."""
 
