@@ -108,6 +108,8 @@ def run(arguments: Namespace) -> None:
             for batch in arguments.batch:
                 measure(mode, batch, precision, arguments, add)
     print("\n".join(table([*rows.values()])))
+    for name, (forward, backward) in host_microseconds().items():
+        print(f"host time of a layer, {name}: {forward:.0f} us forward, {backward:.0f} us backward")
 
 
 def table(rows: list[Row]) -> list[str]:

@@ -189,15 +189,4 @@ class _Memory:
         return like.new_empty_strided((count, *self._sizes), self._strides)
 
 
-@lru_cache(maxsize=4096)
-def convolution(
-    axes: LayerAxes,
-    dtype: torch.dtype,
-    channels: int,
-    outputs: int,
-    layouts: tuple[bool, bool],
-    split: bool,
-    device: torch.device,
-) -> Convolution:
-    """Return the plan of these sizes; see `Convolution`."""
-    return Convolution(axes, dtype, channels, outputs, layouts, split, device)
+convolution = lru_cache(maxsize=4096)(Convolution)

@@ -7,19 +7,17 @@ eager call costs little more than the launch.
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from blconv import tables
 from blconv.geometry import DenseAxis, TransformAxis
+from blconv.kernels.runtime.kernel import Kernel
 from blconv.kernels.runtime.program import IMAGES, Launch, Place, Program
 from blconv.kernels.transforms.fragments import coefficient_count, part_count
 from blconv.layout import is_channels_last
-
-if TYPE_CHECKING:
-    from blconv.kernels.runtime.kernel import Kernel
 
 MEMORY: dict[torch.dtype, Literal["float32", "bfloat16", "float16"]] = {
     torch.float32: "float32",
@@ -40,7 +38,7 @@ class Plan:
     the filters.
     """
 
-    kernel: "Kernel"
+    kernel: Kernel
     constants: tuple[Tensor | float, ...]
     blocks: int
     sizes: tuple[int, ...]

@@ -153,14 +153,11 @@ class Program:
             self._interpret(images, first, arguments)
             return
         words = [a.data_ptr() if isinstance(a, Tensor) else word(a) for a in arguments]
-        memory = None
         if self._buffers:
             size, offsets = self._layouts.get(images) or self._layout(images)
-            memory = first.new_empty(size, dtype=torch.uint8)
-            start = memory.data_ptr()
-            words += [start + offset for offset in offsets]
+            memory = first.new_empty(size, dtype=torch.uint8)  # in use until the steps are in the stream
+            words += [memory.data_ptr() + offset for offset in offsets]
         self.start(images, words)
-        del memory  # not before the steps are in the stream
 
     def start(self, images: int, words: Sequence[int]) -> None:
         """Run the steps on a GPU; `words` are those of the given arguments and of the buffers."""
