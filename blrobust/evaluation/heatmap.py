@@ -173,7 +173,9 @@ def execute(
         dataset=identity_of(dataset),
         device=device.type,
     )
-    run, probed = begin(config, models=models, dataset=dataset, device=device, batch_size=batch_size, out=out)
+    run, answers = begin(
+        config, models=models, dataset=dataset, device=device, batch_size=batch_size, out=out
+    )
     total = len(models) * len(frequencies)
     with run:
 
@@ -200,7 +202,7 @@ def execute(
             if len(failed) == len(models):
                 raise FailedPartsError(failed)
             results = HeatmapAnalysis(run, config)
-            end(results, probed, models=models, dataset=dataset, device=device, failed=failed)
+            end(results, answers, models=models, dataset=dataset, device=device, failed=failed)
     return run.path, failed
 
 

@@ -1,6 +1,6 @@
 """The probe of the models of a run: their logits for a few fixed inputs, and reasons to doubt the logits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -38,41 +38,63 @@ def probe(
     source: Model | None = None,
     gradients: bool = False,
 ) -> dict[str, Any]:
-    """Return the answers and the flags of models, as two JSON dicts for the record of a run.
+    """Return the answers of models, which identify them, as a JSON dict for the record of a run.
 
-    - "answers": the logits of each model (`runs.answers.Answers`), and those of `source`, the model on which
-      attacks run. With `gradients`, also the gradients (`runs.gradients.Gradients`) of `source`, or of all
-      models if there is no source.
-    - "flags": the reasons to doubt each model and the source (`doubts`); none for networks of ours.
+    They are the logits of each model (`runs.answers.Answers`), and those of `source`, the model on which
+    attacks run. With `gradients`, they are also the gradients (`runs.gradients.Gradients`) of `source`, or of
+    all models if there is no source.
 
     A model that fails on images with noise has answers for the other images only. The measurement then
     reports the level at which the model fails. Raises `UserError` if a model fails even on the first two
     images.
     """
     pixels = inputs(dataset, device)
-    named = {model.label: model for model in models}
     answers: dict[str, Any] = {}
-
-    def take(name: str, model: Model, *, gradients: bool) -> list[str]:
-        """Add the answers of a model to `answers` under `name`, and return reasons to doubt the model."""
-        found = _answers(model.label, model.module, pixels)
-        taken = pixels[: len(found.logits)]
-        answers[name] = found.encode()
-        flags = [] if _is_classifier(model.module) else doubts(model.module, taken, found)
-        if gradients:
-            from blrobust.evaluation.gradient_probe import gradient_answers  # noise needs no attacks
-
-            answers[name] |= gradient_answers(model.module, taken, rounded(taken), len(pixels) // PARTS)
-        return flags
-
     with full_precision():
-        flags = {
-            label: take(label, model, gradients=gradients and source is None)
-            for label, model in named.items()
-        }
-        if source is not None:
-            _flag_source(flags, take(f"--source {source.label}", source, gradients=gradients))
-    return {"answers": answers, "flags": flags}
+        for name, model in _named(models, source).items():
+            found = _answers(model.label, model.module, pixels)
+            answers[name] = found.encode()
+            if gradients and (source is None or model is source):
+                from blrobust.evaluation.gradient_probe import gradient_answers  # noise needs no attacks
+
+                taken = pixels[: len(found.logits)]
+                answers[name] |= gradient_answers(model.module, taken, rounded(taken), len(pixels) // PARTS)
+    return answers
+
+
+def find_flags(
+    models: Sequence[Model],
+    dataset: Dataset,
+    device: torch.device,
+    answers: Mapping[str, Any],
+    *,
+    source: Model | None = None,
+) -> dict[str, list[str]]:
+    """Return the reasons to doubt each model and the source (`doubts`); none for networks of ours.
+
+    `answers` are those of `probe`.
+    """
+    pixels = inputs(dataset, device)
+    found: dict[str, list[str]] = {}
+    with full_precision():
+        for name, model in _named(models, source).items():
+            given = Answers.decode(answers[name])
+            ours = _is_classifier(model.module)
+            found[name] = [] if ours else doubts(model.module, pixels[: len(given.logits)], given)
+    flags = {model.label: found[model.label] for model in models}
+    if source is not None:
+        _flag_source(flags, found[_source_name(source)])
+    return flags
+
+
+def _named(models: Sequence[Model], source: Model | None) -> dict[str, Model]:
+    """Return the models and the source by their names in the answers of a run."""
+    named = {model.label: model for model in models}
+    return named if source is None else named | {_source_name(source): source}
+
+
+def _source_name(source: Model) -> str:
+    return f"--source {source.label}"
 
 
 def _flag_source(flags: dict[str, list[str]], found: list[str]) -> None:
@@ -142,21 +164,21 @@ def check_again(
     models: Sequence[Model],
     dataset: Dataset,
     device: torch.device,
-    record: dict[str, Any],
+    answers: Mapping[str, Any],
     flags: dict[str, list[str]],
     *,
     source: Model | None = None,
 ) -> None:
     """Add "answers are random" to the flags of models whose logits have changed since the call of `probe`.
 
-    `record` is the result of `probe`, and `flags` are the flags by model. Changes by rounding errors do not
+    `answers` are those of `probe`, and `flags` are the flags by model. Changes by rounding errors do not
     count. A change of `source` is a flag of all models. Call this at the end of a run, because some models
     change slowly, or draw random numbers at few of their calls.
     """
     pixels = inputs(dataset, device)
 
     def has_changed(model: Model, name: str) -> bool:
-        before = Answers.decode(record["answers"][name])
+        before = Answers.decode(answers[name])
         with full_precision():
             try:
                 now = _logits(model.module, pixels[: len(before.logits)], seed=0)
@@ -167,7 +189,7 @@ def check_again(
     for model in models:
         if RANDOM not in flags[model.label] and has_changed(model, model.label):
             flags[model.label].append(RANDOM)
-    if source is not None and has_changed(source, f"--source {source.label}"):
+    if source is not None and has_changed(source, _source_name(source)):
         _flag_source(flags, [RANDOM])
 
 

@@ -208,7 +208,7 @@ def execute(
         revisions={kind: ATTACKS[kind].revision for kind in kinds if ATTACKS[kind].revision != 1},
     )
     size = batch_size or block_size(dataset.images.shape[1:], device)
-    run, probed = begin(
+    run, answers = begin(
         config,
         models=models,
         dataset=dataset,
@@ -232,7 +232,7 @@ def execute(
             if done() == 0:
                 raise FailedPartsError(failed)
             results = RecoveryAnalysis(run, config)
-            end(results, probed, models=models, dataset=dataset, device=device, failed=failed)
+            end(results, answers, models=models, dataset=dataset, device=device, failed=failed)
     return run.path, failed
 
 

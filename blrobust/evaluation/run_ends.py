@@ -1,6 +1,6 @@
 """The beginning and the end of a run: its folder, and its record with the answers and flags of models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from blrobust.data.datasets import Dataset
 from blrobust.device import describe
 from blrobust.errors import UserError
 from blrobust.evaluation.dry_run import end_dry_run
-from blrobust.evaluation.probe import check_again, probe
+from blrobust.evaluation.probe import check_again, find_flags, probe
 from blrobust.models.zoo import Model
 from blrobust.runs.configuration import MOST, Configuration, DatasetIdentity, ModelIdentity
 from blrobust.runs.provenance import new_record
@@ -33,28 +33,36 @@ def begin(
     source: Model | None = None,
     gradients: bool = False,
 ) -> tuple[Run, dict[str, Any]]:
-    """Begin or resume a run in the folder `out`; return the run and the answers and flags of its models.
+    """Begin or resume a run in the folder `out`; return the run and the answers of its models.
 
-    `Run.begin` chooses the folder if `out` is None. `probe` computes the answers and the flags; `source` and
-    `gradients` are arguments of `probe`. A dry run ends before the run is begun. Raises `UserError` if the
-    folder cannot be used or a model fails.
+    `Run.begin` chooses the folder if `out` is None. `source` and `gradients` are arguments of `probe`, which
+    computes the answers. A run without flags gets them (`find_flags`). A dry run ends before the run is
+    begun. Raises `UserError` if the folder cannot be used or a model fails.
     """
-    probed = probe(models, dataset, device, source=source, gradients=gradients)
+    answers = probe(models, dataset, device, source=source, gradients=gradients)
     record = new_record(
         config,
         dataset=dataset,
         cards=[Card(**asdict(model.card)) for model in models],
         device=describe(device),
         batch_size=min(batch_size, MOST),
-        **probed,
+        answers=answers,
     )
     end_dry_run(out, record)
-    return Run.begin(out, record, dataset.labels.numpy().astype(np.int16)), probed
+    run = Run.begin(out, record, dataset.labels.numpy().astype(np.int16))
+    if not run.record.flags and not run.finished:
+        try:
+            run.record.flags = find_flags(models, dataset, device, answers, source=source)
+            run.save_record()
+        except BaseException:
+            run.close()
+            raise
+    return run, answers
 
 
 def end(
     results: HeatmapAnalysis | RecoveryAnalysis,
-    probed: dict[str, Any],
+    answers: Mapping[str, Any],
     *,
     models: Sequence[Model],
     dataset: Dataset,
@@ -63,11 +71,11 @@ def end(
 ) -> None:
     """Write the flags of the models and results.csv, and finish the run if no part of it has failed.
 
-    `failed` are the error messages of parts that failed. `probed` is the second result of `begin`, with which
-    the models are checked again (`check_again`).
+    `failed` are the error messages of parts that failed. `answers` is the second result of `begin`, with
+    which the models are checked again (`check_again`).
     """
     run = results.run
-    check_again(models, dataset, device, probed, run.record.flags)
+    check_again(models, dataset, device, answers, run.record.flags)
     if failed:
         run.save_record()
     results.write_csv()

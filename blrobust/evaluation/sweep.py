@@ -113,7 +113,7 @@ def execute(
         **(settings or {}),
     }
     config: Noise | Attack = convert(plain, Noise | Attack)
-    run, probed = begin(
+    run, answers = begin(
         config,
         models=models,
         dataset=dataset,
@@ -142,7 +142,7 @@ def execute(
                         run, part.perturbation, models, dataset, device=device, batch_size=batch_size,
                         adversarials=path / ADVERSARIALS if save_adversarials else None,
                     )  # fmt: skip
-            check_again(models, dataset, device, probed, run.record.flags, source=source)
+            check_again(models, dataset, device, answers, run.record.flags, source=source)
             if any(failed.values()):
                 run.save_record()
                 RunAnalysis(run).write_csv()

@@ -107,12 +107,11 @@ def new_record(
     device: str,
     batch_size: int,
     answers: dict[str, Any] | None = None,
-    flags: dict[str, list[str]] | None = None,
 ) -> Record:
     """Return the record at the start of a run: not finished, with one session and a new random id.
 
     `cards` are the facts about the models, `device` describes the device in words, and `batch_size` is in
-    images. `answers` and `flags` are by model (`Record`). Raises `UserError` for facts that do not fit the
+    images. `answers` are by model (`Record`). Raises `UserError` for facts that do not fit the
     types of `Record`, such as those of an edited checkpoint.
     """
     session = Session(
@@ -147,7 +146,6 @@ def new_record(
         finished=None,
         sessions=[session],
         answers=answers or {},
-        flags=flags or {},
     )
     try:
         return convert(to_builtins(record), Record)

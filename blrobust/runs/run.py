@@ -83,7 +83,7 @@ class Run:
         """Return the run in the folder `path`, open for writing; create it if there is no run.
 
         A new run stores `record` and the true `labels` int16 (n,) of the images. An existing run must have
-        the same configuration. The session of `record` is added to it, and also the answers and the flags if
+        the same configuration. The session of `record` is added to it, and also the answers if
         it has none. A finished run is returned read-only and unchanged.
 
         Raises `UserError` for a folder with other files or another configuration, and if another process
@@ -101,9 +101,8 @@ class Run:
                 if existing.finished is not None:
                     return cls.open(path)
                 existing.sessions.extend(record.sessions)
-                # Runs of early builds have no answers and flags; those of the present models are stored.
+                # Runs of early builds have no answers; those of the present models are stored.
                 existing.answers = existing.answers or record.answers
-                existing.flags = existing.flags or record.flags
                 record = existing
             record.write(path)
             data = Database.create(path, record.id, labels)

@@ -63,7 +63,7 @@ class Edited(nn.Module):
 def stored(edit: Any, n: int = 30) -> dict[str, Any]:
     model = stand_in.model("x")
     model.module = Edited(edit).eval()
-    return probe([model], stand_in.dataset(n), CPU, gradients=True)["answers"]["x"]
+    return probe([model], stand_in.dataset(n), CPU, gradients=True)["x"]
 
 
 @pytest.mark.parametrize("n", [1, 30])
@@ -85,12 +85,12 @@ def test_noise_asks_for_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.autograd, "grad", None)
     model = stand_in.model("x")
     model.module = Edited(EDITS["none"]).eval()
-    assert "gradients" not in probe([model], stand_in.dataset(), CPU)["answers"]["x"]
+    assert "gradients" not in probe([model], stand_in.dataset(), CPU)["x"]
 
 
 def test_only_the_model_that_attacks_run_on_has_gradients() -> None:
     models = [stand_in.model("a"), stand_in.model("s")]
-    answers = probe(models[:1], stand_in.dataset(), CPU, source=models[1], gradients=True)["answers"]
+    answers = probe(models[:1], stand_in.dataset(), CPU, source=models[1], gradients=True)
     assert {name: "gradients" in each for name, each in answers.items()} == {"a": False, "--source s": True}
 
 
@@ -99,7 +99,7 @@ def test_a_model_without_a_backward_pass_has_no_gradients() -> None:
     for module_ in (int8(), Plain().eval()):
         model = stand_in.model("x")
         model.module = OwnModel(module_, "x", 3)
-        answers = probe([model], stand_in.dataset(channels=3), CPU, gradients=True)["answers"]
+        answers = probe([model], stand_in.dataset(channels=3), CPU, gradients=True)
         found.append(Gradients.decode(answers["x"]["gradients"]))
     assert [each.sketches is None for each in found] == [True, False]
     assert found[0].agree(found[0])
@@ -170,6 +170,6 @@ def test_threads_and_the_order_of_sums_make_no_other_model(name: str) -> None:
 def test_other_weights_have_other_gradients() -> None:
     data = datasets.load("cifar10-sample").take(16)
     models = [zoo.load(name, dataset=data, device=CPU) for name in ("fp32", "fft85", "bf16")]
-    answers = probe(models, data, CPU, gradients=True)["answers"]
+    answers = probe(models, data, CPU, gradients=True)
     assert not module.agree(answers["fp32"], answers["fft85"])
     assert not module.agree(answers["bf16"], answers["fft85"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from blrobust.data import datasets
 from blrobust.device import full_precision
 from blrobust.evaluation import probe as module
-from blrobust.evaluation.probe import BATCH, RANDOM, probe
+from blrobust.evaluation.probe import BATCH, RANDOM, find_flags, probe
 from blrobust.models import zoo
 from blrobust.runs.answers import Answers
 
@@ -35,8 +35,13 @@ class Changed(nn.Module):
 def found(change=lambda logits: logits, *, n=30):
     model = stand_in.model("x")
     model.module = Changed(change).eval()
-    entries = probe([model], stand_in.dataset(n), CPU)
-    return Answers.decode(entries["answers"]["x"]), entries["flags"]["x"]
+    data = stand_in.dataset(n)
+    return Answers.decode(probe([model], data, CPU)["x"]), flags_of([model], data)["x"]
+
+
+def flags_of(models, data, source=None):
+    answers = probe(models, data, CPU, source=source)
+    return find_flags(models, data, CPU, answers, source=source)
 
 
 def in_training(logits):
@@ -131,16 +136,16 @@ def test_a_model_that_changes_during_a_run_is_flagged_at_its_end():
     data, calls = stand_in.dataset(30), itertools.count()
     slow = changed("slow", lambda logits: logits * (1 if next(calls) < 50 else -1))
     subjects, source = [changed("a"), slow], changed("s")
-    record = probe(subjects, data, CPU, source=source)
-    flags = record["flags"]
+    answers = probe(subjects, data, CPU, source=source)
+    flags = find_flags(subjects, data, CPU, answers, source=source)
     assert flags == {"a": [], "slow": []}
     with torch.no_grad():
         for _ in range(20):
             slow.module(data.pixels(slice(0, 1)))
-    module.check_again(subjects, data, CPU, record, flags, source=source)
+    module.check_again(subjects, data, CPU, answers, flags, source=source)
     assert flags == {"a": [], "slow": [RANDOM]}
     source.module.change = lambda logits: -logits
-    module.check_again(subjects, data, CPU, record, flags, source=source)
+    module.check_again(subjects, data, CPU, answers, flags, source=source)
     assert flags == {"a": [f"source: {RANDOM}"], "slow": [RANDOM, f"source: {RANDOM}"]}
 
 
@@ -153,8 +158,7 @@ def changed(label, change=lambda logits: logits):
 def test_doubts_about_a_source_are_flagged_for_every_model():
     data, subjects = stand_in.dataset(30), [changed("a"), changed("b", in_training)]
     source = changed("s", RANDOM_MODELS["torch"])
-    entries = probe(subjects, data, CPU, source=source)
-    assert entries["flags"] == {"a": [f"source: {RANDOM}"], "b": [BATCH, f"source: {RANDOM}"]}
+    assert flags_of(subjects, data, source) == {"a": [f"source: {RANDOM}"], "b": [BATCH, f"source: {RANDOM}"]}
     source = changed("s", lambda logits: logits.detach())
     flags = {"a": [], "b": [BATCH]}
     for _ in range(2):  # of a run that goes on after the checks, they are not stored twice
@@ -203,7 +207,7 @@ def test_a_model_may_take_derivatives_and_refuse_inputs_that_are_no_images():
 
     model = stand_in.model("x")
     model.module = Strict().eval()
-    assert probe([model], stand_in.dataset(30), CPU)["flags"] == {"x": []}
+    assert flags_of([model], stand_in.dataset(30)) == {"x": []}
 
 
 def test_logits_that_are_not_finite_agree_with_themselves():
@@ -219,10 +223,9 @@ def bundled():
     threads, result = torch.get_num_threads(), {}
     for name in BUNDLED:
         model = zoo.load(name, dataset=data, device=CPU)
-        entries = probe([model], data, CPU)
-        orders = [Answers.decode(entries["answers"][model.label])]
-        with full_precision():  # which a run does not search for in networks of ours
-            flags = entries["flags"][name] + module.doubts(model.module, module.inputs(data, CPU), orders[0])
+        orders = [Answers.decode(probe([model], data, CPU)[model.label])]
+        with full_precision():  # a run does not search for flags of networks of ours
+            flags = module.doubts(model.module, module.inputs(data, CPU), orders[0])
 
         def take(model, orders=orders):
             with full_precision():

@@ -20,7 +20,7 @@ from blrobust.runs.run import Run
 
 CPU = torch.device("cpu")
 LEVELS = (0.0, 0.5, 1.0)
-PROBE, AFTER = 36, 1  # forward passes of the probe, before those of the cells and after them
+PROBE, DOUBTS, AFTER = 2, 34, 1  # forward passes before those of the cells, in new runs, and after them
 
 
 def models():
@@ -105,7 +105,7 @@ def test_predictions_do_not_depend_on_the_batch_size(tmp_path):
 def test_networks_see_blocks_of_one_size_only(tmp_path, n, block):
     subjects = models()
     run(tmp_path, subjects=subjects, data=stand_in.dataset(n), draws=1)
-    assert set(subjects[0].module.batches[PROBE:-AFTER]) == {block}
+    assert set(subjects[0].module.batches[PROBE + DOUBTS : -AFTER]) == {block}
     assert {row[4] for row in cells(tmp_path)} == {n}
     assert {row[6] for row in cells(tmp_path)} == {n}, "forwards"
 

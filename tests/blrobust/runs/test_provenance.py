@@ -43,7 +43,7 @@ def test_the_record_holds_what_the_protocol_asks_for():
     identity = {"name": data.name, "checksum": data.checksum, "n": 5}
     config = invented.configuration("a", n=5, dataset=identity)
     found = provenance.new_record(
-        config, dataset=data, cards=[invented.card("a")], device="x", batch_size=7, flags={"a": []}
+        config, dataset=data, cards=[invented.card("a")], device="x", batch_size=7, answers={"a": {}}
     )
     plain = to_builtins(found)
     assert plain["finished"] is None
@@ -53,7 +53,7 @@ def test_the_record_holds_what_the_protocol_asks_for():
     assert plain["config"]["command"] == "noise"
     assert plain["hash"] == digest(plain["config"])
     assert [session["batch_size"] for session in plain["sessions"]] == [7]
-    assert plain["flags"] == {"a": []}
+    assert plain["answers"] == {"a": {}}
     assert convert(plain, Record) == found
 
 
