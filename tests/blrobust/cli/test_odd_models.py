@@ -285,8 +285,8 @@ def test_a_model_that_seeds_generators_weakens_no_attack(
     kind: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     budget = {
-        "hopskipjump": " --set steps=3",
-        "boundary": " --set steps=200",
+        "hopskipjump": " --set steps=2",
+        "boundary": " --set steps=50",
         "autoattack-linf": " --set attacks=square,queries=30",
     }
     words = f"attack --kind {kind} --strength 0,0.3 --models MODELS{budget.get(kind, '')}"
