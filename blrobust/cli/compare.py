@@ -1,11 +1,11 @@
 """`blrobust compare`: the paired differences between the models of two stored runs."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from blrobust.cli import output
 from blrobust.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     help="Model of A that every model of B is compared with.  [default: the model of the same name; where A "
     "has none, fp32, else the first model of A]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON, with shares from 0 to 1.")
-def command(first: str, second: str, baseline: str | None, *, as_json: bool) -> None:
+@output.JSON
+def command(first: str, second: str, baseline: str | None) -> None:
     """Print the differences in accuracy between the models of run B and those of run A, level by level.
 
     A and B are run folders, or ids of runs in the folder runs, of noise or attacks on the same images. A
@@ -33,9 +33,8 @@ def command(first: str, second: str, baseline: str | None, *, as_json: bool) -> 
 
     results = api.compare(first, second)
     rows = _selected(results.paired(), baseline)
-    if as_json:
-        plain = rows.astype(object).where(rows.notna(), None)
-        click.echo(json.dumps(plain.to_dict("records"), indent=2))
+    if output.is_json():
+        output.print_json(rows.to_dict("records"))
     else:
         _print(rows, results.folder)
 
@@ -63,8 +62,10 @@ def _print(rows: "pd.DataFrame", folder: Path) -> None:
     from rich.text import Text
 
     from blrobust.analysis.level_norm import level_norm
+    from blrobust.cli.results import ascii_text
     from blrobust.cli.tables import print_table
     from blrobust.perturbations.levels import format_level
+    from blrobust.reports.number_text import points_and_span
     from blrobust.runs.configuration import Sweep
     from blrobust.runs.record import Record
 
@@ -73,15 +74,14 @@ def _print(rows: "pd.DataFrame", folder: Path) -> None:
     for (kind, model, baseline), found in rows.groupby(["kind", "model", "baseline"], sort=False):
         title = f"{kind}: {model} in B minus {baseline} in A"
         table = Table(title=Text(title), title_style="", title_justify="left")
-        for header in ("level", "draws", "difference", "95 % interval", "p (Holm)", "verdict"):
+        for header in ("level", "draws", "points", "95 % interval", "p (Holm)", "verdict"):
             table.add_column(header, justify="left" if header == "verdict" else "right")
         norm = level_norm(str(kind), space)
         for row in found.to_dict("records"):
             table.add_row(
                 format_level(row["level"], norm),
                 str(row["draws"]),
-                f"{row['difference']:+.1%}",
-                f"{row['low']:+.1%} to {row['high']:+.1%}",
+                *map(ascii_text, points_and_span(row["difference"], row["low"], row["high"])),
                 f"{row['p_holm']:.2g}",
                 Text(row["verdict"]),
             )

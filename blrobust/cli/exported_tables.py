@@ -10,6 +10,7 @@ from blrobust.analysis.analysis import TABLE
 from blrobust.analysis.level_norm import level_norm
 from blrobust.escaping import escape
 from blrobust.perturbations.levels import format_level
+from blrobust.reports.number_text import per_cent
 
 TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -32,8 +33,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
             "kind": row["kind"],
             "level": format_level(row["level"], level_norm(row["kind"], row["space"])),
             "n": str(row["n"]),
-            "accuracy (%)": f"{100 * row['accuracy']:.1f}",
-            "95 % interval": f"{100 * row['ci_low']:.1f}–{100 * row['ci_high']:.1f}",
+            "accuracy (%)": per_cent(row["accuracy"]),
+            "95 % interval": f"{per_cent(row['ci_low'])}–{per_cent(row['ci_high'])}",
         }
         for row in table.to_dict("records")
     ]

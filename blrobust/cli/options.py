@@ -9,6 +9,7 @@ import click
 
 from blrobust.cli import output
 from blrobust.errors import UserError
+from blrobust.evaluation.arguments import MOST_SEED
 from blrobust.perturbations import levels
 from blrobust.runs.configuration import MOST_DRAWS
 
@@ -100,7 +101,7 @@ DRAWS = click.option(
 LIMIT = click.option("--limit", type=POSITIVE, help="Use only the first N images.  [default: all]")
 SEED = click.option(
     "--seed",
-    type=click.IntRange(0, 2**32 - 1),
+    type=click.IntRange(0, MOST_SEED),
     default=0,
     show_default=True,
     help="Seed of all random numbers.",

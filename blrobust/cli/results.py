@@ -94,7 +94,7 @@ def print_attacks(results: RunAnalysis) -> None:
             table.add_row(
                 Text(row["model"]),
                 *(_share(row["accuracy"][level]) for level in shown),
-                _ascii(level_at(row["median"], grid, on)),
+                ascii_text(level_at(row["median"], grid, on)),
                 _share(row["success"]),
                 f"{row['queries']:,.4g}",
                 *([_against(verdicts.loc[row["model"]].to_dict(), len(grid))] if compares else []),
@@ -116,7 +116,7 @@ def print_attacks(results: RunAnalysis) -> None:
 
 def _print_lines(sentences: list[str]) -> None:
     for sentence in sentences:
-        echo(_ascii(sentence))
+        echo(ascii_text(sentence))
 
 
 def _table(title: str) -> Table:
@@ -139,7 +139,7 @@ def _interval(row: dict[Hashable, Any], name: str) -> str:
 
 def _half_level(row: dict[Hashable, Any], grid: list[float], on: Axis) -> str:
     texts = [half_level(row[f"half_level{end}"], grid, on) for end in ("", "_low", "_high")]
-    return _ascii(f"{texts[0]}\n{half_span(texts)}".strip())
+    return ascii_text(f"{texts[0]}\n{half_span(texts)}".strip())
 
 
 def _against(row: dict[Hashable, Any], count: int) -> str:
@@ -156,6 +156,6 @@ def _share(share: float) -> str:
     return "-" if math.isnan(share) else f"{per_cent(share)}%"
 
 
-def _ascii(text: str) -> str:
+def ascii_text(text: str) -> str:
     """Return text of a report with ASCII in place of special characters that some terminals lack."""
     return text.translate({ord(MINUS): "-", ord(NONE): "-", ord(NBSP): " "})
