@@ -6,13 +6,13 @@ Images are pixels in [0, 1]. Functions print nothing. A mistake in an argument i
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import nn
 
 from blrobust.argument_names import named_as_in_python
 from blrobust.attacks.catalogue import grids, selection
-from blrobust.attacks.catalogue.attack_spec import OURS
+from blrobust.attacks.catalogue.attack_spec import OURS, Preset
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.data.datasets import Dataset
 from blrobust.data.given_images import Classes
@@ -25,6 +25,7 @@ from blrobust.evaluation.measurement import measure, measuring
 from blrobust.evaluation.noise_parts import NoiseKinds, noise_grids, noise_parts
 from blrobust.evaluation.observer import Observer, observed
 from blrobust.evaluation.subjects import Data, Models, StrPath, expanded
+from blrobust.perturbations.noise_kinds import SPACES
 from blrobust.perturbations.paper_bounds import SPACE as LEGACY
 from blrobust.results import Results, joined
 from blrobust.runs import stored_runs
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
 Scalar = bool | int | float | str
 Parameters = Mapping[str, Scalar] | Sequence[str]
 Space = Literal["normalized", "pixel", "legacy"]
-Preset = Literal["default", "paper"]
-PRESETS = ("default", "paper")
+PRESETS = get_args(Preset)
 
 
 def evaluate(
@@ -104,6 +104,8 @@ def evaluate(
         check_range("seed", seed, 0, MOST_SEED)
         check_range("batch_size", batch_size, 1)
         check_choice("preset", preset, PRESETS)
+        if space is not None:
+            check_choice("space", space, SPACES)
         if noise is None and attacks is None:
             raise UserError("noise, attacks: got neither; legal: at least one of them")
         noises = {} if noise is None else noise_grids(noise, space)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from os import fspath
 from typing import Any
 
 from torch import nn
@@ -45,7 +46,10 @@ def heatmap(
     L2 norm `norm` is added to each channel of pixels in [0, 1]. The other arguments are those of
     `api.evaluate`. Raises `UserError` for an illegal argument and `FailedPartsError` for models that fail.
     """
-    given = {"data": data, "size": size, "norm": norm, "limit": limit, "seed": seed, "arch": arch}
+    given = {
+        "data": data, "size": size, "norm": norm, "classes": classes, "limit": limit, "seed": seed,
+        "arch": arch, "device": device, "batch_size": batch_size, "out": None if out is None else fspath(out),
+    }  # fmt: skip
     observer, call = observed(progress, call_text("heatmap", models, **given))
     with named_as_in_python(), measuring(observer, models, call=call):
         check_range("size", size, 1)
@@ -97,7 +101,8 @@ def recover(
 
     given: dict[str, Any] = {
         "data": data, "attacks": attacks, "strength": strength, "compressions": compressions, "bits": bits,
-        "networks": networks, "limit": limit, "seed": seed, "arch": arch,
+        "networks": networks, "classes": classes, "limit": limit, "seed": seed, "arch": arch,
+        "device": device, "batch_size": batch_size, "out": None if out is None else fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("recover", source, **given))
     with named_as_in_python(), measuring(observer, call=call):

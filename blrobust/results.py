@@ -91,7 +91,7 @@ class Results:
         """
         from blrobust.reports import document  # seaborn takes a second to import
 
-        destination = Path(path).expanduser()
+        destination = Path(os.path.expanduser(path))
         with self._views(baseline) as views:
             document.render(list(views.values()), destination)
         return destination
@@ -134,10 +134,7 @@ class Results:
         """Return the context of `_views` for runs of noise and attacks; raise `UserError` for others."""
         with self._views(baseline) as views:
             for found in views.values():
-                if not isinstance(found, RunAnalysis):
-                    raise UserError(
-                        f"{found.run.path}: got a run of {found.run.config.command}; legal: noise or attack"
-                    )
+                _ = found.run.sweep  # raises for other runs
             yield {name: found for name, found in views.items() if isinstance(found, RunAnalysis)}
 
     def _joined(self, tables: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:

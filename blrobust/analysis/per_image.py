@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from blrobust.analysis.level_norm import level_norm
-from blrobust.perturbations.levels import format_level
+from blrobust.perturbations.levels import MOST_DIGITS, format_level
 from blrobust.runs.database import Outcomes
 from blrobust.runs.run import Run
 
@@ -50,12 +50,13 @@ def per_image(run: Run) -> pd.DataFrame:
     """
     norms = {kind: level_norm(kind, run.sweep.space) for kind in run.kinds}
     n, cells = len(run.labels), list(_cells(run))
+    labels = [format_level(level, norms[kind], digits=MOST_DIGITS) for kind, _, level, *_ in cells]
     arrays = [_arrays(outcomes, run.labels) for *_, outcomes in cells]
     whole: dict[str, Any] = {
         "kind": _category([kind for kind, *_ in cells], n),
         "model": _category([model for _, model, *_ in cells], n),
         "level": np.repeat(np.array([level for _, _, level, *_ in cells], np.float64), n),
-        "level_label": _category([format_level(level, norms[kind]) for kind, _, level, *_ in cells], n),
+        "level_label": _category(labels, n),
         "draw": np.repeat(np.array([draw for *_, draw, _ in cells], np.int16), n),
         "image": np.tile(np.arange(n, dtype=np.int32), len(cells)),
         "label": np.tile(run.labels, len(cells)),

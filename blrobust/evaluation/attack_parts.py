@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from blrobust.attacks.catalogue import parameter_rules
+from blrobust.attacks.catalogue.attack_spec import Preset
 from blrobust.attacks.catalogue.grids import Grid
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.guard import Guard
@@ -20,7 +21,7 @@ def attack_parts(
     grids: Mapping[str, Grid],
     settings: Mapping[str, dict[str, Any]],
     *,
-    preset: str,
+    preset: Preset,
     dataset: Dataset,
     seed: int,
     legacy: bool,
@@ -46,7 +47,7 @@ def attack_parts(
             feasible = spec.feasible(grid, shape)
             levels = feasible if len(feasible) > 1 else grid
         spec.check_levels(levels, shape)
-        defaults = spec.budget("paper" if preset == "paper" else "default")
+        defaults = spec.budget(preset)
         parameter_rules.check_limits(name, parameters, defaults, sizes)
         guard = Guard(name, spec, seed=seed, space=space, parameters=parameters, target=target, source=source)
         parts.append(Part(guard, levels, {"parameters": parameters}, revision=spec.revision))

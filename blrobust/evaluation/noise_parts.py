@@ -9,7 +9,7 @@ from blrobust.errors import UserError
 from blrobust.evaluation.sweep import Part
 from blrobust.perturbations import levels
 from blrobust.perturbations.noise import REVISIONS, Noise
-from blrobust.perturbations.noise_kinds import SPACES, check_kind, default_levels, default_space
+from blrobust.perturbations.noise_kinds import check_kind, default_levels, default_space
 
 Levels = str | float | Iterable[str | float]
 NoiseKinds = str | Iterable[str] | Mapping[str, Levels | None]
@@ -18,10 +18,8 @@ NoiseKinds = str | Iterable[str] | Mapping[str, Levels | None]
 def noise_grids(noise: NoiseKinds, space: str | None) -> dict[str, tuple[float, ...]]:
     """Return the levels of each kind in `noise`; a kind without levels has its default ones.
 
-    Raises `UserError` for an unknown kind or space, for illegal levels, and for none at all.
+    `space` is a legal one or None. Raises `UserError` for an unknown kind, for illegal levels, and for none.
     """
-    if space is not None and space not in SPACES:
-        raise UserError(f"space: got {space!r}; legal: {', '.join(SPACES)}")
     named = dict.fromkeys(noise.split(",") if isinstance(noise, str) else noise)
     asked: Mapping[str, Levels | None] = noise if isinstance(noise, Mapping) else named
     if not asked:

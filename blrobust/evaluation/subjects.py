@@ -15,6 +15,7 @@ from blrobust.data.datasets import Dataset
 from blrobust.data.given_images import Classes
 from blrobust.device import resolve
 from blrobust.errors import UserError
+from blrobust.evaluation.arguments import check_range
 from blrobust.models import model_names, zoo
 from blrobust.models.model import Model
 from blrobust.models.own_model import OwnModel
@@ -86,7 +87,7 @@ def _own(model: Model) -> nn.Module | None:
 
 def expanded(path: StrPath | None) -> Path | None:
     """Return the path, in which `~` is the home folder."""
-    return None if path is None else Path(path).expanduser()
+    return None if path is None else Path(os.path.expanduser(path))
 
 
 def by_label(models: Models) -> dict[str, nn.Module | str]:
@@ -150,8 +151,7 @@ def load_images(
     by_name = data is None or isinstance(data, str | Dataset)
     if by_name and classes is not None:
         raise UserError("classes: got classes for data that has its own; legal: with tensors and arrays")
-    if limit is not None and limit < 1:
-        raise UserError(f"limit: got {limit}; legal: 1 or more")
+    check_range("limit", limit, 1)
     if data is None:
         images = datasets.load_default(data_dir=data_dir)
     elif isinstance(data, Dataset):

@@ -20,7 +20,7 @@ from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import pictures
 from blrobust.evaluation.cell_measurement import CellMeasurement
 from blrobust.evaluation.probe import check_again, check_under_attack
-from blrobust.evaluation.run_ends import begin, identities, identity_of
+from blrobust.evaluation.run_ends import begin, failure, identities, identity_of
 from blrobust.file_names import file_name, file_name_with_capitals
 from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
@@ -207,9 +207,7 @@ def run_cells(
             try:
                 results = measure(model, levels=levels, draw=draw, meter=meter)
             except (torch.OutOfMemoryError, UserError) as error:
-                problem = str(error).removeprefix(f"model {model.label!r} ")
-                if isinstance(error, torch.OutOfMemoryError):
-                    problem = f"{device} has too little free memory, lower --batch-size: {problem}"
+                problem = failure(error, device).removeprefix(f"model {model.label!r} ")
                 failed[model.label] = f"{', '.join(shown)}: {problem}"
                 meter.fail()
                 continue

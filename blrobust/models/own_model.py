@@ -134,7 +134,7 @@ class OwnModel(nn.Module):
                 prepare()
                 with torch.no_grad():
                     logits = self._run(pixels)
-                self.reseeds = self._seeds_generators(pixels)
+                    self.reseeds = self._seeds_generators(pixels)
                 return logits
             except KeyboardInterrupt:
                 raise
@@ -155,7 +155,7 @@ class OwnModel(nn.Module):
         """
         left = []
         for key in (0, 1):
-            with torch.no_grad(), seeded("own model", key, device=pixels.device):
+            with seeded("own model", key, device=pixels.device):
                 self._run(pixels)
                 left.append(states(pixels.device))
         return any(first == second for first, second in zip(*left, strict=True))

@@ -7,6 +7,7 @@ from blrobust.errors import UserError
 
 COUNT = 21  # levels of "a:b": the published grids have 21 points
 MOST = 1001  # a typing error in the step must not make a million levels
+MOST_DIGITS = 12  # significant digits of a level
 LONGEST = 200  # characters of a list in an error message
 LARGEST = 1e9  # far above any useful level, far below the largest float32
 LEGAL = (
@@ -58,7 +59,7 @@ def _parse(text: str) -> tuple[float, ...]:
         values = [low + step * i for i in range(math.floor((high - low) / step + 1e-9) + 1)]
     else:
         raise ValueError("with too many colons")
-    return tuple(sorted({0.0, *(float(f"{value:.12g}") for value in values)}))
+    return tuple(sorted({0.0, *(float(f"{value:.{MOST_DIGITS}g}") for value in values)}))
 
 
 def parse_number(text: str) -> float:
@@ -73,8 +74,9 @@ def parse_number(text: str) -> float:
 def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> str:
     """Return a level as text: a decimal with at most `digits` digits, or for the norm Linf a fraction of 255.
 
-    Reports and terminals use the default, so that a level looks the same everywhere; more digits are for
-    exported tables, where each level has a text of its own.
+    The default is for reports and terminals, where a level looks the same everywhere. With `MOST_DIGITS`, all
+    that a level has, different levels have different texts.
+
     Linf levels below 1 are fractions if their numerator is whole, such as 8/255, or if it is a multiple of
     1/4 and the fraction is shorter than the decimal, such as 12.5/255, but 0.1 in place of 25.5/255.
     """

@@ -9,12 +9,12 @@ from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.perturbations import paper_bounds, paper_space, random_numbers
 from blrobust.perturbations.classification import classify
+from blrobust.perturbations.noise_kinds import SPACES
 
 KINDS = {"gaussian": random_numbers.standard_normal, "uniform": random_numbers.uniform}
 # Raise that of a kind by 1 in a change that gives it other noise or another scale for the same options:
 # a run of the version before is then neither resumed nor shown as the result. 1 is not stored.
 REVISIONS = {"gaussian": 1, "uniform": 1}
-SPACES = ("normalized", "pixel", paper_bounds.SPACE)
 
 
 class Noise:
