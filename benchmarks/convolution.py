@@ -70,7 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--precisions", nargs="+", choices=list(PRECISIONS), help="default: tf32; CPU: strict"
     )
-    parser.add_argument("--batches", nargs="+", type=int, help="default: 512; CPU: 32")
+    parser.add_argument("--batches", nargs="+", type=int, help="default: those of the groups; CPU: 32")
     parser.add_argument("--passes", nargs="+", default=["forward", "both"], choices=["forward", "both"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--lanes", type=int, default=8, help="processes side by side on a GPU; one measures")
@@ -87,10 +87,10 @@ def _cases(arguments: argparse.Namespace, bandwidth: float) -> list[Case]:
     return [
         Case(name, layer, precision, batch, group.cuts, peers, passes, device, bandwidth, arguments.rounds)
         for precision in arguments.precisions or (["strict"] if device == "cpu" else ["tf32"])
-        for batch in arguments.batches or ([32] if device == "cpu" else [512])
         for passes in arguments.passes
         for name, group in GROUPS.items()
         if any(fnmatch(name, glob) for glob in arguments.groups)
+        for batch in arguments.batches or ([32] if device == "cpu" else [group.batch])
         for layer in group.layers
     ]
 

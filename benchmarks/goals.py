@@ -8,11 +8,12 @@ numbers.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import chain
 
 from case import Case, Row
-from shapes import AUTHORS, GROUPS, WIDE, Cut
+from report import key
+from shapes import AUTHORS, BOTH_SIZES, GROUPS, WIDE, Cut
 
 OURS = ("auto NCHW", "auto channels_last")
 LAYERS = {str(layer): layer for group in GROUPS.values() for layer in group.layers}
@@ -27,10 +28,14 @@ class Goal:
     aim: float | None
     precision: str
     cuts: tuple[Cut, ...]
-    group: str = WIDE
-    batch: int = 512
+    groups: tuple[str, ...] = (WIDE,)
+    batch: int | None = None
     passes: str = "both"
     quantity: str = "time"
+
+    def batch_of(self, group: str) -> int:
+        """Return the batch of the goal, or that of the group."""
+        return GROUPS[group].batch if self.batch is None else self.batch
 
     def measured(self, rows: list[Row]) -> tuple[float, str] | None:
         """Return the measured value and its layout, or None if a layer of the goal is not measured."""
@@ -42,20 +47,20 @@ class Goal:
         return min(found, default=None)
 
     def _of_cut(self, cut: Cut, peer: str, rows: list[Row]) -> float | None:
-        cell = (self.group, self.precision, self.batch, self.passes, cut.compression, cut.fft_size, peer)
-        chosen = [
-            row
-            for row in rows
-            if (row.group, row.precision, row.batch, row.passes, row.compression, row.fft_size, row.peer)
-            == cell
-            and row.ms is not None
-        ]
-        if len(chosen) < len(GROUPS[self.group].layers):
+        wanted = {
+            (group, str(layer), self.precision, self.batch_of(group), self.passes, *astuple(cut), peer)
+            for group in self.groups
+            for layer in GROUPS[group].layers
+        }
+        chosen = [row for row in rows if key(row) in wanted and row.ms is not None]
+        if len(chosen) < len(wanted):
             return None
         if self.quantity == "time":
             return math.exp(sum(math.log(row.ratio or math.nan) for row in chosen) / len(chosen))
         if self.quantity == "launch":
             return max(1000 * (row.ms or math.nan) for row in chosen)
+        if self.quantity == "memory":
+            return max(row.peak_ratio or math.nan for row in chosen)
         if self.quantity == "saved at 32 pixels":
             return next(row.saved for row in chosen if LAYERS[row.layer].size == 32)
         return max((row.saved or math.nan) / _share_kept(row.layer, cut) for row in chosen)
@@ -73,12 +78,12 @@ def _times(
     figures: dict[Cut, tuple[float, float]],
     *,
     group: str = WIDE,
-    batch: int = 512,
+    batch: int | None = None,
     passes: str = "both",
 ) -> list[Goal]:
     """Return a goal for each cut, from its (must, aim)."""
     return [
-        Goal(f"{name}, {cut.compression:.0%}", must, aim, precision, (cut,), group, batch, passes)
+        Goal(f"{name}, {cut.compression:.0%}", must, aim, precision, (cut,), (group,), batch, passes)
         for cut, (must, aim) in figures.items()
     ]
 
@@ -86,22 +91,32 @@ def _times(
 HALF, THREE_QUARTERS, MOST = Cut(0.5, "compact"), Cut(0.75, "compact"), Cut(0.85, "compact")
 FFT50, FFT85 = Cut(0.48, "compact"), Cut(0.84, "compact")
 PAPER = (Cut(0.5, "paper"), Cut(0.85, "paper"))
+LARGE, AUTHORS_ONLY = ("large maps",), (AUTHORS,)
+SMALL_MAPS = ("Wide ResNet-28-10", "DenseNet, growth 12", "ResNet-20")
 GOALS = {
     "cuda": [
         *_times("TF32", "tf32", {HALF: (0.6, 0.45), THREE_QUARTERS: (0.45, 0.33), MOST: (0.27, 0.2)}),
         *_times("TF32, batch 128", "tf32", {HALF: (0.8, 0.6), MOST: (0.42, 0.3)}, batch=128),
-        *_times("bf16", "bf16", {HALF: (0.85, 0.65), MOST: (0.5, 0.38)}),
+        *_times("bf16", "bf16", {HALF: (0.85, 0.6), MOST: (0.5, 0.35)}),
         *_times("strict fp32", "strict", {HALF: (0.35, 0.25), MOST: (0.12, 0.08)}),
-        *_times("authors' shapes, TF32", "tf32", {FFT50: (0.75, 0.55), FFT85: (0.45, 0.33)}, group=AUTHORS),
-        *_times("authors' shapes, bf16", "bf16", {FFT50: (1.1, 0.85), FFT85: (0.8, 0.5)}, group=AUTHORS),
+        *_times("authors' shapes, TF32", "tf32", {FFT50: (0.75, 0.5), FFT85: (0.45, 0.3)}, group=AUTHORS),
+        *_times("authors' shapes, bf16", "bf16", {FFT50: (1.1, 0.65), FFT85: (0.8, 0.45)}, group=AUTHORS),
+        *_times("ResNet-50, TF32", "tf32", {HALF: (0.9, 0.7), MOST: (0.36, 0.28)}, group="ResNet-50"),
+        *chain.from_iterable(
+            _times(f"{group}, TF32", "tf32", {HALF: (0.6, 0.5), MOST: (0.36, 0.28)}, group=group)
+            for group in SMALL_MAPS
+        ),
+        *_times("large maps, TF32", "tf32", {HALF: (1.5, 1.1), MOST: (1.5, 1.1)}, group="large maps"),
+        Goal("large maps, memory", 2.0, None, "tf32", BOTH_SIZES, LARGE, quantity="memory"),
+        Goal('fft_size="paper", TF32, other networks', 1.2, 1.1, "tf32", PAPER, ("ResNet-50", *SMALL_MAPS)),
         Goal('fft_size="paper", TF32', 1.35, 1.15, "tf32", PAPER),
         Goal('fft_size="paper", bf16', 1.5, 1.2, "bf16", PAPER),
         Goal("saved at 32 pixels, 50%", 0.56, None, "tf32", (HALF,), quantity="saved at 32 pixels"),
         Goal("saved at 32 pixels, 85%", 0.15, None, "tf32", (MOST,), quantity="saved at 32 pixels"),
         Goal("saved / band", 1.0, None, "tf32", (HALF, THREE_QUARTERS, MOST), quantity="saved"),
-        Goal("authors' shapes, saved / band", 1.0, None, "tf32", (FFT50, FFT85), AUTHORS, quantity="saved"),
+        Goal("authors' shapes, saved / band", 1.0, None, "tf32", (FFT50, FFT85), AUTHORS_ONLY, quantity="saved"),
         Goal(
-            "eager launch, us of host time", 150, 60, "tf32", (FFT50, FFT85), AUTHORS, 8, "launch", "launch"
+            "eager launch, us of host time", 150, 60, "tf32", (FFT50, FFT85), AUTHORS_ONLY, 8, "launch", "launch"
         ),
     ],
     "cpu": _times(
@@ -114,8 +129,9 @@ def cases(device: str, rounds: int, bandwidth: float) -> list[Case]:
     """Return the cases that the goals of a device need."""
     cuts: dict[tuple[str, str, int, str], dict[Cut, None]] = {}
     for goal in GOALS[device]:
-        where = (goal.group, goal.precision, goal.batch, goal.passes)
-        cuts.setdefault(where, {}).update(dict.fromkeys(goal.cuts))
+        for group in goal.groups:
+            where = (group, goal.precision, goal.batch_of(group), goal.passes)
+            cuts.setdefault(where, {}).update(dict.fromkeys(goal.cuts))
     return [
         Case(group, layer, precision, batch, tuple(wanted), OURS, passes, device, bandwidth, rounds)
         for (group, precision, batch, passes), wanted in cuts.items()

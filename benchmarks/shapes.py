@@ -57,13 +57,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Group:
-    """Layers that share a table, and their cuts."""
+    """Layers that share a table, their cuts, and the batch of the measurements on a GPU."""
 
     layers: tuple[Layer, ...]
     cuts: tuple[Cut, ...]
+    batch: int = 512
 
 
 HALF_AND_MORE = (Cut(0.5, "compact"), Cut(0.85, "compact"))
+BOTH_SIZES = (*HALF_AND_MORE, Cut(0.5, "paper"), Cut(0.85, "paper"))
 WIDE, AUTHORS = "ResNet-18, wide", "ResNet-18, the authors'"
 GROUPS = {
     WIDE: Group(
@@ -85,14 +87,18 @@ GROUPS = {
         HALF_AND_MORE,
     ),
     "ResNet-50": Group(
-        (Layer(64, 56, 64), Layer(128, 28, 128), Layer(256, 14, 256), Layer(512, 7, 512)), HALF_AND_MORE
+        (Layer(64, 56, 64), Layer(128, 28, 128), Layer(256, 14, 256), Layer(512, 7, 512)), BOTH_SIZES, 64
     ),
-    "Wide ResNet-28-10": Group((Layer(160, 32, 160), Layer(320, 16, 320), Layer(640, 8, 640)), HALF_AND_MORE),
-    "DenseNet, growth 12": Group((Layer(24, 32, 12), Layer(168, 16, 12), Layer(304, 8, 12)), HALF_AND_MORE),
-    "large maps": Group(
-        (Layer(64, 112, 64), Layer(32, 224, 32)), (*HALF_AND_MORE, Cut(0.5, "paper"), Cut(0.85, "paper"))
+    "Wide ResNet-28-10": Group(
+        (Layer(160, 32, 160), Layer(320, 16, 320), Layer(640, 8, 640)), BOTH_SIZES, 128
     ),
-    "ResNet-20": Group((Layer(16, 32, 16), Layer(32, 16, 32), Layer(64, 8, 64)), HALF_AND_MORE),
+    "DenseNet, growth 12": Group(
+        (Layer(48, 32, 12), Layer(48, 16, 12), Layer(48, 8, 12), Layer(216, 16, 48, kernel=1)), BOTH_SIZES
+    ),
+    "large maps": Group(  # of VGG and the first layer of a ResNet
+        (Layer(64, 112, 64), Layer(32, 224, 32), Layer(3, 224, 64, kernel=7, stride=2)), BOTH_SIZES, 64
+    ),
+    "ResNet-20": Group((Layer(16, 32, 16), Layer(32, 16, 32), Layer(64, 8, 64)), BOTH_SIZES),
     "DenseNet-121": Group(  # the authors limit its 1x1 convolutions too
         (Layer(128, 32, 32), Layer(128, 16, 32), Layer(128, 8, 32), Layer(256, 16, 128, kernel=1)),
         HALF_AND_MORE,

@@ -45,12 +45,13 @@ def test_a_peer_that_fails_costs_its_cell(monkeypatch):
 
 def test_goals_take_the_better_layout_and_wait_for_all_layers():
     goal = goals.GOALS["cpu"][0]
-    (cut,) = goal.cuts
+    (cut,), (group,) = goal.cuts, goal.groups
+    batch = goal.batch_of(group)
     rows = [
-        Row(goal.group, str(layer), goal.precision, goal.batch, goal.passes, cut.compression, "compact", peer,
+        Row(group, str(layer), goal.precision, batch, goal.passes, cut.compression, "compact", peer,
             ms=1.0, ratio=value)
         for peer, values in {goals.OURS[0]: [1, 2, 4, 8], goals.OURS[1]: [2, 2, 2, 2]}.items()
-        for layer, value in zip(goals.GROUPS[goal.group].layers, values, strict=True)
+        for layer, value in zip(goals.GROUPS[group].layers, values, strict=True)
     ]  # fmt: skip
     assert goal.measured(rows) == (pytest.approx(2.0), "channels_last")
     assert goal.measured(rows[:4]) == (pytest.approx(64**0.25), "NCHW")
