@@ -59,9 +59,9 @@ def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto
 
     If `method` names one that does not support this convolution, the result is "lowpass". "auto" selects on
     the CPU the method with the fewest multiply-adds. On CUDA it selects the method with the shortest time,
-    estimated from bytes and operations (`blconv.methods.gpu_cost`), of "lowpass" and the methods that our
-    kernels support here. On other devices it selects "lowpass". If `geometry` drops no frequency, the result
-    is "ordinary".
+    estimated from bytes and operations (`blconv.methods.gpu_cost`), of "lowpass", the methods that our
+    kernels support here, and for large planes of float32 "spectral" on torch's products. On other devices it
+    selects "lowpass". If `geometry` drops no frequency, the result is "ordinary".
     """
     device = weight.device
     kind = device.type
@@ -115,7 +115,8 @@ def _choose(
         costs = multiply_adds(filters, geometry)
         return _cheapest(costs, _cpu_methods(geometry), "million multiply-adds", 1e6)
     dtype, members = autocast or dtype, ["lowpass"]
-    if ours and has_spectral_kernels(dtype, geometry):
+    planes = geometry.dims == 2 and geometry.groups == 1
+    if ours and (has_spectral_kernels(dtype, geometry) or (planes and dtype == torch.float32)):
         members.append("spectral")
     if ours and has_dense_kernels(dtype, geometry):
         members.append("dense")

@@ -1,8 +1,9 @@
 """The estimated time of each method on a GPU, from the bytes to move and the operations to do.
 
 It is the time of a forward and a backward pass in microseconds per image. The rates are round numbers fitted
-to an H200 on the layers of a ResNet-18, including the overhead of cuDNN and cuBLAS. Other GPUs have other
-rates, but only the ratios matter. The cost of transforming the filters and of launching kernels is divided
+to an H200 on the layers of a ResNet-18, and those of torch's products to an H100 on maps of 112 and 224
+pixels; they include the overhead of cuDNN and cuBLAS. Other GPUs have other rates, but only the ratios
+matter. The cost of transforming the filters and of launching kernels is divided
 among `GPU_BATCH` images, whatever the real batch size, because the choice of a method must not depend on the
 batch size.
 """
@@ -14,8 +15,14 @@ from dataclasses import dataclass
 import torch
 
 from blconv.geometry import Geometry
+from blconv.kernels.limits import has_spectral_kernels, low_pass_planes_fit
 
 GPU_BATCH = 256
+# Bytes per microsecond of the methods without kernels of ours, on torch's products. The spectral method reads
+# and writes its coefficients many times, most of them in the products of complex numbers.
+PRODUCT_BYTES, COEFFICIENT_BYTES = 2.7e6, 0.076e6
+LOW_PASS_PRODUCT_BYTES = 1.6e6
+PRODUCT_MICROSECONDS = 150  # per call, for their launches
 # Microseconds per call for launching and ending all kernels.
 LAUNCH_MICROSECONDS = {"ordinary": 30, "lowpass": 40, "spectral": 30, "dense": 15}
 
@@ -47,7 +54,8 @@ def microseconds(
 ) -> dict[str, float]:
     """Return the estimated microseconds per image by method, and of the ordinary convolution as "ordinary".
 
-    `filters` is the weight's shape (O, C, K_h, K_w). The estimates are for convolutions of one group.
+    `filters` is the weight's shape (O, C, K_h, K_w). The estimates are for 2D convolutions of one group. If
+    our kernels do not support the sizes, "lowpass" and "spectral" are estimated on torch's products.
     """
     precision = "half" if dtype.itemsize == 2 else "tf32" if allow_tf32 else "strict"
     out_channels, group_channels, *_ = filters
@@ -63,12 +71,21 @@ def microseconds(
     pairs = 2 * out_channels * group_channels
     operations = passes * pairs * math.prod(geometry.out) * math.prod(geometry.kernel) / rates.convolution
     pixels = math.prod(geometry.input) * math.prod(geometry.out)
+    if low_pass_planes_fit(geometry.band, channels_last=True):
+        filtering = 2 * (x + padded) / rates.low_pass_bytes
+    else:  # one axis after the other
+        filtering = 4 * (x + padded) / LOW_PASS_PRODUCT_BYTES
+    if has_spectral_kernels(dtype, geometry):
+        transforms = (2 * (x + z + out + y) + 3 * (z + out)) / rates.transform_bytes
+    else:
+        waves = 2 * size * geometry.band.axes[0].kept  # what the first of two products makes of a column
+        between = waves * (channels * geometry.input[-1] + out_channels * geometry.out[-1])
+        transforms = 2 * (x + y + 2 * between) / PRODUCT_BYTES + (z + out) / COEFFICIENT_BYTES
+        transforms += PRODUCT_MICROSECONDS / GPU_BATCH
     costs = {
         "ordinary": operations + passes * (x + y) / rates.convolution_bytes,
-        "lowpass": operations
-        + passes * (padded + y) / rates.convolution_bytes
-        + 2 * (x + padded) / rates.low_pass_bytes,
-        "spectral": (2 * (x + z + out + y) + 3 * (z + out)) / rates.transform_bytes
+        "lowpass": operations + passes * (padded + y) / rates.convolution_bytes + filtering,
+        "spectral": transforms
         + passes * pairs * 2 * geometry.coefficients / rates.product
         + 6 * matrices / GPU_BATCH / rates.filter_bytes,
         "dense": passes * (pairs * pixels / rates.product + (x + y) / rates.transform_bytes)

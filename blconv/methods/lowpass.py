@@ -26,6 +26,9 @@ from blconv.tables import table
 # Above this number of input pixels a plane is filtered axis by axis also on the GPU: the form with one
 # product multiplies by a (pixels x padded pixels) matrix, which grows with the square of the plane.
 PLANE_MATRIX_PIXELS = 1024
+# Up to this number of channels, images that are channels_last are filtered in contiguous memory on a GPU: a
+# product with so few columns takes longer than both copies.
+FEW_CHANNELS = 4
 
 
 class _LowPass(Function):
@@ -79,6 +82,8 @@ def low_pass(x: Tensor, band: Band) -> Tensor:
         return operators.low_pass(x, band.axes, False)
     height, width = band.axes
     if is_channels_last(x):
+        if x.device.type == "cuda" and x.shape[1] <= FEW_CHANNELS:
+            return low_pass(x.contiguous(), band).contiguous(memory_format=torch.channels_last)
         return _channels_last(x, band)
     if type(x) is Tensor and x.device.type == "cuda" and height.length * width.length <= PLANE_MATRIX_PIXELS:
         # On a GPU one product per plane is 1.3 to 2 times faster than two batches of small ones.
