@@ -53,10 +53,10 @@ def layer() -> list[str]:
     assert paper is not None
     head = ["compression", "3x3 layers, time", "training step, time", "training step, memory"]
     note = (
-        f"The layers were measured on {where['device']}, the training step, as one CUDA graph, on "
-        f"{steps_where['device']}; TF32, batches of 512. The layers use the smaller FFT, as long as "
-        'the padded input (`fft_size="compact"`). With the larger FFT of the paper (`fft_size="paper"`), '
-        f"they take up to {paper[0]:.2f} times as long as ordinary ones."
+        f"Measured with TF32 and batches of 512: the layers on {where['device']}, the training step, as one "
+        f"CUDA graph, on {steps_where['device']}. These layers have `fft_size=\"compact\"`: the FFT has the "
+        'size of the padded input. The default, `"paper"`, is the larger FFT of the paper; with it, the '
+        f"layers take up to {paper[0]:.2f} times as long as ordinary ones."
     )
     return [*table(head, found), "", note]
 
