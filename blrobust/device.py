@@ -22,7 +22,7 @@ def resolve(name: str) -> torch.device:
     if name == "cuda" and cuda:
         return torch.device("cuda", torch.cuda.current_device())
     if name not in found:
-        raise UserError(f"--device: got {name!r}; legal: auto, {', '.join(found)}")
+        raise UserError(f"device: got {name!r}; legal: auto, {', '.join(found)}")
     return torch.device(name)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from blrobust.argument_names import named_as_in_python
 from blrobust.data.given_images import Classes
 from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import heatmap as maps
@@ -51,7 +50,7 @@ def heatmap(
         "arch": arch, "device": device, "batch_size": batch_size, "out": None if out is None else fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("heatmap", models, **given))
-    with named_as_in_python(), measuring(observer, models, call=call):
+    with measuring(observer, models, call=call):
         check_range("size", size, 1)
         check_range("seed", seed, 0, MOST_SEED)
         check_range("batch_size", batch_size, 1)
@@ -105,7 +104,7 @@ def recover(
         "device": device, "batch_size": batch_size, "out": None if out is None else fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("recover", source, **given))
-    with named_as_in_python(), measuring(observer, call=call):
+    with measuring(observer, call=call):
         check_range("seed", seed, 0, MOST_SEED)
         check_range("batch_size", batch_size, 1)
         if strength is not None and not 0 < strength <= LARGEST:
@@ -114,7 +113,7 @@ def recover(
         text = networks if isinstance(networks, str) else model_names.join_names(networks)
         names = model_names.parse_names(text)
         if source in names:
-            raise UserError(f"--networks: got {text}; legal: models other than the source {source}")
+            raise UserError(f"networks: got {text}; legal: models other than the source {source}")
         loaded = subjects.load(
             models=[source, *names], arch=arch, data=data, data_dir=expanded(data_dir), limit=limit,
             device=device, classes=classes, note=observer.note,

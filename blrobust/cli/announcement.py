@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from blrobust.cli import output
+from blrobust.cli.option_names import with_option
 from blrobust.data import registry
 from blrobust.errors import shorten
 from blrobust.escaping import one_line
@@ -47,7 +48,7 @@ class Announcement(Observer):
 
     def note(self, text: str) -> None:
         """Print a note about the data or the models."""
-        self._print(text)
+        self._print(with_option(text))
 
     def begin(self, folder: Path, done: int, total: int, *, device: str) -> None:
         """Print the device and the folder unless `__init__` has, and the part that is already stored."""

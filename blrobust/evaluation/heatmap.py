@@ -42,7 +42,7 @@ def check_size(size: int | None, *, height: int, width: int) -> int:
     if size is None:
         return most - 1 + most % 2
     if not 1 <= size <= most:
-        raise UserError(f"--size: got {size}; legal: 1 to {most} for images of {height} x {width}")
+        raise UserError(f"size: got {size}; legal: 1 to {most} for images of {height} x {width}")
     return size
 
 
@@ -214,8 +214,8 @@ def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
     waves = 28 * frequencies * pixels  # bytes: float32, and one int64 and two float64 arrays to compute them
     memory.check(
         waves + frequencies * n * channels + 4 * n * channels * pixels,
-        f"--size: a map of {frequencies:,} different frequencies",
-        legal="a smaller --size or --limit",
+        f"size: a map of {frequencies:,} different frequencies",
+        legal="a smaller size or limit",
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from blrobust import __version__
 from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
+from blrobust.attacks.catalogue.selection import LISTED, did_you_mean
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.counting_model import gives_gradients
 from blrobust.attacks.guard import Guard
@@ -45,7 +46,9 @@ def check_kinds(kinds: Sequence[str]) -> None:
     legal = [name for name, spec in ATTACKS.items() if spec.is_search]
     for kind in kinds:
         if kind not in legal:
-            raise UserError(f"--kind: got {kind!r}; legal: {', '.join(legal)}")
+            raise UserError(
+                f"attacks: got {kind!r}{did_you_mean(kind, legal)}; legal: attacks that search; {LISTED}"
+            )
 
 
 def level_of(spec: AttackSpec, given: float | None) -> float:

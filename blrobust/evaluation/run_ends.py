@@ -85,8 +85,9 @@ def end(
 
 def failure(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:
     """Return the error message for a part of a run that failed or did not fit into the device's memory."""
-    full = isinstance(error, torch.OutOfMemoryError)
-    return f"{device} has too little free memory, lower --batch-size: {error}" if full else str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"{device} has too little free memory, choose a smaller batch size: {error}"
+    return str(error)
 
 
 def identities(models: Sequence[Model]) -> list[ModelIdentity]:
