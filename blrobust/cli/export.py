@@ -49,6 +49,7 @@ def command(run: str, per_image: Path | None, table: Path | None) -> None:
         _check_pyarrow(per_image)
 
     from blrobust import api, atomic_write
+    from blrobust.analysis.per_image import LEVEL_LABEL
     from blrobust.cli.exported_tables import LAYOUTS, shown
     from blrobust.terminal import echo
 
@@ -59,7 +60,7 @@ def command(run: str, per_image: Path | None, table: Path | None) -> None:
         atomic_write.write_bytes(per_image, _parquet(outcomes) if is_parquet else _csv(outcomes))
         echo(f"per image: {per_image}")
     if table is not None:
-        rows, suffix = results.table, table.suffix.lower()
+        rows, suffix = results.table.drop(columns=LEVEL_LABEL, errors="ignore"), table.suffix.lower()
         content = LAYOUTS[suffix](shown(rows)).encode() if suffix in LAYOUTS else _csv(rows)
         atomic_write.write_bytes(table, content)
         echo(f"table: {table}")
