@@ -6,8 +6,10 @@ Images are pixels in [0, 1]. Functions print nothing. A mistake in an argument i
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+import pandas as pd
 from torch import nn
 
 from blrobust.attacks.catalogue import grids, selection
@@ -27,7 +29,7 @@ from blrobust.evaluation.subjects import Data, Models, StrPath, expanded
 from blrobust.perturbations.noise_kinds import SPACES
 from blrobust.perturbations.paper_bounds import SPACE as LEGACY
 from blrobust.results import Results, joined
-from blrobust.runs import stored_runs
+from blrobust.runs import RUNS, listing, stored_runs
 from blrobust.runs.configuration import MOST_DRAWS
 
 if TYPE_CHECKING:
@@ -205,6 +207,16 @@ def open_run(run: StrPath) -> Results:
     Raises `UserError` if there is no such run or if it is damaged.
     """
     return Results(stored_runs.find(run))
+
+
+def list_runs(folder: StrPath = RUNS) -> pd.DataFrame:
+    """Return a row for each run of any command in `folder`, the latest run last (`runs.listing`).
+
+    `open_run` opens each by its `folder`. Of a run that cannot be read, only the name, the folder and the
+    `error` are there. Raises `UserError` if the folder does not exist or has no runs.
+    """
+    rows = listing.listing(Path(os.path.expanduser(folder)))
+    return pd.DataFrame(rows, columns=list(listing.KEYS), dtype=object)
 
 
 def compare(first: Results | StrPath, second: Results | StrPath, *more: Results | StrPath) -> Results:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from blrobust.data.given_images import Classes
-from blrobust.errors import FailedPartsError, UserError
+from blrobust.errors import UserError
 from blrobust.evaluation import heatmap as maps
 from blrobust.evaluation import subjects
 from blrobust.evaluation.arguments import MOST_SEED, check_range
@@ -60,13 +60,11 @@ def heatmap(
             models=models, arch=arch, data=data, data_dir=expanded(data_dir), limit=limit, device=device,
             classes=classes, note=observer.note,
         )  # fmt: skip
-        folder, failed = maps.execute(
+        folder = maps.execute(
             models=loaded.models, dataset=loaded.dataset, size=size, norm=norm, seed=seed, arch=arch,
             device=loaded.device, batch_size=batch_size, out=expanded(out),
             on_start=partial(observer.begin, device=str(loaded.device)),
         )  # fmt: skip
-        if failed:
-            raise FailedPartsError(failed, folder)
     return Results([folder])
 
 
@@ -126,11 +124,9 @@ def recover(
             channels.Channel(m.label, "network", nn.Identity(), m.module, m.card.effective_compression)
             for m in others
         ]
-        folder, failed = recovery.execute(
+        folder = recovery.execute(
             source=origin, networks=others, channels=ways, kinds=list(attacks), strength=strength,
             dataset=loaded.dataset, seed=seed, arch=arch, device=loaded.device, batch_size=batch_size,
             out=expanded(out), on_start=partial(observer.begin, device=str(loaded.device)),
         )  # fmt: skip
-        if failed:
-            raise FailedPartsError(failed, folder)
     return Results([folder])

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import redirect_stdout
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -37,6 +38,7 @@ class Announcement(Observer):
         """
         self.shows_progress = not output.is_quiet()
         self.is_dry_run = dry_run
+        self._stdout = sys.stdout
         self._work = one_line(shorten(work, MOST_TEXT))
         self._unit = unit
         self._start = time.perf_counter()
@@ -67,11 +69,12 @@ class Announcement(Observer):
         else:
             state = "a new run"
         plan_of = {"measurement": self._work, "device": device, "folder": str(plan.folder), "state": state}
-        if output.is_json():
-            output.print_json(plan_of)
-        else:
-            for line in (self._work, f"device: {device}", f"folder: {plan.folder}", f"state: {state}"):
-                echo(line)
+        with redirect_stdout(self._stdout):  # in a measurement, that of scripts goes to stderr
+            if output.is_json():
+                output.print_json(plan_of)
+            else:
+                for line in (self._work, f"device: {device}", f"folder: {plan.folder}", f"state: {state}"):
+                    echo(line)
         sys.exit(0)
 
     def finish(self, measured: float) -> None:

@@ -6,6 +6,7 @@ OPTIONS = {
     "baseline": "--baseline",
     "batch_size": "--batch-size",
     "device": "--device",
+    "folder": "FOLDER",
     "limit": "--limit",
     "networks": "--networks",
     "out": "--out",

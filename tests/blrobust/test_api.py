@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support import invented
 from support.plain_model import SHAPE, Plain, write_images
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -386,3 +387,14 @@ def test_data_is_shown_as_one_line() -> None:
     assert repr(blrobust.load_data(pair(), limit=1)).startswith(
         "<arrays, test: 1 image of 3 x 6 x 6 float32, 3"
     )
+
+
+def test_runs_are_a_table(tmp_path: Path) -> None:
+    invented.run(tmp_path / "noisy", {"x": [0.9, 0.2]}, [0.0, 1.0])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/run.json").write_text("{")
+    found = blrobust.list_runs(tmp_path).set_index("run")
+    assert found.command.to_dict() == {"noisy": "noise", "broken": None}
+    assert blrobust.open_run(found.folder["noisy"]).table.accuracy[0] == 0.9
+    with pytest.raises(UserError, match=r"^folder: got nowhere; legal: a folder that exists"):
+        blrobust.list_runs("nowhere")
