@@ -7,6 +7,7 @@ from typing import Any
 
 from blrobust.attacks.catalogue import parameter_rules
 from blrobust.attacks.catalogue.attack_spec import AttackSpec, Preset
+from blrobust.attacks.catalogue.measured_queries import measured_queries
 from blrobust.attacks.catalogue.suites import SUITES
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.errors import UserError
@@ -130,12 +131,15 @@ def summary(kind: str, spec: AttackSpec, grid: tuple[float, ...]) -> dict[str, s
     """Return the row of an attack with the levels `grid` in the list of attacks, as text by column."""
     settable = ", ".join(f"{name}={value}" for name, value in spec.settable().items())
     is_default = grid == levels.parse(spec.grid)
+    found = measured_queries().get(kind)
     listed = ",".join(levels.format_level(level, spec.strength.norm) for level in grid)
     return {
         "name": kind,
         "family": spec.family,
         "norm": spec.norm.split(" (")[0],  # without what the unit has, too
         "levels": spec.grid if is_default else listed,
+        "forward": "-" if found is None else f"{found.forwards:g}",
+        "gradient": "-" if found is None else f"{found.backwards:g}",
         "queries": spec.queries + (", targeted" if spec.targeted else ""),
         "parameters": settable or "-",
         "unit of the levels": spec.strength.axis,
