@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
+import torch
 from torch import nn
 
 from blrobust.attacks.catalogue import grids, selection
@@ -59,7 +60,7 @@ def evaluate(
     seed: int = 0,
     arch: str = "resnet20",
     data_dir: StrPath | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     batch_size: int | None = None,
     out: StrPath | None = None,
     progress: bool | Observer = False,
@@ -145,7 +146,7 @@ def load_model(
     data: Data = None,
     arch: str = "resnet20",
     data_dir: StrPath | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
 ) -> nn.Module:
     """Return the model of a name, such as "fp32" or "lowpass0.48+fp32", as blrobust measures it.
 

@@ -5,6 +5,7 @@ from functools import partial
 from os import fspath
 from typing import Any
 
+import torch
 from torch import nn
 
 from blrobust.data.given_images import Classes
@@ -34,7 +35,7 @@ def heatmap(
     seed: int = 0,
     arch: str = "resnet20",
     data_dir: StrPath | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     batch_size: int | None = None,
     out: StrPath | None = None,
     progress: bool | Observer = False,
@@ -82,7 +83,7 @@ def recover(
     seed: int = 0,
     arch: str = "resnet20",
     data_dir: StrPath | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     batch_size: int | None = None,
     out: StrPath | None = None,
     progress: bool | Observer = False,
@@ -105,6 +106,8 @@ def recover(
     with measuring(observer, call=call):
         check_range("seed", seed, 0, MOST_SEED)
         check_range("batch_size", batch_size, 1)
+        if not isinstance(source, str):
+            raise UserError(f"source: got a {type(source).__name__}; legal: the name of a model")
         if strength is not None and not 0 < strength <= LARGEST:
             raise UserError(f"strength: got {strength}; legal: numbers above 0, up to {LARGEST:g}")
         recovery.check_kinds(list(attacks))

@@ -26,6 +26,8 @@ def grids(attacks: Attacks, *, strength: str = "attacks") -> dict[str, Grid]:
     the default levels. An attack that is selected twice has the levels of both selections. Raises `UserError`
     for a part that selects no attack, and for illegal levels, which are those of the argument `strength`.
     """
+    if not isinstance(attacks, Iterable):
+        raise UserError(f"attacks: got {attacks!r}; legal: a dictionary from names to levels, or names")
     if not isinstance(attacks, Mapping):
         text = attacks if isinstance(attacks, str) else ",".join(attacks)
         return {name: Grid(grid, is_default=True) for name, grid in selection.kinds(text).items()}

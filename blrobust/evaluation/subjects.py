@@ -46,7 +46,7 @@ def load(
     data: Data,
     data_dir: Path | None,
     limit: int | None,
-    device: str,
+    device: str | torch.device,
     classes: Classes = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Subjects:

@@ -398,3 +398,14 @@ def test_runs_are_a_table(tmp_path: Path) -> None:
     assert blrobust.open_run(found.folder["noisy"]).table.accuracy[0] == 0.9
     with pytest.raises(UserError, match=r"^folder: got nowhere; legal: a folder that exists"):
         blrobust.list_runs("nowhere")
+
+
+def test_a_device_of_torch_is_a_device(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    run = blrobust.evaluate(Plain(), data=pair(20), noise={"gaussian": [0]}, device=cpu, out=tmp_path / "run")
+    assert Record.read(run.folder).command_line.count("device='cpu'") == 1
+
+
+def test_a_recovery_needs_a_named_source() -> None:
+    with pytest.raises(UserError, match=r"^source: got a Plain; legal: the name of a model"):
+        blrobust.recover(Plain(), data=pair(20))
