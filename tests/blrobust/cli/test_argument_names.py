@@ -13,14 +13,16 @@ from blrobust.cli import COMMANDS, cli, main
 from blrobust.cli.option_names import OPTIONS, with_option
 from blrobust.errors import UserError
 
+FUNCTIONS = ("evaluate", "heatmap", "recover", "open_run", "list_runs")
+
 
 def test_every_row_is_an_argument_and_an_option() -> None:
-    functions = [getattr(blrobust, name) for name in ("evaluate", "heatmap", "recover", "open_run")]
+    functions = [getattr(blrobust, name) for name in FUNCTIONS]
     arguments = {name for function in functions for name in inspect.signature(function).parameters}
     assert set(OPTIONS) - arguments == {"baseline", "runs"}  # of methods, and of `compare`
     commands = [cli.get_command(click.Context(cli), name) for name in COMMANDS]
     options = {each for command in commands for param in command.params for each in param.opts}
-    assert set(OPTIONS.values()) - options == {"RUN"}
+    assert set(OPTIONS.values()) - options == {"FOLDER", "RUN"}
 
 
 def test_only_the_head_of_a_message_is_changed() -> None:
