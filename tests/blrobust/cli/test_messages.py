@@ -1,4 +1,4 @@
-"""Messages that name arguments of functions: the command line names its options, Python its arguments."""
+"""Messages of the command line: names of options in place of arguments, and of interrupts."""
 
 import inspect
 from pathlib import Path
@@ -12,6 +12,7 @@ import blrobust
 from blrobust.cli import COMMANDS, cli, main
 from blrobust.cli.option_names import OPTIONS, with_option
 from blrobust.errors import UserError
+from blrobust.evaluation import run_ends
 
 FUNCTIONS = ("evaluate", "heatmap", "recover", "open_run", "list_runs")
 
@@ -61,3 +62,18 @@ def test_too_few_classes_of_an_archive_are_explained(
     with pytest.raises(SystemExit, match="2"):
         main(["noise", *line.split()])
     assert "wants (2, 2); legal: an array classes of 3 names in this file" in capsys.readouterr().err
+
+
+def test_an_interrupt_of_the_first_checks_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    write_images(Path("images.npz"))
+    monkeypatch.setattr(run_ends, "find_flags", interrupted)
+    line = "noise --models m=support.plain_model:Plain --dataset npz:images.npz --sigma 0,1 --out here"
+    with pytest.raises(SystemExit, match="130"):
+        main(line.split())
+    assert "here: 0 of 2 cells done; run the same command again to resume" in capsys.readouterr().err
