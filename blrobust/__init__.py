@@ -9,7 +9,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from blrobust.api import attack, compare, evaluate, load_data, load_model, open_run
+    from blrobust.api import attack, compare, evaluate, list_runs, load_data, load_model, open_run
     from blrobust.frequency import heatmap, recover
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "compare",
     "evaluate",
     "heatmap",
+    "list_runs",
     "load_data",
     "load_model",
     "open_run",

@@ -6,11 +6,13 @@ Images are pixels in [0, 1]. Functions print nothing. A mistake in an argument i
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+import pandas as pd
+import torch
 from torch import nn
 
-from blrobust.argument_names import named_as_in_python
 from blrobust.attacks.catalogue import grids, selection
 from blrobust.attacks.catalogue.attack_spec import OURS, Preset
 from blrobust.attacks.catalogue.table import ATTACKS
@@ -28,7 +30,7 @@ from blrobust.evaluation.subjects import Data, Models, StrPath, expanded
 from blrobust.perturbations.noise_kinds import SPACES
 from blrobust.perturbations.paper_bounds import SPACE as LEGACY
 from blrobust.results import Results, joined
-from blrobust.runs import stored_runs
+from blrobust.runs import RUNS, listing, stored_runs
 from blrobust.runs.configuration import MOST_DRAWS
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def evaluate(
     seed: int = 0,
     arch: str = "resnet20",
     data_dir: StrPath | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     batch_size: int | None = None,
     out: StrPath | None = None,
     progress: bool | Observer = False,
@@ -99,7 +101,7 @@ def evaluate(
         "save_adversarials": save_adversarials or None, "out": None if out is None else os.fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("evaluate", models, **given))
-    with named_as_in_python(), measuring(observer, models, source, call=call):
+    with measuring(observer, models, source, call=call):
         check_range("draws", draws, 1, MOST_DRAWS)
         check_range("seed", seed, 0, MOST_SEED)
         check_range("batch_size", batch_size, 1)
@@ -119,7 +121,7 @@ def evaluate(
         images, place = loaded.dataset, loaded.device
         origin = None
         if source is not None:
-            origin = subjects.load_source(source, arch=arch, dataset=images, device=place)
+            origin = subjects.load_one("source", source, arch=arch, dataset=images, device=place)
             subjects.check_distinct([*loaded.models, origin])
         parts: dict[str, list[sweep.Part]] = {}
         if noises:
@@ -144,7 +146,7 @@ def load_model(
     data: Data = None,
     arch: str = "resnet20",
     data_dir: StrPath | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
 ) -> nn.Module:
     """Return the model of a name, such as "fp32" or "lowpass0.48+fp32", as blrobust measures it.
 
@@ -153,14 +155,9 @@ def load_model(
     checked on the first images and wrapped. Raises `UserError` if the model or the data does not exist, or
     fails.
     """
-    with named_as_in_python():
-        resolved = resolve(device)
-        images = subjects.load_images(data, data_dir=expanded(data_dir))
-        named = subjects.by_label(model)
-        if len(named) != 1:
-            raise UserError(f"model: got {model!r}; legal: one model")
-        ((label, found),) = named.items()
-        return subjects.load_model(label, found, arch=arch, dataset=images, device=resolved).module
+    resolved = resolve(device)
+    images = subjects.load_images(data, data_dir=expanded(data_dir))
+    return subjects.load_one("model", model, arch=arch, dataset=images, device=resolved).module
 
 
 def load_data(
@@ -177,11 +174,8 @@ def load_data(
     that define the normalised space are those of all images, of a torch data set those of the first `limit`.
     Raises `UserError` for data that does not exist or is not legal.
     """
-    with named_as_in_python():
-        check_choice("split", split, ("test", "train"))
-        return subjects.load_images(
-            data, data_dir=expanded(data_dir), limit=limit, classes=classes, split=split
-        )
+    check_choice("split", split, ("test", "train"))
+    return subjects.load_images(data, data_dir=expanded(data_dir), limit=limit, classes=classes, split=split)
 
 
 def attack(name: str, *, preset: Preset = "default", seed: int = 0, **parameters: Scalar) -> "Attack":
@@ -193,19 +187,18 @@ def attack(name: str, *, preset: Preset = "default", seed: int = 0, **parameters
     generator. Raises `UserError` for an unknown name, and for a parameter that the attack does not have or
     accept.
     """
-    with named_as_in_python():
-        if len(selection.kinds(name)) != 1 or name not in ATTACKS:
-            raise UserError(f"attack: got {name!r}; legal: the name of one attack")
-        check_choice("preset", preset, PRESETS)
-        check_range("seed", seed, 0, MOST_SEED)
-        for own in OURS:
-            if own in parameters:
-                raise UserError(f"{own}: got {parameters[own]!r}; legal: this parameter in evaluate only")
-        settings = selection.parameters([name], _changes(parameters), preset)[name]
-        try:
-            return ATTACKS[name].build(seed=seed, parameters=settings)
-        except ValueError as error:
-            raise UserError(f"attack {name!r}: {error}") from error
+    if len(selection.kinds(name, name="attack")) != 1 or name not in ATTACKS:
+        raise UserError(f"attack: got {name!r}; legal: the name of one attack")
+    check_choice("preset", preset, PRESETS)
+    check_range("seed", seed, 0, MOST_SEED)
+    for own in OURS:
+        if own in parameters:
+            raise UserError(f"{own}: got {parameters[own]!r}; legal: this parameter in evaluate only")
+    settings = selection.parameters([name], _changes(parameters), preset)[name]
+    try:
+        return ATTACKS[name].build(seed=seed, parameters=settings)
+    except ValueError as error:
+        raise UserError(f"attack {name!r}: {error}") from error
 
 
 def open_run(run: StrPath) -> Results:
@@ -214,8 +207,17 @@ def open_run(run: StrPath) -> Results:
     `run` is its folder, or the name, id or hash (or their first characters) of a run in the folder `runs`.
     Raises `UserError` if there is no such run or if it is damaged.
     """
-    with named_as_in_python():
-        return Results(stored_runs.find(run))
+    return Results(stored_runs.find(run))
+
+
+def list_runs(folder: StrPath = RUNS) -> pd.DataFrame:
+    """Return a row for each run of any command in `folder`, the latest run last (`runs.listing`).
+
+    `open_run` opens each by its `folder`. Of a run that cannot be read, only the name, the folder and the
+    `error` are there. Raises `UserError` if the folder does not exist or has no runs.
+    """
+    rows = listing.listing(Path(os.path.expanduser(folder)))
+    return pd.DataFrame(rows, columns=list(listing.KEYS), dtype=object)
 
 
 def compare(first: Results | StrPath, second: Results | StrPath, *more: Results | StrPath) -> Results:
@@ -224,9 +226,8 @@ def compare(first: Results | StrPath, second: Results | StrPath, *more: Results 
     Tables have a first column `run`, the name of the folder. Raises `UserError` for a run that is given twice
     or that does not exist, and for heat maps and recoveries.
     """
-    with named_as_in_python():
-        given = [run if isinstance(run, Results) else open_run(run) for run in (first, second, *more)]
-        return joined(given)
+    given = [run if isinstance(run, Results) else open_run(run) for run in (first, second, *more)]
+    return joined(given)
 
 
 def _changes(parameters: Parameters) -> list[str]:

@@ -9,20 +9,21 @@ import torch
 from blrobust.errors import UserError
 
 
-def resolve(name: str) -> torch.device:
-    """Return the device called `name`; "auto" means CUDA, or else MPS, or else the CPU.
+def resolve(device: str | torch.device) -> torch.device:
+    """Return the device, which may be given by its name; "auto" means CUDA, or else MPS, or else the CPU.
 
     Raises `UserError` for a device that is unknown or not available.
     """
     cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
     found = [*cuda, *mps, "cpu"]
+    name = str(device)
     if name == "auto":
         return torch.device(found[0])
     if name == "cuda" and cuda:
         return torch.device("cuda", torch.cuda.current_device())
     if name not in found:
-        raise UserError(f"--device: got {name!r}; legal: auto, {', '.join(found)}")
+        raise UserError(f"device: got {name!r}; legal: auto, {', '.join(found)}")
     return torch.device(name)
 
 

@@ -8,15 +8,11 @@ LONGEST = 200  # characters of another library's message
 
 
 class UserError(ValueError):
-    """A user's mistake; the message names the argument, its value and the legal values."""
+    """A user's mistake; the message names the argument, its value and the legal values.
 
-
-class ArgumentError(UserError):
-    """A user's mistake in a call from Python; `on_command_line` is its message with the names of options."""
-
-    def __init__(self, text: str, on_command_line: str) -> None:
-        self.on_command_line = on_command_line
-        super().__init__(text)
+    It begins with the name of the argument of a Python function, for which the command line puts the name of
+    its option.
+    """
 
 
 class FailedPartsError(UserError):

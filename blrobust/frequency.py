@@ -5,11 +5,11 @@ from functools import partial
 from os import fspath
 from typing import Any
 
+import torch
 from torch import nn
 
-from blrobust.argument_names import named_as_in_python
 from blrobust.data.given_images import Classes
-from blrobust.errors import FailedPartsError, UserError
+from blrobust.errors import UserError
 from blrobust.evaluation import heatmap as maps
 from blrobust.evaluation import subjects
 from blrobust.evaluation.arguments import MOST_SEED, check_range
@@ -35,7 +35,7 @@ def heatmap(
     seed: int = 0,
     arch: str = "resnet20",
     data_dir: StrPath | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     batch_size: int | None = None,
     out: StrPath | None = None,
     progress: bool | Observer = False,
@@ -51,7 +51,7 @@ def heatmap(
         "arch": arch, "device": device, "batch_size": batch_size, "out": None if out is None else fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("heatmap", models, **given))
-    with named_as_in_python(), measuring(observer, models, call=call):
+    with measuring(observer, models, call=call):
         check_range("size", size, 1)
         check_range("seed", seed, 0, MOST_SEED)
         check_range("batch_size", batch_size, 1)
@@ -61,13 +61,11 @@ def heatmap(
             models=models, arch=arch, data=data, data_dir=expanded(data_dir), limit=limit, device=device,
             classes=classes, note=observer.note,
         )  # fmt: skip
-        folder, failed = maps.execute(
+        folder = maps.execute(
             models=loaded.models, dataset=loaded.dataset, size=size, norm=norm, seed=seed, arch=arch,
             device=loaded.device, batch_size=batch_size, out=expanded(out),
             on_start=partial(observer.begin, device=str(loaded.device)),
         )  # fmt: skip
-        if failed:
-            raise FailedPartsError(failed, folder)
     return Results([folder])
 
 
@@ -85,7 +83,7 @@ def recover(
     seed: int = 0,
     arch: str = "resnet20",
     data_dir: StrPath | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     batch_size: int | None = None,
     out: StrPath | None = None,
     progress: bool | Observer = False,
@@ -105,16 +103,18 @@ def recover(
         "device": device, "batch_size": batch_size, "out": None if out is None else fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("recover", source, **given))
-    with named_as_in_python(), measuring(observer, call=call):
+    with measuring(observer, call=call):
         check_range("seed", seed, 0, MOST_SEED)
         check_range("batch_size", batch_size, 1)
+        if not isinstance(source, str):
+            raise UserError(f"source: got a {type(source).__name__}; legal: the name of a model")
         if strength is not None and not 0 < strength <= LARGEST:
             raise UserError(f"strength: got {strength}; legal: numbers above 0, up to {LARGEST:g}")
         recovery.check_kinds(list(attacks))
         text = networks if isinstance(networks, str) else model_names.join_names(networks)
         names = model_names.parse_names(text)
         if source in names:
-            raise UserError(f"--networks: got {text}; legal: models other than the source {source}")
+            raise UserError(f"networks: got {text}; legal: models other than the source {source}")
         loaded = subjects.load(
             models=[source, *names], arch=arch, data=data, data_dir=expanded(data_dir), limit=limit,
             device=device, classes=classes, note=observer.note,
@@ -127,11 +127,9 @@ def recover(
             channels.Channel(m.label, "network", nn.Identity(), m.module, m.card.effective_compression)
             for m in others
         ]
-        folder, failed = recovery.execute(
+        folder = recovery.execute(
             source=origin, networks=others, channels=ways, kinds=list(attacks), strength=strength,
             dataset=loaded.dataset, seed=seed, arch=arch, device=loaded.device, batch_size=batch_size,
             out=expanded(out), on_start=partial(observer.begin, device=str(loaded.device)),
         )  # fmt: skip
-        if failed:
-            raise FailedPartsError(failed, folder)
     return Results([folder])

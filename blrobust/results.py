@@ -9,14 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from blrobust.analysis.analysis import PAIRED, SUMMARY, TABLE, concatenate
-from blrobust.analysis.attack_results import WORST_CASE
-from blrobust.analysis.per_image import CATEGORIES, COLUMNS, per_image
+from blrobust.analysis.attack_results import WORST_CASE, worst_case
+from blrobust.analysis.per_image import CATEGORIES, COLUMNS, LEVEL_LABEL, level_label, per_image
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.analysis.run_pairs import pairs
 from blrobust.analysis.view import View, view
 from blrobust.errors import UserError
 from blrobust.runs.run import Run
 
+LABELLED = (*TABLE[: TABLE.index("level") + 1], LEVEL_LABEL, *TABLE[TABLE.index("level") + 1 :])
 RUN = "run"  # the column with the name of a run, where runs are compared
 
 
@@ -39,10 +40,13 @@ class Results:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row per kind, model and level, with the columns of results.csv; shares are from 0 to 1."""
+        """A row per kind, model and level, with the columns of results.csv; shares are from 0 to 1.
+
+        `level_label` is the level in words, such as "2/255", except in tables of heat maps and recoveries.
+        """
         with self._views() as views:
-            columns = TABLE if _are_sweeps(views) else ()
-            return self._joined({name: found.table for name, found in views.items()}, columns)
+            columns = LABELLED if _are_sweeps(views) else ()
+            return self._joined({name: _labelled(found) for name, found in views.items()}, columns)
 
     def per_image(self) -> pd.DataFrame:
         """Return a row per kind, model, level, draw and image (`analysis.per_image.per_image`).
@@ -64,13 +68,15 @@ class Results:
             return self._joined({name: found.summary for name, found in sweeps.items()}, SUMMARY)
 
     def worst_case(self) -> pd.DataFrame:
-        """Return the accuracy over the worst of several attacks, by norm, level and model.
+        """Return the accuracy over the worst of the attacks, by norm, level and model.
 
-        The table is empty if there is only one attack. Raises `UserError` for a heat map or a recovery.
+        `attacks` is their number; of one attack, it is the accuracy over the levels up to this one. Raises
+        `UserError` for a heat map or a recovery.
         """
         with self._sweeps(None) as sweeps:
             attacks = {n: found for n, found in sweeps.items() if found.run.config.command == "attack"}
-            return self._joined({name: found.worst_case for name, found in attacks.items()}, WORST_CASE)
+            tables = {name: worst_case(found.kinds, least=1) for name, found in attacks.items()}
+            return self._joined(tables, WORST_CASE)
 
     def paired(self) -> pd.DataFrame:
         """Return the paired tests between the models of the first run and those of each further run.
@@ -158,6 +164,15 @@ def joined(runs: Sequence[Results]) -> Results:
     found = Results(folders, named=True)
     with found._sweeps(None):
         return found
+
+
+def _labelled(found: View) -> pd.DataFrame:
+    """Return the table of a run; that of noise or attacks has the column `level_label`."""
+    if not isinstance(found, RunAnalysis):
+        return found.table
+    cells = found.table[["kind", "level"]].itertuples(index=False)
+    labels = [level_label(found.run, kind, level) for kind, level in cells]
+    return found.table.assign(**{LEVEL_LABEL: labels})[list(LABELLED)]
 
 
 def _are_sweeps(views: Mapping[str, View]) -> bool:

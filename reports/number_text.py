@@ -1,6 +1,7 @@
 """Numbers of a report as text: shares, differences, p-values, levels."""
 
 import math
+import re
 from decimal import ROUND_HALF_UP, Decimal
 
 from blrobust.reports.axes import Axis
@@ -11,6 +12,7 @@ MINUS = "\N{MINUS SIGN}"
 BELOW = f"below 50{NBSP}% from the start"
 DIGITS = 12  # significant digits that count in rounding: 100 * 0.0625 is an exact half, not a little less
 MOST_DECIMALS = 6
+PLAIN = re.compile(r"\d+(\.\d+)?")  # a number, not a fraction, a bound or one with an exponent
 
 
 def fixed(value: float, decimals: int) -> str:
@@ -82,13 +84,18 @@ def half_span(texts: list[str]) -> str:
 
     `texts` are that level and the lower and the upper end of its interval, each from `half_level`. The result
     is empty if there is no such level, or if all three texts are the same end of the measured levels. If the
-    lower end is `BELOW`, the interval starts at level 0.
+    lower end is `BELOW`, the interval starts at level 0. Otherwise both ends have as many decimals.
     """
     level, low, high = texts
     has_none = level == NONE or (level == low == high and (level == BELOW or level.startswith(">")))
     if has_none:
         return ""
-    return f"{0 if low == BELOW else low} to {high}"
+    if low == BELOW:
+        return f"0 to {high}"
+    if not PLAIN.fullmatch(low) or not PLAIN.fullmatch(high):
+        return f"{low} to {high}"
+    decimals = max(len(end.partition(".")[2]) for end in (low, high))
+    return f"{Decimal(low):.{decimals}f} to {Decimal(high):.{decimals}f}"
 
 
 def level_at(level: float, levels: list[float], axis: Axis) -> str:

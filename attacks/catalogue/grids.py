@@ -19,13 +19,15 @@ class Grid(NamedTuple):
     is_default: bool
 
 
-def grids(attacks: Attacks) -> dict[str, Grid]:
+def grids(attacks: Attacks, *, strength: str = "attacks") -> dict[str, Grid]:
     """Return the attacks by name with their levels.
 
     `attacks` is a list as text (`selection.kinds`), or maps names, patterns and suites to levels; None means
     the default levels. An attack that is selected twice has the levels of both selections. Raises `UserError`
-    for a part that selects no attack, and for illegal levels.
+    for a part that selects no attack, and for illegal levels, which are those of the argument `strength`.
     """
+    if not isinstance(attacks, Iterable):
+        raise UserError(f"attacks: got {attacks!r}; legal: a dictionary from names to levels, or names")
     if not isinstance(attacks, Mapping):
         text = attacks if isinstance(attacks, str) else ",".join(attacks)
         return {name: Grid(grid, is_default=True) for name, grid in selection.kinds(text).items()}
@@ -33,29 +35,32 @@ def grids(attacks: Attacks) -> dict[str, Grid]:
     for part, given in attacks.items():
         chosen = selection.kinds(part)
         if given is not None:
-            chosen = dict.fromkeys(chosen, levels.parse_given(given, name="--strength"))
+            chosen = dict.fromkeys(chosen, levels.parse_given(given, name=strength))
         for name, grid in chosen.items():
             before = found.get(name, Grid((), is_default=True))
             both = tuple(sorted({*before.levels, *grid}))
             found[name] = Grid(both, is_default=before.is_default and given is None)
     if not found:
-        raise UserError("--kind: got no attacks; legal: names that 'blrobust attacks' lists")
+        raise UserError("attacks: got no attacks; legal: names that 'blrobust attacks' lists")
     return found
 
 
-def check(chosen: Mapping[str, Grid], *, target: int | None, legacy: bool) -> None:
-    """Raise `UserError` for attacks that do not fit the target, the published space, or their own units."""
+def check(chosen: Mapping[str, Grid], *, target: int | None, legacy: bool, strength: str = "attacks") -> None:
+    """Raise `UserError` for attacks that do not fit the target, the published space, or their own units.
+
+    `strength` names the argument with the levels.
+    """
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
         legal = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)
-        raise UserError(f"--target: got {target} for {', '.join(chosen)}; legal: targeted attacks ({legal})")
+        raise UserError(f"target: got {target} for {', '.join(chosen)}; legal: targeted attacks ({legal})")
     for name, (grid, _) in chosen.items():
         if not legacy and ATTACKS[name].norm == "Linf" and grid[-1] > 1:
             raise UserError(
-                f"--strength: got {grid[-1]:g} for {name}; legal: 0 to 1, the largest change of a pixel; "
+                f"{strength}: got {grid[-1]:g} for {name}; legal: 0 to 1, the largest change of a pixel; "
                 f"for steps of 8 bits write {grid[-1]:g}/255"
             )
     if legacy and "uniform" in chosen:
         raise UserError(
-            "--legacy: got the attack uniform; legal: 'blrobust noise --kind uniform --legacy', which has "
+            "space: got the attack uniform; legal: 'blrobust noise --kind uniform --legacy', which has "
             "the published axis"
         )

@@ -67,7 +67,7 @@ def check(given: str, kind: str, name: str, value: float) -> None:
     matching = (rule for pattern, rule in RULES.items() if fnmatchcase(f"{kind}.{name}", pattern))
     legal, accepts = next(matching, by_type)
     if not accepts(value):
-        raise UserError(f"--set: got {given}; legal: {legal}")
+        raise UserError(f"parameters: got {given}; legal: {legal}")
 
 
 @dataclass(frozen=True)
@@ -116,4 +116,4 @@ def check_limits(kind: str, parameters: Mapping[str, Any], defaults: Mapping[str
         least, most = limit.least(data), limit.most(data)
         if not least <= value <= most:
             of = f"{data.classes} classes" if limit.of_classes else f"images of {data.height} x {data.width}"
-            raise UserError(f"--set: got '{kind}.{name}={value}'; legal for {of}: {least} to {most}")
+            raise UserError(f"parameters: got '{kind}.{name}={value}'; legal for {of}: {least} to {most}")

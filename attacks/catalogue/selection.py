@@ -1,21 +1,24 @@
-"""The attacks and parameters that a user selects with `--kind`, `--preset` and `--set`."""
+"""The attacks and parameters that a user selects by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 from blrobust.attacks.catalogue import parameter_rules
 from blrobust.attacks.catalogue.attack_spec import AttackSpec, Preset
+from blrobust.attacks.catalogue.measured_queries import measured_queries
 from blrobust.attacks.catalogue.suites import SUITES
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.errors import UserError
 from blrobust.perturbations import levels
 
 SUITE = "suite:"
+MOST_SIMILAR = 3  # names that a message suggests
+LISTED = "'blrobust attacks' lists them"
 
 
-def kinds(text: str, *, name: str = "--kind") -> dict[str, tuple[float, ...]]:
+def kinds(text: str, *, name: str = "attacks") -> dict[str, tuple[float, ...]]:
     """Return the names of the attacks that `text` selects, each with its levels.
 
     `text`, the value of the argument `name`, is a comma-separated list of names, patterns such as `pgd*` and
@@ -45,12 +48,21 @@ def _members(part: str, name: str) -> Mapping[str, str | None]:
         return suites[part]
     matching = [kind for kind in ATTACKS if fnmatchcase(kind, part)]
     if not matching:
-        near = get_close_matches(part, [*ATTACKS, *suites], n=1)
         raise UserError(
-            f"{name}: got {part!r}{f', did you mean {near[0]!r}?' if near else ''}; legal: "
-            f"{', '.join(ATTACKS)}, patterns such as 'pgd*', and {', '.join(suites)}"
+            f"{name}: got {part!r}{did_you_mean(part, [*ATTACKS, *suites])}; legal: names, patterns such as "
+            f"'pgd*' and suites; {LISTED}"
         )
     return dict.fromkeys(matching)
+
+
+def did_you_mean(text: str, names: Collection[str]) -> str:
+    """Return the question for the most similar `names` as the middle of a message; empty if none is similar.
+
+    Names that begin with `text` are the most similar ones.
+    """
+    longer = [name for name in names if name.startswith(text)]
+    near = list(dict.fromkeys([*longer, *get_close_matches(text, names, n=MOST_SIMILAR)]))[:MOST_SIMILAR]
+    return f", did you mean {' or '.join(near)}?" if near else ""
 
 
 def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) -> dict[str, dict[str, Any]]:
@@ -65,21 +77,21 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
     for change in (part.strip() for text in changes for part in text.split(",") if part.strip()):
         name, sign, value = change.partition("=")
         if not sign:
-            raise UserError(f"--set: got {change!r}; legal: name=value, as in steps=100")
+            raise UserError(f"parameters: got {change!r}; legal: name=value, as in steps=100")
         name = name.strip()
         if name in seen:
-            raise UserError(f"--set: got {seen[name]!r} and {change!r}; legal: each parameter once")
+            raise UserError(f"parameters: got {seen[name]!r} and {change!r}; legal: each parameter once")
         seen[name] = change
         only, dot, name = name.rpartition(".")
         if dot and only not in found:
-            raise UserError(f"--set: got {change!r}; legal: the chosen attacks {', '.join(found)}")
+            raise UserError(f"parameters: got {change!r}; legal: the chosen attacks {', '.join(found)}")
         affected = [only] if dot else list(found)
         settable = {kind: ATTACKS[kind].settable() for kind in affected}
         having = [kind for kind in affected if name in settable[kind]]
         if not having:
             legal = {each for names in settable.values() for each in names}
             raise UserError(
-                f"--set: got {change!r}; legal parameters of the chosen attacks: "
+                f"parameters: got {change!r}; legal parameters of the chosen attacks: "
                 f"{', '.join(sorted(legal)) or 'none'}"
             )
         for kind in having:
@@ -97,34 +109,37 @@ def _typed(given: str, text: str, default: Any) -> Any:
     """Return `text` as a value of the type of `default`; `given` describes the change in error messages."""
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
-            raise UserError(f"--set: got {given}; legal: true, false")
+            raise UserError(f"parameters: got {given}; legal: true, false")
         return text.lower() == "true"
     kind = type(default)
     try:
         value = kind(text)
     except ValueError:
         names = {int: "whole numbers", float: "numbers", str: "words"}
-        raise UserError(f"--set: got {given}; legal: {names[kind]}") from None
+        raise UserError(f"parameters: got {given}; legal: {names[kind]}") from None
     if isinstance(value, int | float) and not abs(value) < 1e9:  # also false for NaN
-        raise UserError(f"--set: got {given}; legal: numbers below 1e9")
+        raise UserError(f"parameters: got {given}; legal: numbers below 1e9")
     return value
 
 
 def _check_word(given: str, word: str, legal: Sequence[str]) -> None:
     if legal and word not in legal:  # without a list of words, the attack itself checks the text
-        raise UserError(f"--set: got {given}; legal: {', '.join(legal)}")
+        raise UserError(f"parameters: got {given}; legal: {', '.join(legal)}")
 
 
 def summary(kind: str, spec: AttackSpec, grid: tuple[float, ...]) -> dict[str, str]:
     """Return the row of an attack with the levels `grid` in the list of attacks, as text by column."""
     settable = ", ".join(f"{name}={value}" for name, value in spec.settable().items())
     is_default = grid == levels.parse(spec.grid)
+    found = measured_queries().get(kind)
     listed = ",".join(levels.format_level(level, spec.strength.norm) for level in grid)
     return {
         "name": kind,
         "family": spec.family,
         "norm": spec.norm.split(" (")[0],  # without what the unit has, too
         "levels": spec.grid if is_default else listed,
+        "forward": "-" if found is None else f"{found.forwards:g}",
+        "gradient": "-" if found is None else f"{found.backwards:g}",
         "queries": spec.queries + (", targeted" if spec.targeted else ""),
         "parameters": settable or "-",
         "unit of the levels": spec.strength.axis,

@@ -58,7 +58,7 @@ class Execution:
         hint = getattr(self._attack, "hint_for_classes", lambda classes: None)(classes)
         raise UserError(
             f"attack {self._kind!r}: got {classes} classes; legal: at least {least}"
-            + (f"; give --set {self._kind}.{hint}" if hint else "")
+            + (f"; give the parameter {self._kind}.{hint}" if hint else "")
         )
 
     def best(

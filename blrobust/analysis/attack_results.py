@@ -81,13 +81,13 @@ def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
     return member_flag(kind, parameters=grid.parameters, revision=grid.revision)
 
 
-def worst_case(kinds: Kinds) -> pd.DataFrame:
+def worst_case(kinds: Kinds, *, least: int = 2) -> pd.DataFrame:
     """Return the accuracy over the worst of several attacks, for each norm and level, and over all attacks.
 
     An image counts as correct at a level if it is classified correctly under every attack at every level up
     to this one, with level 0 (no perturbation): a larger budget includes a smaller one. There is one row for
-    each norm, level and model with at least two attacks. The levels are those that all attacks of the norm
-    were run at, because a row without one of the attacks would look too good. Attacks without a norm are
+    each norm, level and model with at least `least` attacks. The levels are those that all attacks of the
+    norm were run at, because a row without one of the attacks would look too good. Attacks without a norm are
     combined only if their levels have the same unit. The norm "any" combines all attacks, each up to its last
     level.
     """
@@ -107,7 +107,7 @@ def worst_case(kinds: Kinds) -> pd.DataFrame:
     records = []
     for (norm, level), cells in groups.items():
         count = len({analysis.kind for analysis, _ in cells})
-        for model in cells[0][0].run.models if count > 1 else []:
+        for model in cells[0][0].run.models if count >= least else []:
             outcomes = [analysis.outcomes[model].get(at) for analysis, at in cells]
             right = [correct.all(0) for correct in outcomes if correct is not None]
             if len(right) == len(outcomes):

@@ -32,7 +32,7 @@ def choose_baseline(name: str | None, models: list[str]) -> str:
     if name is None:
         return FP32 if FP32 in models else models[0]
     if name not in models:
-        raise UserError(f"--baseline: got {name!r}; legal: {', '.join(models)}")
+        raise UserError(f"baseline: got {name!r}; legal: {', '.join(models)}")
     return name
 
 

@@ -26,7 +26,8 @@ COLUMNS = (
     *("kind", "model", "level", "level_label", "draw", "image", "label", "prediction", "correct"),
     *("success", "distance", "queries", "probability_label", "probability_prediction", "margin"),
 )
-CATEGORIES = ("kind", "model", "level_label")
+LEVEL_LABEL = "level_label"
+CATEGORIES = ("kind", "model", LEVEL_LABEL)
 
 
 def per_image(run: Run) -> pd.DataFrame:
@@ -48,9 +49,8 @@ def per_image(run: Run) -> pd.DataFrame:
     Values that a cell does not have are missing: those of attacks for noise, and probabilities and margins in
     cells of earlier formats. Raises `UserError` for a run of another command.
     """
-    norms = {kind: level_norm(kind, run.sweep.space) for kind in run.kinds}
     n, cells = len(run.labels), list(_cells(run))
-    labels = [format_level(level, norms[kind], digits=MOST_DIGITS) for kind, _, level, *_ in cells]
+    labels = [level_label(run, kind, level) for kind, _, level, *_ in cells]
     arrays = [_arrays(outcomes, run.labels) for *_, outcomes in cells]
     whole: dict[str, Any] = {
         "kind": _category([kind for kind, *_ in cells], n),
@@ -65,6 +65,11 @@ def per_image(run: Run) -> pd.DataFrame:
         parts = [found[name] for found in arrays]
         whole[name] = pd.concat(parts, ignore_index=True) if parts else pd.Series(dtype="float32")
     return pd.DataFrame(whole)
+
+
+def level_label(run: Run, kind: str, level: float) -> str:
+    """Return a level in words, with all its digits."""
+    return format_level(level, level_norm(kind, run.sweep.space), digits=MOST_DIGITS)
 
 
 def _cells(run: Run) -> Iterator[tuple[str, str, float, int, Outcomes]]:

@@ -26,7 +26,7 @@ def view(run: Run, *, baseline: str | None = None) -> View:
     match run.config:
         case Heatmap() | Recover() if baseline is not None:
             raise UserError(
-                f"--baseline: got {baseline!r} for {run.path}, a run of {run.config.command}; legal: runs of "
+                f"baseline: got {baseline!r} for {run.path}, a run of {run.config.command}; legal: runs of "
                 "noise or attack"
             )
         case Heatmap() as config:

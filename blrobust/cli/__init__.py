@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from blrobust import __version__
-from blrobust.errors import ArgumentError, FailedPartsError, UserError, reason, shorten
+from blrobust.cli.option_names import with_option
+from blrobust.errors import FailedPartsError, UserError, reason, shorten
 from blrobust.escaping import one_line
 from blrobust.runs.interruption import Interrupted
 from blrobust.signals import INTERRUPTED
@@ -108,8 +109,6 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except FailedPartsError as error:
         _fail(*error.lines)
-    except ArgumentError as error:
-        _fail(error.on_command_line)
     except UserError as error:
         _fail(str(error))
     except OSError as error:
@@ -128,5 +127,5 @@ def main(args: list[str] | None = None) -> None:
 
 def _fail(*messages: str) -> None:
     for message in messages:
-        echo(f"Error: {shorten(one_line(message), MOST_TEXT)}", err=True)
+        echo(f"Error: {shorten(one_line(with_option(message)), MOST_TEXT)}", err=True)
     sys.exit(2)

@@ -2,11 +2,13 @@
 
 import sys
 import time
+from contextlib import redirect_stdout
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from blrobust.cli import output
+from blrobust.cli.option_names import with_option
 from blrobust.data import registry
 from blrobust.errors import shorten
 from blrobust.escaping import one_line
@@ -36,6 +38,7 @@ class Announcement(Observer):
         """
         self.shows_progress = not output.is_quiet()
         self.is_dry_run = dry_run
+        self._stdout = sys.stdout
         self._work = one_line(shorten(work, MOST_TEXT))
         self._unit = unit
         self._start = time.perf_counter()
@@ -47,7 +50,7 @@ class Announcement(Observer):
 
     def note(self, text: str) -> None:
         """Print a note about the data or the models."""
-        self._print(text)
+        self._print(with_option(text))
 
     def begin(self, folder: Path, done: int, total: int, *, device: str) -> None:
         """Print the device and the folder unless `__init__` has, and the part that is already stored."""
@@ -66,11 +69,12 @@ class Announcement(Observer):
         else:
             state = "a new run"
         plan_of = {"measurement": self._work, "device": device, "folder": str(plan.folder), "state": state}
-        if output.is_json():
-            output.print_json(plan_of)
-        else:
-            for line in (self._work, f"device: {device}", f"folder: {plan.folder}", f"state: {state}"):
-                echo(line)
+        with redirect_stdout(self._stdout):  # in a measurement, that of scripts goes to stderr
+            if output.is_json():
+                output.print_json(plan_of)
+            else:
+                for line in (self._work, f"device: {device}", f"folder: {plan.folder}", f"state: {state}"):
+                    echo(line)
         sys.exit(0)
 
     def finish(self, measured: float) -> None:

@@ -111,8 +111,8 @@ def command(
                 f"--strength: got {strength!r} for {', '.join(chosen)}; legal: one unit for all attacks"
             )
         asked = dict.fromkeys(chosen, strength)
-    strengths = grids.grids(asked)
-    grids.check(strengths, target=target, legacy=legacy)
+    strengths = grids.grids(asked, strength="--strength")
+    grids.check(strengths, target=target, legacy=legacy, strength="--strength")
     if dumped():
         return
     attacks = ", ".join(strengths) if len(strengths) <= NAMED else f"{len(strengths)} attacks"

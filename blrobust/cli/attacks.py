@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, str]
 
 UNIT = "unit of the levels"
-COLUMNS = ("name", "norm", "levels", "queries", UNIT, "source")
-BY_USE = ("name", "levels", "queries", "norm", UNIT, "source")  # which to show where not all fit
+MEASURED = ("forward", "gradient")  # medians of the queries per image
+COLUMNS = ("name", "norm", "levels", *MEASURED, "queries", UNIT, "source")
+BY_USE = ("name", "levels", *MEASURED, "norm", "queries", UNIT, "source")  # which to show where not all fit
 NAMED = 3  # attacks that the line of a unit names
 INDENT, GAP = "  ", 2  # of a name below its family; columns between two cells
 
@@ -27,6 +28,9 @@ INDENT, GAP = "  ", 2  # of a name below its family; columns between two cells
 @output.JSON
 def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     """List the attacks by family, with norm, levels, queries per image and level, unit and publication.
+
+    The queries have their limit, and medians of forward and gradient passes that were measured on fp32 with
+    the default parameters.
 
     PATTERNS select some of them: names, patterns such as 'pgd*' and suites such as suite:quick, as in
     'blrobust attack --kind'. The attacks of a suite have the levels of the suite.
@@ -69,6 +73,7 @@ def _fitting(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def _print_by_family(rows: Sequence[Row], columns: Sequence[str]) -> None:
     """Print the table, in which a line with the name of each family precedes its attacks."""
+    from rich.console import JustifyMethod
     from rich.table import Table
     from rich.text import Text
 
@@ -76,7 +81,8 @@ def _print_by_family(rows: Sequence[Row], columns: Sequence[str]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "name")
+        justify: JustifyMethod = "right" if column in MEASURED else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column == "name")
     for family in dict.fromkeys(row["family"] for row in rows):
         table.add_row(Text(family, style="bold"))
         for row in rows:
@@ -102,8 +108,10 @@ def _wrapped(line: str) -> list[str]:
 
 def _facts(kind: str, spec: "AttackSpec", levels: Sequence[float]) -> dict[str, Any]:
     """Return the properties of an attack, its levels, its parameters and its suites, by key."""
+    from blrobust.attacks.catalogue.measured_queries import measured_queries
     from blrobust.attacks.catalogue.suites import SUITES
 
+    found = measured_queries().get(kind)
     return {
         "name": kind,
         "family": spec.family,
@@ -112,6 +120,7 @@ def _facts(kind: str, spec: "AttackSpec", levels: Sequence[float]) -> dict[str, 
         "strength": spec.strength.axis,
         "levels": levels,
         "queries": spec.queries,
+        "measured": None if found is None else found._asdict(),
         "parameters": spec.settable(),
         "suites": [suite for suite, members in SUITES.items() if kind in members],
         "source": spec.source,

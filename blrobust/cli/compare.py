@@ -32,22 +32,35 @@ def command(first: str, second: str, baseline: str | None) -> None:
     from blrobust import api
 
     results = api.compare(first, second)
-    rows = _selected(results.paired(), baseline)
+    paired = results.paired()
+    if paired.empty:
+        raise UserError(
+            f"A, B: got {' and '.join(_measured(results.table))}; legal: runs with a common level of one "
+            "noise or attack"
+        )
+    rows = _selected(paired, baseline)
     if output.is_json():
         output.print_json(rows.to_dict("records"))
     else:
         _print(rows, results.folder)
 
 
+def _measured(table: "pd.DataFrame") -> list[str]:
+    """Return each run with its kinds of noise and attacks and their first and last levels, as text."""
+    runs: dict[str, list[str]] = {}
+    for (run, kind), rows in table.groupby(["run", "kind"], sort=False):
+        ends = rows.level_label.iloc[[0, -1]].unique()
+        runs.setdefault(str(run), []).append(f"{kind} at {' to '.join(ends)}")
+    return [f"{run} ({', '.join(kinds)})" for run, kinds in runs.items()]
+
+
 def _selected(rows: "pd.DataFrame", baseline: str | None) -> "pd.DataFrame":
     """Return the rows of paired tests against `baseline`, by default against the model of the same name.
 
-    Raises `UserError` if there are no rows, and for a baseline that is not a model of the first run.
+    Raises `UserError` for a baseline that is not a model of the first run.
     """
     from blrobust.analysis.comparison import choose_baseline
 
-    if rows.empty:
-        raise UserError("A, B: got runs without a common level of the same noise or attack; legal: others")
     models = list(dict.fromkeys(rows.baseline))
     chosen = choose_baseline(baseline, models)
     if baseline is not None:

@@ -68,6 +68,7 @@ def list_sets(data_dir: Path | None) -> None:
 @command.command()
 @click.argument("name")
 @DATA_DIR
+@output.JSON
 def get(name: str, data_dir: Path | None) -> None:
     """Download the data set NAME and check it.
 
@@ -77,8 +78,10 @@ def get(name: str, data_dir: Path | None) -> None:
     from blrobust.data.sources import fetch
 
     source = find(name)
-    if not source.files:
+    folder = fetch(name, data_dir=data_dir) if source.files else None
+    if output.is_json():
+        output.print_json({"name": name, "folder": folder, "test": source.sizes["test"]})
+    elif folder is None:
         echo(f"{name} is bundled with the package: there is nothing to download.")
-        return
-    folder = fetch(name, data_dir=data_dir)
-    echo(f"{name} is in {folder}: {source.sizes['test']:,} test images.")
+    else:
+        echo(f"{name} is in {folder}: {source.sizes['test']:,} test images.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blrobust.cli import output
 from blrobust.cli.options import OutputPath
 from blrobust.errors import UserError
 
@@ -33,6 +34,7 @@ TABLE = (".csv", ".md", ".tex")
     help="Write one row per model and level. FILE ends in .csv (all columns of results.csv), or in .md or "
     ".tex (accuracies with their intervals, in Markdown or LaTeX with booktabs).",
 )
+@output.JSON
 def command(run: str, per_image: Path | None, table: Path | None) -> None:
     """Write the results of RUN, a run folder or the id of a run in the folder runs, to other files.
 
@@ -49,20 +51,26 @@ def command(run: str, per_image: Path | None, table: Path | None) -> None:
         _check_pyarrow(per_image)
 
     from blrobust import api, atomic_write
+    from blrobust.analysis.per_image import LEVEL_LABEL
     from blrobust.cli.exported_tables import LAYOUTS, shown
     from blrobust.terminal import echo
 
     results = api.open_run(run)
+    written = {"per_image": per_image, "table": table}
     if per_image is not None:
         outcomes = results.per_image()
         is_parquet = per_image.suffix.lower() == PARQUET
         atomic_write.write_bytes(per_image, _parquet(outcomes) if is_parquet else _csv(outcomes))
-        echo(f"per image: {per_image}")
     if table is not None:
-        rows, suffix = results.table, table.suffix.lower()
+        rows, suffix = results.table.drop(columns=LEVEL_LABEL, errors="ignore"), table.suffix.lower()
         content = LAYOUTS[suffix](shown(rows)).encode() if suffix in LAYOUTS else _csv(rows)
         atomic_write.write_bytes(table, content)
-        echo(f"table: {table}")
+    if output.is_json():
+        output.print_json(written)
+    else:
+        for name, path in written.items():
+            if path is not None:
+                echo(f"{name.replace('_', ' ')}: {path}")
 
 
 def _check(option: str, path: Path | None, suffixes: Collection[str]) -> None:

@@ -30,8 +30,6 @@ def command(verify: bool, data_dir: Path | None) -> None:
     from blrobust.models import model_names, zoo
 
     if verify:
-        if output.is_json():
-            raise click.UsageError("--json: got it with --verify; legal: one of the two options")
         _verify(data_dir)
         return
     table = Table(title="Models with weights", title_justify="left")
@@ -82,12 +80,18 @@ def _verify(data_dir: Path | None) -> None:
 
     broken: list[UserError] = []
     entries = zoo.entries(on_broken=broken.append)
-    for error in broken:
-        echo(f"FAILED {error}")
-    failed = len(broken)
+    results: list[dict[str, Any]] = [
+        {"name": None, "path": None, "problems": [str(error)], "passed": []} for error in broken
+    ]
+    if output.is_for_people():
+        for error in broken:
+            echo(f"FAILED {error}")
     for entry in entries:
         problems, done = zoo.verify(entry, data_dir=data_dir)
-        echo(f"{'FAILED' if problems else 'ok':<7}{entry.path.stem}: {'; '.join(problems or done)}")
-        failed += bool(problems)
-    if failed:
+        results.append({"name": entry.name, "path": str(entry.path), "problems": problems, "passed": done})
+        if output.is_for_people():
+            echo(f"{'FAILED' if problems else 'ok':<7}{entry.path.stem}: {'; '.join(problems or done)}")
+    if output.is_json():
+        output.print_json(results)
+    if failed := sum(bool(result["problems"]) for result in results):
         raise click.ClickException(f"{failed} of the checkpoints are not what they say")

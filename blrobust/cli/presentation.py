@@ -57,9 +57,9 @@ def present(
     """
     from blrobust.analysis.run_analysis import RunAnalysis
     from blrobust.analysis.view import view
-    from blrobust.cli.run_facts import results_facts
     from blrobust.reports.template import shows_baseline
     from blrobust.runs.folder import REPORT, RESULTS
+    from blrobust.runs.listing import facts as run_facts
     from blrobust.runs.run import Run
 
     report, lines = folder / REPORT, list(failed)
@@ -75,18 +75,19 @@ def present(
                 again = f"'blrobust report {shlex.quote(str(folder))}' draws it later"
                 lines.append(f"{error}; the results are in {folder / RESULTS}, and {again}")
         seconds = run.total_seconds()
-        facts = results_facts(results, report) if output.is_json() else None
         if output.is_for_people():
             show(results)
+        elif output.is_json():
+            facts = run_facts(run) | {"report": str(report), "results": results.table.to_dict("records")}
     is_drawn = len(lines) == len(failed)
     if output.is_for_people():
         if is_drawn:
             echo(f"report: {report}")
     elif not lines:
-        if facts is None:
-            echo(str(folder))
-        else:
+        if output.is_json():
             output.print_json(facts)
+        else:
+            echo(str(folder))
     if is_drawn and open_report:
         open_in_browser(report)
     finish(seconds)

@@ -35,34 +35,23 @@ def command(runs: tuple[str, ...], output: Path | None, baseline: str | None, *,
     Only runs of noise and attacks can be compared; those with the same kind share a figure. Nothing is
     measured again. Of an unfinished run, the report shows the part that is done.
     """
-    from contextlib import ExitStack
-
-    from blrobust.analysis.view import view
-    from blrobust.runs.folder import REPORT
-    from blrobust.runs.run import Run
-    from blrobust.runs.stored_runs import find
-
     if len(runs) > MOST_RUNS:
         raise UserError(f"RUN: got {len(runs):,} runs; legal: at most {MOST_RUNS}")
-    folders = [folder for run in runs for folder in find(run)]
-    places = [folder.resolve() for folder in folders]
-    for path, place in zip(folders, places, strict=True):
-        if places.count(place) > 1:
-            raise UserError(f"RUN: got {path} more than once; legal: different run folders")
+
+    from blrobust import api
+    from blrobust.runs.folder import REPORT
+
+    results = api.open_run(runs[0]) if len(runs) == 1 else api.compare(*runs)
     if output is None:
-        output = folders[0] / REPORT if len(folders) == 1 else Path(REPORT)
+        output = results.folder / REPORT if len(results.folders) == 1 else Path(REPORT)
     elif output.suffix.lower() not in SUFFIXES:  # a typing error must not replace run.json
         raise UserError(f"--out: got {output}; legal: a name that ends in {' or '.join(SUFFIXES)}")
     elif not output.parent.is_dir():
         raise UserError(
             f"--out: got {output}; legal: a file in a folder that exists ({output.parent} does not)"
         )
-    with ExitStack() as stack:
-        results = [view(stack.enter_context(Run.open(path)), baseline=baseline) for path in folders]
-        with drawing(output):
-            from blrobust.reports import document  # seaborn takes a second to import
-
-            document.render(results, output)
+    with drawing(output):
+        results.report(output, baseline=baseline)
     if is_json():
         print_json({"report": str(output)})
     else:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
-from blrobust.cli.tables import flag_column, print_table, width
+from blrobust.cli.tables import flag_column, print_table, stacked, width
 from blrobust.reports.attacks import gradient_notes
 from blrobust.reports.axes import Axis, axis
 from blrobust.reports.conclusions import conclusions, few_images, findings, missing_controls
@@ -31,7 +31,7 @@ AGAINST = 27  # for the comparison with the baseline, which the sentences repeat
 
 
 def print_summary(analysis: Analysis) -> None:
-    """Print one row per model, with 95 % intervals below the numbers.
+    """Print one row per model, with 95 % intervals below the numbers, or beside them in a file or a pipe.
 
     If any model has flags (reasons to doubt its results), they are the last column.
     """
@@ -129,17 +129,17 @@ def _axis(analysis: Analysis) -> Axis:
 
 
 def _compression(nominal: float | None, effective: float | None) -> str:
-    return f"{nominal or 0.0:.2f}\neff. {effective:.3f}" if effective else "none"
+    return stacked(f"{nominal or 0.0:.2f}", f"eff. {effective:.3f}") if effective else "none"
 
 
 def _interval(row: dict[Hashable, Any], name: str) -> str:
     value, low, high = (_share(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
-    return f"{value}\n{low} {high}"
+    return stacked(value, f"{low} {high}")
 
 
 def _half_level(row: dict[Hashable, Any], grid: list[float], on: Axis) -> str:
     texts = [half_level(row[f"half_level{end}"], grid, on) for end in ("", "_low", "_high")]
-    return ascii_text(f"{texts[0]}\n{half_span(texts)}".strip())
+    return ascii_text(stacked(texts[0], half_span(texts)))
 
 
 def _against(row: dict[Hashable, Any], count: int) -> str:
@@ -149,7 +149,7 @@ def _against(row: dict[Hashable, Any], count: int) -> str:
     """
     if math.isnan(row["better"]):
         return "-"
-    return "\n".join(verdict_counts(round(row["better"] * count), round(row["worse"] * count), count))
+    return stacked(*verdict_counts(round(row["better"] * count), round(row["worse"] * count), count))
 
 
 def _share(share: float) -> str:

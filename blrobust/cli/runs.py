@@ -1,20 +1,16 @@
 """`blrobust runs`: a table of the runs in a folder."""
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from blrobust.cli import output
-from blrobust.errors import UserError
 from blrobust.escaping import escape
 from blrobust.runs import RUNS
 from blrobust.terminal import echo
 
-KEYS = (
-    *("run", "id", "folder", "command", "summary", "models", "dataset", "n", "done", "cells", "seconds"),
-    *("started", "finished", "error"),
-)
 COLUMNS = ("run", "command", "kind", "models", "data set", "n", "cells", "started", "finished")
 WHOLE_TABLE = 160  # columns of a terminal that the whole table needs
 REST = 45  # columns that the narrow table needs beside the names
@@ -33,15 +29,10 @@ def command(folder: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from blrobust import api
     from blrobust.cli.tables import print_table, width
-    from blrobust.runs.stored_runs import run_folders
 
-    if not folder.is_dir():
-        raise UserError(f"FOLDER: got {folder}; legal: a folder that exists ('blrobust noise' makes runs)")
-    found = run_folders(folder)
-    if not found:
-        raise UserError(f"FOLDER: got {folder}; legal: a run folder, or a folder that contains runs")
-    runs = sorted((_facts(path, folder) for path in found), key=lambda facts: facts["started"] or "")
+    runs = api.list_runs(folder).to_dict("records")
     if output.is_json():
         output.print_json(runs)
         return
@@ -65,24 +56,7 @@ def command(folder: Path) -> None:
         echo(f"A terminal of {WHOLE_TABLE} columns also shows {others}.")
 
 
-def _facts(path: Path, folder: Path) -> dict[str, Any]:
-    """Return the facts about a run by `KEYS`; those of an unreadable run are None, except for the error.
-
-    The name is relative to the listed `folder`.
-    """
-    from blrobust.cli.run_facts import run_facts
-    from blrobust.runs.run import Run
-
-    name = path.resolve().name if path == folder else path.relative_to(folder).as_posix()
-    empty = dict.fromkeys(KEYS)
-    try:
-        with Run.open(path) as run:
-            return empty | run_facts(run) | {"run": name}
-    except (UserError, OSError) as error:
-        return empty | {"run": name, "folder": str(path), "error": str(error)}
-
-
-def _row(facts: dict[str, Any]) -> list[str]:
+def _row(facts: dict[Hashable, Any]) -> list[str]:
     if facts["error"] is not None:
         return [facts["run"], "", f"unreadable: {facts['error']}", *[""] * (len(COLUMNS) - 3)]
     return [

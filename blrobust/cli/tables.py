@@ -34,6 +34,14 @@ def print_table(table: Table, *, least: int = 0) -> None:
         print(line.rstrip())
 
 
+def stacked(*lines: str) -> str:
+    """Return the lines of a cell: below each other on a terminal, side by side in a file or a pipe.
+
+    So every row of a plain table is one line.
+    """
+    return ("\n" if Console().is_terminal else " ").join(filter(None, lines))
+
+
 def width() -> int:
     """Return the number of columns for results: those of the terminal, or `WIDE` in a file or a pipe."""
     console = Console()

@@ -203,10 +203,9 @@ def _print_plan(trainees: "Sequence[Trainee]", *, images: int, device: str, resu
 
     Raises `UserError` for files in the output folder with which the training could not begin or continue.
     """
-    from blrobust.terminal import echo
-
     if not resume:
         _check_unused(trainees)
+    plans = []
     for trainee in trainees:
         if trainee.path.exists():
             state = "finished; nothing would be trained"
@@ -214,8 +213,14 @@ def _print_plan(trainees: "Sequence[Trainee]", *, images: int, device: str, resu
             state = f"resumes after epoch {epochs}"
         else:
             state = "a new training"
-        size = f"{trainee.recipe.epochs:,} epochs x {images:,} images"
-        echo(f"{trainee.name}: {size} on {device} -> {trainee.path} ({state})")
+        plan = {"name": trainee.name, "path": trainee.path, "epochs": trainee.recipe.epochs}
+        plans.append(plan | {"images": images, "device": device, "state": state})
+    if output.is_json():
+        output.print_json(plans)
+        return
+    for plan in plans:
+        size = f"{plan['epochs']:,} epochs x {plan['images']:,} images"
+        echo(f"{plan['name']}: {size} on {plan['device']} -> {plan['path']} ({plan['state']})")
 
 
 def _describe(trainees: "Sequence[Trainee]") -> str:

@@ -41,6 +41,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.images.shape[1:]))
+        kind = str(self.images.dtype).removeprefix("torch.")
+        count = f"{len(self):,} image{'' if len(self) == 1 else 's'} of {size} {kind}"
+        return f"<{self.name}, {self.split}: {count}, {len(self.classes):,} classes>"
+
     @cached_property
     def checksum(self) -> str:
         """SHA-256 over the shape and data type of the images, their bytes, and the bytes of the labels."""

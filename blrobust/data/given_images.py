@@ -33,7 +33,11 @@ def from_arrays(images: Any, labels: Any, *, classes: Classes = None) -> Labelle
             f"data: got labels of shape {tuple(integers.shape)}; legal: ({len(pixels)},), one per image"
         )
     integers = integers.reshape(-1).to(torch.int64)
-    data = LabelledImages(pixels, integers, _names(classes, int(integers.max()) + 1))
+    least = int(integers.max()) + 1
+    names = _names(classes, least)
+    if classes is not None and len(names) < least:
+        raise UserError(f"classes: got {len(names)} for labels up to {least - 1}; legal: {least} or more")
+    data = LabelledImages(pixels, integers, names)
     check(data, images="data", labels="data")
     return data
 

@@ -35,7 +35,7 @@ def attack_parts(
     """
     classes = len(dataset.classes)
     if target is not None and not 0 <= target < classes:
-        raise UserError(f"--target: got {target}; legal: 0 to {classes - 1}")
+        raise UserError(f"target: got {target}; legal: 0 to {classes - 1}")
     shape = tuple(dataset.images.shape[1:])
     sizes = parameter_rules.Data(shape[1], shape[2], classes=classes)
     space = legacy_space(dataset) if legacy else PIXELS
@@ -66,5 +66,5 @@ def _check_classes(guards: Sequence[Guard], classes: int) -> None:
             problems.append(str(error))
     if problems:
         fitting = [guard.kind for guard in guards if not any(repr(guard.kind) in text for text in problems)]
-        without = [f"without: --kind {','.join(fitting)}"] if fitting else []
+        without = [f"legal for these images: {','.join(fitting)}"] if fitting else []
         raise UserError("; ".join([*problems, *without]))

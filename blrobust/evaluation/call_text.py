@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from blrobust.errors import shorten
@@ -29,6 +30,8 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         inner = ", ".join(map(_value, value))
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
+    if isinstance(value, torch.device):
+        return repr(str(value))
     if value is None or isinstance(value, str | bool | int | float):
         return shorten(repr(value), MOST_VALUE)
     shape = getattr(value, "shape", None)

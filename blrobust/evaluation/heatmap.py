@@ -42,7 +42,7 @@ def check_size(size: int | None, *, height: int, width: int) -> int:
     if size is None:
         return most - 1 + most % 2
     if not 1 <= size <= most:
-        raise UserError(f"--size: got {size}; legal: 1 to {most} for images of {height} x {width}")
+        raise UserError(f"size: got {size}; legal: 1 to {most} for images of {height} x {width}")
     return size
 
 
@@ -143,7 +143,7 @@ def execute(
     batch_size: int | None = None,
     out: Path | None = None,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
-) -> tuple[Path, list[str]]:
+) -> Path:
     """Begin or resume the run of a heat map: measure the frequencies that are not stored, write results.csv.
 
     The map has `size` x `size` frequencies, by default the largest odd size. `norm` is the L2 norm of the
@@ -151,9 +151,9 @@ def execute(
     batch is stored at once. `on_start` is called with the run folder, the number of stored frequencies and
     the number of all frequencies, both summed over the models. A finished run is not changed.
 
-    Returns the run folder, and an error message for each model that failed or did not fit into memory. The
-    other models are measured. Raises `FailedPartsError` if all models fail. Raises `UserError` if `size`
-    exceeds the images, if memory is too small, or if the folder cannot be used.
+    Returns the run folder. Raises `FailedPartsError` for models that fail or do not fit into memory, after
+    all others are measured. Raises `UserError` if `size` exceeds the images, if memory is too small, or if
+    the folder cannot be used.
     """
     channels, height, width = dataset.images.shape[1:]
     size = check_size(size, height=height, width=width)
@@ -184,7 +184,7 @@ def execute(
 
         on_start(run.path, done(), total)
         if run.finished:
-            return run.path, []
+            return run.path
         with resumable(run.path, lambda: f"{done()} of {total} frequencies"):
             coins = signs(
                 frequencies, shape=(channels, height, width), seed=seed, samples=range(len(dataset))
@@ -203,7 +203,9 @@ def execute(
                 raise FailedPartsError(failed)
             results = HeatmapAnalysis(run, config)
             end(results, answers, models=models, dataset=dataset, device=device, failed=failed)
-    return run.path, failed
+    if failed:
+        raise FailedPartsError(failed, run.path)
+    return run.path
 
 
 def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
@@ -214,8 +216,8 @@ def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
     waves = 28 * frequencies * pixels  # bytes: float32, and one int64 and two float64 arrays to compute them
     memory.check(
         waves + frequencies * n * channels + 4 * n * channels * pixels,
-        f"--size: a map of {frequencies:,} different frequencies",
-        legal="a smaller --size or --limit",
+        f"size: a map of {frequencies:,} different frequencies",
+        legal="a smaller size or limit",
     )
 
 

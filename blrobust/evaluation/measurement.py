@@ -67,7 +67,7 @@ def measure(
     """
     alone = len(parts) == 1
     if not alone and out is not None and (out / RECORD).exists():
-        raise UserError(f"--out: got {out}, a run; legal: a folder for the runs of noise and attacks")
+        raise UserError(f"out: got {out}, a run; legal: a folder for the runs of noise and attacks")
     folders: list[Path] = []
     failed: list[str] = []
     for command, found in parts.items():

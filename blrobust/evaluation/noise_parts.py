@@ -12,6 +12,7 @@ from blrobust.perturbations.noise import REVISIONS, Noise
 from blrobust.perturbations.noise_kinds import check_kind, default_levels, default_space
 
 Levels = str | float | Iterable[str | float]
+LEGAL = "legal: a dictionary from kinds to levels, or names of kinds (gaussian, uniform)"
 NoiseKinds = str | Iterable[str] | Mapping[str, Levels | None]
 
 
@@ -20,6 +21,8 @@ def noise_grids(noise: NoiseKinds, space: str | None) -> dict[str, tuple[float, 
 
     `space` is a legal one or None. Raises `UserError` for an unknown kind, for illegal levels, and for none.
     """
+    if not isinstance(noise, Iterable):
+        raise UserError(f"noise: got {noise!r}; {LEGAL}")
     named = dict.fromkeys(noise.split(",") if isinstance(noise, str) else noise)
     asked: Mapping[str, Levels | None] = noise if isinstance(noise, Mapping) else named
     if not asked:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from blrobust import __version__
 from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
+from blrobust.attacks.catalogue.selection import LISTED, did_you_mean
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.counting_model import gives_gradients
 from blrobust.attacks.guard import Guard
@@ -45,7 +46,9 @@ def check_kinds(kinds: Sequence[str]) -> None:
     legal = [name for name, spec in ATTACKS.items() if spec.is_search]
     for kind in kinds:
         if kind not in legal:
-            raise UserError(f"--kind: got {kind!r}; legal: {', '.join(legal)}")
+            raise UserError(
+                f"attacks: got {kind!r}{did_you_mean(kind, legal)}; legal: attacks that search; {LISTED}"
+            )
 
 
 def level_of(spec: AttackSpec, given: float | None) -> float:
@@ -173,17 +176,16 @@ def execute(
     batch_size: int | None = None,
     out: Path | None = None,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
-) -> tuple[Path, list[str]]:
+) -> Path:
     """Measure the pairs of attack and channel that are not stored yet, and write results.csv.
 
     `channels` are transforms in front of `source`, and the `networks`. Models get at most `batch_size` images
     at once, by default a block. `on_start` is called with the run folder and the numbers of stored and of all
-    pairs. Every pair is stored as soon as it is finished. Returns the run folder, and an error message for
-    each pair that failed or did not fit into memory. The other pairs are measured.
+    pairs. Every pair is stored as soon as it is finished. Returns the run folder.
 
-    Raises `UserError` for an unknown attack and for two equal names, `FailedPartsError` if all pairs fail.
+    Raises `UserError` for two equal names and for an attack that needs more classes, and `FailedPartsError`
+    for pairs that fail or do not fit into memory, after all others are measured.
     """
-    check_kinds(kinds)
     for kind in kinds:
         Guard(kind, ATTACKS[kind], seed=seed).check_classes(len(dataset.classes))
     names = [source.label, *(channel.name for channel in channels)]
@@ -225,7 +227,7 @@ def execute(
 
         on_start(run.path, done(), total)
         if run.finished:
-            return run.path, []
+            return run.path
         with resumable(run.path, lambda: f"{done()} of {total} pairs of attack and channel"):
             with full_precision():
                 failed = _measure(run, source, channels, levels_of, dataset, seed=seed, device=device)
@@ -233,7 +235,9 @@ def execute(
                 raise FailedPartsError(failed)
             results = RecoveryAnalysis(run, config)
             end(results, answers, models=models, dataset=dataset, device=device, failed=failed)
-    return run.path, failed
+    if failed:
+        raise FailedPartsError(failed, run.path)
+    return run.path
 
 
 def _measure(

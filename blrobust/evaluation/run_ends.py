@@ -17,6 +17,7 @@ from blrobust.evaluation.dry_run import end_dry_run
 from blrobust.evaluation.probe import check_again, find_flags, probe
 from blrobust.models.zoo import Model
 from blrobust.runs.configuration import MOST, Configuration, DatasetIdentity, ModelIdentity
+from blrobust.runs.interruption import resumable
 from blrobust.runs.provenance import new_record
 from blrobust.runs.record import Card
 from blrobust.runs.run import Run
@@ -52,8 +53,9 @@ def begin(
     run = Run.begin(out, record, dataset.labels.numpy().astype(np.int16))
     if not run.record.flags and not run.finished:
         try:
-            run.record.flags = find_flags(models, dataset, device, answers, source=source)
-            run.save_record()
+            with resumable(run.path, lambda: f"{len(run.done())} of {run.cells} cells"):
+                run.record.flags = find_flags(models, dataset, device, answers, source=source)
+                run.save_record()
         except BaseException:
             run.close()
             raise
@@ -85,8 +87,9 @@ def end(
 
 def failure(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:
     """Return the error message for a part of a run that failed or did not fit into the device's memory."""
-    full = isinstance(error, torch.OutOfMemoryError)
-    return f"{device} has too little free memory, lower --batch-size: {error}" if full else str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"{device} has too little free memory, choose a smaller batch size: {error}"
+    return str(error)
 
 
 def identities(models: Sequence[Model]) -> list[ModelIdentity]:

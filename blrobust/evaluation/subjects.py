@@ -46,7 +46,7 @@ def load(
     data: Data,
     data_dir: Path | None,
     limit: int | None,
-    device: str,
+    device: str | torch.device,
     classes: Classes = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Subjects:
@@ -90,10 +90,13 @@ def expanded(path: StrPath | None) -> Path | None:
     return None if path is None else Path(os.path.expanduser(path))
 
 
-def by_label(models: Models) -> dict[str, nn.Module | str]:
-    """Return the models by their labels; raise `UserError` for an illegal label, name or type."""
+def by_label(models: Models, *, alone: str = ALONE) -> dict[str, nn.Module | str]:
+    """Return the models by their labels; a module without a label gets the label `alone`.
+
+    Raises `UserError` for an illegal label, name or type.
+    """
     if isinstance(models, nn.Module):
-        return {ALONE: models}
+        return {alone: models}
     if isinstance(models, str):
         return {model_names.label_of(name): name for name in model_names.parse_names(models)}
     if isinstance(models, Sequence) and all(isinstance(name, str) for name in models):
@@ -124,14 +127,13 @@ def load_model(
     return replace(found, label=label, card=replace(found.card, label=label))
 
 
-def load_source(source: nn.Module | str, *, arch: str, dataset: Dataset, device: torch.device) -> Model:
-    """Return the model on which the inputs of a transfer attack are found, which is one model."""
-    if isinstance(source, nn.Module):
-        return load_model("source", source, arch=arch, dataset=dataset, device=device)
-    names = model_names.parse_names(source)
-    if len(names) != 1:
-        raise UserError(f"--source: got {source!r}; legal: one model")
-    return zoo.load(names[0], arch=arch, dataset=dataset, device=device)
+def load_one(argument: str, model: Models, *, arch: str, dataset: Dataset, device: torch.device) -> Model:
+    """Return the one model that an `argument` has; a module without a label gets the argument's name."""
+    named = by_label(model, alone=argument)
+    if len(named) != 1:
+        raise UserError(f"{argument}: got {model!r}; legal: one model")
+    ((label, found),) = named.items()
+    return load_model(label, found, arch=arch, dataset=dataset, device=device)
 
 
 def load_images(
@@ -166,6 +168,6 @@ def load_images(
         raise UserError(f"data: got a {type(data).__name__}; {LEGAL_DATA}")
     if limit is not None:
         if limit > len(images):
-            note(f"--limit: got {limit:,}; {images.name} has {len(images):,} images, and all are used")
+            note(f"limit: got {limit:,}; {images.name} has {len(images):,} images, and all are used")
         images = images.take(limit)
     return images

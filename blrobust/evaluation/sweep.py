@@ -289,6 +289,6 @@ def _check_adversarials(run: Run) -> None:
         names = (file_name, file_name_with_capitals)  # the second for folders of early builds
         if not any(_adversarial_file(run.path / ADVERSARIALS, cell, name).exists() for name in names):
             raise UserError(
-                f"--save-adversarials: got a run that was begun without it ({run.path} has no inputs of "
-                f"{cell[0]!r} at {cell[1]} {cell[2]:g}); legal: another --out"
+                f"save_adversarials: got a run that was begun without it ({run.path} has no inputs of "
+                f"{cell[0]!r} at {cell[1]} {cell[2]:g}); legal: another folder"
             )

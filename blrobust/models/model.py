@@ -10,6 +10,7 @@ from blconv import effective_compression
 from blconv.convert import band_limited_layers
 from blconv.summary import NetworkCompression
 from blrobust.data.datasets import Dataset
+from blrobust.data.given_images import NAME as GIVEN
 from blrobust.data.image_files import COUNT_FROM_0
 from blrobust.errors import UserError, describe, reason
 from blrobust.models.card import ModelCard
@@ -106,4 +107,23 @@ def wrong_output(label: str, found: object, dataset: Dataset) -> UserError:
     message = f"model {label!r} returns {found} for two images; {dataset.name} wants {wanted}"
     if found == (wanted[0], wanted[1] - 1) and int(dataset.labels.min()) > 0:
         message += f"; {COUNT_FROM_0}"
+    elif isinstance(found, tuple) and len(found) == 2:
+        message += _class_hint(dataset, found[1])
     return UserError(message)
+
+
+def _class_hint(dataset: Dataset, outputs: int) -> str:
+    """Return the end of the message for a model with `outputs` logits: the way to give that many classes.
+
+    It is empty if some labels are beyond the outputs, and for data sets whose classes a user does not give.
+    """
+    largest = int(dataset.labels.max())
+    if largest >= outputs:
+        return f"; the labels reach {largest}"
+    if dataset.name == GIVEN:
+        return f"; legal: classes={outputs}, or a model of {len(dataset.classes)} classes"
+    if dataset.name.startswith("npz:"):
+        return f"; legal: an array classes of {outputs} names in this file, or a model of its classes"
+    if dataset.name.startswith("folder:"):
+        return f"; legal: {outputs} sub-folders, one for each class, or a model of these classes"
+    return ""

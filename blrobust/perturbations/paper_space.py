@@ -18,7 +18,7 @@ def space(dataset: Dataset) -> Space:
     Raises `UserError` for other data than CIFAR-10.
     """
     if (dataset.mean, dataset.std) != (MEAN, STD):
-        raise UserError(f"--legacy: got data set {dataset.name}; legal: cifar10, cifar10-sample")
+        raise UserError(f"space: got data set {dataset.name}; legal: cifar10, cifar10-sample")
     # Bounds as float32: Foolbox compares inputs with them in float64, where a rounded input may be beyond.
     lower, upper = torch.tensor(BOUNDS).tolist()
     return Space(SPACE, (lower, upper), MEAN, STD)

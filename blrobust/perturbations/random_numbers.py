@@ -79,7 +79,7 @@ def uniforms(
     size = 4 * len(samples) * count
     if size > FEW_BYTES:
         what = f"{len(samples):,} x {count:,} random numbers"
-        memory.check(size, what, legal="smaller numbers in --set, or a smaller --batch-size")
+        memory.check(size, what, legal="smaller parameters, or a smaller batch size")
     numbers = np.empty((len(samples), count), np.float32)
     for row, sample in zip(numbers, samples, strict=True):
         generator(stream=stream, seed=seed, draw=draw, sample=sample).random(dtype=np.float32, out=row)

@@ -110,13 +110,13 @@ def check(folder: Path, stored: Mapping[str, Any], found: Mapping[str, Any]) -> 
     for label, answers in found.items():
         if label not in stored or not Answers.decode(answers).agree(Answers.decode(stored[label])):
             raise OtherModelError(
-                f"--out: got {folder}, but {label} answers differently than when this run was made; "
-                "choose another --out"
+                f"out: got {folder}, but {label} answers differently than when this run was made; "
+                "choose another folder"
             )
         if not gradients.agree(stored[label], answers):
             raise OtherModelError(
-                f"--out: got {folder}, but {label} has other gradients than when this run was made; "
-                "choose another --out"
+                f"out: got {folder}, but {label} has other gradients than when this run was made; "
+                "choose another folder"
             )
 
 

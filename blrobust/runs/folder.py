@@ -26,19 +26,19 @@ def stored_record(path: Path, new: Record) -> Record | None:
     if not path.exists():
         return None
     if not path.is_dir():
-        raise UserError(f"--out: got {path}, which is a file; {LEGAL_FOLDERS}")
+        raise UserError(f"out: got {path}, which is a file; {LEGAL_FOLDERS}")
     names = {entry.name for entry in path.iterdir() if not is_temporary(entry.name)}
     if not names & {RECORD, ANCIENT}:
         foreign = sorted(names - OURS) or sorted(names & {database.FILE})
         if foreign:
-            raise UserError(f"--out: got {path}, which has {foreign[0]!r} and no {RECORD}; {LEGAL_FOLDERS}")
+            raise UserError(f"out: got {path}, which has {foreign[0]!r} and no {RECORD}; {LEGAL_FOLDERS}")
         return None
     record = Record.read(path)
     if record.hash != new.hash:
         old, config = record.config.encode(), new.config.encode()
         differ = [key for key in old | config if old.get(key) != config.get(key)]
         raise UserError(
-            f"--out: got {path}, which holds a run of another configuration (different: "
+            f"out: got {path}, which holds a run of another configuration (different: "
             f"{', '.join(differ)}); {LEGAL_FOLDERS}"
         )
     answers.check(path, record.answers, new.answers)

@@ -137,7 +137,7 @@ class Record(Struct, kw_only=True, omit_defaults=True):
             if (folder / ANCIENT).is_file():
                 raise UserError(
                     f"{folder}: got {ANCIENT} of an earlier format of heat maps and recoveries; legal: a "
-                    f"folder with {FILE} (run the command again with another --out; its tables stay valid)"
+                    f"folder with {FILE} (run the command again with another folder; its tables stay valid)"
                 )
             raise UserError(f"{folder} is not a run folder: it has no {FILE}")
         try:

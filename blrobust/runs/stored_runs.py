@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from blrobust.errors import ArgumentError, UserError
+from blrobust.errors import UserError
 from blrobust.runs import RUNS
 from blrobust.runs.database import FILE as DATABASE
 from blrobust.runs.record import ANCIENT, Record
@@ -36,8 +36,7 @@ def find(run: str | os.PathLike[str]) -> list[Path]:
     if len(found) != 1:
         names = ", ".join(_name(folder) for folder in found)
         problem = f"which fits {len(found)} runs: {names}" if found else "which does not exist"
-        line = f"got {text!r}, {problem}; {LEGAL}"
-        raise ArgumentError(f"run: {line}", f"RUN: {line}")
+        raise UserError(f"run: got {text!r}, {problem}; {LEGAL}")
     return found
 
 

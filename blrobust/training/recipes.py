@@ -57,5 +57,5 @@ def check_alike(recipes: dict[str, Recipe]) -> None:
         if replace(other, noise=0.0) != replace(recipe, noise=0.0):
             raise UserError(
                 f"MODEL: got {first} and {name}, which have different recipes ({recipe.epochs} and "
-                f"{other.epochs} epochs); legal: models with one recipe, or the same --epochs for all"
+                f"{other.epochs} epochs); legal: models with one recipe, or the same number of epochs for all"
             )

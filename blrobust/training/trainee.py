@@ -135,7 +135,7 @@ class Trainee:
         if facts != self.facts:
             raise UserError(
                 f"{self.state_path}: got {self.facts.recipe}; legal: {facts.recipe}, with which the training "
-                "was begun, or another --out"
+                "was begun, or another folder"
             )
         checkpoint.check_fit(self.state_path, tensors, self._stored(), "this training")
         epochs = int(tensors["epochs"])
@@ -181,7 +181,7 @@ class Trainee:
 
 def occupied(path: Path) -> UserError:
     """Return the error to raise if the checkpoint `path` exists and would be replaced."""
-    return UserError(f"--out: got a folder with {path}; legal: a folder without this file")
+    return UserError(f"out: got a folder with {path}; legal: a folder without this file")
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

@@ -46,7 +46,7 @@ def train(
     steps = kept // recipe.batch_size
     if steps < 1:
         raise UserError(
-            f"--batch-size: got {recipe.batch_size}; legal: 1 to {kept}, the number of training images"
+            f"batch_size: got {recipe.batch_size}; legal: 1 to {kept}, the number of training images"
         )
     run_step = stepper(trainees, images[: recipe.batch_size], labels[: recipe.batch_size])
     start = min(trainee.resume() for trainee in trainees) if resume else 0
@@ -79,7 +79,9 @@ def train(
                 continue
             loss = float(trainee.loss) / steps
             if not math.isfinite(loss):
-                raise UserError(f"training of {trainee.name} diverged in epoch {epoch + 1}; try a lower --lr")
+                raise UserError(
+                    f"training of {trainee.name} diverged in epoch {epoch + 1}; try a lower learning rate"
+                )
             held_out = accuracy(trainee.model, training_set, device, start=kept) if recipe.holdout else None
             trainee.history.append(
                 {

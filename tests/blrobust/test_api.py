@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support import invented
 from support.plain_model import SHAPE, Plain, write_images
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -60,7 +61,10 @@ def test_noise_and_attacks_make_two_runs_and_one_table(tmp_path: Path) -> None:
     )  # fmt: skip
     assert [folder.name for folder in run.folders] == ["noise", "attack"]
     stored = [pd.read_csv(folder / "results.csv") for folder in run.folders]
-    pd.testing.assert_frame_equal(run.table, pd.concat(stored, ignore_index=True))
+    pd.testing.assert_frame_equal(run.table.drop(columns="level_label"), pd.concat(stored, ignore_index=True))
+    labels = run.per_image()[["kind", "level", "level_label"]].drop_duplicates().astype({"level_label": str})
+    assert len(run.table.merge(labels)) == len(run.table)
+    assert run.table.level_label[run.table.kind == "pgd-linf"].tolist() == ["0", "2/255"] * 2
     assert run.table.kind.unique().tolist() == ["gaussian", "pgd-linf", "fgsm"]
     assert set(run.table.n) == {120}
     images_table = run.per_image()
@@ -69,7 +73,7 @@ def test_noise_and_attacks_make_two_runs_and_one_table(tmp_path: Path) -> None:
     wanted = run.table.set_index(["kind", "model", "level"]).accuracy
     np.testing.assert_allclose(found.loc[wanted.index], wanted)
     assert set(run.summary(baseline="plain").model) == {"mine", "plain"}
-    assert run.worst_case().attacks.tolist()
+    assert set(run.worst_case().attacks) == {2}
     page = run.report(tmp_path / "report.html").read_text("utf-8")
     assert "pgd-linf" in page
     assert "2 runs compared" in page
@@ -298,7 +302,7 @@ def test_an_attack_is_that_of_foolbox() -> None:
     _, clipped, _ = found(fmodel, images, labels, epsilons=[0.01])
     assert (clipped[0] - images).abs().max() <= 0.01 + 1e-6
     for arguments, text in (
-        (("pgd",), "attacks: got 'pgd', did you mean"),
+        (("pgd",), "attack: got 'pgd', did you mean"),
         (("pgd*",), "attack: got 'pgd\\*'; legal: the name of one attack"),
         (("pgd-linf", {"step": 3}), "parameters: got 'step=3'; legal parameters of the chosen attacks"),
         (("pgd-linf", {"steps": 0}), "parameters: got 'steps=0'; legal: numbers from 1"),
@@ -365,3 +369,43 @@ def test_a_heat_map_and_a_recovery_have_the_bits_of_the_command_line(tmp_path: P
     texts = [(tmp_path / name / "results.csv").read_bytes() for name in names]
     assert texts[0] == texts[1]
     assert len(found.table) == 3
+
+
+def test_the_worst_case_of_one_attack_is_that_attack(tmp_path: Path) -> None:
+    run = blrobust.evaluate(
+        Plain(), data=pair(), attacks={"fgsm": ["0", "8/255"]}, limit=120, out=tmp_path / "run"
+    )
+    found = run.worst_case()
+    assert found.norm.tolist() == ["Linf", "any"]
+    assert found.attacks.tolist() == [1, 1]
+    assert found.accuracy.tolist() == run.table.accuracy.tolist()[1:] * 2
+
+
+def test_data_is_shown_as_one_line() -> None:
+    shown = repr(blrobust.load_data("cifar10-sample"))
+    assert shown == "<cifar10-sample, test: 1,000 images of 3 x 32 x 32 uint8, 10 classes>"
+    assert repr(blrobust.load_data(pair(), limit=1)).startswith(
+        "<arrays, test: 1 image of 3 x 6 x 6 float32, 3"
+    )
+
+
+def test_runs_are_a_table(tmp_path: Path) -> None:
+    invented.run(tmp_path / "noisy", {"x": [0.9, 0.2]}, [0.0, 1.0])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/run.json").write_text("{")
+    found = blrobust.list_runs(tmp_path).set_index("run")
+    assert found.command.to_dict() == {"noisy": "noise", "broken": None}
+    assert blrobust.open_run(found.folder["noisy"]).table.accuracy[0] == 0.9
+    with pytest.raises(UserError, match=r"^folder: got nowhere; legal: a folder that exists"):
+        blrobust.list_runs("nowhere")
+
+
+def test_a_device_of_torch_is_a_device(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    run = blrobust.evaluate(Plain(), data=pair(20), noise={"gaussian": [0]}, device=cpu, out=tmp_path / "run")
+    assert Record.read(run.folder).command_line.count("device='cpu'") == 1
+
+
+def test_a_recovery_needs_a_named_source() -> None:
+    with pytest.raises(UserError, match=r"^source: got a Plain; legal: the name of a model"):
+        blrobust.recover(Plain(), data=pair(20))

@@ -37,13 +37,16 @@ BAD = {
     "data=([images, 'x'], labels)": "data: the images are not an array: ",
     "data=(images * 0, labels)": "data: a channel has the same value in every pixel",
     "data=(images[:0], labels[:0])": "data: got images of shape (0, 3, 6, 6); legal: (n, C, H, W)",
-    "classes=2": "data: got label 2 for image",
+    "classes=2": "classes: got 2 for labels up to 2; legal: 3 or more",
     "classes=0": "classes: got 0; legal: 1 or more, or names",
-    "classes=7": "model 'model' returns (2, 3) for two images; arrays wants (2, 7)",
+    "classes=7": "model 'model' returns (2, 3) for two images; arrays wants (2, 7); legal: classes=3, or a",
+    "data=(images, labels + labels // 2)": "model 'model' returns (2, 3) for two images; arrays wants (2, 4)",
     "data='cifar10-sample', classes=10": "classes: got classes for data that has its own",
     "data='nothing'": "data set: got 'nothing'; legal: cifar10",
     "data=TensorDataset(images)": "data: item 0 is not (image, label): ",
     "noise=None": "noise, attacks: got neither; legal: at least one of them",
+    "noise=0.1": "noise: got 0.1; legal: a dictionary from kinds to levels, or names of kinds",
+    "attacks=8": "attacks: got 8; legal: a dictionary from names to levels, or names",
     "noise={'pink': None}": "noise: got 'pink'; legal: gaussian, uniform",
     "noise={'gaussian': [-1]}": "noise: got '-1', where -1 is not from 0 to 1e9",
     "noise={'gaussian': []}": "noise: got no levels; legal: a:b",
@@ -51,7 +54,8 @@ BAD = {
     "noise=['gaussian', 'uniform']": "space: got none for gaussian and uniform; legal: normalized, pixel",
     "space='lab'": "space: got 'lab'; legal: normalized, pixel, legacy",
     "space='legacy'": "space: got data set arrays; legal: cifar10, cifar10-sample",
-    "attacks='pgd'": "attacks: got 'pgd', did you mean 'pgd-l",
+    "attacks='pgd'": "attacks: got 'pgd', did you mean pgd-linf or pgd-l2 or pgd-l1?; legal: names, patterns",
+    "attacks='fgsm,xyzzy'": "attacks: got 'xyzzy'; legal: names, patterns such as 'pgd*' and suites",
     "attacks={'pgd-linf': [8]}": "attacks: got 8 for pgd-linf; legal: 0 to 1",
     "attacks={}": "attacks: got no attacks; legal: names that 'blrobust attacks' lists",
     "attacks='fgsm', target=1": "target: got 1 for fgsm; legal: targeted attacks",
@@ -83,6 +87,7 @@ def test_a_mistake_is_one_line(arguments: str, tmp_path: Path, monkeypatch: pyte
         blrobust.evaluate(**call)
     message = str(caught.value)
     assert message.startswith(BAD[arguments])
+    assert "--" not in message
     assert "\n" not in message
     assert isinstance(caught.value, ValueError)
     assert not Path("run").exists()

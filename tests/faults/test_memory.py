@@ -43,7 +43,7 @@ def test_a_map_that_does_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     out = ["--out", str(tmp_path / "out")]
     line = limited("heatmap", "m=small:f", "--dataset", f"npz:{tmp_path / 'a.npz'}", *out, memory=6 * GB)
-    assert "legal: a smaller --size or --limit" in line
+    assert "legal: a smaller size or limit" in line
     assert not (tmp_path / "out").exists()
 
 

@@ -158,6 +158,10 @@ def test_numbers_as_text():
     assert number_text.half_span(["0.30", "0.28", ">\xa02"]) == "0.28 to >\xa02"
     assert number_text.half_span([">\xa02"] * 3) == number_text.half_span([number_text.BELOW] * 3) == ""
     assert number_text.half_span(["0.30"] * 3) == "0.30 to 0.30"
+    assert number_text.half_span(["0.29", "0.28", "0.3"]) == "0.28 to 0.30"
+    assert number_text.half_span(["1.1", "1", "1.25"]) == "1.00 to 1.25"
+    assert number_text.half_span(["2/255", "1.5/255", "3/255"]) == "1.5/255 to 3/255"
+    assert number_text.half_span(["0.1", number_text.BELOW, "0.25"]) == "0 to 0.25"
 
 
 def test_the_summary_counts_levels_above_and_below(tmp_path):

@@ -136,7 +136,7 @@ def test_nonsense_is_refused_before_anything_runs(kind: str, name: str) -> None:
             with pytest.raises(ValueError, match=f"got attacks='{value}'; legal"):
                 ATTACKS[kind].build(seed=0, parameters=chosen)
             continue
-        with pytest.raises(UserError, match=re.escape(f"--set: got '{name}={value}'; legal: ")):
+        with pytest.raises(UserError, match=re.escape(f"parameters: got '{name}={value}'; legal: ")):
             selection.parameters([kind], [f"{name}={value}"], "default")
 
 
@@ -162,7 +162,7 @@ def test_a_parameter_of_all_and_of_one_attack_are_two() -> None:
     found = selection.parameters(["pgd-linf", "pgd-l2"], ["steps=3,pgd-l2.steps=5"], "default")
     assert (found["pgd-linf"]["steps"], found["pgd-l2"]["steps"]) == (3, 5)
     for changes in (["steps=3", "steps=3"], ["steps=3, steps=5"], ["pgd-l2.steps=3", "pgd-l2.steps=4"]):
-        with pytest.raises(UserError, match=r"--set: got '.*' and '.*'; legal: each parameter once$"):
+        with pytest.raises(UserError, match=r"parameters: got '.*' and '.*'; legal: each parameter once$"):
             selection.parameters(["pgd-linf", "pgd-l2"], changes, "default")
 
 
@@ -208,7 +208,7 @@ def test_the_data_limit_parameters(kind: str, name: str, least: int, most: int) 
     ],
 )
 def test_of_several_attacks_the_one_that_refuses_a_change_is_named(change: str, told: str) -> None:
-    with pytest.raises(UserError, match=f"^--set: got {re.escape(told)}$"):
+    with pytest.raises(UserError, match=f"^parameters: got {re.escape(told)}$"):
         selection.parameters(["fgsm", "pgd-linf", "deepfool-l2"], [change], "default")
 
 
@@ -230,7 +230,7 @@ def test_numbers_that_need_memory_have_a_limit(kind: str, name: str, least: int,
         assert selection.parameters([kind], [f"{name}={value}"], "default")[kind][name] == value
     for value in (least - 1, most + 1):
         legal = f"'{name}={value}'; legal: numbers from {least} to {most:,}"
-        with pytest.raises(UserError, match=f"^--set: got {re.escape(legal)}$"):
+        with pytest.raises(UserError, match=f"^parameters: got {re.escape(legal)}$"):
             selection.parameters([kind], [f"{name}={value}"], "default")
 
 

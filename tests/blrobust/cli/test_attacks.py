@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from blrobust.attacks.catalogue.measured_queries import measured_queries
 from blrobust.attacks.catalogue.suites import SUITES
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.cli import main
@@ -37,8 +38,8 @@ def test_an_attack_is_one_line_below_its_family(
     if columns >= 80:
         assert max(map(len, lines)) <= columns
     if columns == 100:
-        assert lines[0].split() == ["name", "norm", "levels", "queries"]
-        assert "A wider terminal also shows source." in lines
+        assert lines[0].split() == ["name", "norm", "levels", "forward", "gradient"]
+        assert "A wider terminal also shows queries, source." in lines
     if columns == 300:
         assert re.split("  +", lines[0].strip()) == list(COLUMNS)
 
@@ -47,8 +48,15 @@ def test_a_pipe_has_all_columns(capsys: pytest.CaptureFixture[str]) -> None:
     header, family, first, *_ = listed(capsys, "gaussian")
     assert re.split("  +", header) == list(COLUMNS)
     assert family == "noise"
-    assert first.split()[:4] == ["gaussian", "none", "0:0.4", "1"]
+    assert first.split()[:5] == ["gaussian", "none", "0:0.4", "1", "0"]
     assert first.endswith("Dziedzic et al. 2019")
+
+
+def test_every_attack_has_measured_queries(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {each["name"]: each["measured"] for each in json.loads("".join(listed(capsys, "--json")))}
+    assert all(found.values())
+    assert list(measured_queries()) == list(ATTACKS)
+    assert found["fgsm"] == {"forwards": 2, "backwards": 1}
 
 
 def test_a_suite_has_its_own_levels(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +78,7 @@ def test_names_patterns_and_suites_together(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    ("text", "legal"), [("suite:fast", "suite:quick"), ("pgd", "did you mean 'pgd-l2'?")]
+    ("text", "legal"), [("suite:fast", "suite:quick"), ("pgd", "did you mean pgd-linf or ")]
 )
 def test_an_unknown_name_is_one_line(text: str, legal: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -79,3 +87,4 @@ def test_an_unknown_name_is_one_line(text: str, legal: str, capsys: pytest.Captu
     assert (exit_.value.code, out, len(err.splitlines())) == (2, "", 1)
     assert err.startswith(f"Error: PATTERNS: got '{text}'")
     assert legal in err
+    assert len(err) < 160

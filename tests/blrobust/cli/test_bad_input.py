@@ -164,7 +164,7 @@ noise --nonsense                                  | No such option '--nonsense'
 noise extra                                       | unexpected extra argument (extra)
 attack                                            | Missing option '--kind'
 attack --kind nonsense                            | --kind: got 'nonsense'; legal:
-attack --kind pgd_linf                            | did you mean 'pgd-linf'?
+attack --kind pgd_linf                            | did you mean pgd-linf or band
 attack --kind fgsm --strength 8                   | write 8/255
 attack --kind apgd-targeted --target 3            | got 3 for apgd-targeted; legal: targeted attacks (gen)
 attack --kind pgd* --set steps=3 --set steps=4    | got 'steps=3' and 'steps=4'; legal: each parameter once

@@ -67,7 +67,10 @@ def test_bad_input_is_one_line(made, tmp_path, capsys):
     heatmap = invented_frequencies.heatmap(tmp_path / "d")
     for arguments, message in [
         ([*made, "--baseline", "mine"], "--baseline: got 'mine'; legal: fp32, fft85"),
-        ([made[0], other], "without a common level"),
+        (
+            [made[0], other],
+            "A, B: got a (gaussian at 0 to 1) and c (gaussian at 3); legal: runs with a common",
+        ),
         ([made[0], heatmap], "a run of heatmap; legal: noise or attack"),
         ([made[0], made[0]], "more than once"),
         ([made[0], "absent"], "which does not exist"),

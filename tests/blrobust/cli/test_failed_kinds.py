@@ -40,9 +40,12 @@ def attack(words: str, *, code: int = 2) -> None:
 @pytest.mark.parametrize(
     ("kinds", "told"),
     [
-        ("apgd-targeted,fgsm", "'apgd-targeted': got 2 classes; legal: at least 4; without: --kind fgsm"),
+        (
+            "apgd-targeted,fgsm",
+            "'apgd-targeted': got 2 classes; legal: at least 4; legal for these",
+        ),
         ("apgd-dlr", "'apgd-dlr': got 2 classes; legal: at least 3"),
-        ("suite:standard", "at least 4; without: --kind apgd-ce,fmn-linf,square-linf"),
+        ("suite:standard", "at least 4; legal for these images: apgd-ce,fmn-linf,square-linf"),
     ],
 )
 def test_too_few_classes_are_refused_before_the_start(
@@ -65,9 +68,9 @@ def test_autoattack_names_the_members_that_fit(capsys: pytest.CaptureFixture[str
     command = f"--kind autoattack-linf --models {TWO} --dataset npz:two.npz --strength 0,0.1"
     attack(command)
     line = error(capsys.readouterr().err)
-    change = "--set autoattack-linf.attacks=apgd-ce+fab-t+square"
-    assert change in line
-    attack(f"{command} {change} --set steps=2,queries=3", code=0)
+    change = "autoattack-linf.attacks=apgd-ce+fab-t+square"
+    assert f"give the parameter {change}" in line
+    attack(f"{command} --set {change} --set steps=2,queries=3", code=0)
 
 
 def test_a_kind_that_fails_costs_no_other(capsys: pytest.CaptureFixture[str]) -> None:

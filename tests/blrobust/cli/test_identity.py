@@ -121,7 +121,7 @@ def test_an_out_with_the_run_of_another_model_is_refused(
     capsys.readouterr()
     assert call(*COMMANDS[command], "--out", "here") == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "Error: --out: got here, but x answers differently than when this run was made; choose another --out"
+        "Error: --out: got here, but x answers differently than when this run was made; choose another folder"
     ).replace("but x", f"but {'--source ' if command == 'source' else ''}x")
     assert before == {path.name: path.read_bytes() for path in Path("here").iterdir()}
 
@@ -137,7 +137,7 @@ def test_an_out_with_the_run_of_other_gradients_is_refused(
     name = "--source x" if command == "source" else "x"
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"Error: --out: got here, but {name} has other gradients than when this run was made; "
-        "choose another --out"
+        "choose another folder"
     )
 
 

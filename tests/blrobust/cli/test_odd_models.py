@@ -154,7 +154,7 @@ def test_missing_gradients_are_flagged_where_labels_are_recovered(
         ("Fails", "RuntimeError: no more than two"),
         ("Exits", "SystemExit: no more than two"),
         ("Cancels", "Cancelled: "),
-        ("Full", "lower --batch-size: no more than two"),
+        ("Full", "choose a smaller batch size: no more than two"),
         ("Doubles", "returned logits of shape (12, 6) for 12 images; legal: (12, 3)"),
     ],
 )

@@ -2,22 +2,25 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from support import invented, invented_frequencies
+from support import invented, invented_frequencies, tiny_training
 from support.plain_model import write_images
 from support.processes import importing
 
 from blrobust.attacks.catalogue.table import ATTACKS
+from blrobust.cli import COMMANDS as ALL
 from blrobust.cli import main
 from blrobust.cli.output import print_json
-from blrobust.cli.runs import KEYS
 from blrobust.data.registry import NAMES
+from blrobust.models import zoo
 from blrobust.perturbations import levels
+from blrobust.runs.listing import KEYS
 
 MODEL = """
 from support.plain_model import Plain
@@ -108,7 +111,7 @@ def test_an_error_leaves_stdout_empty(form: str, capsys: pytest.CaptureFixture[s
         assert (code, out) == (2, "")
         assert "Error: " in err.splitlines()[-1]
     if form == "--json":
-        for arguments in (["runs", "nowhere"], ["report", "nowhere"], ["models", "--verify"]):
+        for arguments in (["runs", "nowhere"], ["report", "nowhere"]):
             code, out, err = run(capsys, *arguments, form)
             assert (code, out, len(err.splitlines())) == (2, "", 1)
 
@@ -121,6 +124,48 @@ def test_a_failed_part_leaves_stdout_empty(capsys: pytest.CaptureFixture[str]) -
     code, out, err = run(capsys, *given, "--out", "here", "--json")
     assert (code, out) == (2, "")
     assert "here/report.html" in err
+
+
+OTHERS = (
+    *(
+        "attacks --parameters",
+        "attacks pgd*",
+        "report one",
+        "report one two",
+        "compare one two",
+    ),
+    *("export one --per-image images.csv --table table.md", "runs .", "models", "models --verify"),
+    *("data list", "data get cifar10-sample", "train fp32-early --arch tiny --dry-run --out new"),
+    *("noise --models fp32 --dataset cifar10-sample --limit 2 --dry-run",),
+)
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_every_command_prints_one_document(
+    line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {each.split()[0] for each in OTHERS} | set(COMMANDS) == set(ALL)
+    if line.startswith("train"):
+        tiny_training.install(monkeypatch)
+    invented.run(Path("one"), {"x": [0.9, 0.2]}, [0.0, 1.0])
+    invented.run(Path("two"), {"x": [0.8, 0.1]}, [0.0, 1.0])
+    code, out, err = run(capsys, *line.split(), "--json")
+    assert (code, "Error" in err) == (0, False)
+    assert json.loads(out)
+
+
+def test_a_wrong_checkpoint_is_in_the_document(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own").mkdir()
+    Path("own/cifar10-resnet20-mine.safetensors").write_bytes(b"x" * 20)
+    monkeypatch.setenv("BLROBUST_WEIGHTS", "own")
+    monkeypatch.setattr(zoo, "verify", lambda entry, data_dir: ([], ["checksum"]))
+    code, out, err = run(capsys, "models", "--verify", "--json")
+    first, *others = json.loads(out)
+    assert (code, err) == (2, "Error: 1 of the checkpoints are not what they say\n")
+    assert "own/cifar10-resnet20-mine.safetensors" in first["problems"][0]
+    assert all(each["passed"] and not each["problems"] for each in others)
 
 
 def test_runs_are_one_document(capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,3 +230,13 @@ def test_stdout_of_a_process_is_valid_json() -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=False, env=importing(__file__))
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["finished"] is not None
+
+
+def test_a_model_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    given = "noise --models a=mine:Talks,b=mine:Talks --sigma 0,1 --dataset npz:images.npz --out here"
+    code, out, _ = run(capsys, *given.split())
+    _, table = out.split(", one draw\n")
+    header, *rows = (re.split("  +", line) for line in table.splitlines()[:3])
+    assert code == 0
+    assert header == ["model", "compression", "clean", "mean", "50 % at", "against a"]
+    assert [(row[0], len(row)) for row in rows] == [("a", 6), ("b", 6)]

@@ -156,10 +156,7 @@ def test_unlike_runs_are_not_compared(command, made, tmp_path, capsys):
     for pair in ((made, folder), (folder, made)):
         code, out, err = run(capsys, *pair, "--output", tmp_path / "both.html")
         assert (code, out) == (2, "")
-        assert err == (
-            f"Error: RUN: got {folder}, a run of {command}, beside others; legal: one run of heatmap or "
-            "recover, or several of noise and attack\n"
-        )
+        assert err == f"Error: {folder}: got a run of {command}; legal: noise or attack\n"
     code, _, err = run(capsys, folder, "--baseline", "a")
     assert code == 2
     assert err == (

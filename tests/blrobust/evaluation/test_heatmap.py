@@ -262,7 +262,7 @@ def test_a_folder_belongs_to_one_measurement(
 def test_the_default_size_is_the_largest_odd_one() -> None:
     assert heatmap.check_size(None, height=32, width=32) == 31
     assert heatmap.check_size(None, height=27, width=30) == 27
-    with pytest.raises(UserError, match="--size: got 33"):
+    with pytest.raises(UserError, match=r"^size: got 33"):
         heatmap.check_size(33, height=32, width=32)
 
 

@@ -99,7 +99,7 @@ def test_a_measurement_is_refused_in_one_line(written, name, capsys):
         assert call(*arguments, written / name) == 2
         line = error(capsys.readouterr().err)
         assert f"{name}: got measurement.json of an earlier format" in line
-        assert "run the command again with another --out" in line
+        assert "run the command again with another folder" in line
     assert call("runs", written) == 0
     assert f"{name} " in capsys.readouterr().out
     assert bytes_of(written / name) == before

@@ -383,7 +383,7 @@ def test_resuming_with_other_options_is_refused(tmp_path, change):
         train(trainees(tmp_path, other), invented(), CPU, resume=True)
     message = str(caught.value)
     assert "one.training.safetensors: got {" in message
-    assert message.endswith("with which the training was begun, or another --out")
+    assert message.endswith("with which the training was begun, or another folder")
     assert "\n" not in message
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
@@ -470,13 +470,13 @@ def test_a_label_without_a_class_is_one_line(tmp_path, label):
 
 def test_a_training_that_diverges(tmp_path):
     recipe = replace(RECIPE, lr=1e30)
-    with pytest.raises(UserError, match=r"training of one diverged in epoch \d; try a lower --lr"):
+    with pytest.raises(UserError, match=r"training of one diverged in epoch \d; try a lower learning rate"):
         train(trainees(tmp_path, recipe), invented(), CPU)
 
 
 @pytest.mark.parametrize("recipe", [replace(RECIPE, batch_size=73), replace(RECIPE, holdout=60)], ids=str)
 def test_a_batch_larger_than_the_training_set(tmp_path, recipe):
-    with pytest.raises(UserError, match=r"--batch-size: got \d+; legal: 1 to \d+, the number"):
+    with pytest.raises(UserError, match=r"^batch_size: got \d+; legal: 1 to \d+, the number"):
         train(trainees(tmp_path, recipe), invented(), CPU)
 
 
