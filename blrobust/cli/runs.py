@@ -1,6 +1,5 @@
 """`blrobust runs`: a table of the runs in a folder."""
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,10 @@ def command(folder: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust import api
     from blrobust.cli.tables import print_table, width
+    from blrobust.runs.listing import listing  # not through the Python interface, which imports torch
 
-    runs = api.list_runs(folder).to_dict("records")
+    runs = listing(folder)
     if output.is_json():
         output.print_json(runs)
         return
@@ -56,7 +55,7 @@ def command(folder: Path) -> None:
         echo(f"A terminal of {WHOLE_TABLE} columns also shows {others}.")
 
 
-def _row(facts: dict[Hashable, Any]) -> list[str]:
+def _row(facts: dict[str, Any]) -> list[str]:
     if facts["error"] is not None:
         return [facts["run"], "", f"unreadable: {facts['error']}", *[""] * (len(COLUMNS) - 3)]
     return [
