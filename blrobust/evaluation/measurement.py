@@ -16,6 +16,7 @@ from blrobust.evaluation import sweep
 from blrobust.evaluation.dry_run import dry_run
 from blrobust.evaluation.observer import Observer
 from blrobust.evaluation.subjects import Subjects
+from blrobust.models.kept_state import kept_state
 from blrobust.models.model import Model
 from blrobust.models.module_state import unchanged_module
 from blrobust.perturbations.seeding import unchanged
@@ -37,6 +38,7 @@ def measuring(observer: Observer, *models: object, call: str | None) -> Iterator
         if observer.is_dry_run:
             stack.enter_context(dry_run(observer))
         for module in dict.fromkeys(module for given in models for module in _modules(given)):
+            stack.enter_context(kept_state(module))
             stack.enter_context(unchanged_module(module))
         yield
 

@@ -13,7 +13,7 @@ from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import UserError, describe
 from blrobust.models.classifier import Classifier
-from blrobust.models.own_model import OwnModel
+from blrobust.models.own_model import OwnModel, own_state_kept
 from blrobust.models.zoo import Model
 from blrobust.perturbations.random_numbers import fixed_noise
 from blrobust.perturbations.seeding import seeded
@@ -58,7 +58,10 @@ def probe(
                 from blrobust.evaluation.gradient_probe import gradient_answers  # noise needs no attacks
 
                 taken = pixels[: len(found.logits)]
-                answers[name] |= gradient_answers(model.module, taken, rounded(taken), len(pixels) // PARTS)
+                with own_state_kept(model.module):
+                    answers[name] |= gradient_answers(
+                        model.module, taken, rounded(taken), len(pixels) // PARTS
+                    )
     return answers
 
 
@@ -122,10 +125,19 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
     """Return at most one reason to doubt a model, whose `answers` are its logits for `pixels` (m, C, H, W).
 
     - "answers are random": another call with another seed gives other logits for the same inputs. This also
-      detects a random generator of the model's own, a count of calls, and statistics that each call updates.
+      detects a random generator of the model's own, a count of calls, statistics that each call updates, and
+      values that the model keeps from its first call.
     - "answers depend on the batch": the logits of an input in half of the batch, or alone, differ from those
       in the whole batch by more than rounding errors, or the model fails.
+    A user's module has its former state afterwards.
     """
+    with own_state_kept(model):
+        found = _doubts_in_calls(model, pixels, answers)
+    return found or ([RANDOM] if _depends_on_first_call(model, pixels, answers) else [])
+
+
+def _doubts_in_calls(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
+    """Return the reason to doubt a model after about forty calls without a restored state between them."""
     if not np.array_equal(_logits(model, pixels, seed=1), answers.logits, equal_nan=True):
         return [RANDOM]
     half, ends = len(pixels) // 2, (0, len(pixels) - 1)
@@ -146,6 +158,19 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
     one_by_one[list(ends)] = np.concatenate(singles)
     apart = max(distance(answers.logits, other) for other in (in_halves, one_by_one))
     return [BATCH] if apart > answers.tolerance else []
+
+
+def _depends_on_first_call(model: nn.Module, pixels: Tensor, answers: Answers) -> bool:
+    """Return whether logits change if a user's module gets half of the inputs in its first call.
+
+    Examples are a layer scaled by the first batch, and an observer of the range of its inputs.
+    """
+    half = len(pixels) // 2
+    try:
+        first = _first_logits(model, pixels[:half])
+    except UserError:
+        return False
+    return distance(answers.logits, np.concatenate([first, answers.logits[half:]])) > answers.tolerance
 
 
 def _is_classifier(model: nn.Module) -> bool:
@@ -213,11 +238,11 @@ def check_under_attack(
     count = min(MOST, len(dataset))
     pixels, labels = dataset.pixels(slice(0, count), device), dataset.labels[:count].to(device)
     for model in models:
-        with suppress(UserError, torch.OutOfMemoryError):
+        with suppress(UserError, torch.OutOfMemoryError), own_state_kept(model.module):
             found = check_model(model.module, pixels, labels)
             flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
     if source is not None:
-        with suppress(UserError, torch.OutOfMemoryError):
+        with suppress(UserError, torch.OutOfMemoryError), own_state_kept(source.module):
             _flag_source(flags, check_model(source.module, pixels, labels))
 
 
@@ -231,7 +256,7 @@ def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
     for count in (len(pixels), 2 * part, part, 2):
         some = pixels[:count]
         try:
-            logits, moved = (_logits(model, each, seed=0) for each in (some, rounded(some)))
+            logits, moved = (_first_logits(model, each) for each in (some, rounded(some)))
         except UserError as error:
             failure = error
         else:
@@ -243,6 +268,15 @@ def rounded(pixels: Tensor) -> Tensor:
     """Return pixels (m, C, H, W) with noise of the size of rounding errors, clipped to the pixels' range."""
     least, most = pixels.aminmax()
     return (pixels + ROUNDING * fixed_noise(pixels)).clamp(least, most)
+
+
+def _first_logits(model: nn.Module, pixels: Tensor) -> NDArray[np.float32]:
+    """Return the logits (m, classes) of pixels, after which a user's module has its former state.
+
+    Raises the errors of `_logits`.
+    """
+    with own_state_kept(model):
+        return _logits(model, pixels, seed=0)
 
 
 @torch.no_grad()  # not inference mode, in which a model cannot compute gradients itself

@@ -1,7 +1,7 @@
 """Adapter of a user's own module: it takes pixels in float32 and returns logits in float32."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from blrobust.errors import UserError, describe
 from blrobust.models.global_settings import unchanged_settings
+from blrobust.models.kept_state import kept_state
 from blrobust.models.narrow_logits import narrowed
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.seeding import seeded, states, torch_seeds_kept, unchanged
@@ -132,7 +133,7 @@ class OwnModel(nn.Module):
         for prepare in self._preparations():
             try:
                 prepare()
-                with torch.no_grad():
+                with kept_state(self.module), torch.no_grad():
                     logits = self._run(pixels)
                     self.reseeds = self._seeds_generators(pixels)
                 return logits
@@ -183,6 +184,19 @@ class OwnModel(nn.Module):
             self.input_dtype = None
         yield lambda: freeze(thaw=True)
         yield enable
+
+
+@contextmanager
+def own_state_kept(model: nn.Module) -> Iterator[None]:
+    """Restore, at the end of the context, the state of the user's modules in `model` (`kept_state`).
+
+    The records of their wrappers (`OwnModel`) are not restored. Networks of ours have no such state.
+    """
+    with ExitStack() as stack:
+        for part in model.modules():
+            if isinstance(part, OwnModel):
+                stack.enter_context(kept_state(part.module))
+        yield
 
 
 def place(module: nn.Module, device: torch.device) -> None:

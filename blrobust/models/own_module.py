@@ -8,6 +8,7 @@ from torch import nn
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.models.fingerprint import fingerprint
+from blrobust.models.kept_state import kept_state
 from blrobust.models.model import Model, failure, with_card, wrong_output
 from blrobust.models.own_model import NoLogitsError, OwnModel, odd_dtypes, place
 from blrobust.models.own_precision import precision_of
@@ -74,7 +75,8 @@ def _load(
         "recipe": {},
         "note": f"{note}{precision}",
     }
-    return with_card(label, own, logits, origin, dataset)
+    with kept_state(module):
+        return with_card(label, own, logits, origin, dataset)
 
 
 def _names(dtypes: list[torch.dtype]) -> str:
