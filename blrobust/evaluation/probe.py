@@ -261,7 +261,9 @@ def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
             failure = error
         else:
             return Answers.of(logits, moved)
-    raise UserError(f"model {label!r}: {failure}") from failure
+    named = f"model {label!r}"
+    text = str(failure)
+    raise UserError(text if text.startswith(named) else f"{named}: {text}") from failure
 
 
 def rounded(pixels: Tensor) -> Tensor:

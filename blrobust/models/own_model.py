@@ -126,8 +126,26 @@ class OwnModel(nn.Module):
         First, its parameters do not require gradients, and it computes in its own precision. If it fails,
         these changes are tried one after another: weights in float32, inputs in the precision of the weights,
         parameters that require gradients, and a forward pass with gradients enabled. If all fail, the error
-        of the module is raised, or `RuntimeError` in place of a `SystemExit`.
+        of the module is raised, or `RuntimeError` in place of a `SystemExit`. A module that fails on several
+        images is tried with one image at a time.
         """
+        try:
+            return self._fit(pixels)
+        except Exception as error:
+            if len(pixels) == 1 or is_out_of_memory(error) or isinstance(error, NoLogitsError):
+                raise
+            with suppress(Exception):
+                logits = torch.cat([self._fit(image) for image in torch.split(pixels, 1)])
+                self.most = 1
+                return logits
+            raise
+
+    def _fit(self, pixels: Tensor) -> Tensor:
+        """Return the logits of pixels (m, C, H, W) after the changes described at `fit`.
+
+        Raises the errors of `fit`.
+        """
+        self.needs_grad_mode = False
         errors: list[BaseException] = []
         odd = odd_dtypes(self.module)
         for prepare in self._preparations():

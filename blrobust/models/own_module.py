@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from blrobust.data.datasets import Dataset
-from blrobust.errors import UserError
+from blrobust.errors import UserError, describe
 from blrobust.models.fingerprint import fingerprint
 from blrobust.models.kept_state import kept_state
 from blrobust.models.model import Model, failure, with_card, wrong_output
@@ -60,9 +60,11 @@ def _load(
     except NoLogitsError as error:
         raise wrong_output(label, error.found, dataset) from error
     odd = odd_dtypes(module)
-    digest = digests[-1 if odd else 0] or _fingerprint(module, exact=bool(odd))
-    if digest is None:
-        raise UserError(f"model {label!r}: the weights of {target} cannot be read")
+    digest = digests[-1 if odd else 0]
+    if isinstance(digest, Exception):
+        digest = _fingerprint(module, exact=bool(odd))
+    if isinstance(digest, Exception):
+        raise UserError(f"model {label!r}: the weights of {target} cannot be read: {describe(digest)}")
     precision = f", in {_names(odd)}" if odd else f", converted from {_names(given)}" if given else ""
     origin: dict[str, Any] = {
         "arch": target,
@@ -83,9 +85,9 @@ def _names(dtypes: list[torch.dtype]) -> str:
     return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
 
 
-def _fingerprint(module: nn.Module, *, exact: bool) -> str | None:
-    """Return the checksum of a user's own module; None if its weights cannot be read (yet)."""
+def _fingerprint(module: nn.Module, *, exact: bool) -> str | Exception:
+    """Return the checksum of a user's own module, or the error if its weights cannot be read (yet)."""
     try:
         return fingerprint(module, exact=exact)
-    except Exception:  # lazy parameters, states of another kind
-        return None
+    except Exception as error:  # lazy parameters, states of another kind
+        return error
