@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -260,7 +261,7 @@ def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
         except UserError as error:
             failure = error
         else:
-            return Answers.of(logits, moved)
+            return Answers.of(logits, moved, partial(_first_logits, model, some))
     named = f"model {label!r}"
     text = str(failure)
     raise UserError(text if text.startswith(named) else f"{named}: {text}") from failure
