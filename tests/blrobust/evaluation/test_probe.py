@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from blrobust.data import datasets
 from blrobust.device import full_precision
 from blrobust.evaluation import probe as module
-from blrobust.evaluation.probe import BATCH, RANDOM, find_flags, probe
+from blrobust.evaluation.doubts import BATCH, GRADIENTS, RANDOM, doubts
+from blrobust.evaluation.probe import find_flags, probe
 from blrobust.models import zoo
+from blrobust.models.batches import bounded
 from blrobust.runs.answers import UNREPEATABLE, Answers, OtherModelError, check
 
 CPU = torch.device("cpu")
@@ -202,6 +204,26 @@ def test_answers_that_depend_on_the_batch_are_flagged(n):
     assert found(in_training, n=n)[1] == [BATCH]
 
 
+def test_answers_that_depend_on_a_batch_larger_than_the_probe_are_flagged():
+    def adapts(logits):
+        return logits - logits.mean() if len(logits) >= 64 else logits
+
+    assert found(adapts, n=100)[1] == [BATCH]
+    model, data = changed("x", adapts), stand_in.dataset(100)
+    assert flags_of([bounded(model, 63)], data) == {"x": []}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logits: logits.roll(1, 1) if torch.is_grad_enabled() else logits,
+        lambda logits: -logits if logits.requires_grad else logits,
+    ],
+)
+def test_answers_that_differ_with_gradients_are_flagged(change):
+    assert found(change)[1] == [GRADIENTS]
+
+
 def test_a_plain_model_has_no_flags_and_leaves_the_generators_alone():
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     assert found()[1] == []
@@ -255,7 +277,7 @@ def bundled():
         model = zoo.load(name, dataset=data, device=CPU)
         orders = [Answers.decode(probe([model], data, CPU)[model.label])]
         with full_precision():  # a run does not search for flags of networks of ours
-            flags = module.doubts(model.module, module.inputs(data, CPU), orders[0])
+            flags = doubts(model.module, module.inputs(data, CPU), orders[0])
 
         def take(model, orders=orders):
             with full_precision():

@@ -13,7 +13,7 @@ from support.plain_model import write_images
 from torch import Tensor, nn
 
 from blrobust.data import datasets
-from blrobust.evaluation import probe
+from blrobust.evaluation import doubts, probe
 from blrobust.models import zoo
 from blrobust.models.kept_state import kept_state
 from blrobust.models.own_model import OwnModel
@@ -179,7 +179,7 @@ def test_a_module_is_measured_as_it_was_made_and_flagged(kind: type[odd_models.P
     data, cpu = datasets.load(f"npz:{images}"), torch.device("cpu")
     model = zoo.load(f"m={__name__}:{kind.__name__}", dataset=data, device=cpu)
     answers = probe.probe([model], data, cpu, gradients=True)
-    assert probe.find_flags([model], data, cpu, answers) == {"m": [probe.RANDOM]}
+    assert probe.find_flags([model], data, cpu, answers) == {"m": [doubts.RANDOM]}
     probe.check_under_attack([model], data, cpu, {"m": []})
     assert probe.probe([model], data, cpu, gradients=True) == answers
     pixels, fresh = data.pixels(slice(2, 9)), kind().eval()

@@ -13,7 +13,7 @@ from support.plain_model import write_images
 
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
-from blrobust.evaluation import probe
+from blrobust.evaluation import doubts, probe
 from blrobust.models import zoo
 from blrobust.models.global_settings import SETTINGS, unchanged_settings
 from blrobust.models.model import Model
@@ -87,7 +87,7 @@ def test_logits_of_a_call_are_those_of_plain_code(name: str, images: Path) -> No
         found = torch.cat([model.module(part) for part in parts])
     assert torch.get_default_device() == torch.device("cpu")
     assert torch.allclose(found, odd_models.Plain()(torch.cat(parts)))
-    assert probe.doubts(model.module, *_probed(model, data)) == []
+    assert doubts.doubts(model.module, *_probed(model, data)) == []
 
 
 def change_settings() -> None:
