@@ -14,6 +14,7 @@ from blrobust.models.own_model import OwnModel
 from blrobust.models.own_precision import precision_of
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.input_space import PIXELS, Space
+from blrobust.perturbations.seeding import unchanged
 
 logger = logging.getLogger(__name__)
 
@@ -107,10 +108,9 @@ def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
 def _gradient_problem(model: nn.Module, pixels: Tensor) -> str | None:
     """Return the reason why the model has no gradients, or None if it has gradients."""
     # Generators are restored: a model with random parts draws the same numbers without this pass.
-    devices = [pixels.device] if pixels.is_cuda else []
     try:
         with (
-            torch.random.fork_rng(devices=devices),
+            unchanged(pixels.device),
             torch.enable_grad(),
             warnings.catch_warnings(action="ignore"),  # torch's about a missing backward pass
         ):

@@ -15,7 +15,8 @@ from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import sweep
 from blrobust.evaluation.dry_run import dry_run
 from blrobust.evaluation.observer import Observer
-from blrobust.evaluation.subjects import Subjects
+from blrobust.evaluation.subjects import ALONE, Subjects
+from blrobust.models.kept_state import kept_state
 from blrobust.models.model import Model
 from blrobust.models.module_state import unchanged_module
 from blrobust.perturbations.seeding import unchanged
@@ -36,14 +37,17 @@ def measuring(observer: Observer, *models: object, call: str | None) -> Iterator
         stack.enter_context(recorded_as(call))
         if observer.is_dry_run:
             stack.enter_context(dry_run(observer))
-        for module in dict.fromkeys(module for given in models for module in _modules(given)):
-            stack.enter_context(unchanged_module(module))
+        modules = {id(module): (label, module) for given in models for label, module in _modules(given)}
+        for label, module in modules.values():
+            stack.enter_context(kept_state(module))
+            stack.enter_context(unchanged_module(module, label))
         yield
 
 
-def _modules(models: object) -> list[nn.Module]:
-    members = list(models.values()) if isinstance(models, Mapping) else [models]
-    return [member for member in members if isinstance(member, nn.Module)]
+def _modules(models: object) -> list[tuple[str, nn.Module]]:
+    """Return the user's modules with their labels; names and other arguments are left out."""
+    named = models if isinstance(models, Mapping) else {ALONE: models}
+    return [(str(label), member) for label, member in named.items() if isinstance(member, nn.Module)]
 
 
 def measure(

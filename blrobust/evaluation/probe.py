@@ -2,32 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
-from blrobust.errors import UserError, describe
+from blrobust.errors import UserError
+from blrobust.evaluation.doubts import BATCH, RANDOM, differ, doubts
+from blrobust.evaluation.probe_passes import first_logits, logits_of
+from blrobust.models.batches import InParts
 from blrobust.models.classifier import Classifier
-from blrobust.models.own_model import OwnModel
+from blrobust.models.own_model import OwnModel, own_state_kept
 from blrobust.models.zoo import Model
+from blrobust.perturbations.base import block_size
 from blrobust.perturbations.random_numbers import fixed_noise
-from blrobust.perturbations.seeding import seeded
 from blrobust.runs.answers import Answers, distance
 
 IMAGES = 16  # clean images at most; fewer if they are large, so that a probe takes less than 2 s on a CPU
 VALUES = 2**19  # values in the clean images at most, but always two images
 NOISE = (0.03, 0.1, 0.4)  # standard deviations of the noise, for one image after another, in pixel units
 PARTS = 3  # equal parts of `inputs`
-CALLS = 32  # calls of one image each, because some models draw random numbers at some calls only
 ROUNDING = 1e-6  # standard deviation of noise of the size of rounding errors, in pixel units
-
-RANDOM = "answers are random"
-BATCH = "answers depend on the batch"
 
 
 def probe(
@@ -58,7 +57,10 @@ def probe(
                 from blrobust.evaluation.gradient_probe import gradient_answers  # noise needs no attacks
 
                 taken = pixels[: len(found.logits)]
-                answers[name] |= gradient_answers(model.module, taken, rounded(taken), len(pixels) // PARTS)
+                with own_state_kept(model.module):
+                    answers[name] |= gradient_answers(
+                        model.module, taken, rounded(taken), len(pixels) // PARTS
+                    )
     return answers
 
 
@@ -79,8 +81,11 @@ def find_flags(
     with full_precision():
         for name, model in _named(models, source).items():
             given = Answers.decode(answers[name])
-            ours = _is_classifier(model.module)
-            found[name] = [] if ours else doubts(model.module, pixels[: len(given.logits)], given)
+            found[name] = []
+            if not _is_classifier(model.module):
+                found[name] = doubts(model.module, pixels[: len(given.logits)], given)
+                if not found[name] and _depends_on_block(model.module, dataset, device, given):
+                    found[name] = [BATCH]
     flags = {model.label: found[model.label] for model in models}
     if source is not None:
         _flag_source(flags, found[_source_name(source)])
@@ -118,34 +123,15 @@ def inputs(dataset: Dataset, device: torch.device) -> Tensor:
     return torch.cat([clean, noisy.clamp(0, 1), noisy])
 
 
-def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
-    """Return at most one reason to doubt a model, whose `answers` are its logits for `pixels` (m, C, H, W).
-
-    - "answers are random": another call with another seed gives other logits for the same inputs. This also
-      detects a random generator of the model's own, a count of calls, and statistics that each call updates.
-    - "answers depend on the batch": the logits of an input in half of the batch, or alone, differ from those
-      in the whole batch by more than rounding errors, or the model fails.
-    """
-    if not np.array_equal(_logits(model, pixels, seed=1), answers.logits, equal_nan=True):
-        return [RANDOM]
-    half, ends = len(pixels) // 2, (0, len(pixels) - 1)
-    try:
-        alone = _logits(model, pixels[:half], seed=0)
-        # Calls with two images in turn detect a model that returns the logits of an earlier call. The order
-        # has no period, which detects a model that counts its calls.
-        order = [call.bit_count() % 2 for call in range(CALLS)]
-        calls = [_logits(model, pixels[[ends[end]]], seed=2 + call) for call, end in enumerate(order)]
-    except UserError:  # normalisation over a batch needs more than one image
-        return [BATCH]
-    singles = calls[:2]  # the first logits of each of the two images
-    if any(not np.array_equal(c, singles[i], equal_nan=True) for c, i in zip(calls, order, strict=True)):
-        return [RANDOM]
-    # Distances use the spread of all logits, because the logits of one or two images can be almost equal.
-    in_halves = np.concatenate([alone, answers.logits[half:]])
-    one_by_one = answers.logits.copy()
-    one_by_one[list(ends)] = np.concatenate(singles)
-    apart = max(distance(answers.logits, other) for other in (in_halves, one_by_one))
-    return [BATCH] if apart > answers.tolerance else []
+def _depends_on_block(model: nn.Module, dataset: Dataset, device: torch.device, answers: Answers) -> bool:
+    """Return whether logits change in the first block (batch) of the measurement, if it exceeds a probe."""
+    count = min(len(dataset), block_size(dataset.images.shape[1:], device))
+    if isinstance(model, InParts):
+        count = min(count, model.most)
+    if count <= len(answers.logits):
+        return False
+    clean = min(len(inputs(dataset, device)) // PARTS, len(answers.logits))
+    return differ(answers, model, dataset.pixels(slice(0, count), device), rows=clean)
 
 
 def _is_classifier(model: nn.Module) -> bool:
@@ -181,7 +167,7 @@ def check_again(
         before = Answers.decode(answers[name])
         with full_precision():
             try:
-                now = _logits(model.module, pixels[: len(before.logits)], seed=0)
+                now = logits_of(model.module, pixels[: len(before.logits)], seed=0)
             except UserError:
                 return True
         return now.shape != before.logits.shape or distance(before.logits, now) > before.tolerance
@@ -213,11 +199,11 @@ def check_under_attack(
     count = min(MOST, len(dataset))
     pixels, labels = dataset.pixels(slice(0, count), device), dataset.labels[:count].to(device)
     for model in models:
-        with suppress(UserError, torch.OutOfMemoryError):
+        with suppress(UserError, torch.OutOfMemoryError), own_state_kept(model.module):
             found = check_model(model.module, pixels, labels)
             flags[model.label] += [flag for flag in found if flag not in flags[model.label]]
     if source is not None:
-        with suppress(UserError, torch.OutOfMemoryError):
+        with suppress(UserError, torch.OutOfMemoryError), own_state_kept(source.module):
             _flag_source(flags, check_model(source.module, pixels, labels))
 
 
@@ -231,35 +217,17 @@ def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
     for count in (len(pixels), 2 * part, part, 2):
         some = pixels[:count]
         try:
-            logits, moved = (_logits(model, each, seed=0) for each in (some, rounded(some)))
+            logits, moved = (first_logits(model, each) for each in (some, rounded(some)))
         except UserError as error:
             failure = error
         else:
-            return Answers.of(logits, moved)
-    raise UserError(f"model {label!r}: {failure}") from failure
+            return Answers.of(logits, moved, partial(first_logits, model, some))
+    named = f"model {label!r}"
+    text = str(failure)
+    raise UserError(text if text.startswith(named) else f"{named}: {text}") from failure
 
 
 def rounded(pixels: Tensor) -> Tensor:
     """Return pixels (m, C, H, W) with noise of the size of rounding errors, clipped to the pixels' range."""
     least, most = pixels.aminmax()
     return (pixels + ROUNDING * fixed_noise(pixels)).clamp(least, most)
-
-
-@torch.no_grad()  # not inference mode, in which a model cannot compute gradients itself
-def _logits(model: nn.Module, pixels: Tensor, *, seed: int) -> NDArray[np.float32]:
-    """Return logits float32 (m, classes), with `seed` as the seed of the global random generators.
-
-    Raises `UserError` if the model fails or memory is full.
-    """
-    try:
-        with seeded("probe", seed, device=pixels.device):
-            found: NDArray[np.float32] = model(pixels).float().cpu().numpy().copy()
-    except UserError:
-        raise
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"{pixels.device} has too little free memory: {error}") from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # any error of the user's own model
-        raise UserError(f"the network failed: {describe(error)}") from error
-    return found

@@ -2,37 +2,57 @@
 
 import hashlib
 import pickle
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in memory, another one in each process
 
-def fingerprint(module: nn.Module, *, exact: bool) -> str:
-    """Return the SHA-256 of a module.
+
+def fingerprint(module: nn.Module, *, exact: bool, skip: Collection[str] = ()) -> str:
+    """Return the SHA-256 of a module, which is the same in each process.
 
     It covers the `repr` (for settings without tensors), the state dict, buffers that the state dict leaves
     out, tensors that are plain attributes, and the code of scripted and traced modules. Unless `exact`,
-    floating-point tensors are converted to float32 first. Raises `ValueError` for a lazy module before its
-    first pass.
+    floating-point tensors are converted to float32 first. Addresses in the `repr` do not count. `skip` are
+    the names of tensors outside the state dict that are left out. Raises `ValueError` for a lazy module
+    before its first pass.
     """
     digest = hashlib.sha256(_structure(module).encode())
     for part in module.modules():
         if isinstance(part, torch.jit.ScriptModule | fx.GraphModule):
             digest.update(str(getattr(part, "code", "")).encode())
     state = module.state_dict()
-    for key, value in [*state.items(), *_further_tensors(module, state)]:
+    further = [(key, value) for key, value in _further_tensors(module, state) if key not in skip]
+    for key, value in [*state.items(), *further]:
         digest.update(key.encode())
         for content in _contents(value, exact=exact):
             digest.update(content)
     return digest.hexdigest()
 
 
+def scratch_digests(module: nn.Module) -> dict[str, str]:
+    """Return checksums of the tensors outside the state dict, by name; empty if they cannot be read.
+
+    Tensors that a pass writes, such as scratch memory and caches, are found by a comparison of two results.
+    """
+    found = {}
+    try:
+        for key, value in _further_tensors(module, module.state_dict()):
+            content = b"".join(_contents(value, exact=True))
+            found[key] = hashlib.sha256(content).hexdigest()
+    except Exception:  # whatever the user's class raises
+        return {}
+    return found
+
+
 def _structure(module: nn.Module) -> str:
     """Return the `repr` of the module, or the name of its class if `repr` raises an error."""
     try:
-        return repr(module)
+        return _ADDRESS.sub("", repr(module))
     except Exception:  # whatever the user's class raises
         return type(module).__qualname__
 
@@ -59,6 +79,8 @@ def _contents(value: Any, *, exact: bool) -> Iterator[bytes]:
     elif isinstance(value, tuple | list):
         for member in value:
             yield from _contents(member, exact=exact)
+    elif isinstance(value, set | frozenset):  # in an order that depends on the process
+        yield from sorted(b"".join(_contents(member, exact=exact)) for member in value)
     else:
         try:
             yield pickle.dumps(value, protocol=4)

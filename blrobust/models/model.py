@@ -39,15 +39,12 @@ def with_card(
     `module`. Raises `UserError` if the model fails on images of the data set. Also raises `UserError` if the
     logits are not finite or do not have one column for each class.
     """
-    shape = tuple(dataset.images.shape[1:])
     check_logits(label, logits, dataset)
     network = NetworkCompression(())
     try:
         if band_limited_layers(module):
-            network = effective_compression(module, shape)
-        else:  # images come in batches of any size
-            with torch.no_grad():
-                module(torch.zeros((1, *shape), device=logits.device))
+            pixels = dataset.pixels(slice(0, 2), logits.device)
+            network = effective_compression(_OnImages(module, pixels), tuple(pixels.shape))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the user's code raises
@@ -61,6 +58,20 @@ def with_card(
         parameters=sum(p.numel() for p in module.parameters()),
     )
     return Model(label, module, card)
+
+
+class _OnImages(nn.Module):
+    """A model that gets `pixels` (m, C, H, W) whatever its input is; a user's model may refuse zeros."""
+
+    def __init__(self, module: nn.Module, pixels: torch.Tensor) -> None:
+        super().__init__()
+        self.module = module
+        self._pixels = pixels
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the pixels."""
+        logits: torch.Tensor = self.module(self._pixels)
+        return logits
 
 
 def first_logits(label: str, module: nn.Module, dataset: Dataset, device: torch.device) -> torch.Tensor:

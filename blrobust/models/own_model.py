@@ -1,7 +1,7 @@
 """Adapter of a user's own module: it takes pixels in float32 and returns logits in float32."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from blrobust.errors import UserError, describe
 from blrobust.models.global_settings import unchanged_settings
+from blrobust.models.kept_state import kept_state
 from blrobust.models.narrow_logits import narrowed
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.seeding import seeded, states, torch_seeds_kept, unchanged
@@ -125,14 +126,32 @@ class OwnModel(nn.Module):
         First, its parameters do not require gradients, and it computes in its own precision. If it fails,
         these changes are tried one after another: weights in float32, inputs in the precision of the weights,
         parameters that require gradients, and a forward pass with gradients enabled. If all fail, the error
-        of the module is raised, or `RuntimeError` in place of a `SystemExit`.
+        of the module is raised, or `RuntimeError` in place of a `SystemExit`. A module that fails on several
+        images is tried with one image at a time.
         """
+        try:
+            return self._fit(pixels)
+        except Exception as error:
+            if len(pixels) == 1 or is_out_of_memory(error) or isinstance(error, NoLogitsError):
+                raise
+            with suppress(Exception):
+                logits = torch.cat([self._fit(image) for image in torch.split(pixels, 1)])
+                self.most = 1
+                return logits
+            raise
+
+    def _fit(self, pixels: Tensor) -> Tensor:
+        """Return the logits of pixels (m, C, H, W) after the changes described at `fit`.
+
+        Raises the errors of `fit`.
+        """
+        self.needs_grad_mode = False
         errors: list[BaseException] = []
         odd = odd_dtypes(self.module)
         for prepare in self._preparations():
             try:
                 prepare()
-                with torch.no_grad():
+                with kept_state(self.module), torch.no_grad():
                     logits = self._run(pixels)
                     self.reseeds = self._seeds_generators(pixels)
                 return logits
@@ -183,6 +202,19 @@ class OwnModel(nn.Module):
             self.input_dtype = None
         yield lambda: freeze(thaw=True)
         yield enable
+
+
+@contextmanager
+def own_state_kept(model: nn.Module) -> Iterator[None]:
+    """Restore, at the end of the context, the state of the user's modules in `model` (`kept_state`).
+
+    The records of their wrappers (`OwnModel`) are not restored. Networks of ours have no such state.
+    """
+    with ExitStack() as stack:
+        for part in model.modules():
+            if isinstance(part, OwnModel):
+                stack.enter_context(kept_state(part.module))
+        yield
 
 
 def place(module: nn.Module, device: torch.device) -> None:

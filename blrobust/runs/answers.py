@@ -23,7 +23,8 @@ from blrobust.runs import RUNS, gradients
 # noise shows how much it amplifies rounding errors.
 LEAST_TOLERANCE = 1e-4
 AMPLIFICATION = 8  # a tolerance is this many times the model's response to such noise
-MOST_TOLERANCE = 1.0  # the distance of logits to the same logits with opposite sign is at least 2
+MOST_TOLERANCE = 0.1  # a larger response shows no rounding errors: the model draws noise seeded by the image
+UNREPEATABLE = 0.0  # the tolerance for logits that another call does not repeat; they identify no model
 
 R = TypeVar("R")
 
@@ -43,25 +44,36 @@ class Answers:
     tolerance: float
 
     @classmethod
-    def of(cls, logits: NDArray[np.float32], rounded: NDArray[np.float32]) -> Self:
+    def of(
+        cls,
+        logits: NDArray[np.float32],
+        rounded: NDArray[np.float32],
+        repeat: Callable[[], NDArray[np.float32]],
+    ) -> Self:
         """Return answers with `logits` and a tolerance of 8 times their distance to `rounded`.
 
-        `rounded` are the logits of the same inputs with noise of the size of rounding errors. Both arrays are
-        float32 (inputs, classes). The tolerance is at least `LEAST_TOLERANCE` and at most `MOST_TOLERANCE`.
+        `rounded` are the logits of the same inputs with noise of the size of rounding errors, and `repeat`
+        returns those of the same inputs in another call. All arrays are float32 (inputs, classes). The
+        tolerance is at least `LEAST_TOLERANCE`. If it exceeded `MOST_TOLERANCE`, the model would amplify
+        rounding errors so much that a changed model counted as the same. It is then 8 times the distance to
+        the logits of `repeat`, or `UNREPEATABLE` if that is too large as well.
         """
         response = AMPLIFICATION * distance(logits, rounded)
-        return cls(logits, min(max(response, LEAST_TOLERANCE), MOST_TOLERANCE))
+        if response > MOST_TOLERANCE:
+            response = AMPLIFICATION * distance(logits, repeat())
+        return cls(logits, max(response, LEAST_TOLERANCE) if response <= MOST_TOLERANCE else UNREPEATABLE)
 
     def agree(self, other: Self) -> bool:
         """Return whether both answers are of the same model: the distance is at most the larger tolerance.
 
         A model that fails on some inputs has logits for the first inputs only. The comparison uses the inputs
-        for which both answers have logits. Answers with different numbers of classes do not agree.
+        for which both answers have logits. Answers with different numbers of classes do not agree. Tolerances
+        that early builds stored are at most `MOST_TOLERANCE` here.
         """
         if self.logits.shape[1:] != other.logits.shape[1:]:
             return False
         shared = min(len(self.logits), len(other.logits))
-        tolerance = max(self.tolerance, other.tolerance)
+        tolerance = min(max(self.tolerance, other.tolerance), MOST_TOLERANCE)
         return distance(self.logits[:shared], other.logits[:shared]) <= tolerance
 
     def encode(self) -> dict[str, Any]:
@@ -108,7 +120,13 @@ def check(folder: Path, stored: Mapping[str, Any], found: Mapping[str, Any]) -> 
     if not stored or not found:
         return
     for label, answers in found.items():
-        if label not in stored or not Answers.decode(answers).agree(Answers.decode(stored[label])):
+        new = Answers.decode(answers)
+        if label not in stored or not new.agree(Answers.decode(stored[label])):
+            if new.tolerance == UNREPEATABLE:
+                raise OtherModelError(
+                    f"--out: got {folder}, but the answers of {label} do not repeat, so that they do not "
+                    "show whether this run is of the same model; choose another --out"
+                )
             raise OtherModelError(
                 f"out: got {folder}, but {label} answers differently than when this run was made; "
                 "choose another folder"

@@ -28,6 +28,36 @@ class Few(Plain):
         return super().forward(x)
 
 
+class OnlyOne(Plain):
+    def forward(self, x: Tensor) -> Any:
+        if len(x) != 1:
+            raise ValueError("one image at a time")
+        return super().forward(x)
+
+
+class FailsOnBlack(Plain):
+    def forward(self, x: Tensor) -> Any:
+        if (x.amax((1, 2, 3)) == 0).any():
+            raise ValueError("a black image")
+        return super().forward(x)
+
+
+class BatchStatistics(Plain):
+    """Normalises by the statistics of the batch, which torch refuses for one image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.norm(super().forward(x))
+
+
+class HidesState(Plain):
+    def state_dict(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("the state is secret")
+
+
 class Full(Fails):
     error = MemoryError
 
@@ -72,6 +102,26 @@ class EqualsAll(Plain):
         return True
 
     __hash__ = None  # type: ignore[assignment]
+
+
+class Incomparable(Plain):
+    """Raises an error where it is compared, and for unknown attributes."""
+
+    def __eq__(self, other: object) -> Any:
+        raise RuntimeError("modules are not compared")
+
+    def __hash__(self) -> int:
+        return 7
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            raise RuntimeError(f"no {name}") from None
+
+    @property
+    def device(self) -> Any:
+        raise RuntimeError("no device")
 
 
 class HidesParameters(Plain):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from support.failing_models import BatchStatistics as BatchStatistics
 from support.failing_models import Cancelled as Cancelled
 from support.failing_models import Cancels as Cancels
 from support.failing_models import CancelsBackward as CancelsBackward
@@ -24,12 +25,16 @@ from support.failing_models import EqualsAll as EqualsAll
 from support.failing_models import Exits as Exits
 from support.failing_models import ExitsGenerator as ExitsGenerator
 from support.failing_models import Fails as Fails
+from support.failing_models import FailsOnBlack as FailsOnBlack
 from support.failing_models import FailsOnWhite as FailsOnWhite
 from support.failing_models import Few as Few
 from support.failing_models import Full as Full
 from support.failing_models import HidesParameters as HidesParameters
+from support.failing_models import HidesState as HidesState
+from support.failing_models import Incomparable as Incomparable
 from support.failing_models import Interrupts as Interrupts
 from support.failing_models import NotInitialised as NotInitialised
+from support.failing_models import OnlyOne as OnlyOne
 from support.odd_precisions import Double as Double
 from support.odd_precisions import FloatStaysDouble as FloatStaysDouble
 from support.odd_precisions import HalfInside as HalfInside

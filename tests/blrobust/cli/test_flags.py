@@ -72,7 +72,7 @@ class Own(Net):
         return super().forward(pixels) + (self.calls % 3 == 0) * float(self.source.random())
 
 
-# Returns other answers after many calls.
+# Returns other answers after twenty calls.
 class Tires(Net):
     def __init__(self):
         super().__init__(lambda x: x)
@@ -80,7 +80,7 @@ class Tires(Net):
 
     def forward(self, pixels):
         self.calls += 1
-        return super().forward(pixels) * (1 if self.calls <= 41 else -1)
+        return super().forward(pixels) * (1 if self.calls <= 20 else -1)
 
 
 def without_gradients():

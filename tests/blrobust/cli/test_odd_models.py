@@ -194,6 +194,31 @@ def test_a_module_that_cannot_be_loaded_is_one_line(
     assert f"model {name!r} fails on images (3, 6, 6): {told}" in line
 
 
+def test_weights_that_cannot_be_read_are_named_with_the_error(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("noise", ["HidesState"], images, tmp_path, monkeypatch) == 2
+    line = error(capsys.readouterr().err)
+    assert line.endswith("cannot be read: RuntimeError: the state is secret")
+
+
+@pytest.mark.parametrize("command", ["noise", "decision", "gradient"])
+def test_a_model_that_refuses_other_inputs_than_the_images_is_measured(
+    command: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["FailsOnBlack", "BatchStatistics", "Incomparable"]
+    assert run(command, names, images, tmp_path, monkeypatch) == 0
+
+
+def test_a_model_of_one_image_is_measured_in_batches_of_one(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("noise", ["OnlyOne"], images, tmp_path, monkeypatch) == 2
+    hint = "ValueError: one image at a time; --batch-size 1 would give it no more than before"
+    assert error(capsys.readouterr().err).endswith(f"model 'OnlyOne' failed on 2 images: {hint}")
+    assert run("noise", ["OnlyOne"], images, tmp_path, monkeypatch, "--batch-size", "1") == 0
+
+
 def test_two_factories_of_one_module_are_refused(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

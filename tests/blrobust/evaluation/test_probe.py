@@ -1,7 +1,9 @@
 """The answers by which a run knows its models, and the flags of answers that are no function of an image."""
 
+import hashlib
 import itertools
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from torch import Tensor, nn
 from blrobust.data import datasets
 from blrobust.device import full_precision
 from blrobust.evaluation import probe as module
-from blrobust.evaluation.probe import BATCH, RANDOM, find_flags, probe
+from blrobust.evaluation.doubts import BATCH, GRADIENTS, RANDOM, doubts
+from blrobust.evaluation.probe import find_flags, probe
 from blrobust.models import zoo
-from blrobust.runs.answers import Answers
+from blrobust.models.batches import bounded
+from blrobust.runs.answers import UNREPEATABLE, Answers, OtherModelError, check
 
 CPU = torch.device("cpu")
 BUNDLED = ("fp32", "fp16", "bf16", "fft85")
@@ -63,11 +67,39 @@ def test_random_answers_are_flagged_and_repeat(source):
     assert np.array_equal(first.logits, again.logits)
 
 
-def test_random_answers_that_no_seed_repeats_are_still_those_of_one_model():
+def test_random_answers_that_no_seed_repeats_identify_no_model():
     source = np.random.default_rng()
     noisy = lambda logits: logits + torch.from_numpy(source.normal(0, 0.3, logits.shape)).float()  # noqa: E731
-    assert found(noisy)[1] == [RANDOM]
-    assert found(noisy)[0].agree(found(noisy)[0])
+    first, flags = found(noisy)
+    assert (flags, first.tolerance) == ([RANDOM], UNREPEATABLE)
+    assert not found(noisy)[0].agree(first)
+    answers = first.encode()
+    with pytest.raises(OtherModelError, match="answers of x do not repeat"):
+        check(Path("run"), {"x": answers}, {"x": found(noisy)[0].encode()})
+
+
+def seeded_by_pixels(scale, *, whole=False):
+    """Noise whose seed is the content of each image, or of the whole batch."""
+
+    def change(logits):
+        parts = [logits] if whole else logits.split(1)
+        seeds = [int.from_bytes(hashlib.sha1(part.numpy().tobytes()).digest()[:4]) for part in parts]
+        numbers = [
+            np.random.default_rng(seed).normal(0, scale, p.shape)
+            for seed, p in zip(seeds, parts, strict=True)
+        ]
+        return logits + torch.from_numpy(np.concatenate(numbers)).float()
+
+    return change
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_model_that_amplifies_rounding_errors_is_known_by_its_repeated_answers(whole):
+    first, flags = found(seeded_by_pixels(1.0, whole=whole))
+    assert flags == [BATCH] or not whole
+    assert first.agree(found(seeded_by_pixels(1.0, whole=whole))[0])
+    assert not first.agree(found(seeded_by_pixels(1.1, whole=whole))[0])
+    assert not found()[0].agree(first)
 
 
 class Coin:
@@ -172,6 +204,26 @@ def test_answers_that_depend_on_the_batch_are_flagged(n):
     assert found(in_training, n=n)[1] == [BATCH]
 
 
+def test_answers_that_depend_on_a_batch_larger_than_the_probe_are_flagged():
+    def adapts(logits):
+        return logits - logits.mean() if len(logits) >= 64 else logits
+
+    assert found(adapts, n=100)[1] == [BATCH]
+    model, data = changed("x", adapts), stand_in.dataset(100)
+    assert flags_of([bounded(model, 63)], data) == {"x": []}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logits: logits.roll(1, 1) if torch.is_grad_enabled() else logits,
+        lambda logits: -logits if logits.requires_grad else logits,
+    ],
+)
+def test_answers_that_differ_with_gradients_are_flagged(change):
+    assert found(change)[1] == [GRADIENTS]
+
+
 def test_a_plain_model_has_no_flags_and_leaves_the_generators_alone():
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     assert found()[1] == []
@@ -225,7 +277,7 @@ def bundled():
         model = zoo.load(name, dataset=data, device=CPU)
         orders = [Answers.decode(probe([model], data, CPU)[model.label])]
         with full_precision():  # a run does not search for flags of networks of ours
-            flags = module.doubts(model.module, module.inputs(data, CPU), orders[0])
+            flags = doubts(model.module, module.inputs(data, CPU), orders[0])
 
         def take(model, orders=orders):
             with full_precision():

@@ -20,7 +20,7 @@ from blrobust.runs.run import Run
 
 CPU = torch.device("cpu")
 LEVELS = (0.0, 0.5, 1.0)
-PROBE, DOUBTS, AFTER = 2, 34, 1  # forward passes before those of the cells, in new runs, and after them
+PROBE, DOUBTS, AFTER = 2, 36, 1  # forward passes before those of the cells, in new runs, and after them
 
 
 def models():

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from support.failing_models import EqualsAll
 from torch import nn
 
+from blrobust.errors import UserError
 from blrobust.models.module_state import unchanged_module
 
 
@@ -48,3 +50,18 @@ def test_a_module_is_moved_back(device: str) -> None:
         network.to(device)
     assert network.layer.weight.data.data_ptr() == weight.data_ptr()
     assert network.norm.running_mean.device.type == "cpu"
+
+
+def test_a_module_whose_parts_cannot_be_listed_is_one_line() -> None:
+    with (
+        pytest.raises(UserError, match="model 'mine': its parts cannot be listed: TypeError: unhashable"),
+        unchanged_module(EqualsAll(), "mine"),
+    ):
+        pass
+
+
+def test_a_module_without_a_mode_is_accepted() -> None:
+    network = Network()
+    del network.training  # as in frozen modules of TorchScript
+    with unchanged_module(network):
+        pass

@@ -2,9 +2,13 @@
 
 import logging
 import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support import odd_models
@@ -13,11 +17,13 @@ from support.plain_model import write_images
 
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
-from blrobust.evaluation import probe
+from blrobust.evaluation import doubts, probe
 from blrobust.models import zoo
 from blrobust.models.global_settings import SETTINGS, unchanged_settings
 from blrobust.models.model import Model
+from blrobust.models.own_module import load_module
 from blrobust.perturbations.base import predict
+from blrobust.perturbations.seeding import states
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +93,7 @@ def test_logits_of_a_call_are_those_of_plain_code(name: str, images: Path) -> No
         found = torch.cat([model.module(part) for part in parts])
     assert torch.get_default_device() == torch.device("cpu")
     assert torch.allclose(found, odd_models.Plain()(torch.cat(parts)))
-    assert probe.doubts(model.module, *_probed(model, data)) == []
+    assert doubts.doubts(model.module, *_probed(model, data)) == []
 
 
 def change_settings() -> None:
@@ -238,3 +244,72 @@ def test_a_changed_buffer_changes_the_checksum(
         model = zoo.load("m=support.odd_models:changed", dataset=data, device=torch.device("cpu"))
         digests.append(model.card.sha256)
     assert digests[0] != digests[1]
+
+
+class NamesAnAddress(odd_models.Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.activation = lambda values: values
+
+    def extra_repr(self) -> str:
+        return f"activation={self.activation}"
+
+
+class Scratch(odd_models.Plain):
+    """Writes into memory that is not initialised and not part of its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scratch", torch.rand(100, 3), persistent=False)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(pixels)
+        self.scratch[: len(pixels)] = logits.detach()
+        return logits
+
+
+@pytest.mark.parametrize("kind", [NamesAnAddress, Scratch])
+def test_addresses_and_scratch_memory_do_not_change_the_checksum(
+    kind: type[torch.nn.Module], images: Path
+) -> None:
+    data, modules = datasets.load(f"npz:{images}"), [kind(), kind()]
+    loaded = [
+        load_module("m", module, target="m", dataset=data, device=torch.device("cpu")) for module in modules
+    ]
+    assert loaded[0].card.sha256 == loaded[1].card.sha256
+
+
+def test_sets_do_not_change_the_checksum_in_another_process() -> None:
+    code = """
+from torch import nn
+from blrobust.models.fingerprint import fingerprint
+class Tagged(nn.Module):
+    def get_extra_state(self):
+        return {"tags": set("abcdefgh"), "frozen": frozenset("abcdefgh")}
+print(fingerprint(Tagged(), exact=True))
+"""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert len(found) == 1
+
+
+class DrawsFromAll(odd_models.Plain):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        noise = torch.rand(()) + np.random.rand() + random.random()  # noqa: NPY002
+        return super().forward(pixels) * float(noise)
+
+
+def test_loading_leaves_the_random_generators_alone(images: Path) -> None:
+    data, cpu = datasets.load(f"npz:{images}"), torch.device("cpu")
+    module = DrawsFromAll()
+    before = states(cpu)
+    load_module("m", module, target="m", dataset=data, device=cpu)
+    assert states(cpu) == before
