@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def command(first: str, second: str, baseline: str | None) -> None:
     """Print the differences in accuracy between the models of run B and those of run A, level by level.
 
-    A and B are run folders, or ids of runs in the folder runs, of noise or attacks on the same images. A
-    difference is the accuracy in B minus that in A, with its 95 % interval and the p-value of a paired test,
-    adjusted over the levels. Nothing is measured.
+    A and B are runs of noise or of attacks on the same images: run folders, or the first characters of their
+    names in the folder runs/, such as 1cb0. A difference is the accuracy in B minus that in A, with its 95 %
+    interval and the p-value of a paired test, adjusted over the levels. Nothing is measured.
     """
     from blrobust import api
 

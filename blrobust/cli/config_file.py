@@ -32,8 +32,8 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
         is_eager=True,
         expose_value=False,
         callback=_read,
-        help="TOML file with options: their long names without dashes, such as draws = 3. Options on the "
-        "command line and environment variables have priority.",
+        help="TOML file with options: their long names without the leading --, such as batch-size = 64. "
+        "Options on the command line and environment variables have priority.",
     )(command)
 
 

@@ -117,10 +117,10 @@ BATCH_SIZE = click.option(
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Images per forward pass; some attacks pass several inputs for each image. Images are processed in "
-    "blocks of 100, on a GPU of up to 5,000, depending on its memory, and a pass has at most one block. A "
-    "larger number, rounded up to whole blocks, only sets how many images are on the device at once. auto "
-    "chooses. The results do not depend on it.",
+    help="Images per forward pass, at most one block: 100 images on a CPU, up to 5,000 on a GPU, "
+    "depending on its memory. Some attacks pass several inputs for each image. A number above a block is "
+    "rounded up to whole blocks and sets how many images are held on the device. auto chooses. The results "
+    "do not depend on it.",
 )
 ARCH = click.option(
     "--arch",

@@ -30,7 +30,7 @@ SUFFIXES = (".html", ".htm")
 def command(runs: tuple[str, ...], output: Path | None, baseline: str | None, *, open_report: bool) -> None:
     """Write the report of one RUN, or a comparison of several, as one HTML file.
 
-    RUN is a run folder, or the first characters of the name or id of a run in the folder runs.
+    RUN is a run folder, or the first characters of its name in the folder runs/, such as 1cb0.
 
     Only runs of noise and attacks can be compared; those with the same kind share a figure. Nothing is
     measured again. Of an unfinished run, the report shows the part that is done.

@@ -23,7 +23,7 @@ NARROW = ("run", "command", "kind", "cells", "finished")
 def command(folder: Path) -> None:
     """List the runs of all commands in FOLDER (default: runs), the latest one last.
 
-    The other commands find a run in the folder runs by the first characters of its name or id.
+    The other commands find a run in the folder runs/ by the first characters of its name.
     """
     from rich.table import Table
     from rich.text import Text
