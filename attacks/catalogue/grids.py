@@ -13,7 +13,7 @@ Attacks = str | Iterable[str] | Mapping[str, Levels | None]
 
 
 class Grid(NamedTuple):
-    """The levels of an attack, and whether they are its own or those of a suite, not the user's."""
+    """The levels of an attack; `is_default` is true if the attack or a suite, not the user, has set them."""
 
     levels: tuple[float, ...]
     is_default: bool
@@ -22,9 +22,10 @@ class Grid(NamedTuple):
 def grids(attacks: Attacks) -> dict[str, Grid]:
     """Return the attacks by name with their levels.
 
-    `attacks` is a list as text (`selection.kinds`), or maps names, patterns and suites to levels; None means
-    the default levels. An attack that is selected twice has the levels of both selections. Raises `UserError`
-    for a part that selects no attack, and for illegal levels.
+    `attacks` is text for `selection.kinds` (names, patterns and suites), an iterable of such texts, or a
+    mapping from such texts to levels, where None means the default levels. An attack that is selected twice
+    has the levels of both selections. Raises `UserError` for a part that selects no attack, and for illegal
+    levels.
     """
     if not isinstance(attacks, Mapping):
         text = attacks if isinstance(attacks, str) else ",".join(attacks)
@@ -44,7 +45,10 @@ def grids(attacks: Attacks) -> dict[str, Grid]:
 
 
 def check(chosen: Mapping[str, Grid], *, target: int | None, legacy: bool) -> None:
-    """Raise `UserError` for attacks that do not fit the target, the published space, or their own units."""
+    """Raise `UserError` for attacks or levels that do not fit the other options.
+
+    A `target` class needs a targeted attack. Linf levels are at most 1, except with `legacy`, the input space
+    of the published noise curves. With `legacy`, the attack "uniform" is not available."""
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
         legal = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)
         raise UserError(f"--target: got {target} for {', '.join(chosen)}; legal: targeted attacks ({legal})")
