@@ -119,7 +119,8 @@ def _is_saturated(logits: Tensor, labels: Tensor) -> bool:
 def derivatives_taken() -> Iterator[list[str]]:
     """Context manager: yield a list of the derivatives that torch takes inside the context.
 
-    The list gets "backward" for each reverse-mode derivative and "dual" for each forward-mode one."""
+    The list gets "backward" for each reverse-mode derivative and "dual" for each forward-mode one.
+    """
     calls: list[str] = []
 
     def watch(name: str, function: Any) -> Any:

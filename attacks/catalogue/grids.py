@@ -48,7 +48,8 @@ def check(chosen: Mapping[str, Grid], *, target: int | None, legacy: bool) -> No
     """Raise `UserError` for attacks or levels that do not fit the other options.
 
     A `target` class needs a targeted attack. Linf levels are at most 1, except with `legacy`, the input space
-    of the published noise curves. With `legacy`, the attack "uniform" is not available."""
+    of the published noise curves. With `legacy`, the attack "uniform" is not available.
+    """
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
         legal = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)
         raise UserError(f"--target: got {target} for {', '.join(chosen)}; legal: targeted attacks ({legal})")
