@@ -36,7 +36,7 @@ class RunAnalysis:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row per kind and model (`Analysis.summary`)."""
+        """One row per kind and model: the rows of `Analysis.summary` of all kinds."""
         return concatenate((analysis.summary for analysis in self.kinds.values()), SUMMARY)
 
     @cached_property
@@ -46,12 +46,12 @@ class RunAnalysis:
 
     @cached_property
     def attacks(self) -> pd.DataFrame:
-        """One row per attack and model (`attack_results.by_model`)."""
+        """One row per attack and model, computed by `attack_results.by_model`."""
         return attack_results.by_model(self.kinds, self.flags)
 
     @cached_property
     def worst_case(self) -> pd.DataFrame:
-        """The accuracy over the worst of several attacks (`attack_results.worst_case`)."""
+        """The accuracy over the worst of several attacks, computed by `attack_results.worst_case`."""
         return attack_results.worst_case(self.kinds)
 
     def write_csv(self) -> None:
