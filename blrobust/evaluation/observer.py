@@ -1,4 +1,4 @@
-"""The observer of a measurement: notes on the data, the start, and whether progress is shown."""
+"""The observer of a measurement: it receives notes and the start, and decides if progress is shown."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -26,7 +26,7 @@ class Observer:
 
 
 def observed(progress: bool | Observer, call: str) -> tuple[Observer, str | None]:
-    """Return the observer of a measurement, and the text `call` for its record if Python is its origin."""
+    """Return the observer of a measurement, and the text that replaces the command line in its record."""
     if isinstance(progress, Observer):
         return progress, None
     observer = Observer()

@@ -49,9 +49,9 @@ def check_kinds(kinds: Sequence[str]) -> None:
 
 
 def level_of(spec: AttackSpec, given: float | None) -> float:
-    """Return the strength of an attack: infinity if the attack searches for the smallest perturbation.
+    """Return the level of an attack: infinity if the attack searches for the smallest perturbation.
 
-    Otherwise the strength is `given`, or by default the third of the attack's default levels (`spec.grid`).
+    Otherwise it is `given`, or by default the third of the attack's default levels (`spec.grid`).
     """
     if spec.minimal:
         return math.inf
@@ -59,7 +59,7 @@ def level_of(spec: AttackSpec, given: float | None) -> float:
 
 
 class Crafted(NamedTuple):
-    """The results of an attack: pixels (n, C, H, W), adversarial or those of the image if the attack failed.
+    """The results of an attack: pixels (n, C, H, W), adversarial, or clean where the attack failed.
 
     `success` is bool (n,): whether the attack succeeded. `reason` is uint8 (n,), its `Status`. `forwards` and
     `backwards` count images in passes.
@@ -123,12 +123,13 @@ def recover(
 
     `inputs` (n, C, H, W) are adversarial inputs for the images `pixels`. The outcomes are arrays (n,):
 
-    - `prediction`: int16, the class of the adversarial input behind the channel.
-    - `clean_prediction`: int16, the class of the image behind the channel.
-    - `broken`: bool, whether the attack on the channel itself (transform and network) succeeds.
-    - `reason`: uint8, the `Status` of that attack.
-    - `distance`: float32, L2 distance between the image and the transformed adversarial input.
-    - `adaptive_distance`: float32, L2 distance between the image and the result of that attack.
+    - `prediction`: int16, the predicted class of the adversarial input behind the channel.
+    - `clean_prediction`: int16, the predicted class of the clean image behind the channel.
+    - `broken`: bool, whether the adaptive attack, on the channel (transform and network) itself, succeeds.
+    - `reason`: uint8, the `Status` of the adaptive attack.
+    - `distance`: float32, L2 distance between the clean image and the adversarial input after the channel's
+      transform.
+    - `adaptive_distance`: float32, L2 distance between the clean image and the result of the adaptive attack.
     - `no_gradients`: bool, whether the attack needs gradients and the channel has none.
     """
     whole = channel.whole
@@ -176,10 +177,11 @@ def execute(
 ) -> tuple[Path, list[str]]:
     """Measure the pairs of attack and channel that are not stored yet, and write results.csv.
 
-    `channels` are transforms in front of `source`, and the `networks`. Models get at most `batch_size` images
-    at once, by default a block. `on_start` is called with the run folder and the numbers of stored and of all
-    pairs. Every pair is stored as soon as it is finished. Returns the run folder, and an error message for
-    each pair that failed or did not fit into memory. The other pairs are measured.
+    `channels` are transforms in front of `source`, and the `networks` as such. Models get at most
+    `batch_size` images at once, by default a block (see `perturbations.base.block_size`). `on_start` is
+    called with the run folder, the number of stored pairs and the number of all pairs. Every pair is stored
+    as soon as it is finished. Returns the run folder, and an error message for each pair that failed or did
+    not fit into memory. The other pairs are measured.
 
     Raises `UserError` for an unknown attack and for two equal names, `FailedPartsError` if all pairs fail.
     """
