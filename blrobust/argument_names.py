@@ -1,4 +1,4 @@
-"""The names of arguments in errors: those of the command line, and those of the functions for Python."""
+"""The names of arguments in error messages: options of the command line, or arguments in Python."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from blrobust.errors import ArgumentError, FailedPartsError, UserError
 
-# option -> argument; an option of a command that a message quotes, such as --data-dir, is not among them
+# Option -> argument. Options of commands that messages quote, such as --data-dir, must stay as they are.
 ARGUMENTS = {
     "--baseline": "baseline",
     "--batch-size": "batch_size",
@@ -43,5 +43,5 @@ def named_as_in_python() -> Iterator[None]:
 
 
 def in_python(text: str) -> str:
-    """Return the message with the names of arguments in place of those of options."""
+    """Return the message `text` with the names of options replaced by those of arguments."""
     return _OPTION.sub(lambda found: ARGUMENTS[found[0]], text)
