@@ -98,7 +98,7 @@ def _best(analysis: Analysis, axis: Axis) -> str:
 
 
 def _few_images(analysis: Analysis) -> list[str]:
-    """Return a warning if there are few images, with the smallest difference that the tests can find."""
+    """Return a warning if there are few images, with the least number by which models must differ."""
     n, count = len(analysis.run.labels), len(analysis.levels)
     if n >= FEW_IMAGES or len(analysis.complete) == 1:
         return few_images(n)
@@ -235,7 +235,7 @@ def _means_without_finds(analysis: Analysis, limited: list[str], others: list[st
 
 
 def _better_and_worse(analysis: Analysis, model: str, other: str, axis: Axis) -> tuple[str, str]:
-    """Return the levels at which `model` is better and those at which it is worse than `other`, in words."""
+    """Return two texts: the levels at which `model` is better than `other`, and those where it is worse."""
     better, worse = (
         levels_of(analysis, model, other, verdict, axis) for verdict in (Verdict.BETTER, Verdict.WORSE)
     )
@@ -278,7 +278,7 @@ def _alone(analysis: Analysis, model: str, axis: Axis) -> str:
 
 
 def _listed(parts: list[str], separator: str = "; ") -> str:
-    """Return the first `MOST_MODELS` parts as one text, and the number of parts that are left out."""
+    """Return one text of the first `MOST_MODELS` parts; its end has the number of parts left out."""
     shown = parts[:MOST_MODELS]
     rest = len(parts) - len(shown)
     more = [f"and {rest} more (see the tables)"] if rest else []

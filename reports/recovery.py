@@ -62,7 +62,7 @@ def render(results: RecoveryAnalysis, destination: Path) -> None:
 def facts(rows: pd.DataFrame) -> str:
     """Return one line about an attack: its strength, and the numbers of correct and of fooled images.
 
-    `rows` are the rows of the attack in `blrobust.analysis.recovery.table`.
+    `rows` are the rows of the attack in `RecoveryAnalysis.table`.
     """
     row = rows.iloc[0]
     at = "smallest perturbation"

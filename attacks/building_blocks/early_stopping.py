@@ -1,4 +1,4 @@
-"""The steps at which an attack checks which samples are finished.
+"""The steps at which an attack checks whether samples are finished.
 
 An attack that leaves out finished samples saves passes, but each check synchronises the CPU with the GPU.
 """

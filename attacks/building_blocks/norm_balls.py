@@ -95,7 +95,7 @@ class L2Ball(Ball):
         return delta * (epsilon / _norm(delta)).clamp(max=1)
 
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Return `delta` unchanged: a projection onto a linear subspace does not increase the L2 norm."""
+        """Return `delta` unchanged: the projection that it comes from does not increase the L2 norm."""
         return delta
 
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:

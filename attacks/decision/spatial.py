@@ -132,10 +132,10 @@ class TranslationAttack(_GridMoves):
 class SpatialAttack(_GridMoves):
     """Rotates and shifts at once, over a grid (Engstrom et al. 2019, section 3, "grid search").
 
-    The grid has `angles` angles and, along each axis, `shifts` shifts. Its limits are `epsilon` times those
-    of the paper: 30 degrees and 3 pixels. Foolbox's class measures shifts in half sides of the image where
-    `grid_sample` expects half distances between the outermost pixels, so its shifts by whole pixels blur the
-    image. Raises `ValueError` for a parameter that is not legal.
+    The grid has `angles` angles and, along each axis, `shifts` shifts. Its limits are `epsilon` * 30 degrees
+    and `epsilon` * 3 pixels, where 30 and 3 are those of the paper. Foolbox's class measures shifts in half
+    sides of the image where `grid_sample` expects half distances between the outermost pixels, so its shifts
+    by whole pixels blur the image. Raises `ValueError` for a parameter that is not legal.
     """
 
     limits = LIMITS
@@ -152,9 +152,9 @@ class SpatialAttack(_GridMoves):
 class RandomSpatialAttack(PerSampleSeed, _Moves):
     """Rotates and shifts by `tries` random moves (Engstrom et al. 2019, section 3, "worst-of-k").
 
-    Each sample has its own moves, uniform within limits that are `epsilon` times those of the paper: 30
-    degrees and 3 pixels. For another `epsilon`, the same random moves are scaled. Raises `ValueError` for a
-    parameter that is not legal.
+    Each sample has its own moves, uniform within `epsilon` * 30 degrees and `epsilon` * 3 pixels, where 30
+    and 3 are the limits of the paper. For another `epsilon`, the same random moves are scaled. Raises
+    `ValueError` for a parameter that is not legal.
     """
 
     limits = LIMITS

@@ -76,8 +76,9 @@ class _Ascent:
     def halve(self, gradient: Tensor, *, steps: int) -> Tensor:
         """Halve the step of samples that stall and move them to their best point; return the new gradients.
 
-        A sample stalls if too few of the `steps` since the last checkpoint raised its loss. It also stalls if
-        its step was not halved at the last checkpoint and its best loss has not risen since (section 3.2).
+        A sample stalls if too few of the steps since the last checkpoint, `steps` in number, raised its loss.
+        It also stalls if its step was not halved at the last checkpoint and its best loss has not risen since
+        (section 3.2).
         """
         stalls = (self.rises < RISES * steps) | (~self.halved & (self.best_value == self.marked))
         self.halved, self.marked, self.rises = stalls, self.best_value, torch.zeros_like(self.rises)

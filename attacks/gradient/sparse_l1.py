@@ -63,7 +63,7 @@ class SparseL1Descent(PerSampleSeed, EpsilonAttack):
 
 
 def _ascent(problem: Problem, x: Tensor) -> Tensor:
-    """Return the gradient towards success, (m, C, H, W), with 0 where a step along it leaves the bounds."""
+    """Return the gradient of the loss to maximise, (m, C, H, W); 0 where a step would leave the bounds."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         loss = problem.sign * cross_entropy(problem.model(x), problem.classes).sum()

@@ -19,14 +19,15 @@ from blrobust.perturbations import random_numbers
 
 
 class WalkAttack(PerSampleSeed, MinimalAttack):
-    """Adds +-`step` times one direction after another if the score improves (Guo et al. 2019, Algorithm 1).
+    """Adds +-`step` * d for one direction d after another if it improves the score (Guo et al. 2019).
 
-    The directions are orthonormal, and each is used once, in a random order that differs between samples. A
-    direction costs one query if its positive step is kept, otherwise two. The score is the probability of the
-    label, which should fall. With a targeted criterion it is the probability of the target class, which
-    should rise. After n kept steps the perturbation has an l2 norm of at most `step` * sqrt(n), and less if
-    colour values are clipped (Section 3.3). The norm only grows, so one walk, to the first adversarial image,
-    serves all levels. A sample without an adversarial image is returned unchanged.
+    Algorithm 1 of the paper. The directions are orthonormal, and each is used once, in a random order that
+    differs between samples. A direction costs one query if its positive step is kept, otherwise two. The
+    score is the probability of the label, which should fall. With a targeted criterion it is the probability
+    of the target class, which should rise. After n kept steps the perturbation has an l2 norm of at most
+    `step` * sqrt(n), and less if colour values are clipped (Section 3.3). The norm only grows, so one walk,
+    to the first adversarial image, serves all levels. A sample without an adversarial image is returned
+    unchanged.
 
     `step` is in units of the width of the bounds. `queries` counts every model call of a sample, including
     that of the clean image. Raises `ValueError` for a parameter that is not legal.

@@ -82,7 +82,7 @@ def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
 
 
 def worst_case(kinds: Kinds) -> pd.DataFrame:
-    """Return the accuracy over the worst of several attacks, for each norm and level, and over all attacks.
+    """Return the worst-case accuracy under several attacks, for each norm and level, and under all attacks.
 
     An image counts as correct at a level if it is classified correctly under every attack at every level from
     0 (no perturbation) up to this one, because a larger budget includes a smaller one. There is one row for

@@ -1,4 +1,4 @@
-"""Flags: reasons to doubt the predictions of a model, which a run stores, or the results of an attack."""
+"""Flags: reasons to doubt a model's predictions (stored in a run), or the results of an attack."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -29,7 +29,7 @@ class HeatmapAnalysis:
 
     @cached_property
     def models(self) -> list[str]:
-        """The models with all their frequencies."""
+        """The models for which all frequencies have been measured."""
         done = [model for model, *_ in self.run.done()]
         return [model for model in self.run.models if done.count(model) == len(self.run.kinds)]
 

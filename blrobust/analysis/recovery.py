@@ -104,11 +104,14 @@ class RecoveryAnalysis:
     def table(self) -> pd.DataFrame:
         """One row per attack and channel that is measured.
 
-        The columns are those of `TABLE`: effective_compression is that of the channel, right the number of
-        clean images that the source classifies correctly, fooled the number of these on which the attack
-        fools the source, source_rejected the number of images for which the attack on the source failed a
-        check or raised an error, recovered_share is recovered / fooled, and ci_low and ci_high are the ends
-        of its Wilson 95 % interval. The others are those of `Recovered`.
+        The columns are those of `TABLE`. Those that are not fields of `Recovered` are, among others:
+
+        - effective_compression: that of the channel.
+        - right: the number of clean images that the source classifies correctly.
+        - fooled: the number of these images on which the attack fools the source.
+        - source_rejected: the number of images for which the attack on the source failed a check or raised an
+          error.
+        - recovered_share: recovered / fooled, and ci_low and ci_high, the ends of its Wilson 95 % interval.
         """
         rows = []
         for (attack, channel), counts in self._counts.items():

@@ -24,7 +24,7 @@ class RunAnalysis:
 
     @cached_property
     def kinds(self) -> dict[str, Analysis]:
-        """The results of each kind of noise or attack that has any; those of all kinds if none has."""
+        """The results of each measured kind of noise or attack; of all kinds if none is measured yet."""
         measured = {kind for _, kind, _, _ in self.run.done()}
         kinds = [kind for kind in self.run.kinds if kind in measured] or self.run.kinds
         return {kind: Analysis(self.run, kind, baseline=self.baseline) for kind in kinds}

@@ -14,7 +14,7 @@ _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 @contextmanager
 def dry_run(observer: Observer) -> Iterator[None]:
-    """Return a context in which the function `end_dry_run` calls the method of `observer` of this name."""
+    """Return a context in which the function `end_dry_run` ends the run by `observer.end_dry_run`."""
     token = _observer.set(observer)
     try:
         yield

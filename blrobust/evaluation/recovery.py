@@ -73,7 +73,7 @@ class Crafted(NamedTuple):
 
 
 def craft(guard: Guard, network: nn.Module, pixels: Tensor, labels: Tensor, *, level: float) -> Crafted:
-    """Return the results of the attack of `guard` on pixels (n, C, H, W), attacked in blocks (batches)."""
+    """Run the attack of `guard` on pixels (n, C, H, W) in blocks (batches), and return its results."""
     blocks = []
     size = block_size(pixels.shape[1:], pixels.device)
     for first in range(0, len(labels), size):

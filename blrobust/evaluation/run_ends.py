@@ -37,7 +37,7 @@ def begin(
     source: Model | None = None,
     gradients: bool = False,
 ) -> tuple[Run, dict[str, Any]]:
-    """Begin or resume a run in the folder `out`; return the run and the answers of its models.
+    """Begin or resume a run in `out`; return it and its models' answers (logits for a few fixed inputs).
 
     `Run.begin` chooses the folder if `out` is None. `source` and `gradients` are arguments of the function
     `probe`, which computes the answers. If the run has no flags, `find_flags` computes them. A dry run ends

@@ -160,7 +160,7 @@ def settings_of(name: str) -> Settings:
 
 
 def is_plain(name: str) -> bool:
-    """Return whether `name` is that of a network, without a label, a channel, a file or a factory."""
+    """Return whether `name` is the plain name of a network: no label, channel, file or factory."""
     return name in CONTROLS or name in ("fp32", "fp16", "bf16") or _NAME.fullmatch(name) is not None
 
 
@@ -199,9 +199,9 @@ def check_arch(arch: str) -> str:
 def trained_on(dataset: Dataset) -> str:
     """Return the name of the data set whose trained weights are used for images of `dataset`.
 
-    For the sample of cifar10 it is cifar10, and so it is for a user's colour images of 32 x 32 pixels with
-    the classes of CIFAR-10. The user's classes must have CIFAR-10's names in the same order, or have no names
-    (`classes_assumed`).
+    This is "cifar10" for the bundled sample of cifar10, and also for a user's colour images of 32 x 32 pixels
+    with the classes of CIFAR-10: either with its names in the same order, or without names (see
+    `classes_assumed`).
     """
     own = dataset.name.startswith(("folder:", "npz:")) or dataset.name == GIVEN
     named = dataset.classes == CIFAR10_CLASSES or classes_assumed(dataset)

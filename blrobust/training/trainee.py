@@ -151,8 +151,8 @@ class Trainee:
     def finished(self) -> Facts | None:
         """Return the facts of the checkpoint if this training has finished; None if there is no checkpoint.
 
-        A process killed after it has written the checkpoint may leave the state of the training; it is
-        removed. Raises `UserError` if the checkpoint is that of another training.
+        A stored state of the training is removed: a process that was killed after it had written the
+        checkpoint may have left it. Raises `UserError` if the checkpoint is that of another training.
         """
         if not self.path.exists():
             return None
