@@ -27,19 +27,19 @@ TABLE = (
 
 
 class Recovered(NamedTuple):
-    """Numbers of one channel, among the images on which the attack fools the source (the fooled images).
+    """Numbers of one channel, counted among the fooled images: those on which the attack fools the source.
 
-    - `recovered`: the adversarial input, passed through the channel, is classified correctly.
-    - `clean`: the clean image, passed through the channel, is classified correctly.
-    - `adaptive`: like `clean`, and an attack on channel and network together, the adaptive attack, fails.
+    - `recovered`: images whose adversarial input, passed through the channel, is classified correctly.
+    - `clean`: images that, passed through the channel without an attack, are classified correctly.
+    - `adaptive`: images of `clean` on which the adaptive attack, on channel and network together, fails.
     - `distortion`: mean L2 distance between the clean image and the adversarial input after the channel's
       transform.
     - `adaptive_l2`: mean L2 distance between the clean image and the input that a successful adaptive attack
       finds, before the channel.
-    - `not_finite`: images, among all and not only the fooled ones, for which logits of the first or second of
-      these predictions are not finite; such predictions count as wrong.
-    - `rejected`: the input that the adaptive attack returns fails a check, or the attack raises an error.
-      None where the run has no statuses of attacks.
+    - `not_finite`: images, among all and not only the fooled ones, for which the logits of the adversarial
+      input or of the clean image are not finite; these count as wrong.
+    - `rejected`: images of `adaptive` for which the input that the adaptive attack returns fails a check, or
+      the attack raises an error. None where the run has no statuses of attacks.
     """
 
     recovered: int

@@ -1,4 +1,4 @@
-"""Checks of arguments from Python, which the command line makes by the types of its options."""
+"""Checks of arguments from Python that the command line leaves to the types of its options."""
 
 from collections.abc import Collection
 

@@ -18,7 +18,7 @@ class Observer:
         """Receive a note about the data or the models."""
 
     def begin(self, folder: Path, done: int, total: int, *, device: str) -> None:
-        """Receive the folder of a run, with the numbers of its stored and of all its parts."""
+        """Receive the folder of a run, the number of its stored parts, and the number of all its parts."""
 
     def end_dry_run(self, plan: "Plan", *, device: str) -> NoReturn:
         """Receive the plan of a dry run, and end it with an exception."""

@@ -11,8 +11,8 @@ from torch import nn
 def unchanged_module(module: nn.Module) -> Iterator[None]:
     """Restore the modes, the tensors and the gradient flags of `module` at the end of the context.
 
-    Tensors that were moved or converted in the context get their former data back. Parameters without data
-    before the context, those of lazy modules, keep what they have.
+    Tensors that were moved or converted in the context get their former data back. Parameters that had no
+    data before the context, as in lazy modules, are left as they are.
     """
     parts = list(module.modules())
     modes = [(part, part.training) for part in parts]
