@@ -24,21 +24,22 @@ _LOGGED: WeakSet[nn.Module] = WeakSet()
 
 @dataclass
 class PassCounter:
-    """The number of images in forward passes of all models that share it, up to date during an attack."""
+    """The number of images in the forward passes of all `CountingModel`s that share this counter."""
 
     forwards: int = 0
 
 
 class CountingModel(nn.Module):
-    """A model that takes inputs of `space` and counts the samples in forward and backward passes.
+    """A model that takes inputs in `space` and counts the samples in its forward and backward passes.
 
-    `model` takes float32 pixels and may compute in another precision. The logits are converted to float32,
-    because half-precision tensors silently turn into NaN inside Foolbox.
+    The wrapped `model` takes float32 pixels and may compute in another precision. `space` converts inputs to
+    pixels. The logits are converted to float32, because half-precision tensors silently turn into NaN inside
+    Foolbox.
 
     On a confident network, the gradient of the loss with respect to the logits is 1e-9 or less, which 16-bit
     numbers round to 0. Attacks would get no gradient, and the network would look robust. So a backward pass
-    scales this gradient by a power of two to about 1 for each sample, and undoes the scaling in the gradient
-    of the inputs.
+    multiplies this gradient by a power of two for each sample, which brings it to about 1, and divides the
+    gradient of the inputs by the same factor.
     """
 
     def __init__(self, model: nn.Module, space: Space, counter: PassCounter | None = None) -> None:
@@ -67,7 +68,7 @@ class CountingModel(nn.Module):
 
 
 class _Scaling:
-    """Scales the gradients of a backward pass that enter the model, and scales those that leave it back."""
+    """Hooks of a backward pass: `enter` multiplies the logits' gradient, `leave` divides the inputs' one."""
 
     def __init__(self, counted: CountingModel) -> None:
         self._counted = counted
@@ -85,14 +86,14 @@ class _Scaling:
 def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
     """Return whether the logits of a model have gradients with respect to pixels (m, C, H, W).
 
-    They have none if the model detaches them from its input, or if it fails when the input requires
-    gradients. Gradients that are zero count as gradients. Each model is checked once, by a pass of two
-    images. For a model without gradients a warning is logged.
+    The logits have none if the model detaches them from its input, or if the model fails when the input
+    requires gradients. Gradients that are zero count as gradients. Each model is checked once, by a pass of
+    two images. For a model without gradients a warning is logged.
     """
     if model not in _GRADIENTS:
         problem = _gradient_problem(model, pixels[:2])
         _GRADIENTS[model] = problem is None
-        # A module of the user's own, whatever stands in front of it.
+        # The user's own module, if `model` wraps one.
         own = next((part for part in model.modules() if isinstance(part, OwnModel)), model)
         if problem is not None and own not in _LOGGED:
             _LOGGED.add(own)

@@ -1,8 +1,8 @@
-"""Checks for properties of a model that cast doubt on its accuracy under attack, like AutoAttack's warnings.
+"""Checks for properties of a model that cast doubt on its accuracy under attack, as AutoAttack has them.
 
 The checks run before the attacks, on a few images that the model classifies correctly (Croce & Hein 2020;
-Tramer et al. 2020). A comparison of attacks with and without gradients is not among them: it is made with the
-results.
+Tramer et al. 2020). The comparison of attacks with and without gradients is not made here, but from the
+results of a run.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from blrobust.perturbations.base import predict
 from blrobust.perturbations.input_space import PIXELS
 from blrobust.perturbations.seeding import seeded
 
-IMAGES = 64  # to check, at most
+IMAGES = 64  # the most that are checked
 SYMPTOM_SHARE = 0.25  # of the images that must show a symptom
 TINY = 1e-12  # a gradient all of whose entries are smaller moves no pixel
 
@@ -91,9 +91,10 @@ def _rounding(model: nn.Module) -> float:
 
 
 def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the largest magnitude in each image's gradient of the loss, float32 (m,); 0 without a gradient.
+    """Return the largest magnitude in each image's gradient of the loss, float32 (m,).
 
-    The gradient is the one that attacks get, through `CountingModel`.
+    The gradient is the one that attacks get, through `CountingModel`. If torch finds no gradient, the
+    magnitude is 0.
     """
     with torch.enable_grad():
         inputs = images.clone().requires_grad_()
@@ -116,7 +117,10 @@ def _is_saturated(logits: Tensor, labels: Tensor) -> bool:
 
 @contextmanager
 def derivatives_taken() -> Iterator[list[str]]:
-    """Record, in a list of names, the calls of torch's functions for derivatives inside the context."""
+    """Context manager: yield a list of the derivatives that torch takes inside the context.
+
+    The list gets "backward" for each reverse-mode derivative and "dual" for each forward-mode one.
+    """
     calls: list[str] = []
 
     def watch(name: str, function: Any) -> Any:
@@ -127,7 +131,7 @@ def derivatives_taken() -> Iterator[list[str]]:
         return call
 
     with (
-        # Every derivative passes these, also by functions that the user's file has imported by name.
+        # Every derivative calls one of these two, also if the user's file imported `grad` by name.
         patch("torch.autograd._engine_run_backward", watch("backward", _engine_run_backward)),
         patch("torch.autograd.forward_ad.make_dual", watch("dual", torch.autograd.forward_ad.make_dual)),
     ):

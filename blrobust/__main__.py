@@ -1,6 +1,6 @@
 """The process of the `blrobust` command, also as `python -m blrobust`: signals, streams and exit code."""
 
-# Built in, where `signal` takes milliseconds to import, in which Ctrl-C would print a traceback.
+# `_signal` is built in. The import of `signal` takes milliseconds; Ctrl-C would print a traceback meanwhile.
 import _signal  # type: ignore[import-not-found]
 import os
 

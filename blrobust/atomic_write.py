@@ -11,17 +11,17 @@ from pathlib import Path
 
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _TEMPORARY = re.compile(r"\.blrobust-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{16}\.tmp")
-# The names in early versions of 0.1.0, whose files a kill could leave as well.
+# Names of temporary files in early versions of 0.1.0, which a killed process may have left.
 _PREDICTABLE = re.compile(
     r"\.((run|measurement)\.json|(results|heatmap|recovery|[^/]+\.history)\.csv"
     r"|(report|heatmap|recovery)\.html|[^/]+\.safetensors)\.tmp"
 )
-# Of file systems that cannot open or sync a folder.
+# Errors of file systems that cannot open or sync a folder.
 _UNSUPPORTED = {errno.EINVAL, errno.EACCES, errno.ENOTSUP}
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether `name` is that of a temporary file of `write_bytes`, of this or an earlier version.
+    """Return whether `name` is a name of temporary files of `write_bytes`, of this or an earlier version.
 
     Files of an earlier version are never opened or removed: a process may still write to them.
     """
@@ -40,9 +40,9 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to a new file in the folder of `path`, sync it to the disk, and rename it to `path`.
 
-    A link at `path` is replaced, not followed. The name of the new file has a code for the host and the
-    number of the process. So a later call recognises files of processes that ended before the rename, and
-    removes them.
+    A link at `path` is replaced, not followed. The name of the new file contains a code for the host and the
+    id of the process. So a later call recognises files of processes that ended before the rename, and removes
+    them.
     """
     temporary = path.with_name(f".blrobust-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
     _remove_leftovers(path.parent)

@@ -15,10 +15,10 @@ def escape(text: str) -> str:
 
 
 def escape_lines(text: str) -> str:
-    """Return the text with the characters of `escape` escaped, except for line feeds."""
+    """Return the text escaped as by the function `escape`, but with its line feeds kept."""
     return "\n".join(map(escape, text.split("\n")))
 
 
 def one_line(text: str) -> str:
-    """Return the text as one line, escaped as by `escape`; every run of white space becomes one space."""
+    """Return the text as one line, escaped by the function `escape`; white space becomes single spaces."""
     return escape(" ".join(text.split()))

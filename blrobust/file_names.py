@@ -14,11 +14,11 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?")  # of Windows, 
 def file_name(label: str) -> str:
     """Return an ASCII file name for a `label` that is not empty. Different labels get different names.
 
-    The names also differ where a file system takes upper and lower case as equal, or drops dots at the end:
-    small letters, digits and `._+=-` are kept, except for dots at the beginning and the end, and for the
-    first letter of a Windows device such as `nul` or `com1.x`. All other characters are percent-encoded as
-    UTF-8, so `urllib.parse.unquote` returns the label. A name of more than `MOST` characters is cut and ends
-    in `~` and a checksum of the label; then the label must be stored in the file.
+    The names also differ on file systems that take upper and lower case as equal or drop dots at the end. For
+    this, small letters, digits and `._+=-` are kept, except for dots at the beginning and the end, and for
+    the first letter of a Windows device such as `nul` or `com1.x`. All other characters are percent-encoded
+    as UTF-8, so `urllib.parse.unquote` returns the label. A name of more than `MOST` characters is cut and
+    ends in `~` and a checksum of the label; then the label must be stored in the file.
     """
     inner = label.strip(".")
     start = len(label) - len(label.lstrip("."))
@@ -30,9 +30,9 @@ def file_name(label: str) -> str:
 
 
 def file_name_with_capitals(label: str) -> str:
-    """Return the name of `label` in folders whose names keep capital letters and dots at the end.
+    """Return the file name of `label` in early run folders: capital letters and dots at the end are kept.
 
-    Only for looking up files of such folders: on some file systems, two labels have the same one.
+    Use it only to look up files in such folders: on some file systems, two labels have the same name.
     """
     rest = label.lstrip(".")
     dots = "%2E" * (len(label) - len(rest))

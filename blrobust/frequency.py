@@ -42,9 +42,10 @@ def heatmap(
 ) -> Results:
     """Measure the error of models when one frequency is added to every image (Yin et al. 2019).
 
-    The map has `size` x `size` frequencies, by default the largest odd number that the images have. A wave of
-    L2 norm `norm` is added to each channel of pixels in [0, 1]. The other arguments are those of
-    `api.evaluate`. Raises `UserError` for an illegal argument and `FailedPartsError` for models that fail.
+    The map has `size` x `size` frequencies; `size` is by default the largest odd number up to the shorter
+    side of the images. A wave of L2 norm `norm` is added to each channel of pixels in [0, 1]. The other
+    arguments are those of `api.evaluate`. Raises `UserError` for an illegal argument, and `FailedPartsError`
+    if models fail, after all others are measured.
     """
     given = {
         "data": data, "size": size, "norm": norm, "classes": classes, "limit": limit, "seed": seed,
@@ -91,9 +92,11 @@ def recover(
     """Count the adversarial inputs that are classified correctly again after a change at inference.
 
     The inputs are found on the model `source`. The changes are low-pass filters that drop the shares
-    `compressions` of the spectrum, `bits` per colour, and `networks` that classify in place of the source.
-    `strength` is that of attacks which have one. The other arguments are those of `api.evaluate`. Raises
-    `UserError` for an illegal argument and `FailedPartsError` for pairs of attack and change that fail.
+    `compressions` of the spectrum, rounding to `bits` bits per colour value, and `networks` that classify in
+    place of the source. `strength` is the level of the attacks that do not search for the smallest
+    perturbation, by default the third of their default levels. The other arguments are those of
+    `api.evaluate`. Raises `UserError` for an illegal argument, and `FailedPartsError` if pairs of attack and
+    change fail, after all others are measured.
     """
     from blrobust.evaluation import recovery  # loads Foolbox
 

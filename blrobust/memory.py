@@ -10,8 +10,8 @@ from blrobust.errors import UserError
 GB = 1e9
 PROCESS_GROUPS = Path("/proc/self/cgroup")
 GROUPS = Path("/sys/fs/cgroup")
-# Version of control groups: folder, files of the limit and of the use, and files held in memory that can be
-# dropped, in memory.stat.
+# Version of control groups -> folder, file of the limit, file of the use, and entries of memory.stat that
+# count cached files, which the system can drop.
 FILES = {
     2: (GROUPS, "memory.max", "memory.current", ("inactive_file", "active_file")),
     1: (
@@ -39,7 +39,7 @@ def available() -> int | None:
 def check(needed: int, what: str, *, legal: str) -> None:
     """Raise `UserError` if `needed` bytes exceed the available memory.
 
-    In the message, `what` names the data that needs the memory, and `legal` what the user can do.
+    In the message, `what` names the data that needs the memory, and `legal` names the ways to need less.
     """
     free = available()
     if free is not None and needed > free:
@@ -76,7 +76,7 @@ def _of_groups() -> Iterator[int]:
 
 
 def _of_group(folder: Path, version: int) -> int | None:
-    """Return the free bytes of a control group, `None` if it has no limit or cannot be read."""
+    """Return the free bytes of a control group, or None if it has no limit or cannot be read."""
     _, limit, use, droppable = FILES[version]
     try:
         most, used = (int((folder / name).read_text("ascii")) for name in (limit, use))

@@ -17,7 +17,7 @@ from rich.text import Text
 from blrobust.escaping import escape_lines
 from blrobust.terminal import echo
 
-NAME = 20  # columns for a label: with it a line of bar and numbers fits into 60 columns
+NAME = 20  # columns for a label, so that a line with bar and numbers fits into 60 columns
 UNKNOWN = "-:--:--"
 
 _shown: ContextVar[bool] = ContextVar("shown", default=True)
@@ -34,7 +34,7 @@ def shown(is_shown: bool) -> Iterator[None]:
 
 
 class Escaped:
-    """A renderable of the package rich with escaped text: only rich itself writes control sequences."""
+    """A renderable of the package rich whose text is escaped, so that only rich writes control sequences."""
 
     def __init__(self, content: RenderableType) -> None:
         self._content = content

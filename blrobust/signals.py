@@ -16,11 +16,11 @@ FIRST_CODE = 128  # exit codes are 128 + the number of the signal, as shells rep
 INTERRUPTED = FIRST_CODE + signal.SIGINT
 
 _received: int = signal.SIGINT
-_is_installed = False  # not where the command line is called inside another program
+_is_installed = False  # false if the command line is called inside another program
 
 
 def end_at_once() -> None:
-    """From now on, let a signal end the process at once, with one line on stderr."""
+    """Install handlers with which a signal ends the process at once, with one line on stderr."""
     global _is_installed
     _is_installed = True
     _install(_end)

@@ -1,4 +1,4 @@
-"""Warnings, and prints of a user's model: repetitions from one line of code are counted, not shown."""
+"""Warnings, and output that a user's model prints: repetitions from one line of code are only counted."""
 
 import re
 import sys
@@ -28,8 +28,8 @@ def masked(text: str) -> str:
 def warnings_counted() -> Iterator[None]:
     """Print each warning as one line on stderr, but only the first warning of each line of code.
 
-    At the end of the context, the numbers of the other warnings are printed, and those of the prints that
-    `prints_counted` has dropped.
+    At the end of the context, the number of further warnings of each line of code is printed, and the number
+    of lines that `prints_counted` has dropped.
     """
     before = warnings.showwarning
 
@@ -64,7 +64,7 @@ def prints_counted() -> Iterator[None]:
 class _Lines:
     """A stream that drops a line of text if the same code has printed the same line with other numbers.
 
-    All else is done by the stream given to the constructor.
+    Everything else is passed on to `stream`.
     """
 
     def __init__(self, stream: TextIO) -> None:

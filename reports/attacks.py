@@ -15,7 +15,7 @@ ALL_ATTACKS = "all, each up to its last strength"
 
 
 def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
-    """Return a row per model with the effort and success of the attack; None for a sweep of noise."""
+    """Return a table with the effort and success of the attack on each model; None for a sweep of noise."""
     if results.run.config.command != "attack":
         return None
     analysis = results.kinds[kind]
@@ -35,7 +35,7 @@ def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
 
 
 def worst_case_table(results: RunAnalysis) -> Table | None:
-    """Return the accuracy over the strongest of the run's attacks; None if the run has only one attack."""
+    """Return a table of the accuracy under several attacks together; None if the run has only one attack."""
     if len(results.kinds) < 2:
         return None
     models = results.run.models
@@ -65,11 +65,11 @@ def _budget(norm: str, level: float, space: str) -> str:
 def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
     """Return sentences that compare band-limited models with fp32 under an attack that uses gradients.
 
-    Band-limited convolutions return true gradients, and according to the paper (section 4.3) they do not help
-    against such attacks. A gain or a loss is a result of the paired test against fp32, at a level at which
-    one of the two models is better than a guess. The list is empty for other attacks, and if nothing is
-    found. It is also empty if the run has a source model, because then no attack uses the gradients of the
-    measured models.
+    Band-limited convolutions have true gradients, and according to the paper (section 4.3) they do not help
+    against such attacks. A gain or a loss is a difference that the paired test against fp32 finds, at a level
+    at which one of the two models is better than a guess. The list is empty for other attacks, and if the
+    test finds no difference. It is also empty if the run has a source model, because then no attack uses the
+    gradients of the measured models.
     """
     spec, limited = ATTACKS.get(analysis.kind), controls.band_limited(analysis)
     if analysis.run.sweep.origin is not None or spec is None or not spec.gradients:

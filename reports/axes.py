@@ -15,7 +15,7 @@ LENGTHS = (
     "Linf",
     "L2",
     "L1",
-)  # norms whose unit is that of a pixel; others count or have a unit of their own
+)  # norms in the unit of pixel values; other norms are counts or have their own unit
 SAME = "Within a run, every model gets the same perturbed images."
 
 Conversion = Callable[[Any], Any]  # arrays of levels, typed as loosely as matplotlib's own
@@ -26,7 +26,7 @@ class Axis:
     """The axis of levels in a figure. `other` converts levels to a second unit; `back` is the inverse."""
 
     title: str  # "Gaussian noise", as in the middle of a sentence
-    description: str  # of the perturbation, in sentences
+    description: str  # sentences that describe the perturbation
     name: str  # "sigma"
     phrase: str  # "sigma {}": a level in a sentence
     label: str
@@ -34,14 +34,14 @@ class Axis:
     other_label: str = ""
     other: Conversion | None = None
     back: Conversion | None = None
-    norm: str | None = None  # of an attack: levels in Linf are written as 8/255
+    norm: str | None = None  # the norm of an attack; Linf levels are written as 8/255
 
     def describe(self, level: float) -> str:
         """Return a level as a phrase, such as "sigma 0.5"."""
         return self.phrase.format(self.format(level))
 
     def format(self, level: float) -> str:
-        """Return a level as the text of a number, in a table, a figure, a sentence or the terminal."""
+        """Return a level as a number in text, such as "0.5" or "8/255"."""
         return levels.format_level(level, self.norm)
 
 
@@ -103,14 +103,14 @@ def _uniform_legacy(scale: float) -> Axis:
         label="epsilon (legacy: half-width 5.183 epsilon²)",
         other_name="pixel half-width",
         other_label="half-width in pixel units (0 to 1)",
-        # Odd functions, as matplotlib also converts the margin left of zero.
+        # Odd functions, because matplotlib also converts negative levels, in the margin of the figure.
         other=lambda level: level * np.abs(level) * WIDTH * scale,
         back=lambda width: np.sign(width) * np.sqrt(np.abs(width) / (WIDTH * scale)),
     )
 
 
 def _attack(kind: str, space: str) -> Axis:
-    """Return the axis of an attack, or a general one if `kind` is not in the catalogue of attacks."""
+    """Return the axis of the attack `kind`, or a general axis if it is not in the catalogue of attacks."""
     spec = ATTACKS.get(kind)
     if spec is None:
         return Axis(f"{kind}, {space} space", "", "strength", "strength {}", f"strength ({space} space)")

@@ -1,7 +1,7 @@
-"""The conclusions of a report: a few sentences, decided by the paired tests alone.
+"""The conclusions of a report: a few sentences that follow from paired tests alone.
 
 In every sentence, as in every mark of a table, one model is better than another at a level if the paired test
-finds it better with Holm's correction over the levels (`analysis.comparison`).
+of `analysis.comparison` finds a difference in its favour, with Holm's correction over the levels.
 """
 
 from itertools import pairwise
@@ -22,14 +22,14 @@ from blrobust.reports.number_text import (
     span,
 )
 
-MOST_GROUPS = 3  # runs of neighbouring levels worth naming one by one
-MOST_MODELS = 4  # models worth a part of a sentence; the tables have all
-FEW_IMAGES = 100  # a report warns of fewer
+MOST_GROUPS = 3  # the most ranges of neighbouring levels that are named one by one
+MOST_MODELS = 4  # the most models that a sentence names; the tables have all models
+FEW_IMAGES = 100  # a report warns if there are fewer
 NO_LEVEL = "no level"
 
 
 def conclusions(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return the sentences of `findings` and of `missing_controls`."""
+    """Return the sentences of the functions `findings` and `missing_controls`."""
     return findings(analysis, axis) + missing_controls(analysis)
 
 
@@ -54,7 +54,7 @@ def missing_controls(analysis: Analysis) -> list[str]:
 
 
 def few_images(n: int, *, noun: str = "image") -> list[str]:
-    """Return a warning if an accuracy is a share of fewer than `FEW_IMAGES` images, of which `n` are left."""
+    """Return a warning if an accuracy is over only `n` images, fewer than `FEW_IMAGES`; `noun` names them."""
     if n >= FEW_IMAGES:
         return []
     plural = "" if n == 1 else "s"
@@ -98,11 +98,11 @@ def _best(analysis: Analysis, axis: Axis) -> str:
 
 
 def _few_images(analysis: Analysis) -> list[str]:
-    """Return a warning if there are few images, with the smallest difference, in images, that tests find."""
+    """Return a warning if there are few images, with the least number by which models must differ."""
     n, count = len(analysis.run.labels), len(analysis.levels)
     if n >= FEW_IMAGES or len(analysis.complete) == 1:
         return few_images(n)
-    least = 1  # images on one side: their p is 2 / 2^least, times the levels by Holm's correction
+    least = 1  # images that only one model gets right; p = 2 / 2^least, times the number of levels by Holm
     while 2 * 0.5**least * count >= SIGNIFICANCE:
         least += 1
     images = "1 image" if n == 1 else f"{n} images"
@@ -115,7 +115,7 @@ def _few_images(analysis: Analysis) -> list[str]:
 
 
 def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
-    """Return gains, losses and ties against the baseline, and the levels at which all models only guess."""
+    """Return sentences on gains, losses and ties against the baseline, and levels where all models guess."""
     baseline, grid = analysis.baseline, analysis.levels
     if baseline not in analysis.complete:
         return [f"{baseline}, with which the others are compared, does not have all its levels yet."]
@@ -153,9 +153,9 @@ def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
 
 
 def _difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis) -> str:
-    """Return the levels at which a model is better, or worse, than the baseline, and its largest difference.
+    """Return text: the levels at which a model differs from the baseline, and its largest difference.
 
-    `found` are the rows of `Analysis.compare` at these levels.
+    `found` are the rows of `Analysis.compare` at these levels, either all better or all worse.
     """
     top = max(found.to_dict("records"), key=lambda row: abs(row["difference"]))
     margin = _margin(top["difference"], top["low"], top["high"])
@@ -170,7 +170,7 @@ def _margin(difference: float, low: float, high: float) -> str:
 
 
 def _guess(guessed: list[float], levels: list[float], grid: list[float], axis: Axis) -> str:
-    """Return the end of a part of a sentence: at which of its `levels` the better model only guesses."""
+    """Return text that names at which of the `levels` the better model is no better than a guess."""
     if not guessed:
         return ""
     at = "" if len(guessed) == len(levels) else f" at {where(guessed, grid, axis)}"
@@ -216,10 +216,11 @@ def _band_limits(analysis: Analysis, axis: Axis) -> list[str]:
 
 
 def _means_without_finds(analysis: Analysis, limited: list[str], others: list[str]) -> list[str]:
-    """Return a warning if a difference in mean accuracy seems to be found although no test finds one.
+    """Return a warning if the means of two models seem to differ although no test finds a difference.
 
-    It is for the comparisons of the models `limited` with `others`: an interval of the means without 0, but
-    no level at which the test finds a difference of this sign.
+    The models `limited` are compared with `others`. The warning is returned if the interval of a difference
+    in mean accuracy excludes 0, but the test finds a difference of this sign at no level. Otherwise the list
+    is empty.
     """
     for model in limited:
         for other in others:
@@ -234,7 +235,7 @@ def _means_without_finds(analysis: Analysis, limited: list[str], others: list[st
 
 
 def _better_and_worse(analysis: Analysis, model: str, other: str, axis: Axis) -> tuple[str, str]:
-    """Return the levels at which `model` is better and those at which it is worse than `other`, in words."""
+    """Return two texts: the levels at which `model` is better than `other`, and those where it is worse."""
     better, worse = (
         levels_of(analysis, model, other, verdict, axis) for verdict in (Verdict.BETTER, Verdict.WORSE)
     )
@@ -250,7 +251,7 @@ def levels_of(analysis: Analysis, model: str, other: str, verdict: Verdict, axis
 def _limited_against(analysis: Analysis, limited: list[str], control: str, axis: Axis) -> str:
     """Return the levels at which each model of `limited` is better and worse than `control`, in words.
 
-    The text also has the difference in mean accuracy of each model.
+    The text also has the difference in mean accuracy between each model and `control`.
     """
     parts = []
     for model in limited:
@@ -261,7 +262,7 @@ def _limited_against(analysis: Analysis, limited: list[str], control: str, axis:
 
 
 def _alone(analysis: Analysis, model: str, axis: Axis) -> str:
-    """Return the sentence about the model of a run that has only one."""
+    """Return the sentence about the only complete model of a run."""
     row = next(row for row in analysis.summary.to_dict("records") if row["model"] == model)
     clean = f"{model} gets {percent(row['clean'])} ({span(row['clean_low'], row['clean_high'])}) of the clean"
     if len(analysis.levels) == 1:
@@ -277,7 +278,7 @@ def _alone(analysis: Analysis, model: str, axis: Axis) -> str:
 
 
 def _listed(parts: list[str], separator: str = "; ") -> str:
-    """Return the first `MOST_MODELS` parts as one text, and the number of parts that are left out."""
+    """Return one text of the first `MOST_MODELS` parts; its end has the number of parts left out."""
     shown = parts[:MOST_MODELS]
     rest = len(parts) - len(shown)
     more = [f"and {rest} more (see the tables)"] if rest else []

@@ -12,9 +12,9 @@ from blrobust.reports import heatmap, page, recovery
 
 
 def render(views: Sequence[View], destination: Path) -> None:
-    """Write the report of one run, or the comparison of several of noise and attacks.
+    """Write the report of one run, or the comparison of several runs of noise and attacks.
 
-    Raises `UserError` for a heat map or a recovery beside another run, and `OSError` where `destination`
+    Raises `UserError` if one of several runs is a heat map or a recovery, and `OSError` if `destination`
     cannot be written.
     """
     match views:

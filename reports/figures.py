@@ -36,15 +36,15 @@ MARKERS = {
     "P": "M16.5 2h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5z",
     "X": "M15.2 1.6l2.8 2.2 2.8-2.2 1.6 1.6-2.2 2.8 2.2 2.8-1.6 1.6-2.8-2.2-2.8 2.2-1.6-1.6 2.2-2.8-2.2-2.8z",
 }
-# One per run, in line widths; plain dashes are for published curves.
+# Dashes and gaps in line widths, one pattern per run; plain dashes are for published curves.
 DASHES = ((), (1, 1.5), (5, 1.5, 1, 1.5), (5, 1.5, 1, 1.5, 1, 1.5))
 LINE = 2.0
 PUBLISHED = (4, 3)
 PUBLISHED_LINE = 1.2
-STEPS = (1, 2, 4, 8, 16, 32, 64)  # of 8 bits, between the ticks of a Linf axis
+STEPS = (1, 2, 4, 8, 16, 32, 64)  # multiples of 1/255 between the ticks of a Linf axis
 MOST_TICKS = 8
-WIDE = (9.4, 4.9)  # inches, 72 units each: text of 11 units is 14 pixels high on a wide page
-NARROW = (4.9, 4.7)  # and 11 pixels on a phone
+WIDE = (9.4, 4.9)  # inches of 72 units; text of 11 units is 14 pixels high on a wide page
+NARROW = (4.9, 4.7)  # inches; text of 11 units is 11 pixels high on a phone
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text: sharp, small, searchable, in the page's font
     "svg.hashsalt": "blrobust",  # the same run gives the same bytes
@@ -75,7 +75,7 @@ class Curve:
 
     @property
     def marker(self) -> str:
-        """The matplotlib marker of the points, so that curves differ in more than colour."""
+        """The matplotlib marker of the points, so that curves of models differ not only in colour."""
         return list(MARKERS)[self.model % len(MARKERS)]
 
     @property
@@ -108,10 +108,10 @@ def accuracy(
     size: tuple[float, float] = WIDE,
     prefix: str,
 ) -> Markup:
-    """Return an SVG figure of accuracy over level, with one line and one 95 % band per curve.
+    """Return an SVG figure of accuracy (in per cent) over level, with one line and one 95 % band per curve.
 
-    `published` are curves of the paper, drawn with dashes, each with its colour. `chance` is the accuracy of
-    a guess. `size` is in inches. `prefix` makes the ids of the SVG elements unique in the page.
+    `published` are pairs of a curve of the paper, drawn with dashes, and its colour. `chance` is the accuracy
+    of a guess. `size` is in inches. `prefix` makes the ids of the SVG elements unique in the page.
     """
     # "default" first: the user's own matplotlibrc must not change the report.
     with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):

@@ -24,10 +24,10 @@ def mixture_note(runs: Analyses, axis: Axis) -> str | None:
 
 
 def _images(runs: Analyses) -> list[str]:
-    """Return the sentence about runs on different images, or on more and fewer of the same ones.
+    """Return a sentence if runs have different images, or different numbers of images; else an empty list.
 
-    Images of one data set and split are taken from its start. Whether the images of a run are the first ones
-    of another is decided by these names and by the labels, since a run does not keep images.
+    Runs take the first images of a data set and split. A run does not store images, so whether its images are
+    the first images of another run is decided by data set, split and labels.
     """
     data = {name: analysis.run.record.dataset for name, analysis in runs.items()}
     if len({facts.checksum for facts in data.values()}) == 1:
@@ -51,7 +51,7 @@ def _images(runs: Analyses) -> list[str]:
 
 
 def _settings(runs: Analyses) -> list[str]:
-    """Return the sentence that names every setting in which the runs differ, with its values."""
+    """Return a sentence that names the settings in which the runs differ, with values; else an empty list."""
     settings = {name: _named_settings(analysis) for name, analysis in runs.items()}
     names = dict.fromkeys(key for found in settings.values() for key in found)
     parts = []
@@ -68,7 +68,7 @@ def _settings(runs: Analyses) -> list[str]:
 
 
 def _named_settings(analysis: Analysis) -> dict[str, Any]:
-    """Return the settings of a run on which the results of one kind depend, other than images and levels."""
+    """Return the settings on which the results of `analysis` depend, by name, except images and levels."""
     config = analysis.run.sweep
     grid = config.kinds[analysis.kind]
     parameters = grid.parameters if isinstance(grid, AttackGrid) else {}

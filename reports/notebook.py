@@ -16,7 +16,7 @@ from blrobust.reports.number_text import percent
 
 @dataclass(frozen=True)
 class Section:
-    """The part about one kind of noise or attack in one run; a row has a curve and its accuracies as text."""
+    """The part about one kind of noise or attack in one run; a row is a curve and its accuracies as text."""
 
     title: str
     levels: list[str]
@@ -27,7 +27,7 @@ class Section:
 def fragment(runs: Mapping[str, RunAnalysis]) -> str:
     """Return HTML with a table and an SVG figure for each kind of noise or attack of each run.
 
-    `runs` have names, which are shown if there are several runs. The HTML loads nothing.
+    `runs` maps names to runs; the names are shown if there are several. The HTML loads no other files.
     """
     sections = [
         _section(analysis, name if len(runs) > 1 else "", prefix=f"blrobust{number}-{index}")
@@ -38,7 +38,7 @@ def fragment(runs: Mapping[str, RunAnalysis]) -> str:
 
 
 def accuracies(analysis: Analysis) -> pd.DataFrame:
-    """Return the accuracies: a row a model, a column a level, in the words of the axis."""
+    """Return accuracies as fractions: one row per model, and one column per level, named by the level."""
     on = axis(analysis.kind, analysis.run.sweep.space, analysis.run.record.dataset.std)
     models = [model for model, cells in analysis.outcomes.items() if cells]
     table = analysis.table.pivot(index="model", columns="level", values="accuracy").reindex(models)

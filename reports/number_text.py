@@ -10,13 +10,13 @@ NONE = "–"
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 BELOW = f"below 50{NBSP}% from the start"
-DIGITS = 12  # significant digits that count in rounding: 100 * 0.0625 is an exact half, not a little less
+DIGITS = 12  # significant digits kept before rounding; float errors then leave exact halves exact
 MOST_DECIMALS = 6
 PLAIN = re.compile(r"\d+(\.\d+)?")  # a number, not a fraction, a bound or one with an exponent
 
 
 def fixed(value: float, decimals: int) -> str:
-    """Return a finite number with this number of decimals; exact halves are rounded away from zero."""
+    """Return a finite number as text with `decimals` decimals; exact halves are rounded away from zero."""
     step = Decimal(1).scaleb(-decimals)
     return str(Decimal(f"{value:.{DIGITS}g}").quantize(step, ROUND_HALF_UP))
 
@@ -56,7 +56,7 @@ def points_span(low: float, high: float, *, decimals: int = 1) -> str:
 def points_and_span(difference: float, low: float, high: float) -> tuple[str, str]:
     """Return a difference in percentage points and its interval.
 
-    They have one decimal, or more if an interval without 0 would otherwise seem to contain it.
+    They have one decimal, or more if the interval excludes 0 and an end of it would be rounded to 0.
     """
     decimals = 1
     if low > 0 or high < 0:
@@ -72,9 +72,9 @@ def p_value(p: float) -> str:
 
 
 def half_level(level: float, levels: list[float], axis: Axis) -> str:
-    """Return in words the level at which accuracy falls to 50 % (`Analysis.summary_over`).
+    """Return text for `level`, at which accuracy falls to 50 % (computed by `Analysis.summary_over`).
 
-    `levels` are the measured levels.
+    `levels` are the measured levels. If `level` is the first of them, the text is `BELOW`.
     """
     return BELOW if level == levels[0] else level_at(level, levels, axis)
 
@@ -99,11 +99,11 @@ def half_span(texts: list[str]) -> str:
 
 
 def level_at(level: float, levels: list[float], axis: Axis) -> str:
-    """Return a level between the measured `levels` as text: interpolated, or of one image.
+    """Return the text of a level that need not be one of the measured `levels`, such as an interpolated one.
 
-    A measured level is written as everywhere (`Axis.format`). Others are rounded to about 1/1000 of the
-    largest level, or to 0.1/255 if levels are fractions of 255, but to one significant digit at least. NaN
-    becomes a dash. Infinity, a level beyond the measured ones, becomes `> last`.
+    A measured level is written by `Axis.format`. Other levels are rounded to about 1/1000 of the largest
+    level, or to 0.1/255 if levels are in Linf, but keep at least one significant digit. NaN becomes a dash.
+    Infinity, which stands for a level above all measured ones, becomes ">" and the last level.
     """
     last = levels[-1]
     if math.isnan(level):
@@ -119,7 +119,7 @@ def level_at(level: float, levels: list[float], axis: Axis) -> str:
 
 
 def _rounded(value: float, decimals: int) -> float:
-    """Return the value with this number of decimals, or one significant digit if that leaves nothing."""
+    """Return `value` rounded to `decimals` decimals, or to one significant digit if that would be 0."""
     return float(fixed(value, decimals)) or float(f"{value:.1g}")
 
 

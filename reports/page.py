@@ -43,20 +43,20 @@ class RunEntry:
     conclusions: list[str]
     tests: Table
     against_controls: Table | None
-    control: str | None  # the best model without band limits, where it is not the baseline
+    control: str | None  # the best model without band limits, unless it is the baseline
     control_tests: Table | None
     draws: int
     levels: Table
     strip: Strip | None
     rejected: str | None
     attack: Table | None
-    flags: str | None  # where there is no attack, whose table has them
+    flags: str | None  # None for an attack, whose table has the flags
     curves: dict[str, Curve]  # by model
 
 
 @dataclass(frozen=True)
 class WorstCase:
-    """The worst case over the attacks of a run: its table, number of images, and a warning of too few."""
+    """The worst case over the attacks of a run: its table, number of images, and a warning if few."""
 
     table: Table
     n: int
@@ -73,7 +73,7 @@ class Section:
     wide: Markup
     narrow: Markup
     published: list[str]  # colours of the published curves
-    dashed: str  # the text about these curves; empty without any
+    dashed: str  # the text about the published curves; empty if there are none
     summary: Table
     mixture: str | None
     entries: list[RunEntry]
@@ -103,7 +103,7 @@ def _worst(results: RunAnalysis) -> WorstCase | None:
 
 
 def _by_name(runs: Sequence[RunAnalysis]) -> dict[str, RunAnalysis]:
-    """Return the runs by the names of their folders, or by whole paths for folders with equal names."""
+    """Return the runs by the names of their folders, or by their paths where folders have the same name."""
     short = [results.run.path.resolve().name for results in runs]
     return {
         name if short.count(name) == 1 else str(results.run.path): results
@@ -198,7 +198,7 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
             "level"
             + (f"; the inputs were found on {source} and tested on every model (transfer)" if source else "")
         ),
-        note=data.note if kind == run.kinds[0] else None,  # once a run
+        note=data.note if kind == run.kinds[0] else None,  # once per run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record.command_line,
         conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis, on),

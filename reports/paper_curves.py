@@ -18,15 +18,15 @@ MODELS = {  # label -> column
     "fft50": "fft50",
     "fft85": "fft85",
 }
-SMALL = 1000  # images of the smaller published pixel series
+SMALL = 1000  # the number of images of the smaller of the two published pixel series
 ALL_IMAGES = 10_000  # the CIFAR-10 test set
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A file of published curves, its number of images, the prefix of its columns and the scale of levels.
+    """A file of published curves: number of images, prefix of the column names, and scale of the levels.
 
-    The published levels, times `scale`, are levels here.
+    A published level times `scale` is a level in the units of this project.
     """
 
     file: str
@@ -35,13 +35,13 @@ class _Source:
     scale: float = 1
 
 
-# (kind, space): the axes on which the series were measured, and no others.
+# By kind and input space: the published curves are valid for exactly these axes.
 SOURCES = {
     ("gaussian", "normalized"): _Source("gaussian_noise.csv"),
     ("uniform", "legacy"): _Source("uniform_noise.csv"),
     ("pixel", "legacy"): _Source("pixel.csv"),
     ("local-search", "legacy"): _Source("local_search.csv", 100),
-    ("fgsm", "legacy"): _Source("fgsm.csv", 1000, scale=WIDTH),  # of the bounds, in Foolbox 1
+    ("fgsm", "legacy"): _Source("fgsm.csv", 1000, scale=WIDTH),  # Foolbox 1: share of the bounds
     ("contrast", "legacy"): _Source("contrast.csv", 1000),
     ("gaussian-blur", "legacy"): _Source("gaussian_blur.csv", 100),
     ("rotation", "legacy"): _Source("spatial.csv", 200, before="rot_"),
@@ -64,9 +64,10 @@ def series(
 ) -> list[Series]:
     """Return the published curves of `models` up to the level `last`.
 
-    `datasets` are those of the runs in the figure, and `n` is their largest number of images. The list is
-    empty if nothing was published for this kind of noise or attack, input space and data set. The pixel
-    attack was published for 1,000 images and for all 10,000; the larger series is used for `n` above 1,000.
+    `datasets` are the data sets of the runs in the figure, and `n` is the largest number of images of a run.
+    The list is empty if nothing was published for this kind of noise or attack, input space and data set. The
+    pixel attack was published for 1,000 images and for all 10,000; the larger series is used for `n` above
+    1,000.
     """
     if (kind, space) not in SOURCES or not set(datasets) <= set(DATASETS):
         return []
@@ -87,9 +88,9 @@ def series(
 
 
 def caption(images: int, architectures: Iterable[str | None]) -> str:
-    """Return the text about the dashed curves of a figure: their source and their difference from the models.
+    """Return the text about the dashed curves of a figure: their source, and how they differ from the models.
 
-    `images` is their number of images, and `architectures` are those of the models in the figure.
+    `images` is the number of images of the dashed curves, and `architectures` are those of the models.
     """
     same = [architecture == ARCH for architecture in architectures]
     if all(same):

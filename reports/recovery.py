@@ -24,13 +24,13 @@ from blrobust.reports.tables import Cell, Table, flag_note
 
 SETTINGS = {"pgd-linf": "PGD-Linf CIFAR10", "cw-l2": "CW-L2 CIFAR10"}  # attack -> published setting
 FOLLOW_UP = "Dziedzic et al., follow-up, ResNet-18"  # later than paper_curves.LABEL
-NETWORK = "network"  # the kind of channel whose points no line connects
+NETWORK = "network"  # the kind of channel that is another network; no line connects its points
 CHANNELS = {"low-pass": "FC", "colour depth": "CD"}  # kind of channel -> published channel
 
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend: a name, a colour and the SVG path of a marker; without one it is dashed."""
+    """An entry of a legend: a name, a colour, and the SVG path of a marker, or None for a dashed line."""
 
     name: str
     colour: str
@@ -62,7 +62,7 @@ def render(results: RecoveryAnalysis, destination: Path) -> None:
 def facts(rows: pd.DataFrame) -> str:
     """Return one line about an attack: its strength, and the numbers of correct and of fooled images.
 
-    `rows` are the rows of the attack in `blrobust.analysis.recovery.table`.
+    `rows` are the rows of the attack in `RecoveryAnalysis.table`.
     """
     row = rows.iloc[0]
     at = "smallest perturbation"
@@ -80,10 +80,10 @@ def share(count: int, of: int) -> str:
 
 
 def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:
-    """Return the published L2_distortion and recovered_acc (in per cent) for an attack and a kind of channel.
+    """Return the published columns L2_distortion and recovered_acc (in per cent) for an attack and channel.
 
-    A channel is the transform of the image that recovers labels. The frame is empty if nothing was published
-    for this attack, channel and data set.
+    A channel is a transform of the image that may recover the label; `kind` is its kind. The frame is empty
+    if nothing was published for this attack, kind of channel and data set.
     """
     source = files("blrobust.reports") / "reference" / "label_recovery.csv"
     with source.open() as file:

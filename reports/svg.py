@@ -19,8 +19,8 @@ def element(
     """Return the figure as an SVG element.
 
     `prefix` makes the ids of the element unique in the page, and `label` is the text for screen readers.
-    `tips` maps the gid of a matplotlib artist to the tool tips of its shapes, in their order. For a line with
-    markers, the markers get the tool tips. Tips may contain any characters.
+    `tips` maps the gid of a matplotlib artist (see `Artist.set_gid`) to the tool tips of its shapes, in
+    order. For a line with markers, the markers get the tool tips. Tips may contain any characters.
     """
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Row = dict[Hashable, Any]
 
-HASH = 12  # hex digits shown; run.json has them all
+HASH = 12  # hex digits shown of a SHA-256; run.json has all 64
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ class Table:
 
 
 def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
-    """Return a table of the models: compressions, accuracies, level at 50 %, comparison with the baseline.
+    """Return a table with one row per model: compressions, accuracies, level at 50 % accuracy, comparison.
 
-    `runs` are the results by the name of the run; the rows of several runs are sorted by model. Mean
-    accuracy, and the level at which accuracy falls to 50 %, cover the levels that all runs share. They are
-    missing if the runs share only level 0.
+    `runs` maps names of runs to their results; the rows of several runs are sorted by model. The comparison
+    counts the levels at which a model is better and worse than the baseline. Mean accuracy, and the level at
+    which accuracy falls to 50 %, cover the levels that all runs share. Both are missing if the runs share
+    only one level and any has more.
     """
     grid = shared_levels(runs)
     frames = [analysis.summary_over(grid).assign(run=name) for name, analysis in runs.items()]
@@ -192,7 +193,7 @@ def against_controls(analysis: Analysis) -> Table | None:
     """Return a table that compares each band-limited model with each model without band limits.
 
     A cell has the numbers of levels at which the band-limited model is better and worse, and the difference
-    in mean accuracy. The result is None if there are no band-limited models or no others.
+    in mean accuracy. The result is None if all models are band-limited or none is.
     """
     limited, others = controls.band_limited(analysis), controls.without_band_limits(analysis)
     if not limited or not others:
@@ -217,7 +218,7 @@ def _verdict_shares(row: Row, count: int) -> Cell:
 
 
 def _against(better: int, worse: int, count: int) -> Cell:
-    """Return the numbers of levels at which a model is better and worse.
+    """Return a cell with the numbers of levels at which a model is better and worse.
 
     The cell is marked if the model is only better, or only worse.
     """

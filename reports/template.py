@@ -13,7 +13,7 @@ BASELINE = Markup('<meta name="baseline" content="{}">')
 
 
 def baseline_tag(name: str) -> Markup:
-    """Return the HTML element that records the name of the baseline of a page."""
+    """Return the HTML element that records the name of the baseline model in a page."""
     return BASELINE.format(escape_lines(name))
 
 
@@ -23,14 +23,17 @@ def shows_baseline(page: Path, name: str) -> bool:
 
 
 def render(template: str, destination: Path, **content: Any) -> None:
-    """Write the page of `html`, whole or not at all; raise `OSError` if `destination` cannot be written."""
+    """Write the page that `html(template, **content)` returns to `destination`, whole or not at all.
+
+    Raises `OSError` if `destination` cannot be written.
+    """
     atomic_write.write_text(destination, html(template, **content))
 
 
 def html(template: str, **content: Any) -> str:
-    """Return the page; `content` are the variables of the template.
+    """Return the page made from the template file `template`; `content` are its variables.
 
-    Text in the variables is escaped for HTML. Control and format characters in it are written as escape
+    Text in the variables is escaped for HTML, and its control and format characters are written as escape
     sequences.
     """
     environment = Environment(

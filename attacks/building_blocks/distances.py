@@ -10,7 +10,7 @@ class PixelDistance(Distance):
     """The number of pixels that differ in at least one colour channel."""
 
     def __call__(self, references: T, perturbed: T) -> T:
-        """Return the distances (m,) between images (m, C, H, W)."""
+        """Return the distances (m,) between the images `references` and `perturbed`, both (m, C, H, W)."""
         (x, y), restore_type = astensors_(references, perturbed)
         differs: Tensor = (x.raw != y.raw).any(dim=1)  # (m, H, W)
         return restore_type(astensor(differs.flatten(1).sum(dim=1).float()))

@@ -1,4 +1,4 @@
-"""The steps at which an attack checks which samples are finished.
+"""The steps at which an attack checks whether samples are finished.
 
 An attack that leaves out finished samples saves passes, but each check synchronises the CPU with the GPU.
 """
@@ -6,12 +6,13 @@ An attack that leaves out finished samples saves passes, but each check synchron
 from torch import Tensor
 
 EVERY = 10  # steps
-FEW = 256  # a pass of fewer samples takes a GPU less time than launching the next one
+FEW = 256  # samples; a pass of fewer takes a GPU less time than the CPU takes to launch the next pass
 
 
 def should_check(step: int, rows: Tensor) -> bool:
-    """Return whether to check, in `step` (from 0), which of the samples `rows` (n,) are finished.
+    """Return whether an attack should check, in step number `step` (from 0), which samples are finished.
 
-    This is true in every step on a CPU or with fewer than `FEW` samples, otherwise once in `EVERY` steps.
+    `rows` (n,) are the indices of the samples that are still attacked. The result is true in every step if
+    they are on a CPU or fewer than `FEW`, and otherwise in one of `EVERY` steps.
     """
     return step % EVERY == 0 or len(rows) < FEW or rows.device.type == "cpu"

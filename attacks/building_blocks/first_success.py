@@ -1,6 +1,7 @@
 """Search for the first candidate image, in a given order, that fools the model.
 
-A forward pass has several candidates of each sample for which no candidate has fooled the model yet.
+Each forward pass takes several candidates of every sample. A sample leaves the search as soon as one of its
+candidates fools the model.
 """
 
 from typing import Protocol
@@ -10,16 +11,16 @@ from torch import Tensor
 
 from blrobust.attacks.building_blocks.problem import Problem
 
-FIRST = 8  # candidates of a sample in the first pass; each pass doubles them, so that few queries are wasted
-VALUES = 2**22  # numbers in a pass of few images: 1,365 of CIFAR-10
-ROUND = 2  # candidates of each image in a pass of many: each pass synchronises with the device once
+FIRST = 8  # candidates of a sample in the first pass; doubled in each pass, so that few are queried in excess
+VALUES = 2**22  # colour values in one pass, if the images are few; 1,365 candidates of 3 x 32 x 32
+ROUND = 2  # candidates per image in one pass, if the images are many; a pass synchronises once
 
 
 class MakeCandidates(Protocol):
     """A function that returns the candidate images of an attack, numbered in the order of the search."""
 
     def __call__(self, rows: Tensor, candidate_ids: Tensor) -> Tensor:
-        """Return the candidates `candidate_ids` (k,) of each of the samples `rows` (n,), (n, k, C, H, W)."""
+        """Return the candidates `candidate_ids` (k,) of each sample in `rows` (n,), as (n, k, C, H, W)."""
 
 
 def candidates_fool(problem: Problem, candidates: Tensor, rows: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def candidates_fool(problem: Problem, candidates: Tensor, rows: Tensor) -> Tenso
 def first_fooling(
     problem: Problem, make: MakeCandidates, count: int, *, among: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return each image's first candidate that fools the model (m, C, H, W), and bool (m,): if found.
+    """Return each image's first candidate that fools the model (m, C, H, W), and bool (m,): if there is one.
 
     `make` returns the candidates, numbered from 0 to `count` - 1. `among`, bool (m,), selects the images to
     search. An image that is not selected, or for which no candidate fools the model, is returned unchanged.

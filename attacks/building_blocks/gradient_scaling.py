@@ -8,7 +8,7 @@ def power_of_two(values: Tensor) -> Tensor:
     """Return for each sample the power of two (m, 1, ...) that brings its largest magnitude into [1/2, 1).
 
     Multiplication by the factor loses no bit. The factor is positive and finite for all values, from 2^-126
-    to 2^126. Because of these limits, magnitudes that are subnormal or at least 2^126 do not reach [1/2, 1).
+    to 2^126. Because of these limits, largest magnitudes below 2^-127 or from 2^126 on do not reach [1/2, 1).
     """
     flat = values.detach().float().flatten(1)
     largest: Tensor = torch.linalg.vector_norm(flat, torch.inf, dim=1)

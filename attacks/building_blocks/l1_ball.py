@@ -9,16 +9,17 @@ from torch import Tensor
 
 from blrobust.attacks.building_blocks.norm_balls import TINY
 
-HALF_STEP = 2**-25  # of uniform float32 numbers
-ROUNDING = 2**-24  # the most by which a float32 number rounds, relative to it
+HALF_STEP = 2**-25  # half the spacing of uniform float32 random numbers
+ROUNDING = 2**-24  # the largest relative rounding error of a float32 number
 
 
 def start(uniforms: Tensor, epsilon: float) -> Tensor:
     """Return a random perturbation of L1 norm `epsilon`, uniform on the sphere of this radius.
 
-    `uniforms` (m, C, H, W) are uniform random numbers in [0, 1). They are converted to exponential numbers
-    with random signs, because exponential numbers divided by their sum are uniform on the simplex. In many
-    dimensions nearly all points of a ball are close to its sphere, so a start on the sphere is enough.
+    `uniforms` (m, C, H, W) are uniform random numbers in [0, 1). They are converted to exponentially
+    distributed numbers with random signs, because such magnitudes, divided by their sum, are uniform on the
+    simplex. In many dimensions nearly all points of a ball are close to its sphere, so a start on the sphere
+    is enough.
     """
     signed = 2 * uniforms.clamp(min=HALF_STEP) - 1
     sizes = -torch.log1p(-signed.abs())
@@ -28,8 +29,8 @@ def start(uniforms: Tensor, epsilon: float) -> Tensor:
 def steepest(gradient: Tensor, quantile: float) -> Tensor:
     """Return a step of L1 norm 1 that changes the components with the largest gradients by equal amounts.
 
-    In each image, these are the components whose magnitude is at least the `quantile` (from 0, below 1) of
-    all magnitudes of the gradient. The step is 0 if the gradient is 0.
+    In each image, these are the components where the magnitude of the gradient is at least the quantile
+    `quantile` (from 0, below 1) of all its magnitudes. The step is 0 if the gradient is 0.
     """
     gradient = gradient.nan_to_num(0, 0, 0)
     sizes = gradient.abs().flatten(1)
@@ -49,14 +50,14 @@ def project(delta: Tensor, epsilon: float) -> Tensor:
 def settle(found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
     """Return images `found`, moved towards `origin` if rounding has put them farther than `epsilon` away.
 
-    The new distance is `epsilon` minus the largest possible sum of rounding errors, because on a flat image
-    every number may round in the same direction.
+    The new distance is `epsilon` minus the largest possible sum of rounding errors, because on an image of a
+    single colour all colour values may round in the same direction.
     """
     delta = found - origin
     length = norm(delta)
     rounding = ROUNDING * norm(torch.where(delta == 0, 0, torch.maximum(found.abs(), origin.abs())))
     nearer = origin + delta * ((epsilon - rounding).clamp(min=0) / length.clamp(min=TINY))
-    return torch.where(length > epsilon * (1 + 5e-7), nearer, found)  # the guard tolerates twice as much
+    return torch.where(length > epsilon * (1 + 5e-7), nearer, found)  # `guard.checks` accepts 1e-6
 
 
 def norm(delta: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def targeted_logits_ratio(logits: Tensor, labels: Tensor, targets: Tensor) -> Te
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the margin z_y - max_{i != y} z_i of logits z: positive if the prediction is the label y."""
+    """Return the margins z_y - max_{i != y} z_i of logits z: positive if the prediction is the label y."""
     return _of(logits, labels) - others(logits, labels).amax(dim=1)
 
 

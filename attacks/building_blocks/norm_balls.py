@@ -10,7 +10,7 @@ from torch import Tensor
 from blrobust.attacks.building_blocks.gradient_scaling import power_of_two
 from blrobust.attacks.building_blocks.parameters import check
 
-TINY = 1e-12  # the least divisor in place of a norm
+TINY = 1e-12  # replaces smaller norms as a divisor
 
 
 class Ball(ABC):
@@ -20,11 +20,11 @@ class Ball(ABC):
 
     @abstractmethod
     def start(self, uniforms: Tensor, epsilon: float) -> Tensor:
-        """Return a random perturbation of the ball, from uniform random numbers in [0, 1), (m, C, H, W)."""
+        """Return a random perturbation in the ball; `uniforms` (m, C, H, W) are random numbers in [0, 1)."""
 
     @abstractmethod
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return the step of norm 1 along which the loss rises fastest; 0 if the gradient is 0."""
+        """Return the step of norm 1 along which a loss with this `gradient` rises fastest; 0 if it is 0."""
 
     @abstractmethod
     def project(self, delta: Tensor, epsilon: float) -> Tensor:
@@ -34,7 +34,8 @@ class Ball(ABC):
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
         """Return `delta`, scaled down to norm `epsilon` if its norm is larger.
 
-        `delta` was in the ball and was then projected onto a linear subspace, which may increase some norms.
+        `delta` is a perturbation from the ball after an orthogonal projection onto a linear subspace. Such a
+        projection may increase the Linf norm, but not the L2 norm.
         """
 
     @abstractmethod
@@ -56,7 +57,7 @@ class LinfBall(Ball):
         return gradient.nan_to_num(0, 0, 0).sign()
 
     def project(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Return `delta` with every number clipped to [-epsilon, epsilon]."""
+        """Return `delta` with every component clipped to [-`epsilon`, `epsilon`]."""
         return delta.clamp(-epsilon, epsilon)
 
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
@@ -65,7 +66,7 @@ class LinfBall(Ball):
         return delta * (epsilon / norm).clamp(max=1).view(-1, 1, 1, 1)
 
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
-        """Return `found` unchanged: the guard tolerates the rounding error of a single number."""
+        """Return `found` unchanged: the check of distances in `guard.checks` allows one rounding error."""
         return found
 
 
@@ -80,7 +81,7 @@ class L2Ball(Ball):
         In many dimensions nearly all points of a ball are close to its sphere, so a start on the sphere is
         enough.
         """
-        # ndtri(0) is minus infinity; 2**-25 is half the step of the uniform numbers.
+        # ndtri(0) is minus infinity; 2**-25 is half the spacing of the uniform numbers.
         return epsilon * self.steepest(torch.special.ndtri(uniforms.clamp(min=2**-25)))
 
     def steepest(self, gradient: Tensor) -> Tensor:
@@ -94,21 +95,21 @@ class L2Ball(Ball):
         return delta * (epsilon / _norm(delta)).clamp(max=1)
 
     def shrink(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Return `delta` unchanged: the projection onto a subspace has not increased its norm."""
+        """Return `delta` unchanged: the projection that it comes from does not increase the L2 norm."""
         return delta
 
     def settle(self, found: Tensor, origin: Tensor, epsilon: float) -> Tensor:
         """Return images `found`, moved towards `origin` if rounding has put them farther than `epsilon` away.
 
         The new distance is smaller than `epsilon` by the largest possible rounding error, which occurs if all
-        numbers round in the same direction.
+        colour values round in the same direction.
         """
         delta = found - origin
         norm = _norm(delta)
         brightest = origin.flatten(1).abs().amax(dim=1).view(-1, 1, 1, 1)
         rounding = 2**-24 * math.sqrt(origin[0].numel()) * brightest
         nearer = origin + delta * ((epsilon - rounding).clamp(min=0) / norm)
-        return torch.where(norm > epsilon * (1 + 5e-7), nearer, found)  # the guard tolerates twice as much
+        return torch.where(norm > epsilon * (1 + 5e-7), nearer, found)  # `guard.checks` accepts 1e-6
 
 
 def _norm(delta: Tensor) -> Tensor:

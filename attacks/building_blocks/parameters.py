@@ -2,7 +2,7 @@
 
 
 def check(name: str, value: object, legal: str, *, accepted: bool) -> None:
-    """Raise `ValueError` unless `accepted`; `legal` are the legal values in words, for the message."""
+    """Raise `ValueError` for the parameter `name` unless `accepted`; `legal` describes the legal values."""
     if not accepted:
         raise ValueError(f"got {name}={value!r}; legal: {legal}")
 
@@ -15,7 +15,7 @@ def check_counts(*, least: int = 1, **counts: int) -> None:
 
 
 def check_above_0(**values: float) -> None:
-    """Raise `ValueError` for the first of the `values` that is not above 0."""
+    """Raise `ValueError` for the first of `values`, parameters by name, that is not above 0."""
     for name, value in values.items():
         check(name, value, "numbers above 0", accepted=value > 0)
 

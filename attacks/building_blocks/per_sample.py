@@ -1,4 +1,4 @@
-"""Random numbers that belong to a sample: they do not depend on its batch, the model or the level."""
+"""Base classes of attacks whose random numbers do not depend on the batch, the model or the level."""
 
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -16,10 +16,10 @@ from blrobust.perturbations import random_numbers
 
 
 class PerSampleSeed:
-    """Mixin that gives an attack uniform random numbers from its `seed` and `stream`."""
+    """Mixin that gives an attack uniform random numbers, derived from its attributes `seed` and `stream`."""
 
     stream: int
-    """The number of the attack's stream in `random_numbers`: no two attacks share random numbers."""
+    """The attack's number in `perturbations.random_numbers`, so that no two attacks share random numbers."""
     seed: int
 
     @cached_property
@@ -27,7 +27,7 @@ class PerSampleSeed:
         return random_numbers.UniformCache(self.stream)
 
     def _own_numbers(self, problem: Problem, count: int) -> Tensor:
-        """Return `count` random numbers in [0, 1) for each sample, float32 (m, count), as a copy."""
+        """Return a new tensor, float32 (m, count), of `count` random numbers in [0, 1) for each sample."""
         return self._uniforms(
             count,
             seed=self.seed,
@@ -74,9 +74,9 @@ class PerSampleNoise(FixedEpsilonAttack, ABC):
     ) -> T:
         """Return the perturbed images (m, C, H, W); only the model's bounds are used.
 
-        `samples` are the ids of the images in the data set, by default 0 to m - 1. `samples` and `draw`
-        choose the random numbers. Raises `TypeError` for unknown arguments. Raises `UserError` for an
-        `epsilon` that is not legal for images of this size.
+        `samples` are the positions of the images in the data set, by default 0 to m - 1, and `draw` is the
+        index of a repetition. These two and the seed determine the random numbers. Raises `TypeError` for
+        unknown arguments. Raises `UserError` for an `epsilon` that is not legal for images of this size.
         """
         raise_if_kwargs(kwargs)
         x, restore_type = astensor_(inputs)

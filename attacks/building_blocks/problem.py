@@ -23,9 +23,9 @@ class Problem:
     """Images (m, C, H, W) within the model's bounds, each with a class to avoid or to reach.
 
     `classes`, int64 (m,), are the target classes to reach if `targeted`, otherwise the labels that the model
-    should no longer predict. `sample_ids` are the ids of the images in the data set. If an attack has random
-    numbers for each sample, `sample_ids` and `draw` choose them. `restore` converts a torch tensor to the
-    caller's kind of tensor.
+    should no longer predict. `sample_ids` are the positions of the images in the data set, and `draw` is the
+    index of a repetition. An attack that draws random numbers for each sample derives them from these two and
+    its seed. `restore` converts a torch tensor to the caller's kind of tensor.
     """
 
     model: Model
@@ -49,10 +49,10 @@ class Problem:
     ) -> "Problem":
         """Return the problem that is given by the arguments of an attack's `run`, after checking them.
 
-        `criterion` is a Foolbox criterion or a tensor of labels (m,). `samples` are the ids of the images in
-        the data set, by default 0 to m - 1. Raises `TypeError` if `inputs` is not a torch tensor. Raises
-        `ValueError` for inputs that `checked_images` rejects, for a criterion of a type that is not in
-        `legal`, and for a number of classes that differs from the number of images.
+        `criterion` is a Foolbox criterion or a tensor of labels (m,). `samples` are the positions of the
+        images in the data set, by default 0 to m - 1. Raises `TypeError` if `inputs` is not a torch tensor.
+        Raises `ValueError` for inputs that the function `checked_images` rejects, for a criterion of a type
+        that is not in `legal`, and for a number of classes that differs from the number of images.
         """
         images, restore = checked_images(inputs, model)
         wanted = get_criterion(criterion)
@@ -74,7 +74,7 @@ class Problem:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest legal value of a number in an image."""
+        """The smallest and the largest legal colour value of an image."""
         lower, upper = self.model.bounds
         return lower, upper
 
@@ -82,7 +82,8 @@ class Problem:
     def sign(self) -> float:
         """-1 if the classes are targets to reach, 1 if they are labels to avoid.
 
-        An attack succeeds by lowering the product of this sign and the margin of the class.
+        An attack succeeds by lowering the product of this sign and the margin of the class (its logit minus
+        the largest other logit).
         """
         return -1.0 if self.targeted else 1.0
 
@@ -118,7 +119,7 @@ def checked_images(inputs: Any, model: Model) -> tuple[Tensor, Restore]:
     """Return `inputs` as a torch tensor (m, C, H, W), and a function that restores the caller's tensor type.
 
     Raises `TypeError` unless `inputs` is a torch tensor, plain or wrapped by eagerpy. Raises `ValueError` if
-    it does not have four dimensions, or if a number is NaN or beyond the model's bounds.
+    it does not have four dimensions, or if a value is NaN or beyond the model's bounds.
     """
     wrapped, restore_type = astensor_(inputs)
     images = wrapped.raw

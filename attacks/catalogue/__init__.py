@@ -1,1 +1,1 @@
-"""The catalogue of attacks: a row for each, with norm, levels, parameters and source."""
+"""The catalogue of attacks: one row per attack, with its norm, levels, parameters and source."""

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 Family = Literal["noise", "decision", "score", "gradient"]
 Preset = Literal["default", "paper"]
-# Parameters that the guard applies to every attack: runs of a search, and forward passes that are
-# averaged (expectation over transformation, Athalye et al. 2018) for an attack by gradients.
+# Parameters that `blrobust.attacks.guard` applies, not the class of the attack: `restarts`, the number of
+# runs of a search, and `eot`, the number of forward passes whose logits are averaged for an attack that uses
+# gradients (expectation over transformation, Athalye et al. 2018).
 OURS = ("restarts", "eot")
 
 
@@ -48,27 +49,28 @@ class AttackSpec:
     paper: Mapping[str, Any] = field(default_factory=dict)
     """The arguments that differ with `--preset paper`, which has the longer searches of the literature."""
     per_sample_seed: bool = False
-    """Whether each sample has random numbers of its own. If so, the class also takes `seed`, and its `run`
-    takes `draw` and `samples` (the ids of the images in the data set)."""
+    """Whether each sample has its own random numbers. If so, the class also takes `seed`, and its `run` takes
+    `draw` (the index of a repetition) and `samples` (the positions of the images in the data set)."""
     family: Family
-    """The part of the model that the attack uses: nothing, predicted classes, logits or gradients."""
+    """The output of the model that the attack uses: none, predicted classes, logits or gradients, in the
+    order of `Family`."""
     is_search: bool = True
     """Whether the attack searches for a failure of the model. If so, images that are misclassified without it
-    are not attacked and count as misclassified. If not, the attack perturbs every image, at random or always
-    alike."""
+    are not attacked and count as misclassified. If not, the attack perturbs every image, either at random or
+    by a fixed rule."""
     targeted: bool = False
     """Whether the attack aims at one wrong class: the most likely wrong one, or `--target`."""
     gradient_free_member: str | None = None
-    """For an ensemble, whose parameter `attacks` has the names of its members joined by `+`: the name of the
-    member that needs no gradients. On a model without gradients only this member runs."""
+    """The name of the member of an ensemble that needs no gradients; on a model without gradients only this
+    member runs. An ensemble has a parameter `attacks`, the names of its members joined by `+`."""
     queries: str
     """The number of model evaluations per sample and level with the default parameters, in words."""
     source: str
     """The paper that proposed the attack."""
     revision: int = 1
-    """The version of the attack's computation. Raise it by 1 in a change that finds other images with the
-    same parameters. A revision other than 1 is part of a run's configuration. So a run of an older revision
-    is neither resumed nor shown as the result."""
+    """The version of the attack's computation. A code change that finds other images with the same parameters
+    must raise it by 1. A revision other than 1 is part of a run's configuration, so that a stored run of an
+    older revision is neither resumed nor shown as the result."""
 
     @property
     def norm(self) -> str:
@@ -93,13 +95,13 @@ class AttackSpec:
         return not issubclass(self._class, FixedEpsilonAttack)
 
     def budget(self, preset: Preset = "default") -> dict[str, Any]:
-        """Return the parameters that a preset sets, by name."""
+        """Return the parameters that the preset sets, with their values."""
         return {**self.parameters, **(self.paper if preset == "paper" else {})}
 
     def settable(self) -> dict[str, Any]:
         """Return the parameters that a user can set, by name, with their default values."""
-        # A word in the row (a norm, a loss) is part of the attack's name, and so is HopSkipJump's norm:
-        # another value would be measured under a wrong label.
+        # A text among `parameters` (a norm, a loss) is part of the attack's name, and so is HopSkipJump's
+        # norm, `constraint`: with another value the name would be wrong.
         fixed = {"self", "seed", "constraint", "tensorboard"}
         fixed |= {name for name, value in self.parameters.items() if isinstance(value, str)}
         found = {}
@@ -120,7 +122,7 @@ class AttackSpec:
         return {**parameters, "attacks": member}
 
     def words(self, name: str) -> tuple[str, ...]:
-        """Return the legal values of the parameter `name`, if its values are words."""
+        """Return the legal values of the parameter `name` if it is annotated as a `Literal`, otherwise ()."""
         return _literals(self._signature[name].annotation)
 
     def build(self, *, seed: int, parameters: Mapping[str, Any]) -> Attack:

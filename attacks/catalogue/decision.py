@@ -108,7 +108,7 @@ ROWS: dict[str, AttackSpec] = {
     "hopskipjump": AttackSpec(
         attack="blrobust.attacks.decision.boundary:HopSkipJumpAttack",
         strength=L2,
-        # With the paper's gamma the probes lie closer together than 16 bits can tell apart.
+        # With the paper's gamma of 1, the probes lie closer together than 16-bit numbers resolve.
         parameters={"steps": 10, "initial_gradient_eval_steps": 50, "gamma": 100.0},
         paper={"steps": 64, "initial_gradient_eval_steps": 100, "gamma": 1.0},
         family="decision",

@@ -26,7 +26,7 @@ ROWS: dict[str, AttackSpec] = {
         f"band-pgd-{norm}": AttackSpec(
             attack="blrobust.attacks.frequency.band_pgd:BandPGD",
             strength=strength,
-            # fft85 keeps the low band up to sqrt(1 - 0.84) = 0.4 of every axis.
+            # The model "fft85" drops 84 % of the coefficients: it keeps sqrt(1 - 0.84) = 0.4 of each axis.
             parameters={"norm": norm, "low": 0.0, "high": 0.4, "steps": 20, "rel_stepsize": 0.1},
             paper={"steps": 50, "rel_stepsize": 0.025, "restarts": 10},
             per_sample_seed=True,

@@ -210,7 +210,8 @@ ROWS: dict[str, AttackSpec] = {
         f"brendel-bethge-{suffix}": AttackSpec(
             attack=f"blrobust.attacks.decision.brendel_bethge:{name}BrendelBethgeAttack",
             strength=strength,
-            # Compiling the solver takes half a minute more. Twenty halvings are for 1,000 steps.
+            # The solver's compilation adds half a minute. The usual 20 halvings of `lr` are meant for 1,000
+            # steps.
             parameters={"steps": 30, "lr_num_decay": 3},
             paper={"steps": 1000, "lr_num_decay": 20},
             family="gradient",

@@ -13,7 +13,7 @@ Attacks = str | Iterable[str] | Mapping[str, Levels | None]
 
 
 class Grid(NamedTuple):
-    """The levels of an attack, and whether they are its own or those of a suite, not the user's."""
+    """The levels of an attack; `is_default` is true if the attack or a suite, not the user, has set them."""
 
     levels: tuple[float, ...]
     is_default: bool
@@ -22,9 +22,10 @@ class Grid(NamedTuple):
 def grids(attacks: Attacks, *, strength: str = "attacks") -> dict[str, Grid]:
     """Return the attacks by name with their levels.
 
-    `attacks` is a list as text (`selection.kinds`), or maps names, patterns and suites to levels; None means
-    the default levels. An attack that is selected twice has the levels of both selections. Raises `UserError`
-    for a part that selects no attack, and for illegal levels, which are those of the argument `strength`.
+    `attacks` is text for `selection.kinds` (names, patterns and suites), an iterable of such texts, or a
+    mapping from such texts to levels, where None means the default levels. An attack that is selected twice
+    has the levels of both selections. Raises `UserError` for a part that selects no attack, and for illegal
+    levels; the message then names the argument `strength`.
     """
     if not isinstance(attacks, Iterable):
         raise UserError(f"attacks: got {attacks!r}; legal: a dictionary from names to levels, or names")
@@ -46,9 +47,11 @@ def grids(attacks: Attacks, *, strength: str = "attacks") -> dict[str, Grid]:
 
 
 def check(chosen: Mapping[str, Grid], *, target: int | None, legacy: bool, strength: str = "attacks") -> None:
-    """Raise `UserError` for attacks that do not fit the target, the published space, or their own units.
+    """Raise `UserError` for attacks or levels that do not fit the other options.
 
-    `strength` names the argument with the levels.
+    A `target` class needs a targeted attack. Linf levels are at most 1, except with `legacy`, the input space
+    of the published noise curves. With `legacy`, the attack "uniform" is not available. Messages about levels
+    name the argument `strength`.
     """
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
         legal = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)

@@ -2,8 +2,8 @@
 
 Most classes of Foolbox accept any number without an error. With no steps, or with steps of length 0, an
 attack does nothing, and the model looks robust. The classes of this project check their parameters
-themselves. So `RULES` has an entry for one of them only if the general rule for whole numbers or for other
-numbers would reject a legal value.
+themselves. So `RULES` needs an entry for such a class only where the general rules (whole numbers from 1,
+other numbers above 0) would reject a legal value.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,35 +26,36 @@ ANY: Rule = ("numbers", lambda _: True)
 
 
 def _up_to(most: int, least: int = 1) -> Rule:
-    """Return the rule of a number of things that are in memory at once."""
+    """Return the rule for a count of things that are in memory at the same time: `least` to `most`."""
     return f"numbers from {least} to {most:,}", lambda value: least <= value <= most
 
 
-# kind.parameter -> its rule; the first that matches holds, else that of the type.
+# Pattern of `kind.parameter` -> rule. The first match holds; without one, `FROM_1` for whole numbers and
+# `ABOVE_0` for other numbers.
 RULES: dict[str, Rule] = {
     "fourier.*": ANY,  # the row and column of a frequency have signs
-    "*.d": FROM_0,  # half a side: 0 is the pixel itself
+    "*.d": FROM_0,  # half the side of a square around a pixel; 0 is the pixel alone
     "*.low": FROM_0,
     "*.quantile": BELOW_1,
     "*.probability": FROM_0,
     "*.confidence": FROM_0,
     "*.regularization": FROM_0,
-    "*.source_step_convergance": FROM_0,  # 0: continues to the last step
-    "*.step_adaptation": FROM_1,  # below 1 it moves away from the target
-    "deepfool-*.candidates": FROM_2,  # the class itself is one
+    "*.source_step_convergance": FROM_0,  # with 0 the attack runs to its last step
+    "*.step_adaptation": FROM_1,  # below 1 the step sizes adapt in the wrong direction
+    "deepfool-*.candidates": FROM_2,  # the predicted class is one of them
     "deepfool-*.overshoot": FROM_0,
     "mifgsm.momentum": FROM_0,
     "brendel-bethge-*.momentum": BELOW_1,  # at 1 only the first gradient counts
     "brendel-bethge-*.lr_decay": UP_TO_1,
     "ddn.gamma": INSIDE,  # at 1 the radius becomes 0 and stays 0
     "*.angles": _up_to(1_000),
-    "*.shifts": _up_to(100),  # in each of the two directions
+    "*.shifts": _up_to(100),  # along each axis
     "*.tries": _up_to(10_000),
     "*.starts": _up_to(1_000),
     "*.directions": _up_to(10_000),
     "*.queries": _up_to(1_000_000),
     "*.initial_gradient_eval_steps": _up_to(10_000),
-    "gen.population": _up_to(1_000, least=2),  # each is a copy of the image
+    "gen.population": _up_to(1_000, least=2),  # each member is a copy of the image
 }
 
 
@@ -83,7 +84,7 @@ class Data:
 class Limit:
     """The smallest and the largest legal value of a parameter, as functions of the data set.
 
-    `of_classes` is true if they depend on the number of classes, and false if on the size of the images.
+    `of_classes` is true if they depend on the number of classes, and false if they depend on the image size.
     """
 
     least: Callable[[Data], int]
@@ -91,7 +92,7 @@ class Limit:
     of_classes: bool = False
 
 
-# kind.parameter -> its limit
+# Pattern of `kind.parameter` -> limit
 LIMITS: dict[str, Limit] = {
     "simba-dct.frequencies": Limit(lambda data: 1, lambda data: min(data.height, data.width)),
     "fourier.row": Limit(lambda data: -(data.height // 2), lambda data: data.height // 2),

@@ -21,10 +21,10 @@ LISTED = "'blrobust attacks' lists them"
 def kinds(text: str, *, name: str = "attacks") -> dict[str, tuple[float, ...]]:
     """Return the names of the attacks that `text` selects, each with its levels.
 
-    `text`, the value of the argument `name`, is a comma-separated list of names, patterns such as `pgd*` and
-    suites such as `suite:quick`. An attack has the levels that the suite gives it, or else its default
-    levels. An attack that is selected twice has the levels of both selections. Raises `UserError` if a
-    part of the list selects no attack.
+    `text` is a comma-separated list of names, patterns such as `pgd*` and suites such as `suite:quick`;
+    `name` is the option that it was given to, for messages. An attack has the levels that the suite gives it,
+    or else its default levels. An attack that is selected twice has the levels of both selections. Raises
+    `UserError` if a part of the list selects no attack.
     """
     found: dict[str, tuple[float, ...]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -95,7 +95,7 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
                 f"{', '.join(sorted(legal)) or 'none'}"
             )
         for kind in having:
-            # The change names the attack itself, or there is one only.
+            # For messages: the attack is added unless the change names it or only one attack is chosen.
             given = repr(change) if dot or len(found) == 1 else f"{change!r} for {kind}"
             found[kind][name] = _typed(given, value.strip(), settable[kind][name])
             if isinstance(found[kind][name], str):
@@ -106,7 +106,7 @@ def parameters(chosen: Sequence[str], changes: Sequence[str], preset: Preset) ->
 
 
 def _typed(given: str, text: str, default: Any) -> Any:
-    """Return `text` as a value of the type of `default`; `given` describes the change in error messages."""
+    """Return `text` converted to the type of `default`; `given` describes the change in error messages."""
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
             raise UserError(f"parameters: got {given}; legal: true, false")
@@ -128,7 +128,7 @@ def _check_word(given: str, word: str, legal: Sequence[str]) -> None:
 
 
 def summary(kind: str, spec: AttackSpec, grid: tuple[float, ...]) -> dict[str, str]:
-    """Return the row of an attack with the levels `grid` in the list of attacks, as text by column."""
+    """Return the row of the attack `kind` in the list of attacks, as text by column, with levels `grid`."""
     settable = ", ".join(f"{name}={value}" for name, value in spec.settable().items())
     is_default = grid == levels.parse(spec.grid)
     found = measured_queries().get(kind)
@@ -136,7 +136,7 @@ def summary(kind: str, spec: AttackSpec, grid: tuple[float, ...]) -> dict[str, s
     return {
         "name": kind,
         "family": spec.family,
-        "norm": spec.norm.split(" (")[0],  # without what the unit has, too
+        "norm": spec.norm.split(" (")[0],  # "L0 (pixels)" as "L0": the unit names pixels
         "levels": spec.grid if is_default else listed,
         "forward": "-" if found is None else f"{found.forwards:g}",
         "gradient": "-" if found is None else f"{found.backwards:g}",

@@ -1,8 +1,8 @@
 """Suites: named sets of attacks, with the levels of each attack."""
 
-# kind -> its levels as text, None for the default ones
+# suite -> attack -> its levels as text, or None for the default levels
 SUITES: dict[str, dict[str, str | None]] = {
-    # The attacks of the paper, at its levels where their units are ours.
+    # The attacks of the paper on band-limited networks, at its levels where both use the same units.
     "paper": {
         "gaussian": None,
         "uniform-linf": "0,4/255,8/255,16/255,24/255,32/255,48/255,64/255,96/255,128/255",
@@ -15,7 +15,7 @@ SUITES: dict[str, dict[str, str | None]] = {
         "rotation": None,
         "translation": None,
     },
-    # One attack of each sort, minutes on a laptop.
+    # Some attacks of each family, in minutes on a laptop.
     "quick": {
         "gaussian": "0,0.1,0.2,0.4",
         "pixel": "0,10,50,200",

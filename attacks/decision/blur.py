@@ -10,7 +10,7 @@ from blrobust.attacks.building_blocks.attack import Transform
 from blrobust.attacks.building_blocks.distances import Unmeasured
 from blrobust.attacks.building_blocks.level_checks import check_not_negative
 
-WIDTHS = 4  # standard deviations at which the filter is cut off, as in scipy.ndimage
+WIDTHS = 4  # the filter is cut off at this many standard deviations, as in scipy.ndimage
 
 
 def gaussian_matrix(size: int, sigma: float) -> Tensor:

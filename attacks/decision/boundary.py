@@ -25,9 +25,9 @@ class BoundaryAttack(BoundaryWalk, boundary_attack.BoundaryAttack):
 class HopSkipJumpAttack(BoundaryWalk, hop_skip_jump.HopSkipJumpAttack):
     """Foolbox's HopSkipJump attack (Chen et al. 2020) with an adversarial starting point for every sample.
 
-    Foolbox's class always clips to [0, 1], so the model's bounds are mapped to [0, 1] before the attack.
-    Foolbox also divides the directions of a whole batch by one norm. Here, as in the paper, the direction of
-    each sample has length 1.
+    Foolbox's class always clips to [0, 1], so images are mapped from the model's bounds to [0, 1] before the
+    attack and back after it. Foolbox also divides the directions of a whole batch by one norm. Here, as in
+    the paper, the direction of each sample has length 1.
     """
 
     def _search(self, problem: Problem) -> Tensor:

@@ -18,7 +18,7 @@ GREYS = ("middle", "mean")
 
 
 class ContrastReductionAttack(Transform):
-    """Moves every number x of an image towards a grey: (1 - epsilon) x + epsilon grey.
+    """Moves every colour value x of an image towards a grey: (1 - epsilon) * x + epsilon * grey.
 
     The grey is the middle of the bounds if `towards` is "middle", as in Foolbox 1, or the mean of the image
     if it is "mean". At `epsilon` 1 the whole image is grey. Beyond 1 the image is a negative, clipped to the

@@ -1,4 +1,4 @@
-"""The multiple-pixel attack: k random pixels of an image become the minimum or the maximum."""
+"""The multiple-pixel attack: it sets k random pixels of an image to the minimum or maximum of the bounds."""
 
 import numpy as np
 import torch
@@ -13,17 +13,18 @@ from blrobust.perturbations import random_numbers
 class PixelAttack(PerSampleNoise):
     """Sets k = `epsilon` random pixels, in all channels, to the minimum or the maximum of the bounds.
 
-    Each sample has its own random order of pixels, of which the first k are changed. So a larger k changes
-    the pixels of a smaller k and others. For each pixel, a fair coin chooses between minimum and maximum.
-    `run` raises `UserError` unless k is a whole number from 0 to H * W.
+    Each sample has its own random order of pixels, of which the first k are changed. So the pixels that a
+    smaller k changes are among those that a larger k changes. For each pixel, a fair coin chooses between
+    minimum and maximum. `run` raises `UserError` unless k is a whole number from 0 to H * W.
     """
 
     distance = PixelDistance()
 
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
-        """Return each pixel's rank in the random order of its sample, int32 (len(samples), H * W).
+        """Return each pixel's rank in a random order of the image's pixels, int32 (len(`samples`), H * W).
 
-        Ranks begin at 1. The sign of a rank chooses the value of the pixel: negative means the minimum.
+        Ranks begin at 1. Each has a random sign, which chooses the value of the pixel: the minimum if it is
+        negative, else the maximum.
         """
         size = shape[-2] * shape[-1]
         codes = np.empty((len(samples), size), np.int32)

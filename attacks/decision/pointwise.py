@@ -11,13 +11,13 @@ from blrobust.attacks.building_blocks.per_sample import PerSampleSeed
 from blrobust.attacks.building_blocks.problem import Problem
 from blrobust.perturbations import random_numbers
 
-WINDOW = 8  # pixels of a sample that one pass decides about, at most
+WINDOW = 8  # the most pixels of a sample that one forward pass decides about
 
 
 class PointwiseAttack(PerSampleSeed, MinimalAttack):
-    """Sets more and more pixels to the minimum or maximum until the model is fooled, then restores pixels.
+    """Sets more and more pixels to a bound until the model is fooled, then restores as many as possible.
 
-    In a random order, each pixel is restored to its original value if the model stays fooled. This is
+    In a random order, each changed pixel is set back to its original value if the model stays fooled. This is
     repeated until no pixel can be restored. So the model would not be fooled if any single pixel of the
     result were restored (Schott et al. 2019, section 5.1, "Pointwise Attack").
 
@@ -55,7 +55,7 @@ class PointwiseAttack(PerSampleSeed, MinimalAttack):
         """
         images = problem.images
         size = noise.shape[2]
-        ranks = noise.argsort(dim=2, stable=True).argsort(dim=2)  # of each pixel in the order
+        ranks = noise.argsort(dim=2, stable=True).argsort(dim=2)  # the rank of each pixel in its order
         lower, upper = (images.new_tensor(bound) for bound in problem.bounds)
         values = torch.where(coins < 0.5, lower, upper)
 
@@ -71,17 +71,18 @@ class PointwiseAttack(PerSampleSeed, MinimalAttack):
 
 
 def restored(problem: Problem, points: Tensor, keys: Tensor, *, among: Tensor) -> Tensor:
-    """Return `points`, still fooling the model, with pixels restored until no further one can be restored.
+    """Return `points` with as many original pixels restored, one by one, as still fool the model.
 
     `points` (m, C, H, W) are images that fool the model. To restore a pixel means to set it to its value in
-    the original image. `keys` (m, H * W) sort the pixels, and `among` (m,) selects the samples. In each
-    round, one pixel after the other is restored if the model stays fooled. The rounds end when no pixel can
-    be restored.
+    the original image. `keys` (m, H * W) define the order of the pixels by sorting, and `among`, bool (m,),
+    selects the samples. In each round, one changed pixel after another is restored if the model stays fooled.
+    The rounds end when no pixel can be restored.
 
-    The result is that of one query per pixel, but with fewer passes. A pass queries images with the next 1,
-    2, ..., `WINDOW` pixels restored together, and images with each of these pixels restored alone. The
-    predictions of the former apply as long as pixels can be restored, those of the latter as long as none
-    can.
+    The result is the same as with one query after another, but it takes fewer forward passes. For the next
+    `WINDOW` pixels of a sample, one pass queries two kinds of images: with the first 1, 2, ..., `WINDOW` of
+    these pixels restored together, and with a single one of them restored. The first kind gives the
+    predictions for the case that all pixels so far could be restored, the second kind for the case that none
+    could.
     """
     images = problem.images
     clean, flat = images.flatten(2), points.flatten(2).clone()  # (m, C, H * W)
@@ -104,10 +105,11 @@ def restored(problem: Problem, points: Tensor, keys: Tensor, *, among: Tensor) -
             candidates = torch.where(masks.unsqueeze(2), clean[rows].unsqueeze(1), flat[rows].unsqueeze(1))
             fooled = candidates_fool(problem, candidates.view(len(rows), -1, *images.shape[1:]), rows)
             together, alone = fooled[:, :WINDOW], fooled[:, WINDOW:]
-            back = (together & legal).int().cumprod(dim=1).sum(dim=1)  # pixels to restore at once
-            stay = (~alone & legal).int().cumprod(dim=1).sum(dim=1)  # pixels that must stay
+            back = (together & legal).int().cumprod(dim=1).sum(dim=1)  # number of pixels to restore
+            stay = (~alone & legal).int().cumprod(dim=1).sum(dim=1)  # number of pixels that stay
             count = legal.sum(dim=1)
-            # The prediction after those that are restored, or must stay, is known too, if there is one.
+            # The pixel that ends the run of restored pixels (or of those that stay) is decided too, if there
+            # is one.
             chosen = torch.where(back > 0, back - 1, WINDOW + stay.clamp(max=WINDOW - 1))
             accepted = (back > 0) | (stay < count)
             kept = candidates[torch.arange(len(rows), device=rows.device), chosen]
@@ -120,8 +122,9 @@ def restored(problem: Problem, points: Tensor, keys: Tensor, *, among: Tensor) -
 def _masks(pixels: Tensor, legal: Tensor, plans: Tensor, size: int) -> Tensor:
     """Return bool (n, plans, H * W): the pixels that each plan restores.
 
-    `pixels` (n, WINDOW) are the next pixels of each sample, `legal`, of the same shape, marks those that
-    exist, and `plans` (plans, WINDOW) selects some of them for each plan.
+    `pixels` (n, WINDOW) are the indices of each sample's next pixels. `legal`, bool of the same shape, is
+    false where a sample has fewer changed pixels left. `plans`, bool (plans, WINDOW), selects some of the
+    pixels for each plan.
     """
     chosen = plans & legal.unsqueeze(1)  # (n, plans, WINDOW)
     index = pixels.unsqueeze(1).expand(chosen.shape)

@@ -14,11 +14,11 @@ from blrobust.perturbations import random_numbers
 class SinglePixelAttack(PerSampleSeed, MinimalAttack):
     """Sets one pixel, in all channels, to the minimum or to the maximum of the bounds.
 
-    Up to `pixels` pixels are tried in a random order of each sample's own, each pixel with the minimum first.
-    The result is the first image that fools the model, or the unchanged image if none does. If all H * W
-    pixels are tried, the search is exhaustive: if it finds nothing, no single pixel fools the model.
-    Narodytska & Kasiviswanathan 2017, section 3.1; the random order and the default of 1,000 pixels are those
-    of Foolbox 1. Raises `ValueError` for a parameter that is not legal.
+    Up to `pixels` pixels are tried, in a random order that differs between samples, each with the minimum
+    first and then the maximum. The result is the first image that fools the model, or the unchanged image if
+    none does. If all H * W pixels are tried, the search is exhaustive: if it finds nothing, no single pixel
+    fools the model. Narodytska & Kasiviswanathan 2017, section 3.1; the random order and the default of 1,000
+    pixels are those of Foolbox 1. Raises `ValueError` for a parameter that is not legal.
     """
 
     distance = PixelDistance()

@@ -1,4 +1,4 @@
-"""Attacks that rotate and shift images, by all moves of a grid or by random moves."""
+"""Attacks that rotate and shift images, by all moves (rotation and shift) of a grid or by random moves."""
 
 from abc import ABC, abstractmethod
 
@@ -15,7 +15,7 @@ from blrobust.attacks.building_blocks.per_sample import PerSampleSeed
 from blrobust.attacks.building_blocks.problem import Problem
 from blrobust.perturbations import random_numbers
 
-LIMITS = 30.0, 3.0  # degrees and pixels of Engstrom et al. 2019, for images of 32 pixels
+LIMITS = 30.0, 3.0  # degrees and pixels, from Engstrom et al. 2019 for images of 32 x 32 pixels
 
 
 def move(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor, *, fill: float) -> Tensor:
@@ -26,7 +26,7 @@ def move(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor, *, fill: 
     rotation is exact, because nothing is interpolated.
     """
     height, width = images.shape[2:]
-    # On a canvas whose sides are powers of 2 the grid's units, shares of the side, are exact.
+    # grid_sample takes positions as shares of a side: exact on a canvas whose sides are powers of 2.
     sides = [1 << (side - 1).bit_length() for side in (width, height)]
     canvas = images - fill if fill else images
     if sides != [width, height]:
@@ -42,7 +42,7 @@ def move(images: Tensor, degrees: Tensor, right: Tensor, down: Tensor, *, fill: 
 
 
 class _Moves(EpsilonAttack, ABC):
-    """Applies moves (a rotation and a shift) to an image, in order, until one of them fools the model.
+    """Applies one move after another (a rotation and a shift) to each image, until one fools the model.
 
     Pixels that come from outside the image are 0, or the bound nearest to 0 if 0 is beyond the bounds. An
     image for which no move fools the model is returned unchanged. `run` raises `UserError` for a negative
@@ -85,7 +85,7 @@ class _GridMoves(_Moves):
 
     @abstractmethod
     def _grid(self) -> tuple[int, int]:
-        """Return the number of angles, and the number of shifts in each of the two directions."""
+        """Return the number of angles, and the number of shifts along each axis."""
 
     def _moves(self, problem: Problem) -> Tensor:
         angles, shifts = (_line(count) for count in self._grid())
@@ -132,10 +132,10 @@ class TranslationAttack(_GridMoves):
 class SpatialAttack(_GridMoves):
     """Rotates and shifts at once, over a grid (Engstrom et al. 2019, section 3, "grid search").
 
-    The grid has `angles` angles, and `shifts` shifts in each direction. Its limits are `epsilon` times those
-    of the paper, 30 degrees and 3 pixels. In Foolbox's class the unit of a shift is half the side of the
-    image instead of half the distance between the outermost pixels, so its shifts by whole pixels blur the
-    image. Raises `ValueError` for a parameter that is not legal.
+    The grid has `angles` angles and, along each axis, `shifts` shifts. Its limits are `epsilon` * 30 degrees
+    and `epsilon` * 3 pixels, where 30 and 3 are those of the paper. Foolbox's class measures shifts in half
+    sides of the image where `grid_sample` expects half distances between the outermost pixels, so its shifts
+    by whole pixels blur the image. Raises `ValueError` for a parameter that is not legal.
     """
 
     limits = LIMITS
@@ -152,9 +152,9 @@ class SpatialAttack(_GridMoves):
 class RandomSpatialAttack(PerSampleSeed, _Moves):
     """Rotates and shifts by `tries` random moves (Engstrom et al. 2019, section 3, "worst-of-k").
 
-    Each sample has its own moves, uniform within limits that are `epsilon` times those of the paper, 30
-    degrees and 3 pixels. At another `epsilon` the same moves are scaled. Raises `ValueError` for a parameter
-    that is not legal.
+    Each sample has its own moves, uniform within `epsilon` * 30 degrees and `epsilon` * 3 pixels, where 30
+    and 3 are the limits of the paper. For another `epsilon`, the same random moves are scaled. Raises
+    `ValueError` for a parameter that is not legal.
     """
 
     limits = LIMITS

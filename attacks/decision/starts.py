@@ -13,12 +13,12 @@ from blrobust.attacks.building_blocks.attack import MinimalAttack
 from blrobust.attacks.building_blocks.first_success import MakeCandidates, candidates_fool, first_fooling
 from blrobust.attacks.building_blocks.problem import Problem
 
-DIRECTIONS = 50  # noise images tried; if all are predicted as the sample's own class, more would be, too
+DIRECTIONS = 50  # noise images tried; if none of them fools the model, more of them hardly would
 STEPS = 50  # blends tried between the sample and a point that fools the model
 
 
 def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple[Tensor, Tensor]:
-    """Return for each image the first noise that fools the model (m, C, H, W), and bool (m,): if found.
+    """Return for each image the first noise that fools the model (m, C, H, W), and bool (m,): if any does.
 
     `uniform` makes the `count` noise images to try, with values in [0, 1), which are then scaled to the
     model's bounds.
@@ -33,10 +33,10 @@ def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple
 
 
 def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each image the first other image that meets its criterion, and bool (m,): if there is one.
+    """Return for each image the first other image that fools the model in its place, and bool (m,): if any.
 
-    The search starts with the next image of the batch. Only the samples that `among`, bool (m,), selects are
-    searched.
+    The other images (m, C, H, W) are those of the batch, in its order, from the next one on. Only the samples
+    that `among`, bool (m,), selects are searched.
     """
     images = problem.images
 
@@ -47,7 +47,7 @@ def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def blended(problem: Problem, points: Tensor, *, steps: int, among: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each image the first blend with its point that fools the model, and bool (m,): if found.
+    """Return for each image its first blend that fools the model (m, C, H, W), and bool (m,): if any does.
 
     The blends are `steps` evenly spaced images on the way from the image to its point in `points` (m, C, H,
     W). Only the samples that `among`, bool (m,), selects are searched.
@@ -63,7 +63,7 @@ def blended(problem: Problem, points: Tensor, *, steps: int, among: Tensor) -> t
 
 
 def starting_points(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Return for each image a point that fools the model (m, C, H, W), and bool (m,): if found.
+    """Return for each image a point that fools the model (m, C, H, W), and bool (m,): if there is one.
 
     The point is a blend of the image with uniform noise or, if no noise fools the model, with another image
     of the batch. The noise comes from torch's global generator, like all other random numbers of Foolbox's
@@ -103,4 +103,4 @@ class BoundaryWalk(MinimalAttack, ABC):
 
     @abstractmethod
     def _walk(self, model: Any, images: Tensor, criterion: Any, *, starting_points: Tensor) -> Any:
-        """Return the end points of the walks (n, C, H, W), from the `run` of the Foolbox class."""
+        """Return the end points of the walks (n, C, H, W), computed by the `run` of the Foolbox class."""

@@ -20,17 +20,17 @@ from blrobust.perturbations import random_numbers
 class BandPGD(PerSampleSeed, EpsilonAttack):
     """Projected gradient ascent on the cross-entropy, with perturbations in a band of frequencies only.
 
-    Each step follows the part of the gradient within the band. Then the perturbation is projected onto the
-    band and onto the ball of radius `epsilon`, and the image is clipped to the bounds. All else is as in
+    Each step follows the part of the gradient that lies in the band. Then the perturbation is projected onto
+    the band and onto the ball of radius `epsilon`, and the image is clipped to the bounds. All else is as in
     Madry et al. 2018.
 
-    Clipping adds frequencies outside the band. So after clipping to the linf ball, the perturbation is
-    projected onto the band again and scaled down into the ball. Only the clipping to the bounds can then add
-    other frequencies. With `low` 0 and `high` 1 the attack equals Foolbox's PGD from the same start, bit by
-    bit.
+    Clipping adds frequencies outside the band. So after the projection onto the linf ball, which clips, the
+    perturbation is projected onto the band again and scaled down into the ball. Then only the clipping to the
+    bounds can add other frequencies. With `low` 0 and `high` 1 the attack equals Foolbox's PGD from the same
+    start, bit by bit.
 
-    `low` and `high` are fractions of the one-sided spectrum (see `SpectralBand`). A step has the size
-    `rel_stepsize` times epsilon. The result is the image after the last step, adversarial or not. Raises
+    `low` and `high` are fractions of the one-sided spectrum (see `SpectralBand`). A step has the norm
+    `rel_stepsize` * epsilon. The result is the image after the last step, adversarial or not. Raises
     `ValueError` for a parameter that is not legal. `run` raises `ValueError` for images without a frequency
     in the band.
     """

@@ -15,13 +15,14 @@ from blrobust.errors import UserError
 def wave_signs(height: int, width: int, *, row: int, column: int, device: torch.device) -> Tensor:
     """Return the signs of a wave of one frequency, 1 or -1, float32 (height, width).
 
-    The wave is (1 + i) F_kl + (1 - i) F_-k,-l with k = `row`, l = `column` and F_kl(y, x) = exp(2 pi i (k y /
-    height + l x / width)). This sum is real: 2 sqrt(2) cos(2 pi (k y / height + l x / width) + pi / 4)
-    (Tsuzuku & Sato 2019, section 4). The frequency -k, -l gives the same wave with another phase.
+    The wave is (1 + i) * F_{k,l} + (1 - i) * F_{-k,-l} with k = `row`, l = `column` and F_{k,l}(y, x) = exp(2
+    * pi * i * (k * y / height + l * x / width)). This sum is real: 2 * sqrt(2) * cos(2 * pi * (k * y / height
+    + l * x / width) + pi / 4) (Tsuzuku & Sato 2019, section 4). The frequency (-k, -l) gives the same wave
+    with another phase.
 
     On most grids the wave is zero at some pixels, and rounding errors would decide their signs. So the phase
     is computed in integers. Of two zeros that are half a period apart, one counts as positive and one as
-    negative. So there are as many 1 as -1.
+    negative, so that 1 and -1 are equally frequent.
     """
     turn = 8 * height * width  # steps of a period; an eighth of it is pi / 4
     y = torch.arange(height, device=device)[:, None]
@@ -32,7 +33,7 @@ def wave_signs(height: int, width: int, *, row: int, column: int, device: torch.
 
 
 class SingleFourierAttack(Transform):
-    """Adds epsilon times the signs of one wave to every image and clips to the bounds, without a query.
+    """Adds epsilon * the signs of one wave to every image and clips to the bounds, without a query.
 
     `row` and `column` are the numbers of periods down and across the image. With both negated, the wave has
     another phase (see `wave_signs`). The attack is universal and shift-invariant (Tsuzuku & Sato 2019).
@@ -63,11 +64,12 @@ class SingleFourierAttack(Transform):
 class WorstFourierAttack(EpsilonAttack):
     """Adds to each image the first wave of a grid of frequencies that fools the model.
 
-    The frequencies are the positive and negative multiples of `step` in both directions, without (0, 0).
-    `step=1` gives all waves, the set that Tsuzuku & Sato (2019) search. An image needs at most ceil(H / step)
-    ceil(W / step) queries, including that of the unperturbed image. An image is returned unchanged if it
-    already fools the model, or if no wave does. Raises `ValueError` for a parameter that is not legal. `run`
-    raises `UserError` for a negative `epsilon`, and for images that are too small for `step`.
+    The frequencies are (k, l) with k = 0, `step`, 2 * `step`, ... below H and l likewise below W, without (0,
+    0); k above H / 2 is the negative frequency k - H, and l above W / 2 is l - W. `step=1` gives all waves,
+    the set that Tsuzuku & Sato (2019) search. An image needs at most ceil(H / `step`) * ceil(W / `step`)
+    queries, including that of the unperturbed image. An image is returned unchanged if it already fools the
+    model, or if no wave does. Raises `ValueError` for a parameter that is not legal. `run` raises `UserError`
+    for a negative `epsilon`, and for images that are too small for `step`.
     """
 
     distance = linf

@@ -13,9 +13,9 @@ class SpectralBand:
     """The frequencies whose larger component (vertical or horizontal) is from `low` to below `high`.
 
     `low` and `high` are fractions of the one-sided spectrum. A network that drops the share c of the
-    coefficients keeps the fraction sqrt(1 - c) of the frequencies in each direction (paper section 3.1). So
-    its first layer, a 3 x 3 convolution with padding 1, keeps `SpectralBand(0, sqrt(1 - c))` and drops
-    `SpectralBand(sqrt(1 - c), 1)`. Raises `ValueError` unless 0 <= low < high <= 1.
+    coefficients keeps the fraction sqrt(1 - c) of the frequencies in each direction (section 3.1 of the paper
+    on band-limited networks). So its first layer, a 3 x 3 convolution with padding 1, keeps `SpectralBand(0,
+    sqrt(1 - c))` and drops `SpectralBand(sqrt(1 - c), 1)`. Raises `ValueError` unless 0 <= low < high <= 1.
     """
 
     low: float
@@ -56,10 +56,11 @@ def project(images: Tensor, mask: Tensor) -> Tensor:
 
 
 def _below(length: int, edge: float, device: torch.device) -> Tensor:
-    """Return bool (length,): which frequencies, in the order of `fft`, are below the fraction `edge`.
+    """Return bool (length,): which frequencies, in the order of `torch.fft.fft`, are below the share `edge`.
 
-    The band is that of a band-limited layer, whose transform has more points (`size`) than the image. So
-    frequency k of the layer is frequency k length / size of the image.
+    The shares are those of a band-limited layer. The layer pads the image, so its transform has more points,
+    n, than the `length` points of the image. Frequency k of the layer is frequency k * length / n of the
+    image.
     """
     size = transform_size(length + 2, 3, fft_size="paper")
     kept = max(1, int((size // 2 + 1) * edge)) if edge > 0 else 0

@@ -27,16 +27,16 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 """Computes losses (k,) to maximise, from logits (k, classes) and their samples' indices (k,) in the batch."""
 
 LOSSES = ("ce", "dlr")
-MOMENTUM = 0.75  # alpha of section 3.1: the share of the new step, the rest is the last move
+MOMENTUM = 0.75  # alpha of section 3.1: the weight of the new step; the last move has the weight 1 - alpha
 RISES = 0.75  # rho of section 3.2: the share of steps that must raise the loss
-LEAD = (-1, 1, 1, 1)  # shape of one number a sample that is combined with images
+LEAD = (-1, 1, 1, 1)  # shape in which one number per sample is broadcast over images
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:
-    """Return the numbers of steps, ceil(p_j `steps`), after which the step size may be halved.
+    """Return the numbers of steps, ceil(p_j * `steps`), after which the step size may be halved.
 
-    p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06) (section 3.2 of the paper). The p_j
-    are computed in hundredths, which are exact.
+    p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06) for p_j up to 1 (section 3.2 of the
+    paper). The p_j are computed in hundredths, as integers, so that they are exact.
     """
     last, share, found = 0, 22, []
     while share <= 100:
@@ -49,7 +49,7 @@ def checkpoints(steps: int) -> tuple[int, ...]:
 class _Ascent:
     """State of the samples that are still attacked; every tensor has one entry per sample."""
 
-    rows: Tensor  # int64, rows of the batch
+    rows: Tensor  # int64, the indices of the samples in the batch
     origin: Tensor
     x: Tensor
     previous: Tensor
@@ -58,16 +58,16 @@ class _Ascent:
     best_value: Tensor  # infinite once the model is fooled, so that nothing replaces `best`
     value: Tensor
     step: Tensor
-    rises: Tensor  # since the last checkpoint
+    rises: Tensor  # the number of steps since the last checkpoint that raised the loss
     marked: Tensor  # the best value at the last checkpoint
-    halved: Tensor  # at the last checkpoint
+    halved: Tensor  # whether the step was halved at the last checkpoint
 
     def part(self, keep: Tensor) -> "_Ascent":
         """Return the state of the samples with the indices `keep`, int64 (k,)."""
         return _Ascent(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
 
     def keep_best(self, gradient: Tensor) -> None:
-        """Store the current point and its `gradient` for samples whose loss is higher than ever before."""
+        """Store the current points and their `gradient` for samples whose loss is the highest so far."""
         higher = self.value > self.best_value
         self.best = torch.where(higher.view(LEAD), self.x, self.best)
         self.best_gradient = torch.where(higher.view(LEAD), gradient, self.best_gradient)
@@ -76,8 +76,9 @@ class _Ascent:
     def halve(self, gradient: Tensor, *, steps: int) -> Tensor:
         """Halve the step of samples that stall and move them to their best point; return the new gradients.
 
-        A sample stalls if too few of the `steps` since the last checkpoint raised its loss. It also stalls if
-        its step was not halved at the last checkpoint and its best loss has not risen since (section 3.2).
+        A sample stalls if too few of the steps since the last checkpoint, `steps` in number, raised its loss.
+        It also stalls if its step was not halved at the last checkpoint and its best loss has not risen since
+        (section 3.2).
         """
         stalls = (self.rises < RISES * steps) | (~self.halved & (self.best_value == self.marked))
         self.halved, self.marked, self.rises = stalls, self.best_value, torch.zeros_like(self.rises)
@@ -88,10 +89,10 @@ class _Ascent:
 
 
 class _AutoPGD(PerSampleSeed, EpsilonAttack):
-    """Algorithm 1 of the paper from a random start, repeated with every objective of a subclass.
+    """Algorithm 1 of the paper, run from a random start with each objective of a subclass, one after another.
 
-    The result is the first image found that fools the model. If there is none, it is the image with the
-    highest loss of the last objective.
+    The result is the first image found that fools the model. If no image does, the result is the one with the
+    highest loss in the last run.
     """
 
     stream = random_numbers.APGD
@@ -132,8 +133,8 @@ class _AutoPGD(PerSampleSeed, EpsilonAttack):
     ) -> Tensor:
         """Attack the samples `rows`, write the results into `found`, and return the rows without a success.
 
-        The rows are indices (k,) of samples in the batch. `start` (k, C, H, W) is the first perturbation of
-        each.
+        `rows` (k,) are indices of samples in the batch, and `start` (k, C, H, W) are their first
+        perturbations.
         """
         ball = BALLS[self.norm]
 
@@ -246,7 +247,7 @@ class APGD(_AutoPGD):
 
 
 class TargetedAPGD(_AutoPGD):
-    """Auto-PGD on the targeted DLR, towards the most likely wrong classes, one after another.
+    """Auto-PGD on the targeted difference of logits ratio, towards the most likely wrong classes in turn.
 
     Croce & Hein 2020, section 4. `targets` is the number of these classes; if there are fewer wrong classes,
     all of them are used. The attack on a sample ends when the model predicts any wrong class. With a targeted

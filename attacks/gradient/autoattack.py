@@ -17,18 +17,18 @@ from blrobust.errors import UserError
 
 MEMBERS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 NORMS = {"linf": "Linf", "l2": "L2"}
-LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}  # for the third and the fourth logit in their losses
+LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}  # their losses use the third or the fourth largest logit
 
 
 class AutoAttack(EpsilonAttack):
     """Runs the attacks of pyautoattack one after another, each on the samples that do not fool the model yet.
 
-    Croce & Hein 2020. `attacks` are names of `MEMBERS`, joined by `+`. `steps` is the number of steps of each
-    run of Auto-PGD and FAB. `targets` is the number of target classes of their targeted forms; if there are
-    fewer wrong classes, all of them are used. `queries` is the number of queries of Square. All other
-    settings, and the default values, are those of the package's version "standard". The package works on
-    images in [0, 1], to which the model's bounds are mapped. A sample without a success is returned
-    unchanged.
+    Croce & Hein 2020. `attacks` is a text of names in `MEMBERS`, joined by `+`. `steps` is the number of
+    steps of each run of Auto-PGD and FAB. `targets` is the number of target classes of the targeted Auto-PGD
+    and FAB; if there are fewer wrong classes, all of them are used. `queries` is the number of queries of
+    Square. All other settings, and the default values, are those of the package's version "standard". The
+    package works on images in [0, 1], so images are mapped from the model's bounds to [0, 1] and back. A
+    sample without a success is returned unchanged, up to the rounding of this map.
 
     Raises `ValueError` for a parameter that is not legal. Raises `UserError` if the package is not installed.
     `run` raises `UserError` for a model of too few classes.
@@ -74,7 +74,7 @@ class AutoAttack(EpsilonAttack):
         return max(LEAST_CLASSES.get(name, 2) for name in self._members)
 
     def hint_for_classes(self, classes: int) -> str | None:
-        """Return the setting `attacks=...` without attacks that need more classes; None if none is left."""
+        """Return a setting `attacks=...` of the attacks that run with `classes` classes, or None."""
         fitting = [name for name in self._members if LEAST_CLASSES.get(name, 2) <= classes]
         return f"attacks={'+'.join(fitting)}" if fitting else None
 
@@ -106,7 +106,7 @@ class AutoAttack(EpsilonAttack):
                 found, _ = adversary.run_standard_evaluation(images, problem.classes)
         finally:
             sys.settrace(trace)
-        # Remove what rounding has added on the way to [0, 1] and back.
+        # Rounding on the way to [0, 1] and back may have enlarged the perturbation beyond epsilon.
         ball = BALLS[self.norm]
         change = ball.project(lower + width * found - problem.images, epsilon)
         near = problem.clip(problem.images + change)
@@ -122,7 +122,8 @@ class AutoAttack(EpsilonAttack):
         shared = {"norm": NORMS[self.norm], "eps": epsilon, "device": device, "seed": seed}
         adversary = self._package.AutoAttack(model, attacks=self._members, version="custom", **shared)
         adversary.logger = silent
-        # Their constructors compute the halvings of the step size from the number of steps.
+        # New objects, because the constructors compute the halvings of the step size from the number of
+        # steps.
         shared |= {"n_iter": self.steps, "logger": silent}
         adversary.apgd = type(adversary.apgd)(model, **shared)
         adversary.apgd_targeted = type(adversary.apgd_targeted)(model, **shared)

@@ -14,21 +14,23 @@ from blrobust.attacks.building_blocks.attack import MinimalAttack
 from blrobust.attacks.building_blocks.losses import margin
 from blrobust.attacks.building_blocks.problem import Problem
 
-INNER = 0.999999  # of the bounds: artanh of the bounds themselves is infinite
-PROGRESS = 0.9999  # a loss above this share of the one a tenth of the steps earlier has stalled
-ENOUGH = 10  # with so many searches, the last one takes the largest constant that worked
+INNER = 0.999999  # images are scaled to +-INNER: artanh is infinite at the bounds, +-1
+PROGRESS = 0.9999  # a loss has stalled if it is above this share of its value a tenth of the steps earlier
+ENOUGH = 10  # with at least this many searches, the last one takes the smallest constant that worked
 
 
 class CarliniWagner(MinimalAttack, L2CarliniWagnerAttack):
-    """Carlini & Wagner 2017 in L2: Adam on |x' - x|^2 + c max(margin + `confidence`, 0).
+    """Carlini & Wagner 2017 in L2: Adam on |x' - x|^2 + c * max(margin + `confidence`, 0).
 
     x is the image and x' the perturbed image, which is tanh(w) scaled to the bounds, with a free variable w.
-    The attack searches for the smallest constant c with a success. The result is the nearest image found that
-    fools the model; a sample without one is returned unchanged.
+    The margin is the logit of the label minus the largest other logit, or, with a targeted criterion, the
+    largest other logit minus that of the target. The attack searches for the smallest constant c with a
+    success. The result is the nearest image found that fools the model; a sample without one is returned
+    unchanged.
 
-    Foolbox's class synchronises with the device three times a step, returns a black image where it finds
-    nothing, and stops all samples of a batch together when the sum of their losses stalls. Here, with
-    `abort_early`, each sample stops by itself.
+    Foolbox's class synchronises with the device three times in each step, returns a black image for a sample
+    without a success, and stops all samples of a batch together when the sum of their losses stalls. Here,
+    with `abort_early`, each sample stops by itself.
     """
 
     def _search(self, problem: Problem) -> Tensor:
@@ -39,7 +41,7 @@ class CarliniWagner(MinimalAttack, L2CarliniWagnerAttack):
         origin = middle + half * start.tanh()
         shortest = torch.full_like(x[:, 0, 0, 0], math.inf)
         const = torch.full_like(shortest, self.initial_const)
-        fails, works = torch.zeros_like(shortest), shortest  # the constants next to the smallest that works
+        fails, works = torch.zeros_like(shortest), shortest  # bounds of the smallest constant that works
         for search in range(self.binary_search_steps):
             if search == self.binary_search_steps - 1 and search >= ENOUGH - 1:
                 const = works.clamp(max=1e10)

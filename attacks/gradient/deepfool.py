@@ -18,10 +18,10 @@ class _DeepFool(MinimalAttack, deepfool.DeepFoolAttack, ABC):
     """Common part of the L2 and the Linf attack, with a loop that is faster than Foolbox's.
 
     Foolbox's loop has a forward pass for every class, and continues with a whole batch until its last sample
-    fools the model. Here a step has one forward pass, a backward pass for each class but the predicted one,
-    and a forward pass that checks which samples do not fool the model yet. The result is the first image that
-    fools the model, or the image after the last step. `run` raises `ValueError` for an unknown loss or fewer
-    than two classes.
+    fools the model. Here a step has one forward pass, a backward pass for each candidate class but the
+    predicted one, and a forward pass that checks which samples do not fool the model yet. The result is the
+    first image that fools the model, or the image after the last step. `run` raises `ValueError` for an
+    unknown loss or fewer than two classes.
     """
 
     criteria = (Misclassification,)
@@ -56,7 +56,8 @@ class _DeepFool(MinimalAttack, deepfool.DeepFoolAttack, ABC):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             logits: Tensor = problem.model(x)
-            # Cross-entropies have the same differences.
+            # Differences of cross-entropies are the same as those of logits, so one formula serves both
+            # losses.
             margins = logits.gather(1, classes[:, 1:]) - logits.gather(1, classes[:, :1])
             totals = margins.sum(dim=0).unbind()
         gradients = x.new_empty(*margins.shape, *x.shape[1:])  # (n, classes - 1, C, H, W)
@@ -66,7 +67,7 @@ class _DeepFool(MinimalAttack, deepfool.DeepFoolAttack, ABC):
         distances: Tensor = self.get_distances(astensor(margins.detach()), astensor(gradients)).raw
         shortest, nearest = distances.min(dim=1)
         direction = gradients[torch.arange(len(x), device=x.device), nearest]
-        # A little further, as Foolbox does, for numerical stability.
+        # The added 1e-4 is for numerical stability, as in Foolbox.
         away: Tensor = self.get_perturbations(astensor(shortest + 1e-4), astensor(direction)).raw
         return away
 
@@ -76,4 +77,4 @@ class L2DeepFool(_DeepFool, deepfool.L2DeepFoolAttack):
 
 
 class LinfDeepFool(_DeepFool, deepfool.LinfDeepFoolAttack):
-    """DeepFool in the Linf norm, the largest change of a value (Moosavi-Dezfooli et al. 2016, section 3)."""
+    """DeepFool in the Linf norm, the largest change of any colour value (Moosavi-Dezfooli et al. 2016)."""

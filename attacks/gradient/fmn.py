@@ -1,7 +1,8 @@
 """Fast minimum norm (FMN): a gradient step, then projection onto a ball whose radius grows and shrinks.
 
 Pintor et al. 2021. In Foolbox's classes the L2 projection has no effect because it divides the norm by
-itself, the L0 projection keeps one value too many, and each step synchronises with the device several times.
+itself, the L0 projection keeps one changed value too many, and each step synchronises with the device several
+times.
 """
 
 import math
@@ -19,21 +20,21 @@ from blrobust.attacks.building_blocks.norm_balls import TINY
 from blrobust.attacks.building_blocks.parameters import check, check_above_0, check_counts
 from blrobust.attacks.building_blocks.problem import Problem
 
-# The first distance tried ends at the boundary of the linearised model. If the network is linear, that
-# point lies exactly on the boundary and does not fool it: hence a little more.
+# Factor of epsilon in projections. The first epsilon is the distance to the boundary of the linearised model.
+# On a linear network such a point lies exactly on the boundary and does not fool it.
 BEYOND = 1 + 1e-4
-LAST_STEP = 0.01  # of the first one
+LAST_STEP = 0.01  # the last step size as a share of the first
 LAST_GAMMA = 0.001
-LEAD = (-1, 1, 1, 1)  # shape of one number a sample that is combined with images
+LEAD = (-1, 1, 1, 1)  # shape in which one number per sample is broadcast over images
 
 
 class _FMN(MinimalAttack, ABC):
     """Algorithm 1: epsilon shrinks by the share gamma while a sample fools the model, and otherwise grows.
 
-    Until a sample fools the model for the first time, its epsilon is the distance to the boundary of the
-    linearised model (equation 5), or a minimum that grows with each step if that is larger. The minimum is
-    needed if many pixels are at a bound and cannot move: then the boundary is farther than the gradient
-    predicts.
+    Until a sample fools the model for the first time, its next epsilon is the larger of two numbers: the
+    distance to the boundary of the linearised model (equation 5), and its last epsilon * (1 + gamma). The
+    second is needed if many pixels are at a bound and cannot move, because the boundary is then farther away
+    than the gradient predicts. In the L0 norm only the second is used.
 
     The step size falls from `max_stepsize` to a hundredth of it, and gamma falls from `gamma` to 0.001, both
     along half a cosine. The result is the nearest image found that fools the model; a sample without one is
@@ -90,9 +91,10 @@ class _FMN(MinimalAttack, ABC):
         return _norm(delta, self.order)
 
     def _dual(self, gradient: Tensor, steepness: Tensor) -> Tensor:
-        """Return the rate (m,) at which the loss changes along the steepest step of norm 1.
+        """Return the dual norm (m,) of `gradient`: the rate of change along the steepest step of norm 1.
 
-        `steepness` (m,) is this rate for a step of Euclidean norm 1.
+        `steepness` (m,) is the Euclidean norm of the gradient, which is also the result for the L2 and L0
+        norm.
         """
         dual = {math.inf: 1.0, 1.0: math.inf}.get(self.order)
         return steepness if dual is None else _norm(gradient, dual)
@@ -109,20 +111,20 @@ class _FMN(MinimalAttack, ABC):
     def _untouched(self, grown: Tensor, boundary: Tensor) -> Tensor:
         """Return the next epsilon (m,) of samples that have never fooled the model: the larger argument.
 
-        `grown` is the last epsilon, enlarged; `boundary` is the distance to the boundary of the linearised
-        model.
+        `grown` is the last epsilon, enlarged by gamma; `boundary` is the distance to the boundary of the
+        linearised model.
         """
         return torch.maximum(boundary, grown)
 
 
 class LinfFMN(_FMN):
-    """FMN in the Linf norm, the largest change of a number."""
+    """FMN in the Linf norm, the largest change of any colour value of any pixel."""
 
     distance = linf
     order = math.inf
 
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
-        """Return `delta` with every number clipped to a magnitude of at most `BEYOND` times `epsilon`."""
+        """Return `delta` with every component clipped to a magnitude of at most `BEYOND` * `epsilon`."""
         most = (BEYOND * epsilon).view(LEAD)
         return delta.clamp(-most, most)
 
@@ -134,12 +136,12 @@ class L2FMN(_FMN):
     order = 2.0
 
     def project(self, delta: Tensor, epsilon: Tensor) -> Tensor:
-        """Return `delta`, scaled down to a norm of at most `BEYOND` times `epsilon`."""
+        """Return `delta`, scaled down to a norm of at most `BEYOND` * `epsilon`."""
         return delta * (BEYOND * epsilon / self._length(delta).clamp(min=TINY)).clamp(max=1).view(LEAD)
 
 
 class L1FMN(_FMN):
-    """FMN in the L1 norm, the sum of the changes of all numbers."""
+    """FMN in the L1 norm, the sum of the absolute changes of all colour values."""
 
     distance = l1
     order = 1.0
@@ -151,7 +153,7 @@ class L1FMN(_FMN):
 
 
 class L0FMN(_FMN):
-    """FMN in the L0 norm, the number of values that change; epsilon changes by at least 1 in a step."""
+    """FMN in the L0 norm, the number of changed colour values; each step changes epsilon by at least 1."""
 
     distance = l0
     order = 0.0
@@ -183,9 +185,10 @@ def _norm(images: Tensor, order: float) -> Tensor:
 
 
 def _evaluate(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the margin (m,) in logits, whether x succeeds (m,), and the direction of steepest descent.
+    """Return the margins (m,) of images `x`, whether they fool the model (m,), and their descent directions.
 
-    The margin is positive until the attack succeeds. The direction (m, C, H, W) is minus its gradient.
+    The margin is the difference of two logits that is positive until the attack succeeds. The direction (m,
+    C, H, W) is minus the gradient of the margin.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()

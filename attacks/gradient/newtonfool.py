@@ -14,13 +14,13 @@ from blrobust.attacks.building_blocks.problem import Problem
 
 
 class NewtonFool(MinimalAttack):
-    """Lowers the label's probability p by Newton steps, until another class wins.
+    """Lowers the label's probability p by Newton steps, until the model predicts another class.
 
-    A step is x <- x - delta g / |g|^2 with delta = min(`stepsize` |x_0| |g|, p - 1/C), where g is the
-    gradient of p, x_0 the original image and C the number of classes (Jang et al. 2017, section 4). So its
-    length is min(`stepsize` |x_0|, (p - 1/C) / |g|). On a confident network p rounds to 1 and g to 0. The
-    formula as written, and Foolbox's class with it, then divides 0 by 0. Here g is computed as p (1 - p) h,
-    where h is the gradient of the log-odds of p, which does not vanish.
+    A step is x <- x - delta * g / |g|^2 with delta = min(`stepsize` * |x_0| * |g|, p - 1/C), where g is the
+    gradient of p, x_0 the original image and C the number of classes (Jang et al. 2017, section 4). So the
+    length of a step is min(`stepsize` * |x_0|, (p - 1/C) / |g|). On a confident network p rounds to 1 and g
+    to 0. The formula as written, which Foolbox's class uses, then divides 0 by 0. Here g is computed as p *
+    (1 - p) * h, where h is the gradient of the log-odds of p, which does not vanish.
 
     The result is the first image with another prediction; a sample without one is returned unchanged. Raises
     `ValueError` for a parameter that is not legal.
@@ -68,6 +68,6 @@ class NewtonFool(MinimalAttack):
         norm = scaled.flatten(1).norm(dim=1)
         slope = odds.sigmoid() * (-odds).sigmoid() * norm / factor.view(-1)  # |g|
         excess = (odds.sigmoid() - 1 / logits.shape[1]).clamp(min=0)
-        length = torch.minimum(limit, excess / slope).nan_to_num(0)  # 0 / 0: at chance without a slope
-        direction = -scaled / norm.clamp(min=0.5).view(-1, 1, 1, 1)  # at least 1/2, or all 0
+        length = torch.minimum(limit, excess / slope).nan_to_num(0)  # 0 / 0: p is 1/C and g is 0
+        direction = -scaled / norm.clamp(min=0.5).view(-1, 1, 1, 1)  # `norm` is 0 or at least 0.5
         return length.view(-1, 1, 1, 1) * direction, problem.fooled(logits.detach(), rows)

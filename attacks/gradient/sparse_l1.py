@@ -16,12 +16,13 @@ from blrobust.perturbations import random_numbers
 class SparseL1Descent(PerSampleSeed, EpsilonAttack):
     """Projected gradient ascent on the cross-entropy in L1 (Tramer & Boneh 2019).
 
-    Each step has the L1 norm `rel_stepsize` times epsilon. It changes, by equal amounts, the numbers whose
-    gradient magnitude is at least the `quantile` of the image's gradient magnitudes. Numbers at a bound that
-    the step would move out of the bounds count as having no gradient. Then the perturbation is projected onto
-    the L1 ball of radius `epsilon`, and the image is clipped to the bounds. Clipping moves every number
-    towards the original image, so the result stays in the ball. (A projection onto ball and bounds at once
-    does not fool the model on more images.) The result is the image after the last step, adversarial or not.
+    Each step has the L1 norm `rel_stepsize` * epsilon. It changes, by equal amounts, the colour values whose
+    gradient magnitude is at least the quantile `quantile` of the image's gradient magnitudes. Values at a
+    bound that the step would move out of the bounds count as having the gradient 0. Then the perturbation is
+    projected onto the L1 ball of radius epsilon, and the image is clipped to the bounds. Clipping moves every
+    value towards the original image, so the result stays in the ball. (A single projection onto the
+    intersection of ball and bounds does not fool the model on more images.) The result is the image after the
+    last step, adversarial or not.
 
     Foolbox's class leaves the ball by up to 0.6 % and synchronises with the device in every step.
 
@@ -62,7 +63,7 @@ class SparseL1Descent(PerSampleSeed, EpsilonAttack):
 
 
 def _ascent(problem: Problem, x: Tensor) -> Tensor:
-    """Return the gradient towards success, (m, C, H, W), with 0 where a step along it leaves the bounds."""
+    """Return the gradient of the loss to maximise, (m, C, H, W); 0 where a step would leave the bounds."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         loss = problem.sign * cross_entropy(problem.model(x), problem.classes).sum()

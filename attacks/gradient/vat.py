@@ -15,16 +15,17 @@ from blrobust.perturbations import random_numbers
 
 
 class VAT(PerSampleSeed, EpsilonAttack):
-    """Adds `epsilon` times the unit direction d in which the prediction changes fastest.
+    """Adds epsilon * d, where d is the unit direction in which the prediction changes fastest.
 
     The change of the prediction from an image x to x + r is the divergence KL(p(x) || p(x + r)) of the class
     probabilities p. A power iteration finds d (Miyato et al. 2016, algorithm 1 and section 3.3). From a
-    random d, each of the `steps` steps replaces d by the normalised gradient of the divergence at r = `xi` d.
+    random d, each of the `steps` steps replaces d by the normalised gradient of the divergence at r = `xi` *
+    d.
 
-    In the usual computation this gradient is 0 or noise. Its factor p(x + r) - p(x) is lost to rounding on a
-    confident network, and an xi of 1e-6 changes images by less than float32 resolves. Here the difference is
-    computed from the change of the logits without cancellation, up to a positive factor that the
-    normalisation removes. The default xi is far above the resolution of 16-bit images. A sample whose
+    As usually computed, this gradient is 0 or noise: its factor p(x + r) - p(x) is lost to rounding on a
+    confident network, and the usual xi of 1e-6 changes images by less than float32 resolves. Here the
+    difference is computed from the change of the logits without cancellation, up to a positive factor that
+    the normalisation removes. The default xi is far above the resolution of 16-bit images. A sample whose
     gradient is 0 keeps its last direction.
 
     The labels have no effect. Raises `ValueError` for a parameter that is not legal.
@@ -54,7 +55,7 @@ class VAT(PerSampleSeed, EpsilonAttack):
         return ball.settle(found, images, epsilon)
 
     def _gradient(self, problem: Problem, clean: Tensor, direction: Tensor) -> Tensor:
-        """Return the divergence's gradient at `xi` times `direction`, up to a positive factor per sample.
+        """Return the divergence's gradient at `xi` * `direction`, up to a positive factor per sample.
 
         `clean` are the logits (m, classes) of the unperturbed images.
         """
@@ -69,9 +70,10 @@ def change(clean: Tensor, logits: Tensor) -> Tensor:
     """Return (softmax(logits) - softmax(clean)) / (1 - p_t), where p = softmax(clean) and p_t is its maximum.
 
     All tensors are (m, classes), and t is the most likely class of `clean`. The result is accurate even where
-    the softmax rounds to 0 and 1. It uses the change w_i of logit i minus that of logit t, the probabilities
-    q_i = p_i / (1 - p_t) among the other classes, and a = (1 - p_t) sum_i q_i expm1(w_i). With these, p_i
-    changes by (1 - p_t) q_i expm1(w_i - log1p(a)), and p_t changes by -p_t a / (1 + a).
+    the softmax rounds to 0 and 1. It uses three quantities: w_i, the change of logit i minus the change of
+    logit t; q_i = p_i / (1 - p_t), the probabilities among the classes other than t; and a = (1 - p_t) *
+    sum_i q_i * expm1(w_i). With these, p_i changes by (1 - p_t) * q_i * expm1(w_i - log1p(a)), and p_t
+    changes by -p_t * a / (1 + a).
     """
     top = clean.argmax(dim=1)
     rest = others(clean, top)

@@ -1,4 +1,4 @@
-"""The guard: it runs an attack on a block (batch) of samples and checks all that the attack returns."""
+"""The guard: it runs an attack on a batch of samples and checks everything that the attack returns."""
 
 from blrobust.attacks.guard.guard import Guard
 from blrobust.perturbations.seeding import seeded

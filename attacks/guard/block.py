@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Block:
-    """Inputs (m, C, H, W), their labels and target classes, int64 (m,), and their ids in the data set."""
+    """Inputs (m, C, H, W), their labels and target classes, int64 (m,), and positions in the data set."""
 
     inputs: Tensor
     labels: Tensor

@@ -9,14 +9,14 @@ from torch import Tensor
 from blrobust.attacks.status import Status
 from blrobust.perturbations.input_space import Space
 
-TOLERANCE = 1e-6  # relative to epsilon
-SPACING = 2.0**-24  # the most that rounding x + delta to float32 adds to |delta|, for inputs up to 1
+TOLERANCE = 1e-6  # the accepted excess of a distance, relative to the level
+SPACING = 2.0**-24  # the most that rounding of x + delta adds to |delta|, float32 up to 1
 
 
 class Checks:
     """Checks that inputs in `space` are finite, within its bounds, and near enough to the unperturbed inputs.
 
-    Distances are measured by the distance of `attack`; `norm` is the name of its norm.
+    Distances are measured by the `distance` of `attack`; `norm` is the name of the norm.
     """
 
     def __init__(self, attack: Any, *, norm: str, space: Space) -> None:
@@ -27,8 +27,8 @@ class Checks:
     def validate(self, inputs: Tensor, found: Tensor, limit: float) -> tuple[Tensor, Tensor]:
         """Return the inputs to evaluate (m, C, H, W) and their status so far, uint8 (m,).
 
-        `found` are the inputs that the attack returned. One that is not finite, beyond the bounds or farther
-        than `limit` from its unperturbed input is replaced by the unperturbed input.
+        `found` are the inputs that the attack returned. An input that is not finite, beyond the bounds or
+        farther than `limit` from its unperturbed input is replaced by the latter.
         """
         lower, upper = self._space.bounds
         status = torch.full_like(inputs[:, 0, 0, 0], Status.ADVERSARIAL, dtype=torch.uint8)

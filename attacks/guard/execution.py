@@ -1,4 +1,4 @@
-"""Execution of an attack on a block (batch) of samples, with restarts; after an error, on its halves."""
+"""Execution of an attack on a batch of samples, with restarts, and on half batches after an error."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ from blrobust.perturbations.input_space import Space
 from blrobust.perturbations.seeding import seeded
 from blrobust.user_output import masked
 
-DRAWS = 1 << 20  # a restart's draw lies this far beyond that of the run before, beyond any of the user's
+DRAWS = 1 << 20  # added to `draw` for each restart; larger than any `draw` of the user
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class Execution:
         except ValueError as error:
             raise UserError(f"attack {kind!r}: {error}") from error
         self.one_search_for_all_levels = spec.is_search and spec.minimal
-        # An error and ids of samples since the last report, by the text of the error without its numbers.
+        # Error text without its numbers -> the full text, and the ids of the samples that failed since the
+        # last report.
         self._failures: dict[str, tuple[str, list[int]]] = {}
         self._reported: set[str] = set()
         self.checks = Checks(self._attack, norm=spec.norm, space=space)
@@ -66,7 +67,9 @@ class Execution:
     ) -> tuple[Tensor, Tensor]:
         """Return the best result of all restarts: inputs to evaluate (m, C, H, W), their status, uint8 (m,).
 
-        Logs each kind of error when it first occurs, with the number of samples of this block that failed.
+        `draw` is the index of a repetition and `start` the first id of the block in the data set; both are
+        part of the seed. Logs each kind of error when it first occurs, with the number of samples of this
+        block that failed.
         """
         self._failures = {}
         found = self._best(model, block, level=level, draw=draw, start=start)
@@ -83,11 +86,10 @@ class Execution:
     def _best(
         self, model: nn.Module, block: Block, *, level: float, draw: int, start: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the result of `best`, without logging errors.
+        """Return the result of the method `best`, without logging errors.
 
         A restart attacks the samples that do not fool `model` yet. If the attack searches for the smallest
         perturbation, a restart attacks all samples again, and the smallest perturbation found is the result.
-        `start` is the first id of the block in the data set and is part of the seed.
         """
         device = block.inputs.device
         target = PyTorchModel(model, self._space.bounds, device=device)
@@ -122,8 +124,8 @@ class Execution:
     def _run(self, target: PyTorchModel, block: Block, level: float, draw: int) -> tuple[Tensor, Tensor]:
         """Return the result of one run of the attack: inputs to evaluate (m, C, H, W), status uint8 (m,).
 
-        After an error, or if memory is full, each half of the block runs separately. So a sample that the
-        attack cannot process does not affect the others.
+        After an error, or if memory is full, each half of the block runs separately. So a sample for which
+        the attack raises an error does not affect the others.
         """
         found, out_of_memory = None, False
         try:
@@ -141,7 +143,7 @@ class Execution:
                 self._failures.setdefault(masked(text), (text, []))[1].append(block.sample_ids[0])
                 return block.inputs, torch.full_like(block.labels, Status.RAISED, dtype=torch.uint8)
         if found is None:
-            # Outside the handler the error is gone, and with it the tensors of the frames in its traceback.
+            # Not in the except block, where the traceback of the error would keep tensors in memory.
             if out_of_memory and block.inputs.is_cuda:
                 torch.cuda.empty_cache()
             halves = torch.arange(len(block.labels), device=block.labels.device).chunk(2)
@@ -165,7 +167,7 @@ class Execution:
         criterion: Any = Misclassification(block.labels)
         if self._spec.targeted:
             criterion = TargetedMisclassification(block.targets)
-        # Not Foolbox's own __call__, which clips to epsilon and queries the model once more.
+        # `run`, not Foolbox's `__call__`, which also clips to epsilon and queries the model once more.
         with torch.enable_grad():
             found: Tensor = self._attack.run(target, block.inputs.clone(), criterion, **keys)
         if found.shape != block.inputs.shape:

@@ -1,4 +1,4 @@
-"""The guard: an attack in the form of a perturbation, whose effect at several levels can be measured."""
+"""The guard: an attack as a perturbation, the effect of which can be measured at several levels."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Crafted:
-    """Checked results of an attack (k, C, H, W), their status, uint8 (k,), and the numbers of all passes."""
+    """Checked results of an attack (k, C, H, W), their status, uint8 (k,), and counts of images in passes."""
 
     inputs: Tensor
     status: Tensor
@@ -37,17 +37,17 @@ class _Crafted:
 
 
 class Guard:
-    """An attack as a perturbation that a sweep over levels can measure: seeded, checked, counted.
+    """Runs an attack at given levels with fixed seeds, checks its results, and counts its model passes.
 
     If an input that the attack returns fails a check, the unperturbed sample is evaluated in its place. The
-    sample then counts as robust, and its `reason` names the check. The same happens with all samples if the
-    attack needs gradients and the model has none. But if an ensemble has a member that needs no gradients,
-    this member runs alone (`AttackSpec.without_gradients`).
+    sample then counts as robust, and its `reason` (see `measure`) names the check. The same happens with all
+    samples if the attack needs gradients and the model has none. But if an ensemble has a member that needs
+    no gradients, this member runs alone (`AttackSpec.without_gradients`).
 
     Every sample is evaluated once, after the checks, for its prediction. With a `source`, the attack runs on
-    this model, and its results are evaluated on another model. `target` is the class that a targeted attack
-    aims at, by default the most likely wrong class. A guard stores the classification of clean samples, so
-    it is for one data set and for models that do not change.
+    that model, and its results are evaluated on the model given to `measure`. `target` is the class that a
+    targeted attack aims at, by default the most likely wrong class. A guard stores the classification of
+    clean samples, so it must be used with one data set only, and with models that do not change.
 
     `parameters` are by default those of the attack. Raises `UserError` for parameters that the attack does
     not accept.
@@ -103,7 +103,7 @@ class Guard:
         draw: int,
         samples: range,
     ) -> Outcome:
-        """Return the tensors that `measure` returns for one level."""
+        """Return the dictionary of tensors that the method `measure` returns for one level."""
         return self.measure(model, pixels, labels, levels=[level], draw=draw, samples=samples)[0]
 
     @torch.no_grad()
@@ -120,17 +120,19 @@ class Guard:
     ) -> list[Outcome]:
         """Attack pixels (m, C, H, W) in [0, 1] with labels int64 (m,) at several levels.
 
-        A search for the smallest perturbation runs once for all levels. `samples` are the ids of the images
-        in the data set, and `draw` numbers repetitions with other random numbers. Returns for each level a
-        dictionary of tensors (m,):
+        A search for the smallest perturbation runs once for all levels. `samples` are the positions of the
+        images in the data set, and `draw` is the index of a repetition with other random numbers. Returns for
+        each level a dictionary of tensors (m,):
 
-        - those of `classify`, success bool, and reason uint8 (`Status`);
+        - those of the function `classify`, success bool, and reason uint8 (a `Status`);
         - distance float32, from the clean to the evaluated input, in the attack's norm;
         - rounded bool: whether the success survives rounding to 8 bits;
-        - forwards and backwards int32: the passes of the attack, without the guard's own passes of clean and
-          rounded inputs;
-        - minimal float32, only for searches for the smallest perturbation: its norm, or infinity;
-        - pixels (m, C, H, W), only with `keep`.
+        - forwards and backwards int32: the passes of the attack and the final forward pass, without the
+          guard's passes of clean and rounded inputs;
+        - minimal float32, only for searches for the smallest perturbation: its norm, or infinity without a
+          success and at level 0;
+        - pixels (m, C, H, W), only with `keep`: the perturbed images of successes, otherwise the clean
+          images.
 
         Raises `UserError` for a level or a parameter that is not legal for images of this size. Raises
         `torch.OutOfMemoryError` if even a single sample does not fit into memory.
@@ -171,8 +173,8 @@ class Guard:
     ) -> Tensor | None:
         """Return the inputs that `measure` evaluates, as pixels in [0, 1].
 
-        The result is None if the attack is a search, or if an input is unperturbed because the attack raised
-        an error or its input failed a check.
+        The result is None if the attack is a search, or if for any image the attack raised an error or
+        returned an input that failed a check.
         """
         if self._spec.is_search:
             return None
@@ -185,7 +187,7 @@ class Guard:
         return self._space.leave(shown).clamp(0, 1)
 
     def _craft(self, model: nn.Module, block: Block, level: float, draw: int, samples: range) -> _Crafted:
-        """Return the results of the attack; those on a `source` are kept for the next evaluated model."""
+        """Return the results of the attack; results on a `source` are kept for the next evaluated model."""
         key = (math.inf if self.one_search_for_all_levels else level, draw, samples)
         if key in self._crafted:
             return self._crafted[key]
@@ -208,7 +210,7 @@ class Guard:
     def _without_gradients(self, model: nn.Module) -> Execution | None:
         """Return the part of the attack that runs on a model without gradients, or None if there is none.
 
-        If there is such a part, the first call for a model logs a warning.
+        If the attack has such a part, the first call for each model logs a warning.
         """
         if self._member_alone is not None and model not in self._reported:
             self._reported.add(model)
@@ -221,7 +223,7 @@ class Guard:
     def _evaluate(
         self, model: nn.Module, inputs: Tensor, labels: Tensor, selection: Selection, crafted: _Crafted
     ) -> tuple[Tensor, Outcome]:
-        """Return the inputs evaluated (m, C, H, W), and the tensors of `measure` for all m samples."""
+        """Return the evaluated inputs (m, C, H, W), and the tensors of `measure` for all m samples."""
         evaluated, status = crafted.inputs, crafted.status
         forwards, backwards = (
             passes_per_sample(count, status) for count in (crafted.forwards, crafted.backwards)

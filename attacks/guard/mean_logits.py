@@ -1,4 +1,4 @@
-"""The mean of the logits of a model that draws random numbers, for attacks with `eot` above 1."""
+"""Averaged logits of a model that draws random numbers, for attacks with the parameter `eot` above 1."""
 
 from torch import Tensor, nn
 

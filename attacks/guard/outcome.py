@@ -1,4 +1,4 @@
-"""The outcome of an attack on a block (batch) of samples: tensors (m,) by name, as in `Guard.measure`."""
+"""The outcome of an attack on a batch of samples: tensors (m,) by name, described in `Guard.measure`."""
 
 import math
 
@@ -36,7 +36,7 @@ def evaluate(
     """
     pixels = counted.space.leave(evaluated)
     stored = (pixels.clamp(0, 1) * 255).round() / 255  # as an image of 8 bits
-    # Before the prediction, so that a GPU has that to compute during the synchronisation.
+    # Before the forward pass is queued, because this comparison synchronises with the GPU.
     same = torch.allclose(stored, pixels, rtol=0, atol=1e-6)
     found = classify(counted, evaluated, labels)
     wrong = found["prediction"] != labels
@@ -52,12 +52,12 @@ def evaluate(
 
 
 def within(outcome: Outcome, level: float, clean: Outcome, limit: float) -> Outcome:
-    """Return the outcome at one level, given that of a search for the smallest perturbation.
+    """Return the outcome at one level, given the outcome of a search for the smallest perturbation.
 
     A perturbation beyond the distance `limit` counts as not found, and its sample has the classification
     `clean`.
     """
-    # Also failures: on a model other than the source they may turn a wrong sample right.
+    # Inputs without a success as well: if crafted on another model, they may correct a wrong prediction.
     far = outcome["distance"] > limit
     minimal = torch.where(outcome["success"], outcome["distance"], math.inf)
     return {
@@ -71,9 +71,10 @@ def within(outcome: Outcome, level: float, clean: Outcome, limit: float) -> Outc
 
 
 def passes_per_sample(total: int, like: Tensor) -> Tensor:
-    """Return `total` passes divided evenly among the samples of `like` (m,), int32, with the exact sum.
+    """Return `total` passes divided evenly among the m samples, int32 (m,); the sum is exactly `total`.
 
-    A pass does not belong to one sample: an attack may run on parts of the block, or on copies of samples.
+    The result is on the device of `like` (m,). An even share is used because a pass does not belong to one
+    sample: an attack may run on parts of a batch, or on copies of samples.
     """
     shares = torch.full_like(like, total // len(like), dtype=torch.int32)
     shares[: total % len(like)] += 1

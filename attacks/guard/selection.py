@@ -19,7 +19,7 @@ from blrobust.perturbations.seeding import seeded
 
 @dataclass(frozen=True)
 class Selection:
-    """The samples to attack, as a block (batch), and the status of all samples.
+    """The samples to attack, as a batch, and the status of all samples, attacked or not.
 
     `rows`, int64 (k,), are the indices of the samples to attack among all m samples; None means all of them.
     `status` is uint8 (m,).
@@ -34,8 +34,8 @@ class Selection:
 class _Choice:
     """The part of a selection that is kept for the next level.
 
-    `rows`, int64 (k,), are the indices of the samples to attack, and `sample_ids` are their ids in the data
-    set. For all m samples it has the target classes, int64 (m,), and the status, uint8 (m,).
+    `rows`, int64 (k,), are the indices of the samples to attack, and `sample_ids` are their positions in the
+    data set. `targets`, int64 (m,), and `status`, uint8 (m,), are those of all m samples.
     """
 
     rows: Tensor
@@ -49,8 +49,8 @@ class Selector:
 
     A random perturbation gets all samples. A search gets those that the model classifies correctly. For a
     targeted search, the label must also differ from the target class: `target`, or the most likely wrong
-    class. The forward passes are added to `counter`. A model that draws random numbers draws them from
-    `seed`.
+    class. The forward passes are added to `counter`. `seed` fixes the random numbers that a model draws in
+    these passes.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Selector:
         self._choices: WeakKeyDictionary[nn.Module, dict[range, _Choice]] = WeakKeyDictionary()
 
     def clean(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> Outcome:
-        """Return the classification of the unperturbed inputs (`classify`)."""
+        """Return the result of the function `classify` for the unperturbed inputs."""
         kept = self._clean.setdefault(model, {})
         if samples not in kept:
             with seeded("clean", self._seed, samples.start, device=inputs.device):
@@ -74,7 +74,7 @@ class Selector:
         return kept[samples]
 
     def select(self, model: nn.Module, inputs: Tensor, labels: Tensor, samples: range) -> Selection:
-        """Return the samples, of inputs (m, C, H, W) and labels (m,), with which `model` is attacked."""
+        """Return the samples with which `model` is attacked, out of inputs (m, C, H, W) with labels (m,)."""
         if not self._spec.is_search:
             status = torch.full_like(labels, Status.NOT_ATTACKED, dtype=torch.uint8)
             return Selection(Block(inputs, labels, labels, tuple(samples)), None, status)

@@ -1,4 +1,4 @@
-"""Random noise of exactly the given size, from which the size of Foolbox's noise differs."""
+"""Foolbox's attacks with additive noise, corrected so that the noise has exactly the given size."""
 
 import torch
 from eagerpy.astensor import astensor
@@ -18,7 +18,7 @@ class _Linf:
 
 
 class _ClippingAware:
-    """Mixin that sums squares in float64; with Foolbox's float32, small sizes are wrong by up to 2 %."""
+    """Mixin that sums squares in float64; with Foolbox's float32, small norms are wrong by up to 2 %."""
 
     def get_epsilons(self, x: Wrapped, p: Wrapped, epsilon: float, min_: float, max_: float) -> Wrapped:
         """Return factors (m, 1, 1, 1) that scale noise `p` to the L2 norm `epsilon` after clipping."""
@@ -29,14 +29,15 @@ class _ClippingAware:
 def clipping_aware_factors(
     images: Tensor, noise: Tensor, epsilon: float, bounds: tuple[float, float]
 ) -> Tensor:
-    """Return factors (m, 1, 1, 1) of `noise` that move images (m, C, H, W) by the L2 distance `epsilon`.
+    """Return factors (m, 1, 1, 1) for `noise` that move images (m, C, H, W) by the L2 distance `epsilon`.
 
-    The distance is measured after image plus noise is clipped to `bounds`. If no factor gives the distance
-    `epsilon`, the result is the factor at which every number is clipped.
+    The distance is measured after the sum of the image and factor * `noise` is clipped to `bounds`. If no
+    factor gives the distance `epsilon`, the result is the smallest factor at which all colour values reach a
+    bound.
 
-    Method of Rauber & Bethge 2020, section 3: sort the numbers of an image by the factor at which they reach
-    a bound. At such a factor f, the squared distance has two parts: the squared changes of the numbers that
-    have already reached their bound, and f^2 times the squared noise of the others.
+    Method of Rauber & Bethge 2020, section 3: sort the colour values of an image by the factor at which they
+    reach a bound. At such a factor f, the squared distance is the sum of two parts: the squared changes of
+    the values that have already reached a bound, and f^2 times the squared noise of the other values.
     """
     lower, upper = bounds
     flat = noise.flatten(1)
@@ -44,8 +45,8 @@ def clipping_aware_factors(
     clipped, order = (room / flat.abs().clamp(min=1e-18)).sort(dim=1)
     squares, reach = flat.gather(1, order).square_(), clipped.square()
     moved = (reach * squares).cumsum(dim=1, dtype=torch.float64)
-    moved = functional.pad(moved[:, :-1], (1, 0))  # of the numbers before
-    others = squares.flip(1).cumsum(dim=1, dtype=torch.float64).flip(1)  # a difference would cancel
+    moved = functional.pad(moved[:, :-1], (1, 0))  # only of the values before
+    others = squares.flip(1).cumsum(dim=1, dtype=torch.float64).flip(1)  # a subtraction would cancel
     short = (moved + reach * others < epsilon**2).sum(dim=1, keepdim=True)
     segment = short.clamp(max=flat.shape[1] - 1)
     missing = (epsilon**2 - moved.gather(1, segment)).clamp(min=0)

@@ -1,4 +1,4 @@
-"""Gaussian and uniform noise of a fixed width, with the random numbers of `blrobust noise`."""
+"""Gaussian and uniform noise of a given width, with the same random numbers as `blrobust noise`."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from blrobust.perturbations import random_numbers
 
 
 class _FixedNoiseAttack(PerSampleNoise):
-    """Returns images x + epsilon z, clipped to the bounds, with random numbers z that a subclass draws."""
+    """Returns images x + epsilon * z, clipped to the bounds; a subclass draws the random numbers z."""
 
     distance = Unmeasured()
 

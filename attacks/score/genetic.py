@@ -24,17 +24,17 @@ class GeneticAttack(PerSampleSeed, EpsilonAttack):
     generation consists of the fittest member of the last one and of children of two parents each. Parents are
     drawn with the probabilities P = softmax(fitness / `temperature`). A child takes each value from its first
     parent with probability P1 / (P1 + P2), else from its second, where P1 and P2 are the probabilities of
-    these parents. Then each value changes with probability rho by a number that is uniform in +-alpha
-    epsilon.
+    these parents. Then, with probability rho, a random number from [-alpha * epsilon, alpha * epsilon] is
+    added to each value.
 
-    A plateau is 100 generations without a fitter member. After c plateaus rho = max(`probability`, 0.5 0.9^c)
-    and alpha = max(`size`, 0.4 0.9^c) (Section 4.2). The result is the fittest image of the last generation,
-    or of the first generation that reached the target.
+    A plateau is 100 generations without a fitter member. After c plateaus, rho = max(`probability`, 0.5 *
+    0.9^c) and alpha = max(`size`, 0.4 * 0.9^c) (Section 4.2). The result is the fittest image of the last
+    generation, or of the first generation that reached the target.
 
     Foolbox's GenAttack draws its random numbers sample by sample on the CPU, queries the fittest member
-    again, and computes log(sum of exponentials - logit) without the exponential of that logit, which is often
-    NaN. This class needs `population` + (`generations` - 1) (`population` - 1) queries per sample. Raises
-    `ValueError` for a parameter that is not legal.
+    again, and computes log(sum_j exp(z_j) - z_t) of the logits z instead of log(sum_j exp(z_j) - exp(z_t)),
+    so its fitness is often NaN. This class needs at most `population` + (`generations` - 1) * (`population` -
+    1) queries per sample. Raises `ValueError` for a parameter that is not legal.
     """
 
     criteria = (TargetedMisclassification,)
@@ -66,8 +66,8 @@ class GeneticAttack(PerSampleSeed, EpsilonAttack):
     def _search(self, problem: Problem, epsilon: float) -> Tensor:
         images = problem.images
         members, values = self.population, images[0].numel()
-        # A sample's own numbers: the parents of each child, and for each value the parent that it comes
-        # from, whether it mutates, and by how much.
+        # The numbers of a sample choose the parents of each child, and for each value the parent that it
+        # comes from, whether it mutates, and by how much.
         parents = 2 * (members - 1)
         own = self._own_numbers(problem, parents + 3 * values)
         shared = self._shared_numbers(problem, members * values, step=0)
@@ -104,7 +104,7 @@ class GeneticAttack(PerSampleSeed, EpsilonAttack):
         return problem.clip(images + pool[row, fitness.argmax(dim=1)])
 
     def _evaluate(self, problem: Problem, pool: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fitness (n, members) of perturbations, and the largest fitness of each sample (n,).
+        """Return the fitness of perturbations (n, members), and the largest fitness of each sample (n,).
 
         The members `pool[i]` of `pool` (n, members, C, H, W) are perturbations of sample `rows[i]`. The
         fitness of a member that fools the model is infinite.
@@ -122,9 +122,9 @@ class GeneticAttack(PerSampleSeed, EpsilonAttack):
     ) -> Tensor:
         """Return the children of the perturbations `pool`, (n, children, C, H, W).
 
-        `fitness` (n, members) is that of `pool`; `plateaus` (n,) is the number of plateaus so far. The
-        uniform random numbers are those of each sample, `own` (n, 2 children + 3 C H W), and those of all
-        samples, `shared` (2 children + 3 children C H W,).
+        `fitness` (n, members) is that of `pool`; `plateaus` (n,) is the number of plateaus so far. `own` (n,
+        2 * children + 3 * C * H * W) are uniform random numbers of each sample, and `shared` (2 * children +
+        3 * children * C * H * W,) are those of all samples.
         """
         children = self.population - 1
         shape = (len(pool), children, *pool.shape[2:])

@@ -17,7 +17,7 @@ from blrobust.attacks.building_blocks.problem import Problem
 from blrobust.attacks.score.queries import BATCH
 from blrobust.perturbations import random_numbers
 
-FIRST_SHARE = 0.1  # of the pixels that are candidates of the first round
+FIRST_SHARE = 0.1  # the candidates of the first round, as a share of all pixels
 
 
 class RoundDistance(PixelDistance):
@@ -27,7 +27,7 @@ class RoundDistance(PixelDistance):
         self.rounds = rounds
 
     def __call__(self, references: T, perturbed: T) -> T:
-        """Return the distances (m,) between images (m, C, H, W)."""
+        """Return the distances (m,) between the images `references` and `perturbed`, both (m, C, H, W)."""
         count, restore_type = astensor_(super().__call__(references, perturbed))
         return restore_type(count / self.rounds)
 
@@ -37,18 +37,18 @@ class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
 
     Let v be the value of a pixel in a channel, shifted and scaled so that the bounds are [-1/2, 1/2]. A round
 
-    1. sets one candidate pixel at a time to `p` sign(v), outside the bounds, and queries the probability of
+    1. sets one candidate pixel at a time to `p` * sign(v), outside the bounds, and queries the probability of
        the label;
-    2. sets the t = `epsilon` candidates with the lowest probability to `r` v in all channels, plus or minus 1
-       where this leaves the bounds, and always keeps the change;
+    2. sets the t = `epsilon` candidates with the lowest probability to `r` * v in all channels, plus or minus
+       1 where this leaves the bounds, and always keeps the change;
     3. stops if the model no longer predicts the label. The candidates of the next round are the pixels in the
        squares of half side `d` around these t pixels.
 
     The candidates of a round are at most `candidates` pixels, chosen at random. In the first round they are
-    also at most a tenth of all pixels. At most t `rounds` pixels change, with at most `rounds` (`candidates`
-    + 1) queries. The paper's values are those of Foolbox 1: r = 1.5, p = 10, d = 5, 150 rounds, 128
-    candidates. `r` must be above 1, because 1 changes nothing, and at most 2, so that adding or subtracting 1
-    leads back into the bounds. The result is the image after the last round, or the first image that is no
+    also at most a tenth of all pixels. At most t * `rounds` pixels change, with at most `rounds` *
+    (`candidates` + 1) queries. The paper's values are those of Foolbox 1: r = 1.5, p = 10, d = 5, 150 rounds,
+    128 candidates. `r` must be above 1, because 1 changes nothing, and at most 2, so that `r` * v plus or
+    minus 1 is within the bounds. The result is the image after the last round, or the first image that is no
     longer classified as the label.
 
     Raises `ValueError` for a parameter that is not legal. `run` raises `UserError` unless `epsilon` is a
@@ -102,7 +102,7 @@ class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
             pixels = keys.argsort(dim=1, stable=True)[:, :limit]  # (n, limit), candidates first
             valid = near[rows].gather(1, pixels)
             row, column = valid.nonzero(as_tuple=True)
-            # Not all probes at once: they are as many images as the batch has candidates.
+            # In parts, because there is one probe, a whole image, for every candidate pixel of the batch.
             loss = torch.cat(
                 [
                     log_odds(
@@ -127,7 +127,7 @@ class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
         return best
 
     def _probes(self, images: Tensor, pixels: Tensor, middle: float, span: float) -> Tensor:
-        """Return copies of the images (n, C, H, W), each with one of the `pixels` (n,) set to `p` sign(v).
+        """Return copies of the images (n, C, H, W), each with one of the `pixels` (n,) set to `p` * sign(v).
 
         v is the value of the pixel in a channel, shifted by `middle` and divided by `span`, so that the
         bounds are [-1/2, 1/2].
@@ -138,6 +138,6 @@ class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
         return flat.scatter(2, index, outside).view_as(images)
 
     def _wrapped(self, centred: Tensor) -> Tensor:
-        """Return `r` times `centred`, plus or minus 1 where the product leaves [-1/2, 1/2]."""
+        """Return `r` * `centred`, plus or minus 1 where the product leaves [-1/2, 1/2]."""
         moved = self.r * centred
         return moved - (moved > 0.5).float() + (moved < -0.5).float()

@@ -15,13 +15,14 @@ from blrobust.perturbations import random_numbers
 
 
 class NESAttack(PerSampleSeed, EpsilonAttack):
-    """Steps x <- x - `stepsize` epsilon sign(g) along an estimated gradient g (Ilyas et al. 2018, Section 2).
+    """Steps x <- x - `stepsize` * epsilon * sign(g), g an estimated gradient (Ilyas et al. 2018, Section 2).
 
-    After each step x is clipped to the linf ball of radius epsilon and to the bounds. The estimate g = 1 / (n
-    sigma) sum_i [L(x + sigma u_i) - L(x - sigma u_i)] u_i uses n / 2 Gaussian directions u_i, where n =
-    `directions` (antithetic sampling, Section 2.1.1). L is the log-odds of the label, or minus the log-odds
-    of the target. L falls where the cross-entropy of the label rises, but its gradient does not vanish on a
-    confident network. The result is the image after the last step, or the first that fools the model.
+    After each step x is clipped to the linf ball of radius epsilon and to the bounds. The estimate is g = 1 /
+    (n * sigma) * sum_i [L(x + sigma * u_i) - L(x - sigma * u_i)] * u_i with n / 2 Gaussian directions u_i,
+    where n = `directions` (antithetic sampling, Section 2.1.1). L is the log-odds of the label, or minus the
+    log-odds of the target. L falls where the cross-entropy of the label rises, but its gradient does not
+    vanish on a confident network. The result is the image after the last step, or the first that fools the
+    model.
 
     `sigma` is in units of the width of the bounds. The default `stepsize` of 0.2 is the paper's 0.01 at its
     epsilon of 0.05. Each step costs `directions` + 1 queries. Raises `ValueError` for a parameter that is not
@@ -56,8 +57,8 @@ class NESAttack(PerSampleSeed, EpsilonAttack):
         images = problem.images
         lower, upper = problem.bounds
         sigma = self.sigma * (upper - lower)
-        # The step's directions are shared, with signs of the sample's own: still Gaussian, uncorrelated
-        # between samples, and the CPU does not have to draw a batch of them.
+        # All samples share the directions of a step, multiplied by random signs of each sample. The products
+        # are Gaussian and uncorrelated between samples, and the CPU draws the directions only once.
         own = signs(self._own_numbers(problem, images[0].numel())).view(images.shape)
         best = images.clone()
         rows = torch.arange(len(images), device=images.device)
@@ -74,7 +75,7 @@ class NESAttack(PerSampleSeed, EpsilonAttack):
             moved = now - self.stepsize * epsilon * gradient.sign()
             moved = problem.clip(moved.clamp(images[rows] - epsilon, images[rows] + epsilon))
             best[rows] = moved
-            # This check synchronises with the device, but only once in many queries.
+            # This check synchronises with the device, but only once for all queries of a step.
             rows = rows[~problem.fooled(problem.logits(moved), rows)]
             if len(rows) == 0:
                 break

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from blrobust.attacks.building_blocks.problem import Problem
 
-BATCH = 4096  # most images in one call of the model: their activations must fit into memory
+BATCH = 4096  # the most images in one call of the model, whose activations must fit into memory
 
 
 def batched_logits(problem: Problem, images: Tensor) -> Tensor:

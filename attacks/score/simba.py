@@ -19,14 +19,15 @@ from blrobust.perturbations import random_numbers
 
 
 class WalkAttack(PerSampleSeed, MinimalAttack):
-    """Adds +-`step` times one direction after another if the score improves (Guo et al. 2019, Algorithm 1).
+    """Adds +-`step` * d for one direction d after another if it improves the score (Guo et al. 2019).
 
-    The directions are orthonormal, and each is used once, in a random order of each sample's own. A direction
-    costs one query if its positive step is kept, otherwise two. The score is the probability of the label,
-    which should fall. With a targeted criterion it is the probability of the target class, which should rise.
-    After n kept steps the perturbation has an l2 norm of at most `step` sqrt(n), less if pixels are clipped
-    (Section 3.3). The norm only grows, so one walk to the first adversarial image serves all levels. A sample
-    without an adversarial image is returned unchanged.
+    Algorithm 1 of the paper. The directions are orthonormal, and each is used once, in a random order that
+    differs between samples. A direction costs one query if its positive step is kept, otherwise two. The
+    score is the probability of the label, which should fall. With a targeted criterion it is the probability
+    of the target class, which should rise. After n kept steps the perturbation has an l2 norm of at most
+    `step` * sqrt(n), and less if colour values are clipped (Section 3.3). The norm only grows, so one walk,
+    to the first adversarial image, serves all levels. A sample without an adversarial image is returned
+    unchanged.
 
     `step` is in units of the width of the bounds. `queries` counts every model call of a sample, including
     that of the clean image. Raises `ValueError` for a parameter that is not legal.
@@ -54,10 +55,11 @@ class WalkAttack(PerSampleSeed, MinimalAttack):
         loss = problem.sign * log_odds(logits, problem.classes)
         found = problem.fooled(logits)
         walking = ~found
-        position = torch.zeros_like(problem.classes)  # in the order
+        position = torch.zeros_like(problem.classes)  # index in `order`
         sign = torch.ones_like(loss)
         rows = torch.arange(len(images), device=images.device)
-        # Each sample walks at its own pace: a step of the loop is one query for each of them.
+        # Samples are at different positions of their orders; each step of the loop is one query for each
+        # sample.
         for query in range(1, self.queries):
             if should_check(query - 1, rows):
                 rows = walking.nonzero()[:, 0]
@@ -150,8 +152,8 @@ class SimBADCTAttack(WalkAttack):
 def cosines(size: int, device: torch.device) -> Tensor:
     """Return the orthonormal DCT-II basis as a matrix, float32 (size, size).
 
-    Row k has the values sqrt(2 / size) cos(pi (2 i + 1) k / (2 size)) at the positions i. In row 0 all values
-    are sqrt(1 / size).
+    Row k has the values sqrt(2 / size) * cos(pi * (2 * i + 1) * k / (2 * size)) at the positions i. In row 0
+    all values are sqrt(1 / size).
     """
     i = torch.arange(size, dtype=torch.float64)
     basis: Tensor = (2 / size) ** 0.5 * torch.cos(math.pi / (2 * size) * (2 * i + 1) * i[:, None])

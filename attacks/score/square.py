@@ -30,13 +30,12 @@ class SquareAttack(PerSampleSeed, EpsilonAttack):
 
     The loss is the margin f_y - max_{i != y} f_i of the logits f with the label y. With a targeted criterion
     it is the cross-entropy of the target class (Section 3.1), in the form of negative log-odds, which order
-    images in the same way. The square of query i of N has about p H W pixels. The share p starts at `share`
-    and is halved by the schedule of the paper, scaled to N queries.
+    images in the same way. The square of a query has about p * H * W pixels. The share p starts at `share`
+    and is halved by the schedule of the paper, scaled to `queries` queries.
 
-    N = `queries` counts every model call of a sample, including that of the starting image. A sample that
-    fools the model is not changed further. `share` lies in (0, 1]; the default 0.8 is AutoAttack's, for both
-    norms. The result is the image with the lowest loss. Raises `ValueError` for a parameter that is not
-    legal.
+    `queries` counts every model call of a sample, including that of the starting image. A sample that fools
+    the model is not changed further. `share` lies in (0, 1]; the default 0.8 is AutoAttack's, for both norms.
+    The result is the image with the lowest loss. Raises `ValueError` for a parameter that is not legal.
     """
 
     stream = random_numbers.SQUARE
@@ -93,7 +92,7 @@ class SquareAttack(PerSampleSeed, EpsilonAttack):
 
     @abstractmethod
     def _counts(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Return the count of random numbers per sample for the starting image, and that for each step."""
+        """Return the numbers of random numbers that a sample needs for its starting image and for a step."""
 
     @abstractmethod
     def _start(self, images: Tensor, epsilon: float, numbers: Tensor) -> Tensor:
@@ -133,15 +132,16 @@ class SquareL2Attack(SquareAttack):
     """The l2 attack (Algorithm 3): each step moves squared l2 norm from one square to another.
 
     A step sets the perturbation in one square to 0 and renews it in another. In each colour channel, the
-    renewed square gets its old perturbation, normalised, plus or minus the pattern eta of `bumps`. The sum is
-    scaled to a new squared l2 norm: that of the old perturbation in both squares, plus the channel's equal
-    share of the part of epsilon squared that the whole perturbation does not use yet.
+    renewed square gets its old perturbation, normalised, plus or minus the pattern eta that the function
+    `bumps` returns. The sum is scaled to a new squared l2 norm: that of the old perturbation in both squares,
+    plus the channel's equal share of the part of epsilon squared that the whole perturbation does not use
+    yet.
     """
 
     _ball = BALLS["l2"]
 
     def side(self, query: int, shape: tuple[int, ...]) -> int:
-        """Return an odd side of at least 3 pixels, at most the height and width of the images (..., H, W)."""
+        """Return an odd side of at least 3 pixels, or the shorter side of the images (..., H, W) if less."""
         side = max(super().side(query, shape), 3) // 2 * 2 + 1
         return min(side, *shape[-2:])
 
@@ -203,7 +203,7 @@ def _bump(height: int, width: int) -> Tensor:
 
 
 def _turned(eta: Tensor, numbers: Tensor) -> Tensor:
-    """Return for each sample `eta` or its transpose, (m, 1, side, side), as uniform `numbers` (m,) choose."""
+    """Return for each sample `eta` or its transpose, (m, 1, side, side), as random `numbers` (m,) choose."""
     return torch.where((numbers < 0.5).view(-1, 1, 1, 1), eta, eta.T)
 
 
@@ -217,7 +217,7 @@ def _tiles(shape: tuple[int, ...]) -> tuple[int, int, int]:
 def _window(numbers: Tensor, side: int, shape: tuple[int, ...]) -> Tensor:
     """Return bool (m, 1, H, W): the pixels of a square of `side` pixels at a random position.
 
-    Uniform `numbers` (m, 2) choose the row and the column.
+    The uniform random `numbers` (m, 2) in [0, 1) choose its first row and its first column.
     """
     height, width = shape[-2:]
     top = integers(numbers[:, 0], height - side + 1).view(-1, 1, 1, 1)

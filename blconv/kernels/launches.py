@@ -67,8 +67,10 @@ def empty_images(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool)
 def pack(w: Tensor, axes: FilterAxes, *, transposed: bool = False) -> Tensor:
     """Return the matrices (Q, inputs * C, outputs * O) made from the filters w (O, C, K_h, K_w).
 
-    inputs and outputs are the numbers per channel of `matrix_sizes`. With `transposed`, every matrix is
-    transposed.
+    For the method "spectral", Q is the number of kept frequencies, and inputs and outputs are both 2, for
+    real and imaginary parts, or 1 if only the mean is kept. For "dense", Q is 1, inputs is the number of
+    input pixels, and outputs is the number of output pixels (see `matrix_sizes`). With `transposed`, every
+    matrix is transposed.
     """
     w, channels_last = dense(w)
     shape, rounds = tuple(w.shape), w.dtype == torch.float32 and not is_split(w.dtype)

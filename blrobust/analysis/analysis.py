@@ -74,13 +74,13 @@ class Analysis:
 
     @cached_property
     def draws(self) -> int:
-        """The number of draws that are finished for every model and level of the run, at least 1."""
+        """The number of draws that are finished for every model, kind and level of the run; at least 1."""
         counts = Counter(draw for _, _, _, draw in self.run.done())
         return max(1, sum(count * self.run.draws == self.run.cells for count in counts.values()))
 
     @cached_property
     def outcomes(self) -> dict[str, dict[float, Bools]]:
-        """Whether each prediction is correct, bool (draws, n), by model and level that has results."""
+        """Whether each prediction is correct, bool (draws, n), by model and by level with results."""
         found = {}
         for model in self.run.models:
             cells = {level: self.run.correct(model, self.kind, level)[: self.draws] for level in self.levels}
@@ -117,7 +117,7 @@ class Analysis:
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
-        """Reasons to doubt the results of each model, such as logits that are not finite (`model_flags`)."""
+        """Reasons to doubt the results of each model, from the function `model_flags`."""
         return {
             model: model_flags(self.run.record, model, not_finite=sum(levels.values()))
             for model, levels in self.not_finite.items()
@@ -160,13 +160,13 @@ class Analysis:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row per model, over all levels (`summary_over`)."""
+        """One row per model: the result of `summary_over` for all levels."""
         return self.summary_over(self.levels)
 
     def summary_over(self, levels: list[float]) -> pd.DataFrame:
         """Return a row per model: clean and mean accuracy, level at 50 %, comparison with the baseline.
 
-        `levels` are some of the measured levels. `mean` is the area under the accuracy curve over them,
+        `levels` are some of the measured levels. `mean` is the area under the accuracy curve over `levels`,
         divided by their range (`statistics.area`). `half_level` is the level at which the curve falls to 50 %
         (`statistics.crossing_level`). `better` and `worse` are the shares of all measured levels at which the
         model is better and worse than the baseline (`comparison.compare`). Columns ending in `_low` and
@@ -217,7 +217,10 @@ class Analysis:
 
     @cached_property
     def best(self) -> dict[float, str | None]:
-        """The model that is better than all other complete models, by level; None for a level without one."""
+        """By level, the model that is better than all other complete models, or None.
+
+        The dictionary is empty if fewer than two models are complete.
+        """
         return {level: self._best(level) for level in self.levels} if len(self.complete) > 1 else {}
 
     @cached_property
@@ -254,9 +257,10 @@ class Analysis:
 
     @cached_property
     def across_models(self) -> pd.DataFrame:
-        """The p-values of Cochran's Q test over more than two models, by level, with Holm's correction.
+        """The p-values of Cochran's Q test over all models, one row per level, with Holm's correction.
 
-        The test takes one prediction per image and model: that of the first draw.
+        The test takes one prediction per image and model: that of the first draw. The table is empty for
+        fewer than three models.
         """
         cells = list(self.outcomes.values())
         shared = [level for level in self.levels if all(level in by_level for by_level in cells)]

@@ -27,12 +27,12 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
 
     - `clean`: the accuracy without the attack, over all images.
     - `accuracy`: the accuracy by level, over all images.
-    - `median`: the smallest strength such that half of the images classified correctly without the attack
-      are broken at this strength or at a lower one, because a larger budget includes a smaller one. It is a
-      distance if the attack searches for the smallest one, otherwise a measured level. It is `inf` if fewer
-      than half are broken at all levels together.
-    - `success`: the share of those images that is broken at the last level itself. `median` and `success`
-      leave out images whose label is the class that a targeted attack aims at.
+    - `median`: the smallest strength such that half of the images classified correctly without the attack are
+      broken at this strength or at a lower one, because a larger budget includes a smaller one. It is a
+      distance if the attack searches for the smallest perturbation, otherwise a measured level. It is `inf`
+      if fewer than half are broken at all levels together.
+    - `success`: the share of the images classified correctly without the attack that is broken at the last
+      level. `median` and `success` leave out images whose label is the class that a targeted attack aims at.
     - `queries`: forward and backward passes per image at the last level.
     - `flags`: reasons to doubt these numbers, among them the flags of the model in `flags`, the number of
       predictions without finite logits, the member of an ensemble that ran alone because the model has no
@@ -68,9 +68,9 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
 
 
 def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
-    """Return a flag if only one attack of an ensemble ran, because the model has no gradients; else none.
+    """Return a list with a flag if only one attack of an ensemble ran, as the model has no gradients.
 
-    `flags` are the other flags of the model.
+    `flags` are the other flags of the model. Otherwise the list is empty.
     """
     missing = NO_GRADIENTS if run.sweep.origin is None else f"source: {NO_GRADIENTS}"
     if missing not in flags:
@@ -82,14 +82,14 @@ def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
 
 
 def worst_case(kinds: Kinds, *, least: int = 2) -> pd.DataFrame:
-    """Return the accuracy over the worst of several attacks, for each norm and level, and over all attacks.
+    """Return the worst-case accuracy under several attacks, for each norm and level, and under all attacks.
 
-    An image counts as correct at a level if it is classified correctly under every attack at every level up
-    to this one, with level 0 (no perturbation): a larger budget includes a smaller one. There is one row for
-    each norm, level and model with at least `least` attacks. The levels are those that all attacks of the
-    norm were run at, because a row without one of the attacks would look too good. Attacks without a norm are
-    combined only if their levels have the same unit. The norm "any" combines all attacks, each up to its last
-    level.
+    An image counts as correct at a level if it is classified correctly under every attack at every level from
+    0 (no perturbation) up to this one, because a larger budget includes a smaller one. There is one row for
+    each level and model of each norm with at least `least` attacks. Only levels at which all attacks of the
+    norm were run have a row, because accuracy without one of the attacks would look too good. Attacks without
+    a norm are combined only if their levels have the same unit. The norm "any" combines all attacks, each up
+    to its last level.
     """
     cells_of: dict[str, list[tuple[Analysis, float]]] = {}
     for kind, analysis in kinds.items():
@@ -117,9 +117,9 @@ def worst_case(kinds: Kinds, *, least: int = 2) -> pd.DataFrame:
 
 
 def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
-    """Return for each model the flag "black-box beats white-box", if it applies.
+    """Return for each model a list with the flag "black-box beats white-box", or an empty list.
 
-    It applies if attacks without gradients break more images than attacks with gradients.
+    The flag is set if attacks without gradients break more images than attacks with gradients.
     """
     # With a source no attack uses the model's own gradients, so there is no white box to beat.
     has_white_box = run.sweep.origin is None
@@ -129,8 +129,8 @@ def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
 def _black_box_wins(kinds: Kinds, model: str) -> bool:
     """Return whether black-box attacks break more images than gradient attacks at any norm and level.
 
-    This is decided by exact McNemar tests, with Holm's correction over all norms and levels that have both
-    kinds of attack.
+    Exact McNemar tests decide, with Holm's correction over all norms and levels that have both kinds of
+    attack.
     """
     right: dict[tuple[str, float], dict[bool, NDArray[np.bool_]]] = {}
     for kind, analysis in kinds.items():

@@ -16,7 +16,7 @@ LOW_PASS = "lowpass"  # the word of a channel in front of a model
 
 
 def is_band_limited(card: Card) -> bool:
-    """Return whether the model with this card has band-limited layers; a channel in front is not one."""
+    """Return whether the model with this card has band-limited layers; a channel in front does not count."""
     return card.effective_compression > 0 or card.nominal_compression > 0
 
 
@@ -36,7 +36,7 @@ def best_control(analysis: Analysis) -> str | None:
 
 
 def low_passed_fp32(analysis: Analysis) -> str | None:
-    """Return the model that is fp32 behind a low-pass; of several, the one with the highest mean accuracy."""
+    """Return the model that is fp32 behind a low-pass, with the highest mean accuracy of several, or None."""
     return next(iter(low_passes_of_fp32(analysis)), None)
 
 
@@ -69,7 +69,7 @@ def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
 
 
 def _names(card: Card) -> set[str]:
-    """Return the label, and the part of the checkpoint's file name after data set and architecture."""
+    """Return a model's label, and its checkpoint's file name without data set and architecture."""
     stem = Path(card.checkpoint or "").stem
     return {card.label, stem.removeprefix(f"{card.dataset}-{card.arch}-")}
 

@@ -1,4 +1,4 @@
-"""Flags: reasons to doubt the predictions of a model, which a run stores, or the results of an attack."""
+"""Flags: reasons to doubt a model's predictions (stored in a run), or the results of an attack."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,19 +8,20 @@ from blrobust.runs.record import Record
 
 
 def model_flags(record: Record, label: str, *, not_finite: int) -> list[str]:
-    """Return the flags of a model in a run's record, and the number of its predictions without finite logits.
+    """Return the flags of the model `label`: those stored in a run's record, and one for logits not finite.
 
-    `not_finite` is the number of predictions without finite logits; if it is above 0, a flag with this number
-    is added. Runs without attacks by early builds of version 0.1.0 have no stored flags.
+    `not_finite` is the number of predictions without finite logits; if it is above 0, one flag gives it. Runs
+    without attacks by early builds of version 0.1.0 have no stored flags.
     """
     stored = list(record.flags.get(label, []))
     return stored + ([f"{not_finite:,} answers not finite"] if not_finite else [])
 
 
 def member_flag(kind: str, *, parameters: Mapping[str, Any] | None, revision: int) -> list[str]:
-    """Return a flag if only one attack of the ensemble `kind` runs on a model without gradients; else none.
+    """Return a list with a flag if only one attack of the ensemble `kind` runs on models without gradients.
 
-    `parameters` are by default those of the attack; earlier revisions of an ensemble ran no attack.
+    `parameters` are by default those of the catalogue. The list is empty for other attacks, and for a
+    `revision` other than that of the catalogue, because earlier revisions ran no attack on such a model.
     """
     spec = ATTACKS.get(kind)
     if spec is None or spec.revision != revision:
@@ -30,5 +31,5 @@ def member_flag(kind: str, *, parameters: Mapping[str, Any] | None, revision: in
 
 
 def rejected_flag(count: int) -> list[str]:
-    """Return a flag with the number of inputs that failed a check or raised an error; none if it is 0."""
+    """Return a list with one flag that gives `count`, the number of rejected inputs; empty if it is 0."""
     return [f"{count:,} rejected"] if count else []

@@ -29,16 +29,16 @@ class HeatmapAnalysis:
 
     @cached_property
     def models(self) -> list[str]:
-        """The models with all their frequencies."""
+        """The models for which all frequencies have been measured."""
         done = [model for model, *_ in self.run.done()]
         return [model for model in self.run.models if done.count(model) == len(self.run.kinds)]
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per model and frequency of the map; both of a pair (k, l), (-k, -l) have a row.
+        """One row per model and frequency of the map; (k, l) and (-k, -l), measured once, have a row each.
 
         The columns are those of `TABLE`: row and column are signed frequencies, ci_low and ci_high ends of
-        Wilson's 95 % interval, not_finite is the number of errors whose logits are not finite.
+        Wilson's 95 % interval, not_finite is the number of errors with logits that are not finite.
         """
         _, height, width = self.config.shape
         axis, n = axis_frequencies(self.config.size), self.run.record.dataset.n
@@ -57,7 +57,7 @@ class HeatmapAnalysis:
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
-        """Flags of each model, and the number of its predictions without finite logits."""
+        """Flags of each model; if some predictions had no finite logits, one flag gives their number."""
         return {
             model: model_flags(
                 self.run.record, model, not_finite=sum(count for _, count in self._counts[model].values())
@@ -84,7 +84,7 @@ RINGS = ("low", "middle", "high")
 
 
 def ring_bounds(frame: pd.DataFrame) -> dict[str, str]:
-    """Return the first and the last frequency max(|row|, |column|) of each ring of `rings`, such as "1 to 5".
+    """Return the first and the last frequency of each ring (see the function `rings`), such as "1 to 5".
 
     Maps of different sizes have different bounds. Rings without a frequency are left out.
     """
@@ -98,11 +98,11 @@ def ring_bounds(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def rings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each model's mean error over low, middle and high frequencies.
+    """Return each model's clean, worst and mean error, and its mean errors over three rings of frequencies.
 
-    These are three bands of equal width of the frequency max(|row|, |column|), by which a band-limited layer
-    cuts the spectrum (`ring_bounds`). (0, 0) is left out of them and of the mean error, but not of the worst
-    one. Further columns: clean, worst and mean error. `frame` is a result of `table`.
+    The rings "low", "middle" and "high" divide the frequencies max(|row|, |column|) into three bands of equal
+    width, because a band-limited layer cuts the spectrum by this maximum. The frequency (0, 0) is in no ring
+    and not in the mean error, but may be the worst. `frame` is a table such as `HeatmapAnalysis.table`.
     """
     radius = _radius(frame)
     waves = frame.assign(ring=[_ring(r, radius.max()) for r in radius.tolist()])[radius > 0]

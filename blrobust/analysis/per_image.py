@@ -46,8 +46,8 @@ def per_image(run: Run) -> pd.DataFrame:
       stored as float16.
     - `margin`, float32: the logit of the label minus the largest other logit.
 
-    Values that a cell does not have are missing: those of attacks for noise, and probabilities and margins in
-    cells of earlier formats. Raises `UserError` for a run of another command.
+    Values that were not stored are missing: those of attacks in runs of noise, and probabilities and margins
+    in runs of earlier formats. Raises `UserError` for a run of another command.
     """
     n, cells = len(run.labels), list(_cells(run))
     labels = [level_label(run, kind, level) for kind, _, level, *_ in cells]
@@ -73,7 +73,7 @@ def level_label(run: Run, kind: str, level: float) -> str:
 
 
 def _cells(run: Run) -> Iterator[tuple[str, str, float, int, Outcomes]]:
-    """Yield the finished cells: kind, model, level, draw and outcomes, in the order of results.csv."""
+    """Yield kind, model, level, draw and outcomes of each measured part, in the order of results.csv."""
     done = run.done()
     for kind in run.kinds:
         for model in run.models:
@@ -84,7 +84,7 @@ def _cells(run: Run) -> Iterator[tuple[str, str, float, int, Outcomes]]:
 
 
 def _arrays(outcomes: Outcomes, labels: NDArray[np.int16]) -> dict[str, "pd.Series[Any]"]:
-    """Return the columns (n,) of a cell that its outcomes have; all others are missing values."""
+    """Return the columns (n,) of one measurement; columns that `outcomes` lacks have missing values only."""
     found = {"correct": pd.Series(outcomes["prediction"] == labels)}
     for name, (stored, dtype) in STORED.items():
         values = outcomes.get(stored, pd.NA if dtype in ("boolean", "Int32") else np.nan)

@@ -27,16 +27,19 @@ TABLE = (
 
 
 class Recovered(NamedTuple):
-    """Numbers of one channel, among the fooled images; `not_finite` among all images.
+    """Numbers of one channel, counted among the fooled images: those on which the attack fools the source.
 
-    - `recovered`: correct on the adversarial input through the channel.
-    - `clean`: correct on the image itself through the channel, without an attack.
-    - `adaptive`: still correct when the attack runs through channel and network.
-    - `distortion`: mean L2 distance between the image and the network's input.
-    - `adaptive_l2`: mean L2 distance of the inputs that the adaptive attack finds.
-    - `not_finite`: images for which logits of these predictions are not finite; they count as wrong.
-    - `rejected`: part of `adaptive`: the input that the adaptive attack returns fails a check, or the attack
-      raises an error. None where the run has no statuses of attacks.
+    - `recovered`: images whose adversarial input, passed through the channel, is classified correctly.
+    - `clean`: images that, passed through the channel without an attack, are classified correctly.
+    - `adaptive`: images of `clean` on which the adaptive attack, on channel and network together, fails.
+    - `distortion`: mean L2 distance between the clean image and the adversarial input after the channel's
+      transform.
+    - `adaptive_l2`: mean L2 distance between the clean image and the input that a successful adaptive attack
+      finds, before the channel.
+    - `not_finite`: images, among all and not only the fooled ones, for which the logits of the adversarial
+      input or of the clean image are not finite; these count as wrong.
+    - `rejected`: images of `adaptive` for which the input that the adaptive attack returns fails a check, or
+      the attack raises an error. None where the run has no statuses of attacks.
     """
 
     recovered: int
@@ -49,7 +52,10 @@ class Recovered(NamedTuple):
 
 
 def count(outcomes: Outcomes, *, labels: NDArray[np.int16], fooled: Bools) -> Recovered:
-    """Return the numbers of a channel's outcomes (`evaluation.recovery.recover`); `fooled` is (n,)."""
+    """Return the numbers of one channel, given the outcomes that `evaluation.recovery.recover` returned.
+
+    `fooled`, bool (n,), are the images on which the attack fools the source.
+    """
     on_adversarial, on_clean, broken = (outcomes[key] for key in ("prediction", "clean_prediction", "broken"))
     right, clean = on_adversarial == labels, on_clean == labels
     return Recovered(
@@ -64,9 +70,10 @@ def count(outcomes: Outcomes, *, labels: NDArray[np.int16], fooled: Bools) -> Re
 
 
 def count_rejected(outcomes: Outcomes, *, among: Bools) -> int | None:
-    """Return the number of images whose attack failed a check or raised an error, `among` some, bool (n,).
+    """Return the number of images, of those that `among`, bool (n,), selects, with a rejected attack.
 
-    It is None where the outcomes have no statuses of attacks, as in runs of earlier builds of version 0.1.0.
+    An attack is rejected if its result failed a check or if it raised an error. The number is None where the
+    outcomes have no statuses of attacks, as in runs of earlier builds of version 0.1.0.
     """
     return int(np.isin(outcomes["reason"][among], REJECTED).sum()) if "reason" in outcomes else None
 
@@ -74,7 +81,7 @@ def count_rejected(outcomes: Outcomes, *, among: Bools) -> int | None:
 class _Source(NamedTuple):
     """Images that the source classifies correctly and those that an attack breaks, bool (n,).
 
-    `rejected` is the number of images as `count_rejected` has it.
+    `rejected` is the result of `count_rejected` for all images.
     """
 
     right: Bools
@@ -97,10 +104,14 @@ class RecoveryAnalysis:
     def table(self) -> pd.DataFrame:
         """One row per attack and channel that is measured.
 
-        The columns are those of `TABLE`: effective_compression is that of the channel, right the number of
-        clean images that the source classifies correctly, fooled the number of those that the attack breaks,
-        source_rejected the number of those for which it fails a check or raises an error; the others are
-        those of `Recovered`, with Wilson's 95 % interval of the share (ci_low, ci_high).
+        The columns are those of `TABLE`. Those that are not fields of `Recovered` are, among others:
+
+        - effective_compression: that of the channel.
+        - right: the number of clean images that the source classifies correctly.
+        - fooled: the number of these images on which the attack fools the source.
+        - source_rejected: the number of images for which the attack on the source failed a check or raised an
+          error.
+        - recovered_share: recovered / fooled, and ci_low and ci_high, the ends of its Wilson 95 % interval.
         """
         rows = []
         for (attack, channel), counts in self._counts.items():

@@ -24,7 +24,7 @@ class RunAnalysis:
 
     @cached_property
     def kinds(self) -> dict[str, Analysis]:
-        """The results of each kind of noise or attack that has any; those of all kinds if none has."""
+        """The results of each measured kind of noise or attack; of all kinds if none is measured yet."""
         measured = {kind for _, kind, _, _ in self.run.done()}
         kinds = [kind for kind in self.run.kinds if kind in measured] or self.run.kinds
         return {kind: Analysis(self.run, kind, baseline=self.baseline) for kind in kinds}
@@ -36,7 +36,7 @@ class RunAnalysis:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row per kind and model (`Analysis.summary`)."""
+        """One row per kind and model: the rows of `Analysis.summary` of all kinds."""
         return concatenate((analysis.summary for analysis in self.kinds.values()), SUMMARY)
 
     @cached_property
@@ -46,12 +46,12 @@ class RunAnalysis:
 
     @cached_property
     def attacks(self) -> pd.DataFrame:
-        """One row per attack and model (`attack_results.by_model`)."""
+        """One row per attack and model, computed by `attack_results.by_model`."""
         return attack_results.by_model(self.kinds, self.flags)
 
     @cached_property
     def worst_case(self) -> pd.DataFrame:
-        """The accuracy over the worst of several attacks (`attack_results.worst_case`)."""
+        """The accuracy over the worst of several attacks, computed by `attack_results.worst_case`."""
         return attack_results.worst_case(self.kinds)
 
     def write_csv(self) -> None:

@@ -9,11 +9,12 @@ from blrobust.errors import UserError
 
 
 def pairs(first: RunAnalysis, second: RunAnalysis) -> pd.DataFrame:
-    """Return the comparison, by kind and level, of each model of `second` with each of `first`, its baseline.
+    """Return the comparison of each model of `second` with each model of `first`, by kind and level.
 
-    Kinds are compared where both runs have them, at the levels that both have, over as many draws as both
-    have. `difference` is the accuracy of the model minus that of the baseline (`comparison.compare`). Raises
-    `UserError` for runs on other images or in another space.
+    Kinds and levels that both runs have are compared, over the first draws that both have. The column
+    baseline names the model of `first`, and difference is the accuracy of the model of `second` minus that of
+    the baseline. The other columns are those of `comparison.compare`. Raises `UserError` for runs on other
+    images or in another space.
     """
     data, other = first.run.record.dataset, second.run.record.dataset
     if data.checksum != other.checksum or first.run.sweep.space != second.run.sweep.space:

@@ -1,8 +1,8 @@
 """Intervals and tests for accuracy under noise and attack. The unit is the image, never the draw.
 
-A draw is a repetition with other random numbers. `correct`, bool (draws, n), is whether image i is classified
-correctly in draw d. Draws of one image are not independent, so 20 images with 25 draws are not n = 500: an
-interval for n = 500 would contain the true accuracy only 38 % of the time.
+A draw is a repetition with other random numbers. `correct`, bool (draws, n), is true where image i is
+classified correctly in draw d. Draws of one image are not independent, so 20 images with 25 draws are not n =
+500: an interval for n = 500 would contain the true accuracy only 38 % of the time.
 """
 
 from typing import NamedTuple
@@ -28,11 +28,11 @@ class Estimate(NamedTuple):
 
 
 def effective_n(correct: Bools) -> float:
-    """Return the number of independent trials that are worth as much as `correct`, bool (draws, n).
+    """Return the number of independent trials with the same information as `correct`, bool (draws, n).
 
-    It is `min(n * draws, p(1-p) / var)`, where p is the accuracy, m_i the mean of image i over its draws, and
-    `var = sum((m_i - p)^2) / (n(n-1))`. It is n for one draw, for one image, and if p is 0 or 1 (var is then
-    0).
+    It is min(n * draws, p * (1 - p) / var), where p is the accuracy, m_i the mean of image i over its draws,
+    and var = sum_i (m_i - p)^2 / (n * (n - 1)). It is n for one draw, for one image, and if p is 0 or 1 (var
+    is then 0).
     """
     draws, n = correct.shape
     means = correct.mean(axis=0)  # (n,)
@@ -45,7 +45,7 @@ def effective_n(correct: Bools) -> float:
 
 
 def wilson(share: float, n: float) -> Estimate:
-    """Return a share of n trials with its Wilson score interval; n need not be an integer."""
+    """Return a share of `n` trials with its Wilson score interval; `n` need not be an integer."""
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(share * n, n, alpha=SIGNIFICANCE, method="wilson")
@@ -61,9 +61,10 @@ def difference(ours: Bools, theirs: Bools) -> Estimate:
     """Return the accuracy of `ours` minus that of `theirs`, bool (draws, n) for the same images.
 
     The interval is that of Agresti and Min 2005: Wald's interval for matched pairs after half an image is
-    added to each cell of the 2 x 2 table. With several draws, a pair has the means of an image over its
-    draws, and the added images differ as much as those that differ (root mean square), or by 1 if none does.
-    So draws that all repeat the first one leave the interval unchanged.
+    added to each cell of the 2 x 2 table. With several draws, each image counts with the difference between
+    its two means over the draws. The images added for a difference then count with the root mean square of
+    all differences other than 0, or with 1 if there are none. So draws that all repeat the first draw leave
+    the interval unchanged.
     """
     from scipy.stats import norm
 
@@ -130,11 +131,11 @@ def interval(value: float, resampled: Floats) -> Estimate:
 
 
 def mcnemar(first: Bools, second: Bools) -> Floats:
-    """Return exact two-sided McNemar p-values (...) for two models on the same images.
+    """Return exact two-sided McNemar p-values, of shape (...), for two models on the same images.
 
-    `first` and `second`, bool (..., n), are whether each model classifies an image correctly. `p = 2 P(B <=
-    min(b, c))`, where B is binomial (b + c, 1/2), and b and c are the numbers of images that only the first
-    and only the second model classifies correctly.
+    `first` and `second`, bool (..., n), are whether each model classifies an image correctly. p = min(1, 2 *
+    P(B <= min(b, c))), where B is binomial (b + c, 1/2), and b and c are the numbers of images that only the
+    first and only the second model classifies correctly.
     """
     from scipy.stats import binom
 
@@ -151,9 +152,9 @@ def sign_flip(differences: NDArray[np.integer]) -> float:
     A difference is the number of correct draws of an image under one model minus that under another. Under
     the null hypothesis the two models can be swapped for any image, which flips the sign of its difference.
     So `p = P(|T*| >= |T|)`, where T is the sum of the differences and T* the sum with random signs. The
-    distribution of T* is a convolution of binomials, one for the images that differ by 1, 2, ... draws,
-    computed without random flips. For one draw this is McNemar's test. Long convolutions use an FFT, whose
-    error in p is about 1e-15, so a smaller p is inaccurate and may be 0.
+    distribution of T* is computed exactly, as a convolution of scaled binomials: one for the images with a
+    difference of 1 or -1, one for 2 or -2, and so on. For one draw this is McNemar's test. Long convolutions
+    use an FFT, whose error in p is about 1e-15, so a smaller p is inaccurate and may be 0.
     """
     from scipy.signal import convolve
     from scipy.stats import binom

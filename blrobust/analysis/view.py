@@ -1,4 +1,4 @@
-"""The results of a run of any command, each with its own class."""
+"""The results of a run of any command; the class depends on the command."""
 
 from blrobust.analysis.heatmap import HeatmapAnalysis
 from blrobust.analysis.recovery import RecoveryAnalysis
@@ -13,10 +13,10 @@ View = RunAnalysis | HeatmapAnalysis | RecoveryAnalysis
 
 
 def view(run: Run, *, baseline: str | None = None) -> View:
-    """Return the results of a run; `baseline` is as in `comparison.choose_baseline`.
+    """Return the results of a run; `baseline` is the name of a model, or None for the default.
 
     Raises `UserError` for an unknown kind of perturbation, for a baseline that is not a model of the run, and
-    for any in a heat map or a recovery.
+    for any baseline with a heat map or a recovery.
     """
     if not isinstance(run.config, Heatmap) and (unknown := set(run.kinds) - {*NOISE, *ATTACKS}):
         raise UserError(

@@ -176,8 +176,8 @@ MODELS_ARGUMENT = click.argument("listed", metavar="[MODEL[,MODEL...]]", require
 def one_list(listed: str | None, models: str | None) -> str:
     """Return the list of models that the argument `listed` or the option `--models` has.
 
-    The argument has priority over a file of `--config`. Raises `UserError` if neither or both are on the
-    command line.
+    The argument has priority over the models in a file given by `--config`. Raises `UserError` if both are on
+    the command line, or if no models are given there or in the file.
     """
     source = click.get_current_context().get_parameter_source("models")
     if listed is not None and source is click.core.ParameterSource.COMMANDLINE:

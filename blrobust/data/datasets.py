@@ -25,7 +25,7 @@ class Dataset:
     """Images (n, C, H, W), uint8 or float32 in [0, 1], and labels int64 (n,), all on the CPU.
 
     `mean` and `std` have a value for each colour channel, in units of pixels in [0, 1], and define the
-    normalised input space. `note` is a line that the user must see, for example that the sample is used in
+    normalised input space. `note` is a line of text for the user, for example that the sample is used in
     place of the whole data set.
     """
 
@@ -59,7 +59,7 @@ class Dataset:
         self, rows: slice | list[int] | torch.Tensor, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
         """Return the images in `rows` as float32 (m, C, H, W) in [0, 1] on `device`."""
-        # A copy, so that the caller may write to it; it is made as bytes, a quarter of the floats' size.
+        # A copy, so that the caller may write to it; copied before the conversion, because bytes are smaller.
         pixels = self.images[rows].to(device, copy=True).float()
         if self.images.dtype != torch.uint8:
             return pixels
@@ -104,7 +104,7 @@ def load_default(*, data_dir: Path | None = None) -> Dataset:
 
 
 def given(data: LabelledImages) -> Dataset:
-    """Return the data set of images that are given in Python (`given_images`)."""
+    """Return the data set made of `data`, images that the user gave in Python."""
     mean, std = _statistics("data", data.images)
     return Dataset(GIVEN, "test", *data, mean, std)
 

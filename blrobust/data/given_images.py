@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 from blrobust.data.labelled_images import LabelledImages, check
 from blrobust.errors import UserError, describe
 
-NAME = "arrays"  # of the data set in results
+NAME = "arrays"  # the name of such a data set in results
 CHANNELS = (1, 3)
 
 Classes = int | Sequence[str] | None
@@ -124,7 +124,7 @@ def _names(classes: Classes, least: int) -> tuple[str, ...]:
 
 
 def _named_classes(dataset: Any) -> Classes:
-    """Return the names of the classes of a torch data set, or of the set of which it is a part."""
+    """Return the class names of a torch data set, or of the data set of which it is a subset, or None."""
     while dataset is not None:
         names = getattr(dataset, "classes", None)
         if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):

@@ -19,9 +19,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 GRAY_MODES = {"1", "L", "LA"}
 CHANNELS = (1, 3)
 ARRAYS = ("x", "y", "classes")
-STATISTICS_BLOCK = 256  # images at once for mean and standard deviation
-FEW_BYTES = 2**20  # an array of this size is read before it is checked
-MOST_NAME = 4 * 1000  # bytes of the name of a class
+STATISTICS_BLOCK = 256  # images that are converted at once, to compute mean and standard deviation
+FEW_BYTES = 2**20  # arrays up to this size are read before their shape is checked
+MOST_NAME = 4 * 1000  # the most bytes of the name of a class
 COUNT_FROM_0 = "no label is 0, and classes count from 0: subtract 1 from labels that begin with 1"
 
 

@@ -1,4 +1,4 @@
-"""Checks of arguments that the command line checks by the types of its options."""
+"""Checks of arguments from Python that the command line leaves to the types of its options."""
 
 from collections.abc import Collection
 
@@ -8,7 +8,7 @@ MOST_SEED = 2**32 - 1
 
 
 def check_range(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Raise `UserError` unless the argument `name` is a whole number from `low` to `high`, or None."""
+    """Raise `UserError` unless `value`, of argument `name`, is None or an integer from `low` to `high`."""
     if value is None:
         return
     is_whole = isinstance(value, int) and not isinstance(value, bool)
@@ -18,6 +18,6 @@ def check_range(name: str, value: object, low: int, high: int | None = None) -> 
 
 
 def check_choice(name: str, value: object, legal: Collection[str]) -> None:
-    """Raise `UserError` unless the argument `name` is one of the `legal` texts."""
+    """Raise `UserError` unless `value`, of the argument `name`, is one of the `legal` texts."""
     if value not in legal:
         raise UserError(f"{name}: got {value!r}; legal: {', '.join(legal)}")

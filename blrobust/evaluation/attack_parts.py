@@ -30,8 +30,8 @@ def attack_parts(
 ) -> list[Part]:
     """Return a part for each attack in `grids`, with its parameters in `settings`.
 
-    Default levels are used as far as the images have pixels for them. Raises `UserError` for levels,
-    parameters and a target that are not legal for these images and classes.
+    Default levels that are not legal for images of this size, such as too many pixels, are left out. Raises
+    `UserError` for levels, parameters and a target that are not legal for these images and classes.
     """
     classes = len(dataset.classes)
     if target is not None and not 0 <= target < classes:

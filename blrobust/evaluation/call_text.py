@@ -1,4 +1,4 @@
-"""A call from Python as the text that the record of a run has in place of a command line."""
+"""A call from Python as text, which replaces the command line in the record of a run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ MOST_VALUE = 300
 def call_text(function: str, models: Any, **arguments: Any) -> str:
     """Return the call `blrobust.FUNCTION(models, ...)` as one line, without the arguments that are None.
 
-    Modules and images, which have no text from which they could be made again, are shown by their type.
+    Modules and images are shown by their type, because no text could restore them.
     """
     given = [_value(models)]
     given += [f"{name}={_value(value)}" for name, value in arguments.items() if value is not None]

@@ -1,4 +1,6 @@
-"""The measurement of cells: a model's predictions for all images, at one or several levels, in one draw."""
+"""The measurement of cells: the outcomes of one model for all images, at one level, in one draw
+(repetition).
+"""
 
 from collections.abc import Sequence
 
@@ -16,10 +18,11 @@ from blrobust.runs.database import Outcomes
 
 
 class CellMeasurement:
-    """A function that measures cells of one perturbation and data set, for any model, level and draw.
+    """Measures cells of one perturbation and data set, for any model, level and draw, when it is called.
 
     The model processes the images in blocks (batches of one size). The results are copied to the CPU after
-    about `batch_size` images. With `keep`, they contain the perturbed pixels too. `seed` is that of the run.
+    about `batch_size` images. With `keep`, the results include the evaluated pixels. `seed` is the seed of
+    the run.
     """
 
     def __init__(

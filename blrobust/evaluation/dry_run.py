@@ -14,7 +14,7 @@ _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 @contextmanager
 def dry_run(observer: Observer) -> Iterator[None]:
-    """Return a context in which `end_dry_run` calls `observer.end_dry_run`."""
+    """Return a context in which the function `end_dry_run` ends the run by `observer.end_dry_run`."""
     token = _observer.set(observer)
     try:
         yield
@@ -23,9 +23,10 @@ def dry_run(observer: Observer) -> Iterator[None]:
 
 
 def end_dry_run(out: Path | None, record: Record) -> None:
-    """Do nothing, or in a dry run, end it with the plan of the run of `record` in the folder `out`.
+    """In a dry run, pass the plan of the run to the observer, which ends the dry run; else do nothing.
 
-    Raises `UserError` if the folder cannot be used for this run.
+    `record` describes the run, and `out` is its folder, or None for the default. Raises `UserError` if the
+    folder cannot be used for this run.
     """
     if (observer := _observer.get()) is not None:
         observer.end_dry_run(plan(out, record), device=record.sessions[-1].device)

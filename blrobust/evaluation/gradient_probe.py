@@ -13,14 +13,14 @@ from blrobust.perturbations.random_numbers import fixed_noise
 from blrobust.perturbations.seeding import seeded
 from blrobust.runs.gradients import KEY, Gradients
 
-IMAGES = 4  # clean images at most, and as many images with noise
-VALUES = 2**17  # values in the clean images at most; then a network for large images takes less than a second
+IMAGES = 4  # the most clean images, to which as many images with noise are added
+VALUES = 2**17  # the most colour values in the clean images, so that large images take less than a second
 AT_ONCE = 2  # images in a backward pass, as in `gives_gradients`; a pass of more images can fail
 NUMBERS = 256  # length of a sketch
 
 
 def gradient_answers(model: nn.Module, pixels: Tensor, rounded: Tensor, part: int) -> dict[str, Any]:
-    """Return the gradients of a model as a JSON dict with the entry "gradients" (`runs.gradients`).
+    """Return sketches of a model's gradients as a JSON dict with the entry "gradients" (`runs.gradients`).
 
     `pixels` (m, C, H, W) are inputs on which the model does not fail: `part` clean images, then the same
     images with noise. `rounded` has the same shape: `pixels` with noise of the size of rounding errors. The
@@ -43,9 +43,10 @@ def gradient_answers(model: nn.Module, pixels: Tensor, rounded: Tensor, part: in
 def _sketches(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
     """Return sketches float32 (m, NUMBERS) of the gradients of a fixed weighted sum of the logits.
 
-    The gradient of a loss would be zero on images that the model classifies with certainty. A sketch is the
-    sum of pieces of `NUMBERS` values of a gradient, whose signs were changed at random. The distance between
-    two sketches is that between the gradients to within 10 %.
+    The gradient of a loss would be zero on images that the model classifies with certainty. To make a sketch,
+    the signs of a gradient's values are changed at random, and the values are cut into pieces of `NUMBERS`
+    values, which are added up. The distance between two sketches is within 10 % of the distance between the
+    gradients.
     """
     found = []
     with seeded("gradient probe", device=images.device), torch.enable_grad():

@@ -35,8 +35,8 @@ from blrobust.runs.run import NewCell, Run
 def check_size(size: int | None, *, height: int, width: int) -> int:
     """Return the size of a heat map: the number of frequencies along each axis.
 
-    If `size` is None, the result is the largest odd number up to the smaller of `height` and `width`, which
-    are those of the images. Raises `UserError` for a `size` below 1 or above the smaller of them.
+    The result is `size`, or by default the largest odd number up to the shorter side of the images, `height`
+    x `width`. Raises `UserError` for a `size` below 1 or above the shorter side.
     """
     most = min(height, width)
     if size is None:
@@ -47,10 +47,11 @@ def check_size(size: int | None, *, height: int, width: int) -> int:
 
 
 def basis(frequencies: Sequence[Frequency], *, height: int, width: int) -> Tensor:
-    """Return the wave U_kl = cos(2 pi (k y / H + l x / W)), scaled to L2 norm 1, for each frequency (k, l).
+    """Return the waves cos(2 * pi * (k * y / H + l * x / W)), scaled to L2 norm 1, of frequencies (k, l).
 
-    The waves are float32 (len(frequencies), H, W). The Fourier transform of a wave is zero except at (k, l)
-    and (-k, -l), as in the paper. The paper does not state the phase; here it is that of a cosine.
+    The waves are float32 (len(`frequencies`), H, W) with H = `height` and W = `width`. The Fourier transform
+    of a wave is zero except at (k, l) and (-k, -l), as in the paper. The paper does not state the phase; here
+    it is that of a cosine.
     """
     y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
     steps = torch.stack([(k * y * width + l_ * x * height) % (height * width) for k, l_ in frequencies])
@@ -63,8 +64,9 @@ def signs(
 ) -> Tensor:
     """Return a random sign, -1 or 1, for each sample, frequency and colour channel.
 
-    The signs are int8 (len(samples), len(frequencies), C). `shape` is that of an image, (C, H, W). `samples`
-    are ids of images in the data set. The signs of a frequency do not depend on the other frequencies.
+    The signs are int8 (len(`samples`), len(`frequencies`), C). `shape` is that of an image, (C, H, W).
+    `samples` are positions of images in the data set. The signs of a frequency do not depend on the other
+    frequencies.
     """
     channels, height, width = shape
     indices = torch.tensor([k * width + l_ for k, l_ in frequencies])
@@ -101,9 +103,9 @@ def predictions(
 ) -> NDArray[np.int16]:
     """Return the predicted class of every image with every wave in `indices`, int16 (len(indices), n).
 
-    `indices` are indices of `subject.waves`. The input of the model is x + r v U, clipped to [0, 1], with the
-    image x, a random sign r for each colour channel, v = `subject.norm` and the wave U. A batch has at most
-    `batch_size` inputs, but at least those of one image with all the waves.
+    `indices` are indices of `subject.waves`. The input of the model is x + r * v * U, clipped to [0, 1], with
+    the image x, a random sign r for each colour channel, v = `subject.norm` and the wave U. A batch has at
+    most `batch_size` inputs, but at least those of one image with all the waves.
     """
     places = list(indices)
     waves = subject.norm * subject.waves[places, None, None]  # (f, 1, 1, H, W)
@@ -147,9 +149,9 @@ def execute(
     """Begin or resume the run of a heat map: measure the frequencies that are not stored, write results.csv.
 
     The map has `size` x `size` frequencies, by default the largest odd size. `norm` is the L2 norm of the
-    wave that is added to each colour channel. Models get at most `batch_size` images at once. Every finished
-    batch is stored at once. `on_start` is called with the run folder, the number of stored frequencies and
-    the number of all frequencies, both summed over the models. A finished run is not changed.
+    wave that is added to each colour channel. Models get at most `batch_size` images at once. Every batch is
+    stored as soon as it is finished. `on_start` is called with the run folder, the number of stored
+    frequencies and the number of all frequencies, both summed over the models. A finished run is not changed.
 
     Returns the run folder. Raises `FailedPartsError` for models that fail or do not fit into memory, after
     all others are measured. Raises `UserError` if `size` exceeds the images, if memory is too small, or if
@@ -224,7 +226,7 @@ def _check_memory(frequencies: int, n: int, channels: int, pixels: int) -> None:
 def _measure(
     run: Run, models: Sequence[Model], subject: Subject, frequencies: Sequence[Frequency], *, batch_size: int
 ) -> list[str]:
-    """Measure and store the cells that are not stored yet, of all models and frequencies.
+    """Measure and store the predictions of all models for all frequencies that are not stored yet.
 
     Returns an error message for each model that fails or does not fit into memory.
     """
@@ -272,7 +274,7 @@ def _measure_waves(
     *,
     batch_size: int,
 ) -> None:
-    """Measure the predictions of a model for images with waves, and store each batch of frequencies.
+    """Measure the predictions of a model for images with waves, and store them batch by batch.
 
     `places` are the indices of the waves' frequencies in `frequencies`.
     """

@@ -1,4 +1,4 @@
-"""The measurement of sweeps over noise and attacks, each in a run folder of its own."""
+"""The measurement of noise and of attacks, each in its own run folder."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -26,10 +26,11 @@ from blrobust.runs.record import FILE as RECORD
 
 @contextmanager
 def measuring(observer: Observer, *models: object, call: str | None) -> Iterator[None]:
-    """Return the context of a measurement: its progress, the `call` in its record, unchanged modules.
+    """Return a context for a measurement: it shows progress, records `call`, and restores modules.
 
-    Each of `models` is as in `subjects.Models`, or None. The user's modules among them get their state back
-    at the end, and so do the global random generators on the CPU.
+    `call` is the text of the call from Python, or None for the command line. Each of `models` is of the type
+    `subjects.Models`, or None. At the end, the user's modules among `models` and the global random generators
+    on the CPU get their state back.
     """
     with ExitStack() as stack:
         stack.enter_context(unchanged(torch.device("cpu")))
@@ -66,8 +67,8 @@ def measure(
 ) -> list[Path]:
     """Measure the parts of each command, "noise" and "attack", and return the folders of their runs.
 
-    With parts of both commands, the runs are in the folders `noise` and `attack` of `out`. Raises
-    `FailedPartsError` if parts failed, after all others are measured.
+    With parts of both commands, the runs are in the subfolders "noise" and "attack" of `out`. If parts fail,
+    all others are measured before `FailedPartsError` is raised.
     """
     alone = len(parts) == 1
     if not alone and out is not None and (out / RECORD).exists():

@@ -17,9 +17,10 @@ NoiseKinds = str | Iterable[str] | Mapping[str, Levels | None]
 
 
 def noise_grids(noise: NoiseKinds, space: str | None) -> dict[str, tuple[float, ...]]:
-    """Return the levels of each kind in `noise`; a kind without levels has its default ones.
+    """Return the levels of each kind of noise in `noise`, by default those of the kind.
 
-    `space` is a legal one or None. Raises `UserError` for an unknown kind, for illegal levels, and for none.
+    `space` is the name of an input space or None. Raises `UserError` for an unknown kind, for illegal levels,
+    and if `noise` has no kind.
     """
     if not isinstance(noise, Iterable):
         raise UserError(f"noise: got {noise!r}; {LEGAL}")
@@ -43,7 +44,7 @@ def noise_parts(
     seed: int,
     device: torch.device,
 ) -> list[Part]:
-    """Return a part for each kind of noise, in `space` or in the default space of the kinds."""
+    """Return a part for each kind of noise in `grids`, in `space` or in the default space of the kinds."""
     chosen = space or default_space(list(grids))
     return [
         Part(

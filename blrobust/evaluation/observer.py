@@ -1,4 +1,4 @@
-"""The observer of a measurement: notes on the data, the start, and whether progress is shown."""
+"""The observer of a measurement: it receives notes and the start, and decides if progress is shown."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -18,7 +18,7 @@ class Observer:
         """Receive a note about the data or the models."""
 
     def begin(self, folder: Path, done: int, total: int, *, device: str) -> None:
-        """Receive the folder of a run, with the numbers of its stored and of all its parts."""
+        """Receive the folder of a run, the number of its stored parts, and the number of all its parts."""
 
     def end_dry_run(self, plan: "Plan", *, device: str) -> NoReturn:
         """Receive the plan of a dry run, and end it with an exception."""
@@ -26,7 +26,7 @@ class Observer:
 
 
 def observed(progress: bool | Observer, call: str) -> tuple[Observer, str | None]:
-    """Return the observer of a measurement, and the text `call` for its record if Python is its origin."""
+    """Return the observer of a measurement, and the text that replaces the command line in its record."""
     if isinstance(progress, Observer):
         return progress, None
     observer = Observer()

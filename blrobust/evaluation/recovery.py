@@ -52,9 +52,9 @@ def check_kinds(kinds: Sequence[str]) -> None:
 
 
 def level_of(spec: AttackSpec, given: float | None) -> float:
-    """Return the strength of an attack: infinity if the attack searches for the smallest perturbation.
+    """Return the level of an attack: infinity if the attack searches for the smallest perturbation.
 
-    Otherwise the strength is `given`, or by default the third of the attack's default levels (`spec.grid`).
+    Otherwise it is `given`, or by default the third of the attack's default levels (`spec.grid`).
     """
     if spec.minimal:
         return math.inf
@@ -62,7 +62,7 @@ def level_of(spec: AttackSpec, given: float | None) -> float:
 
 
 class Crafted(NamedTuple):
-    """The results of an attack: pixels (n, C, H, W), adversarial or those of the image if the attack failed.
+    """The results of an attack: pixels (n, C, H, W), adversarial, or clean where the attack failed.
 
     `success` is bool (n,): whether the attack succeeded. `reason` is uint8 (n,), its `Status`. `forwards` and
     `backwards` count images in passes.
@@ -76,7 +76,7 @@ class Crafted(NamedTuple):
 
 
 def craft(guard: Guard, network: nn.Module, pixels: Tensor, labels: Tensor, *, level: float) -> Crafted:
-    """Return the results of the attack of `guard` on pixels (n, C, H, W), attacked in blocks (batches)."""
+    """Run the attack of `guard` on pixels (n, C, H, W) in blocks (batches), and return its results."""
     blocks = []
     size = block_size(pixels.shape[1:], pixels.device)
     for first in range(0, len(labels), size):
@@ -126,12 +126,13 @@ def recover(
 
     `inputs` (n, C, H, W) are adversarial inputs for the images `pixels`. The outcomes are arrays (n,):
 
-    - `prediction`: int16, the class of the adversarial input behind the channel.
-    - `clean_prediction`: int16, the class of the image behind the channel.
-    - `broken`: bool, whether the attack on the channel itself (transform and network) succeeds.
-    - `reason`: uint8, the `Status` of that attack.
-    - `distance`: float32, L2 distance between the image and the transformed adversarial input.
-    - `adaptive_distance`: float32, L2 distance between the image and the result of that attack.
+    - `prediction`: int16, the predicted class of the adversarial input behind the channel.
+    - `clean_prediction`: int16, the predicted class of the clean image behind the channel.
+    - `broken`: bool, whether the adaptive attack, on the channel (transform and network) itself, succeeds.
+    - `reason`: uint8, the `Status` of the adaptive attack.
+    - `distance`: float32, L2 distance between the clean image and the adversarial input after the channel's
+      transform.
+    - `adaptive_distance`: float32, L2 distance between the clean image and the result of the adaptive attack.
     - `no_gradients`: bool, whether the attack needs gradients and the channel has none.
     """
     whole = channel.whole

@@ -1,4 +1,8 @@
-"""The beginning and the end of a run: its folder, and its record with the answers and flags of models."""
+"""The beginning and the end of a run: its folder, and the facts about its models in its record.
+
+The record has the answers of each model (its logits for a few fixed inputs) and its flags (reasons to doubt
+its results).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -34,11 +38,11 @@ def begin(
     source: Model | None = None,
     gradients: bool = False,
 ) -> tuple[Run, dict[str, Any]]:
-    """Begin or resume a run in the folder `out`; return the run and the answers of its models.
+    """Begin or resume a run in `out`; return it and its models' answers (logits for a few fixed inputs).
 
-    `Run.begin` chooses the folder if `out` is None. `source` and `gradients` are arguments of `probe`, which
-    computes the answers. A run without flags gets them (`find_flags`). A dry run ends before the run is
-    begun. Raises `UserError` if the folder cannot be used or a model fails.
+    `Run.begin` chooses the folder if `out` is None. `source` and `gradients` are arguments of the function
+    `probe`, which computes the answers. If the run has no flags, `find_flags` computes them. A dry run ends
+    before the run is begun. Raises `UserError` if the folder cannot be used or a model fails.
     """
     answers = probe(models, dataset, device, source=source, gradients=gradients)
     record = new_record(
@@ -73,8 +77,8 @@ def end(
 ) -> None:
     """Write the flags of the models and results.csv, and finish the run if no part of it has failed.
 
-    `failed` are the error messages of parts that failed. `answers` is the second result of `begin`, with
-    which the models are checked again (`check_again`).
+    `failed` are the error messages of parts that failed. `answers` is the second result of `begin`;
+    `check_again` compares the models with it.
     """
     run = results.run
     check_again(models, dataset, device, answers, run.record.flags)

@@ -70,7 +70,7 @@ def load(
 
 
 def check_distinct(models: Sequence[Model]) -> None:
-    """Raise `UserError` if two factories returned the same module, which the second may have changed."""
+    """Raise `UserError` if two functions of the user, called to build models, returned the same module."""
     for first, second in combinations(models, 2):
         own, origins = _own(first), [first.card.arch, second.card.arch]
         if own is not None and own is _own(second) and origins[0] != origins[1]:
@@ -86,7 +86,7 @@ def _own(model: Model) -> nn.Module | None:
 
 
 def expanded(path: StrPath | None) -> Path | None:
-    """Return the path, in which `~` is the home folder."""
+    """Return the path with a leading `~` replaced by the home folder."""
     return None if path is None else Path(os.path.expanduser(path))
 
 
@@ -113,7 +113,7 @@ def by_label(models: Models, *, alone: str = ALONE) -> dict[str, nn.Module | str
 def load_model(
     label: str, model: nn.Module | str, *, arch: str, dataset: Dataset, device: torch.device
 ) -> Model:
-    """Return a model with its label: the user's module, or that of a name (`zoo.load`)."""
+    """Return the model with its label: the user's module, or the model of a name that `zoo.load` returns."""
     if isinstance(model, nn.Module):
         kind = type(model)
         target = f"{kind.__module__}.{kind.__qualname__}"
@@ -145,10 +145,10 @@ def load_images(
     split: str = "test",
     note: Callable[[str], None] = lambda text: None,
 ) -> Dataset:
-    """Return the first `limit` images of `data`, by default of CIFAR-10; `note` receives a limit beyond them.
+    """Return the first `limit` images of `data`, by default of CIFAR-10.
 
-    `classes` are names or a number, for data that is given in Python. Raises `UserError` for data that does
-    not exist or is not legal.
+    `note` receives a text if `limit` exceeds the number of images. `classes` are names of classes or their
+    number, for images given in Python. Raises `UserError` for data that does not exist or is not legal.
     """
     by_name = data is None or isinstance(data, str | Dataset)
     if by_name and classes is not None:

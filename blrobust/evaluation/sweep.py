@@ -1,4 +1,8 @@
-"""A sweep: the measurement of every model at every level and draw, stored in a run folder."""
+"""A sweep: the measurement of every model at every level and draw, stored in a run folder.
+
+A draw is a repetition with other random numbers. A cell is the outcomes of one model at one level in one
+draw.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +38,7 @@ from blrobust.runs.interruption import resumable
 from blrobust.runs.run import Run
 
 MOST_CELLS = 1_000_000
-IN_FLIGHT = 2  # blocks between copies of results to the CPU; twice as many on a GPU, where a copy waits
+IN_FLIGHT = 2  # blocks between copies of results to the CPU; doubled on a GPU, where copies synchronise
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,9 @@ def execute(
 
     The models are on `device` and get blocks of images (batches of one size), or `batch_size` images if that
     is less than a block. `batch_size` does not change the random numbers. `settings` are further entries of
-    the configuration. `source` is the model on which attacks run, by default the attacked model. run.json
-    gets the models' logits for a few inputs and their flags (`evaluation.probe`). With `gradients` it also
-    gets gradients of the models on which attacks run, and with `check_models` the flags of
+    the configuration. `source` is the model on which attacks run, by default each evaluated model itself.
+    run.json gets the models' logits for a few inputs and their flags (`evaluation.probe`). With `gradients`
+    it also gets gradients of the models on which attacks run, and with `check_models` the flags of
     `attacks.model_checks`. `save_adversarials` stores adversarial inputs too. `out` is the run folder, by
     default runs/HASH (`Run.begin`). `on_start` is called with the folder and the numbers of stored and of all
     cells. A finished run is not changed.
@@ -169,7 +173,7 @@ def run_cells(
     batch_size: int,
     adversarials: Path | None = None,
 ) -> dict[str, str]:
-    """Measure the cells of a kind that are not stored yet, and commit each as soon as it is finished.
+    """Measure the cells of `perturbation` that are not stored yet; store each as soon as it is finished.
 
     Draws are the outer loop, so that only the random numbers of one draw are in memory. If one search serves
     all levels, they are measured together. Adversarial inputs are written to the folder `adversarials`. A
@@ -178,7 +182,7 @@ def run_cells(
     """
     kind, done, levels_of_kind = perturbation.kind, run.done(), run.levels(perturbation.kind)
     one_search, norm = perturbation.one_search_for_all_levels, level_norm(kind, perturbation.space)
-    # Level 0 does not belong to such a search: it is one pass of clean images, with a time of its own.
+    # Level 0 needs no search: it is one pass of clean images, and its time is measured alone.
     search_levels = [level for level in levels_of_kind if one_search and level > 0]
     groups: list[tuple[Model, tuple[float, ...], int]] = []
     for draw in range(run.draws):
@@ -230,7 +234,7 @@ def run_cells(
 
 
 def _describe(kind: str, errors: dict[str, str]) -> list[str]:
-    """Return one line of text per different error of a kind, with the models that raised it.
+    """Return one line of text for each different error of a kind, with the models for which it occurred.
 
     `errors` has the level and the error of each model that failed, by label.
     """
@@ -259,7 +263,7 @@ def _passes(outcomes: Outcomes, name: str, otherwise: int) -> int:
 
 
 def _share(total: int, index: int, count: int) -> int:
-    """Return number `index` of the `count` almost equal whole numbers that add up to `total`."""
+    """Return share `index` (from 0) of `total`, divided into `count` almost equal whole numbers."""
     return total * (index + 1) // count - total * index // count
 
 

@@ -12,14 +12,14 @@ class ModelCard:
     sha256: str  # of the checkpoint file, or of repr and weights of a user's own module
     arch: str | None = None
     precision: str = "fp32"  # a user's own module can also have "fp64", "int8", "mixed", ...
-    dataset: str | None = None  # that it was trained on, if known
+    dataset: str | None = None  # the data set of its training, if known
     checkpoint: str | None = None
     test_accuracy: float | None = None
     seed: int | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     note: str | None = None
-    channels: tuple[str, ...] = ()  # in front of the network, in order (`models.channels`)
-    nominal_compression: float = 0.0  # the largest of its layers
+    channels: tuple[str, ...] = ()  # transforms of the image in front of the network, in order
+    nominal_compression: float = 0.0  # the largest nominal compression of its layers
     effective_compression: float = 0.0
-    fft_size: str | None = None  # by map size, such as "128/64/32"
+    fft_size: str | None = None  # transform sizes of its layers, such as "128/64/32"
     parameters: int | None = None

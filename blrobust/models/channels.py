@@ -15,7 +15,7 @@ MOST_SIGMA = 20.0  # pixels
 
 
 class LowPass(nn.Module):
-    """Low-pass filter of an image x, the matrix product A_rows x A_columns^T (FC in the paper).
+    """Low-pass filter of an image x, the matrix product A_rows @ x @ A_columns^T (FC in the paper).
 
     The filter keeps the low-frequency corner of the one-sided 2D spectrum; `compression`, in [0, 1), is the
     nominal share of the spectrum that is dropped. The transform has the size of the image, without padding.
@@ -52,7 +52,7 @@ class LowPass(nn.Module):
 
 
 class ColourDepth(nn.Module):
-    """Round every value x to one of 2^bits levels between 0 and 1: round(x (2^bits - 1)) / (2^bits - 1).
+    """Clips colour values to [0, 1] and rounds them to 2^bits levels: round(x * (2^bits - 1)) / (2^bits - 1).
 
     The paper calls it CD. Rounding has no useful gradient, so the backward pass treats it as the identity, as
     an adversary who knows about the rounding would (Athalye et al. 2018, BPDA).
@@ -69,7 +69,7 @@ class ColourDepth(nn.Module):
         return f"steps={self.steps}"
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the images (m, C, H, W), rounded."""
+        """Return the images (m, C, H, W), clipped and rounded."""
         rounded: Tensor = (pixels.detach().clamp(0, 1) * self.steps).round() / self.steps
         if pixels.requires_grad and torch.is_grad_enabled():
             rounded = pixels + (rounded - pixels.detach())
@@ -77,7 +77,7 @@ class ColourDepth(nn.Module):
 
 
 class GaussianBlur(nn.Module):
-    """Blur with a Gaussian of standard deviation `sigma` pixels, cut off at 4 sigma, with reflected edges."""
+    """Gaussian blur of standard deviation `sigma` pixels, cut off at 4 * sigma, with reflected edges."""
 
     def __init__(self, sigma: float) -> None:
         if not 0 < sigma <= MOST_SIGMA:
@@ -92,7 +92,7 @@ class GaussianBlur(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the blurred images (m, C, H, W).
 
-        Raises `ValueError` if 4 sigma is not less than the height and the width.
+        Raises `ValueError` if ceil(4 * sigma) is not less than the height and the width.
         """
         reach = math.ceil(4 * self.sigma)
         if reach >= min(pixels.shape[-2:]):

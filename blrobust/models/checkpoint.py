@@ -20,7 +20,7 @@ MOST_NAME = 200  # characters of the name of a tensor
 
 
 def save(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
-    """Write tensors and facts to `path`, whole or not at all; the same ones give the same bytes."""
+    """Write tensors and facts to `path`, whole or not at all; equal content gives equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     text = facts.to_json()
@@ -31,8 +31,8 @@ def save(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
 def load(path: Path) -> tuple[dict[str, Tensor], Facts]:
     """Return the tensors (on the CPU) and the facts of a checkpoint.
 
-    The checksum is verified if the file has one. Raises `UserError` in one line for a file that is missing,
-    corrupt, or not one of ours.
+    The checksum is verified if the file has one. Raises `UserError` for a file that is missing, damaged, or
+    not written by blrobust.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
@@ -73,10 +73,11 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
 def load_model(path: Path) -> tuple[Classifier, Facts]:
     """Return the trained model of a checkpoint in fp32 on the CPU, in evaluation mode, and its facts.
 
-    Raises `UserError` as `load` does. Also raises `UserError` if the weights do not fit the architecture.
+    Raises `UserError` for a file that the function `load` rejects, and if the weights do not fit the
+    architecture.
     """
     tensors, facts = load(path)
-    with torch.device("meta"):  # the sizes alone: a number in the facts must not fill the memory
+    with torch.device("meta"):  # shapes without data: a large number in the facts must not fill the memory
         wanted = stored_state(facts.build())
     check_fit(path, tensors, wanted, facts.arch)
     model = facts.build()
@@ -87,8 +88,8 @@ def load_model(path: Path) -> tuple[Classifier, Facts]:
 def check_fit(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
     """Raise `UserError` unless `tensors` have the names, shapes and dtypes of the tensors in `wanted`.
 
-    If a wanted tensor has a dtype in `FLOATS`, every dtype in `FLOATS` is legal. The message names `path`,
-    and `what`: the architecture or the training with the wanted tensors.
+    If a wanted tensor has a dtype in `FLOATS`, every dtype in `FLOATS` is legal. The message has the file
+    `path` and `what`, the name of the architecture or training that needs the tensors.
     """
     for name in sorted(wanted.keys() | tensors.keys()):
         have, want = (_describe(found.get(name)) for found in (tensors, wanted))

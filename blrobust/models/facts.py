@@ -1,4 +1,4 @@
-"""The facts about a model in the metadata of its checkpoint: one schema, in the types of their fields."""
+"""The facts about a model in the metadata of its checkpoint, validated by the types of their fields."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ from blrobust.models.classifier import ARCHITECTURES, Classifier, build
 from blrobust.models.precision import PRECISIONS
 
 MOST_TEXT = 10_000  # characters of all facts; ours have fewer than a thousand
-MOST_WIDTH = 1024  # a number in a file must not fill the memory
+MOST_WIDTH = 1024  # a large number in a file must not fill the memory
 MOST_FFT = 4096  # likewise
 
 Text = Annotated[str, Meta(max_length=200)]
@@ -38,11 +38,11 @@ class Facts:
     test_accuracy: Share | None = None  # share of the test images, on the stored weights
     holdout_accuracy: Share | None = None  # share of the training images that were held out
     version: Text = ""
-    low_pass: float = 0.0  # nominal compression of the image in front of the network
-    width: Annotated[int, Meta(ge=1, le=MOST_WIDTH)] | None = None  # of the first stage; None: its own
+    low_pass: float = 0.0  # nominal compression of a low-pass of the image; 0: none
+    width: Annotated[int, Meta(ge=1, le=MOST_WIDTH)] | None = None  # of the first stage; None: the usual
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for values that the types of the fields allow and that are not legal."""
+        """Raise `ValueError` for values that are not legal although the types of the fields allow them."""
         if self.arch not in ARCHITECTURES:
             raise ValueError(f"arch {self.arch!r} is not one of {', '.join(ARCHITECTURES)}")
         if self.precision not in PRECISIONS:
@@ -77,9 +77,9 @@ class Facts:
 
     @classmethod
     def from_json(cls, text: str) -> "Facts":
-        """Return the facts of a text from a file; unknown names are left out.
+        """Return the facts in `text`, the JSON of a checkpoint; unknown names are left out.
 
-        Raises `ValueError` for everything that is not legal, with the place in the text.
+        Raises `ValueError` for everything that is not legal; the message has its position in the text.
         """
         if len(text) > MOST_TEXT:
             raise ValueError(f"got {len(text):,} characters; legal: at most {MOST_TEXT:,}")

@@ -12,7 +12,7 @@ DEVICES = ("cpu", "cuda")
 
 
 def _set_default_device(device: torch.device) -> None:
-    """Set the default device; the CPU is the one that torch has without a setting."""
+    """Set torch's default device; for the CPU, remove the setting, because torch then uses the CPU."""
     torch.set_default_device(None if device.type == "cpu" else device)
 
 

@@ -35,9 +35,9 @@ def with_card(
 ) -> Model:
     """Return the model with its card (facts for tables and for the record of a run).
 
-    `logits` are those of the first two images of the data set; `origin` are the facts that do not follow from
-    `module`. Raises `UserError` if the model fails on images of the data set. Also raises `UserError` if the
-    logits are not finite or do not have one column for each class.
+    `logits` are those of the first two images of the data set; `origin` has the fields of `ModelCard` that do
+    not follow from `module`. Raises `UserError` if the model fails on images of the data set. Also raises
+    `UserError` if the logits are not finite or do not have one column for each class.
     """
     check_logits(label, logits, dataset)
     network = NetworkCompression(())

@@ -20,8 +20,8 @@ from blrobust.models.checkpoint import Facts
 # ResNet-18 is 51.5 and 86.0 %. Nominal 0.85 would leave the last stage its mean value only.
 PUBLISHED_COMPRESSION = {50: 0.48, 85: 0.84}
 
-# Channels of fp32-narrow's first stage, by architecture: the width whose clean accuracy on 5,000 held-out
-# training images is nearest to fft85's.
+# Number of channels of fp32-narrow's first stage, by architecture. Its clean accuracy on 5,000 held-out
+# training images is the nearest to fft85's.
 NARROW_WIDTH = {"resnet20": 5}
 
 GRAMMAR = {
@@ -44,9 +44,9 @@ CIFAR10_CLASSES = (
 )  # fmt: skip
 _NAME = re.compile(r"(?:(?P<precision>fp16|bf16)-)?fft(?P<percent>[1-9][0-9]?)(?P<compact>-compact)?")
 
-MOST_MODELS = 256  # all are in memory
+MOST_MODELS = 256  # the most models of a run; all are in memory at once
 MOST_LABEL = 1000
-MOST_CHANNELS = 32  # in front of a model
+MOST_CHANNELS = 32  # the most channels in front of a model
 
 FORMULA = ("=", "+", "-", "@")
 
@@ -105,7 +105,7 @@ class Target:
 
     label: str
     channels: tuple[str, ...]
-    model: str  # a name of the table, or a file or factory of the user's own
+    model: str  # a name in `GRAMMAR`, or the user's checkpoint file or factory
 
     @classmethod
     def of(cls, name: str) -> "Target":
@@ -127,13 +127,13 @@ class Settings:
     """The settings of a network that follow from its name."""
 
     precision: str = "fp32"
-    compression: float = 0.0  # nominal, of the convolutions
+    compression: float = 0.0  # nominal compression of the convolutions
     fft_size: FftSize = "paper"
     low_pass: float = 0.0  # nominal compression of the image
     is_narrow: bool = False
 
 
-# Ordinary networks that are trained otherwise: does a band limit buy more than they do?
+# Networks without band limits that are smaller or trained otherwise, for comparison with band-limited ones.
 CONTROLS = {
     "fp32-early": Settings(),
     "fp32-noise": Settings(),
@@ -160,7 +160,7 @@ def settings_of(name: str) -> Settings:
 
 
 def is_plain(name: str) -> bool:
-    """Return whether `name` is that of a network, without a label, a channel, a file or a factory."""
+    """Return whether `name` is the plain name of a network: no label, channel, file or factory."""
     return name in CONTROLS or name in ("fp32", "fp16", "bf16") or _NAME.fullmatch(name) is not None
 
 
@@ -199,9 +199,9 @@ def check_arch(arch: str) -> str:
 def trained_on(dataset: Dataset) -> str:
     """Return the name of the data set whose trained weights are used for images of `dataset`.
 
-    For the sample of cifar10 it is cifar10, and so it is for a user's colour images of 32 x 32 pixels with
-    the classes of CIFAR-10. The user's classes must have CIFAR-10's names in the same order, or have no names
-    (`classes_assumed`).
+    This is "cifar10" for the bundled sample of cifar10, and also for a user's colour images of 32 x 32 pixels
+    with the classes of CIFAR-10: either with its names in the same order, or without names (see
+    `classes_assumed`).
     """
     own = dataset.name.startswith(("folder:", "npz:")) or dataset.name == GIVEN
     named = dataset.classes == CIFAR10_CLASSES or classes_assumed(dataset)
@@ -213,9 +213,9 @@ def trained_on(dataset: Dataset) -> str:
 
 
 def classes_assumed(dataset: Dataset) -> bool:
-    """Return whether `dataset` is a user's archive or arrays, with ten classes named by their numbers.
+    """Return whether `dataset` is a user's archive or arrays with ten classes named "0" to "9".
 
-    Its classes are then taken as those of CIFAR-10, in the same order.
+    If so, its classes are assumed to be those of CIFAR-10, in the same order.
     """
     own = dataset.name.startswith("npz:") or dataset.name == GIVEN
     return own and dataset.classes == tuple(map(str, range(10)))

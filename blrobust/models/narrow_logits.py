@@ -11,9 +11,10 @@ LEAST = torch.finfo(torch.float32).min
 def narrowed(logits: Tensor) -> Tensor:
     """Return logits (m, classes) of any real dtype as float32.
 
-    A row of float64 or integers outside [0, 1] loses its largest logit, which changes neither a margin nor a
-    loss. So differences that float32 cannot show beside a large common part are kept. A logit below the
-    largest one stays below it, and a finite logit stays finite.
+    In float64 and integer logits, the largest logit of a row is subtracted from the row, unless all its
+    values are in [0, 1]. This changes neither a margin nor a loss, and it keeps differences that float32
+    cannot resolve beside a large common part. A logit below the largest one stays below it, and a finite
+    logit stays finite.
     """
     if logits.is_floating_point() and logits.dtype != torch.float64:
         return logits.to(torch.float32)

@@ -34,7 +34,7 @@ from blrobust.models.own_module import load_module
 from blrobust.models.precision import reduce_precision
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-# By a user's file: torch's default dtype at the end of its import, for every factory in it.
+# By module of the user: torch's default dtype at the end of its first import, used for each of its factories.
 _DEFAULT_DTYPES: WeakKeyDictionary[ModuleType, torch.dtype] = WeakKeyDictionary()
 ACCURACY_TOLERANCE = 0.002
 BUNDLED = Path(__file__).parents[1] / "weights"
@@ -93,9 +93,9 @@ def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
 def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """Check the checksum, the weights and the recorded accuracy; return problems and passed checks.
 
-    The measured accuracy may differ from the recorded one by 0.2 percentage points. The recorded one was
-    measured on a GPU. There half precision is rounded in another way, and the bundled models were evaluated
-    in TF32.
+    The measured accuracy may differ from the recorded one by 0.2 percentage points, because the recorded one
+    was measured on a GPU: half precision is rounded in another way there, and the bundled models were
+    evaluated in TF32.
     """
     problems: list[str] = []
     done: list[str] = []
@@ -155,7 +155,7 @@ def _behind_channels(
 ) -> Model:
     """Return `model` behind the channels in `target` (transforms of the image), as one model.
 
-    The result has a card (facts for tables) and a checksum of its own.
+    The result has its own card (facts for tables) and its own checksum.
     """
     trained = f"{trained_on(dataset)}-{arch}"
     channels = [build_channel(word, trained=trained) for word in target.channels]

@@ -12,10 +12,10 @@ from blrobust.errors import UserError, describe
 # Networks always get blocks of one size, because the order of their sums, and so the last bits of
 # their logits, depends on the batch size.
 BLOCK = 100
-# A GPU finishes a block of 100 small images before the next one is launched, so its blocks have up to
-# 5,000, as its memory allows: a gradient through ResNet-20 keeps 2 to 5 MB for an image of CIFAR-10.
+# A GPU finishes 100 small images sooner than the CPU launches the next block. So its blocks have up to 5,000
+# images if they fit into memory: a gradient through ResNet-20 needs 2 to 5 MB per CIFAR-10 image.
 GPU_BLOCK = 5000
-GPU_BYTES = 2**24 // (3 * 32 * 32)  # of memory for each value of an image
+GPU_BYTES = 2**24 // (3 * 32 * 32)  # bytes of GPU memory per colour value of an image, as an estimate
 
 
 class Perturbation(Protocol):
@@ -31,7 +31,7 @@ class Perturbation(Protocol):
 
     @property
     def one_search_for_all_levels(self) -> bool:
-        """Whether one search serves all levels, so that all levels are measured together."""
+        """Whether the attack searches only once for all levels, so that all levels are measured together."""
 
     @property
     def passes(self) -> int:
@@ -51,14 +51,14 @@ class Perturbation(Protocol):
         """Perturb a block (batch) of samples; return for each level a dict of tensors `(len(samples),)`.
 
         `pixels` is float32 `(b, C, H, W)` in [0, 1], and `labels` is int64 `(b,)`. Both are shared between
-        calls and must not be written to. `samples` are the ids of the images in the data set, and `draw` is
-        the index of the repetition, each with other random numbers.
+        calls and must not be written to. `samples` are the positions of the images in the data set, and
+        `draw` is the index of a repetition; each repetition has other random numbers.
 
-        The entries of `classification.classify` are about the evaluated input. This is the perturbed input,
-        or the clean one if an attack failed or its result was rejected. The entries `forwards` and
-        `backwards` (int32) are passes per sample; if they are missing, there was one forward and no backward
-        pass. Attacks add further entries (success, distance, reason), and with `keep` the evaluated inputs,
-        `pixels`. The tensors may be on any device.
+        A dict has the entries of the function `classification.classify` for the evaluated input: the
+        perturbed input, or the clean one if an attack failed or its result was rejected. The entries
+        `forwards` and `backwards` (int32) are passes per sample; if they are missing, there was one forward
+        and no backward pass. Attacks add further entries (success, distance, reason), and with `keep` the
+        evaluated inputs as `pixels`. The tensors may be on any device.
         """
 
     def picture(

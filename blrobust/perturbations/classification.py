@@ -11,7 +11,8 @@ from blrobust.perturbations.base import checked_logits, classes_of
 def classify(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Return the classification of pixels (b, C, H, W) with labels int64 (b,): tensors (b,) by name.
 
-    - `prediction`, int16: the predicted class, or -1 for logits that are not all finite (`base.predict`).
+    - `prediction`, int16: the predicted class, or -1 for logits that are not all finite, as in
+      `base.predict`.
     - `probability_label` and `probability_prediction`, float16: the softmax probabilities of the label and of
       the prediction.
     - `margin`, float32: the logit of the label minus the largest other logit, which is positive for a correct

@@ -18,9 +18,9 @@ LEGAL = (
 def parse(text: str, *, name: str = "levels") -> tuple[float, ...]:
     """Return the levels in `text`: sorted, without repetition, always with level 0.
 
-    `a:b` means 21 evenly spaced levels. `a:b:step` means the levels from `a` in steps; it includes `b` if a
-    step ends there. `a,b,c` is a list. Values are rounded to 12 significant digits, so that `0:2` gives 0.3
-    and not 0.30000000000000004. Raises `UserError` for any other text, with `name` as the name of the
+    `a:b` means 21 evenly spaced levels. `a:b:step` means the levels a, a + step, ... up to b, and includes b
+    if a step ends there. `a,b,c` is a list. Values are rounded to 12 significant digits, so that `0:2` gives
+    0.3 and not 0.30000000000000004. Raises `UserError` for any other text, with `name` as the name of the
     argument.
     """
     try:
@@ -31,7 +31,7 @@ def parse(text: str, *, name: str = "levels") -> tuple[float, ...]:
 
 
 def parse_given(given: str | float | Iterable[str | float], *, name: str) -> tuple[float, ...]:
-    """Return the levels that are given as text or as numbers, each also as text (`parse`)."""
+    """Return the levels that are given as text for `parse`, or as numbers, each of which may also be text."""
     if isinstance(given, str):
         return parse(given, name=name)
     values = [given] if isinstance(given, int | float) else list(given)
@@ -74,8 +74,8 @@ def parse_number(text: str) -> float:
 def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> str:
     """Return a level as text: a decimal with at most `digits` digits, or for the norm Linf a fraction of 255.
 
-    The default is for reports and terminals, where a level looks the same everywhere. With `MOST_DIGITS`, all
-    that a level has, different levels have different texts.
+    The default of 6 digits is for reports and terminals. With `MOST_DIGITS`, to which levels are rounded,
+    different levels have different texts.
 
     Linf levels below 1 are fractions if their numerator is whole, such as 8/255, or if it is a multiple of
     1/4 and the fraction is shorter than the decimal, such as 12.5/255, but 0.1 in place of 25.5/255.

@@ -12,8 +12,9 @@ from blrobust.perturbations.classification import classify
 from blrobust.perturbations.noise_kinds import SPACES
 
 KINDS = {"gaussian": random_numbers.standard_normal, "uniform": random_numbers.uniform}
-# Raise that of a kind by 1 in a change that gives it other noise or another scale for the same options:
-# a run of the version before is then neither resumed nor shown as the result. 1 is not stored.
+# Versions of the kinds. A code change that makes other noise, or noise of another scale, for the same options
+# must raise the number of that kind by 1, so that a run of the version before is neither resumed nor shown as
+# the result. 1 is not stored.
 REVISIONS = {"gaussian": 1, "uniform": 1}
 
 
@@ -33,7 +34,7 @@ class Noise:
     """
 
     one_search_for_all_levels = False
-    passes = 0  # counted for attacks only: a block of noise is one pass
+    passes = 0  # not counted, because noise needs only one pass of each block
 
     def __init__(self, kind: str, *, space: str, dataset: Dataset, seed: int, device: torch.device) -> None:
         if kind not in KINDS:
@@ -50,7 +51,7 @@ class Noise:
             noise = KINDS[kind](shape, seed=seed, draw=draw, samples=samples)
             return noise.mul_(unit.view(-1, 1, 1)).to(device)
 
-        # Noise at level 1, in units of the space: a level costs one multiply-add per pixel.
+        # Noise at level 1 is kept, so that another level costs one multiply-add per colour value.
         self._noise = random_numbers.Cache(unit_noise)
 
     @torch.no_grad()
@@ -65,7 +66,7 @@ class Noise:
         samples: range,
         keep: bool = False,
     ) -> list[dict[str, Tensor]]:
-        """Return for each level the classification (`classify`) of the block of images with noise."""
+        """Return for each level the result of the function `classify` for the block of images with noise."""
         noisy = (self.perturb(pixels, level, draw, samples) for level in levels)
         return [classify(model, block, labels) for block in noisy]
 

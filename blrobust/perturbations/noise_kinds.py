@@ -7,7 +7,7 @@ from blrobust.perturbations.paper_bounds import SPACE
 
 
 class NoiseKind(NamedTuple):
-    """The default levels of a kind of noise, its default space, and the published axis of levels."""
+    """The default levels and the default space of a kind of noise, and the levels of the published curve."""
 
     levels: str
     space: str
@@ -22,7 +22,10 @@ SPACES = ("normalized", "pixel", SPACE)
 
 
 def default_levels(kind: str, space: str | None) -> str:
-    """Return the default levels of a kind of noise, in the notation of `levels.parse`."""
+    """Return the default levels of a kind of noise, in the notation of `levels.parse`.
+
+    In the space "legacy" they are the levels of the published curve.
+    """
     return KINDS[kind].published if space == SPACE else KINDS[kind].levels
 
 

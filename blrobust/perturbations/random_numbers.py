@@ -1,8 +1,8 @@
-"""Common random numbers: the noise of a sample depends only on (stream, seed, draw, sample).
+"""Common random numbers: those of a sample depend only on (stream, seed, draw, sample).
 
-`stream` is the number of the kind of noise or attack, and `draw` numbers repetitions. So a sample gets the
-same noise for every model, level, batch size, device and order of work, and curves are paired across models
-and levels.
+`stream` is the number of a kind of noise or attack, `draw` the index of a repetition, and `sample` the
+position of an image in the data set. So an image gets the same random numbers for every model, level, batch
+size, device and order of work, and accuracy curves are paired across models and levels.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,8 +32,8 @@ VAT = 14
 BLENDED_UNIFORM = 15
 SPARSE_L1 = 16
 
-STEPS = 2**32  # first of the generators of an attack's steps, above every sample's own
-FEW_BYTES = 2**28  # that are not checked
+STEPS = 2**32  # added to a step of an attack to use it as `sample`; above the positions of all images
+FEW_BYTES = 2**28  # a request of at most this size is not checked against the free memory
 NUMBERS_BYTES = 2**29
 CACHE_BYTES = 2**30  # one draw of 10,000 CIFAR-10 images takes 123 MB
 
@@ -73,8 +73,8 @@ def uniforms(
 ) -> Tensor:
     """Return uniform numbers in [0, 1) for the random choices of an attack, float32 `(len(samples), count)`.
 
-    They are drawn sample by sample, so that a sample's choices do not depend on its batch. Raises
-    `UserError` for more than fit into memory.
+    The numbers are drawn sample by sample, so that those of a sample do not depend on its batch. Raises
+    `UserError` if they do not fit into memory.
     """
     size = 4 * len(samples) * count
     if size > FEW_BYTES:
@@ -95,8 +95,8 @@ def common(count: int, *, stream: int, seed: int, draw: int, step: int, device: 
 def mixed(own: Tensor, shared: Tensor) -> Tensor:
     """Return the sum modulo 1 of each sample's `own` numbers and the numbers `shared` by all samples.
 
-    If `shared` is new in every step of an attack, so is the sum, which is uniform in [0, 1). So only one set
-    of numbers per step is copied from the CPU. Two samples are independent within a step, but their
+    The sum is uniform in [0, 1), and it is new in every step of an attack if `shared` is. So only one set of
+    numbers per step, `shared`, is copied from the CPU. Two samples are independent within a step, but their
     difference is the same in all steps. If an attack combines several numbers within one step, each of them
     needs its own column of `own`.
     """
@@ -104,7 +104,7 @@ def mixed(own: Tensor, shared: Tensor) -> Tensor:
 
 
 class UniformCache:
-    """The results of `uniforms` for one stream, kept on the device, so that all models and levels share them.
+    """The results of the function `uniforms` for one stream, kept on the device for all models and levels.
 
     The cache is emptied before it exceeds `NUMBERS_BYTES`, and when the seed or the number of values per
     sample changes.
@@ -113,7 +113,7 @@ class UniformCache:
     def __init__(self, stream: int) -> None:
         self._stream = stream
         self._key: tuple[object, ...] = ()
-        self._places: dict[tuple[int, int], int] = {}  # of draw and sample
+        self._places: dict[tuple[int, int], int] = {}  # (draw, sample) -> row of `_rows`
         self._rows = torch.empty(0)
 
     def __call__(
@@ -141,10 +141,10 @@ class UniformCache:
 
 
 class Cache:
-    """Random numbers of blocks (batches) of samples in one draw, shared by all models and levels.
+    """Cache of the random numbers of blocks (batches) of samples in one draw, for all models and levels.
 
-    `make(draw, samples)` returns the numbers of a block on the device on which they are used. Numbers beyond
-    `CACHE_BYTES` are not kept. Those of a draw are dropped when another draw starts.
+    `make(draw, samples)` computes the numbers of a block on the device on which they are used. The cache
+    keeps at most `CACHE_BYTES` bytes. It drops the numbers of a draw when another draw starts.
     """
 
     def __init__(self, make: Callable[[int, range], Tensor]) -> None:

@@ -33,9 +33,9 @@ def unchanged(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def torch_seeds_kept(device: torch.device) -> Iterator[None]:
-    """Restore those of torch's global generators (CPU and `device`) that were seeded in the context.
+    """At the end of the context, restore torch's global generators (CPU and `device`) if seeded inside it.
 
-    Numbers drawn from a generator that was not seeded remain drawn.
+    A generator from which numbers were drawn without seeding it is not restored.
     """
     generators = [torch.default_generator]
     if device.type == "cuda":

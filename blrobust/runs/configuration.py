@@ -1,8 +1,8 @@
 """The configuration of a run, with one class for each command; its hash identifies the measurement.
 
-Every configuration defines the cells of its run: one for each subject, level and draw. The property
-`subjects` has the subjects, and the property `grids` has the levels of each kind of perturbation. A subject
-is a model. In a recovery, the subjects are the attacked model and the channels.
+Every configuration defines the cells of its run: one for each subject, level and draw. A subject is a model
+or, in a recovery, the attacked model or a channel. A draw is a repetition with other random numbers. The
+property `subjects` has the subjects, and the property `grids` has the levels of each kind of perturbation.
 """
 
 import math
@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, to_builtins
 from blrobust.runs.frequencies import CLEAN, distinct, wave_kind
 
 MOST_DRAWS = 10_000  # so that a typing error does not fill the memory with a list of cells
-MOST_SIZE = 1000  # frequencies along an axis of a heat map; more would need over 10 TB of memory for waves
+MOST_SIZE = 1000  # the most frequencies along an axis of a heat map; more waves would need over 10 TB
 
 Scalar = bool | int | float | str | None
 Text = Annotated[str, Meta(min_length=1)]

@@ -1,5 +1,7 @@
 """The database run.sqlite of a run, with its cells, pictures and labels.
 
+A cell is the result of one model for one kind of perturbation, at one level, in one draw (repetition).
+
 Committed cells survive a killed process and a power failure. Reading a finished run changes no file.
 
 The database has the id of the run, which is also in run.json. Every row has a checksum over this id and the
@@ -26,8 +28,8 @@ Outcomes = dict[str, NDArray[Any]]
 Key = tuple[str, str, float, int]  # of a cell: model, kind, level, draw
 
 FILE = "run.sqlite"
-MOST_BYTES = 1024  # of all arrays of a cell, per image; a dozen numbers
-MOST_HEADER = 2**16  # bytes of their names and types
+MOST_BYTES = 1024  # the most bytes of all arrays of a cell, per image; a dozen numbers take far fewer
+MOST_HEADER = 2**16  # the most bytes of the names and types of these arrays
 FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm")
 TABLES = (
     """CREATE TABLE cells (
@@ -53,7 +55,7 @@ class Picture(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A finished cell of the n images: draw, passes, wall time in seconds, and arrays (n,) by name.
+    """A finished cell: draw, passes, wall time in seconds, and arrays (n,) over the n images, by name.
 
     `forwards` and `backwards` are the numbers of images in forward and in backward passes.
     """
@@ -182,7 +184,8 @@ class Database:
     def add(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Commit rows of the table "cells" in one transaction.
 
-        A row has the columns in `TABLES` without the checksum; its outcomes are bytes (`pack`).
+        A row has the columns in `TABLES` without the checksum; its outcomes are the bytes that `pack`
+        returns.
         """
         rows = list(rows)
         with using(self._folder), self._connection:
@@ -267,8 +270,8 @@ def pack(arrays: Outcomes) -> bytes:
 def unpack(blob: bytes, n: int) -> Outcomes:
     """Return the arrays over `n` images in bytes that `pack` returned.
 
-    Raises `ValueError` for more bytes than such arrays have, and an error of zlib or safetensors for bytes of
-    another origin.
+    Raises `ValueError` if the bytes are cut or unpack to more bytes than such arrays can have, and an error
+    of zlib or safetensors for bytes of another origin.
     """
     most = MOST_HEADER + n * MOST_BYTES
     stream = zlib.decompressobj()

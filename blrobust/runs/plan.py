@@ -1,4 +1,4 @@
-"""The folder that a run would use, and the part of the run that it has, without writing anything."""
+"""The folder that a run would use, and how much of the run it already has; nothing is written."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from blrobust.runs.run import Run
 
 
 class Plan(NamedTuple):
-    """The folder that a run would use, with the numbers of its stored and of all its cells.
+    """The folder that a run would use, the number of its stored cells, and the number of all its cells.
 
-    Both are 0 if the run was not begun. `finished` is whether it has nothing left to measure.
+    Both numbers are 0 if the run was not begun. `finished` is whether nothing is left to measure.
     """
 
     folder: Path

@@ -111,8 +111,8 @@ def new_record(
     """Return the record at the start of a run: not finished, with one session and a new random id.
 
     `cards` are the facts about the models, `device` describes the device in words, and `batch_size` is in
-    images. `answers` are by model (`Record`). Raises `UserError` for facts that do not fit the
-    types of `Record`, such as those of an edited checkpoint.
+    images. `answers` maps models to their stored logits (see `Record`). Raises `UserError` for facts that do
+    not fit the types of `Record`, such as those of an edited checkpoint.
     """
     session = Session(
         started=now(),

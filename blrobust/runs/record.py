@@ -31,8 +31,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 class DatasetFacts(Struct, kw_only=True):
     """Facts about the images of a run.
 
-    `n` is their number. `mean` and `std` have one number per colour channel, for pixels in [0, 1]. Raises
-    `ValueError` if `mean` and `std` have different lengths.
+    `n` is the number of images. `mean` and `std` have one number per colour channel, for pixels in [0, 1].
+    Raises `ValueError` if `mean` and `std` have different lengths.
     """
 
     name: str

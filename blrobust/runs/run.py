@@ -1,4 +1,8 @@
-"""A run folder, with the files run.json, run.sqlite, results.csv and report.html, and a lock for writing."""
+"""A run folder, with the files run.json, run.sqlite, results.csv and report.html, and a lock for writing.
+
+A cell is the result of one model (or other subject) for one kind of perturbation, at one level, in one draw
+(repetition).
+"""
 
 import contextlib
 from collections.abc import Iterable, Mapping
@@ -69,7 +73,7 @@ class Run:
 
     @classmethod
     def begin(cls, out: Path | None, record: Record, labels: NDArray[np.int16]) -> Self:
-        """Begin or resume a run in the folder `out`, by default in runs/HASH (`create_or_resume`).
+        """Begin or resume a run in the folder `out`, by default in runs/HASH (see `create_or_resume`).
 
         HASH is the start of the record's hash. For a heat map or a recovery, the name of the command precedes
         it. If the default folder has a run of models with other logits or gradients, a suffix such as -2 is
@@ -83,8 +87,8 @@ class Run:
         """Return the run in the folder `path`, open for writing; create it if there is no run.
 
         A new run stores `record` and the true `labels` int16 (n,) of the images. An existing run must have
-        the same configuration. The session of `record` is added to it, and also the answers if
-        it has none. A finished run is returned read-only and unchanged.
+        the same configuration. It gets the session of `record`, and also the answers (logits of the models
+        for fixed inputs) if it has none. A finished run is returned read-only and unchanged.
 
         Raises `UserError` for a folder with other files or another configuration, and if another process
         writes to it. Raises `OtherModelError` for a run of models with other logits or gradients.

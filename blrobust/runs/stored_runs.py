@@ -10,7 +10,7 @@ from blrobust.runs.record import ANCIENT, Record
 from blrobust.runs.record import FILE as RECORD
 
 PARTS = ("noise", "attack")  # folders of two runs that were measured together
-LEAST = 4  # characters of a name or an id
+LEAST = 4  # the least number of characters of a name, an id or a hash
 LEGAL = (
     f"legal: a run folder, or the first {LEAST} or more characters of the name or id of one run in {RUNS} "
     "('blrobust runs' lists them)"
@@ -20,8 +20,8 @@ LEGAL = (
 def find(run: str | os.PathLike[str]) -> list[Path]:
     """Return the folders of a run: one, or two for noise and attacks that were measured together.
 
-    `run` is the folder, or the name, the id or the hash of a run in the folder `runs`, of which the first
-    characters are enough. Raises `UserError` if there is no such run, or more than one; the message then has
+    `run` is the folder, or the first characters of the name, the id or the hash of a run in the folder
+    `runs`. Raises `UserError` if there is no such run, or more than one; in the second case the message has
     their names.
     """
     path = Path(os.path.expanduser(run))  # that of pathlib raises an error for an unknown user
@@ -41,7 +41,7 @@ def find(run: str | os.PathLike[str]) -> list[Path]:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """Return the run folders, also damaged ones, among `folder`, its folders, and their `PARTS`."""
+    """Return the run folders, also damaged ones, among `folder`, its subfolders and their `PARTS`."""
     inside = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     parts = [entry / part for entry in inside for part in PARTS]
     return [

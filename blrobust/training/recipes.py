@@ -16,7 +16,7 @@ class Recipe:
     warmup: float = 0.2  # share of the steps before the peak
     momentum: float = 0.9
     weight_decay: float = 5e-4  # on the weights of convolutions and linear layers only
-    crop: int = 4  # zeros around the image before a random crop
+    crop: int = 4  # pixels of zeros added on each side before a random crop
     noise: float = 0.0  # largest sigma of Gaussian augmentation, in normalised units; 0: none
     seed: int = 0
     holdout: int = 0  # the last training images, kept out of training and measured after every epoch
@@ -36,21 +36,22 @@ RECIPES = {
     # The same cycle, annealed to its end, but so short that clean accuracy ends near fft85's: of 5,000
     # held-out training images 4 epochs reach 81.6 %, 5 reach 83.6 %, 6 reach 85.3 %, and fft85 83.9 %.
     "fp32-early": Recipe(epochs=5),
-    # Each image gets its own sigma, uniform up to half of the sweep's axis (sigma 0:2), not clipped, as the
-    # sweep adds it: the network sees clean images and all that it can still learn from.
+    # Each image gets its own sigma, uniform from 0 to 1, half of the largest sigma of a noise sweep. The
+    # noise is not clipped, as in the sweep. So the network is trained on nearly clean images and on noise up
+    # to the level that it can still learn from.
     "fp32-noise": Recipe(noise=1.0),
 }
 
 
 def recipe_of(name: str) -> Recipe:
-    """Return the recipe of the model called `name` (`models.model_names`)."""
+    """Return the recipe of the model called `name`, such as "fft50" (see `models.model_names`)."""
     return RECIPES.get(name, Recipe())
 
 
 def check_alike(recipes: dict[str, Recipe]) -> None:
     """Raise `UserError` unless models can be trained at the same time, on the same batches.
 
-    `recipes` are their recipes by the name of the model, which may differ only in their noise.
+    `recipes` maps names of models to their recipes. These may differ only in `noise`.
     """
     (first, recipe), *others = recipes.items()
     for name, other in others:

@@ -20,7 +20,7 @@ from blrobust.models.checkpoint import Facts
 from blrobust.models.precision import PRECISIONS, reduce_precision
 from blrobust.training.recipes import Recipe
 
-COLUMNS = ["epoch", "lr", "loss", "holdout_accuracy", "seconds"]  # of a history
+COLUMNS = ["epoch", "lr", "loss", "holdout_accuracy", "seconds"]  # columns of the history
 LOSS_SCALE = 1024.0  # for fp16: keeps small gradients above its smallest number; never overflowed here
 
 
@@ -41,7 +41,7 @@ class Trainee:
         self.dtype = PRECISIONS[facts.precision]
         self.lr = torch.tensor(recipe.lr, device=device)
         self.loss = torch.zeros((), device=device)
-        self.noise: Tensor | None = None  # added to the next batch: `draw_noise`
+        self.noise: Tensor | None = None  # set by `draw_noise` and added to the next batch
         self._unit = torch.tensor(facts.std, device=device).view(-1, 1, 1)
         weights = [p for p in self.model.parameters() if p.dim() > 1]
         others = [p for p in self.model.parameters() if p.dim() <= 1]
@@ -67,7 +67,7 @@ class Trainee:
     def draw_noise(self, like: Tensor, generator: torch.Generator) -> None:
         """Draw the noise of the next step for pixels like `like` (batch, C, H, W), if the recipe has noise.
 
-        Every image has a standard deviation of its own, uniform in [0, `recipe.noise`) in normalised units.
+        Every image has its own standard deviation, uniform in [0, `recipe.noise`) in normalised units.
         """
         if self.recipe.noise == 0:
             return
@@ -106,7 +106,7 @@ class Trainee:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Copy a `state` into the existing tensors, so that a captured CUDA graph continues from it."""
+        """Copy `tensors`, a result of `state`, into the existing tensors, which a CUDA graph may use."""
         for name, tensor in self.state().items():
             tensor.copy_(tensors[name])
 
@@ -120,7 +120,7 @@ class Trainee:
         checkpoint.save(self.state_path, self._stored(), self.facts)
 
     def _stored(self) -> dict[str, Tensor]:
-        """Return the tensors of the stored state: those that change, and the number of finished epochs."""
+        """Return the tensors of the stored state: those of `state`, and the number of finished epochs."""
         return self.state() | {"epochs": torch.tensor(len(self.history))}
 
     def resume(self) -> int:
@@ -151,8 +151,8 @@ class Trainee:
     def finished(self) -> Facts | None:
         """Return the facts of the checkpoint if this training has finished; None if there is no checkpoint.
 
-        A process killed after it has written the checkpoint may leave the state of the training; it is
-        removed. Raises `UserError` if the checkpoint is that of another training.
+        A stored state of the training is removed: a process that was killed after it had written the
+        checkpoint may have left it. Raises `UserError` if the checkpoint is that of another training.
         """
         if not self.path.exists():
             return None
@@ -164,7 +164,7 @@ class Trainee:
         return facts
 
     def finish(self, test: Dataset, device: torch.device) -> Facts:
-        """Round and write the finished checkpoint, with its accuracy on `test`; return its facts."""
+        """Write the checkpoint, with weights in fp16 and their accuracy on `test`; return its facts."""
         facts = self.facts
         if self.history[-1]["holdout_accuracy"]:
             facts = replace(facts, holdout_accuracy=float(self.history[-1]["holdout_accuracy"]))

@@ -19,7 +19,7 @@ from blrobust.models.accuracy import accuracy
 from blrobust.training.recipes import Recipe, check_alike
 from blrobust.training.trainee import Trainee
 
-WARM_UP_STEPS = 3  # before a graph is captured, as CUDA graphs ask
+WARM_UP_STEPS = 3  # run before a CUDA graph is captured, as CUDA requires
 
 
 def train(
@@ -33,9 +33,9 @@ def train(
     """Train several models at the same time to the last epoch; their recipes may differ only in noise.
 
     The state is written after every epoch; with `resume`, training continues from it. `on_step` is called
-    after each step with the numbers of finished and of all steps. Batches depend only on the seed and the
-    epoch. The noise depends also on the kind of device. Raises `UserError` if recipes differ in more than
-    noise, a label has no class, or a loss diverges.
+    after each step with the number of finished steps, the number of all steps, and the trainees. Batches
+    depend only on the seed and the epoch. The noise depends also on the kind of device. Raises `UserError` if
+    recipes differ in more than noise, a label has no class, or a loss diverges.
     """
     check_alike({trainee.name: trainee.recipe for trainee in trainees})
     recipe = trainees[0].recipe
@@ -52,14 +52,15 @@ def train(
     start = min(trainee.resume() for trainee in trainees) if resume else 0
     for epoch in range(start, recipe.epochs):
         began = time.perf_counter()
-        # A kill between two writes leaves some models an epoch ahead: they run along, then are put back.
+        # If the process was killed between two writes, some models are an epoch ahead: they are restored
+        # after it.
         ahead = {
             trainee: {name: t.clone() for name, t in trainee.state().items()}
             for trainee in trainees
             if len(trainee.history) > epoch
         }
         rows, pixels = epoch_batches(images, recipe, epoch)
-        # A generator each: what a model draws does not depend on those beside it.
+        # One generator per model, so that its noise does not depend on the other models.
         generators = [torch.Generator(device).manual_seed(_seed(recipe, epoch)) for _ in trainees]
         for trainee in trainees:
             trainee.model.train()
@@ -123,8 +124,8 @@ def _seed(recipe: Recipe, epoch: int) -> int:
 def stepper(trainees: Sequence[Trainee], images: Tensor, labels: Tensor) -> Callable[[Tensor, Tensor], None]:
     """Return a function that trains each model for one step on a batch of (images, labels).
 
-    `images` and `labels` are a batch with the shapes of all later ones. On CUDA the step of all models is one
-    graph, with a stream for each model.
+    `images` and `labels` are an example batch; all later batches must have its shapes. On CUDA the step of
+    all models is one graph, with a stream for each model.
     """
     scale = 255 if images.dtype == torch.uint8 else 1
     if images.device.type != "cuda":

@@ -69,9 +69,11 @@ class HalfPlanes(Planes):
 
 @device
 def swizzle(column, above, beside):
-    """Return the place of `column` of T among the 8 columns; it depends on the two indices before it in T.
+    """Return the position, 0 to 7, at which `column`, 0 to 7, is stored in T, the array in shared memory.
 
-    `above` and `beside` are these indices, for example the pair of rows and the frequency v.
+    T is indexed by (`above`, `beside`, column), for example by the pair of rows, the frequency v and the
+    column. Permuted positions put words that the lanes of a warp access at the same time into different
+    banks.
     """
     return column ^ (2 * (above & 3)) ^ (beside & 1)
 
