@@ -22,10 +22,10 @@ from blconv.kernels.transforms.planes import Float32Planes, channel_writer, tabl
 def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
     """Return the device function that reads the coefficients at (u, v) and (-u, v) and combines them.
 
-    With Z the coefficient at u and N the one at -u, it fills the local array e[4 tile : 4 tile + 4] with Re
-    Z + Re N, Im Z - Im N, Im Z + Im N and Re Z - Re N. The first number and minus the second are operand B
-    for the real part of T; the third and the fourth are operand B for the imaginary part. If a coefficient
-    has no partner N, N counts as 0.
+    With Z the coefficient at u and N the one at -u, it fills the local array e[4 * tile : 4 * tile + 4] with
+    Re Z + Re N, Im Z - Im N, Im Z + Im N and Re Z - Re N for each tile. The first number and minus the second
+    are operand B for the real part of T; the third and the fourth are operand B for the imaginary part. If a
+    coefficient has no partner N, N counts as 0.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     load = loader("float32", TILES)
