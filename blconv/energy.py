@@ -126,9 +126,9 @@ def _one_sided_power(x: Tensor, geometry: Geometry) -> Tensor:
 def _conjugate_counts(power: Tensor, geometry: Geometry) -> Tensor:
     """Return how many coefficients of the whole spectrum each one-sided coefficient stands for, 1 or 2.
 
-    The number is 1 in column 0 and, if the axis has an even size, in column size / 2, because these columns
-    contain their own conjugates. In all other columns it is 2: the coefficient and its conjugate. The result
-    is shaped like `power`.
+    The number is 1 in column 0 and, if the last axis has an even size, in column size / 2, because these
+    columns contain their own conjugates. In all other columns it is 2: the coefficient and its conjugate. The
+    result is shaped like `power`.
     """
     last = geometry.band.axes[-1]
     column = torch.arange(last.half, device=power.device)

@@ -3,10 +3,10 @@
     V = pack(w)    z = analyse(x)    Y = z V    y = synthesise(Y)
     g = analyse(dy)    dV = z^T g    dw = fold(dV)    dz = g V^T    dx = synthesise(dz)
 
-x, w and y are the input, the filters and the output; z, V and Y are their kept coefficients. dx, dw, dy, dz
-and dV are gradients, and g is that of Y. Layouts are those of `blconv.kernels.operators`. Everything that
-does not depend on the batch is computed once per layer shape, so a call consists of the allocation of its
-results and of one call of compiled code.
+x, w and y are the input, the filters and the output; z and Y are the kept coefficients of x and y, and V are
+matrices made from w. dx, dw, dy, dz and dV are gradients, and g is that of Y. Layouts are those of
+`blconv.kernels.operators`. Everything that does not depend on the batch is computed once per layer shape, so
+a call consists of the allocation of its results and of one call of compiled code.
 """
 
 from functools import cached_property, lru_cache

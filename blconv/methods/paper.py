@@ -185,7 +185,7 @@ def pad(corner: Tensor, axes: Axes) -> Tensor:
 
 
 def shift_dc(spectrum: Tensor, *, dim: tuple[int, ...] = (-2, -1)) -> Tensor:
-    """Return a spectrum (..., n_h, n_w) with frequency 0 moved to index n // 2, for pictures.
+    """Return a spectrum with frequency 0 moved to index n // 2 of each axis of n frequencies, for pictures.
 
     `dim` are the axes to shift. They must have frequencies of both signs, so for a one-sided spectrum `dim`
     is (-2,).

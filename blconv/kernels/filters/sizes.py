@@ -76,7 +76,7 @@ class FilterSizes:
     def packing_bytes(self) -> int:
         """Bytes of shared memory that a CUDA block of the packing kernel needs for table and filters.
 
-        If V is transposed, the filters do not pass through shared memory.
+        If the matrices are transposed, the filters do not pass through shared memory.
         """
         staged = 0 if self.transposed else self.packing_block[0] * self.row_stride
         return 4 * (self.packing_run * self.table_numbers + staged)

@@ -62,7 +62,7 @@ def differentiate(
 
 @lru_cache(maxsize=4096)
 def _program(maps: BatchNormMaps, has_gamma: bool, device: torch.device) -> Program:
-    """Return the program of the three launches; its arguments are those of `run` above, in that order."""
+    """Return the program of the three launches; its arguments are those that `differentiate` gives it."""
     sizes, channels = maps.sizes, maps.sizes.channels
     grad, y, words, statistics, gamma, to_gamma, to_beta, partial, factors = (Place(n) for n in range(1, 10))
     steps = [
@@ -87,7 +87,8 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
     """Return the kernel that computes sum_dy and sum_dy_xmu of one part of a group in each block.
 
     Its arguments are (grad, y, words, mean, partial, count, length, parts). It writes the sums to partial
-    (parts, 2, C). words has count words with the bits of 8 * count vectors, and a group has length vectors.
+    (parts, 2, C). words has ReLU's bits of 8 vectors in each of count words, and length is the number of
+    vectors of a group.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
@@ -138,8 +139,8 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
 def finisher(channels: int, threads: int, has_gamma: bool) -> Kernel:
     """Return the kernel that adds the parts and writes (mean, a, b, k) and the gradients of gamma and beta.
 
-    The module defines a, b and k. It has one block per channel. Its last argument is 1 / n, where n is the
-    number of values of a channel.
+    The module defines a, b and k. The kernel has one block per channel. Its last argument is 1 / n, where n
+    is the number of values of a channel.
     """
     THREADS, SUMS = threads, 2 * threads
     fold = sum_folder(2, THREADS, 1, THREADS)
@@ -178,7 +179,8 @@ def finisher(channels: int, threads: int, has_gamma: bool) -> Kernel:
 def writer(sizes: BatchNormSizes) -> Kernel:
     """Return the kernel (grad, y, words, factors, count, vectors) that replaces y by its gradient dx.
 
-    factors are those of `finisher`, words has ReLU's bits in count words, and y has vectors vectors.
+    factors are those of `finisher`, words has ReLU's bits, count is the number of words, and vectors that of
+    the vectors in y.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     CHANNELS, THREADS = sizes.channels, sizes.threads

@@ -46,7 +46,7 @@ class Parameters(NamedTuple):
 def normalise(
     y: Tensor, parameters: Parameters, factor: float, eps: float, *, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the output, the statistics, float32 (2, C), and ReLU's bits (None without `relu`).
+    """Return the normalised output, the statistics (2, C) in float32, and ReLU's bits or None without `relu`.
 
     The statistics are the mean and 1 / sqrt(variance + eps) of each channel. y (batch, C, H, W) must be dense
     and of a dtype in `limits.KERNEL_DTYPES`, with at least two values per channel. The running statistics get
@@ -67,7 +67,7 @@ def normalise(
 
 @lru_cache(maxsize=4096)
 def _program(maps: BatchNormMaps, given: tuple[bool, ...], device: torch.device) -> Program:
-    """Return the program of the three launches; its arguments are those of `run` above, in that order."""
+    """Return the program of the three launches; its arguments are those that `normalise` gives it."""
     sizes, channels = maps.sizes, maps.sizes.channels
     y, out, words, state, gamma, beta, mean, variance, batches, factor, eps, partial = (
         Place(n) for n in range(1, 13)
@@ -88,8 +88,8 @@ def _program(maps: BatchNormMaps, given: tuple[bool, ...], device: torch.device)
 def reducer(sizes: BatchNormSizes) -> Kernel:
     """Return the kernel (y, partial, length, parts) that sums one part of a group of channels in each block.
 
-    It writes the sums of y - s and (y - s)^2 (see the module) to partial (parts, 2, C). A group has length
-    vectors.
+    It writes the sums of y - s and (y - s)^2 (see the module) to partial (parts, 2, C). length is the number
+    of vectors of a group.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels

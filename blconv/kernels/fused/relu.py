@@ -53,7 +53,10 @@ def _launch(kernel: Kernel, x: Tensor, y: Tensor, bits: Tensor) -> None:
 
 @lru_cache
 def forward_kernel(dtype: torch.dtype) -> Kernel:
-    """Return the kernel of `relu_forward`; its arguments are (x, y, bits, bytes of bits, elements of x)."""
+    """Return the kernel of `relu_forward`, whose arguments are (x, y, bits, count, elements).
+
+    count is the number of bytes in bits, and elements is the number of elements of x.
+    """
     infinity = INFINITY[dtype]
     magnitude = {4: 0x7FFFFFFF, 2: 0x7FFF}[dtype.itemsize]
 
@@ -77,7 +80,10 @@ def forward_kernel(dtype: torch.dtype) -> Kernel:
 
 @lru_cache
 def backward_kernel(dtype: torch.dtype) -> Kernel:
-    """Return the kernel of `relu_backward`; its arguments are (grad, out, bits, bytes of bits, elements)."""
+    """Return the kernel of `relu_backward`, whose arguments are (grad, out, bits, count, elements).
+
+    count is the number of bytes in bits, and elements is the number of elements of grad.
+    """
 
     def relu_backward(grad: Any, out: Any, bits: Any, count: int, elements: int) -> None:
         numbers = cuda.local.array(8, int32)

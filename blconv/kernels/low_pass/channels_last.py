@@ -47,7 +47,7 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
 def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function of the first stage: T = X S^T for every plane X of the block.
 
-    X is read from x, and T is left in shared memory.
+    S is the constant matrix of the columns. X is read from x, and T is left in shared memory.
     """
     H, W, COLUMNS = sizes.height, sizes.width, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
@@ -86,7 +86,7 @@ def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
 def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function of the second stage: it writes R T to y, for the first stage's result T.
 
-    R is a constant matrix, and T lies in shared memory. The function begins with a barrier.
+    R is the constant matrix of the rows, and T lies in shared memory. The function begins with a barrier.
     """
     C, H, ROWS, COLUMNS = sizes.channels, sizes.height, sizes.rows, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
@@ -159,7 +159,7 @@ def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
     def pixel(line, s, t):
         """Return the number of pixel 4 * s + t of the row whose first pixel is number `line`.
 
-        If the pixel is outside, return the number of the row's last pixel.
+        If the row has no such pixel, return the number of its last pixel.
         """
         if 4 * s + 4 <= W:
             return (line + t) + 4 * s

@@ -73,9 +73,10 @@ def operand_a(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """Return the kernel's function, with the parameters (x, y, S, R, number of images); y is R X S^T.
+    """Return the kernel's function, with the parameters (x, y, S, R, number of images).
 
-    S and R are in the order of operand A (`operand_a`).
+    Each plane of y is R X S^T, where X is the plane of x. S and R are in the order of operand A
+    (`operand_a`).
     """
     TILES, WARPS, CHUNKS = sizes.tiles, sizes.warps, sizes.chunks
     multiply_rows, multiply_columns = _first_stage(sizes), _second_stage(sizes)
@@ -95,7 +96,8 @@ def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
 def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
     """Return the device function of the first stage: T = X S^T for every plane X of the block.
 
-    X is read from x in pairs of rows, and T is left in shared memory.
+    S is the constant matrix of the columns. X is read from x in pairs of rows, and T is left in shared
+    memory.
     """
     C, H, COLUMNS = sizes.channels, sizes.height, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
@@ -144,7 +146,7 @@ def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
     """Return the device function of the second stage: it writes R T to y, for the first stage's result T.
 
-    R is a constant matrix, and T lies in shared memory. The function begins with a barrier.
+    R is the constant matrix of the rows, and T lies in shared memory. The function begins with a barrier.
     """
     C, ROWS, COLUMNS = sizes.channels, sizes.kept_rows, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs

@@ -123,8 +123,8 @@ def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
 def _pixel_writer(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function (y, plane, i, left, d, n, t) that writes a lane's part of row i.
 
-    t is lane % 4. It is row i of the group that begins at `plane`, from column `left` on. The numbers are
-    d[n], d[n + 1] and, if a lane writes four, d[n + 4] and d[n + 5].
+    t is lane % 4. The row is that of the group of planes that begins at `plane`, and the part begins at
+    column `left`. The numbers are d[n], d[n + 1] and, if a lane writes four, d[n + 4] and d[n + 5].
     """
     ROWS, COLUMNS, ALL = sizes.rows, sizes.columns, sizes.group[0] * sizes.columns
     store = storer(sizes.memory, sizes.store_vector)

@@ -198,9 +198,9 @@ def _left(matrix: Tensor) -> Tensor:
 def _right(sizes: LowPassSizes, matrix: Tensor) -> Tensor:
     """Return the constant matrix of stage 2 as operand B of `mma`: (tiles read, tiles written, 2, 32 lanes).
 
-    `matrix` is S. The constant matrix is block-diagonal, with S^T once for each plane of a group. Its rows
-    are in the order of the sums of stage 1, of which lane t = lane % 4 holds columns 2t and 2t + 1 of each
-    tile.
+    `matrix` is S, the matrix of the columns. The result is block-diagonal, with S^T once for each plane of a
+    group. Its rows are in the order of the sums of stage 1, of which lane t = lane % 4 holds columns 2t and
+    2t + 1 of each tile.
     """
     (planes, vector), (read, written) = sizes.group, sizes.group_tiles
     group = torch.kron(torch.eye(planes, dtype=matrix.dtype), matrix.T.contiguous())

@@ -29,8 +29,7 @@ def multiplier(split: bool) -> Callable[..., None]:
     """Return the device function (c, at, table, a, low, b0, b1) that adds A B to c[at : at + 4].
 
     It computes the warp's product of two matrices. A is constant: the lane's numbers are table[a : a + 4].
-    With `split`, b0 and b1 are split by the function, and the low halves of A are table[low + a :
-    low + a + 4].
+    With `split`, b0 and b1 are split by the function, and the low halves of A begin at table[low + a].
     """
 
     def once(c, at, table, a, low, b0, b1):

@@ -4,9 +4,9 @@ A launch through the driver's Python bindings takes 7 to 15 us of host time and 
 of it for checks and the conversion of arguments. Numba compiles this loop for the CPU, once per process. A
 step then takes 4 us for a launch and 8 us for a product. The global interpreter lock is released meanwhile.
 
-A call gives a program up to `WORDS` 64-bit words: the number of images, and the addresses of tensors. The
-program refers to a word by its place in this order. It is an int64 array of steps, each of which begins with
-its kind:
+A call gives a program up to `WORDS` 64-bit words: the number of images, the addresses of tensors, and the
+bits of numbers. A program refers to a word by its place in this order. A program is an int64 array of steps,
+each of which begins with its kind:
 
     LAUNCH   aside, function, threads, shared bytes, blocks, blocks per image, number of arguments, and for
              each argument the place of its word and 0, or -1 and a constant
@@ -39,7 +39,7 @@ _scales = np.array([1, 0], np.float32)  # factors of the product, and of the ear
 
 
 def raise_for(status: int) -> None:
-    """Raise `RuntimeError` for a status of the compiled code other than 0."""
+    """Raise `RuntimeError` unless `status`, which the compiled code has returned, is 0."""
     if status >= CUBLAS_ERROR:
         raise RuntimeError(f"cuBLAS returned the status {status - CUBLAS_ERROR}")
     if status:

@@ -106,7 +106,7 @@ class Product(NamedTuple):
 
 
 class Fork(NamedTuple):
-    """The step from which on the side stream runs the launches with `aside`, after all earlier steps."""
+    """A step: later launches with `aside` run on the side stream, after all steps before this one."""
 
     def encode(self, index: int) -> list[int]:
         """Return this step as the numbers that `host_code` documents."""
@@ -114,7 +114,7 @@ class Fork(NamedTuple):
 
 
 class Join(NamedTuple):
-    """The step after which the current stream continues only when all launches with `aside` have finished."""
+    """A step: the current stream continues only when all earlier launches with `aside` have finished."""
 
     def encode(self, index: int) -> list[int]:
         """Return this step as the numbers that `host_code` documents."""
@@ -221,12 +221,12 @@ def launch(kernel: Kernel, blocks: int, *arguments: Tensor | int | float) -> Non
 
 @lru_cache(maxsize=4096)
 def _program(kernel: Kernel, device: torch.device, count: int) -> Program:
-    """Return the program of one launch with `count` arguments; its images count the CUDA blocks."""
+    """Return the program of one launch with `count` arguments, with one CUDA block per image."""
     return Program(device, [Launch(kernel, 1, [Place(n + 1) for n in range(count)], per_image=True)], count)
 
 
 def word(argument: Tensor | int | float) -> int:
-    """Return an argument as an integer word: the address of a tensor, or the bits of a float as float32."""
+    """Return an argument as an int: a tensor's address, the float32 bits of a float, or the int itself."""
     if isinstance(argument, Tensor):
         return argument.data_ptr()
     if isinstance(argument, float):

@@ -134,9 +134,9 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage(planes: Float32Planes) -> Callable[..., None]:
-    """Return the device function of the second stage: it transforms T in shared memory along the image rows.
+    """Return the device function of the second stage: it transforms T, the first stage's result, along H.
 
-    It writes the kept coefficients to z.
+    T lies in shared memory, and H is the axis of the image rows. The kept coefficients are written to z.
     """
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts

@@ -170,9 +170,10 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the device function of the second stage: it transforms T in shared memory along the image rows.
+    """Return the device function of the second stage: it transforms T, the first stage's result, along H.
 
-    It begins with a barrier and writes the kept coefficients to z.
+    T lies in shared memory, and H is the axis of the image rows. The function begins with a barrier and
+    writes the kept coefficients to z.
     """
     C, TILES, WARPS = planes.channels, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts

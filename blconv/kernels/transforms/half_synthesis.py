@@ -160,7 +160,7 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function of the second stage, for images whose channels are last.
 
-    After a barrier it transforms every row of T, which is in shared memory, to pixels and writes them to y.
+    After a barrier it transforms every row of T, the first stage's result, to pixels and writes them to y.
     The constant matrix is operand A, and T is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
@@ -204,7 +204,7 @@ def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
 def second_stage_to_pixels(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function of the second stage, for images whose pixels are last.
 
-    After a barrier it transforms every row of T, which is in shared memory, to pixels and writes them to y. T
+    After a barrier it transforms every row of T, the first stage's result, to pixels and writes them to y. T
     is operand A, whose rows are channels, and the constant matrix is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
