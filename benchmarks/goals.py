@@ -1,7 +1,7 @@
 """The goals of the band-limited layer, beside the measured values.
 
 Time is that of forward and backward pass on a GPU, and of the forward pass on a CPU. It is a ratio to the
-faster ordinary convolution of the same precision, as a geometric mean over the layers. Our method is `auto`,
+faster ordinary convolution of the same precision, as a geometric mean over the layers. Our method is "auto",
 in the faster of the two layouts, the same one for all layers of a goal. "saved" is the size of the tensors
 kept for the backward pass, divided by that of the input. "saved / band" divides this by the share of the
 input's numbers that the band needs: min(1, (2k - 1)^2 / (H * W)) for k kept frequencies on each axis.

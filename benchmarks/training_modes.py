@@ -23,7 +23,7 @@ from blconv import BandLimitedConv2d
 
 STEPS, WARM_UP = 10, 5
 CALLS, CHANNELS, PIXELS = 100, 128, 8  # calls, channels and map side of the layer for host times
-# By mode, the function that makes what the step calls from the model and a batch.
+# By mode: the function that makes, from the model and a batch, the callable that a step calls.
 MODES: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "eager": lambda model, images: model,
     "compile": lambda model, images: torch.compile(model),

@@ -45,7 +45,7 @@ class Row:
 
 
 def prepare(change: Change, batch: int, autocast: bool, device: torch.device) -> tuple[Step, int]:
-    """Return a training step of the changed network, and its peak memory in bytes (0 on a CPU)."""
+    """Return a training step of the network that `change` makes, and its peak bytes (0 on a CPU)."""
     release()
     cuda = device.type == "cuda"
     before = torch.cuda.memory_allocated() if cuda else 0
