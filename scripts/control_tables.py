@@ -173,7 +173,7 @@ def _snap(level: float) -> float:
 
 
 def selection() -> list[str]:
-    """Return the table of held-out accuracies: the candidates for narrow and early models, and the others."""
+    """Return the table of held-out accuracies of all twins, with the chosen narrow and early ones marked."""
     record = json.loads((RESULTS / "controls-selection.json").read_text("utf-8"))
     chosen = {f"width{record['chosen']['width']}", f"epochs{record['chosen']['epochs']}"}
     names = {"width": "`fp32-narrow`, {} channels", "epochs": "`fp32-early`, {} epochs"}

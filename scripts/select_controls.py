@@ -4,7 +4,7 @@ Twins of fp32, fft50, fft85, narrower ResNet-20s and ResNet-20s with fewer epoch
 45,000 training images of CIFAR-10 and measured on the other 5,000, which are held out. A twin is the same
 model with fewer training images. No test image is used. The clean accuracies on the held-out images decide
 
-- for fft50 and for fft85, the low-pass with which fp32 behind it comes nearest to that model's accuracy,
+- for fft50 and for fft85, the low-pass in front of fp32 that comes nearest to that model's accuracy,
 - the width of fp32-narrow and the number of epochs of fp32-early that come nearest to fft85's accuracy.
 
 All candidates are written to FOLDER/selection.json, the cuts to `blrobust/weights/low_pass_cuts.json`. On one
