@@ -1,7 +1,8 @@
 """The overhead of attacks: their time beside that of the network's passes alone.
 
-"Of the calls" is the time of the recorded calls of the network, repeated without the attack, over the time
-of the attack with the guard. "Of full blocks" is the same for as many passes in full blocks, rounded up.
+"Of the calls" is the time of the network's recorded calls, repeated without the attack, divided by the time
+of the attack with the guard that checks its results. "Of full blocks" is the same for as many passes in
+blocks of the full size, their number rounded up.
 """
 
 import statistics
@@ -19,7 +20,7 @@ from blrobust.attacks.guard import Guard
 from blrobust.perturbations import levels
 
 ROUNDS = 3  # of which the median counts; no further one after SLOW seconds
-SLOW, SHORT = 4.0, 0.3
+SLOW, SHORT = 4.0, 0.3  # seconds; runs are repeated to fill SHORT
 Block = tuple[Tensor, Tensor, range]
 Call = tuple[int, int]
 """Samples in a forward pass, and the number of its backward passes."""
@@ -27,7 +28,7 @@ Call = tuple[int, int]
 
 @dataclass(frozen=True)
 class Row:
-    """Speed and accuracy of one attack; peers have no shares and no numbers of passes."""
+    """Speed and accuracy of one attack; those of other packages have no shares and no numbers of passes."""
 
     attack: str
     by: str
@@ -66,7 +67,7 @@ class Recorder(nn.Module):
 
 
 def bare(model: nn.Module, images: Tensor, calls: Sequence[Call]) -> None:
-    """Repeat `calls` of the network without the attack, on copies of `images` (n, C, H, W)."""
+    """Repeat `calls` of the network without the attack, on the pixels of `images` (n, C, H, W)."""
     for size, backwards in calls:
         inputs = (
             images[:size] if size <= len(images) else images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
@@ -82,7 +83,7 @@ def bare(model: nn.Module, images: Tensor, calls: Sequence[Call]) -> None:
 
 
 def full(calls: Sequence[Call], size: int) -> list[Call]:
-    """Return calls with the same number of passes as `calls`, in blocks of `size`."""
+    """Return calls in blocks of `size` images, with at least as many passes of images as `calls`."""
     forwards = sum(count for count, _ in calls)
     backwards = sum(count * times for count, times in calls)
     # A forward pass with several backward passes is rare: here it has at most one.
@@ -132,7 +133,8 @@ def in_turns(
 ) -> list[float]:
     """Return the median seconds of each run, measured in turns.
 
-    Short runs are repeated several times between two synchronisations; `expected` is their time.
+    `expected` is the time of the first run in seconds. Short runs are repeated several times between two
+    synchronisations. No further round begins after `slow` seconds.
     """
     times = max(1, round(SHORT / expected))
     found: list[list[float]] = []

@@ -1,7 +1,7 @@
-"""Our attacks beside those of other packages: speed, and the accuracy that is left.
+"""Our attacks beside those of other packages: speed, and the accuracy of the model under attack.
 
-The packages (`pip install pyautoattack adv-lib visdom`) run where they are installed, with the same number
-of steps, on the same images in the same blocks. Their results go through the same checks.
+The packages (`pip install pyautoattack adv-lib visdom`) run where they are installed, with the same number of
+steps as our attacks, on the same images in the same blocks. Their results go through the same checks.
 """
 
 import importlib
@@ -24,10 +24,10 @@ Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
-    """Yield a row for our attacks and those of other packages, with the same number of steps.
+    """Yield a row for each of our attacks in `PEERS` and for the same attack of other packages.
 
-    All attack the same images: those that are classified correctly without an attack. The clean
-    predictions are computed before the time is measured.
+    All take the same number of steps. All attack the same images: those that are classified correctly without
+    an attack. The clean predictions are computed before the time is measured.
     """
     chosen = []
     for pixels, labels, samples in blocks:
@@ -57,7 +57,10 @@ def compare(model: nn.Module, blocks: list[Block], steps: int) -> Iterator[Row]:
 
 
 def _theirs(attack: Attack, model: nn.Module, blocks: list[Block], norm: str, epsilon: float) -> Tensor:
-    """Return the number of images that are correct under another package's attack, with the same checks."""
+    """Return the number of images that are classified correctly under another package's attack.
+
+    An image counts as not attacked if its perturbation exceeds `epsilon` or its pixels leave [0, 1].
+    """
     order = torch.inf if norm == "Linf" else 2
     right = []
     for pixels, labels, _ in blocks:
@@ -73,7 +76,10 @@ def _theirs(attack: Attack, model: nn.Module, blocks: list[Block], norm: str, ep
 def _adversarial_library(
     module: str, name: str, count: str, **settings: Any
 ) -> Callable[[int, float], Attack]:
-    """Return the builder of an attack of adv-lib, whose parameter `count` is the number of steps."""
+    """Return the function (steps, epsilon) that makes an attack from the function `name` of adv-lib.
+
+    `count` is the name of that function's argument for the number of steps.
+    """
 
     def build(steps: int, epsilon: float) -> Attack:
         function = getattr(importlib.import_module(f"adv_lib.attacks.{module}"), name)

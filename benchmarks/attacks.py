@@ -2,8 +2,9 @@
 
     python benchmarks/attacks.py [--device cuda] [--model fp32] [--images 1000] [--steps 100]
 
-`attack_overhead` and `attack_peers` measure. The overhead is that of any strength but the first, which also
-classifies the clean images; attacks that take more than SLOW seconds run once, at their first strength.
+The modules `attack_overhead` and `attack_peers` measure. The overhead is that of a second run of an attack:
+the first run also makes the passes that serve all strengths, such as those on clean images. Attacks whose
+first run takes more than `attack_overhead.SLOW` seconds run only once.
 Writes attacks-DEVICE.json, in which rows that are not measured again stay; `--doc` fills the tables of a
 document.
 """
@@ -28,7 +29,7 @@ from blrobust.perturbations.base import block_size
 
 
 def overhead_table(rows: list[Row]) -> list[str]:
-    """Return the table of the attacks' overhead in Markdown."""
+    """Return the lines of the Markdown table of the attacks' overhead."""
     shares = ["of the calls", "of full blocks"]
     names = ["attack", "strength", "images", "images/s", *shares, "forwards", "backwards", "left", "note"]
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
@@ -41,7 +42,7 @@ def overhead_table(rows: list[Row]) -> list[str]:
 
 
 def peers_table(rows: list[Row]) -> list[str]:
-    """Return the table of our attacks and those of other packages in Markdown."""
+    """Return the lines of the Markdown table of our attacks and those of other packages."""
     lines = ["| attack | by | strength | images/s | accuracy left |", "|---|---|---|---|---|"]
     for row in rows:
         left = row.note or _shown(row.accuracy, ".1%")

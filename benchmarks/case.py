@@ -1,4 +1,4 @@
-"""One case: a layer at one precision, with every peer and the faster ordinary convolution."""
+"""One case: a layer at one precision, measured with every peer beside the faster ordinary convolution."""
 
 import math
 import statistics
@@ -28,14 +28,15 @@ from torch import Tensor
 from blconv import BandLimitedConv2d
 
 NOTHING = Cut(0.0, "compact")
-SMALL = 8  # a batch for compiling, and for host times
+SMALL = 8  # batch size for compiling, and for host times
 
 
 @dataclass(frozen=True)
 class Case:
-    """The measurement of one process. `passes` is "forward", "both" (with backward) or "launch".
+    """The settings of one measurement. `passes` is "forward", "both" (with backward) or "launch".
 
-    `bandwidth` is that of a copy on the device, in bytes per second, read and written.
+    `peers` are keys of `peers.PEERS`. `bandwidth` is that of a copy on the device: bytes read plus bytes
+    written, per second.
     """
 
     group: str
@@ -52,10 +53,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """The results of one peer; `None` for a missing number, with the reason in `note`.
+    """The results of one peer; None for a missing number, with the reason in `note`.
 
-    `ms` is the median time and `ratio` its ratio to that of the faster ordinary convolution, whose layout
-    is `base`. `peak_mb` is memory beyond inputs, weights and incoming gradients. `saved` is the size of the
+    `ms` is the median time, and `ratio` its ratio to that of the faster ordinary convolution, which is named
+    by `base`. `peak_mb` is memory beyond inputs, weights and incoming gradients. `saved` is the size of the
     tensors kept for the backward pass, divided by that of the input. `roofline` is the time of moving the
     bytes that any method must move, divided by the measured time.
     """
@@ -80,7 +81,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A step, its peak memory in bytes (not on a CPU), and the bytes it saves divided by the input's."""
+    """A step, its peak memory in bytes, and the bytes it saves for backward, divided by the input's.
+
+    The last two are None where they are not measured.
+    """
 
     step: Step
     peak: int | None
@@ -144,7 +148,7 @@ def _times(case: Case) -> Iterator[Row]:
 
 
 def _prepare(peer: Peer, case: Case, cut: Cut, batch: int) -> Prepared:
-    """Return a step on new random input, after its warm-up."""
+    """Return a step of `peer` on new random input, with its memory; the step has run at least once."""
     layer, device = case.layer, torch.device(case.device)
     weight_shape, weight_dtype = layer.weight_shape, PRECISIONS[case.precision]
     x = torch.randn(layer.input_shape(batch), dtype=weight_dtype, device=device)
@@ -173,7 +177,10 @@ def _prepare(peer: Peer, case: Case, cut: Cut, batch: int) -> Prepared:
 
 
 def _bytes_to_move(case: Case) -> int:
-    """Return the bytes of x, weight and y, read or written once; with backward also of their gradients."""
+    """Return the bytes that every method must read or write: each of x, weight and y once.
+
+    With backward, also each of their gradients once, and the weight once more.
+    """
     layer = case.layer
     inputs, weights = math.prod(layer.input_shape(case.batch)), math.prod(layer.weight_shape)
     outputs = case.batch * layer.out_channels * math.prod(layer.geometry(NOTHING).out)
@@ -184,7 +191,7 @@ def _bytes_to_move(case: Case) -> int:
 
 
 def _launches(case: Case) -> Iterator[Row]:
-    """Yield the host time of the eager forward pass of our layer and of torch's, as in training."""
+    """Yield rows with the host time of one eager forward pass, of the ordinary layer and of ours."""
     device, layer = torch.device(case.device), case.layer
     at = (case.group, str(layer), case.precision, SMALL, "launch")
     x = torch.randn(layer.input_shape(SMALL), device=device).contiguous(memory_format=CHANNELS_LAST)
@@ -202,5 +209,5 @@ def _launches(case: Case) -> Iterator[Row]:
 
 
 def _digits(value: float) -> float:
-    """Return a number with four digits; further digits are noise."""
+    """Return a number rounded to four significant digits; further digits are noise."""
     return float(f"{value:.4g}")

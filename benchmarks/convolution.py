@@ -81,7 +81,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _cases(arguments: argparse.Namespace, bandwidth: float) -> list[Case]:
-    """Return all combinations of the chosen layers, precisions and batches."""
+    """Return a case for each combination of the chosen layers, precisions, passes and batch sizes."""
     device = arguments.device
     peers = tuple(name for name in PEERS if any(fnmatch(name, glob) for glob in arguments.peers))
     return [
@@ -96,9 +96,9 @@ def _cases(arguments: argparse.Namespace, bandwidth: float) -> list[Case]:
 
 
 def _run(cases: list[Case], lanes: int) -> Iterator[list[Row]]:
-    """Yield the rows of all cases, measured one after the other or in several processes.
+    """Yield the rows of each case, measured in this process, or in up to `lanes` others if it is not 0.
 
-    Host times come last, when no other process runs.
+    Cases of host times come last, when no other process runs.
     """
     if not lanes:
         yield from (list(measure(case)) for case in cases)
@@ -110,7 +110,10 @@ def _run(cases: list[Case], lanes: int) -> Iterator[list[Row]]:
 
 
 def _apart(case: Case) -> list[Row]:
-    """Return the rows of a case, measured in a process; if it dies, the rows sent before are kept."""
+    """Return the rows of a case, measured in a process of its own.
+
+    If that process dies, its earlier rows are returned, and one more row that notes the exit code.
+    """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(case, sender))

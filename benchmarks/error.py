@@ -2,11 +2,12 @@
 
     python benchmarks/error.py [--images 200] [--fft-size compact|paper] [--out FOLDER]
 
-Every 3x3 convolution of the bundled fp32 ResNet-20 gets its activations for the bundled CIFAR-10 images.
-Its output y from some of the coefficients is compared with y_whole from all: |y - y_whole| / |y_whole|, with
-Euclidean norms over images, channels and pixels. The coefficients are selected by a cut:
+Every 3x3 convolution of the bundled fp32 ResNet-20 gets its activations for the bundled CIFAR-10 images. Its
+output y from some coefficients of the input is compared with its output y_whole from all of them. The error
+is |y - y_whole| / |y_whole|, with Euclidean norms over images, channels and pixels. The coefficients are
+selected by a cut:
 
-    coarse   rows and columns: the (2k - 1)^2 coefficients with |u|, |v| < k
+    coarse   rows and columns: the (2k - 1)^2 coefficients at the frequencies (u, v) with |u|, |v| < k
     fine     single coefficients: the same number, those of the largest energy
 
 The selection is the same for all images and channels of a layer. Coefficients of both signs are counted, so
@@ -36,21 +37,21 @@ from blconv.methods import mask
 from blrobust.data import datasets
 from blrobust.models import zoo
 
-STEPS = 16  # sizes of the kept part in each layer, about
+STEPS = 16  # number of values of k measured in each layer, about
 CUTS = {"coarse": ("#0072b2", "o"), "fine": ("#d55e00", "s")}  # colour and marker
 
 
 @dataclass(frozen=True)
 class Point:
-    """The error of one layer for one cut and one number of kept coefficients; all shares are fractions."""
+    """The error of one layer for one cut and one k, the number of kept frequencies of each axis."""
 
     layer: str
     maps: str
     cut: str
     k: int
-    dropped: float  # of the coefficients
-    energy: float  # of the input, kept
-    error: float
+    dropped: float  # share of the coefficients that is dropped, 0 to 1
+    energy: float  # share of the input's energy that is kept, 0 to 1
+    error: float  # relative error of the output
 
 
 def main() -> None:
@@ -89,7 +90,7 @@ def measure(images: int, fft_size: FftSize) -> list[Point]:
 
 
 def points_of(name: str, layer: BandLimited, x: Tensor, y_whole: Tensor) -> Iterator[Point]:
-    """Return the points of one layer on its input x (batch, C, N, N), whose ordinary output is `y_whole`."""
+    """Yield the points of one layer on its input x (batch, C, N, N), whose ordinary output is `y_whole`."""
     maps = f"{x.shape[1]} channels at {x.shape[2]} x {x.shape[3]}"
     whole = layer.geometry(*x.shape[2:])
     size, half = whole.band.axes[0].size, whole.band.axes[0].half
@@ -102,7 +103,7 @@ def points_of(name: str, layer: BandLimited, x: Tensor, y_whole: Tensor) -> Iter
         corner = layer.geometry(*x.shape[2:], kept=(k, k))
         coarse = torch.zeros_like(power, dtype=torch.bool)
         coarse[:k, :k] = coarse[size - k + 1 :, :k] = True
-        fine = power >= energies[(numbers < (2 * k - 1) ** 2).sum()]  # or one more, to part no pair
+        fine = power >= energies[(numbers < (2 * k - 1) ** 2).sum()]  # or one more: conjugates stay together
         outputs = {
             "coarse": convolve(x, layer.weight, layer.bias, corner),
             "fine": mask.convolve(x, layer.weight, layer.bias, fine, whole),
@@ -115,7 +116,7 @@ def points_of(name: str, layer: BandLimited, x: Tensor, y_whole: Tensor) -> Iter
 
 
 def mean(points: list[Point]) -> Point:
-    """Return the mean over layers of the same map size at the same k."""
+    """Return one point with the mean shares and error of points of several layers with the same k and cut."""
     shares = {
         share: sum(getattr(point, share) for point in points) / len(points)
         for share in ("dropped", "energy", "error")
@@ -124,7 +125,7 @@ def mean(points: list[Point]) -> Point:
 
 
 def groups(points: list[Point]) -> dict[str, dict[str, list[list[Point]]]]:
-    """Return the points grouped by map size, cut and k, the largest k first."""
+    """Return the points by map size and by cut: a list for each k, the largest k first."""
     found: dict[str, dict[str, dict[int, list[Point]]]] = {}
     for point in points:
         found.setdefault(point.maps, {}).setdefault(point.cut, {}).setdefault(point.k, []).append(point)
@@ -150,7 +151,7 @@ def table(points: list[Point], about: str) -> str:
 
 
 def draw(points: list[Point], about: str) -> Figure:
-    """Draw a panel for each map size: mean error by compression, and the range over the layers."""
+    """Return a figure with a panel per map size: mean error by compression, and the range over layers."""
     panels = groups(points)
     figure = Figure(figsize=(3.1 * len(panels), 3.6), layout="constrained")
     axes: Any = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]

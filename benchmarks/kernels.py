@@ -4,8 +4,9 @@
 
 Times are microseconds, from graph replays of ten calls in a row. In brackets is the share of this time that
 is needed to read each input once and write each output once at the bandwidth of a copy. "z V", "g V^T" and
-"z^T g" are the products of the forward and the backward pass, by cuBLAS. 3x3 layers, "compact" size,
-channels_last.
+"z^T g" are cuBLAS's matrix products of the forward and the backward pass: z and g are the coefficients of the
+input and of the output's gradient, and V are the matrices made from the filters. The layers are 3x3
+convolutions with fft_size "compact", channels_last.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def main() -> None:
 def _steps(
     layer: Layer, compression: float, batch: int, dtype: torch.dtype, device: torch.device
 ) -> dict[str, tuple[Step, tuple[Tensor, ...]]]:
-    """Return the kernels and products of a layer by name, with the tensors that each reads and writes."""
+    """Return a layer's kernels and matrix products by name, with the tensors that each reads or writes."""
     inputs, outputs, filters = axes_of(layer.geometry(Cut(compression, "compact")))
     x = torch.randn(layer.input_shape(batch), dtype=dtype, device=device)
     w = torch.randn(layer.weight_shape, dtype=dtype, device=device)

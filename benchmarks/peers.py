@@ -1,7 +1,7 @@
-"""The peers: one function for each way to compute the convolution, or one of comparable cost.
+"""The peers: one function for each way to compute the layer, or another layer of comparable cost.
 
-A function takes x (batch, C, [H,] W), the weight (O, C, [K_h,] K_w), the layer and the cut, and
-returns y (batch, O, [H_out,] W_out). Packages that are not installed raise `ImportError`.
+A function takes x (batch, C, [H,] W), the weight (O, C, [K_h,] K_w), the layer and the cut, and returns y
+(batch, O, [H_out,] W_out). Packages that are not installed raise `ImportError`.
 """
 
 import math
@@ -54,7 +54,7 @@ def limited(method: Method, x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -
 
 
 def published(product: paper.ProductName, x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """Compute the paper's algorithm with its CUDA kernel or with three real matrix products."""
+    """Compute our layer by the paper's algorithm; `product` selects the implementation of its products."""
     return paper.convolve(x, weight, layer.geometry(cut), product=product)
 
 
@@ -69,7 +69,7 @@ def chosen(
 
 
 def recipe(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """Compute the paper's recipe in plain torch: transform, crop, einsum, zero padding, inverse transform."""
+    """Compute our layer by the paper's recipe: transform, crop, einsum, zero padding, inverse transform."""
     geometry = layer.geometry(cut)
     axes = geometry.band.axes
     dims, sizes = tuple(range(2, x.dim())), tuple(axis.size for axis in axes)
@@ -94,7 +94,7 @@ def _corners(axes: tuple[AxisBand, ...]) -> list[tuple[Any, ...]]:
 
 
 def complex_einsum(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """Compute the layer with complex matrices as truncated transforms and one einsum, in plain torch."""
+    """Compute our layer in torch: complex matrices as transforms to the kept frequencies, and one einsum."""
     geometry = layer.geometry(cut)
     z, v = x.to(torch.complex64), weight.to(torch.complex64)
     for i, axis in enumerate(geometry.band.axes):  # tensordot moves each axis to the end, in order
@@ -115,7 +115,11 @@ def complex_einsum(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
 
 @lru_cache
 def _waves(axis: AxisBand, count: int, start: int, sign: int, last: bool, device: torch.device) -> Tensor:
-    """exp(sign 2 pi i f j / N) at the positions j = start .. and the kept frequencies f, (count, f)."""
+    """Return exp(sign * 2 pi i f j / N), complex64 (positions, kept frequencies).
+
+    N is the number of points of the transform. The positions j are the `count` ones from `start` on. The
+    frequencies f are non-negative on the `last` axis, and of both signs on the other one.
+    """
     with torch.inference_mode(False):  # kept for later calls, which may need gradients
         if last:
             frequency = torch.arange(axis.kept)
@@ -135,7 +139,7 @@ def fft_conv_pytorch(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tenso
 
 
 def neuraloperator(x: Tensor, weight: Tensor, layer: Layer, cut: Cut) -> Tensor:
-    """Compute neuraloperator's SpectralConv with as many modes: another layer of comparable cost."""
+    """Compute neuraloperator's SpectralConv with as many modes as our layer keeps: a layer of like cost."""
     if layer.stride > 1:
         raise NotImplementedError("stride 1 only")
     module = _spectral_conv(layer, cut, x.device)

@@ -1,4 +1,4 @@
-"""Results on disk, as markdown, and in the documentation."""
+"""Results of the benchmarks: on disk, as Markdown tables, and in the documents."""
 
 import json
 import math
@@ -16,7 +16,7 @@ Facts = dict[str, str]
 
 
 def facts(device: torch.device) -> Facts:
-    """Return the device of a measurement, and the versions that can affect it."""
+    """Return the name of the device, and the versions of the packages that can affect a measurement."""
     packages = ("torch", "numba", "numba-cuda", "foolbox", "fft-conv-pytorch", "neuraloperator")
     packages += ("pyautoattack", "adv-lib")
     found = {name: _version(name) for name in packages}
@@ -45,7 +45,7 @@ def _processor() -> str:
 
 
 def write(path: Path, where: Facts, rows: Iterable[Row]) -> None:
-    """Write the rows, one per line; the file is complete at every moment."""
+    """Write the facts `where` and the rows as JSON, one row per line; the file is replaced as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({k: v for k, v in asdict(row).items() if v not in (None, "")}) for row in rows]
     text = f'{{"where": {json.dumps(where)},\n"rows": [\n' + ",\n".join(lines) + "\n]}\n"
@@ -54,7 +54,7 @@ def write(path: Path, where: Facts, rows: Iterable[Row]) -> None:
 
 
 def read(path: Path) -> tuple[Facts, list[Row]]:
-    """Return the content of a file that `write` wrote."""
+    """Return the facts and the rows of a file that `write` wrote."""
     found = json.loads(path.read_text())
     return found["where"], [Row(**row) for row in found["rows"]]
 
@@ -67,12 +67,12 @@ def key(row: Row) -> tuple[object, ...]:
 
 
 def headline(where: Facts) -> str:
-    """Return a line with the device and the versions of the measurement."""
+    """Return the facts of a measurement, its device and versions, as one line of text."""
     return where["device"] + ", " + ", ".join(f"{k} {v}" for k, v in where.items() if k != "device")
 
 
 def tables(rows: list[Row]) -> list[str]:
-    """Return the Markdown tables, one for every precision, batch, direction and group of layers."""
+    """Return the lines of Markdown tables, one for each precision, batch, pass and group of layers."""
     lines: list[str] = []
     sections = dict.fromkeys((row.precision, row.batch, row.passes, row.group) for row in rows)
     for section in sections:
@@ -124,7 +124,7 @@ def _cell(row: Row | None) -> str:
 
 
 def _mean(values: list[float | None]) -> str:
-    """Return the geometric mean of the numbers that are not missing."""
+    """Return the geometric mean of the numbers that are not None, as text; "-" if there are none."""
     found = [value for value in values if value]
     return f"{math.exp(statistics.fmean(map(math.log, found))):.2f}" if found else "-"
 
@@ -137,7 +137,7 @@ def _launches(rows: list[Row]) -> list[str]:
 
 
 def fill(document: Path, name: str, lines: list[str]) -> None:
-    """Write `lines` as the table called `name` of a document. Raises `ValueError` as `filled` does."""
+    """Write `lines` into a document as its table `name`. Raises `ValueError` as `filled` does."""
     document.write_text(filled(document.read_text(), name, lines))
 
 

@@ -1,4 +1,4 @@
-"""The measured training step: forward pass, loss, backward pass and SGD of the authors' ResNet-18."""
+"""The measured training step of the paper's ResNet-18: forward pass, loss, backward pass and SGD."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,9 +25,10 @@ NETWORKS: dict[str, Change] = {
 def training_step(
     change: Change, batch: int, autocast: bool, device: torch.device, compile_model: Callable[..., object]
 ) -> Callable[[], Tensor]:
-    """Return a step of the changed network on random 32 x 32 images, channels_last, with momentum.
+    """Return a function that makes one training step on random 32 x 32 images, channels_last.
 
-    The step calls what `compile_model` returns for the model and a sample batch.
+    `change` makes the network from an ordinary ResNet-18. `compile_model` takes the network and a batch, and
+    returns the function that the step calls in place of the network. SGD has momentum.
     """
     model = change(resnet18().to(device).to(memory_format=torch.channels_last))
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)

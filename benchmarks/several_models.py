@@ -25,7 +25,7 @@ MODELS = {
 
 
 def milliseconds(names: list[str], device: torch.device, batch: int, steps: int) -> float:
-    """Return the mean time of a step of the named models, trained side by side."""
+    """Return the mean milliseconds of a training step of all named models side by side."""
     recipe = Recipe(batch_size=batch)
     trainees = []
     for name in names:
@@ -47,7 +47,7 @@ def milliseconds(names: list[str], device: torch.device, batch: int, steps: int)
 
 
 def main() -> None:
-    """Print a markdown table."""
+    """Parse the command line, measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=128)

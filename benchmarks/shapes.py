@@ -35,19 +35,19 @@ class Layer:
         return "same" if self.dims == 1 else self.kernel // 2
 
     def geometry(self, cut: Cut) -> Geometry:
-        """The sizes of the band-limited convolution."""
+        """Return the sizes of the band-limited convolution with this compression and transform size."""
         return geometry_of(
             (self.size,) * self.dims, (self.kernel,) * self.dims, stride=self.stride,
             padding=self.padding, compression=cut.compression, fft_size=cut.fft_size,
         )  # fmt: skip
 
     def input_shape(self, batch: int) -> tuple[int, ...]:
-        """(batch, C, [H,] W)."""
+        """Return the shape of the input, (batch, C, [H,] W)."""
         return (batch, self.channels, *(self.size,) * self.dims)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """(O, C, [K_h,] K_w)."""
+        """The shape of the weight, (O, C, [K_h,] K_w)."""
         return (self.out_channels, self.channels, *(self.kernel,) * self.dims)
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Group:
-    """Layers that share a table, their cuts, and the batch of the measurements on a GPU."""
+    """Layers that share a table, their cuts, and the batch size of the measurements on a GPU."""
 
     layers: tuple[Layer, ...]
     cuts: tuple[Cut, ...]

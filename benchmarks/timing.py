@@ -2,7 +2,7 @@
 
 GPU time is that of CUDA-graph replays between two events. A replay before the first event keeps the device
 busy while the next ones are queued. CPU time is wall time. Steps that are compared take turns, so that a
-drift of the clock cancels in their ratio. All results are medians.
+drift of the clock cancels in their ratio.
 """
 
 import gc
@@ -30,7 +30,10 @@ LAUNCHES = 50
 
 
 def set_precision(name: str) -> None:
-    """Switch TF32 on or off for matrix products and convolutions; let cuDNN search its fastest algorithm."""
+    """Switch TF32 off for "strict" and on for other precisions, in matrix products and convolutions.
+
+    Also lets cuDNN search for its fastest algorithm.
+    """
     mode = "ieee" if name == "strict" else "tf32"
     # Both of torch's interfaces, so that either can be read.
     torch.set_float32_matmul_precision("highest" if mode == "ieee" else "high")
@@ -40,14 +43,17 @@ def set_precision(name: str) -> None:
 
 
 def exclusive(device: torch.device) -> AbstractContextManager[object]:
-    """Hold a lock on the GPU among the processes of the benchmark; it is released if a process dies."""
+    """Return a context that holds the GPU's lock among the benchmark's processes; on a CPU, one without lock.
+
+    The lock is released if its process dies.
+    """
     if device.type == "cpu":
         return nullcontext()
     return FileLock(Path(tempfile.gettempdir()) / "blconv-benchmark.lock")
 
 
 def repeatable(step: Step, device: torch.device, stream: torch.cuda.Stream | None = None) -> Step:
-    """Return `step` after its warm-up; on a GPU as a graph captured on `stream`."""
+    """Warm up `step` and return it; on a GPU, return the replay of its CUDA graph, captured on `stream`."""
     if device.type == "cpu":
         step()
         return step
@@ -68,7 +74,10 @@ def repeatable(step: Step, device: torch.device, stream: torch.cuda.Stream | Non
 
 
 def milliseconds(steps: list[Step], device: torch.device, rounds: int) -> list[list[float]]:
-    """Return the times of each of the repeatable `steps`, which take turns for `rounds` rounds."""
+    """Return the times of each of the `steps` in milliseconds, one per round; the steps take turns.
+
+    The steps are results of `repeatable`.
+    """
     window = 1000 * WINDOW[device.type]
     counts = [max(1, round(window / max(_run(step, 1, device), 1e-3))) for step in steps]
     times: list[list[float]] = [[] for _ in steps]
@@ -96,12 +105,12 @@ def _run(step: Step, count: int, device: torch.device) -> float:
 
 
 def ratio(times: list[float], base: list[float]) -> float:
-    """Return the median of the ratios of steps that took turns."""
+    """Return the median over the rounds of time / base time, for two steps that took turns."""
     return statistics.median(t / b for t, b in zip(times, base, strict=True))
 
 
 def peak_bytes(step: Step, device: torch.device) -> int | None:
-    """Return the peak memory of a step beyond the memory in use before it; None on a CPU."""
+    """Return the peak bytes of a step beyond the memory in use before it; None on a CPU."""
     if device.type == "cpu":
         return None
     release()
@@ -123,7 +132,7 @@ def saved_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> int:
 
         def pack(tensor: Tensor, found: dict[int, int] = storages) -> Tensor:
             found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            # Not the tensor: of an output it would hold the graph that holds it, for ever.
+            # Not the tensor itself: a saved output holds its graph, which holds what is returned here.
             return tensor.detach()
 
         own = x.detach().clone().requires_grad_()
@@ -147,7 +156,7 @@ def copy_bandwidth(device: torch.device) -> float:
 
 
 def launch_microseconds(step: Step) -> float:
-    """Return the host time of one eager call whose kernels take less time than their launches."""
+    """Return the median host time of an eager call, whose kernels must take less time than their launches."""
     times = []
     for _ in range(10):
         torch.cuda.synchronize()
@@ -159,7 +168,7 @@ def launch_microseconds(step: Step) -> float:
 
 
 def release() -> None:
-    """Release memory that is not in use."""
+    """Collect garbage, and give torch's unused GPU memory back to the driver."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()

@@ -1,7 +1,8 @@
 """A whole training step in the ways in which people run torch: eager, compiled, and with CUDA graphs.
 
-A ratio below 1 is faster than the ordinary network in the same mode. Unlike a captured step, these include
-the host's time: the two networks take turns, and a measurement is many steps in a row between two events.
+A ratio below 1 is faster than the ordinary network in the same mode. Unlike those of a captured step, these
+times include the host's. The two networks take turns, and a measurement is several steps in a row between two
+events.
 """
 
 import json
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 from blconv import BandLimitedConv2d
 
 STEPS, WARM_UP = 10, 5
-CALLS, CHANNELS, PIXELS = 100, 128, 8  # of the layer whose host time is measured
-# What the step calls in each mode, made from the model and a sample batch.
+CALLS, CHANNELS, PIXELS = 100, 128, 8  # calls, channels and map side of the layer for host times
+# By mode: the function that makes, from the model and a batch, the callable that a step calls.
 MODES: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "eager": lambda model, images: model,
     "compile": lambda model, images: torch.compile(model),
@@ -33,7 +34,10 @@ MODES: dict[str, Callable[[nn.Module, Tensor], object]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A network in a mode; the ratio is `None` for the ordinary one, and with a note."""
+    """The result of one network in one mode; the ratio is to the ordinary network in the same mode.
+
+    It is None for the ordinary network itself. A network that cannot be measured has only a `note`.
+    """
 
     mode: str
     batch: int
@@ -45,12 +49,12 @@ class Row:
 
     @property
     def key(self) -> tuple[str, int, str, str]:
-        """What a new measurement replaces."""
+        """The key of this row; a new row replaces an old one with the same key."""
         return self.mode, self.batch, self.precision, self.network
 
 
 def measure(mode: str, batch: int, precision: str, arguments: Namespace, add: Callable[[Row], None]) -> None:
-    """Call `add` with a row for the ordinary network and for each of the networks."""
+    """Call `add` with a row for the ordinary network and for each of `arguments.networks`."""
     device, autocast = torch.device("cuda"), PRECISIONS[precision]
     set_precision("tf32")
     torch.compiler.reset()
@@ -77,7 +81,7 @@ def measure(mode: str, batch: int, precision: str, arguments: Namespace, add: Ca
 
 
 def read(path: Path) -> tuple[dict[str, str], list[Row]]:
-    """Return the facts and the rows of a file of results; none if there is no file."""
+    """Return the facts and the rows of a file of results; both are empty if there is no file."""
     found = json.loads(path.read_text("utf-8")) if path.exists() else {"where": {}, "rows": []}
     return found["where"], [Row(**row) for row in found["rows"]]
 
@@ -85,7 +89,7 @@ def read(path: Path) -> tuple[dict[str, str], list[Row]]:
 def run(arguments: Namespace) -> None:
     """Measure all modes and batches, write the results after each row and print the table.
 
-    Rows measured on the same card and versions before stay.
+    Rows that the file has from the same GPU and versions stay unless they are measured again.
     """
     path = arguments.out / "training_modes-cuda.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +117,7 @@ def run(arguments: Namespace) -> None:
 
 
 def table(rows: list[Row]) -> list[str]:
-    """Return the rows in Markdown: a line per mode, batch and precision, a column per network."""
+    """Return the lines of a Markdown table: a row per mode, batch and precision, a column per network."""
     names = [ORDINARY, *NETWORKS]
     lines = ["| mode | batch | precision | " + " | ".join(names) + " |", "|---" * (3 + len(names)) + "|"]
     found = {row.key: row for row in rows}
@@ -134,7 +138,7 @@ def _cell(row: Row | None) -> str:
 
 
 def host_microseconds() -> dict[str, tuple[float, float]]:
-    """Return the host time of the forward and of the backward pass of a layer, ordinary and band-limited."""
+    """Return the host times (forward, backward) of an ordinary and of a band-limited layer, by name."""
     device = torch.device("cuda")
     x = torch.randn(8, CHANNELS, PIXELS, PIXELS, device=device).to(memory_format=torch.channels_last)
     x.requires_grad_()

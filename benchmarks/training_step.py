@@ -1,14 +1,14 @@
-"""A whole training step of the authors' ResNet-18 on 32 x 32 images: time and peak memory.
+"""A whole training step of the ResNet-18 of the paper's authors on 32 x 32 images: time and peak memory.
 
     python benchmarks/training_step.py [--device cuda|cpu] [--batch 512] [--doc docs/performance.md]
     python benchmarks/training_step.py --mode eager compile reduce-overhead graphed --batch 128 512
 
 A step is forward pass, loss, backward pass and SGD with momentum, channels_last; on a GPU it is one captured
 graph. A ratio below 1 is faster, or smaller, than the ordinary network. The two networks take turns in one
-process. fft50 is a nominal compression of 0.48 and fft85 of 0.84, both of "compact" size; the
-1x1 shortcuts stay ordinary. Memory is the peak of an eager step with weights, gradients and momentum.
-Writes training_step-DEVICE.json after every row, and a .md beside it. With `--mode` the steps are not
-captured as a whole but run as people run them (`training_modes.py`); this writes training_modes-cuda.json.
+process. fft50 has a nominal compression of 0.48 and fft85 one of 0.84, both with fft_size "compact"; the 1x1
+shortcuts stay ordinary. Memory is the peak of an eager step with weights, gradients and momentum. Writes
+training_step-DEVICE.json after every row, and a .md beside it. With `--mode` the steps are not captured as a
+whole but run as people run them (`training_modes.py`); this writes training_modes-cuda.json.
 """
 
 import argparse
@@ -24,13 +24,16 @@ import training_modes
 from resnet18_step import NETWORKS, PRECISIONS, Change, training_step
 from timing import Step, milliseconds, ratio, reason, release, repeatable, set_precision
 
-# (time, peak memory) that the better of plain and fused must reach.
+# (time, peak memory), as ratios to the ordinary network, that the better of plain and fused must reach.
 GOALS = {"fft50": (1.0, 0.85), "fft85": (0.8, 0.6)}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A network at a precision; ratios are to the ordinary one, `None` for this one and with a note."""
+    """The result of one network at one precision; ratios are to the ordinary network.
+
+    They are None for the ordinary network itself. A network that cannot be measured has only a `note`.
+    """
 
     precision: str
     network: str
@@ -42,7 +45,7 @@ class Row:
 
 
 def prepare(change: Change, batch: int, autocast: bool, device: torch.device) -> tuple[Step, int]:
-    """Return a training step on random images, and its peak memory in bytes (0 on a CPU)."""
+    """Return a training step of the network that `change` makes, and its peak bytes (0 on a CPU)."""
     release()
     cuda = device.type == "cuda"
     before = torch.cuda.memory_allocated() if cuda else 0
@@ -62,7 +65,7 @@ def prepare(change: Change, batch: int, autocast: bool, device: torch.device) ->
 
 
 def measure(precision: str, arguments: argparse.Namespace, add: Callable[[Row], None]) -> None:
-    """Call `add` with a row for the ordinary network and for each of `NETWORKS`."""
+    """Call `add` with a row for the ordinary network and for each of `arguments.networks`."""
     device, autocast = torch.device(arguments.device), PRECISIONS[precision]
     set_precision("tf32")
     (batch,) = arguments.batch
@@ -83,7 +86,7 @@ def measure(precision: str, arguments: argparse.Namespace, add: Callable[[Row], 
 
 
 def table(rows: list[Row]) -> list[str]:
-    """Return the rows, then the goals, in Markdown."""
+    """Return the lines of two Markdown tables: the rows, and the goals with the measured ratios."""
     lines = ["| precision | network | ms | ratio | MB | ratio |", "|---|---|---|---|---|---|"]
     for row in rows:
         figures = [_shown(row.ms, ".2f"), _shown(row.ratio, ".2f"), _shown(row.peak_mb, ".0f")]

@@ -15,8 +15,8 @@ class AxisBand(NamedTuple):
     """One axis of a band: of a transform of `size` points, the lowest `kept` of `half` frequencies are kept.
 
     `length` is the number of input positions without padding; `before` and `after` are the numbers of zeros
-    that the padding adds on its two sides. The class is a tuple because every call of a layer hashes it for
-    the keys of several caches.
+    that the padding adds before and after them. The class is a tuple because every call of a layer hashes it
+    for the keys of several caches.
     """
 
     length: int
@@ -42,7 +42,7 @@ class AxisBand(NamedTuple):
 
     @property
     def two_sided(self) -> int:
-        """Number of kept frequencies of both signs: `2 kept - 1`, or `size` if no frequency is dropped."""
+        """Number of kept frequencies of both signs: `2 * kept - 1`, or `size` if no frequency is dropped."""
         return 2 * self.kept - 1 if self.is_cut else self.size
 
     @classmethod
@@ -103,7 +103,7 @@ class Band:
     def full(self) -> int:
         """Number of all complex coefficients of the one-sided spectrum.
 
-        This is N (N // 2 + 1) for a square map, whose transform has N points on each axis.
+        This is N * (N // 2 + 1) for a square map, whose transform has N points on each axis.
         """
         return math.prod([axis.size for axis in self.axes[:-1]]) * self.axes[-1].half
 
@@ -129,10 +129,10 @@ def check_fft_size(fft_size: FftSize) -> None:
 def kept_frequencies(size: int, compression: float, *, dims: Literal[1, 2] = 2) -> int:
     """Return the number of kept frequencies of an axis whose transform has `size` points.
 
-    The axis has half = size // 2 + 1 frequencies. In 2D, max(1, int(half sqrt(1 - compression))) of them are
-    kept, so that the corner that both axes keep is about the share 1 - compression of the spectrum
-    (paper section 3.1). In 1D, by the rule of the authors' code, max(1, half - (int(half compression) + 1))
-    are kept, or all if compression is 0. The formulas are computed in Python floats, because single precision
+    The axis has half = size // 2 + 1 frequencies. In 2D, max(1, int(half * sqrt(1 - compression))) of them
+    are kept. So the corner that both axes keep is about the share 1 - compression of the spectrum (paper
+    section 3.1). In 1D, by the rule of the authors' code, max(1, half - (int(half * compression) + 1)) are
+    kept, or all if compression is 0. The formulas are computed in Python floats, because single precision
     changes the result for some sizes. Raises `ValueError` unless 0 <= compression < 1.
     """
     check_compression(compression)

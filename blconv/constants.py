@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def on_device(constant: Tensor, device: torch.device) -> Tensor:
-    """Return a constant tensor of the CPU on `device`.
+    """Return `constant`, a CPU tensor, as a tensor on `device`.
 
-    On CUDA another thread allocates its memory: `torch.compile` with CUDA graphs gives everything that the
-    calling thread allocates to the graph of one model, and a constant must outlive it. While a stream is
-    captured, no other thread may allocate, so this thread does.
+    On CUDA another thread allocates the memory: `torch.compile` with CUDA graphs gives everything that the
+    calling thread allocates to the graph of one model, and a constant must outlive that graph. While a stream
+    is captured, no other thread may allocate, so the calling thread does.
     """
     if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
         return constant.to(device)

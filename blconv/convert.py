@@ -37,7 +37,7 @@ def is_spatial(name: str, conv: Convolution) -> bool:
 
 
 def no_layer(name: str, conv: Convolution) -> bool:
-    """Return False for every layer: the default of `exclude`, which excludes no layer."""
+    """Return False for every layer: the default of the argument `exclude` of `band_limit`."""
     return False
 
 

@@ -40,10 +40,10 @@ class EnergyBand:
             raise ValueError(f"cut must be 'coarse' or 'fine', got {self.cut!r}")
 
     def kept(self, power: Tensor) -> tuple[int, ...]:
-        """Return the kept frequencies of each axis: the smallest corner that holds the share `energy`.
+        """Return the numbers of kept frequencies of the axes for the smallest corner with the share `energy`.
 
-        `power` is a result of `spectral_power`, and the corners are those of `corners`. Synchronises the
-        device.
+        `power` is a result of `spectral_power`. The corner is the first one of `corners` that holds this
+        share of all energy. Synchronises the device.
         """
         total = power
         for axis in range(power.dim()):
@@ -68,11 +68,11 @@ class EnergyBand:
 
 
 def corners(halves: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield the low-frequency corners of a spectrum, from small to all, as numbers of kept frequencies.
+    """Yield the low-frequency corners of a spectrum, from the smallest one to the whole spectrum.
 
-    `halves`, like a corner, has one number of frequencies for each axis. A corner keeps the lowest
-    ceil(t half) of them, with the same t for all axes, 0 < t <= 1. From one corner to the next, the longest
-    axis gets one frequency more.
+    A corner is the number of kept frequencies of each axis. `halves` has the number of non-negative
+    frequencies of each axis. Of the half frequencies of an axis, a corner keeps the lowest ceil(t * half),
+    with the same t for all axes, 0 < t <= 1. From one corner to the next, the longest axis gets one more.
     """
     longest = max(halves)
     for step in range(1, longest + 1):
@@ -82,9 +82,10 @@ def corners(halves: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 def spectral_power(x: Tensor, geometry: Geometry) -> Tensor:
     """Return the energy of x (batch, C, [H,] W) at each absolute frequency, float64 ([half_h,] half_w).
 
-    The energy is summed over batch and channels, and over the coefficients that differ only in the signs of
-    their frequencies. By Parseval's theorem the sum of the result is the sum of x squared, times the number
-    of points of the transform.
+    half_h and half_w are the numbers of non-negative frequencies of the two axes. The energy is summed over
+    batch and channels, and over the coefficients that differ only in the signs of their frequencies. By
+    Parseval's theorem the sum of the result is the sum of x squared, times the number of points of the
+    transform.
     """
     power = _one_sided_power(x, geometry)
     power = power * _conjugate_counts(power, geometry)
@@ -99,8 +100,9 @@ def spectral_power(x: Tensor, geometry: Geometry) -> Tensor:
 def coefficient_power(x: Tensor, geometry: Geometry) -> Tensor:
     """Return the energy of x (batch, C, [H,] W) in each one-sided coefficient, float64 ([N_h,] half_w).
 
-    The energy is summed over batch and channels. It is the same, to the last bit, for a coefficient and its
-    conjugate.
+    The transform has N_h points on the axis H, of both signs, and half_w non-negative frequencies on the axis
+    W. The energy is summed over batch and channels. It is the same, to the last bit, for a coefficient and
+    its conjugate.
     """
     power = _one_sided_power(x, geometry)
     if geometry.dims == 1:
@@ -111,10 +113,11 @@ def coefficient_power(x: Tensor, geometry: Geometry) -> Tensor:
 
 @torch.no_grad()
 def _one_sided_power(x: Tensor, geometry: Geometry) -> Tensor:
-    """Return |rfftn(x)|^2, summed over batch and channels: float64 ([N_h,] half_w)."""
+    """Return |rfftn(x)|^2, summed over batch and channels: float64, one number per one-sided coefficient."""
     axes = geometry.band.axes
     dims = tuple(range(-len(axes), 0))
-    x = x if x.shape[0] else x.new_zeros(1, *x.shape[1:])  # torch 2.14 transforms no empty batch on the CPU
+    # torch 2.14 cannot transform an empty batch on the CPU.
+    x = x if x.shape[0] else x.new_zeros(1, *x.shape[1:])
     spectrum = torch.fft.rfftn(x.double(), s=tuple(axis.size for axis in axes), dim=dims)
     power: Tensor = (spectrum.real.square() + spectrum.imag.square()).flatten(0, -len(axes) - 1).sum(0)
     return power
@@ -123,8 +126,9 @@ def _one_sided_power(x: Tensor, geometry: Geometry) -> Tensor:
 def _conjugate_counts(power: Tensor, geometry: Geometry) -> Tensor:
     """Return how many coefficients of the whole spectrum each one-sided coefficient stands for, 1 or 2.
 
-    The number is 1 in column 0 and, for even sizes, in column N / 2, because these columns contain their own
-    conjugates. In all other columns it is 2: the coefficient and its conjugate. Shaped like `power`.
+    The number is 1 in column 0 and, if the last axis has an even size, in column size / 2, because these
+    columns contain their own conjugates. In all other columns it is 2: the coefficient and its conjugate. The
+    result is shaped like `power`.
     """
     last = geometry.band.axes[-1]
     column = torch.arange(last.half, device=power.device)

@@ -121,7 +121,7 @@ def _band_limited(
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, method: Method = "auto"
 ) -> Tensor:
-    """Compute the convolution with the frequencies that `geometry` keeps, which must not be all frequencies.
+    """Compute the convolution with only the frequencies that `geometry` keeps; it must drop at least one.
 
     x is (batch, C, [H,] W) or (C, [H,] W), without padding. Raises `RuntimeError` for another number of
     dimensions.
@@ -154,10 +154,10 @@ def geometry_of(
     Raises `ValueError` as `band_limited_conv2d` does.
     """
     sizes: Any = input_size, kernel_size, stride, padding, dilation
-    if list in map(type, sizes):  # which cannot be the key of a cache
+    if list in map(type, sizes):  # a list cannot be part of a cache's key
         sizes = (tuple(n) if isinstance(n, list) else n for n in sizes)
     arguments: Any = *sizes, groups, compression, fft_size
-    # A compiler traces the arithmetic, not the cache, which saves eager code more than ten microseconds.
+    # `torch.compile` traces the arithmetic. In eager code the cache saves more than ten microseconds.
     return _geometry(*arguments) if torch.compiler.is_compiling() else _cached_geometry(*arguments)
 
 

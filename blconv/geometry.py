@@ -36,8 +36,8 @@ class TransformAxis(NamedTuple):
 class DenseAxis(NamedTuple):
     """One axis of a convolution for the method "dense", which multiplies all pixels by one matrix.
 
-    `taps` and `dilation` describe the filter, `out` and `stride` the number of output positions and their
-    distance. The other five numbers are the fields of the input's `AxisBand`.
+    `taps` is the number of taps of the filter and `dilation` their distance; `out` is the number of output
+    positions and `stride` their distance. The other five numbers are the fields of the input's `AxisBand`.
     """
 
     taps: int
@@ -98,11 +98,12 @@ class Geometry:
 
     @property
     def coefficients(self) -> int:
-        """Number of complex coefficients that the method "spectral" uses for one channel of one image.
+        """Number of complex coefficients that the method "spectral" keeps of one channel of one image.
 
-        They are the kept ones with a non-negative frequency on the rows' axis; the others are their
-        conjugates. In `Band` the frequencies on the columns' axis are the non-negative ones. For a square map
-        both numbers are the same.
+        Counted are the kept coefficients with a non-negative frequency on the rows' axis; the others are
+        conjugates of these. `Band.kept` counts those with a non-negative frequency on the columns' axis
+        instead, which is the same number for a square map. Our CUDA kernels store no coefficient together
+        with its conjugate, and so slightly fewer (`blconv.kernels.transforms.fragments.coefficient_count`).
         """
         *columns, rows = reversed(self.band.axes)
         return rows.kept * math.prod([axis.two_sided for axis in columns])

@@ -19,11 +19,11 @@ NOT_CALIBRATED = "an EnergyBand needs a fixed band in evaluation: run blconv.cal
 class BandLimited(nn.modules.conv._ConvNd):
     """Mixin with the common part of the band-limited layers.
 
-    `compression` is nominal, in [0, 1), or an `EnergyBand`. `blconv.calibrate` sets `kept`, the number of
-    kept frequencies of each axis. For an `EnergyBand` with a fine cut it sets `mask` instead, which is True
-    for the kept coefficients of the one-sided spectrum. From then on these replace `compression`, but an
-    `EnergyBand` in training still measures every batch. `mask` moves with the layer to other devices but is
-    not in its state dict.
+    `compression` is the nominal share of the spectrum that is dropped, in [0, 1), or an `EnergyBand`.
+    `blconv.calibrate` sets `kept`, the number of kept frequencies of each axis. For an `EnergyBand` with a
+    fine cut it sets `mask` instead, which is True for the kept coefficients of the one-sided spectrum. A
+    calibrated layer uses `kept` or `mask` in place of `compression`, except that an `EnergyBand` in training
+    still measures every batch. `mask` moves with the layer to other devices but is not in its state dict.
     """
 
     compression: float | EnergyBand
@@ -75,7 +75,7 @@ class BandLimited(nn.modules.conv._ConvNd):
         sizes are those for `compression`; for an `EnergyBand` they are those without any dropped frequency.
         """
         padding: Any = self.padding
-        if self.padding_mode != "zeros":  # `padded` has added it
+        if self.padding_mode != "zeros":  # the method `padded` adds it
             around = self._reversed_padding_repeated_twice
             pairs = zip(around[::2], around[1::2], strict=True)
             totals = [before + after for before, after in pairs][::-1]
@@ -98,7 +98,7 @@ class BandLimited(nn.modules.conv._ConvNd):
         return isinstance(self.compression, EnergyBand) and self.compression.cut == "fine"
 
     def padded(self, input: Tensor) -> Tensor:  # noqa: A002
-        """Return the input with its padding; zeros are not added here but by the convolution itself."""
+        """Return `input` with its padding; zero padding is not added here but by the convolution itself."""
         if self.padding_mode == "zeros":
             return input
         return F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
@@ -192,9 +192,10 @@ class BandLimitedConv2d(BandLimited, nn.Conv2d):
 
     The arguments up to `dtype` are those of `torch.nn.Conv2d`, and so are the shapes: the input is
     (batch, in_channels, H, W) or (in_channels, H, W). The keywords are `compression` (the nominal share of
-    the spectrum that is dropped, 0 <= c < 1, or an `EnergyBand`), `fft_size` ("paper", "compact" or an int)
-    and `method` (a name in `blconv.methods.choice`); see `blconv.functional.band_limited_conv2d`. Parameters
-    and state dict are those of `nn.Conv2d`: the filters are ordinary spatial weights.
+    the spectrum that is dropped, in [0, 1), or an `EnergyBand`), `fft_size` ("paper", "compact" or an int)
+    and `method` ("auto", "lowpass", "spectral", "dense" or "paper"); see
+    `blconv.functional.band_limited_conv2d`. Parameters and state dict are those of `nn.Conv2d`: the filters
+    are ordinary spatial weights.
 
     Raises `ValueError` for an illegal compression, fft_size or method.
     """

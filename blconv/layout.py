@@ -5,6 +5,6 @@ from torch import Tensor
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Return whether x is 4D and has the memory format channels_last, without being contiguous as well."""
+    """Return whether x is 4D and channels_last in memory, but not also contiguous, as with one channel."""
     strided = x.dim() == 4 and not x.is_contiguous()
     return strided and x.is_contiguous(memory_format=torch.channels_last)

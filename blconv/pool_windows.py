@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CELLS = 256  # of a window, at most, that fit into a byte
+CELLS = 256  # cells of a window, at most, for their numbers to fit into a byte
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Windows:
     @property
     def fit_in_bytes(self) -> bool:
         """Whether a byte can hold a cell's number, and every window has at least one cell inside the map."""
-        # The first cell of a window that begins in the padding is less than a dilation from the edge.
+        # In a window that begins in the padding, the first cell inside is less than a dilation from the edge.
         inside = all(size >= step > 0 for size, step in zip(self.input, self.dilation, strict=False))
         return self.kernel[0] * self.kernel[1] <= CELLS and inside
 
@@ -42,7 +42,7 @@ class Windows:
     def maxima(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maxima of x, (batch, C, H, W) or (C, H, W), and the index of each maximum, int64.
 
-        The index is that of the maximum's pixel, counted row by row in its map.
+        The index is the number of the maximum's pixel, counted row by row in the input map.
         """
         return F.max_pool2d(
             x, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices=True

@@ -1,4 +1,7 @@
-"""The definition, literally: transform, mask, multiply, transform back. Slow; the tests compare with it."""
+"""The definition of a band-limited convolution as literal code: transform, mask, multiply, transform back.
+
+It is slow. The tests compare all other methods with it.
+"""
 
 from typing import cast
 
@@ -34,7 +37,7 @@ def band_limited_conv2d(
             groups=groups, compression=compression, fft_size=fft_size,
         )  # fmt: skip
         return y[0]
-    if not x.shape[0]:  # torch 2.14 transforms no empty batch on the CPU
+    if not x.shape[0]:  # torch 2.14 cannot transform an empty batch on the CPU
         y = band_limited_conv2d(
             torch.cat([x, x.new_zeros(1, *x.shape[1:])]), weight, bias, stride=stride, padding=padding,
             dilation=dilation, groups=groups, compression=compression, fft_size=fft_size,

@@ -1,10 +1,10 @@
 """Constant matrices ("tables") of cosines and sines, built in float64 and cached by axes, dtype and device.
 
 "analysis" is the forward Fourier transform from positions to the kept frequencies, "synthesis" the inverse
-transform from the kept frequencies to positions. In the names of rows and columns, u is a frequency of the
-rows' axis and v one of the columns' axis. A table is identified by its kind
-(the name of the function that builds it) and its axes. The axes are tuples of ints, because `torch.compile`
-treats the result of a call as a constant only if all its arguments are plain constants.
+transform from the kept frequencies to positions. u is a frequency of the rows' axis and v one of the columns'
+axis. A table is identified by its kind (the name of the function that builds it) and its axes. The axes are
+tuples of ints, because `torch.compile` treats the result of a call as a constant only if all its arguments
+are plain constants.
 """
 
 import math
@@ -24,10 +24,10 @@ Axes = tuple[AxisBand, ...] | tuple[TransformAxis, ...] | tuple[DenseAxis, ...]
 def low_pass(axis: AxisBand) -> Tensor:
     """Return the matrix A (padded, length) that pads an axis and drops the frequencies outside its band.
 
-    A[i, j] = 1/N sum over |f| < k of cos(2 pi f (i - before - j) / N), for the padded position i, the input
-    position j, N = `axis.size` and k = `axis.kept`. If the axis drops no frequency, A only pads: it is 1
-    where i - before == j and 0 elsewhere. The sum cannot be used then, because it would count the Nyquist
-    frequency twice.
+    A[i, j] = 1/N * sum over |f| < k of cos(2 pi f * (i - before - j) / N), for the padded position i and the
+    input position j, with N = `axis.size`, k = `axis.kept` and before = `axis.before`. If the axis drops no
+    frequency, A only pads: it is 1 where i - before == j and 0 elsewhere. The sum cannot be used then,
+    because it would count the Nyquist frequency twice.
     """
     offset = torch.arange(axis.padded)[:, None] - axis.before - torch.arange(axis.length)[None, :]
     if not axis.is_cut:
@@ -38,9 +38,9 @@ def low_pass(axis: AxisBand) -> Tensor:
 
 
 def low_pass_plane(rows: AxisBand, columns: AxisBand) -> Tensor:
-    """Return the one matrix that filters a whole plane: the Kronecker product of two `low_pass` matrices.
+    """Return the matrix that filters all pixels of a plane: the Kronecker product of two `low_pass` matrices.
 
-    It is (padded pixels, input pixels), with the pixels of a plane counted row by row.
+    Its shape is (padded pixels, input pixels); the pixels of a plane are counted row by row.
     """
     return torch.kron(low_pass(rows), low_pass(columns))
 
@@ -55,19 +55,20 @@ def low_pass_taps(axis: DenseAxis) -> Tensor:
 
 
 def analysis(axis: TransformAxis) -> Tensor:
-    """Return the real matrix (2 kept, positions) that transforms real values to the frequencies u >= 0.
+    """Return the real matrix (2 * kept, positions) that transforms real values to the frequencies u >= 0.
 
-    Its rows are (u, real | imaginary). The factor of the transform is 1 / sqrt(size).
+    For each u it has one row for the real and then one for the imaginary part. The Fourier sums are scaled by
+    1 / sqrt(size).
     """
     cosine, sine = _waves(one_sided_frequencies(axis), _positions(axis), axis.size)
     return torch.stack([cosine, -sine], 1).flatten(0, 1) / math.sqrt(axis.size)
 
 
 def analysis_complex(axis: TransformAxis) -> Tensor:
-    """Return the real matrix that transforms complex values to the frequencies v of both signs.
+    """Return the real matrix that transforms complex values to the kept frequencies v of both signs.
 
-    Its rows are (v, real | imaginary), its columns (real | imaginary, position). The factor of the transform
-    is 1 / sqrt(size).
+    For each v it has one row for the real and then one for the imaginary part of the result. Its columns are
+    the real parts at all positions, then the imaginary parts. The Fourier sums are scaled by 1 / sqrt(size).
     """
     cosine, sine = _waves(two_sided_frequencies(axis), _positions(axis), axis.size)
     table = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
@@ -75,10 +76,10 @@ def analysis_complex(axis: TransformAxis) -> Tensor:
 
 
 def synthesis(axis: TransformAxis) -> Tensor:
-    """Return the real matrix (positions, 2 kept) that transforms the frequencies u >= 0 back to real values.
+    """Return the real matrix (positions, 2 * kept) that transforms the frequencies u >= 0 to real values.
 
-    Its columns are (u, real | imaginary). All frequencies but 0 and Nyquist count twice, since their
-    conjugates are not stored. The factor of the transform is 1 / sqrt(size).
+    For each u it has one column for the real and then one for the imaginary part. All frequencies but 0 and
+    Nyquist count twice, since their conjugates are not stored. The Fourier sums are scaled by 1 / sqrt(size).
     """
     u = one_sided_frequencies(axis)
     cosine, sine = _waves(_positions(axis), u, axis.size)
@@ -87,10 +88,10 @@ def synthesis(axis: TransformAxis) -> Tensor:
 
 
 def synthesis_complex(axis: TransformAxis) -> Tensor:
-    """Return the real matrix that transforms the frequencies v of both signs back to complex values.
+    """Return the real matrix that transforms the kept frequencies v of both signs to complex values.
 
-    Its rows are (real | imaginary, position), its columns (v, real | imaginary). The factor of the transform
-    is 1 / sqrt(size).
+    Its rows are the real parts at all positions, then the imaginary parts. For each v it has one column for
+    the real and then one for the imaginary part. The Fourier sums are scaled by 1 / sqrt(size).
     """
     cosine, sine = _waves(_positions(axis), two_sided_frequencies(axis), axis.size)
     table = torch.stack([torch.stack([cosine, -sine], 2), torch.stack([sine, cosine], 2)], 0)
@@ -98,9 +99,10 @@ def synthesis_complex(axis: TransformAxis) -> Tensor:
 
 
 def filters(axis: TransformAxis) -> Tensor:
-    """Return the real matrix (2 kept, taps) that computes the spectrum of a 1D filter at frequencies u >= 0.
+    """Return the real matrix (2 * kept, taps) that computes a 1D filter's spectrum at frequencies u >= 0.
 
-    Its rows are (u, real | imaginary). The transform has no factor.
+    For each u it has one row for the real and then one for the imaginary part. The Fourier sums are not
+    scaled.
     """
     cosine, sine = _waves(one_sided_frequencies(axis), _positions(axis), axis.size)
     return torch.stack([cosine, -sine], 1).flatten(0, 1)
@@ -109,8 +111,9 @@ def filters(axis: TransformAxis) -> Tensor:
 def filters_plane(rows: TransformAxis, columns: TransformAxis) -> Tensor:
     """Return the real matrix that computes the spectrum of a 2D filter from its taps.
 
-    Its rows are (u, v, real | imaginary), with u >= 0 and v of both signs, its columns (row tap, column tap).
-    The transform has no factor.
+    For each pair of a frequency u >= 0 of the rows' axis and a frequency v of either sign of the columns'
+    axis, it has one row for the real and then one for the imaginary part. Its columns are the taps, row by
+    row. The Fourier sums are not scaled.
     """
     row_wave = torch.complex(*_waves(one_sided_frequencies(rows), _positions(rows), rows.size))
     column_wave = torch.complex(*_waves(two_sided_frequencies(columns), _positions(columns), columns.size))
@@ -119,13 +122,13 @@ def filters_plane(rows: TransformAxis, columns: TransformAxis) -> Tensor:
 
 
 def filter_table(rows: TransformAxis, columns: TransformAxis) -> Tensor:
-    """Return the factors of the taps in the matrices that CUDA kernels make from a filter, (Q, taps, 2, 2).
+    """Return the constants F (Q, taps, 2, 2) from which CUDA kernels make a filter's matrix per frequency.
 
-    q counts the frequencies (u, v): first u >= 0 with v = 0, then u of both signs for each v > 0. The sum
-    over the taps, each times its factor, is the matrix [[re, im], [-im, re]]. There re + i im is the
-    conjugate of the filter's spectrum at q, times the number of coefficients that q represents: 1 for the
-    mean and 2 for all others. If only the mean is kept, the result is (1, taps, 1, 1), without imaginary
-    parts.
+    There are Q kept frequencies (u, v): first all u >= 0 with v = 0, then u of both signs for each v > 0. For
+    a filter w, the matrix of frequency q is the sum over the taps k of w[k] * F[q, k]. It is
+    [[re, im], [-im, re]], where re + i im is the conjugate of the filter's spectrum at q, times 1 for the
+    mean and times 2 for all other q, whose conjugates are not stored. If only the mean is kept, F is
+    (1, taps, 1, 1), without imaginary parts.
     """
     pairs = [(u, 0) for u in range(rows.kept)]
     pairs += [(u, v) for v in range(1, columns.kept) for u in range(1 - rows.kept, rows.kept)]
@@ -141,9 +144,9 @@ def filter_table(rows: TransformAxis, columns: TransformAxis) -> Tensor:
 
 
 def pixel_filter_table(rows: DenseAxis, columns: DenseAxis) -> Tensor:
-    """Return the factors of the taps in the matrix of `methods.dense`, (1, taps, input pixels, outputs).
+    """Return the constants F (1, taps, input pixels, output pixels) of the matrix of the method "dense".
 
-    An entry of the matrix is the sum over the taps, each times its factor.
+    For a filter w, the matrix is the sum over the taps k of w[k] * F[0, k].
     """
     whole = torch.einsum("tna,smb->tsabnm", low_pass_taps(rows), low_pass_taps(columns))
     return whole.flatten(4).flatten(2, 3).flatten(0, 1)[None]
@@ -167,9 +170,9 @@ def _positions(axis: TransformAxis) -> Tensor:
 
 
 def _waves(left: Tensor, right: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine of 2 pi left[i] right[j] / size, each float64 (len(left), len(right)).
+    """Return cosine and sine of 2 pi * left[i] * right[j] / size, each float64 (len(left), len(right)).
 
-    The product left[i] right[j] is reduced modulo `size` as an integer, so that the phase is exact.
+    The product left[i] * right[j] is reduced modulo `size` as an integer, so that the phase is exact.
     """
     phase = (left[:, None] * right[None, :] % size).double() * (2 * math.pi / size)
     return phase.cos(), phase.sin()
@@ -191,10 +194,7 @@ BUILDERS: dict[str, Callable[..., Tensor]] = {
 
 
 def table(kind: str, axes: Axes, like: Tensor) -> Tensor:
-    """Return the table of `axes` that the builder `kind` makes, in the dtype and on the device of `like`.
-
-    `kind` is a key of `BUILDERS`.
-    """
+    """Return the table `BUILDERS[kind](*axes)` in the dtype and on the device of `like`."""
     if type(like) in (Tensor, nn.Parameter):
         found: Tensor = _constant(kind, axes, like.dtype, like.device)[0]
         return found
@@ -215,11 +215,11 @@ def _cached(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> 
 
 
 def constant(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the table of `axes` that the builder `kind` (a key of `BUILDERS`) makes, from the cache."""
+    """Return the table `BUILDERS[kind](*axes)` in `dtype` on `device`, from a cache."""
     return _cached(kind, axes, dtype, device)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _constant(kind: str, axes: Axes, dtype: torch.dtype, device: torch.device) -> tuple[Tensor]:
-    # Not the tensor itself: torch 2.11's compiler gives all results of a function the function's name.
+    # In a tuple: torch 2.11's compiler would give the tensors of all calls the name of this function.
     return (constant(kind, axes, dtype, device),)

@@ -22,7 +22,7 @@ AGAINST = (
 
 
 def accuracy() -> list[str]:
-    """Return accuracy under Gaussian noise, a row per model and a column per level."""
+    """Return the table of accuracy under Gaussian noise, a row per model and a column per level."""
     cells = _cells(pd.read_csv(RESULTS / "controls-noise.csv"))
     models = dict.fromkeys(model for _, model, _ in cells)
     head = ["model", *(f"σ = {level:g}" for level in LEVELS)]
@@ -30,7 +30,7 @@ def accuracy() -> list[str]:
 
 
 def summary() -> list[str]:
-    """Return mean accuracy and the level at 50 %, the highest mean first."""
+    """Return the table of clean and mean accuracy and the noise level at 50 %, the highest mean first."""
     frame = pd.read_csv(RESULTS / "controls-noise-summary.csv").sort_values("mean", ascending=False)
     head = ["model", "effective compression", "clean", "mean over σ", "σ at which accuracy falls to 50 %"]
     rows = [
@@ -47,7 +47,10 @@ def summary() -> list[str]:
 
 
 def published() -> list[str]:
-    """Return published accuracies and ours at some levels, and the means over all levels."""
+    """Return the table of published accuracies and ours at `LEVELS`, and the means over all levels.
+
+    Raises `ValueError` if the published levels are not the measured ones.
+    """
     frame = pd.read_csv(RESULTS / "controls-noise.csv")
     levels = sorted(frame.level.unique())
     ours = {
@@ -94,7 +97,7 @@ def distance() -> list[str]:
 
 
 def noise_paired() -> list[str]:
-    """Return the tests of each band-limited model against `AGAINST`, over all levels of noise."""
+    """Return the table of tests of each band-limited model against those in `AGAINST`, over noise levels."""
     tests = pd.read_csv(RESULTS / "controls-noise-paired.csv")
     levels = tests.level.nunique()
     head = ["band-limited", "against", "mean", f"levels above, of {levels}", "levels below"]
@@ -106,7 +109,11 @@ def noise_paired() -> list[str]:
 
 
 def attack_paired() -> list[str]:
-    """Return the same tests under attack: mean difference, levels above and below, for each attack."""
+    """Return the table of tests of each band-limited model against those in `AGAINST`, for each attack.
+
+    A cell has the mean difference of accuracy, and the numbers of strengths with a significantly higher and a
+    significantly lower accuracy.
+    """
     tests = pd.read_csv(RESULTS / "controls-attacks-paired.csv")
     kinds = list(dict.fromkeys(tests.kind))
     found = {kind: dict(_pairs(tests[tests.kind == kind])) for kind in kinds}
@@ -120,27 +127,27 @@ def attack_paired() -> list[str]:
 
 
 def _pairs(tests: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
-    """Return the tests against `AGAINST` by band-limited model and other model."""
+    """Return the tests against the models in `AGAINST`, by (band-limited model, other model)."""
     chosen = tests[tests.against.isin(AGAINST)]
     pairs = chosen.groupby(["model", "against"], sort=False)
     return [((str(model), str(other)), pair) for (model, other), pair in pairs]
 
 
 def _compared(pair: pd.DataFrame) -> list[str]:
-    """Return the mean difference, and the numbers of levels significantly above and below."""
+    """Return the mean difference of accuracy, and the numbers of levels significantly above and below 0."""
     significant = pair.p_holm < SIGNIFICANCE
     above, below = significant & (pair.difference > 0), significant & (pair.difference < 0)
     return [points(pair.difference.mean()), str(int(above.sum())), str(int(below.sum()))]
 
 
 def _extremes(pair: pd.DataFrame) -> list[str]:
-    """Return the largest and the smallest difference with their levels."""
+    """Return the largest and the smallest difference of accuracy, each with its level."""
     ends = pair.loc[pair.difference.idxmax()], pair.loc[pair.difference.idxmin()]
     return [f"{points(end.difference)} at {end.level:g}" for end in ends]
 
 
 def attacks() -> list[str]:
-    """Return accuracy under attack: a table per attack, a row per model and a column per strength."""
+    """Return a table of accuracy for each attack, with a row per model and a column per strength."""
     frame = pd.read_csv(RESULTS / "controls-attacks.csv")
     cells = _cells(frame)
     lines: list[str] = []
@@ -161,12 +168,12 @@ def attacks() -> list[str]:
 
 
 def _snap(level: float) -> float:
-    """Return the nearest half step of 8 bits: files have six decimals of a strength."""
+    """Return `level` rounded to half steps of 8 bits, 1/510: files have only six decimals of a strength."""
     return round(2 * 255 * level) / (2 * 255)
 
 
 def selection() -> list[str]:
-    """Return the held-out accuracy of the candidates for `fp32-narrow` and `fp32-early`."""
+    """Return the table of held-out accuracies of all twins, with the chosen narrow and early ones marked."""
     record = json.loads((RESULTS / "controls-selection.json").read_text("utf-8"))
     chosen = {f"width{record['chosen']['width']}", f"epochs{record['chosen']['epochs']}"}
     names = {"width": "`fp32-narrow`, {} channels", "epochs": "`fp32-early`, {} epochs"}
@@ -179,7 +186,7 @@ def selection() -> list[str]:
 
 
 def _cells(frame: pd.DataFrame) -> dict[tuple[str, str, float], str]:
-    """Return accuracy with its interval by kind, model and level."""
+    """Return accuracy with its confidence interval as text, by (kind, model, level)."""
     return {
         (row["kind"], row["model"], row["level"]): percent_within(
             row["accuracy"], row["ci_low"], row["ci_high"]

@@ -2,8 +2,8 @@
 
 Run:  python scripts/cut_sample.py DATA_DIR
 
-DATA_DIR holds `cifar-10-batches-py` as torchvision lays it out. The order is the official one,
-so the sample is the subset that published 1,000-image results on CIFAR-10 use.
+DATA_DIR holds the folder `cifar-10-batches-py`, as torchvision stores it. The images are in the official
+order, so the sample is the subset that published results on 1,000 images of CIFAR-10 use.
 """
 
 import json
@@ -20,7 +20,7 @@ SIDE, DOWN, ACROSS = 32, 25, 40
 
 
 def main(data_dir: Path) -> None:
-    """Write the sheet and its card into the package."""
+    """Write the sheet, and a JSON file with its labels and source, into the package."""
     sample = load("cifar10", data_dir=data_dir).take(DOWN * ACROSS)
     cells = sample.images.reshape(DOWN, ACROSS, 3, SIDE, SIDE)
     sheet = cells.permute(0, 3, 1, 4, 2).reshape(DOWN * SIDE, ACROSS * SIDE, 3)

@@ -16,7 +16,7 @@ from blrobust.reports.figures import COLOURS, FAINT, INK
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 FIRST_COMMAND = ("noise", "--dataset", "cifar10-sample")
 WINDOW = (1040, 1250)  # pixels: the conclusions and the figure
-COLOURS_KEPT = 128  # of a picture, which halves its file
+COLOURS_KEPT = 128  # colours of a saved picture; this halves its file
 # Curves of docs/controls.png; solid lines have a band limit.
 SHOWN = {
     "fp32-noise": (COLOURS[3], "--"),
@@ -30,7 +30,7 @@ SHOWN = {
 
 
 def controls(path: Path) -> None:
-    """Draw accuracy under Gaussian noise of the models in `SHOWN`, with 95 % intervals."""
+    """Draw the accuracy of the models in `SHOWN` under Gaussian noise, with 95 % intervals, to `path`."""
     frame = pd.read_csv(RESULTS / "controls-noise.csv")
     figure = Figure(figsize=(8.2, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -52,9 +52,9 @@ def controls(path: Path) -> None:
 
 
 def report(path: Path) -> None:
-    """Measure the README's first command and save a picture of its report.
+    """Run the README's first command and save a screenshot of its report to `path`.
 
-    Raises `FileNotFoundError` where there is no Chromium.
+    Raises `FileNotFoundError` if there is no Chromium.
     """
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:

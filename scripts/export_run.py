@@ -29,7 +29,7 @@ DIGITS = 6
 
 
 def export(name: str, folders: list[Path], *, with_tests: bool) -> None:
-    """Write the files of `name` from the runs in `folders`."""
+    """Write the files for documents whose names begin with `name`, from the runs in `folders`."""
     tables, summaries, tests = [], [], []
     for folder in folders:
         with Run.open(folder) as run:
@@ -50,9 +50,10 @@ def export(name: str, folders: list[Path], *, with_tests: bool) -> None:
 
 
 def paired(analysis: Analysis) -> pd.DataFrame:
-    """Return a row per model with a band limit, model without one, and level: `difference` and `p`.
+    """Return a row for each model with a band limit, model without one (`against`), and level.
 
-    Raises `ValueError` for several draws, for which McNemar's test does not hold.
+    `difference` is the accuracy of the first model minus that of the second, and `p` is from McNemar's exact
+    test. Raises `ValueError` for several draws, for which McNemar's test does not hold.
     """
     if analysis.draws != 1:
         raise ValueError(f"got a run of {analysis.draws} draws; legal: 1")

@@ -11,7 +11,7 @@ LEVELS = [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0]
 
 
 def accuracy() -> list[str]:
-    """Return the accuracies of both models, a row per attack and a column per strength."""
+    """Return the table of the accuracies of `MODELS`, a row per attack and a column per strength."""
     frame = pd.read_csv(RESULTS / "l1-attacks.csv")
     rows = []
     for kind, cells in frame.groupby("kind", sort=False):

@@ -1,16 +1,16 @@
-"""Markdown tables, and figures with their intervals as text."""
+"""Markdown tables, and numbers with their confidence intervals as text."""
 
 from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table."""
+    """Return the lines of a Markdown table with the column names `head`."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def percent(share: float) -> str:
-    """Return a fraction in per cent: `92.4`."""
+    """Return a fraction in per cent, without the sign: `92.4`."""
     return f"{100 * share:.1f}"
 
 

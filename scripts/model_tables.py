@@ -16,7 +16,7 @@ STEM = "cifar10-resnet20-"
 
 
 def bundled() -> list[str]:
-    """Return a row per bundled checkpoint. Raises `ValueError` where `ORDER` names other models."""
+    """Return a table with a row per bundled checkpoint. Raises `ValueError` if `ORDER` has other names."""
     paths = {path.stem.removeprefix(STEM): path for path in BUNDLED.glob("*.safetensors")}
     if set(paths) != set(ORDER):
         raise ValueError(f"got the bundled models {sorted(paths)}; legal: those of ORDER, {sorted(ORDER)}")
@@ -34,7 +34,7 @@ def bundled() -> list[str]:
 
 
 def cuts() -> list[str]:
-    """Return the low-pass that is matched to each band-limited model."""
+    """Return the table of the low-passes in front of fp32 that match the accuracy of a band-limited model."""
     rows = []
     for name, found in json.loads(CUTS.read_text("utf-8"))["cifar10-resnet20"].items():
         cells = [f"`lowpass{found['cut']:g}`", percent(found["held_out_accuracy"]), percent(found["matched"])]

@@ -23,7 +23,7 @@ RESULTS = BENCHMARKS / "results"
 
 
 def all_tables() -> dict[str, Callable[[], list[str]]]:
-    """Return the tables of docs/performance.md by name."""
+    """Return the functions that make the tables of docs/performance.md, by the names of the tables."""
     return {
         "goals-cuda": partial(_goals, "cuda"),
         "goals-cpu": partial(_goals, "cpu"),
@@ -37,7 +37,7 @@ def all_tables() -> dict[str, Callable[[], list[str]]]:
 
 
 def layer() -> list[str]:
-    """Return the cost of band limits beside ordinary convolutions on a GPU, for the README."""
+    """Return the README's table of time and memory with band limits, as ratios to ordinary convolutions."""
     where, rows = report.read(RESULTS / "convolution-cuda.json")
     layers = {goal.name: goal.measured(rows) for goal in goals.GOALS["cuda"]}
     steps_where, step_rows = _training_steps()

@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md, from docs/results/reliability.json (`python -m faults --out`)."""
+"""The tables of docs/reliability.md, from docs/results/reliability.json (`python -m faults --out`)."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ FAULTS = {
 
 
 def trials() -> list[str]:
-    """Return the numbers of trials and of faults, a row per kind of trial."""
+    """Return the table of the numbers of trials and of faults, a row per kind of trial."""
     rows = [
         [NAMES[kind], f"{count['trials']:,}", *(f"{count['faults'][fault]:,}" for fault in FAULTS)]
         for kind, count in _counts().items()
@@ -32,7 +32,7 @@ def trials() -> list[str]:
 
 
 def effects() -> list[str]:
-    """Return the effects of the trials, a row per kind of trial and effect."""
+    """Return the table of the effects of trials and their numbers, a row per kind of trial and effect."""
     rows = [
         [NAMES[kind], effect, f"{number:,}"]
         for kind, count in _counts().items()
@@ -42,7 +42,7 @@ def effects() -> list[str]:
 
 
 def calls() -> list[str]:
-    """Return the sentence with the number of signals, and that of the system calls that change a folder."""
+    """Return a sentence with the numbers of signals and of system calls that change a folder."""
     kills = _counts()["kills"]
     signals = sum(number for effect, number in kills["tried"].items() if effect.startswith("SIG"))
     visited = min(kills["system calls"], kills["trials"] * 3 // 5)

@@ -1,11 +1,11 @@
-"""Choose the settings of controls on held-out images: `python scripts/select_controls.py FOLDER`, on a GPU.
+"""Choose the settings of control models: `python scripts/select_controls.py FOLDER`, on a GPU.
 
-Twins of fp32, fft50, fft85 and of narrower ResNet-20s (the same models with fewer training images) are
-trained on the first 45,000 training images of CIFAR-10 and measured on the other 5,000. No test image is
-used. The results decide
+Twins of fp32, fft50, fft85, narrower ResNet-20s and ResNet-20s with fewer epochs are trained on the first
+45,000 training images of CIFAR-10 and measured on the other 5,000, which are held out. A twin is the same
+model with fewer training images. No test image is used. The clean accuracies on the held-out images decide
 
-- the cut of the low-pass in front of fp32 whose clean accuracy is nearest to fft50's and to fft85's,
-- the width of fp32-narrow and the epochs of fp32-early, nearest to fft85's clean accuracy.
+- for fft50 and for fft85, the low-pass in front of fp32 that comes nearest to that model's accuracy,
+- the width of fp32-narrow and the number of epochs of fp32-early that come nearest to fft85's accuracy.
 
 All candidates are written to FOLDER/selection.json, the cuts to `blrobust/weights/low_pass_cuts.json`. On one
 H100 it takes about 13 minutes. After an interruption, the same command continues.
@@ -37,7 +37,7 @@ SIDE = 32
 
 
 def main(folder: Path) -> None:
-    """Train the twins that are missing, choose, and write both files."""
+    """Train the missing twins, choose the settings, write both files and print the results."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     widths = {f"width{width}": width for width in WIDTHS}
@@ -66,7 +66,10 @@ def main(folder: Path) -> None:
 
 
 def train_twins(names: dict[str, str], folder: Path, recipe: Recipe, widths: dict[str, int]) -> None:
-    """Train twins (file stem -> model name) at the same time, unless they are already trained."""
+    """Train twins at the same time, unless all are already trained.
+
+    `names` maps the file stem of a twin to the name of its model. `widths` has the widths of narrower twins.
+    """
     device = torch.device("cuda")
     training_set, test = (datasets.load("cifar10", split=split) for split in ("train", "test"))
     trainees = []
@@ -78,12 +81,15 @@ def train_twins(names: dict[str, str], folder: Path, recipe: Recipe, widths: dic
 
 
 def facts(folder: Path, twin: str) -> checkpoint.Facts:
-    """Return the facts of a finished twin."""
+    """Return the facts in the checkpoint of a finished twin, such as its held-out accuracy."""
     return checkpoint.load(folder / f"{twin}.safetensors")[1]
 
 
 def low_passed(path: Path) -> dict[float, float]:
-    """Return the held-out accuracy of a model behind each low-pass that differs on 32 x 32 pixels."""
+    """Return the held-out accuracy of a model behind each low-pass, by the low-pass's nominal compression.
+
+    There is one low-pass for each number of kept frequencies on 32 x 32 pixels. `path` is the checkpoint.
+    """
     device = torch.device("cuda")
     model = checkpoint.load_model(path)[0].to(device)
     images = datasets.load("cifar10", split="train")
@@ -91,7 +97,7 @@ def low_passed(path: Path) -> dict[float, float]:
     half = SIDE // 2 + 1
     found = {}
     for kept in range(half - 1, 0, -1):
-        # The smallest compression in hundredths that keeps so many frequencies an axis.
+        # The smallest compression in hundredths that keeps `kept` frequencies on each axis.
         cut = math.floor(100 * (1 - ((kept + 1) / half) ** 2) + 1) / 100
         low_pass = LowPass(cut)
         assert low_pass.band(SIDE, SIDE).axes[0].kept == kept, (cut, kept)

@@ -13,7 +13,10 @@ MODELS = ["fp32", "fft85"]
 
 
 def published() -> list[str]:
-    """Return our accuracies and the published ones, a row per attack and strength."""
+    """Return the table of our accuracies beside the published ones, a row per attack and strength.
+
+    Raises `ValueError` if a strength was not published.
+    """
     frame = pd.read_csv(RESULTS / "published-series.csv")
     frame = frame[frame.level > 0]
     rows = []

@@ -25,14 +25,14 @@ NAMES = [
 
 
 def report(done: int, total: int, trainees: Sequence[Trainee]) -> None:
-    """Print a line at every tenth of the steps."""
+    """Print the progress at every tenth of the steps: `done` of `total` steps."""
     if done % (total // 10) == 0:
         names = ",".join(t.name for t in trainees)
         print(f"{time.strftime('%X')} {names}: {done} of {total} steps", flush=True)
 
 
 def run(names: list[str], folder: Path) -> None:
-    """Train `names` at the same time, unless they are already trained, and write their checkpoints."""
+    """Train the models `names` at the same time and write their checkpoints, unless all exist already."""
     device = torch.device("cuda")
     training_set, test = (datasets.load("cifar10", split=split) for split in ("train", "test"))
     trainees = []
@@ -46,7 +46,10 @@ def run(names: list[str], folder: Path) -> None:
 def train_missing(
     trainees: Sequence[Trainee], training_set: Dataset, test: Dataset, device: torch.device
 ) -> None:
-    """Train several models at the same time unless all checkpoints exist, from stored states if any."""
+    """Train several models at the same time unless all checkpoints exist, and print their test accuracies.
+
+    Training continues from the stored states if every model has one.
+    """
     if all(trainee.path.exists() for trainee in trainees):
         return
     resume = all(trainee.state_path.exists() for trainee in trainees)

@@ -1,8 +1,9 @@
 """Write tables and pictures of README.md and docs/ from committed results: `python scripts/write_docs.py`.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; `DOCUMENTS` names its function. `--check`
-writes nothing and fails where a document differs from the results. `--pictures` also draws docs/controls.png,
-measures the README's first command and takes docs/report.png of its report with Chromium.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; `DOCUMENTS` has the function that makes it.
+`--check` writes nothing and fails where a document differs from the results. `--pictures` also draws
+docs/controls.png, runs the README's first command and saves a screenshot of its report, by Chromium, as
+docs/report.png.
 """
 
 import argparse
@@ -47,7 +48,7 @@ DOCUMENTS: dict[str, dict[str, Table]] = {
 
 
 def main() -> None:
-    """Write or check every document."""
+    """Parse the command line, write or check every document, and draw the pictures if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--check", action="store_true", help="fail where a document is out of date")
     parser.add_argument("--pictures", action="store_true", help="draw the pictures too; takes minutes")

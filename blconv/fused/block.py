@@ -1,13 +1,13 @@
 """Convolution, BatchNorm and ReLU that save little more than kept coefficients for the backward pass.
 
-In torch, BatchNorm saves its input y, which is the convolution's output, and ReLU saves its own output. So it
-would save little memory to drop only the convolution's input. But y has no frequencies outside the band, so
+In torch, BatchNorm saves its input y, which is the convolution's output, and ReLU saves its own output. So
+dropping only the convolution's input would save little memory. But y has no frequencies outside the band, so
 its kept coefficients suffice to compute it again, and ReLU needs only one bit per element. For the three
 layers together, these tensors are saved:
 
     z      the kept coefficients of the convolution's input
     Y      the kept coefficients of y
-    the mean and the standard deviation of each channel, ReLU's bits, and the parameters.
+    the mean and the inverse standard deviation of each channel, ReLU's bits, and the parameters.
 
 The convolution passes Y to the BatchNorm as an attribute of the tensor y, so that no layer refers to another.
 If there is a layer between the two, or one of them is replaced, the result is still correct; only the memory
@@ -38,7 +38,7 @@ SOURCE, RELU_APPLIED = "_band_limited_source", "_relu_applied_version"
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What determines a convolution's output y: the kept coefficients of y before the bias, and the bias.
+    """The data that determine a convolution's output y: its kept coefficients before the bias, and the bias.
 
     `version` is torch's version counter of y, which changes if y is changed in place.
     """
@@ -62,10 +62,13 @@ class Source:
 
 
 class BlockConv2d(BandLimitedConv2d):
-    """A band-limited convolution that attaches the coefficients of its output to it, for a `BlockNorm2d`."""
+    """A band-limited convolution that attaches the kept coefficients of its output to the output tensor.
+
+    A `BlockNorm2d` after it saves these coefficients instead of the tensor.
+    """
 
     def convolve(self, x: Tensor, geometry: Geometry) -> Tensor:
-        """Compute the same as `BandLimitedConv2d`."""
+        """Compute the same as `BandLimitedConv2d`; attach a `Source` to the output if this saves memory."""
         if not (x.dim() == 4 and saves_for_backward() and _saves_memory(geometry)):
             return BandLimitedConv2d.convolve(self, x, geometry)
         if choose(x, self.weight, geometry, self.method).method != "spectral":
@@ -78,21 +81,21 @@ class BlockConv2d(BandLimitedConv2d):
 
 @lru_cache(maxsize=4096)
 def _saves_memory(geometry: Geometry) -> bool:
-    """Return whether an output has more numbers than its coefficients; a strided or small one may not."""
+    """Return whether an output map has more numbers than its coefficients; a strided or small map may not."""
     return 2 * geometry.coefficients < math.prod(geometry.out)
 
 
 class BlockNorm2d(nn.BatchNorm2d):
     """A BatchNorm that saves the coefficients attached to its input, if any, for the backward pass.
 
-    If `applies_relu` is set, it then also applies the ReLU that follows, and the `BlockReLU` there does
-    nothing.
+    If there are such coefficients and `applies_relu` is set, it also applies the ReLU that follows, and that
+    `BlockReLU` returns its input unchanged.
     """
 
     applies_relu = False
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own argument name)
-        """Normalise `input`, (batch, channels, H, W), as `nn.BatchNorm2d` does."""
+        """Normalise `input`, (batch, C, H, W), as `nn.BatchNorm2d` does; the class documents the ReLU."""
         source = Source.of(input) if saves_for_backward() else None
         if source is None or input.numel() == input.shape[1]:  # torch raises for one value per channel
             return nn.BatchNorm2d.forward(self, input)
@@ -129,8 +132,8 @@ class BlockReLU(nn.ReLU):
 class BandLimitedBlock(nn.Sequential):
     """A band-limited `conv`, then `norm`, then an optional `relu`, with little memory in training.
 
-    The output is relu(gamma (y - mean) / sqrt(var + eps) + beta), where y is the band-limited convolution of
-    the input (paper section 3). The three arguments become the layers of the block; only their classes
+    The output is relu(gamma * (y - mean) / sqrt(var + eps) + beta), where y is the band-limited convolution
+    of the input (paper section 3). The three arguments become the layers of the block; only their classes
     change. The state dict is that of `nn.Sequential(conv, norm, relu)`. `compression`, `fft_size` and
     `method` are those of `BandLimitedConv2d`.
 
@@ -194,9 +197,9 @@ class BatchNormFromCoefficients(torch.autograd.Function):
     ) -> Tensor:
         """Normalise y (batch, channels, H, W), by its own statistics if `by_batch`, else by the running ones.
 
-        `mean` and `variance` are the running statistics, updated with weight `factor` if y's own are used,
-        and `counts` is then the number of batches, which becomes one more. `coefficients`, `bias` and
-        `geometry` are those of y's `Source`.
+        `mean` and `variance` are the running statistics, and `counts` is the number of batches so far. If y's
+        own statistics are used, the running ones are updated with the weight `factor`, and `counts` grows by
+        one. `coefficients`, `bias` and `geometry` are those of y's `Source`.
         """
         parameters = gamma, beta, mean, variance
         if by_batch and _runs_forward(y, parameters):
@@ -222,8 +225,8 @@ class BatchNormFromCoefficients(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Recompute y from its coefficients and return the gradients of the arguments of `forward`.
 
-        Our kernel computes them if it can. If a second derivative may follow, or in other cases that it does
-        not support, torch's functions compute them.
+        Our kernel computes the gradients where it can. If a second derivative may follow, and in other cases
+        that the kernel does not support, torch's functions compute them.
         """
         coefficients, bias, gamma, mean, variance, *state, reserve, bits = ctx.saved_tensors
         by_batch, eps, backend, geometry, channels_last, bits_channels_last = ctx.settings
@@ -256,7 +259,7 @@ class BatchNormFromCoefficients(torch.autograd.Function):
         return to_y, None, None, to_gamma, to_beta, *[None] * 8
 
 
-# As `relu_from_bits`.
+# The method `apply` also tests for transforms of `torch.func`, which `saves_for_backward` has excluded.
 _batch_norm = super(torch.autograd.Function, BatchNormFromCoefficients).apply
 
 
@@ -270,7 +273,7 @@ def _runs_forward(y: Tensor, parameters: tuple[Tensor | None, ...]) -> bool:
 def _runs_kernels(grad: Tensor) -> bool:
     """Return whether our kernel can compute the gradients for `grad`, the gradient of the output.
 
-    Unlike torch's kernel, ours needs no memory for a further map.
+    Unlike torch's kernel, ours needs no memory for another map: it overwrites one of its inputs.
     """
     runs = grad.dtype in KERNEL_DTYPES and grad.numel() > 0 and runs_operators(grad.device)
     return runs and not torch.is_grad_enabled()

@@ -83,7 +83,7 @@ def max_pool_backward(grad: Tensor, offsets: Tensor, windows: Windows, *, channe
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     shape = (*grad.shape[:-2], *windows.input)
-    # Torch only reads the shape and the layout of the input; our kernel writes the gradient there.
+    # Our kernel writes the gradient to this tensor; torch only reads its shape and layout.
     out = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=layout)
     grad, offsets = (tensor.contiguous(memory_format=layout) for tensor in (grad, offsets))
     if _runs_kernels(out) and not torch.is_grad_enabled():

@@ -13,7 +13,7 @@ from blconv.layout import is_channels_last
 def pack_bits(mask: Tensor) -> Tensor:
     """Return the values of a boolean tensor, in the order of memory, as bits: uint8 (ceil(elements / 8),).
 
-    With n bytes in all, bit i of byte j is element j + i n. So all reads and writes are contiguous.
+    With n bytes in all, bit i of byte j is element j + i * n. So all reads and writes are contiguous.
     """
     flat = _in_memory_order(mask).flatten().view(torch.uint8)
     count = (flat.numel() + 7) // 8
@@ -48,8 +48,8 @@ def relu_forward(x: Tensor, *, inplace: bool = False) -> tuple[Tensor, Tensor]:
 def relu_backward(grad: Tensor, bits: Tensor, *, channels_last: bool) -> Tensor:
     """Return the gradient of ReLU's input: `grad`, but 0 for the elements whose bit is 1.
 
-    `bits` come from `relu_forward`. `channels_last` is the memory format of ReLU's output, and so the order
-    of the bits. Differentiable in `grad`.
+    `bits` come from `relu_forward`. `channels_last` states whether ReLU's output was channels_last in memory,
+    which determines the order of the bits. Differentiable in `grad`.
     """
     grad = grad.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     if _runs_kernels(grad) and not torch.is_grad_enabled():
@@ -60,7 +60,7 @@ def relu_backward(grad: Tensor, bits: Tensor, *, channels_last: bool) -> Tensor:
 
 
 class ReLUFromBits(torch.autograd.Function):
-    """max(x, 0); saves one bit per element for the backward pass."""
+    """The function max(x, 0), which saves one bit per element for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, inplace: bool) -> Tensor:
@@ -79,7 +79,7 @@ class ReLUFromBits(torch.autograd.Function):
         return relu_backward(grad, bits, channels_last=ctx.channels_last), None
 
 
-# Without the test for transforms of `torch.func`, in which our layers are torch's (`saves_for_backward`).
+# `ReLUFromBits.apply` also tests for transforms of `torch.func`, which `saves_for_backward` has excluded.
 relu_from_bits = super(torch.autograd.Function, ReLUFromBits).apply
 
 

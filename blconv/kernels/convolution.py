@@ -1,10 +1,12 @@
-"""The spectral form on our kernels, forward and backward, as a program for each pass.
+"""The method "spectral" on our kernels, forward and backward, as a program for each pass.
 
     V = pack(w)    z = analyse(x)    Y = z V    y = synthesise(Y)
     g = analyse(dy)    dV = z^T g    dw = fold(dV)    dz = g V^T    dx = synthesise(dz)
 
-Layouts are those of `blconv.kernels.operators`. Everything that does not depend on the batch is computed once
-per layer shape, so a call consists of the allocation of its results and of one call of compiled code.
+x, w and y are the input, the filters and the output; z and Y are the kept coefficients of x and y, and V are
+matrices made from w. dx, dw, dy, dz and dV are gradients, and g is that of Y. Layouts are those of
+`blconv.kernels.operators`. Everything that does not depend on the batch is computed once per layer shape, so
+a call consists of the allocation of its results and of one call of compiled code.
 """
 
 from functools import cached_property, lru_cache
@@ -48,9 +50,10 @@ class Convolution:
         split: bool,
         device: torch.device,
     ) -> None:
-        """Plan for x and w with the channels last as in `layouts`; y has the layout of x.
+        """Plan all kernels. `channels` is C, and `outputs` is O.
 
-        `split` is for full float32 precision of products.
+        `layouts` states for x and for w whether channels are last in memory; the output y has the layout of
+        x. `split` states whether matrix products have full float32 precision.
         """
         last, w_last = layouts
         count = coefficient_count(axes.inputs[0].kept, axes.inputs[1].kept)
@@ -75,7 +78,10 @@ class Convolution:
         self._fold = filter_plan("fold", dtype, shape, axes.filters, w_last, False, False, device)
 
     def forward(self, x: Tensor, w: Tensor, *, keep: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return y, z, and with `keep` Y, else None. x and w are dense, with the layouts of this plan."""
+        """Return the output y, the coefficients z of x, and those of y, or None without `keep`.
+
+        x and w must be dense in memory, with the layouts that this object was made for.
+        """
         batch = x.shape[0]
         z = x.new_empty(self._count, batch, self._inner)
         y = self._result.empty(x, batch)
@@ -89,7 +95,10 @@ class Convolution:
     def backward(
         self, z: Tensor, w: Tensor, dy: Tensor, *, to_x: bool, to_w: bool
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of x and w, None for those that are not needed. w is dense."""
+        """Return the gradients of x (if `to_x`, else None) and of w (if `to_w`, else None).
+
+        `z` are the coefficients of x from `forward`, and `dy` is the output's gradient. w must be dense.
+        """
         batch = z.shape[1]
         dy = aligned(dy.contiguous(memory_format=self._layout))
         dx = self._image.empty(z, batch) if to_x else None
@@ -125,7 +134,7 @@ class Convolution:
 
     @cached_property
     def _backward_to_one(self) -> tuple[Program, Program]:
-        """The backward passes to x alone and to w alone."""
+        """The programs of the backward pass to x alone and to w alone."""
         return (
             self._backward_program(to_x=True, to_w=False), self._backward_program(to_x=False, to_w=True),
         )  # fmt: skip
@@ -185,7 +194,7 @@ class _Memory:
             self._strides = numbers, rows * columns, columns, 1
 
     def empty(self, like: Tensor, count: int) -> Tensor:
-        """Return an empty tensor for `count` images, with dtype and device of `like`."""
+        """Return an uninitialised tensor for `count` images or filters, with dtype and device of `like`."""
         return like.new_empty_strided((count, *self._sizes), self._strides)
 
 

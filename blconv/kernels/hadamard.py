@@ -1,13 +1,13 @@
 """The paper's kernel (section 6.1): the product of two spectra, fused with the sum over the channels.
 
-    out[i, j, q] = sum over l of a[i, l, q] b[l, j, q], or with conj(b)
+    out[i, j, q] = sum over l of a[i, l, q] * b[l, j, q], or with conj(b)
 
-A plane is the Q coefficients of one pair of the other two indices. One CUDA block computes one output plane
-(i, j). Its min(1024, Q) threads loop over the coefficients q and, for each, over the channels l (L in all).
-So every output is written once, and threads need no barrier. The planes of a and b may have any strides, so a
-transpose costs nothing. The coefficients of a plane are neighbours, so a warp reads 256 bytes of each operand
-per step. The threads share no data: an output of 8 bytes reads 16 L bytes, and repeated reads come from the
-L2 cache. This is the published algorithm, not a fast one.
+A plane is the Q coefficients with the same first two indices. One CUDA block computes one output plane
+(i, j). Its min(1024, Q) threads loop over the coefficients q and, for each, over the channels l, of which
+there are L. So every output is written once, and threads need no barrier. The planes of a and b may have any
+strides, so a transpose costs nothing. The coefficients of a plane are neighbours in memory, so a warp reads
+256 bytes of each operand per step. The threads share no data: for an output of 8 bytes, 16 * L bytes are
+read, and repeated reads come from the L2 cache. This is the published algorithm, not a fast one.
 """
 
 from functools import lru_cache
@@ -25,7 +25,7 @@ SIGNATURE = ("float32*", "float32*", "float32*", *["int64"] * 7, "float32")
 
 
 def multiply(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
-    """Return the matrix products a b, or a conj(b) if `conjugate`, at each of Q frequencies.
+    """Return the matrix products a @ b, or a @ conj(b) if `conjugate`, at each of Q frequencies.
 
     a is (I, L, Q), b is (L, J, Q) and the result (I, J, Q), all complex64. Raises `ValueError` for other
     dtypes.
@@ -53,7 +53,7 @@ def _as_floats(planes: Tensor) -> Tensor:
 
 @lru_cache
 def kernel(threads: int) -> Kernel:
-    """Return the kernel with `threads` threads in a block; its parameters are those of `hadamard` below."""
+    """Return the kernel with `threads` threads in a block; its parameters are those of the inner function."""
 
     def hadamard(
         out: Any, a: Any, b: Any, columns: int, terms: int, count: int,

@@ -33,7 +33,8 @@ Bands = tuple[AxisBand, ...]
 def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
     """Return the kept coefficients (Q, batch, parts * C) of x (batch, C, H, W): the forward transform.
 
-    parts is 2, for real and imaginary parts, or 1 if only the mean is kept.
+    Q is the number of kept coefficients of a channel. parts is 2, for real and imaginary parts, or 1 if only
+    the mean is kept. `axes` are those of x, rows first.
     """
     x, channels_last = readable(x)
     batch, channels = x.shape[:2]
@@ -47,8 +48,8 @@ def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
 def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
     """Return the pixels (batch, C, H, W) of the coefficients z (Q, batch, parts * C): the inverse transform.
 
-    C is `channels`, and `channels_last` selects the memory format of the result. parts is 2, for real and
-    imaginary parts, or 1 if only the mean is kept.
+    C is `channels`, and `channels_last` selects the memory format of the result. Q is the number of kept
+    coefficients of a channel. parts is 2, for real and imaginary parts, or 1 if only the mean is kept.
     """
     z = aligned(z.contiguous())
     plan = transform_plan("synthesis", z.dtype, channels, axes, channels_last, is_split(z.dtype), z.device)
@@ -58,7 +59,7 @@ def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -
 
 
 def empty_images(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
-    """Return an uninitialised tensor for the result of `synthesise`."""
+    """Return an uninitialised tensor for the result of `synthesise` with the same arguments."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     shape = z.shape[1], channels, *(axis.positions for axis in axes)
     return torch.empty(shape, dtype=z.dtype, device=z.device, memory_format=layout)
@@ -67,10 +68,9 @@ def empty_images(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool)
 def pack(w: Tensor, axes: FilterAxes, *, transposed: bool = False) -> Tensor:
     """Return the matrices (Q, inputs * C, outputs * O) made from the filters w (O, C, K_h, K_w).
 
-    For the method "spectral", Q is the number of kept frequencies, and inputs and outputs are both 2, for
-    real and imaginary parts, or 1 if only the mean is kept. For "dense", Q is 1, inputs is the number of
-    input pixels, and outputs is the number of output pixels (see `matrix_sizes`). With `transposed`, every
-    matrix is transposed.
+    There are Q matrices, one per kept frequency, or a single one for the method "dense". inputs and outputs
+    count the values per channel: 2 for "spectral" (real and imaginary part), or 1 if only the mean is kept;
+    for "dense", the pixels of the input and of the output. With `transposed`, every matrix is transposed.
     """
     w, channels_last = dense(w)
     shape, rounds = tuple(w.shape), w.dtype == torch.float32 and not is_split(w.dtype)
@@ -81,9 +81,10 @@ def pack(w: Tensor, axes: FilterAxes, *, transposed: bool = False) -> Tensor:
 
 
 def fold(v: Tensor, axes: FilterAxes, shape: Sequence[int], channels_last: bool) -> Tensor:
-    """Return the adjoint of `pack`, applied to the matrices v: filters of the given `shape` (O, C, K_h, K_w).
+    """Return the adjoint of `pack`, applied to v: filters of the given `shape` (O, C, K_h, K_w).
 
-    `channels_last` selects their memory format. Sums are computed in float32.
+    v has the shape of a result of `pack` without `transposed`. `channels_last` selects the memory format of
+    the filters. Sums are computed in float32.
     """
     plan = filter_plan("fold", v.dtype, tuple(shape), axes, channels_last, False, False, v.device)
     w = v.new_empty(plan.sizes)
@@ -93,16 +94,17 @@ def fold(v: Tensor, axes: FilterAxes, shape: Sequence[int], channels_last: bool)
 
 
 def contract(z: Tensor, w: Tensor, axes: FilterAxes) -> Tensor:
-    """Return the matrix products z[q] V[q] for all q, where V are the matrices that `pack` makes from w.
+    """Return the matrix products z[q] @ V[q] for all q, where V are the matrices `pack(w, axes)`.
 
-    z is (Q, batch, inputs * C), and the result is (Q, batch, outputs * O).
+    z is (Q, batch, inputs * C), and the result is (Q, batch, outputs * O); `pack` defines Q, inputs and
+    outputs.
     """
     # The summed index is contiguous in both operands: tensor cores read this layout fastest.
     return torch.bmm(z, pack(w, axes, transposed=True).mT)
 
 
 def empty_low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
-    """Return an uninitialised tensor for the result of `low_pass`."""
+    """Return an uninitialised tensor for the result of `low_pass` with the same arguments."""
     sizes = [band.length if transposed else band.padded for band in bands]
     layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
     return torch.empty(*x.shape[:2], *sizes, dtype=x.dtype, device=x.device, memory_format=layout)
@@ -111,8 +113,8 @@ def empty_low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
 def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
     """Return the matrix product A_rows X A_columns^T for every plane X of x (batch, C, H, W).
 
-    The matrices A are those of `tables.low_pass` for the two `bands`. With `transposed`, both are transposed,
-    which gives the adjoint.
+    A_rows and A_columns are the matrices `tables.low_pass` of the two `bands`. With `transposed`, both are
+    transposed, which gives the adjoint.
     """
     channels_last = is_channels_last(x)
     x = aligned(x if channels_last else x.contiguous())

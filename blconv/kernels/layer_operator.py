@@ -1,9 +1,10 @@
-"""The whole spectral form as one torch operator, and its gradients as another, for compiled code.
+"""The whole method "spectral" as one torch operator, and its gradients as another, for compiled code.
 
-    y, z = convolve(x, w, axes)    analyse, contract and synthesise
+    y, z = convolve(x, w, axes)    analyse, contract and synthesise in one
 
-The dispatch of an operator whose code is Python takes tens of microseconds of host time, so compiled code
-has one for each pass instead of three and six. Second derivatives use those of `blconv.kernels.operators`.
+The dispatch of an operator whose code is Python takes tens of microseconds of host time. So compiled code
+calls one operator in each pass, instead of three in the forward and six in the backward pass. Second
+derivatives use the operators of `blconv.kernels.operators`.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,14 +30,14 @@ LIBRARY.define(
 
 
 def convolve(x: Tensor, w: Tensor, axes: LayerAxes) -> Tensor:
-    """Return the convolution (batch, O, H_out, W_out) of x (batch, C, H, W) with filters w."""
+    """Return the convolution (batch, O, H_out, W_out) of x (batch, C, H, W) with w (O, C, K_h, K_w)."""
     y: Tensor = ops.convolve(x, w, [number for step in axes for axis in step for number in axis])[0]
     return y
 
 
 @lru_cache(maxsize=4096)
 def _layer_axes(numbers: tuple[int, ...]) -> LayerAxes:
-    """Return the axes from the numbers of all, in their order."""
+    """Return the axes of input, output and filters from the fields of all six axes in one tuple."""
     axes = [TransformAxis._make(numbers[n : n + 5]) for n in range(0, 30, 5)]
     return LayerAxes(*zip(axes[::2], axes[1::2], strict=True))
 
@@ -107,9 +108,11 @@ def _convolve_gradients(
 def differentiable_backward(
     ctx: Any, z: Tensor, w: Tensor, dy: Tensor | None, dz: Tensor | None, g: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of x and w, which are differentiable, from those of y, z and Y (`g`).
+    """Return the gradients of the input x and the filters `w`, computed by differentiable operators.
 
-    `ctx` has the axes of the layer, and the channels and the layout of x (`last`), which is that of y.
+    `dy`, `dz` and `g` are the gradients of the output, of the input's coefficients `z` and of the output's
+    coefficients, or None. `ctx` has the layer's `axes`, the number of `channels` of x, and `last`, which
+    states whether x and the output are channels_last. A gradient that is not needed is None.
     """
     inputs, outputs, filters = ctx.axes
     to_x, to_w = ctx.needs_input_grad[:2]

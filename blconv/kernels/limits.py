@@ -10,13 +10,15 @@ import torch
 from blconv.band import Band
 from blconv.geometry import Geometry
 
-MAX_TAPS = 49  # of a filter in the spectral form
-MAX_SHARED_BYTES = 112 * 1024  # of a block, at most, so that two share a multiprocessor
-MAX_FRAGMENTS = 32  # vectors of 4 of a constant matrix in a lane, both halves of a split together
-LOW_PASS_MAX_COLUMNS = 72  # of a plane whose pixels are last: a lane holds sums of every eighth column
-LOW_PASS_MAX_SIDE = 256  # of a plane whose channels are last: a lane holds every fourth pixel of a line
-DENSE_MAX_TAPS = 25
-DENSE_MAX_ENTRIES = 16  # of the dense form's matrix per pair of channels: maps of 2 x 2 pixels
+MAX_TAPS = 49  # taps of a filter, at most, for the method "spectral"
+MAX_SHARED_BYTES = 112 * 1024  # of a block, at most, so that two blocks share a multiprocessor
+MAX_FRAGMENTS = 32  # vectors of 4 numbers of a constant matrix in a lane, at most; both halves if it is split
+# Columns of a plane, at most, if pixels are last in memory: a lane holds the sums of every eighth column.
+LOW_PASS_MAX_COLUMNS = 72
+# Rows or columns of a plane, at most, if channels are last: a lane holds every fourth pixel of one of them.
+LOW_PASS_MAX_SIDE = 256
+DENSE_MAX_TAPS = 25  # taps of a filter, at most, for the method "dense"
+DENSE_MAX_ENTRIES = 16  # entries of its matrix per pair of channels, at most: maps of 2 x 2 pixels
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -24,7 +26,7 @@ def runs_spectral_kernels(device: torch.device, dtype: torch.dtype, geometry: Ge
     """Return whether our kernels run the method "spectral" for inputs (batch, C, H, W) of these sizes."""
     if not runs_operators(device):
         return False
-    # A compiler traces the arithmetic, not the cache.
+    # `torch.compile` traces the arithmetic instead of the cache.
     check = has_spectral_kernels if torch.compiler.is_compiling() else _cached_has_spectral_kernels
     return check(dtype, geometry)
 
@@ -38,7 +40,7 @@ def runs_dense_kernels(device: torch.device, dtype: torch.dtype, geometry: Geome
 def runs_low_pass_kernel(
     device: torch.device, dtype: torch.dtype, band: Band, *, channels_last: bool
 ) -> bool:
-    """Return whether our kernel computes `launches.low_pass` for (batch, C, H, W), forward and backward."""
+    """Return whether our kernel can low-pass filter images (batch, C, H, W), forward and backward."""
     return (
         dtype in KERNEL_DTYPES
         and len(band.axes) == 2
@@ -50,7 +52,8 @@ def runs_low_pass_kernel(
 def low_pass_planes_fit(band: Band, *, channels_last: bool) -> bool:
     """Return whether the low-pass kernel can filter images whose axes are those of `band`.
 
-    With channels last, a plane must fit in shared memory; otherwise it must fit in registers.
+    With channels last, the planes of a block must fit in shared memory, and their sides must be at most
+    `LOW_PASS_MAX_SIDE`. Otherwise a padded plane must have at most `LOW_PASS_MAX_COLUMNS` columns.
     """
     rows, columns = band.axes
     if min(rows.length, columns.length) < 1:
@@ -137,6 +140,6 @@ def _is_installed() -> bool:
         return False
     if not (found and torch.cuda.is_available()):
         return False
-    # torch 2.14's stub for these properties lacks the shared memory that a block may ask for.
+    # torch 2.14's type stub for these properties lacks `shared_memory_per_block_optin`.
     devices: list[Any] = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return all(d.major >= 8 and d.shared_memory_per_block_optin >= MAX_SHARED_BYTES for d in devices)

@@ -4,19 +4,20 @@
     Y = contract(z, w, axes)       one matrix product per frequency       Y  (Q, batch, parts * O)
     y = synthesise(Y, axes, ...)   coefficients -> pixels
     V = pack(w, axes)              filters -> the matrices of contract    V  (Q, parts * C, parts * O)
+    w = fold(V, axes, ...)         the adjoint of pack
     y = low_pass(x, bands, ...)    A_rows X A_columns^T for every plane X of x, or its adjoint
 
 analyse is a Fourier transform that computes only Q kept frequencies, and synthesise is its inverse. parts is
 2: the real parts of all channels, then the imaginary parts. If only the mean is kept, which is real, parts is
 1. A plane is one channel of one image.
 
-analyse and synthesise are each other's adjoint, and so are pack and fold. low_pass with transposed matrices
-is its own adjoint and saves nothing. contract saves z and w for the backward pass, where it makes V again. So
-no other tensor is saved for a convolution, and derivatives of any order consist of the same operators. The
-filters' axes are `TransformAxis` for the method "spectral" and `DenseAxis` for "dense". For "dense", z are
-the pixels themselves, (1, batch, H W C).
+analyse and synthesise are each other's adjoint, and so are pack and fold. The adjoint of low_pass is low_pass
+with transposed matrices, which saves nothing. contract saves z and w for the backward pass, where it makes V
+again. So no other tensor is saved for a convolution, and derivatives of any order consist of the same
+operators. The filters' axes are `TransformAxis` for the method "spectral" and `DenseAxis` for "dense". For
+"dense", z are the pixels themselves, (1, batch, H * W * C).
 
-The schemas contain no types of ours: an operator takes the numbers of the rows' and the columns' axis as one
+The schemas contain no types of ours: an operator takes the fields of the rows' and the columns' axis as one
 `int[]`. Only `_flat` and `_axes` convert between the two forms.
 """
 
@@ -55,13 +56,13 @@ Axis = TypeVar("Axis", AxisBand, TransformAxis, DenseAxis)
 
 
 def _flat(axes: Sequence[tuple[int, ...]]) -> list[int]:
-    """Return the numbers of two axes, first those of the rows' axis, as one list."""
+    """Return the fields of two axes, first those of the rows' axis, as one list."""
     rows, columns = axes
     return [*rows, *columns]
 
 
 def _axes(kind: type[Axis], numbers: Sequence[int]) -> tuple[Axis, Axis]:
-    """Return the two axes, of the type `kind`, from the list of their numbers: the inverse of `_flat`."""
+    """Return the two axes, of the type `kind`, from the list of their fields: the inverse of `_flat`."""
     axes: tuple[Axis, Axis] = _cached_axes(kind, tuple(numbers))  # type: ignore[arg-type]
     return axes
 
@@ -75,7 +76,8 @@ def _cached_axes(kind: Any, numbers: tuple[int, ...]) -> tuple[Any, Any]:
 def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
     """Return the kept coefficients (Q, batch, parts * C) of x (batch, C, H, W): the forward transform.
 
-    parts is 2, for real and imaginary parts, or 1 if only the mean is kept.
+    Q is the number of kept coefficients of a channel. parts is 2, for real and imaginary parts, or 1 if only
+    the mean is kept. `axes` are those of x, rows first.
     """
     z: Tensor = ops.analyse(x, _flat(axes))
     return z
@@ -84,8 +86,8 @@ def analyse(x: Tensor, axes: PlaneAxes) -> Tensor:
 def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -> Tensor:
     """Return the pixels (batch, C, H, W) of the coefficients z (Q, batch, parts * C): the inverse transform.
 
-    C is `channels`, and `channels_last` selects the memory format of the result. parts is 2, for real and
-    imaginary parts, or 1 if only the mean is kept.
+    C is `channels`, and `channels_last` selects the memory format of the result. Q is the number of kept
+    coefficients of a channel. parts is 2, for real and imaginary parts, or 1 if only the mean is kept.
     """
     y: Tensor = ops.synthesise(z, _flat(axes), channels, channels_last)
     return y
@@ -94,8 +96,9 @@ def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -
 def pack(w: Tensor, axes: FilterAxes) -> Tensor:
     """Return the matrices (Q, inputs * C, outputs * O) for `contract`, made from filters w (O, C, K_h, K_w).
 
-    inputs and outputs are the numbers per channel: for the method "spectral" 2 (real and imaginary parts), or
-    1 if only the mean is kept; for "dense" the pixels of the input and of the output.
+    There are Q matrices, one per kept frequency, or a single one for the method "dense". inputs and outputs
+    count the values per channel: 2 for "spectral" (real and imaginary part), or 1 if only the mean is kept;
+    for "dense", the pixels of the input and of the output.
     """
     v: Tensor = ops.pack(w, table_kind(axes), _flat(axes))
     return v
@@ -104,16 +107,17 @@ def pack(w: Tensor, axes: FilterAxes) -> Tensor:
 def fold(v: Tensor, axes: FilterAxes, shape: Sequence[int], channels_last: bool) -> Tensor:
     """Return the adjoint of `pack`, applied to v: filters of the given `shape` (O, C, K_h, K_w).
 
-    `channels_last` selects their memory format.
+    v has the shape of a result of `pack`. `channels_last` selects the memory format of the filters.
     """
     w: Tensor = ops.fold(v, table_kind(axes), _flat(axes), shape, channels_last)
     return w
 
 
 def contract(z: Tensor, w: Tensor, axes: FilterAxes) -> Tensor:
-    """Return the matrix products z[q] V[q] for all q, where V are the matrices `pack(w, axes)`.
+    """Return the matrix products z[q] @ V[q] for all q, where V are the matrices `pack(w, axes)`.
 
-    z is (Q, batch, inputs * C), and the result is (Q, batch, outputs * O), as in `pack`.
+    z is (Q, batch, inputs * C), and the result is (Q, batch, outputs * O); `pack` defines Q, inputs and
+    outputs.
     """
     y: Tensor = ops.contract(z, w, table_kind(axes), _flat(axes))
     return y
@@ -122,8 +126,8 @@ def contract(z: Tensor, w: Tensor, axes: FilterAxes) -> Tensor:
 def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
     """Return the matrix product A_rows X A_columns^T for every plane X of x (batch, C, H, W).
 
-    The matrices A are those of `tables.low_pass` for the two `bands`. With `transposed`, both are transposed,
-    which gives the adjoint.
+    A_rows and A_columns are the matrices `tables.low_pass` of the two `bands`. With `transposed`, both are
+    transposed, which gives the adjoint.
     """
     y: Tensor = ops.low_pass(x, _flat(bands), transposed)
     return y

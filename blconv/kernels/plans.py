@@ -30,12 +30,13 @@ FilterAxes = tuple[TransformAxis, ...] | tuple[DenseAxis, ...]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A kernel, its constant arguments, its number of CUDA blocks, and the sizes of its result.
+    """A kernel, its constant arguments, its number of CUDA blocks, and the sizes of a tensor.
 
     The kernel's arguments are the tensor that it reads, the tensor that it writes, and `constants`; if
-    `per_image` is set, the number of images follows. `blocks` is per image for a transform, and in total for
-    a kernel of the filters. `sizes` is (Q, parts * C) for a transform, and the result's shape for a kernel of
-    the filters.
+    `per_image` is set, the number of images follows. A transform has `blocks` blocks per image, and its
+    `sizes` are (Q, parts * C), those of the coefficients of an image: Q coefficients per channel, of 2 parts
+    (real and imaginary) or 1. A kernel of the filters has `blocks` blocks in total, and its `sizes` are the
+    shape of its result in memory.
     """
 
     kernel: Kernel
@@ -46,13 +47,13 @@ class Plan:
     per_image: bool
 
     def step(self, source: Place, target: Place, *, aside: bool = False) -> Launch:
-        """Return the launch that reads `source` and writes `target`."""
+        """Return the launch that reads `source` and writes `target`, on the side stream if `aside`."""
         arguments = source, target, *self.constants, *[IMAGES] * self.per_image
         return Launch(self.kernel, self.blocks, arguments, self.per_image, aside)
 
     @cached_property
     def program(self) -> Program:
-        """The program of this launch alone; its tensors are the source and the target."""
+        """The program of this launch alone; it takes the tensor to read and the tensor to write."""
         return Program(self.device, [self.step(Place(1), Place(2))], given=2)
 
 
@@ -62,10 +63,11 @@ def table_kind(axes: FilterAxes) -> str:
 
 
 def matrix_sizes(axes: FilterAxes) -> tuple[int, int, int]:
-    """Return (number of matrices made from a filter, numbers per input channel, numbers per output channel).
+    """Return the number of matrices made from filters, their rows per input and columns per output channel.
 
-    A matrix has a block of the latter two sizes for each pair of channels: real and imaginary parts for the
-    method "spectral", and pixels for "dense".
+    The method "spectral" has a matrix for each kept frequency, with 2 rows and 2 columns (real and imaginary
+    part), or 1 if only the mean is kept. "dense" has one matrix, whose rows are the pixels of the input and
+    whose columns are those of the output.
     """
     rows, columns = axes
     if isinstance(rows, DenseAxis) and isinstance(columns, DenseAxis):
@@ -76,12 +78,12 @@ def matrix_sizes(axes: FilterAxes) -> tuple[int, int, int]:
 
 def is_split(dtype: torch.dtype) -> bool:
     """Return whether `dtype` is float32 and torch's setting demands full precision for matrix products."""
-    # What `torch.backends.cuda.matmul.allow_tf32` reads, in a tenth of the time.
+    # The function that `torch.backends.cuda.matmul.allow_tf32` calls, in a tenth of its time.
     return dtype == torch.float32 and not torch._C._get_cublas_allow_tf32()
 
 
 def readable(x: Tensor) -> tuple[Tensor, bool]:
-    """Return x, or a copy that a transform can read, and whether it is channels last."""
+    """Return x, or a dense and aligned copy that a transform can read, and whether it is channels last."""
     x, channels_last = dense(x)
     return aligned(x), channels_last
 
@@ -108,7 +110,11 @@ def transform_plan(
     split: bool,
     device: torch.device,
 ) -> Plan:
-    """Return the plan of a transform of planes of `channels` channels."""
+    """Return the plan of the transform of images with `channels` channels.
+
+    "analysis" computes coefficients from pixels, and "synthesis" pixels from coefficients. `split` states
+    whether float32 products have full precision.
+    """
     from blconv.kernels.transforms import half, single
     from blconv.kernels.transforms.half_planes import HalfPlanes
     from blconv.kernels.transforms.planes import Float32Planes
@@ -137,7 +143,11 @@ def filter_plan(
     rounds: bool,
     device: torch.device,
 ) -> Plan:
-    """Return the plan of packing or folding filters of `shape` and layout."""
+    """Return the plan of packing filters of `shape` (O, C, K_h, K_w) into matrices, or of its adjoint.
+
+    The adjoint is folding. `channels_last` is the layout of the filters. In packing, `transposed` selects
+    transposed matrices, and `rounds` rounds their entries to TF32.
+    """
     from blconv.kernels.filters import kernel as kernels
 
     outputs, channels, *taps = shape

@@ -22,8 +22,8 @@ METHODS: dict[str, Callable[[Tensor, Tensor, Geometry], Tensor]] = {
     "dense": dense.convolve,
     "paper": paper.convolve,
 }
-DENSE_PIXELS = 9  # up to 3 x 3
-DENSE_NUMBERS = 2**24  # of its matrix, at most, if it is chosen by name
+DENSE_PIXELS = 9  # pixels of a map, at most, for which "auto" compares "dense" on the CPU: 3 x 3
+DENSE_NUMBERS = 2**24  # entries of the matrix of "dense", at most, if this method is chosen by name
 CPU_BATCH = 64  # images that share the transform of the filters
 FULL_PRECISION = (torch.float32, torch.float64)
 
@@ -57,23 +57,24 @@ class Choice:
 def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto") -> Choice:
     """Return the method that computes the convolution of x (batch, C, [H,] W) with `weight`.
 
-    If `method` names one that does not support this convolution, the result is "lowpass". "auto" selects on
-    the CPU the method with the fewest multiply-adds. On CUDA it selects the method with the shortest time,
-    estimated from bytes and operations (`blconv.methods.gpu_cost`), of "lowpass", the methods that our
-    kernels support here, and for large planes of float32 "spectral" on torch's products. On other devices it
-    selects "lowpass". If `geometry` drops no frequency, the result is "ordinary".
+    If `method` names one that does not support this convolution, the result is "lowpass". On the CPU, "auto"
+    selects the method with the fewest multiply-adds. On CUDA, it selects the method with the shortest time,
+    estimated from bytes and operations (`blconv.methods.gpu_cost`). Compared are "lowpass", the methods for
+    which our kernels support these sizes, and "spectral" on torch's products for 2D convolutions of one group
+    in float32. On other devices, "auto" selects "lowpass". If `geometry` drops no frequency, the result is
+    "ordinary".
     """
     device = weight.device
     kind = device.type
     compiling = torch.compiler.is_compiling()
-    # Outside of compiled code, what the setting's property reads, in a tenth of the time.
+    # Outside of compiled code: the function that the property calls, in a tenth of its time.
     tf32 = torch.backends.cuda.matmul.allow_tf32 if compiling else torch._C._get_cublas_allow_tf32()
     arguments: Any = (
         x.numel() == 0 or weight.numel() == 0, x.shape[1:], weight.shape, x.dtype, weight.dtype,
         torch.get_autocast_dtype(kind) if _is_autocast(kind) else None, kind, runs_operators(device), tf32,
         geometry, method,
     )  # fmt: skip
-    # A compiler traces the arithmetic, not the cache, which saves eager code tens of microseconds.
+    # `torch.compile` traces the arithmetic. In eager code the cache saves tens of microseconds.
     return _choose(*arguments) if compiling else _cached_choice(*arguments)
 
 
@@ -90,7 +91,7 @@ def _choose(
     geometry: Geometry,
     method: Method,
 ) -> Choice:
-    """Return the result of `choose` from plain values, which are the key of a cache.
+    """Return the result of `choose` from hashable arguments, which are the key of a cache.
 
     `size` is x's shape (C, [H,] W) and `filters` the weight's shape. `empty` states whether x or the weight
     has no elements. `autocast` is autocast's dtype, or None if it is off. `kind` is the type of the device,

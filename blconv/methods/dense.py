@@ -1,8 +1,9 @@
 """The method "dense", for maps of two or three pixels a side: one matrix pads, filters and convolves.
 
-Every output depends on every input. So y = x M, where x is (batch, C H W) and the matrix M is
-(C H W, O H_out W_out). For 2 x 2 pixels this takes 16 multiply-adds per pair of channels; the direct 3 x 3
-convolution takes 36. The cost does not depend on the compression or the transform size.
+On such maps every output depends on every input. So the output is y = x M, where the input x is
+(batch, C * H * W) and the matrix M is (C * H * W, O * H_out * W_out). For 2 x 2 pixels this takes 16
+multiply-adds per pair of channels; the direct 3 x 3 convolution takes 36. The cost does not depend on the
+compression or the transform size.
 """
 
 from functools import lru_cache
@@ -24,7 +25,7 @@ SUBSCRIPTS = {1: "oct,tna->cano", 2: "octs,tna,smb->cabnmo"}
 
 
 class _Product(Function):
-    """The operator `contract` as direct launches, in half the host time."""
+    """The operator `blconv.kernels.operators.contract` without torch's dispatcher, in half the host time."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, weight: Tensor, axes: FilterAxes) -> Tensor:
@@ -45,7 +46,7 @@ class _Product(Function):
         return dz, dw, None
 
 
-# Without the test for transforms of `torch.func`, which `runs_dense_kernels` has made.
+# `_Product.apply` also tests for transforms of `torch.func`, which `runs_dense_kernels` has excluded.
 _apply = super(Function, _Product).apply
 
 
@@ -59,7 +60,7 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     if x is, otherwise contiguous.
     """
     x = to_autocast_dtype(x)
-    # A compiler traces the arithmetic, not the cache.
+    # `torch.compile` traces the arithmetic instead of the cache.
     axes = geometry.dense_axes if torch.compiler.is_compiling() else _axes_of(geometry)
     if runs_dense_kernels(x.device, x.dtype, geometry):
         pixels = x.permute(0, 2, 3, 1).reshape(1, x.shape[0], -1)

@@ -2,10 +2,9 @@
 
 It is the time of a forward and a backward pass in microseconds per image. The rates are round numbers fitted
 to an H200 on the layers of a ResNet-18, and those of torch's products to an H100 on maps of 112 and 224
-pixels; they include the overhead of cuDNN and cuBLAS. Other GPUs have other rates, but only the ratios
-matter. The cost of transforming the filters and of launching kernels is divided
-among `GPU_BATCH` images, whatever the real batch size, because the choice of a method must not depend on the
-batch size.
+pixels; they include the overhead of cuDNN and cuBLAS. Other GPUs have other rates, but only their ratios
+matter. The cost of transforming the filters and of launching kernels is divided among `GPU_BATCH` images,
+whatever the real batch size, because the choice of a method must not depend on the batch size.
 """
 
 import math
@@ -22,16 +21,16 @@ GPU_BATCH = 256
 # and writes its coefficients many times, most of them in the products of complex numbers.
 PRODUCT_BYTES, COEFFICIENT_BYTES = 2.7e6, 0.076e6
 LOW_PASS_PRODUCT_BYTES = 1.6e6
-PRODUCT_MICROSECONDS = 150  # per call, for their launches
+PRODUCT_MICROSECONDS = 150  # per call of "spectral" on torch's products, for their launches
 # Microseconds per call for launching and ending all kernels.
 LAUNCH_MICROSECONDS = {"ordinary": 30, "lowpass": 40, "spectral": 30, "dense": 15}
 
 
 @dataclass(frozen=True)
 class Rates:
-    """The rates of a GPU: operations per microsecond (a multiply-add is two), and bytes per microsecond.
+    """The rates of a GPU: bytes per microsecond (with the suffix `_bytes`), or operations per microsecond.
 
-    Those with the suffix `_bytes` are bytes per microsecond.
+    A multiply-add counts as two operations.
     """
 
     convolution: float
@@ -78,7 +77,7 @@ def microseconds(
     if has_spectral_kernels(dtype, geometry):
         transforms = (2 * (x + z + out + y) + 3 * (z + out)) / rates.transform_bytes
     else:
-        waves = 2 * size * geometry.band.axes[0].kept  # what the first of two products makes of a column
+        waves = 2 * size * geometry.band.axes[0].kept  # bytes that the first product writes per column
         between = waves * (channels * geometry.input[-1] + out_channels * geometry.out[-1])
         transforms = 2 * (x + y + 2 * between) / PRODUCT_BYTES + (z + out) / COEFFICIENT_BYTES
         transforms += PRODUCT_MICROSECONDS / GPU_BATCH

@@ -23,16 +23,16 @@ from blconv.layout import is_channels_last
 from blconv.methods.spectral import to_autocast_dtype
 from blconv.tables import table
 
-# Above this number of input pixels a plane is filtered axis by axis also on the GPU: the form with one
-# product multiplies by a (pixels x padded pixels) matrix, which grows with the square of the plane.
+# Above this number of input pixels a plane is filtered axis by axis also on the GPU: one product for both
+# axes needs a matrix (pixels, padded pixels), which grows with the square of the plane.
 PLANE_MATRIX_PIXELS = 1024
-# Up to this number of channels, images that are channels_last are filtered in contiguous memory on a GPU: a
-# product with so few columns takes longer than both copies.
+# Up to this number of channels, images that are channels_last are copied to contiguous memory, filtered and
+# copied back on a GPU: a product with so few columns takes longer than both copies.
 FEW_CHANNELS = 4
 
 
 class _LowPass(Function):
-    """The operator `low_pass` as direct launches, in half the host time."""
+    """The operator `blconv.kernels.operators.low_pass` without torch's dispatcher, in half the host time."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bands: Bands, transposed: bool) -> Tensor:
@@ -48,7 +48,7 @@ class _LowPass(Function):
         return run.low_pass(dy.contiguous(memory_format=ctx.layout), bands, not transposed), None, None
 
 
-# Without the test for transforms of `torch.func`, which `runs_low_pass_kernel` has made.
+# `_LowPass.apply` also tests for transforms of `torch.func`, which `runs_low_pass_kernel` has excluded.
 _apply = super(Function, _LowPass).apply
 
 
@@ -68,10 +68,10 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 def low_pass(x: Tensor, band: Band) -> Tensor:
     """Return x with padding and without the frequencies outside the band (paper 3.1, without a transform).
 
-    x is (batch, C, [H,] W). Every plane X of x (one channel of one image) becomes the matrix product A_rows X
-    A_columns^T, and in 1D every row x becomes A x, with the matrices of `blconv.tables.low_pass`. The result
-    includes the padding and has the memory format of x. On CUDA one kernel computes it if the sizes permit it
-    (`blconv.kernels.low_pass.kernel`).
+    x is (batch, C, [H,] W). Every plane X of x (one channel of one image) becomes the matrix product
+    A_rows X A_columns^T, and in 1D every row r becomes A r, with the matrices of `blconv.tables.low_pass`.
+    The result includes the padding and has the memory format of x. On CUDA one kernel computes it if the
+    sizes permit it (`blconv.kernels.low_pass.kernel`).
     """
     if len(band.axes) == 1:
         return torch.matmul(x, table("low_pass", band.axes, x).T)

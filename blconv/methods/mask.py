@@ -1,4 +1,4 @@
-"""The convolution in any set of coefficients: mask the input's spectrum, then convolve as usual.
+"""The convolution that keeps any set of coefficients: mask the input's spectrum, then convolve as usual.
 
     y = conv(irfftn(mask * rfftn(pad(x))), w)
 
@@ -31,9 +31,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, geome
 def apply_mask(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
     """Return x ([batch,] C, [H,] W) with padding and without the coefficients outside `mask`.
 
-    The result has the dtype and the memory format of x. `mask` is bool ([N_h,] N_w // 2 + 1), with the same
-    value for a coefficient and its conjugate. Raises `RuntimeError` for a mask of another shape, because a
-    set of coefficients belongs to one size of the transform.
+    The result has the dtype and the memory format of x. The transform has N_h x N_w points, and `mask` is
+    bool ([N_h,] N_w // 2 + 1), with the same value for a coefficient and its conjugate. Raises `RuntimeError`
+    for a mask of another shape, because a set of coefficients belongs to one size of the transform.
     """
     axes = geometry.band.axes
     shape = (*(axis.size for axis in axes[:-1]), axes[-1].half)
@@ -46,7 +46,7 @@ def apply_mask(x: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
     sizes, dims = tuple(axis.size for axis in axes), tuple(range(-len(axes), 0))
     # The transforms need at least float32.
     kept = F.pad(x if x.dtype in FULL_PRECISION else x.float(), zeros)
-    if kept.numel():  # torch 2.14 transforms no empty batch on the CPU
+    if kept.numel():  # torch 2.14 cannot transform an empty batch on the CPU
         kept = torch.fft.irfftn(torch.fft.rfftn(kept, s=sizes, dim=dims) * mask, s=sizes, dim=dims)
     kept = kept.to(x.dtype)
     for dim, axis in zip(dims, axes, strict=True):

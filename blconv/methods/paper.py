@@ -1,7 +1,7 @@
 """The method "paper", the published algorithm (paper sections 3 and 6.1): the convolution by FFTs.
 
-    z = crop(rfftn(x padded)),  v = crop(rfftn(w padded)),  y = irfftn(pad(sum of z conj(v)))
-    g = crop(rfftn(dy padded)),  dx = irfftn(pad(sum of g v)),  dw = irfftn(pad(sum of conj(g) z))
+    z = crop(rfftn(x padded)),  v = crop(rfftn(w padded)),  y = irfftn(pad(sum of z * conj(v)))
+    g = crop(rfftn(dy padded)),  dx = irfftn(pad(sum of g * v)),  dw = irfftn(pad(sum of conj(g) * z))
 
 x is the input, w the filters and y the output; dx, dw and dy are their gradients. "padded" means padded to
 the transform's size. crop keeps only the coefficients in the band, and pad puts zeros in the place of the
@@ -32,10 +32,10 @@ ProductName = Literal["hadamard", "sgemm"]
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductName | None = None) -> Tensor:
     """Compute the band-limited convolution of x (batch, C, [H,] W) with weight (O, C, [K_h,] K_w).
 
-    The geometry must have one group. `product` selects the implementation of the sum of products over the
-    channels. "hadamard" is the paper's fused CUDA kernel for float32. "sgemm" makes three real matrix
-    products per frequency and runs on any device. The default is "hadamard" if it can run, otherwise "sgemm".
-    Returns (batch, O, [H_out,] W_out), which is channels_last in memory if x is.
+    The geometry must have one group. `product` selects the implementation of the products of both spectra and
+    their sum over the channels. "hadamard" is the paper's fused CUDA kernel for float32. "sgemm" makes three
+    real matrix products per frequency and runs on any device. The default is "hadamard" if it can run,
+    otherwise "sgemm". Returns (batch, O, [H_out,] W_out), which is channels_last in memory if x is.
     """
     axes = geometry.band.axes
     # An exported product would not be differentiable: the operator has no gradient of its own.
@@ -55,7 +55,7 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductN
 
 
 class _Analysis(Function):
-    """The forward transform: the kept coefficients of real maps (..., [N_h,] N_w).
+    """The forward transform: the kept coefficients of real maps (..., [N_h,] N_w), as long as the transform.
 
     The backward pass of this function is `_Synthesis`, and that of `_Synthesis` is this function. The true
     adjoints differ from these by a factor, the number of points of the transform, and by a factor 2 for
@@ -79,7 +79,7 @@ class _Analysis(Function):
 
 
 class _Synthesis(Function):
-    """The inverse transform: the real maps (..., [N_h,] N_w) of kept coefficients; see `_Analysis`."""
+    """The inverse transform: real maps (..., [N_h,] N_w) from their kept coefficients; see `_Analysis`."""
 
     generate_vmap_rule = True
 
@@ -99,7 +99,7 @@ class _Synthesis(Function):
 
 
 class _Product(Function):
-    """The matrix products a b, or a conj(b) if `conjugate`, at each of Q frequencies; see `hadamard`.
+    """The matrix products a @ b, or a @ conj(b) if `conjugate`, at each of Q frequencies; see `hadamard`.
 
     Their gradients are products of the same kind, so derivatives of any order exist. `name` selects the
     implementation, a key of `PRODUCTS`.
@@ -131,7 +131,7 @@ class _Product(Function):
 
 @torch.library.custom_op("blconv::hadamard", mutates_args=())
 def hadamard(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
-    """Compute the matrix products a b, or a conj(b) if `conjugate`, at each of Q frequencies.
+    """Compute the matrix products a @ b, or a @ conj(b) if `conjugate`, at each of Q frequencies.
 
     a is (I, L, Q), b is (L, J, Q) and the result (I, J, Q), all complex64. This is the paper's fused CUDA
     kernel (`blconv.kernels.hadamard.multiply`).
@@ -163,7 +163,10 @@ PRODUCTS: dict[ProductName, Callable[[Tensor, Tensor, bool], Tensor]] = {
 
 
 def crop(spectrum: Tensor, axes: Axes) -> Tensor:
-    """Return the kept corner of a one-sided spectrum (..., [N_h,] N_w // 2 + 1) as a contiguous tensor."""
+    """Return the kept corner of a one-sided spectrum (..., [N_h,] N_w // 2 + 1) as a contiguous tensor.
+
+    `axes` has the numbers of points N_h and N_w and of kept frequencies.
+    """
     spectrum = spectrum[..., : axes[-1].kept]
     if len(axes) == 1 or not axes[0].is_cut:
         return spectrum.contiguous()
@@ -172,7 +175,7 @@ def crop(spectrum: Tensor, axes: Axes) -> Tensor:
 
 
 def pad(corner: Tensor, axes: Axes) -> Tensor:
-    """Return the one-sided spectrum with the given kept corner and zeros for the dropped coefficients."""
+    """Return the one-sided spectrum with the kept corner `corner` and zeros for the dropped coefficients."""
     corner = F.pad(corner, (0, axes[-1].half - axes[-1].kept))
     if len(axes) == 1 or not axes[0].is_cut:
         return corner
@@ -182,7 +185,7 @@ def pad(corner: Tensor, axes: Axes) -> Tensor:
 
 
 def shift_dc(spectrum: Tensor, *, dim: tuple[int, ...] = (-2, -1)) -> Tensor:
-    """Return a spectrum (..., n_h, n_w) with frequency 0 moved to index n // 2, for pictures.
+    """Return a spectrum with frequency 0 moved to index n // 2 of each axis of n frequencies, for pictures.
 
     `dim` are the axes to shift. They must have frequencies of both signs, so for a one-sided spectrum `dim`
     is (-2,).

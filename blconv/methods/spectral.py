@@ -16,7 +16,8 @@ from the left:
     y  (batch, H_out, W_out, O)   the output; only the strided positions are computed
 
 A frequency is a pair: a non-negative frequency of the rows' axis, and one of either sign of the columns'
-axis. A 1D convolution has only the former. A coefficient whose conjugate is not among the Q counts twice.
+axis. A 1D convolution has only the former. In the inverse transform, a coefficient counts twice if its
+conjugate is not among the Q coefficients.
 """
 
 from typing import Any
@@ -44,7 +45,7 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 def convolve_keeping(x: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Return the output of `convolve`, and its coefficients as `synthesise` takes them."""
+    """Return the output of `convolve`, and its coefficients, from which `synthesise` computes it again."""
     y, coefficients = _convolve(x, weight, geometry, keep=True)
     assert coefficients is not None
     return y, coefficients
@@ -67,11 +68,10 @@ def _convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, keep: bool) -> t
 class _Convolution(Function):
     """The convolution on CUDA, as one call of compiled host code, which launches all kernels.
 
-    This takes a fraction of the host time of the operators `analyse`, `contract` and `synthesise`, which
-    compute the same.
+    The operators `analyse`, `contract` and `synthesise` compute the same in several times the host time.
 
-    z and Y are outputs too, so that second derivatives reach x through z, and gradients of Y reach it. Second
-    derivatives use the operators. Y is returned if `keep` is set.
+    The outputs are y, and the coefficients z of x and Y of y (None without `keep`). z is an output so that
+    second derivatives reach x through it. Second derivatives use the operators.
     """
 
     # No `setup_context`: with it torch inspects the signature at every call.
@@ -104,14 +104,15 @@ class _Convolution(Function):
         return dx, dw, None, None
 
 
-# Without the test for transforms of `torch.func`, which `runs_spectral_kernels` has made.
+# `_Convolution.apply` also tests for transforms of `torch.func`; `runs_spectral_kernels` has excluded them.
 _apply = super(Function, _Convolution).apply
 
 
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:
     """Return the kept coefficients of x (batch, C, [H,] W): its Fourier transform, cut to the band.
 
-    They are (batch, Q, 2, C), or (Q, batch, parts * C) if our CUDA kernels run; see
+    They are (batch, Q, 2, C), for Q coefficients of a channel with real and imaginary parts. If our CUDA
+    kernels run, they are (Q, batch, parts * C), where parts is 2, or 1 if only the mean is kept; see
     `blconv.kernels.operators`.
     """
     x = to_autocast_dtype(x)
@@ -141,19 +142,19 @@ def synthesise(coefficients: Tensor, geometry: Geometry, *, channels_last: bool)
         y = _synthesise(coefficients, geometry).movedim(-1, 1)
         return y if channels_last else y.contiguous()
     channels = coefficients.shape[2] // part_count(coefficients.shape[0])
-    # Without a gradient no operator is needed, whose dispatch takes longer than the launch.
+    # Without a gradient the kernel is launched directly: the dispatch of an operator takes longer.
     apart = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
     run = launches.synthesise if apart else operators.synthesise
     return run(coefficients, _axes(geometry).outputs, channels, channels_last)
 
 
 def _axes(geometry: Geometry) -> LayerAxes:
-    # A compiler traces the arithmetic, not the cache.
+    # `torch.compile` traces the arithmetic instead of the cache.
     return LayerAxes.of(geometry) if torch.compiler.is_compiling() else axes_of(geometry)
 
 
 def to_autocast_dtype(x: Tensor) -> Tensor:
-    """Return x in autocast's dtype if x is on CUDA and autocast is on there; float64 stays as it is.
+    """Return x in autocast's dtype if x is on CUDA and autocast is on for CUDA; float64 stays as it is.
 
     Autocast does not cast the inputs of our operators, because it has no rule for them.
     """
@@ -165,8 +166,9 @@ def to_autocast_dtype(x: Tensor) -> Tensor:
 def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
     """Compute Y = z conj(v), the coefficients of the output, from those of the input and of the filters.
 
-    z is (batch, Q, 2, C), v is (Q, 2, groups, C / groups, O / groups), and the result is (batch, Q, 2, O).
-    There are four real matrix products per frequency; two of them are added to the results of the other two.
+    z is (batch, Q, 2, C), v is (Q, 2, groups, C / groups, O / groups), and the result is (batch, Q, 2, O). Q
+    is the number of frequencies. There are four real matrix products per frequency, two for the real and two
+    for the imaginary part.
     """
     batch, count, _, channels = z.shape
     split = z.view(batch, count, 2, groups, channels // groups)
@@ -179,9 +181,9 @@ def _multiply(z: Tensor, v: Tensor, groups: int) -> Tensor:
 
 
 def _analyse(x: Tensor, geometry: Geometry) -> Tensor:
-    """Return the kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C).
+    """Return the kept coefficients (batch, Q, 2, C) of x (batch, [H,] W, C) at Q frequencies.
 
-    The factor of the transform is 1 / sqrt(size) for each axis.
+    The transform is scaled by 1 / sqrt(size) on each axis of `size` points.
     """
     batch, channels = x.shape[0], x.shape[-1]
     first, *second = _axes(geometry).inputs
@@ -196,9 +198,9 @@ def _analyse(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
-    """Return the output (batch, [H_out,] W_out, O) from its coefficients (batch, Q, 2, O).
+    """Return the output (batch, [H_out,] W_out, O) from its coefficients (batch, Q, 2, O) at Q frequencies.
 
-    The factor of the transform is 1 / sqrt(size) for each axis.
+    The transform is scaled by 1 / sqrt(size) on each axis of `size` points.
     """
     batch, channels = coefficients.shape[0], coefficients.shape[-1]
     first, *second = _axes(geometry).outputs
@@ -213,7 +215,10 @@ def _synthesise(coefficients: Tensor, geometry: Geometry) -> Tensor:
 
 
 def filter_spectrum(weight: Tensor, geometry: Geometry) -> Tensor:
-    """Return the spectrum (Q, 2, groups, C / groups, O / groups) of weight (O, C / groups, [K_h,] K_w)."""
+    """Return the spectrum (Q, 2, groups, C / groups, O / groups) of weight (O, C / groups, [K_h,] K_w).
+
+    Q is the number of frequencies, and the second axis has real and imaginary parts.
+    """
     kind = "filters" if geometry.dims == 1 else "filters_plane"
     waves = table(kind, _axes(geometry).filters, weight)
     out_channels, channels = weight.shape[:2]

@@ -1,7 +1,7 @@
-"""The function of the kernel that folds: it adds up the matrices V, times constant factors, to filters w.
+"""The function of the kernel that folds: every tap of the filters w is a weighted sum over the matrices V.
 
-Every warp sums some of the matrices, then the sums of the warps are added. `blconv.kernels.filters.kernel`
-defines w, V and the factors.
+Every warp sums over some of the matrices, then the sums of the warps are added. The module
+`blconv.kernels.filters.kernel` defines w, V and the constant weights.
 """
 
 from collections.abc import Callable

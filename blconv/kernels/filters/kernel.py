@@ -29,7 +29,7 @@ __all__ = ["FilterSizes", "fold", "pack"]
 
 @lru_cache(maxsize=256)
 def pack(filters: FilterSizes) -> Kernel:
-    """Return the kernel that packs, with the arguments (w, V, table).
+    """Return the kernel that packs, with the arguments (w, V, table), which the module defines.
 
     Its grid has `filters.packing_blocks` blocks.
     """
@@ -40,7 +40,7 @@ def pack(filters: FilterSizes) -> Kernel:
 
 @lru_cache(maxsize=256)
 def fold(filters: FilterSizes) -> Kernel:
-    """Return the kernel that folds, with the arguments (V, w, table).
+    """Return the kernel that folds, with the arguments (V, w, table), which the module defines.
 
     Its grid has `filters.folding_blocks` blocks. It sums in float32.
     """

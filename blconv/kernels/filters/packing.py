@@ -66,11 +66,12 @@ def function(filters: FilterSizes) -> Callable[..., None]:
 def _matrix_writer(filters: FilterSizes) -> Callable[..., Any]:
     """Return the device function (V, q, o, c, totals) that writes matrix q for the channels o and c.
 
-    `totals` has the entries of the matrix for this pair of channels, or re and im of [[re, im], [-im, re]].
+    `totals` has the entries of the matrix for this pair of channels. If they are [[re, im], [-im, re]], it
+    has only re and im.
     """
     C, O = filters.channels, filters.outputs
     INS, OUTS = filters.parts
-    # Steps in V from one input, output, input part and output part to the next.
+    # Steps in V between input channels, output channels, input parts and output parts.
     STEP_C, STEP_O = (1, INS * C) if filters.transposed else (OUTS * O, 1)
     STEP_IN, STEP_OUT, MATRIX = C * STEP_C, O * STEP_O, INS * C * OUTS * O
     rounded, store = rounder(filters.rounds_to_tf32), storer(filters.memory, 1)
@@ -95,8 +96,9 @@ def _matrix_writer(filters: FilterSizes) -> Callable[..., Any]:
 def _adder(entries: int, of_complex: bool) -> Callable[..., Any]:
     """Return the device function (totals, staged, at, tap) that adds the contribution of one tap to a matrix.
 
-    It adds staged[at + e] * tap to totals[e] for each of the `entries` e of the matrix for a pair of
-    channels. With `of_complex`, only to the entries re and im of [[re, im], [-im, re]].
+    For a pair of channels the matrix has `entries` entries, and for each of them, e, the function adds
+    staged[at + e] * tap to totals[e]. With `of_complex` the entries are [[re, im], [-im, re]], and only re
+    and im are computed.
     """
     fours = entries // 4
 

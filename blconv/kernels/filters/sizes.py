@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from blconv.kernels.primitives.warp import Memory
 
 LANES, WARPS = 32, 8
-PACKING_BLOCKS = 1024  # target: fills a GPU of 132 multiprocessors several times
-TABLE_NUMBERS = 1024  # of the table in a block of packing, at most, unless one q has more
-FOLDING_BLOCKS, FOLDING_WARPS = 256, 16  # target, and at most per block
+PACKING_BLOCKS = 1024  # CUDA blocks to aim at: they fill a GPU of 132 multiprocessors several times
+TABLE_NUMBERS = 1024  # numbers of the table that a packing block holds, at most, unless one matrix has more
+FOLDING_BLOCKS, FOLDING_WARPS = 256, 16  # CUDA blocks to aim at; warps of a block, at most
 FOLDING_READ_AHEAD = 24  # numbers that a lane reads before it uses the first
 
 
@@ -19,8 +19,8 @@ class FilterSizes:
     outputs: int
     taps: int
     matrices: int  # Q
-    parts: tuple[int, int]  # inputs and outputs of `table`
-    complex: bool  # whether every matrix is [[re, im], [-im, re]]
+    parts: tuple[int, int]  # rows and columns of a matrix for each pair of channels
+    complex: bool  # whether a matrix is [[re, im], [-im, re]] for each pair of channels
     channels_last: bool  # in the memory of w
     memory: Memory
     transposed: bool = False  # whether the rows of V are outputs
@@ -67,7 +67,7 @@ class FilterSizes:
     def row_stride(self) -> int:
         """Stride, in numbers, from one output channel to the next of the filters in shared memory.
 
-        It is 1 modulo 32, which avoids bank conflicts. The packing kernel holds the filters there.
+        The packing kernel holds its filters there. The stride is 1 modulo 32, which avoids bank conflicts.
         """
         dense = self.packing_block[1] * self.taps
         return dense + (1 - dense) % LANES
@@ -76,7 +76,7 @@ class FilterSizes:
     def packing_bytes(self) -> int:
         """Bytes of shared memory that a CUDA block of the packing kernel needs for table and filters.
 
-        If V is transposed, the filters do not pass through shared memory.
+        If the matrices are transposed, the filters do not pass through shared memory.
         """
         staged = 0 if self.transposed else self.packing_block[0] * self.row_stride
         return 4 * (self.packing_run * self.table_numbers + staged)

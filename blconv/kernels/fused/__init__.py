@@ -1,1 +1,1 @@
-"""The kernels of the fused layers: BatchNorm's gradient, ReLU and max-pool."""
+"""The kernels of the fused layers: BatchNorm, ReLU and max-pool, forward and backward."""

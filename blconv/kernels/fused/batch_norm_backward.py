@@ -1,11 +1,12 @@
 """The gradient of BatchNorm and of the ReLU after it, written over BatchNorm's input.
 
-y is the input, and g the gradient of the output, but 0 where ReLU's bit is set. For a channel with n values:
+y is the input, and g the gradient of the output, but 0 where ReLU's bit is set. For a channel with n values
+and invstd = 1 / sqrt(variance + eps):
 
-    sum_dy = sum g         sum_dy_xmu = sum g (y - mean)
-    to_beta = sum_dy       to_gamma = invstd sum_dy_xmu
-    a = gamma invstd       b = -a invstd^2 sum_dy_xmu / n       k = -a sum_dy / n
-    dx = a g + b (y - mean) + k
+    sum_dy = sum of g         sum_dy_xmu = sum of g * (y - mean)
+    to_beta = sum_dy          to_gamma = invstd * sum_dy_xmu
+    a = gamma * invstd        b = -a * invstd^2 * sum_dy_xmu / n        k = -a * sum_dy / n
+    dx = a * g + b * (y - mean) + k
 
 The kernel of `reducer` sums a part of a channel in each CUDA block, and that of `finisher` adds the parts.
 The order of both sums depends only on the shape. The kernel of `writer` replaces y by dx. In float32, 8 bytes
@@ -13,9 +14,9 @@ per element are read for the sums, and 8 read and 4 written for dx. No memory is
 y and g.
 
 A thread reads a vector of 16 bytes at once. If pixels are last, its `vector` numbers are of one channel; if
-channels are last, each is of another channel. Byte j of the n bytes of bits has elements j, j + n, .., j + 7
-n (see `relu`), so the bits of neighbours are in neighbouring bytes. Each byte is read eight times. The bytes
-together are a 32nd of a float32 map and stay in the L2 cache.
+channels are last, each is of another channel. ReLU's bits (see `relu`) are m bytes, and byte j has the bits
+of elements j, j + m, .., j + 7 * m. So the bits of neighbours are in neighbouring bytes. Each byte is read
+eight times. The bytes together are a 32nd of a float32 map and stay in the L2 cache.
 """
 
 from functools import lru_cache
@@ -45,10 +46,11 @@ def differentiate(
 
     y and `grad`, the gradient of the output, are (batch, C, H, W). They must not be empty, and must be dense,
     of the same memory format, and of a dtype in `limits.KERNEL_DTYPES`. `bits` are those of `relu_forward`,
-    or None if no ReLU follows. `statistics`, float32 (2, C), are mean and invstd of the batch.
+    or None if no ReLU follows. `statistics`, float32 (2, C), are the mean and 1 / sqrt(variance + eps) of
+    each channel of the batch.
     """
     maps = maps_of(y, grad, bits is not None)
-    # Without bits the kernels do not read this pointer, and without gamma not its.
+    # In place of missing bits or gamma any pointer will do: the kernels do not read it.
     words = grad if bits is None else bits
     scale = statistics if gamma is None else gamma.float()
     to_gamma, to_beta = (statistics.new_empty(statistics.shape[1]) for _ in range(2))
@@ -60,7 +62,7 @@ def differentiate(
 
 @lru_cache(maxsize=4096)
 def _program(maps: BatchNormMaps, has_gamma: bool, device: torch.device) -> Program:
-    """Return the three launches; their arguments are those of `run` above, in that order."""
+    """Return the program of the three launches; its arguments are those that `differentiate` gives it."""
     sizes, channels = maps.sizes, maps.sizes.channels
     grad, y, words, statistics, gamma, to_gamma, to_beta, partial, factors = (Place(n) for n in range(1, 10))
     steps = [
@@ -85,7 +87,8 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
     """Return the kernel that computes sum_dy and sum_dy_xmu of one part of a group in each block.
 
     Its arguments are (grad, y, words, mean, partial, count, length, parts). It writes the sums to partial
-    (parts, 2, C). `words` has `count` words with the bits of 8 `count` vectors; a group has `length` vectors.
+    (parts, 2, C). words has ReLU's bits of 8 vectors in each of count words, and length is the number of
+    vectors of a group.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
@@ -134,9 +137,10 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
 
 @lru_cache
 def finisher(channels: int, threads: int, has_gamma: bool) -> Kernel:
-    """Return the kernel that adds the parts and writes the factors (mean, a, b, k) and both gradients.
+    """Return the kernel that adds the parts and writes (mean, a, b, k) and the gradients of gamma and beta.
 
-    It has one block per channel. Its last argument is 1 / n, where n is the number of values of a channel.
+    The module defines a, b and k. The kernel has one block per channel. Its last argument is 1 / n, where n
+    is the number of values of a channel.
     """
     THREADS, SUMS = threads, 2 * threads
     fold = sum_folder(2, THREADS, 1, THREADS)
@@ -175,7 +179,8 @@ def finisher(channels: int, threads: int, has_gamma: bool) -> Kernel:
 def writer(sizes: BatchNormSizes) -> Kernel:
     """Return the kernel (grad, y, words, factors, count, vectors) that replaces y by its gradient dx.
 
-    `factors` are those of `finisher`, and y has `vectors` vectors.
+    factors are those of `finisher`, words has ReLU's bits, count is the number of words, and vectors that of
+    the vectors in y.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     CHANNELS, THREADS = sizes.channels, sizes.threads
@@ -209,7 +214,10 @@ def writer(sizes: BatchNormSizes) -> Kernel:
 
 
 def _masked_reader(sizes: BatchNormSizes) -> Any:
-    """Return the device function that reads vector `at` of grad into g, with 0 where its bit is set."""
+    """Return the device function (g, grad, words, at, count) that reads a vector of grad into g.
+
+    It reads vector number at, and writes 0 to g for an element whose ReLU bit is set in words.
+    """
     VECTOR, HELD = sizes.vector, sizes.has_bits
     read = vector_reader(sizes.memory, VECTOR)
 

@@ -3,13 +3,14 @@
 With y the input, s the first value of a channel, and n the number of values of a channel:
 
     mean = s + sum (y - s) / n
-    variance = sum (y - s)^2 / n - (mean - s)^2     s is a value of the channel: little cancels
-    out = max(gamma (y - mean) / sqrt(variance + eps) + beta, 0), and a bit for each element set to zero
+    variance = sum (y - s)^2 / n - (mean - s)^2
+    out = max(gamma * (y - mean) / sqrt(variance + eps) + beta, 0), and a bit for each element set to zero
 
-`reducer` sums a part of a channel in each block. `finisher` adds the parts in an order that depends only on
-the shape, and updates the running statistics and the number of batches. `writer` computes the output and the
-bits (see `relu`). In float32, 8 bytes per element are read and 4 1/8 written; torch's BatchNorm and a ReLU
-after it read 12 and write 8.
+Since s is a value of the channel, the difference in the variance loses little precision. `reducer` sums a
+part of a channel in each block. `finisher` adds the parts in an order that depends only on the shape, and
+updates the running statistics and the number of batches. `writer` computes the output and the bits (see
+`relu`). In float32, 8 bytes per element are read and 4 1/8 written; torch's BatchNorm and a ReLU after it
+read 12 and write 8.
 """
 
 from functools import lru_cache
@@ -45,17 +46,18 @@ class Parameters(NamedTuple):
 def normalise(
     y: Tensor, parameters: Parameters, factor: float, eps: float, *, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the output, the statistics (mean, invstd), float32 (2, C), and with `relu` the bits.
+    """Return the normalised output, the statistics (2, C) in float32, and ReLU's bits or None without `relu`.
 
-    y (batch, C, H, W) must be dense and of a dtype in `limits.KERNEL_DTYPES`, with at least two values per
-    channel. The running statistics get a share `factor` of those of the batch.
+    The statistics are the mean and 1 / sqrt(variance + eps) of each channel. y (batch, C, H, W) must be dense
+    and of a dtype in `limits.KERNEL_DTYPES`, with at least two values per channel. The running statistics get
+    a share `factor` of those of the batch.
     """
     out = torch.empty_like(y)
     maps = maps_of(y, out, relu)
     state = y.new_empty(2, y.shape[1], dtype=torch.float32)
     bits = y.new_empty(-(-y.numel() // 8), dtype=torch.uint8) if relu else None
     given = tuple([tensor is not None for tensor in parameters])
-    # A kernel does not read the pointers of what is not there.
+    # In place of missing tensors any pointer will do: the kernels do not read it.
     several = [state if tensor is None else tensor for tensor in parameters]
     words = state if bits is None else bits
     _program(maps, given, y.device).run(0, y, out, words, state, *several, float(factor), float(eps))
@@ -65,7 +67,7 @@ def normalise(
 
 @lru_cache(maxsize=4096)
 def _program(maps: BatchNormMaps, given: tuple[bool, ...], device: torch.device) -> Program:
-    """Return the three launches; their arguments are those of `run` above, in that order."""
+    """Return the program of the three launches; its arguments are those that `normalise` gives it."""
     sizes, channels = maps.sizes, maps.sizes.channels
     y, out, words, state, gamma, beta, mean, variance, batches, factor, eps, partial = (
         Place(n) for n in range(1, 13)
@@ -84,7 +86,11 @@ def _program(maps: BatchNormMaps, given: tuple[bool, ...], device: torch.device)
 
 @lru_cache
 def reducer(sizes: BatchNormSizes) -> Kernel:
-    """Return the kernel that sums one part (y, partial, length, parts); a group has `length` vectors."""
+    """Return the kernel (y, partial, length, parts) that sums one part of a group of channels in each block.
+
+    It writes the sums of y - s and (y - s)^2 (see the module) to partial (parts, 2, C). length is the number
+    of vectors of a group.
+    """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
     THREADS, BOTH = sizes.threads, 2 * WIDE
@@ -126,8 +132,9 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
 def finisher(sizes: BatchNormSizes, given: tuple[bool, ...]) -> Kernel:
     """Return the kernel that adds the parts and writes the statistics; it has one block per channel.
 
-    Its arguments are (partial, y, mean, variance, batches, state, parts, n, factor, eps); `given` is whether
-    each of the `Parameters` exists.
+    Its arguments are (partial, y, mean, variance, batches, state, parts, n, factor, eps), where partial is
+    the result of the kernel of `reducer`, and n is the number of values of a channel. `given` states which of
+    the `Parameters` exist.
     """
     CHANNELS, PIXELS, THREADS = sizes.channels, sizes.pixels, sizes.threads
     SUMS, (_, _, HAS_MEAN, HAS_VARIANCE, HAS_BATCHES) = 2 * THREADS, given
@@ -174,8 +181,9 @@ def finisher(sizes: BatchNormSizes, given: tuple[bool, ...]) -> Kernel:
 def writer(sizes: BatchNormSizes, given: tuple[bool, ...]) -> Kernel:
     """Return the kernel that writes the output, and the bits if the sizes have them.
 
-    Its arguments are (y, out, words, state, gamma, beta, count, vectors); a thread computes the vectors of
-    one word. `given` is whether gamma and beta exist.
+    Its arguments are (y, out, words, state, gamma, beta, count, vectors): vectors is the number of vectors in
+    y, and count that of the words of bits. A thread computes the 8 vectors of one word. `given` states
+    whether gamma and beta exist.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     CHANNELS, THREADS, RELU, (HAS_GAMMA, HAS_BETA) = sizes.channels, sizes.threads, sizes.has_bits, given

@@ -1,8 +1,8 @@
 """The sizes of BatchNorm's kernels, and the sum that their blocks share.
 
-A thread reads 16 bytes at once: `vector` neighbours, which are of one channel where pixels are last, and
-of `vector` channels otherwise. Byte j of the n bytes of bits has elements j, j + n, .., j + 7 n (see
-`relu`), so the bits of neighbours are in neighbouring bytes.
+A thread reads a vector of 16 bytes at once. If pixels are last in memory, its numbers are of one channel; if
+channels are last, each is of another channel. ReLU's bits (see `relu`) are n bytes, and byte j has the bits
+of elements j, j + n, .., j + 7 * n. So the bits of neighbours are in neighbouring bytes.
 """
 
 import math
@@ -18,26 +18,28 @@ from blconv.kernels.primitives.warp import device
 from blconv.layout import is_channels_last
 
 BLOCKS = 256, 4  # threads of a block, and vectors that a thread sums at least; tests use fewer
-SUM_BLOCKS = 2048  # of a sum, about at most: three times the number that runs at once
-BIT_WORDS = {1: "uint8*", 4: "int32*", 8: "int64*"}  # of a vector's bits, one byte per element
+SUM_BLOCKS = 2048  # CUDA blocks of a sum, about at most: three times the number that runs at once
+# Types of pointers to words of ReLU's bits, by the number of elements in a vector: one byte for each.
+BIT_WORDS = {1: "uint8*", 4: "int32*", 8: "int64*"}
 
 
 @dataclass(frozen=True)
 class BatchNormSizes:
     """The types and sizes that the kernels are compiled for.
 
-    The kernels see a map as vectors of numbers: (runs, groups, steps). A group is the vectors of the same
-    channels. If pixels are last, a run is an image, a group is one channel and has `steps` vectors in a run.
-    If channels are last, a run is a pixel, a group is `vector_channels` channels and has one vector in a run.
+    The kernels see maps as vectors of `vector` numbers: (runs, groups, steps). A group is all vectors of the
+    same channels. If pixels are last, a run is an image, and a group is one channel and has `steps` vectors
+    in a run. If channels are last, a run is a pixel, and a group is `vector_channels` channels and has one
+    vector in a run.
     """
 
     memory: str
     channels: int
-    pixels: int  # neighbours in memory of one channel
+    pixels: int  # successive numbers in memory that are of one channel
     vector: int
     has_bits: bool
     threads: int = BLOCKS[0]  # of a block
-    vectors_per_thread: int = BLOCKS[1]  # at least, before a sum is split further
+    vectors_per_thread: int = BLOCKS[1]  # that a thread sums at least, before a sum is split further
 
     @property
     def vector_channels(self) -> int:
@@ -80,28 +82,28 @@ class BatchNormMaps:
 
     sizes: BatchNormSizes
     vectors: int
-    length: int  # vectors of a group
-    parts: int  # of a sum
-    count: int  # words of bits
+    length: int  # number of vectors of a group
+    parts: int  # number of CUDA blocks that share a sum
+    count: int  # number of words of bits
 
     @property
     def values(self) -> int:
-        """Number of values of a channel."""
+        """Number of values of a channel, in all images."""
         return self.length * self.sizes.vector // self.sizes.vector_channels
 
     @property
     def writer_blocks(self) -> int:
-        """Blocks of a kernel whose threads compute one vector each."""
+        """Number of CUDA blocks of a kernel whose threads compute one vector each."""
         return -(-self.vectors // self.sizes.threads)
 
     @property
     def word_blocks(self) -> int:
-        """Blocks of a kernel whose threads compute one word of bits each."""
+        """Number of CUDA blocks of a kernel whose threads compute one word of bits each."""
         return -(-self.count // self.sizes.threads)
 
     @property
     def sum_blocks(self) -> int:
-        """Blocks of a sum."""
+        """Number of CUDA blocks of the kernel that computes the sums of all channels."""
         return self.parts * self.sizes.tiles
 
 
@@ -148,5 +150,5 @@ def sum_folder(rows: int, lanes: int, tile: int, threads: int) -> Any:
 
 
 def words_pointer(sizes: BatchNormSizes) -> str:
-    """Return the type of a pointer to the words of bits in a signature."""
+    """Return the type of a pointer to words of ReLU's bits, for the signature of a `Kernel`."""
     return BIT_WORDS[sizes.vector]

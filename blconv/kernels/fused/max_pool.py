@@ -70,7 +70,7 @@ def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 
 
 def max_pool_backward(grad: Tensor, offsets: Tensor, out: Tensor, windows: Windows) -> Tensor:
-    """Write the gradient of the input of `max_pool_forward` to `out`, and return it.
+    """Write the gradient of the input of `max_pool_forward` to `out`, and return `out`.
 
     `grad` is the gradient of the maxima, and `offsets` are their cell numbers. All tensors must have the same
     memory format.
@@ -135,7 +135,10 @@ def forward_kernel(sizes: MaxPoolSizes) -> Kernel:
 
 @lru_cache
 def backward_kernel(sizes: MaxPoolSizes) -> Kernel:
-    """Return the kernel of `max_pool_backward`; its arguments are (grad, offsets, out, vectors in out)."""
+    """Return the kernel of `max_pool_backward`, whose arguments are (grad, offsets, out, vectors in out).
+
+    The last one is the number of vectors; a thread writes the neighbouring numbers of a vector at once.
+    """
     (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding
     STEP_H, STEP_W = sizes.windows.dilation

@@ -3,10 +3,11 @@
     relu_forward   y = max(x, 0), and a bit for every element that was set to zero; y may be x
     relu_backward  out = grad, and 0 where the bit is set
 
-With n bytes in all, byte j has the bits of elements j, j + n, .., j + 7 n, in the order of memory. A thread
+With n bytes in all, byte j has the bits of elements j, j + n, .., j + 7 * n, in the order of memory. A thread
 computes one byte: it first reads its eight numbers and then writes eight. Neighbouring threads read
 neighbouring numbers, so a step of a warp moves 128 bytes. In float32, 8 1/8 bytes per element are moved in
-total. The bits of x show whether x <= 0, so the kernels treat numbers as integers of the same width.
+total. The sign of x is that of its bits as an integer, so the kernels treat numbers as integers of the same
+width.
 """
 
 from functools import lru_cache
@@ -36,9 +37,9 @@ def relu_forward(x: Tensor, y: Tensor) -> Tensor:
 
 
 def relu_backward(grad: Tensor, bits: Tensor) -> Tensor:
-    """Return grad, but 0 for the elements whose bit is set.
+    """Return `grad`, but 0 for the elements whose bit is set.
 
-    `bits` come from `relu_forward`. grad must be dense and have the memory format of that function's input.
+    `bits` come from `relu_forward`. `grad` must be dense and have the memory format of that function's input.
     """
     out = torch.empty_like(grad)
     _launch(backward_kernel(grad.dtype), grad, out, bits)
@@ -52,7 +53,10 @@ def _launch(kernel: Kernel, x: Tensor, y: Tensor, bits: Tensor) -> None:
 
 @lru_cache
 def forward_kernel(dtype: torch.dtype) -> Kernel:
-    """Return the kernel of `relu_forward`; its arguments are (x, y, bits, bytes of bits, elements of x)."""
+    """Return the kernel of `relu_forward`, whose arguments are (x, y, bits, count, elements).
+
+    count is the number of bytes in bits, and elements is the number of elements of x.
+    """
     infinity = INFINITY[dtype]
     magnitude = {4: 0x7FFFFFFF, 2: 0x7FFF}[dtype.itemsize]
 
@@ -76,7 +80,10 @@ def forward_kernel(dtype: torch.dtype) -> Kernel:
 
 @lru_cache
 def backward_kernel(dtype: torch.dtype) -> Kernel:
-    """Return the kernel of `relu_backward`; its arguments are (grad, out, bits, bytes of bits, elements)."""
+    """Return the kernel of `relu_backward`, whose arguments are (grad, out, bits, count, elements).
+
+    count is the number of bytes in bits, and elements is the number of elements of grad.
+    """
 
     def relu_backward(grad: Any, out: Any, bits: Any, count: int, elements: int) -> None:
         numbers = cuda.local.array(8, int32)

@@ -4,7 +4,7 @@ A plane is one channel of one image. A CUDA block filters 8, 16 or 32 channels o
 sums over the columns of the image (the product with S^T) and leaves T (image row, column of the result,
 channels) in shared memory. Its second stage sums over the image's rows (the product with R). In both stages
 the constant matrix is operand A, and every column of operand B is a channel. So channels are read and written
-in whole vectors. `tiles` is the number of tiles of 8 such columns in a block.
+in whole vectors. A block has `LowPassSizes.tiles` tiles of 8 such columns.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
 
     Each plane Y of y is R X S^T, where X is the plane of x. The low-pass matrices R, of the rows, and S, of
     the columns, are stored in the order in which the tensor cores' instruction reads its left operand
-    (`sizes.operands`).
+    (`blconv.kernels.low_pass.sizes.operands`).
     """
     C, TILES, WARPS, CHUNKS = sizes.channels, sizes.tiles, sizes.warps, sizes.blocks(1)
     APART = TILES == 4
@@ -47,7 +47,7 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
 def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function of the first stage: T = X S^T for every plane X of the block.
 
-    X is read from x, and T is left in shared memory.
+    S is the constant matrix of the columns. X is read from x, and T is left in shared memory.
     """
     H, W, COLUMNS = sizes.height, sizes.width, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
@@ -86,7 +86,7 @@ def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
 def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function of the second stage: it writes R T to y, for the first stage's result T.
 
-    R is a constant matrix, and T lies in shared memory. The function begins with a barrier.
+    R is the constant matrix of the rows, and T lies in shared memory. The function begins with a barrier.
     """
     C, H, ROWS, COLUMNS = sizes.channels, sizes.height, sizes.rows, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
@@ -98,7 +98,7 @@ def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
     write, swizzle = _channel_writer(sizes), _tile_swizzle(TILES)
 
     def row_offset(s, t):
-        """Return the offset of row 4 s + t of T, the first stage's result, or of its last row."""
+        """Return the offset of row 4 * s + t of T, the first stage's result, but at most of its last row."""
         if 4 * s + 4 <= H:
             return t * ROW + 4 * s * ROW
         return min(4 * s + t, H - 1) * ROW
@@ -149,17 +149,17 @@ def _tile_swizzle(tiles: int) -> Callable[..., int]:
 def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function (x, b, at, line, channel, t) that reads a lane's pixels of an image row.
 
-    `line` is the number of the row's first pixel. Pixel 4 s + t of the lane's tile `tile` goes to
-    b[at + s * tiles + tile]; the tiles are neighbouring channels from `channel` on.
+    t is lane % 4, and `line` is the number of the row's first pixel. Pixel 4 * s + t of the lane's tile
+    `tile` goes to b[at + s * tiles + tile]; the tiles are neighbouring channels from `channel` on.
     """
     C, W, TILES = sizes.channels, sizes.width, sizes.tiles
     READS = 2 * -(-W // 8)
     load = loader("float32", TILES)
 
     def pixel(line, s, t):
-        """Return the number of pixel 4 s + t of the row whose first pixel is number `line`.
+        """Return the number of pixel 4 * s + t of the row whose first pixel is number `line`.
 
-        If the pixel is outside, return the number of the row's last pixel.
+        If the row has no such pixel, return the number of its last pixel.
         """
         if 4 * s + 4 <= W:
             return (line + t) + 4 * s
@@ -183,13 +183,13 @@ def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
 def _table_product(
     sizes: LowPassSizes, table_tiles: int, steps: int, repeats: int, holds: bool
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
-    """Return what a stage needs for products with a constant matrix A: `table_tiles` x `steps` fragments.
+    """Return the table length and two device functions for products of a stage with a constant matrix A.
 
-    A fragment is the part of A for one product of a warp: 16 rows and 8 columns. The result is (length of a
-    local array `table`, device function that fills `table`, device function that multiplies). The latter
-    computes c = A B for 16 rows of A, and for `repeats` times `sizes.tiles` tiles of 8 columns of B. If
-    `holds`, `table` holds the lane's whole part of A. Otherwise it holds one fragment, and A is read again
-    for every product.
+    A has `table_tiles` x `steps` fragments; a fragment is the part for one product of a warp, 16 rows and 8
+    columns. The result is (length of a local array table, device function that fills this array, device
+    function that multiplies). The last computes c = A B for 16 rows of A, and for `repeats` * `sizes.tiles`
+    tiles of 8 columns of B. If `holds`, the array holds the lane's whole part of A. Otherwise it holds one
+    fragment, and A is read again for every product.
     """
     FRAGMENTS, STEPS, TILES, REPEATS = table_tiles * steps, steps, sizes.tiles, repeats
     PARTS = 2 if sizes.split else 1
@@ -230,8 +230,8 @@ def _table_product(
 def _channel_writer(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function (y, line, first, d, n, t) that writes a lane's two columns of all tiles.
 
-    They are d[n + 4 tile] and d[n + 4 tile + 1] for every tile. `line` is the offset of the pixel in y, and
-    `first` is the block's first channel.
+    They are d[n + 4 * tile] and d[n + 4 * tile + 1] for every tile. `line` is the offset of the pixel in y,
+    `first` is the block's first channel, and t is lane % 4.
     """
     C, TILES = sizes.channels, sizes.tiles
     store, store_both = storer("float32", TILES), storer("float32", min(2 * TILES, 4))

@@ -2,8 +2,8 @@
 
 Factors are 16-bit numbers, and sums are float32. A CUDA block filters 8, 16 or 32 channels of one image, as
 in `transforms.half_planes`. Its first stage multiplies pairs of neighbouring image rows by S^T and leaves T
-in shared memory. Its second stage multiplies the columns of T by R. A word of T has the numbers of image rows
-2 p and 2 p + 1, where p counts pairs of rows:
+in shared memory. Its second stage multiplies the columns of T by R. A word of T (32 bits) has two numbers,
+those of image rows 2 * p and 2 * p + 1, where p counts pairs of rows:
 
     T  (pairs of rows, columns of y, 8 columns of the operand, tiles)
 
@@ -40,14 +40,14 @@ TABLE_WORDS_HELD = 32  # words of a constant matrix that a lane holds; a larger 
 
 @dataclass(frozen=True)
 class HalfLowPassSizes(HalfPlanes):
-    """The sizes that the kernel is compiled for; y has kept_rows x kept_columns pixels."""
+    """The sizes that the kernel is compiled for; the result's planes have kept_rows x kept_columns pixels."""
 
     @property
     def tiles(self) -> int:
         """Number of tiles of 8 channels that a CUDA block filters: 4, 2 or 1.
 
-        The number is the largest for which shared memory and registers suffice, and twice of which divides
-        the number of channels, so that channels are read in aligned vectors.
+        It is the largest of these for which shared memory and registers suffice, and twice of which divides
+        the number of channels, so that channels are read in aligned vectors; otherwise it is 1.
         """
         for tiles, shared in SHARED_BYTES_BY_TILES.items():
             held = 4 * step_count(self.width, 2) * tiles <= LOW_PASS_WORDS_HELD
@@ -73,9 +73,10 @@ def operand_a(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """Return the kernel's function, with the parameters (x, y, S, R, number of images); y is R X S^T.
+    """Return the kernel's function, with the parameters (x, y, S, R, number of images).
 
-    S and R are in the order of operand A (`operand_a`).
+    Each plane of y is R X S^T, where X is the plane of x. S and R are in the order of operand A
+    (`operand_a`).
     """
     TILES, WARPS, CHUNKS = sizes.tiles, sizes.warps, sizes.chunks
     multiply_rows, multiply_columns = _first_stage(sizes), _second_stage(sizes)
@@ -95,7 +96,8 @@ def function(sizes: HalfLowPassSizes) -> Callable[..., None]:
 def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
     """Return the device function of the first stage: T = X S^T for every plane X of the block.
 
-    X is read from x in pairs of rows, and T is left in shared memory.
+    S is the constant matrix of the columns. X is read from x in pairs of rows, and T is left in shared
+    memory.
     """
     C, H, COLUMNS = sizes.channels, sizes.height, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
@@ -144,7 +146,7 @@ def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
     """Return the device function of the second stage: it writes R T to y, for the first stage's result T.
 
-    R is a constant matrix, and T lies in shared memory. The function begins with a barrier.
+    R is the constant matrix of the rows, and T lies in shared memory. The function begins with a barrier.
     """
     C, ROWS, COLUMNS = sizes.channels, sizes.kept_rows, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
@@ -189,12 +191,13 @@ def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 def _table_product(
     sizes: HalfLowPassSizes, fragments: int, repeats: int
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
-    """Return what a stage needs for products with its constant matrix A of `fragments` fragments.
+    """Return the table length and two device functions for products of a stage with a constant matrix A.
 
-    A fragment is the part of A for one product of a warp. The result is (length of a local array `table`,
-    device function that fills `table`, device function that multiplies). The latter adds A B to c for one
-    fragment of A, and for `repeats` times `sizes.tiles` tiles of B. The repeats lie `apart` words from each
-    other in b. If A is too large for `table`, its fragments are read for every product.
+    A has `fragments` fragments; a fragment is the part for one product of a warp. The result is (length of a
+    local array table, device function that fills this array, device function that multiplies). The last adds
+    A B to c for one fragment of A, and for `repeats` * `sizes.tiles` tiles of B. Its argument apart is the
+    distance of the repeats in b, in words. If A is too large for the array, its fragments are read again for
+    every product.
     """
     TILES, REPEATS, HELD = sizes.tiles, repeats, fragments if 4 * fragments <= TABLE_WORDS_HELD else 0
     product, load = multiplier(sizes.memory), reader(4, again=True)

@@ -6,10 +6,10 @@ Shapes, for images of C channels and H x W pixels that become `rows` x `columns`
     x  (images, C, H, W) or (images, H, W, C)
     y  (images, C, rows, columns) or (images, rows, columns, C)
 
-Device memory is read once and written once: H W + rows columns numbers per plane. Both products run on tensor
-cores. `pixels_last` and `channels_last` have the kernels of the two memory formats, and `half` has that of
-16-bit numbers with channels last. "split" precision writes float32 factors as sums of two numbers that tensor
-cores read exactly.
+Device memory is read once and written once: H * W + rows * columns numbers per plane. Both products run on
+tensor cores. `pixels_last` and `channels_last` have the kernels of the two memory formats, and `half` has
+that of 16-bit numbers with channels last. "split" precision writes float32 factors as sums of two numbers
+that tensor cores read exactly.
 """
 
 from functools import lru_cache
@@ -24,7 +24,7 @@ from blconv.kernels.runtime.kernel import Kernel
 def low_pass(sizes: LowPassSizes) -> Kernel:
     """Return the kernel with the arguments (x, y, first, second, number of images).
 
-    first and second are the matrices of the two stages that `sizes.operands` returns.
+    first and second are the constant matrices of the two stages (`blconv.kernels.low_pass.sizes.operands`).
     """
     numbers = pointer(sizes.memory)
     if sizes.halves:

@@ -1,7 +1,7 @@
 """The kernel of R X S^T for images whose pixels are last: X is a plane, R and S are constant matrices.
 
 A plane is one channel of one image. A warp filters a group of P planes that lie side by side, as one plane of
-P W columns, in its registers. Stage 1 sums over the image's rows (the product with R). A lane reads V
+P * W columns, in its registers. Stage 1 sums over the image's rows (the product with R). A lane reads several
 neighbouring pixels of a row at once, and the sums are already in the order of operand A of stage 2. Stage 2
 sums over the columns. Its constant matrix is block-diagonal with S^T once for each plane of the group, so
 that the pixels of a row are neighbours in the result.
@@ -19,7 +19,8 @@ from blconv.kernels.primitives.warp import device, loader, storer
 def function(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the kernel's function, with the parameters (x, y, R, S, number of images).
 
-    R is in the order of operand A, and S, for a whole group, in that of operand B (`sizes.operands`).
+    R is in the order of operand A of `mma`, and S, for a whole group, in that of operand B
+    (`blconv.kernels.low_pass.sizes.operands`).
     """
     C, H, ROWS = sizes.channels, sizes.height, sizes.rows
     (GROUP, _), (READ, WRITTEN) = sizes.group, sizes.group_tiles
@@ -74,7 +75,7 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
                     for k in range(LAST_SUMS):
                         d[k] = 0
                     for tile in range(READ):
-                        # A row of operand A is one of c: k = t is column 2t, k = t + 4 column 2t + 1.
+                        # Rows of operand A are rows of c: k = t is column 2t, and k = t + 4 is column 2t + 1.
                         a0, a1 = rounded(c[4 * tile]), rounded(c[4 * tile + 2])
                         a2, a3 = rounded(c[4 * tile + 1]), rounded(c[4 * tile + 3])
                         for k in range(PAIR):
@@ -91,9 +92,9 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
 def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function (x, b, at, plane, s, g, t) that reads a lane's pixels of two rows.
 
-    These are rows 8 s + t and 8 s + 4 + t of the group that begins at `plane`. Their pixels go to the local
-    array b from index `at` on. In place of a row or column outside the plane the last one is read; the
-    constant matrices have zeros for it.
+    g is lane // 4 and t is lane % 4. The rows are 8 * s + t and 8 * s + 4 + t of the group that begins at
+    `plane`. Their pixels go to the local array b from index `at` on. In place of a row or column outside the
+    plane the last one is read; the constant matrices have zeros for it.
     """
     H, W, REREADS, READ = sizes.height, sizes.width, sizes.rereads, sizes.group_tiles[0]
     GROUP, VECTOR = sizes.group
@@ -122,8 +123,8 @@ def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
 def _pixel_writer(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function (y, plane, i, left, d, n, t) that writes a lane's part of row i.
 
-    It is row i of the group that begins at `plane`, from column `left` on. The numbers are d[n], d[n + 1]
-    and, if a lane writes four, d[n + 4] and d[n + 5].
+    t is lane % 4. The row is that of the group of planes that begins at `plane`, and the part begins at
+    column `left`. The numbers are d[n], d[n + 1] and, if a lane writes four, d[n + 4] and d[n + 5].
     """
     ROWS, COLUMNS, ALL = sizes.rows, sizes.columns, sizes.group[0] * sizes.columns
     store = storer(sizes.memory, sizes.store_vector)

@@ -12,12 +12,12 @@ from blconv.kernels.primitives.products import Precision
 from blconv.kernels.primitives.warp import Memory
 from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, position_order, round_table, step_count
 
-LOW_PASS_READ_AHEAD = 64  # numbers that a lane has in flight, unless one row or group is more
+LOW_PASS_READ_AHEAD = 64  # numbers that a lane has in flight, at most, unless one row or group has more
 READ_BESIDE_TABLE = 40  # the same for a lane that also holds a constant matrix
 TABLE_NUMBERS_HELD = 48  # numbers of a constant matrix that a lane holds, at most
 GROUP_NUMBERS_HELD = 72  # numbers of a group that a lane holds, at most: a larger one is read in parts
-LOW_PASS_SHARED_BYTES = 75 * 1024  # of a block, at most, so that three share a multiprocessor
-GROUP_COLUMNS = 48  # of the planes that a warp multiplies as one, at most
+LOW_PASS_SHARED_BYTES = 75 * 1024  # of a block, at most, so that three blocks share a multiprocessor
+GROUP_COLUMNS = 48  # columns of the planes that a warp multiplies as one group, at most
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class LowPassSizes:
 
     @cached_property
     def group(self) -> tuple[int, int]:
-        """Planes that a warp filters as one group, and neighbouring pixels that a lane reads at once: a pair.
+        """The numbers of planes that a warp filters as one group, and of pixels that a lane reads at once.
 
-        Reads of several pixels are preferred, and then the numbers for which the fewest lanes idle. The
-        planes of a group are of one image, so that a NaN does not spread to other images. This is for pixels
-        last.
+        Reads of several neighbouring pixels are preferred, and then the pair of numbers for which the fewest
+        lanes idle. The planes of a group are of one image, so that a NaN does not spread to other images.
+        This is for images whose pixels are last in memory.
         """
         choices = []
         for planes in range(1, max(1, GROUP_COLUMNS // self.width) + 1):
@@ -96,7 +96,7 @@ class LowPassSizes:
 
     @cached_property
     def group_tiles(self) -> tuple[int, int]:
-        """Tiles of 8 columns in which a group is read and in which it is written: a pair, for pixels last."""
+        """The numbers of tiles of 8 columns in which a group is read and is written, if pixels are last."""
         planes, vector = self.group
         read = vector * -(-planes * self.width // (8 * vector))
         return read, step_count(planes * self.columns, self.store_vector)
@@ -112,10 +112,9 @@ class LowPassSizes:
 
     @cached_property
     def rereads(self) -> bool:
-        """Whether a group of planes is read again for every 16 rows of the result.
+        """Whether a group of planes is read again for every 16 rows of the result, if pixels are last.
 
-        This is the case in "split" precision, and if the group is too large for the registers. It is for
-        pixels last.
+        This is the case in "split" precision, and if the group is too large for the registers.
         """
         return self.split or 2 * self.group_tiles[0] * -(-self.height // 8) > GROUP_NUMBERS_HELD
 
@@ -126,9 +125,9 @@ class LowPassSizes:
         return 1 if self.rereads else min(4, max(1, LOW_PASS_READ_AHEAD // loaded))
 
     def holds_table(self, fragments: int) -> bool:
-        """Return whether a lane holds its part of a constant matrix, `fragments` vectors of 4, in registers.
+        """Return whether a lane holds its part of a constant matrix in registers, if channels are last.
 
-        This is for channels last.
+        This part is `fragments` vectors of 4 numbers, or twice as many in "split" precision.
         """
         return 4 * fragments * (1 + self.split) <= TABLE_NUMBERS_HELD
 
@@ -172,7 +171,8 @@ def _row_stride(columns: int, tiles: int) -> int:
 def operands(sizes: LowPassSizes, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Return the constant matrices of stage 1 and of stage 2, in the order in which the lanes read them.
 
-    `rows` is R (rows, H) and `columns` is S (columns, W), both float64; y = R X S^T.
+    The kernel computes R X S^T for every plane X (H, W). `rows` is R (rows, H) and `columns` is S
+    (columns, W), both float64.
     """
     if sizes.halves:
         dtype = getattr(torch, sizes.memory)
@@ -186,7 +186,7 @@ def operands(sizes: LowPassSizes, rows: Tensor, columns: Tensor) -> tuple[Tensor
 
 
 def _left(matrix: Tensor) -> Tensor:
-    """Return a matrix as operand A: (tiles of 16 rows, steps of 8 columns, 32 lanes, 4)."""
+    """Return a matrix as operand A of `mma`: (tiles of 16 rows, steps of 8 columns, 32 lanes, 4)."""
     rows, columns = matrix.shape
     padded = F.pad(matrix, (0, -columns % 8, 0, -rows % 16))
     row = 16 * torch.arange(-(-rows // 16))[:, None, None] + LANE_ROW  # (tiles, 1, 32)
@@ -196,10 +196,11 @@ def _left(matrix: Tensor) -> Tensor:
 
 
 def _right(sizes: LowPassSizes, matrix: Tensor) -> Tensor:
-    """Return S^T of a group as operand B: (tiles read, tiles written, half, 32 lanes).
+    """Return the constant matrix of stage 2 as operand B of `mma`: (tiles read, tiles written, 2, 32 lanes).
 
-    `matrix` is S, and S^T of a group is block-diagonal with S^T once for each plane. Its rows are in the
-    order of the sums of stage 1, in which a lane holds columns 2t and 2t + 1 of each of its tiles.
+    `matrix` is S, the matrix of the columns. The result is block-diagonal, with S^T once for each plane of a
+    group. Its rows are in the order of the sums of stage 1, of which lane t = lane % 4 holds columns 2t and
+    2t + 1 of each tile.
     """
     (planes, vector), (read, written) = sizes.group, sizes.group_tiles
     group = torch.kron(torch.eye(planes, dtype=matrix.dtype), matrix.T.contiguous())

@@ -28,8 +28,8 @@ def _multiply(c, at, a0, a1, a2, a3, b0, b1):
 def multiplier(split: bool) -> Callable[..., None]:
     """Return the device function (c, at, table, a, low, b0, b1) that adds A B to c[at : at + 4].
 
-    A is constant: the lane's numbers are table[a : a + 4]. With `split`, b0 and b1 are split by the function,
-    and the low halves of A are table[low + a : low + a + 4].
+    It computes the warp's product of two matrices. A is constant: the lane's numbers are table[a : a + 4].
+    With `split`, b0 and b1 are split by the function, and the low halves of A begin at table[low + a].
     """
 
     def once(c, at, table, a, low, b0, b1):
@@ -48,8 +48,9 @@ def multiplier(split: bool) -> Callable[..., None]:
 def right_multiplier(split: bool, low: int, step: int) -> Callable[..., None]:
     """Return the device function (c, at, a0, a1, a2, a3, table, b) that adds A B to c[at : at + 4].
 
-    B is constant: the lane's numbers are table[b] and table[b + step]. With `split`, a0 .. a3 are split by
-    the function, and the low halves of B lie `low` numbers after the high halves.
+    It computes the warp's product of two matrices. B is constant: the lane's numbers are table[b] and
+    table[b + step]. With `split`, a0 .. a3 are split by the function, and the low halves of B lie `low`
+    numbers after the high halves.
     """
 
     def once(c, at, a0, a1, a2, a3, table, b):

@@ -1,4 +1,4 @@
-"""The functions of `warp` in plain Python, so that the kernels also run in Numba's simulator.
+"""The device functions of the module `warp` in plain Python, for kernels in Numba's simulator.
 
 In the simulator a CUDA thread is a Python thread, and a pointer is a flat numpy array. The 32 lanes of a warp
 meet at a barrier, one of them computes the matrix product, and every lane takes its part of the result.

@@ -1,4 +1,4 @@
-"""The functions of `words` in plain Python, so that the kernels also run in Numba's simulator.
+"""The device functions of the module `words` in plain Python, for kernels in Numba's simulator.
 
 A word is 32 bits that hold two 16-bit numbers of the type `memory`.
 """
@@ -58,7 +58,7 @@ def packer(memory: str) -> Callable[..., np.uint32]:
 
 
 def adder(memory: str) -> Callable[..., np.uint32]:
-    """Return the function of three words (x, y, z) that computes x y + z for both numbers, rounded once."""
+    """Return the function (x, y, z) that computes x * y + z for both numbers of these words, rounded once."""
 
     def add(*words: int) -> np.uint32:
         x, y, z = (_numbers([word], memory).astype(np.float64) for word in words)
@@ -68,7 +68,7 @@ def adder(memory: str) -> Callable[..., np.uint32]:
 
 
 def multiplier(memory: str) -> Callable[..., Any]:
-    """Return the function that computes the warp's matrix product; see `multiplier` in `words`."""
+    """Return the function that computes the warp's matrix product; see `multiplier` in the module `words`."""
 
     def multiply(*operands: Any) -> Any:
         a0, a1, a2, a3, b0, b1, c0, c1, c2, c3 = operands
@@ -103,7 +103,7 @@ def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
 
 
 def writer(width: int) -> Callable[..., None]:
-    """Return the function (array, offset, words) that writes the first `width` of the words."""
+    """Return the function (array, offset, words) that writes the first `width` words to the array."""
 
     def write(pointer: Any, offset: int, words: Any) -> None:
         count = 4 * width // pointer.itemsize
@@ -120,5 +120,5 @@ def shared_reader(width: int) -> Callable[..., Any]:
 
 
 def shared_writer(width: int) -> Callable[..., None]:
-    """Return the function (shared array, offset, words) that writes the first `width` of the words."""
+    """Return the function (shared array, offset, words) that writes the first `width` words to the array."""
     return writer(width)

@@ -17,10 +17,10 @@ def pointer(memory: str) -> str:
 
 
 def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
-    """Return the device function (values, source, n) that reads vector n of `source` into the local array.
+    """Return the device function (values, source, n, start=0) that reads vector n of the array source.
 
-    The first number of the vector goes to `values[start]`. `written` states whether the kernel also writes to
-    that memory.
+    The vector goes to values[start : start + width]. `written` states whether the kernel also writes to the
+    memory that it reads.
     """
     load = loader(memory, width, written=written)
 
@@ -40,7 +40,10 @@ def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
 
 
 def vector_writer(memory: str, width: int) -> Any:
-    """Return the device function (out, n, values) that writes a local array to vector n of `out`."""
+    """Return the device function (out, n, values, start=0) that writes vector n of the array out.
+
+    It takes the numbers from values[start : start + width].
+    """
     store = storer(memory, width)
 
     def one(out, at, v, start=0):
@@ -62,7 +65,7 @@ def vector_writer(memory: str, width: int) -> Any:
 
 
 def float32_reader(count: int) -> Any:
-    """Return the device function (values, source, offset) that reads `count` float32 into a local array.
+    """Return the device function (values, source, offset) that reads `count` float32 into the array values.
 
     `count` is 1, 4 or 8, and the offset must be a multiple of min(count, 4).
     """

@@ -130,7 +130,7 @@ else:
         typingctx: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any,
         c0: Any, c1: Any, c2: Any, c3: Any,
     ) -> Any:  # fmt: skip
-        """Return the lane's four numbers of C + A B; those of A and B must already be rounded by `tf32`."""
+        """Return the lane's four numbers of C + A B; its numbers of A and B must be rounded by `tf32`."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind = ir.FunctionType(_result(4), [_int] * 6 + [_float] * 4)

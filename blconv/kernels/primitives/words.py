@@ -113,7 +113,7 @@ else:
         return result
 
     def adder(memory: str) -> Callable[..., Any]:
-        """Return the device function of three words (x, y, z) that computes x y + z for both numbers.
+        """Return the device function (x, y, z) that computes x * y + z for both numbers of these words.
 
         Each result is rounded once.
         """
@@ -130,7 +130,7 @@ else:
         return result
 
     def multiplier(memory: str) -> Callable[..., Any]:
-        """Return the device function (a0, .., a3, b0, b1, c0, .., c3) that computes C + A B.
+        """Return the device function (a0, .., a3, b0, b1, c0, .., c3) that computes C + A B in a warp.
 
         a0 .. b1 are the lane's words of A and B; c0 .. c3 and the four results, its numbers of C, are
         float32.

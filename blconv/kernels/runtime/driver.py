@@ -34,6 +34,6 @@ def _context(index: int) -> Any:
 
 
 def check(status: Any) -> None:
-    """Raise `RuntimeError` if a status that the driver has returned is not success."""
+    """Raise `RuntimeError` unless `status`, which the driver has returned, is success."""
     if int(status) != 0:
         raise RuntimeError(f"the CUDA driver returned {status.name}")

@@ -4,7 +4,9 @@ A launch through the driver's Python bindings takes 7 to 15 us of host time and 
 of it for checks and the conversion of arguments. Numba compiles this loop for the CPU, once per process. A
 step then takes 4 us for a launch and 8 us for a product. The global interpreter lock is released meanwhile.
 
-A program is an int64 array of steps, each of which begins with its kind:
+A call gives a program up to `WORDS` 64-bit words: the number of images, the addresses of tensors, and the
+bits of numbers. A program refers to a word by its place in this order. A program is an int64 array of steps,
+each of which begins with its kind:
 
     LAUNCH   aside, function, threads, shared bytes, blocks, blocks per image, number of arguments, and for
              each argument the place of its word and 0, or -1 and a constant
@@ -13,7 +15,7 @@ A program is an int64 array of steps, each of which begins with its kind:
     FORK     the side stream waits for the current one
     JOIN     the current stream waits for the side one
 
-Without a side stream, all launches are on the current one.
+If "aside" is 1, a launch is on the side stream. Without a side stream, all launches are on the current one.
 """
 
 import ctypes
@@ -28,16 +30,16 @@ import torch
 from blconv.kernels.runtime.driver import check, driver
 
 LAUNCH, PRODUCT, FORK, JOIN = range(4)
-WORDS = 14  # that a program can be given, the number of images included
+WORDS = 14  # words that a call can give to a program, the number of images included
 CUDA_VERSION = 12000  # of the driver's interface
 CUDA_TYPES = {torch.float32: 0, torch.float16: 2, torch.bfloat16: 14}  # cudaDataType_t
 COMPUTE_32F, ANY_ALGORITHM = 68, 99  # cublasComputeType_t, CUBLAS_GEMM_DEFAULT_TENSOR_OP
 CUBLAS_ERROR = 10**6  # is added to a status of cuBLAS
-_scales = np.array([1, 0], np.float32)  # of the product, and of the earlier content of its result
+_scales = np.array([1, 0], np.float32)  # factors of the product, and of the earlier content of `out`
 
 
 def raise_for(status: int) -> None:
-    """Raise `RuntimeError` for a status of the compiled code other than 0."""
+    """Raise `RuntimeError` unless `status`, which the compiled code has returned, is 0."""
     if status >= CUBLAS_ERROR:
         raise RuntimeError(f"cuBLAS returned the status {status - CUBLAS_ERROR}")
     if status:
@@ -46,7 +48,7 @@ def raise_for(status: int) -> None:
 
 @lru_cache(maxsize=1)
 def cublas() -> Any:
-    """Return torch's cuBLAS, or None if it is not a library of its own."""
+    """Return the cuBLAS library that torch has loaded, or None if it is not a file of its own."""
     major = str(torch.version.cuda).split(".")[0]
     name = f"cublas64_{major}.dll" if os.name == "nt" else f"libcublas.so.{major}"
     try:
@@ -57,9 +59,10 @@ def cublas() -> Any:
 
 @lru_cache(maxsize=1)
 def compiled() -> Callable[..., int]:
-    """Return the compiled function (steps, side, forked, joined, cuBLAS's handle, stream, `WORDS` words).
+    """Return the compiled function that runs a program: it returns 0, or the status of the first failed call.
 
-    It returns 0, or the status of the first call that failed.
+    Its arguments are the array of steps, the handles of the side stream, of the event to fork and of the
+    event to join, cuBLAS's handle, the handle of the current stream, and `WORDS` words.
     """
     from numba import int64, njit
 
@@ -68,7 +71,7 @@ def compiled() -> Callable[..., int]:
     record: Any = _driver_function(b"cuEventRecord", pointer, pointer)
     wait: Any = _driver_function(b"cuStreamWaitEvent", pointer, pointer, unsigned)
     library = cublas()
-    # Without the library no program has a product (`program`), but the type of a function needs an address.
+    # Without the library no program has a product (see `program`), but Numba still needs some address.
     product = launch if library is None else library.cublasGemmStridedBatchedEx
     operand = pointer, signed, signed, long  # address, type, leading dimension, stride
     multiply: Any = ctypes.CFUNCTYPE(
@@ -127,7 +130,7 @@ def compiled() -> Callable[..., int]:
                     if status == 0:
                         status = wait(stream, joined, 0)
                 at += 1
-        return status + 0 * (words[0] + places[0])  # both live until here
+        return status + 0 * (words[0] + places[0])  # keeps both arrays alive
 
     function: Callable[..., int] = njit(int64(int64[::1], *[int64] * (5 + WORDS)), nogil=True)(run)
     return function

@@ -1,7 +1,7 @@
 """A CUDA kernel: compiled by Numba, and linked and loaded once per device.
 
 Numba's own launch takes about 30 us per call, and its view of a tensor 15 us. So Numba only compiles a
-kernel, and the driver launches it with plain pointers (`blconv.kernels.runtime.program`).
+kernel, and the CUDA driver launches it with plain pointers (`blconv.kernels.runtime.program`).
 """
 
 from collections.abc import Callable

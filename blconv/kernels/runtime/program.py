@@ -3,10 +3,10 @@
     program = Program(device, steps, given=2, buffers=(Buffer((5, None, 64), torch.float32),))
     program.run(images, x, y)
 
-The steps refer to the tensors of a call by their places: 1 is the first of `given` tensors, and the buffers,
-which exist during the call only, follow. Place 0 (`IMAGES`) is the number of images, which kernels take as an
-argument. On a GPU compiled code runs the steps (`host_code`). In Numba's simulator, or if torch does not have
-cuBLAS as a library of its own, Python does.
+The steps refer to the tensors of a call by their places. Place 0 (`IMAGES`) is the number of images, which
+kernels take as an argument. Place 1 is the first of the `given` tensors, and after these come the buffers,
+which exist during the call only. On a GPU, compiled code runs the steps (`host_code`). In Numba's simulator,
+or if torch does not have cuBLAS as a separate file, Python runs them.
 """
 
 import struct
@@ -34,9 +34,9 @@ from blconv.kernels.runtime.host_code import (
 from blconv.kernels.runtime.kernel import Kernel
 from blconv.kernels.runtime.side_stream import side_stream
 
-ALIGNMENT = 256  # of a buffer, as torch aligns tensors
+ALIGNMENT = 256  # of a buffer, in bytes, as torch aligns tensors
 NO_SIDE_STREAM = 0, 0, 0
-LAYOUTS = 64  # numbers of images whose buffers are remembered
+LAYOUTS = 64  # numbers of images, at most, for which the layout of the buffers is remembered
 
 
 class Place(NamedTuple):
@@ -56,7 +56,7 @@ class Buffer(NamedTuple):
     dtype: torch.dtype
 
     def shape(self, images: int) -> list[int]:
-        """Return the sizes for a number of images."""
+        """Return the sizes for this number of images."""
         return [images if size is None else size for size in self.sizes]
 
 
@@ -70,7 +70,7 @@ class Launch(NamedTuple):
     aside: bool = False
 
     def encode(self, index: int) -> list[int]:
-        """Load the kernel on device `index`; return the numbers of `host_code`."""
+        """Load the kernel on device `index`; return this step as the numbers that `host_code` documents."""
         blocks = [0, self.blocks] if self.per_image else [self.blocks, 0]
         words = [
             n for a in self.arguments for n in ([a.number, 0] if isinstance(a, Place) else [-1, word(a)])
@@ -80,10 +80,10 @@ class Launch(NamedTuple):
 
 
 class Product(NamedTuple):
-    """out = left right for a number of `matrices`, with those on the left or on the right transposed.
+    """The matrix products out[n] = left[n] @ right[n] for `matrices` indices n.
 
-    The result has `rows` rows and `columns` columns, and the sum has `inner` terms; None is the number of
-    images.
+    `left_transposed` and `right_transposed` state which operands are transposed first. A result has `rows`
+    rows and `columns` columns, and each entry is a sum of `inner` terms; None is the number of images.
     """
 
     left: Place
@@ -98,7 +98,7 @@ class Product(NamedTuple):
     right_transposed: bool = False
 
     def encode(self, index: int) -> list[int]:
-        """Return the numbers of `host_code`."""
+        """Return this step as the numbers that `host_code` documents."""
         sizes = [-1 if size is None else size for size in (self.rows, self.inner, self.columns)]
         flags = self.left_transposed + 2 * self.right_transposed
         places = self.left.number, self.right.number, self.out.number
@@ -106,18 +106,18 @@ class Product(NamedTuple):
 
 
 class Fork(NamedTuple):
-    """From here on the side stream runs what is launched aside, after everything before."""
+    """A step: later launches with `aside` run on the side stream, after all steps before this one."""
 
     def encode(self, index: int) -> list[int]:
-        """Return the numbers of `host_code`."""
+        """Return this step as the numbers that `host_code` documents."""
         return [FORK]
 
 
 class Join(NamedTuple):
-    """What follows runs after everything that was launched aside."""
+    """A step: the current stream continues only when all earlier launches with `aside` have finished."""
 
     def encode(self, index: int) -> list[int]:
-        """Return the numbers of `host_code`."""
+        """Return this step as the numbers that `host_code` documents."""
         return [JOIN]
 
 
@@ -125,7 +125,7 @@ Step = Launch | Product | Fork | Join
 
 
 class Program:
-    """Steps on one device that take `given` tensors, and the buffers in between."""
+    """Steps on one device; a call gives them `given` tensors or numbers and allocates `buffers`."""
 
     def __init__(
         self, device: torch.device, steps: Sequence[Step], given: int, buffers: Sequence[Buffer] = ()
@@ -160,7 +160,7 @@ class Program:
         self.start(images, words)
 
     def start(self, images: int, words: Sequence[int]) -> None:
-        """Run the steps on a GPU; `words` are those of the given arguments and of the buffers."""
+        """Run the steps on a GPU; `words` are those of the arguments, then the addresses of the buffers."""
         index = self._device.index
         if torch._C._cuda_getDevice() != index:
             with torch.cuda.device(index):
@@ -206,9 +206,10 @@ class Program:
 
 
 def launch(kernel: Kernel, blocks: int, *arguments: Tensor | int | float) -> None:
-    """Launch `blocks` CUDA blocks on the current stream of the first argument's device, a tensor.
+    """Launch `blocks` CUDA blocks of a kernel on the current stream.
 
-    If the device is the CPU, the kernel runs in Numba's simulator.
+    The first argument must be a tensor, whose device is used. On the CPU, the kernel runs in Numba's
+    simulator.
     """
     first = arguments[0]
     assert isinstance(first, Tensor)
@@ -220,12 +221,12 @@ def launch(kernel: Kernel, blocks: int, *arguments: Tensor | int | float) -> Non
 
 @lru_cache(maxsize=4096)
 def _program(kernel: Kernel, device: torch.device, count: int) -> Program:
-    """Return the launch of a kernel with `count` arguments, whose blocks are the images."""
+    """Return the program of one launch with `count` arguments, with one CUDA block per image."""
     return Program(device, [Launch(kernel, 1, [Place(n + 1) for n in range(count)], per_image=True)], count)
 
 
 def word(argument: Tensor | int | float) -> int:
-    """Return the 64 bits of an argument as an integer: of a tensor, its address."""
+    """Return an argument as an int: a tensor's address, the float32 bits of a float, or the int itself."""
     if isinstance(argument, Tensor):
         return argument.data_ptr()
     if isinstance(argument, float):

@@ -13,9 +13,9 @@ from blconv.kernels.runtime.driver import check, driver
 
 @lru_cache(maxsize=1024)
 def side_stream(index: int, stream: int) -> tuple[int, int, int]:
-    """Return handles: the side stream of `stream` of device `index`, and an event each to fork and to join.
+    """Return three handles: the side stream of `stream`, an event to fork and an event to join.
 
-    The device must be the current one.
+    `stream` belongs to device `index`, which must be the current one.
     """
     cuda = driver()
     made = [

@@ -18,16 +18,17 @@ from blconv.kernels.primitives.warp import device, loader, store_pair
 from blconv.kernels.transforms.fragments import step_count
 from blconv.kernels.transforms.planes import Float32Planes, channel_writer, table_reader
 
-ANALYSIS_READ_AHEAD = 64  # numbers that a lane has in flight, at most
+ANALYSIS_READ_AHEAD = 64  # numbers that a lane has in flight, at most, unless one row has more
 
 
 def row_reader(planes: Float32Planes, convert: Callable[..., float]) -> Callable[..., None]:
     """Return the device function that reads a lane's part of image row i, as operand B of the first stage.
 
-    It fills the local array b[at + (2 s + half) tiles + tile] for each step s; half 0 is k = t and half 1 is
-    k = t + 4. `channel` is the first of the lane's `tiles` neighbouring channels. In place of a pixel or
-    channel outside the image it reads one inside. This is harmless: the constant matrices have zeros for such
-    pixels, and the results of such channels are not written.
+    The function is (x, b, at, image, i, channel, t). It fills the local array
+    b[at + (2 * s + half) * tiles + tile] for each step s; half 0 is k = t, and half 1 is k = t + 4, where k
+    is the summed index. channel is the first of the lane's neighbouring channels, one for each tile. In place
+    of a pixel or channel outside the image it reads one inside. This is harmless: the constant matrices have
+    zeros for such pixels, and the results of such channels are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     STEPS = step_count(W, planes.vector)
@@ -133,9 +134,9 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage(planes: Float32Planes) -> Callable[..., None]:
-    """Return the device function of the second stage: it transforms T in shared memory along the image rows.
+    """Return the device function of the second stage: it transforms T, the first stage's result, along H.
 
-    It writes the kept coefficients to z.
+    T lies in shared memory, and H is the axis of the image rows. The kept coefficients are written to z.
     """
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
@@ -164,7 +165,7 @@ def second_stage(planes: Float32Planes) -> Callable[..., None]:
                     for m in range(ROW_TILES):
                         at = 4 * (2 * TILES * m + column)
                         multiply(d, at, table, 4 * (m * STEPS + s), TABLE, b0, b1)
-            # Offsets of Z(u) and Z(-u), by steps from one frequency to the next: few 64-bit products.
+            # Offsets of the coefficients at u and -u, by steps between frequencies: few 64-bit products.
             centre = 0 if v == 0 else KH + (v - 1) * (2 * KH - 1) + KH - 1
             plus, minus = (centre + g) * step + own, (centre - g) * step + own
             for m in range(ROW_TILES):
@@ -173,7 +174,7 @@ def second_stage(planes: Float32Planes) -> Callable[..., None]:
                     re, im = 8 * TILES * m, 8 * TILES * m + 4 * TILES
                     for e in range(2):  # columns 2t and 2t + 1 of every tile
                         if first + TILES * t + 4 * TILES * e < C:
-                            # Z(u) = sum (cos - i sin)(re + i im): d has the sums of cos, d + 2 those of sin
+                            # Z(u) = sum (cos - i sin) * (re + i im): d[n] sums with cos, d[n + 2] with sin
                             at = plus + 4 * TILES * e
                             write(z, at, d, re + e, im + 2 + e, PLUS)
                             if PARTS == 2:

@@ -1,6 +1,6 @@
 """The constant matrices of the float32 transforms, in the order in which the lanes of a warp read them.
 
-Their entries are cos and sin of 2 pi f position / size, for the kept frequencies f of an axis. They are
+Their entries are cos and sin of 2 pi f * position / size, for the kept frequencies f of an axis. They are
 divided by sqrt(size), so that a transform followed by its inverse has the factor 1. A matrix is an operand of
 `mma` in `blconv.kernels.primitives.warp`, which defines the operands A and B, the lane's numbers g and t, and
 the summed index k. It is stored as (tiles, steps, 32 lanes, numbers of a lane). A tile is 16 rows of operand
@@ -23,7 +23,10 @@ LANE_STEP = torch.arange(32) % 4  # t
 
 
 def waves(axis: TransformAxis) -> tuple[Tensor, Tensor]:
-    """Return cos and sin of 2 pi f position / size, over sqrt(size): float64, each (kept, positions)."""
+    """Return cos and sin of 2 pi f * position / size, over sqrt(size): float64, each (kept, positions).
+
+    f are the kept frequencies 0 .. kept - 1 of the axis.
+    """
     position = axis.start + axis.step * torch.arange(axis.positions)
     phase = torch.arange(axis.kept)[:, None] * position[None, :] % axis.size
     angle = phase.double() * (2 * math.pi / axis.size)
@@ -39,15 +42,15 @@ def coefficient_count(kept_rows: int, kept_columns: int) -> int:
 
 
 def part_count(count: int) -> int:
-    """Return how many real numbers a coefficient has: 2, or 1 if the only coefficient is the mean.
+    """Return the number of real numbers of a coefficient: 2, or 1 if the only coefficient is the (real) mean.
 
-    `count` is the number of coefficients. The mean is real.
+    `count` is the number of coefficients of a channel.
     """
     return 1 if count == 1 else 2
 
 
 def step_count(positions: int, vector: int) -> int:
-    """Return the number of steps, of 8 positions each, that cover the `positions` of an axis.
+    """Return the number of steps, of 8 positions each, that cover an axis with `positions` positions.
 
     `vector` is the number of neighbouring positions, 1, 2 or 4, that a lane reads at once. With 4, the number
     of steps is even.
@@ -58,8 +61,9 @@ def step_count(positions: int, vector: int) -> int:
 def position_order(positions: int, vector: int) -> Tensor:
     """Return the position that the lanes with t = lane % 4 multiply at each k, int64 (steps, t, half).
 
-    half 0 is k = t, and half 1 is k = t + 4. A sum may have its k in any order. This order is chosen so that
-    a lane multiplies the same numbers that it has read, in vectors of `vector` neighbours.
+    k is the index that a matrix product sums over: half 0 is k = t, and half 1 is k = t + 4. The order of a
+    sum is free. This order is chosen so that a lane multiplies the same numbers that it has read, in vectors
+    of `vector` neighbours.
     """
     s, t, half = torch.meshgrid(
         torch.arange(step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
@@ -72,8 +76,8 @@ def position_order(positions: int, vector: int) -> Tensor:
 def from_pixels(axis: TransformAxis, sign: int, vector: int, split: bool) -> Tensor:
     """Return the matrix that transforms positions to frequencies, as operand A: (tiles, steps, 32 lanes, 4).
 
-    With g = lane // 4, rows g and g + 8 of tile m are the cosine, and `sign` times the sine, of frequency 8
-    m + g. The positions are in the order of `position_order`. The numbers are those of `round_table`.
+    With g = lane // 4, row g of tile m has the cosines of frequency 8 * m + g, and row g + 8 has its sines
+    times `sign`. The positions are in the order of `position_order`. The numbers are those of `round_table`.
     """
     cosine, sine = waves(axis)
     tiles = -(-axis.kept // 8)
@@ -87,9 +91,9 @@ def from_pixels(axis: TransformAxis, sign: int, vector: int, split: bool) -> Ten
 def to_pixels(axis: TransformAxis, sign: int, split: bool) -> Tensor:
     """Return the matrix that transforms frequencies to positions, as operand A: (tiles, steps, 32 lanes, 4).
 
-    With g = lane // 4 and t = lane % 4, rows g and g + 8 of tile m are the positions 16 m + g and 16
-    m + g + 8. Columns k = t and k = t + 4 of step s are the cosine, and `sign` times the sine, of frequency 4
-    s + t. The numbers are those of `round_table`.
+    With g = lane // 4 and t = lane % 4, rows g and g + 8 of tile m are the positions 16 * m + g and
+    16 * m + g + 8. Column t of step s has the cosines of frequency 4 * s + t, and column t + 4 has its sines
+    times `sign`. The numbers are those of `round_table`.
     """
     cosine, sine = (wave.T for wave in waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 4)
@@ -125,7 +129,10 @@ def to_pixels_right(axis: TransformAxis, sign: int, vector: int, split: bool) ->
 
 
 def pick(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return matrix[rows, columns], but 0 for indices beyond the last row or column; indices broadcast."""
+    """Return matrix[rows, columns], but 0 for indices beyond the last row or column.
+
+    `rows` and `columns` are broadcast against each other.
+    """
     rows, columns = torch.broadcast_tensors(rows, columns)
     inside = (rows < matrix.shape[0]) & (columns < matrix.shape[1])
     picked = matrix[rows.clamp(max=matrix.shape[0] - 1), columns.clamp(max=matrix.shape[1] - 1)]
@@ -135,7 +142,7 @@ def pick(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def round_table(matrix: Tensor, *, split: bool) -> Tensor:
     """Return a float64 matrix as float32 numbers that tensor cores read exactly, with 10 bits of mantissa.
 
-    With `split`, return (2, ...): the rounded numbers, and the rounded remainders that add to them.
+    With `split`, return (2, ...): the rounded numbers, and the rounded remainders to be added to these.
     """
     high = _tf32(matrix.float())
     return torch.stack([high, _tf32((matrix - high).float())]) if split else high

@@ -45,7 +45,7 @@ def analysis_tables(
 ) -> tuple[Tensor, Tensor, float]:
     """Return the constants of `analysis`: the matrices of the columns' and of the rows' axis, and a factor.
 
-    The kernel multiplies its sums by the factor; see `half_fragments.table_scale`.
+    The kernel multiplies its sums by this factor; see `half_fragments.table_scale`.
     """
     dtype = getattr(torch, planes.memory)
     return (
@@ -60,7 +60,7 @@ def synthesis_tables(
 ) -> tuple[Tensor, Tensor, float]:
     """Return the constants of `synthesis`: the matrices of the rows' and of the columns' axis, and a factor.
 
-    The kernel multiplies its sums by the factor; see `half_fragments.table_scale`.
+    The kernel multiplies its sums by this factor; see `half_fragments.table_scale`.
     """
     dtype = getattr(torch, planes.memory)
     if planes.channels_last:

@@ -1,7 +1,7 @@
 """The function of the 16-bit analysis kernel: from pixels to kept coefficients; see `half` and `half_planes`.
 
-T, in shared memory, is the result of the first stage. A word of T has the numbers of image rows 2 p and 2
-p + 1, where p counts pairs of rows:
+T, in shared memory, is the result of the first stage. A word of T (32 bits) has two numbers, those of image
+rows 2 * p and 2 * p + 1, where p counts pairs of rows:
 
     T  (pairs of rows, frequencies v, real | imaginary, 8 columns, tiles)
 """
@@ -33,11 +33,11 @@ from blconv.kernels.transforms.half_planes import (
 def row_reader(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function (x, b, at, image, i, channel, t) that reads a lane's part of image row i.
 
-    The part is operand B of the first stage's products. Word h of lane t of a group, for each of its `tiles`
-    neighbouring channels from `channel` on, goes to b[at + h * tiles + tile], where `tile` counts these
-    channels (see `half_fragments`). In place of a pixel or channel outside
-    the image it reads one inside. This is harmless: the constant matrices have zeros for such pixels, and the
-    results of such channels are not written.
+    The part is operand B of the first stage's products, for neighbouring channels from number channel on, one
+    for each tile. t is lane % 4, and word h of the lane (see `half_fragments`) of a tile goes to
+    b[at + h * tiles + tile]. In place of a pixel or channel outside the image it reads one inside. This is
+    harmless: the constant matrices have zeros for such pixels, and the results of such channels are not
+    written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     SPAN, EACH = planes.span, planes.span // 2
@@ -48,7 +48,7 @@ def row_reader(planes: HalfPlanes) -> Callable[..., None]:
         """Return the offset of pixel e (0 or 1) of a lane's word h in the row at `line`.
 
         For a pixel outside the row it is the offset of the row's last pixel. If the pixels of all lanes are
-        inside, it is computed as a constant plus line + 2t.
+        inside, it is computed as a constant plus (line + 2 * t).
         """
         if 8 * h + 8 <= W:
             return (line + 2 * t) + (8 * h + e)
@@ -170,9 +170,10 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the device function of the second stage: it transforms T in shared memory along the image rows.
+    """Return the device function of the second stage: it transforms T, the first stage's result, along H.
 
-    It begins with a barrier and writes the kept coefficients to z.
+    T lies in shared memory, and H is the axis of the image rows. The function begins with a barrier and
+    writes the kept coefficients to z.
     """
     C, TILES, WARPS = planes.channels, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts
@@ -187,8 +188,8 @@ def second_stage(planes: HalfPlanes) -> Callable[..., None]:
     def gather(numbers, d, i, j, sign, scale):
         """Fill `numbers` with results for column 2t of all tiles, then for column 2t + 1 of all tiles.
 
-        d has the lane's sums. A result is scale d[i + n] + sign d[j + n], where n = 4 tile for column 2t and
-        n = 4 tile + 1 for column 2t + 1.
+        d has the lane's sums. A result is scale * d[i + n] + sign * d[j + n], where n = 4 * tile for column
+        2t and n = 4 * tile + 1 for column 2t + 1, with t = lane % 4.
         """
         for e in range(2):
             for tile in range(TILES):
@@ -223,7 +224,7 @@ def second_stage(planes: HalfPlanes) -> Callable[..., None]:
                 if u < KH:
                     q = u if v == 0 else KH + (v - 1) * (2 * KH - 1) + KH - 1 + u
                     re, im = 8 * TILES * m, 8 * TILES * m + 4 * TILES
-                    # Z(u) = (P + i S)(re) ..., with P the sums of cos and S those of sin
+                    # Z(u) = sum of (cos - i sin) * (re + i im): d[n] sums with cos, d[n + 2] with sin
                     at = (q * images + image) * (PARTS * C)
                     gather(numbers, d, re, im + 2, scale, scale)
                     write(z, at, channel, numbers)

@@ -1,8 +1,8 @@
 """The constant matrices of the 16-bit transforms, in the order in which the lanes of a warp read them.
 
 A word is 32 bits with two 16-bit numbers. The matrices are as in `fragments`, but operands of the products of
-`blconv.kernels.primitives.words`, with 16 values of k in a step. The words of a lane are numbered h = 2
-step + half: half 0 holds k = 2t and 2t + 1, half 1 holds k = 2t + 8 and 2t + 9.
+`blconv.kernels.primitives.words`, with 16 values of k in a step. With t = lane % 4, the words of a lane are
+numbered h = 2 * step + half: half 0 holds k = 2t and 2t + 1, half 1 holds k = 2t + 8 and 2t + 9.
 
 1 / sqrt(size) rounded to 16 bits would be wrong by up to 2^-9, in the same direction for every frequency. So
 the matrices are cosines and sines divided by a power of two instead, which is exact for the mean, and the
@@ -19,9 +19,9 @@ from blconv.kernels.transforms.fragments import LANE_ROW, LANE_STEP, pick, waves
 
 
 def table_scale(axis: TransformAxis) -> float:
-    """Return the power of two that the matrices are divided by, over sqrt(size): from sqrt(1/2) to sqrt(2).
+    """Return the factor by which kernels multiply products with the matrices: from sqrt(1/2) to sqrt(2).
 
-    This is the factor that the results of the matrices lack.
+    It is 2^n / sqrt(size), where 2^n is the power of two by which the matrices are divided.
     """
     return 2.0 ** round(math.log2(axis.size) / 2) / math.sqrt(axis.size)
 
@@ -29,14 +29,14 @@ def table_scale(axis: TransformAxis) -> float:
 def word_count(positions: int, vector: int) -> int:
     """Return the number of words with which a lane covers its part of an axis.
 
-    The axis has `positions`, which a lane reads in vectors of `vector` (2, 4 or 8) neighbours. Four lanes
-    share it: those that hold the same row of A or column of B.
+    The axis has `positions` positions, which a lane reads in vectors of `vector` (2, 4 or 8) neighbours. It
+    is shared by four lanes: those that hold the same row of operand A or the same column of operand B.
     """
     return vector // 2 * -(-positions // (4 * vector))
 
 
 def step_count(positions: int, vector: int) -> int:
-    """Return the number of steps, of 16 positions each, that cover the `positions` of an axis.
+    """Return the number of steps, of 16 positions each, that cover an axis with `positions` positions.
 
     `vector` is the number of neighbouring positions, 2, 4 or 8, that a lane reads at once.
     """
@@ -46,8 +46,8 @@ def step_count(positions: int, vector: int) -> int:
 def position_order(positions: int, vector: int) -> Tensor:
     """Return the two neighbouring positions in word h of the lanes with t = lane % 4, int64 (h, t, 2).
 
-    A sum may have its k in any order. This order is chosen so that a lane multiplies the same words that it
-    has read, in vectors of `vector` neighbours.
+    The order of the positions in a sum is free. This order is chosen so that a lane multiplies the same words
+    that it has read, in vectors of `vector` neighbours.
     """
     h, t, e = torch.meshgrid(
         torch.arange(2 * step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
@@ -59,8 +59,8 @@ def position_order(positions: int, vector: int) -> Tensor:
 def from_pixels(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
     """Return the matrix that transforms positions to frequencies, as operand A: (tiles, steps, 32 lanes, 4).
 
-    The entries are int32 words of two `dtype` numbers. With g = lane // 4, rows g and g + 8 of tile m are the
-    cosine, and `sign` times the sine, of frequency 8 m + g. The positions are in the order of
+    The entries are int32 words of two `dtype` numbers. With g = lane // 4, row g of tile m has the cosines of
+    frequency 8 * m + g, and row g + 8 has its sines times `sign`. The positions are in the order of
     `position_order`.
     """
     cosine, sine = _waves(axis)
@@ -76,8 +76,8 @@ def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
     """Return the matrix that transforms frequencies to positions, as operand A: (tiles, steps, 32 lanes, 4).
 
     The entries are int32 words of two `dtype` numbers. With g = lane // 4 and t = lane % 4, rows g and g + 8
-    of tile m are the positions 16 m + g and 16 m + g + 8. Word h of a lane is the cosine, and `sign` times
-    the sine, of frequency 4 h + t.
+    of tile m are the positions 16 * m + g and 16 * m + g + 8. Word number h of a lane (in all steps) has the
+    cosine of frequency 4 * h + t, and its sine times `sign`.
     """
     cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 8)
@@ -108,7 +108,10 @@ def to_pixels_right(axis: TransformAxis, sign: int, vector: int, dtype: torch.dt
 
 
 def _waves(axis: TransformAxis) -> tuple[Tensor, Tensor]:
-    """Return cos and sin of 2 pi f position / size, over a power of two: float64, each (kept, positions)."""
+    """Return cos and sin of 2 pi f * position / size, over a power of two: float64, each (kept, positions).
+
+    f are the kept frequencies of the axis, and `table_scale` documents the power of two.
+    """
     cosine, sine = waves(axis)
     return cosine / table_scale(axis), sine / table_scale(axis)
 

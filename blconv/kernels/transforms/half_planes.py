@@ -1,14 +1,13 @@
 """The sizes of the 16-bit transform kernels, and the device functions that both kernels share.
 
-As in `single`, a CUDA block transforms `tiles` times 8 channels of one image (tiles is 1, 2 or 4), and T lies
-in shared memory between the two stages. In T and in registers, a word has two numbers that are neighbours on
-the axis over which the next product sums. A tile is 8 columns of a matrix operand, and every column is a
-channel: column n of tile `tile` is channel tiles * n + tile of the block. So a lane reads `tiles`
-neighbouring channels, and writes the 2 * `tiles` neighbouring channels of its two columns.
+As in `single`, a CUDA block transforms `tiles` times 8 channels of one image (tiles is 1, 2 or 4), and T, the
+result of its first stage, lies in shared memory. In T and in registers, a word (32 bits) has two 16-bit
+numbers that are neighbours on the axis over which the next product sums. A tile is 8 columns of a matrix
+operand, and every column is a channel: column n of tile `tile` is channel tiles * n + tile of the block. So a
+lane reads `tiles` neighbouring channels, and writes the 2 * `tiles` neighbouring channels of its two columns.
 
 The words of T are stored as (..., 8 columns, tiles), and the tiles of a column are read and written at once.
-`swizzle` permutes the columns so that lanes which access different columns or other indices of T use
-different banks, without gaps in T.
+`swizzle` permutes the columns so that the lanes of a warp use different banks, without gaps in T.
 """
 
 from collections.abc import Callable
@@ -21,9 +20,9 @@ from blconv.kernels.primitives.words import multiplier, packer, reader, writer
 from blconv.kernels.transforms.half_fragments import step_count
 from blconv.kernels.transforms.planes import Planes
 
-HALF_SHARED_BYTES = 74 * 1024  # of a block, at most, so that three share a multiprocessor
+HALF_SHARED_BYTES = 74 * 1024  # of a block, at most, so that three blocks share a multiprocessor
 WORDS_HELD = 64  # words of a pair of rows that a lane holds, at most
-WORDS_AHEAD = 32  # words of pixels that a lane has in flight, unless one pair of rows is more
+WORDS_AHEAD = 32  # words of pixels that a lane has in flight, at most, unless one pair of rows has more
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,11 @@ class HalfPlanes(Planes):
 
     @property
     def tiles(self) -> int:
-        """Number of tiles of 8 channels in a block: as many as fit in a vector and in memory."""
+        """Number of tiles of 8 channels that a CUDA block transforms: 4, 2 or 1.
+
+        It is the largest of these for which shared memory and registers suffice, and twice of which divides
+        the number of channels, so that channels are read in aligned vectors; otherwise it is 1.
+        """
         for tiles in (4, 2):
             held = 4 * step_count(self.width, self.span) * tiles <= WORDS_HELD
             if self.channels % (2 * tiles) == 0 and self._shared(tiles) <= HALF_SHARED_BYTES and held:
@@ -69,11 +72,11 @@ class HalfPlanes(Planes):
 
 @device
 def swizzle(column, above, beside):
-    """Return the position, 0 to 7, at which `column`, 0 to 7, is stored in T, the array in shared memory.
+    """Return the place of `column`, 0 to 7, in the shared-memory array T, to avoid bank conflicts.
 
-    T is indexed by (`above`, `beside`, column), for example by the pair of rows, the frequency v and the
-    column. Permuted positions put words that the lanes of a warp access at the same time into different
-    banks.
+    T is the result of a kernel's first stage, with two indices before that of the column: an image row or a
+    pair of rows, and a frequency or an image column. `above` and `beside` are these two indices, in either
+    order, and select the permutation of the columns.
     """
     return column ^ (2 * (above & 3)) ^ (beside & 1)
 
@@ -113,8 +116,8 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 def channel_writer(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function (out, at, channel, numbers) that writes a lane's 2 * `tiles` numbers.
 
-    They are those of columns 2t and 2t + 1, and go to out[at + channel] and after. Channels beyond the last
-    are not written.
+    With t = lane % 4, they are the numbers of columns 2t and 2t + 1, and go to out[at + channel] and after.
+    Channels beyond the last are not written.
     """
     C, TILES = planes.channels, planes.tiles
     pack, store = packer(planes.memory), writer(TILES)

@@ -1,7 +1,7 @@
 """The function of the 16-bit synthesis kernel: from coefficients to pixels; see `half` and `half_planes`.
 
-T, in shared memory, is the result of the first stage. A word of T has the real and the imaginary part at a
-frequency v:
+T, in shared memory, is the result of the first stage. A word of T (32 bits) has the real and the imaginary
+part at a frequency v:
 
     T  (image rows, frequencies v, 8 columns, tiles)
 """
@@ -38,11 +38,11 @@ SIGNS = 0x80008000
 def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function that reads the coefficients at (u, v) and (-u, v) for all u of a lane.
 
-    It fills the local array b[(2 h + part) tiles + tile], which is operand B of the first stage, for each
-    word h of the lane (see `half_fragments`). With Z the coefficient at u and N the one at -u, the words are
-    (Re Z + Re N, Im N - Im Z) for part 0, the real part, and (Im Z + Im N, Re Z - Re N) for part 1, the
-    imaginary part. The first number of a word is multiplied by the cosine, the second by the sine. If a
-    coefficient has no partner N, N counts as 0.
+    It fills the local array b[(2 * h + part) * tiles + tile], which is operand B of the first stage, for each
+    word h of the lane (see `half_fragments`) and each tile. With Z the coefficient at u and N the one at -u,
+    the words are (Re Z + Re N, Im N - Im Z) for part 0, the real part, and (Im Z + Im N, Re Z - Re N) for
+    part 1, the imaginary part. The first number of a word is multiplied by the cosine, the second by the
+    sine. If a coefficient has no partner N, N counts as 0.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     USED, HELD, PAIRS = -(-KH // 4), 2 * -(-KH // 8), max(TILES // 2, 1)
@@ -160,7 +160,7 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function of the second stage, for images whose channels are last.
 
-    After a barrier it transforms every row of T, which is in shared memory, to pixels and writes them to y.
+    After a barrier it transforms every row of T, the first stage's result, to pixels and writes them to y.
     The constant matrix is operand A, and T is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
@@ -204,7 +204,7 @@ def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
 def second_stage_to_pixels(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function of the second stage, for images whose pixels are last.
 
-    After a barrier it transforms every row of T, which is in shared memory, to pixels and writes them to y. T
+    After a barrier it transforms every row of T, the first stage's result, to pixels and writes them to y. T
     is operand A, whose rows are channels, and the constant matrix is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns

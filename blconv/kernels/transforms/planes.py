@@ -38,7 +38,7 @@ class Planes:
 
     @property
     def parts(self) -> int:
-        """How many real numbers a coefficient has: 2, or 1 if the only coefficient is the (real) mean."""
+        """Number of real numbers of a coefficient: 2, or 1 if the only coefficient is the (real) mean."""
         return part_count(self.coefficient_count)
 
     @property
@@ -58,7 +58,7 @@ class Planes:
 
     @property
     def shared_bytes(self) -> int:
-        """Bytes of shared memory for T, the result of the first stage of a transform."""
+        """Bytes of shared memory that a CUDA block needs for T, the result of a transform's first stage."""
         return self._shared(self.tiles)
 
     def _shared(self, tiles: int) -> int:
@@ -150,8 +150,8 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 def channel_writer(tiles: int, convert: Callable[..., float]) -> Callable[..., None]:
     """Return the device function (out, at, d, i, j, sign) that writes a vector of channels to out[at].
 
-    The vector has the number convert(d[i + 4 tile] + sign d[j + 4 tile]) for each tile. The tiles are
-    neighbouring channels.
+    The vector has the number convert(d[i + 4 * tile] + sign * d[j + 4 * tile]) for each of the `tiles` tiles.
+    The tiles are neighbouring channels.
     """
     store = storer("float32", tiles)
 

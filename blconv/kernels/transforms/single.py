@@ -1,11 +1,12 @@
 """The float32 kernels of analysis (pixels to kept coefficients) and synthesis (the inverse transform).
 
-Shapes, for images of C channels and H x W pixels, of which kh and kw frequencies are kept on the two axes:
+Shapes, for images of C channels and H x W pixels, of which kh and kw frequencies are kept on the two axes
+(0 .. kh - 1 and 0 .. kw - 1, and the negative ones):
 
-    x  (images, C, H, W) or (images, H, W, C)
-    z  (Q, images, 2, C)   real and imaginary parts; operand of one matrix product per frequency q
+    x  (images, C, H, W) or (images, H, W, C)   the pixels
+    z  (Q, images, 2, C)                        the real and imaginary parts of the coefficients
 
-    q counts the frequencies (u, v) of the rows' and the columns' axis: first u = 0 .. kh - 1 with v = 0
+    The Q frequencies (u, v) of the rows' and the columns' axis are, in this order: u = 0 .. kh - 1 with v = 0
     (the conjugates have u < 0), then for each v = 1 .. kw - 1 all u = -(kh - 1) .. kh - 1.
     If only the mean is kept, z is (1, images, 1, C).
 
@@ -13,7 +14,7 @@ A CUDA block transforms 8, 16 or 32 channels of one image. Its first stage trans
 result T (image rows, v, 2, channels) in shared memory. Its second stage transforms the other axis. Each stage
 is a product of a constant matrix and a matrix with one channel in each column or row, on tensor cores. So
 coefficients are read and written in whole vectors of channels for both memory formats of x. Device memory is
-read once and written once: H W + 2 Q numbers per plane (one channel of one image).
+read once and written once: H * W + 2 * Q numbers per plane (one channel of one image).
 
 `half` has the kernels of the 16-bit types.
 """

@@ -22,10 +22,10 @@ from blconv.kernels.transforms.planes import Float32Planes, channel_writer, tabl
 def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
     """Return the device function that reads the coefficients at (u, v) and (-u, v) and combines them.
 
-    With Z the coefficient at u and N the one at -u, it fills the local array e[4 tile : 4 tile + 4] with Re
-    Z + Re N, Im Z - Im N, Im Z + Im N and Re Z - Re N. The first number and minus the second are operand B
-    for the real part of T; the third and the fourth are operand B for the imaginary part. If a coefficient
-    has no partner N, N counts as 0.
+    With Z the coefficient at u and N the one at -u, it fills the local array e[4 * tile : 4 * tile + 4] with
+    Re Z + Re N, Im Z - Im N, Im Z + Im N and Re Z - Re N for each tile. The first number and minus the second
+    are operand B for the real part of T; the third and the fourth are operand B for the imaginary part. If a
+    coefficient has no partner N, N counts as 0.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     load = loader("float32", TILES)
@@ -130,7 +130,7 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
     """Return the device function of the second stage, for images whose channels are last.
 
-    It transforms every row of T, which is in shared memory, to pixels and writes them to y. The constant
+    It transforms every row of T, the first stage's result, to pixels and writes them to y. The constant
     matrix is operand A, and T is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
@@ -173,7 +173,7 @@ def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
 def second_stage_to_pixels(planes: Float32Planes) -> Callable[..., None]:
     """Return the device function of the second stage, for images whose pixels are last.
 
-    It transforms every row of T, which is in shared memory, to pixels and writes them to y. T is operand A,
+    It transforms every row of T, the first stage's result, to pixels and writes them to y. T is operand A,
     whose rows are channels, and the constant matrix is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
