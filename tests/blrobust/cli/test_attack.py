@@ -133,7 +133,7 @@ def test_the_published_space_is_cifar10s(
 def test_an_unknown_kind_names_the_legal_ones(capsys: pytest.CaptureFixture[str]) -> None:
     message = failure(capsys, "--kind", "nonsense")
     assert "'nonsense'" in message
-    assert " pixel," in message
+    assert "'blrobust attacks' lists them" in message
     assert "--kind" in failure(capsys)
 
 

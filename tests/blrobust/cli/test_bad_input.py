@@ -136,7 +136,7 @@ noise --dataset cifar10                           | Get it with: blrobust data g
 noise --dataset cifar10 --data-dir damaged        | cifar10 is incomplete or damaged
 noise --data-dir damaged                          | cifar10 is incomplete or damaged
 noise --dataset folder:                           | data set: got 'folder:'; legal: folder:PATH
-noise --dataset folder:missing                    | folder: got missing, which does not exist
+noise --dataset folder:missing                    | data set: got folder:missing, which does not exist
 noise --dataset folder:flat                       | got flat without sub-folders; legal: one per class
 noise --dataset folder:hollow                     | got hollow/a without images; legal: files in .png
 noise --dataset folder:odd                        | got 31x31 pixels; legal: 32x32, the size of

@@ -44,7 +44,7 @@ class Breaks(Plain):
 
     def fail(self, gradient):
         self.calls += 1
-        if self.calls > 10:
+        if self.calls > 4:  # in the attack: the checks before it count apart
             raise RuntimeError(f"call {self.calls}")
 """
 
@@ -74,7 +74,9 @@ def test_what_a_model_prints_and_warns_at_every_call_is_counted(capsys: pytest.C
     assert lines[1:3] == ["error 1", "talkative.py:19: UserWarning: call 1"]
     assert lines[-6].startswith("done in")
     causes = [line.rpartition(": ") for line in lines[-5:]]
-    assert {count for *_, count in causes} == {causes[0][2]}
+    *prints, warned = [int(count.removesuffix(" more")) for *_, count in causes]
+    assert set(prints) == {prints[0]}
+    assert 0 < warned <= prints[0]  # Python itself drops a warning whose text repeats
     assert [cause for cause, *_ in causes] == [
         "printed at talkative.py:12: call #",
         "printed at talkative.py:15: a= #",
