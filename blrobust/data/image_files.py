@@ -31,19 +31,20 @@ def read_folder(path: Path) -> LabelledImages:
     If all images are grey, they have one channel; otherwise all become RGB. Transparency is dropped. Raises
     `UserError`, naming the file, for an image that cannot be read, has another size or has not 8 bits.
     """
+    got = f"data set: got folder:{path}"
     if not path.is_dir():
-        raise UserError(f"data set: got folder:{path}, which does not exist; legal: a folder of classes")
+        raise UserError(f"{got}, which does not exist; legal: a folder of classes")
     folders = [entry for entry in _visible_entries(path) if entry.is_dir()]
     if not folders:
-        raise UserError(f"data set: got folder:{path} without sub-folders; legal: one per class, with its images")
+        raise UserError(f"{got} without sub-folders; legal: one per class, with its images")
     if len(folders) > MOST_LABELS:
-        raise UserError(f"data set: got folder:{path} with {len(folders)} sub-folders; legal: at most {MOST_LABELS}")
+        raise UserError(f"{got} with {len(folders)} sub-folders; legal: at most {MOST_LABELS}")
     files: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
         images = [entry for entry in _visible_entries(folder) if entry.suffix.lower() in SUFFIXES]
         if not images:
-            raise UserError(f"data set: got folder:{folder} without images; legal: files in {', '.join(SUFFIXES)}")
+            raise UserError(f"{got}: {folder.name} has no images; legal: files in {', '.join(SUFFIXES)}")
         for image in images:
             if not image.is_file():  # opening a pipe would never return
                 raise UserError(f"{image}: got no regular file; legal: an image in {', '.join(SUFFIXES)}")
