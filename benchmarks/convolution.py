@@ -4,7 +4,7 @@
 
 A ratio below 1 is faster than torch's convolution of the same precision, in the faster of the layouts NCHW
 and channels_last, measured in turns in the same process. `--goals` measures only the cases of the goals.
-Writes convolution-DEVICE.json after every layer, and at the end a .md beside it.
+Writes convolution-DEVICE.json after every row, and at the end a .md beside it.
 
 On a GPU every layer at every precision is measured in a process of its own. Several processes compile at the
 same time, but only one measures. If the driver stops a process, only its layer is lost.
@@ -12,11 +12,14 @@ same time, but only one measures. If the driver stops a process, only its layer 
 
 import argparse
 import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from fnmatch import fnmatch
+from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 
 import goals
 import report
@@ -44,12 +47,11 @@ def main() -> None:
         rows = {report.key(row): row for row in report.read(path)[1]}
     selected = goals.cases(device.type, arguments.rounds, bandwidth) if arguments.goals else None
     chosen = _cases(arguments, bandwidth) if selected is None else selected
-    for found in _run(chosen, 0 if device.type == "cpu" else arguments.lanes):
-        rows |= {report.key(row): row for row in found}
+    for row in _run(chosen, 0 if device.type == "cpu" else arguments.lanes):
+        rows[report.key(row)] = row
         report.write(path, where, rows.values())
-        for row in found:
-            figure = row.note if row.ms is None else f"{row.ms:.4g} ms, ratio {row.ratio} {row.note}"
-            print(*report.key(row), figure, sep="  ", flush=True)
+        figure = row.note if row.ms is None else f"{row.ms:.4g} ms, ratio {row.ratio} {row.note}"
+        print(*report.key(row), figure, sep="  ", flush=True)
     everything = list(rows.values())
     lines = [report.headline(where), "", *report.tables(everything)]
     table = goals.table(device.type, everything)
@@ -95,41 +97,45 @@ def _cases(arguments: argparse.Namespace, bandwidth: float) -> list[Case]:
     ]
 
 
-def _run(cases: list[Case], lanes: int) -> Iterator[list[Row]]:
-    """Yield the rows of each case, measured in this process, or in up to `lanes` others if it is not 0.
+def _run(cases: list[Case], lanes: int) -> Iterator[Row]:
+    """Yield each row as soon as it is measured, in this process, or in up to `lanes` others if it is not 0.
 
     Cases of host times come last, when no other process runs.
     """
     if not lanes:
-        yield from (list(measure(case)) for case in cases)
+        yield from chain.from_iterable(map(measure, cases))
         return
     for quiet in (False, True):
+        chosen = [case for case in cases if (case.passes == "launch") == quiet]
+        found: SimpleQueue[Row | None] = SimpleQueue()  # None ends a case
         with ThreadPoolExecutor(1 if quiet else lanes) as pool:
-            running = [pool.submit(_apart, case) for case in cases if (case.passes == "launch") == quiet]
-            yield from (future.result() for future in as_completed(running))
+            running = [pool.submit(_apart, case, found.put) for case in chosen]
+            for _ in chosen:
+                yield from iter(found.get, None)
+            for future in running:
+                future.result()
 
 
-def _apart(case: Case) -> list[Row]:
-    """Return the rows of a case, measured in a process of its own.
+def _apart(case: Case, put: Callable[[Row | None], None]) -> None:
+    """Measure a case in a process of its own: call `put` with each row, and with None at the end.
 
-    If that process dies, its earlier rows are returned, and one more row that notes the exit code.
+    If that process dies, there is one more row, which notes the exit code.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(case, sender))
-    process.start()
-    sender.close()
-    rows = []
-    while True:
-        try:
-            rows.append(receiver.recv())
-        except EOFError:
-            break
-    process.join()
-    if process.exitcode:
-        at = (case.group, str(case.layer), case.precision, case.batch, case.passes)
-        rows.append(Row(*at, 0.0, "", "the rest", note=f"the process ended with {process.exitcode}"))
-    return rows
+    try:
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_send, args=(case, sender))
+        process.start()
+        sender.close()
+        with suppress(EOFError):
+            while True:
+                put(receiver.recv())
+        process.join()
+        if process.exitcode:
+            at = (case.group, str(case.layer), case.precision, case.batch, case.passes)
+            put(Row(*at, 0.0, "", "the rest", note=f"the process ended with {process.exitcode}"))
+    finally:
+        put(None)
 
 
 def _send(case: Case, sender: Connection) -> None:
