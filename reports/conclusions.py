@@ -1,7 +1,7 @@
 """The conclusions of a report: a few sentences, decided by the paired tests alone.
 
 In every sentence, as in every mark of a table, one model is better than another at a level if the paired test
-finds it better with Holm's correction over the levels (`analysis.comparison`).
+finds it better, with Holm's correction over the levels above 0 (`analysis.comparison`).
 """
 
 from itertools import pairwise
@@ -99,17 +99,18 @@ def _best(analysis: Analysis, axis: Axis) -> str:
 
 def _few_images(analysis: Analysis) -> list[str]:
     """Return a warning if there are few images, with the smallest difference, in images, that tests find."""
-    n, count = len(analysis.run.labels), len(analysis.levels)
+    n, count = len(analysis.run.labels), sum(level > 0 for level in analysis.levels)
     if n >= FEW_IMAGES or len(analysis.complete) == 1:
         return few_images(n)
-    least = 1  # images on one side: their p is 2 / 2^least, times the levels by Holm's correction
-    while 2 * 0.5**least * count >= SIGNIFICANCE:
+    least = 1  # images on one side: their p is 2 / 2^least, times the levels above 0 by Holm's correction
+    while 2 * 0.5**least * max(1, count) >= SIGNIFICANCE:
         least += 1
     images = "1 image" if n == 1 else f"{n} images"
-    grid = "1 level" if count == 1 else f"{count} levels"
+    grid = f" and {count} level{'' if count == 1 else 's'} above 0" if count else ""
+    there = " at these levels" if count > 1 else " at this level" if count else ""
     unless = "" if least > n else f" unless {least} or more images favour one of them"
     return [
-        f"Too few images: with {images} and {grid} a test between two models finds no difference{unless}. "
+        f"Too few images: with {images}{grid} a test between two models finds no difference{there}{unless}. "
         f"Use {FEW_IMAGES} or more."
     ]
 

@@ -120,8 +120,8 @@ def levels(analysis: Analysis, axis: Axis) -> Table:
 def tests(analysis: Analysis, axis: Axis, other: str) -> Table:
     """Return a table of the differences in accuracy of all models from the model `other`, a row per level.
 
-    A cell has the difference in percentage points, its interval and the p-value with Holm's correction. If
-    `other` is the baseline, the last column has the p-values of Cochran's Q test over all models.
+    A cell has the difference in percentage points, its interval and the adjusted p-value. If `other` is
+    the baseline, the last column has the p-values of Cochran's Q test over all models.
     """
     frames = {m: analysis.compare(m, other) for m in analysis.run.models if m != other}
     frames = {model: frame.set_index("level") for model, frame in frames.items() if len(frame)}

@@ -27,7 +27,7 @@ def command(first: str, second: str, baseline: str | None) -> None:
 
     A and B are run folders, or ids of runs in the folder runs, of noise or attacks on the same images. A
     difference is the accuracy in B minus that in A, with its 95 % interval and the p-value of a paired test,
-    adjusted over the levels. Nothing is measured.
+    adjusted over the levels above 0. Nothing is measured.
     """
     from blrobust import api
 
