@@ -7,8 +7,8 @@ from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.perturbations.levels import format_level
 from blrobust.reports.axes import LENGTHS, Axis
-from blrobust.reports.conclusions import NO_LEVEL, levels_of, where
 from blrobust.reports.number_text import NONE, level_at, percent, span
+from blrobust.reports.sentence_parts import NO_LEVEL, levels_of, where
 from blrobust.reports.tables import Cell, Table
 
 ALL_ATTACKS = "all, each up to its last strength"

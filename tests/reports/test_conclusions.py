@@ -4,9 +4,10 @@ import pytest
 from support import invented
 
 from blrobust.analysis.analysis import Analysis
-from blrobust.reports import axes
+from blrobust.reports import axes, tables
 from blrobust.reports.attacks import gradient_notes
-from blrobust.reports.conclusions import conclusions, where
+from blrobust.reports.conclusions import conclusions
+from blrobust.reports.sentence_parts import where
 from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0, 1.5]
@@ -288,7 +289,48 @@ def test_a_gain_below_a_guess_is_marked_and_is_no_sign(tmp_path):
     notes, text = gradient_sentences(tmp_path / "run", curves, [0.0, 2 / 255])
     assert notes == []
     (gain,) = [sentence for sentence in text if sentence.startswith("Better than fp32")]
-    assert gain.endswith(", though no better than a guess.")
+    assert gain.endswith(", though fft85 is no better than a guess.")
+    assert (
+        "fft85 is better at 1 of 2 levels (strength 2/255), though fft85 is no better than a guess, worse at"
+        in " ".join(text)
+    )
+
+
+def test_a_loss_below_a_guess_names_the_better_model(tmp_path):
+    curves = {"fp32": [0.9, 0.0], "fft85": [0.9, 0.09], "fft50": [0.9, 0.0]}
+    path = invented.run(tmp_path / "run", curves, [0.0, 1.0], n=1000, is_exact=True)
+    with Run.open(path) as run:
+        analysis = Analysis(run, "gaussian", baseline="fft85")
+        text = conclusions(analysis, GAUSSIAN)
+        against, tested = tables.against_controls(analysis), tables.tests(analysis, GAUSSIAN, "fft85")
+        overall = tables.summary({"run": analysis}, GAUSSIAN)
+    (loss,) = [sentence for sentence in text if sentence.startswith("Worse than fft85")]
+    assert loss.count(", though fft85 is no better than a guess") == 2
+    limits = "fft85 is better at 1 of 2 levels (sigma 1), though fft85 is no better than a guess, worse at no"
+    assert limits in " ".join(text)
+    caveat = "; at 1 of these no better than a guess"
+    details = [cell.detail for _, cells in against.rows for cell in cells]
+    assert [caveat in detail for detail in details] == [True, False]
+    assert tested.rows[1][1][0].detail.endswith("; p\xa0<\xa00.001; no better than a guess")
+    assert dict(overall.rows)["fp32"][-1].detail == caveat.removeprefix("; ")
+
+
+def test_a_caveat_is_in_the_sentence_about_other_models_too(tmp_path):
+    curves = {"fp32": [0.9, 0.0], "fft85": [0.9, 0.09], "fp16": [0.9, 0.0], "bf16": [0.9, 0.5]}
+    text = sentences(tmp_path / "run", curves, [0.0, 1.0])
+    (others,) = [sentence for sentence in text if sentence.startswith("Band limits against other models")]
+    assert others == (
+        "Band limits against other models without them: fft85 is better than fp16 at 1 of 2 levels (sigma "
+        "1), though fft85 is no better than a guess, worse at no level."
+    )
+
+
+def test_of_equal_differences_the_first_is_the_largest(tmp_path):
+    """47 of 60 is the difference at each level, but 59 / 60 - 12 / 60 is a smaller float than the others."""
+    curves = {"fp32": [59 / 60, 57 / 60, 56 / 60], "fp16": [12 / 60, 10 / 60, 9 / 60]}
+    text = sentences(tmp_path / "run", curves, LEVELS[:3], n=60)
+    (loss,) = [sentence for sentence in text if sentence.startswith("Worse than fp32")]
+    assert "most at sigma 0: \u221278.3 points" in loss
 
 
 def test_a_gain_over_fp32_names_the_better_control(tmp_path):
@@ -318,7 +360,7 @@ def test_a_gain_below_a_guess_is_marked_level_by_level_and_for_the_best_model(tm
     """At sigma 1 and 1.5 both models are below 10 %, and 9 % against 0 % is a difference."""
     curves = {"fp32": [0.9, 0.3, 0.0, 0.0], "fp16": [0.9, 0.6, 0.09, 0.09]}
     text = sentences(tmp_path / "run", curves)
-    end = ", though no better than a guess at 2 of 4 levels (sigma 1 to 1.5)"
+    end = ", though fp16 is no better than a guess at 2 of 4 levels (sigma 1 to 1.5)"
     assert text[0].startswith(f"Best model: fp16 at 3 of 4 levels (sigma 0.5 to 1.5){end}. At 1 of 4")
     assert text[1].endswith(f"{end}.")
 

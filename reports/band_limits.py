@@ -1,0 +1,85 @@
+"""The sentences of a report that compare band-limited models with models without band limits."""
+
+from blrobust.analysis import controls
+from blrobust.analysis.analysis import Analysis
+from blrobust.analysis.comparison import Verdict
+from blrobust.reports.axes import Axis
+from blrobust.reports.number_text import percent
+from blrobust.reports.sentence_parts import FEW_IMAGES, NO_LEVEL, levels_of, listed, margin
+
+
+def band_limits(analysis: Analysis, axis: Axis) -> list[str]:
+    """Return sentences that compare the band-limited models with the best model without band limits.
+
+    Further sentences compare them with a low-pass in front of fp32 and with other models that are better.
+    """
+    limited, control = controls.band_limited(analysis), controls.best_control(analysis)
+    if not limited:
+        return []
+    if control is None:
+        return [
+            "No model without band-limited layers was measured in this run, so their part in this is unknown."
+        ]
+    means = dict(zip(analysis.summary.model, analysis.summary["mean"], strict=True))
+    sentences = [
+        f"Band limits against the best model without them by mean accuracy, {control} "
+        f"({percent(means[control])}): {_limited_against(analysis, limited, control, axis)}."
+    ]
+    low_passed = controls.low_passed_fp32(analysis)
+    if low_passed not in (None, control):
+        text = _limited_against(analysis, limited, low_passed, axis)
+        count = len(controls.low_passes_of_fp32(analysis))
+        best = f" (the best of {count} by mean accuracy)" if count > 1 else ""
+        sentences.append(f"Band limits against a low-pass in front of fp32, {low_passed}{best}: {text}.")
+    told = {analysis.baseline, control, low_passed}
+    others = [model for model in controls.without_band_limits(analysis) if model not in told]
+    pairs = [(model, other) for model in limited for other in others]
+    found = [(m, other, *_better_and_worse(analysis, m, other, axis)) for m, other in pairs]
+    parts = [
+        f"{model} is better than {other} at {better}, worse at {worse}"
+        for model, other, better, worse in found
+        if (better, worse) != (NO_LEVEL, NO_LEVEL)
+    ]
+    if parts:
+        sentences.append(f"Band limits against other models without them: {listed(parts)}.")
+    named = [model for model in (control, low_passed) if model is not None]
+    return sentences + _means_without_finds(analysis, limited, named)
+
+
+def _means_without_finds(analysis: Analysis, limited: list[str], others: list[str]) -> list[str]:
+    """Return a warning if a difference in mean accuracy seems to be found although no test finds one.
+
+    It is for the comparisons of the models `limited` with `others`: an interval of the means without 0, but
+    no level at which the test finds a difference of this sign.
+    """
+    for model in limited:
+        for other in others:
+            mean, verdicts = analysis.mean_difference(model, other), analysis.compare(model, other).verdict
+            if (mean.low > 0 and not (verdicts == Verdict.BETTER).any()) or (
+                mean.high < 0 and not (verdicts == Verdict.WORSE).any()
+            ):
+                few = f", and it is unreliable with fewer than {FEW_IMAGES} images"
+                end = few if len(analysis.run.labels) < FEW_IMAGES else ""
+                return [f"The interval of a difference in mean accuracy is no test{end}."]
+    return []
+
+
+def _better_and_worse(analysis: Analysis, model: str, other: str, axis: Axis) -> tuple[str, str]:
+    """Return the levels at which `model` is better and those at which it is worse than `other`, in words."""
+    better, worse = (
+        levels_of(analysis, model, other, verdict, axis) for verdict in (Verdict.BETTER, Verdict.WORSE)
+    )
+    return better, worse
+
+
+def _limited_against(analysis: Analysis, limited: list[str], control: str, axis: Axis) -> str:
+    """Return the levels at which each model of `limited` is better and worse than `control`, in words.
+
+    The text also has the difference in mean accuracy of each model.
+    """
+    parts = []
+    for model in limited:
+        better, worse = _better_and_worse(analysis, model, control, axis)
+        mean = margin(*analysis.mean_difference(model, control))
+        parts.append(f"{model} is better at {better}, worse at {worse}, mean {mean}")
+    return listed(parts)
