@@ -25,15 +25,19 @@ def band_limits(analysis: Analysis, axis: Axis) -> list[str]:
         f"Band limits against the best model without them by mean accuracy, {control} "
         f"({percent(means[control])}): {_limited_against(analysis, limited, control, axis)}."
     ]
-    low_passed = controls.low_passed_fp32(analysis)
-    if low_passed not in (None, control):
-        text = _limited_against(analysis, limited, low_passed, axis)
-        count = len(controls.low_passes_of_fp32(analysis))
-        best = f" (the best of {count} by mean accuracy)" if count > 1 else ""
-        sentences.append(f"Band limits against a low-pass in front of fp32, {low_passed}{best}: {text}.")
-    told = {analysis.baseline, control, low_passed}
-    others = [model for model in controls.without_band_limits(analysis) if model not in told]
-    pairs = [(model, other) for model in limited for other in others]
+    compared = [(model, control) for model in limited]
+    for (low_pass, is_matched), models in _low_passes(analysis, limited).items():
+        if low_pass != control:
+            text = _limited_against(analysis, models, low_pass, axis)
+            count = len(controls.low_passes_of_fp32(analysis))
+            best = f" (the best of {count} by mean accuracy)" if count > 1 and not is_matched else ""
+            which = f"{'matched' if is_matched else 'that is not matched'} to {', '.join(models)}"
+            sentences.append(
+                f"Band limits against a low-pass in front of fp32 {which}, {low_pass}{best}: {text}."
+            )
+            compared += [(model, low_pass) for model in models]
+    others = [model for model in controls.without_band_limits(analysis) if model != analysis.baseline]
+    pairs = [(model, other) for model in limited for other in others if (model, other) not in compared]
     found = [(m, other, *_better_and_worse(analysis, m, other, axis)) for m, other in pairs]
     parts = [
         f"{model} is better than {other} at {better}, worse at {worse}"
@@ -42,25 +46,37 @@ def band_limits(analysis: Analysis, axis: Axis) -> list[str]:
     ]
     if parts:
         sentences.append(f"Band limits against other models without them: {listed(parts)}.")
-    named = [model for model in (control, low_passed) if model is not None]
-    return sentences + _means_without_finds(analysis, limited, named)
+    return sentences + _means_without_finds(analysis, compared)
 
 
-def _means_without_finds(analysis: Analysis, limited: list[str], others: list[str]) -> list[str]:
+def _low_passes(analysis: Analysis, limited: list[str]) -> dict[tuple[str, bool], list[str]]:
+    """Return the low-pass in front of fp32 to name for each model of `limited`, and whether it is matched.
+
+    It is the one whose filter is matched to the model, else the one with the highest mean accuracy. The
+    values are the models that share it; without any low-pass the result is empty.
+    """
+    every = controls.low_passes_of_fp32(analysis)
+    found: dict[tuple[str, bool], list[str]] = {}
+    for model in limited if every else []:
+        matched = controls.matched_low_passes(analysis, model)
+        found.setdefault((matched[0], True) if matched else (every[0], False), []).append(model)
+    return found
+
+
+def _means_without_finds(analysis: Analysis, pairs: list[tuple[str, str]]) -> list[str]:
     """Return a warning if a difference in mean accuracy seems to be found although no test finds one.
 
-    It is for the comparisons of the models `limited` with `others`: an interval of the means without 0, but
-    no level at which the test finds a difference of this sign.
+    It is for these `pairs` of models: an interval of the means without 0, but no level at which the test
+    finds a difference of this sign.
     """
-    for model in limited:
-        for other in others:
-            mean, verdicts = analysis.mean_difference(model, other), analysis.compare(model, other).verdict
-            if (mean.low > 0 and not (verdicts == Verdict.BETTER).any()) or (
-                mean.high < 0 and not (verdicts == Verdict.WORSE).any()
-            ):
-                few = f", and it is unreliable with fewer than {FEW_IMAGES} images"
-                end = few if len(analysis.run.labels) < FEW_IMAGES else ""
-                return [f"The interval of a difference in mean accuracy is no test{end}."]
+    for model, other in pairs:
+        mean, verdicts = analysis.mean_difference(model, other), analysis.compare(model, other).verdict
+        if (mean.low > 0 and not (verdicts == Verdict.BETTER).any()) or (
+            mean.high < 0 and not (verdicts == Verdict.WORSE).any()
+        ):
+            few = f", and it is unreliable with fewer than {FEW_IMAGES} images"
+            end = few if len(analysis.run.labels) < FEW_IMAGES else ""
+            return [f"The interval of a difference in mean accuracy is no test{end}."]
     return []
 
 

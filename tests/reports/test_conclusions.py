@@ -13,10 +13,12 @@ from blrobust.runs.run import Run
 LEVELS = [0.0, 0.5, 1.0, 1.5]
 STD = [0.2023, 0.1994, 0.2010]
 GAUSSIAN = axes.axis("gaussian", "normalized", STD)
-NOT_MEASURED = (
-    "a low-pass in front of fp32, fp32-early, fp32-noise, fp32-lowpass, fp32-narrow, fp16 or bf16. Without "
-    "them a gain cannot be put down to the band limit."
-)
+END = "Without them a gain cannot be put down to the band limit."
+
+
+def not_measured(*limited):
+    low_passes = "".join(f"a low-pass in front of fp32 matched to {model}, " for model in limited)
+    return f"{low_passes}fp32-early, fp32-noise, fp32-lowpass, fp32-narrow, fp16 or bf16. {END}"
 
 
 def sentences(path, curves, levels=LEVELS, *, baseline=None, n=1000, **options):
@@ -48,7 +50,7 @@ def test_gain_loss_tie_and_nothing_left(tmp_path):
         "Band limits against other models without them: fft85 is better than fp16 at 2 of 4 levels (sigma "
         "0.5 to 1), worse at 1 of 4 levels (sigma 0); fft50 is better than fp16 at 1 of 4 levels (sigma "
         "0.5), worse at no level.",
-        f"Not measured in this run: {NOT_MEASURED}".replace(", fp16 or bf16", ""),
+        f"Not measured in this run: {not_measured('fft50', 'fft85')}".replace(", fp16 or bf16", ""),
     ]
 
 
@@ -143,8 +145,8 @@ def test_the_claim_is_against_the_best_model_without_band_limits(tmp_path):
     assert text[-3:] == [
         "Band limits against the best model without them by mean accuracy, fp32-noise (75.0 %): fft85 is "
         "better at no level, worse at all 4 levels (sigma 0 to 1.5), mean −26.7 points (−27.8 to −25.5).",
-        "Band limits against a low-pass in front of fp32, lowpass-fft85+fp32: fft85 is better at 1 of 4 "
-        "levels (sigma 0.5), worse at no level, mean +3.3 points (+2.7 to +4.0).",
+        "Band limits against a low-pass in front of fp32 matched to fft85, lowpass-fft85+fp32: fft85 is "
+        "better at 1 of 4 levels (sigma 0.5), worse at no level, mean +3.3 points (+2.7 to +4.0).",
         "Not measured in this run: fp32-early, fp32-lowpass, fp32-narrow, fp16 or bf16. Without them a gain "
         "cannot be put down to the band limit.",
     ]
@@ -160,12 +162,34 @@ def test_the_claim_is_against_the_best_model_without_band_limits(tmp_path):
 def test_a_low_pass_in_front_of_another_model_is_not_that_control(tmp_path):
     curves = {model: [0.9, 0.5, 0.3, 0.2] for model in ("fp32", "lowpass0.84+fp32-noise", "fft85")}
     cards = {"lowpass0.84+fp32-noise": {"channels": ["lowpass0.84"], "checkpoint": "w/a-b-fp32-noise.st"}}
-    assert sentences(tmp_path / "run", curves, cards=cards)[-1] == f"Not measured in this run: {NOT_MEASURED}"
-    cards = {"lowpass0.84+fp32-noise": {"channels": ["lowpass0.84"]}}
-    named = {"fp32": curves["fp32"], "fft85": curves["fft85"], "cut=0.48": curves["fp32"]}
-    own = {"channels": ["lowpass0.48"], "dataset": "cifar10", "checkpoint": "w/cifar10-resnet20-fp32.st"}
-    text = sentences(tmp_path / "named", named, cards={"cut=0.48": own})
-    assert "a low-pass" not in text[-1]
+    text = sentences(tmp_path / "run", curves, cards=cards)
+    assert text[-1] == f"Not measured in this run: {not_measured('fft85')}"
+
+
+@pytest.mark.parametrize(
+    ("channels", "is_matched"),
+    [
+        (["lowpass-fft85"], True),
+        (["lowpass0.42"], True),  # the recorded cut
+        (["lowpass0.48"], True),  # the same filter of 32 x 32 pixels, by rounding
+        (["lowpass-fft50"], False),
+        (["lowpass0.12"], False),
+        (["lowpass0.95"], False),
+        (["lowpass0.42", "depth3"], False),
+    ],
+)
+def test_only_the_recorded_filter_is_the_matched_control(channels, is_matched, tmp_path):
+    trained = {"dataset": "cifar10", "arch": "resnet20"}
+    cards = {
+        "cut": {"channels": channels, "checkpoint": "w/cifar10-resnet20-fp32.st", **trained},
+        "fft85": trained,
+    }
+    curves = {"fp32": [0.9, 0.4], "cut": [0.8, 0.3], "fft85": [0.8, 0.6]}
+    text = sentences(tmp_path / "run", curves, [0.0, 1.0], cards=cards)
+    missing = "a low-pass in front of fp32 matched to fft85 (lowpass-fft85+fp32), "
+    assert (missing in text[-1]) == (not is_matched)
+    which = "matched to fft85, cut: " if is_matched else "that is not matched to fft85, cut: "
+    assert any(s.startswith(f"Band limits against a low-pass in front of fp32 {which}") for s in text)
 
 
 def test_a_calibrated_model_is_no_control(tmp_path, monkeypatch):
@@ -182,7 +206,7 @@ def test_only_band_limited_models_leave_their_part_unknown(tmp_path):
     assert text[-2] == (
         "No model without band-limited layers was measured in this run, so their part in this is unknown."
     )
-    assert text[-1] == f"Not measured in this run: fp32, {NOT_MEASURED}"
+    assert text[-1] == f"Not measured in this run: fp32, {not_measured('fft50', 'fft85')}"
     assert text[1].startswith("Better than fft50: fft85 at 1 of 4 levels (sigma 0.5): +20.0 points ")
 
 
@@ -214,7 +238,7 @@ def test_one_model(tmp_path):
     (text, *_) = sentences(tmp_path / "c", {"fp32": [0.4, 0.3, 0.3, 0.2]})
     assert text.endswith("it is below 50 % from the start.")
     limited = sentences(tmp_path / "d", {"fft85": [0.4, 0.3, 0.3, 0.2]})
-    assert limited[1] == f"Not measured in this run: fp32, {NOT_MEASURED}"
+    assert limited[1] == f"Not measured in this run: fp32, {not_measured('fft85')}"
 
 
 def test_levels_with_gaps_are_named_one_by_one_or_summed_up(tmp_path):
@@ -373,16 +397,23 @@ def test_a_difference_too_small_for_one_decimal_has_more(tmp_path):
     assert text[2] == "Worse than fp32: fp16 at 1 of 2 levels (sigma 1): −0.05 points (−0.08 to −0.01)."
 
 
-def test_several_low_passes_are_named_as_a_choice(tmp_path):
+def test_each_model_is_compared_with_its_own_low_pass(tmp_path):
     curves = {
         "fp32-noise": [0.9, 0.9, 0.9, 0.9],
         "lowpass-fft50+fp32": [0.8, 0.5, 0.3, 0.1],
-        "lowpass-fft85+fp32": [0.8, 0.6, 0.3, 0.1],
+        "lowpass0.7+fp32": [0.8, 0.6, 0.3, 0.1],
+        "fft50": [0.9, 0.5, 0.3, 0.1],
         "fft85": [0.8, 0.7, 0.3, 0.1],
     }
-    cards = {f"lowpass-{m}+fp32": {"channels": [f"lowpass-{m}"]} for m in ("fft50", "fft85")}
+    channels = {"lowpass-fft50+fp32": "lowpass-fft50", "lowpass0.7+fp32": "lowpass0.7"}
+    cards = {name: {"channels": [channel]} for name, channel in channels.items()}
     text = " ".join(sentences(tmp_path / "run", curves, cards=cards))
-    assert "a low-pass in front of fp32, lowpass-fft85+fp32 (the best of 2 by mean accuracy): fft85" in text
+    low_pass = "Band limits against a low-pass in front of fp32"
+    assert f"{low_pass} matched to fft50, lowpass-fft50+fp32: fft50 is better at 1 of 4 levels" in text
+    choice = "lowpass0.7+fp32 (the best of 2 by mean accuracy)"
+    assert f"{low_pass} that is not matched to fft85, {choice}: fft85 is better at 1 of 4 levels" in text
+    assert "fft85 is better than lowpass-fft50+fp32" in text
+    assert "fft50 is better than lowpass-fft50+fp32" not in text
 
 
 def test_a_mean_without_a_find_is_called_no_test(tmp_path):
