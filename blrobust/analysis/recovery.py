@@ -33,7 +33,8 @@ class Recovered(NamedTuple):
     - `clean`: correct on the image itself through the channel, without an attack.
     - `adaptive`: still correct when the attack runs through channel and network.
     - `distortion`: mean L2 distance between the image and the network's input.
-    - `adaptive_l2`: mean L2 distance of the inputs that the adaptive attack finds.
+    - `broken`: the adaptive attack finds an adversarial input.
+    - `adaptive_l2`: mean L2 distance of these inputs.
     - `not_finite`: images for which logits of these predictions are not finite; they count as wrong.
     - `rejected`: part of `adaptive`: the input that the adaptive attack returns fails a check, or the attack
       raises an error. None where the run has no statuses of attacks.
@@ -42,6 +43,7 @@ class Recovered(NamedTuple):
     recovered: int
     clean: int
     adaptive: int
+    broken: int
     distortion: float
     adaptive_l2: float
     not_finite: int
@@ -56,6 +58,7 @@ def count(outcomes: Outcomes, *, labels: NDArray[np.int16], fooled: Bools) -> Re
         recovered=int((right & fooled).sum()),
         clean=int((clean & fooled).sum()),
         adaptive=int((clean & fooled & ~broken).sum()),
+        broken=int((broken & fooled).sum()),
         distortion=_mean(outcomes["distance"][fooled]),
         adaptive_l2=_mean(outcomes["adaptive_distance"][broken & fooled]),
         not_finite=int(((on_adversarial < 0) | (on_clean < 0)).sum()),
@@ -100,7 +103,7 @@ class RecoveryAnalysis:
         The columns are those of `TABLE`: effective_compression is that of the channel, right the number of
         clean images that the source classifies correctly, fooled the number of those that the attack breaks,
         source_rejected the number of those for which it fails a check or raises an error; the others are
-        those of `Recovered`, with Wilson's 95 % interval of the share (ci_low, ci_high).
+        those of `Recovered` (without `broken`), with Wilson's 95 % interval of the share (ci_low, ci_high).
         """
         rows = []
         for (attack, channel), counts in self._counts.items():
@@ -127,6 +130,11 @@ class RecoveryAnalysis:
         frame = pd.DataFrame(rows, columns=list(TABLE))
         lengths = {"distortion": float, "adaptive_l2": float, "strength": float}
         return frame.astype({**lengths, "rejected": "Int64", "source_rejected": "Int64"})
+
+    @cached_property
+    def broken(self) -> dict[tuple[str, str], int]:
+        """The number of images of which `adaptive_l2` is the mean, by (attack, channel)."""
+        return {key: counts.broken for key, counts in self._counts.items()}
 
     @cached_property
     def flags(self) -> dict[tuple[str, str], list[str]]:
