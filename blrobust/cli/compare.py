@@ -77,7 +77,8 @@ def _print(rows: "pd.DataFrame", folders: Sequence[Path]) -> None:
         runs = {name: RunAnalysis(run) for name, run in zip("AB", opened, strict=True)}
         run = runs["A"].run
         for kind, found in rows.groupby("kind", sort=False):
-            on = axis(str(kind), run.sweep.space, run.record.dataset.std)
+            levels = {x for each in runs.values() for x in each.kinds[str(kind)].levels}
+            on = axis(str(kind), run.sweep.space, run.record.dataset.std, levels=levels)
             echo(f"{kind}, {run.sweep.space} space: {run.record.dataset.name}, n = {len(run.labels)}")
             for (model, baseline), pair in found.groupby(["model", "baseline"], sort=False):
                 _print_pair(pair, f"{kind}: {model} in B minus {baseline} in A", on)
