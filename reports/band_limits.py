@@ -31,7 +31,7 @@ def band_limits(analysis: Analysis, axis: Axis) -> list[str]:
             text = _limited_against(analysis, models, low_pass, axis)
             count = len(controls.low_passes_of_fp32(analysis))
             best = f" (the best of {count} by mean accuracy)" if count > 1 and not is_matched else ""
-            which = f"{'matched' if is_matched else 'that is not matched'} to {', '.join(models)}"
+            which = f"{'matched' if is_matched else 'that is not matched'} to {' or '.join(models)}"
             sentences.append(
                 f"Band limits against a low-pass in front of fp32 {which}, {low_pass}{best}: {text}."
             )

@@ -82,8 +82,8 @@ def facts(rows: pd.DataFrame) -> str:
 
 
 def share(count: int, of: int) -> str:
-    """Return a count and its share of the total `of`, such as "12 (40%)"; a dash if the total is 0."""
-    return f"{count} ({fixed(100 * count / of, 0)}%)" if of else "-"
+    """Return a count and its share of the total `of`, such as "12 (40 %)"; a dash if the total is 0."""
+    return f"{count} ({fixed(100 * count / of, 0)} %)" if of else "-"
 
 
 def images(count: int) -> str:

@@ -174,7 +174,7 @@ def _show(results: "RecoveryAnalysis") -> None:
                 Text(row["channel"]),
                 _length(row["distortion"]),
                 share(row["recovered"], row["fooled"]),
-                f"{fixed(100 * row['ci_low'], 0)}% to {fixed(100 * row['ci_high'], 0)}%"
+                f"{fixed(100 * row['ci_low'], 0)} to {fixed(100 * row['ci_high'], 0)}"
                 if row["fooled"]
                 else "-",
                 share(row["clean"], row["fooled"]),

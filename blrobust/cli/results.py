@@ -21,6 +21,7 @@ from blrobust.reports.number_text import (
     half_span,
     level_at,
     per_cent,
+    span,
     verdict_counts,
 )
 from blrobust.terminal import echo
@@ -134,8 +135,7 @@ def _compression(nominal: float | None, effective: float | None) -> str:
 
 
 def _interval(row: dict[Hashable, Any], name: str) -> str:
-    value, low, high = (_share(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
-    return f"{value}\n{low} {high}"
+    return f"{_share(row[name])}\n{span(row[f'{name}_low'], row[f'{name}_high'])}".strip()
 
 
 def _half_level(row: dict[Hashable, Any], grid: list[float], on: Axis) -> str:
@@ -154,7 +154,7 @@ def _against(row: dict[Hashable, Any], count: int) -> str:
 
 
 def _share(share: float) -> str:
-    return "-" if math.isnan(share) else f"{per_cent(share)}%"
+    return "-" if math.isnan(share) else f"{per_cent(share)} %"
 
 
 def ascii_text(text: str) -> str:

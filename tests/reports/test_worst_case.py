@@ -70,7 +70,7 @@ def test_page_and_terminal_have_the_number_of_images_and_a_warning(n, tmp_path, 
     told = capsys.readouterr().out
     warning = f"Too few images: with {n} images the intervals are wide. Use 100 or more."
     assert f"{n} images." in head
-    assert f"worst case of the 2 attacks, each up to its last strength, n = {n}: fp32 50.0%" in told
+    assert f"worst case of the 2 attacks, each up to its last strength, n = {n}: fp32 50.0 %" in told
     assert (warning in head) == (warning in told.partition("worst case")[2]) == (n < 100)
     assert "> 16/255" in told  # the median, as on the page
     assert "&gt;\xa016/255" in html
@@ -86,7 +86,7 @@ def test_page_and_terminal_have_the_number_of_draws(tmp_path, capsys):
     html = " ".join((tmp_path / "page.html").read_text("utf-8").split())
     told = capsys.readouterr().out
     assert "fgsm, pixel space: cifar10, n = 100, 2 draws" in told
-    assert "each up to its last strength and in all 2 draws, n = 100: fp32 50.0%" in told
+    assert "each up to its last strength and in all 2 draws, n = 100: fp32 50.0 %" in told
     assert "100 images, 2 draws per image and level." in html
     assert "at every strength up to the one in the row, in every draw: a larger" in html
     assert "In these three an image counts once for each of the 2 draws." in html
