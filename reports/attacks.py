@@ -5,10 +5,10 @@ from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import FP32, Verdict
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.attacks.catalogue.table import ATTACKS
-from blrobust.perturbations.levels import format_level
+from blrobust.perturbations.levels import distinct_digits, format_level
 from blrobust.reports.axes import LENGTHS, Axis
-from blrobust.reports.conclusions import NO_LEVEL, levels_of, where
 from blrobust.reports.number_text import NONE, level_at, percent, span
+from blrobust.reports.sentence_parts import NO_LEVEL, levels_of, where
 from blrobust.reports.tables import Cell, Table
 
 ALL_ATTACKS = "all, each up to its last strength"
@@ -40,10 +40,11 @@ def worst_case_table(results: RunAnalysis) -> Table | None:
         return None
     models = results.run.models
     table = Table(["attacks", *models])
+    digits = distinct_digits(results.worst_case.level.dropna())
     for _, rows in results.worst_case.groupby(["norm", "level"], sort=False, dropna=False):
         first = rows.iloc[0]
         norm, level = first["norm"], first["level"]
-        name = ALL_ATTACKS if norm == "any" else _budget(norm, level, results.run.sweep.space)
+        name = ALL_ATTACKS if norm == "any" else _budget(norm, level, results.run.sweep.space, digits)
         by_model = {row["model"]: row for row in rows.to_dict("records")}
         cells = [
             Cell(percent(row["accuracy"]), span(row["ci_low"], row["ci_high"]))
@@ -55,11 +56,11 @@ def worst_case_table(results: RunAnalysis) -> Table | None:
     return table if table.rows else None
 
 
-def _budget(norm: str, level: float, space: str) -> str:
+def _budget(norm: str, level: float, space: str, digits: int) -> str:
     """Return a norm and the largest level of a budget, such as "Linf up to 8/255"."""
-    if space == "pixel":
-        return f"{norm} up to {format_level(level, norm)}"
-    return f"{norm} up to {format_level(level)}{' in normalised units' if norm in LENGTHS else ''}"
+    unit = " in normalised units" if space != "pixel" and norm in LENGTHS else ""
+    text = format_level(level, norm if space == "pixel" else None, digits=digits)
+    return f"{norm} up to {text}{unit}"
 
 
 def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:

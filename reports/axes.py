@@ -1,14 +1,14 @@
 """The level axis of a report: its name, its unit, its second unit, and levels in words."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from blrobust.analysis.level_norm import level_norm
 from blrobust.attacks.catalogue.table import ATTACKS
-from blrobust.perturbations import levels
+from blrobust.perturbations.levels import DIGITS, distinct_digits, format_level
 from blrobust.perturbations.paper_bounds import WIDTH
 
 LENGTHS = (
@@ -35,22 +35,29 @@ class Axis:
     other: Conversion | None = None
     back: Conversion | None = None
     norm: str | None = None  # the norm of an attack; Linf levels are written as 8/255
+    digits: int = DIGITS  # the most digits of a level
 
     def describe(self, level: float) -> str:
         """Return a level as a phrase, such as "sigma 0.5"."""
         return self.phrase.format(self.format(level))
 
     def format(self, level: float) -> str:
-        """Return a level as a number in text, such as "0.5" or "8/255"."""
-        return levels.format_level(level, self.norm)
+        """Return a level as the text of a number, in a table, a figure, a sentence or the terminal."""
+        return format_level(level, self.norm, digits=self.digits)
 
 
-def axis(kind: str, space: str, std: list[float]) -> Axis:
+def axis(kind: str, space: str, std: list[float], *, levels: Iterable[float] = ()) -> Axis:
     """Return the axis for a kind of noise or attack in an input space.
 
     `std` are the standard deviations of the data set's colour channels. The levels of normalised and of pixel
-    space differ by the factor mean(`std`), which is 0.201 on CIFAR-10.
+    space differ by the factor mean(`std`), which is 0.201 on CIFAR-10. `levels` are those that are shown:
+    different ones have different texts.
     """
+    found = _axis(kind, space, std)
+    return replace(found, digits=distinct_digits(levels, found.norm))
+
+
+def _axis(kind: str, space: str, std: list[float]) -> Axis:
     scale = float(np.mean(std))
     match kind, space:
         case "gaussian", _:

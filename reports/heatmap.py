@@ -34,9 +34,10 @@ def render(results: HeatmapAnalysis, destination: Path) -> None:
         folder=str(results.run.path),
         maps=maps,
         scale=_scale(),
-        summary=_summary(results.table),
+        summary=_summary(results),
         flags=flag_note(results.flags),
         warnings=few_images(results.run.record.dataset.n),
+        percent=percent,
     )
 
 
@@ -75,14 +76,14 @@ def _scale() -> Markup:
         return svg.element(figure, prefix="scale", label="Colour scale from 0 to 100 per cent")
 
 
-def _summary(frame: pd.DataFrame) -> Table:
+def _summary(results: HeatmapAnalysis) -> Table:
+    frame = results.table
     bands = [f"{name}, {text}" for name, text in ring_bounds(frame).items()]
     result = Table(["model", "clean", "mean", *bands, "worst frequency"])
-    worst = frame.loc[frame.groupby("model", sort=False)["error"].idxmax()].set_index("model")
     for label, row in rings(frame).iterrows():
         cells = [Cell(percent(row[name])) for name in ("clean", "mean", *ring_bounds(frame))]
-        at = worst.loc[str(label)]
-        result.rows.append(
-            (str(label), [*cells, Cell(percent(row["worst"]), f"({at['row']}, {at['column']})")])
-        )
+        worst = results.worst[str(label)]
+        ties = f", one of {worst.waves} waves" if worst.waves > 1 else ""
+        at = f"({worst.row}, {worst.column}){ties}"
+        result.rows.append((str(label), [*cells, Cell(percent(row["worst"]), at)]))
     return result

@@ -51,7 +51,18 @@ def _images(runs: Analyses) -> list[str]:
 
 
 def _settings(runs: Analyses) -> list[str]:
-    """Return a sentence that names the settings in which the runs differ, with values; else an empty list."""
+    """Return the sentence that names every setting in which the runs differ, with its values."""
+    parts = different_settings(runs)
+    if not parts:
+        return []
+    return [
+        f"The runs have different settings: {'; '.join(parts)}. Differences between rows of different runs "
+        "may come from these."
+    ]
+
+
+def different_settings(runs: Analyses) -> list[str]:
+    """Return every setting in which the runs differ, with its values, such as "seed (first 0, second 1)"."""
     settings = {name: _named_settings(analysis) for name, analysis in runs.items()}
     names = dict.fromkeys(key for found in settings.values() for key in found)
     parts = []
@@ -59,12 +70,7 @@ def _settings(runs: Analyses) -> list[str]:
         values = {name: found[key] for name, found in settings.items() if key in found}
         if len({repr(value) for value in values.values()}) > 1:
             parts.append(f"{key} ({', '.join(f'{name} {value}' for name, value in values.items())})")
-    if not parts:
-        return []
-    return [
-        f"The runs have different settings: {'; '.join(parts)}. Differences between rows of different runs "
-        "may come from these."
-    ]
+    return parts
 
 
 def _named_settings(analysis: Analysis) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.reports import figures, template
-from blrobust.reports.axes import axis
+from blrobust.reports.axes import Axis, axis
 from blrobust.reports.figures import Curve
 from blrobust.reports.number_text import percent
 
@@ -39,10 +39,15 @@ def fragment(runs: Mapping[str, RunAnalysis]) -> str:
 
 def accuracies(analysis: Analysis) -> pd.DataFrame:
     """Return accuracies as fractions: one row per model, and one column per level, named by the level."""
-    on = axis(analysis.kind, analysis.run.sweep.space, analysis.run.record.dataset.std)
+    on = _axis(analysis)
     models = [model for model, cells in analysis.outcomes.items() if cells]
     table = analysis.table.pivot(index="model", columns="level", values="accuracy").reindex(models)
     return table.set_axis([on.format(float(level)) for level in table.columns.to_numpy()], axis="columns")
+
+
+def _axis(analysis: Analysis) -> Axis:
+    run = analysis.run
+    return axis(analysis.kind, run.sweep.space, run.record.dataset.std, levels=analysis.levels)
 
 
 def _section(analysis: Analysis, name: str, *, prefix: str) -> Section:
@@ -60,7 +65,7 @@ def _section(analysis: Analysis, name: str, *, prefix: str) -> Section:
         rows=[(curves[str(model)], [percent(share) for share in rows.loc[model]]) for model in rows.index],
         figure=figures.accuracy(
             list(curves.values()),
-            axis(analysis.kind, run.sweep.space, data.std),
+            _axis(analysis),
             chance=1 / len(data.classes),
             prefix=prefix,
         ),

@@ -13,6 +13,7 @@ BELOW = f"below 50{NBSP}% from the start"
 DIGITS = 12  # significant digits kept before rounding; float errors then leave exact halves exact
 MOST_DECIMALS = 6
 PLAIN = re.compile(r"\d+(\.\d+)?")  # a number, not a fraction, a bound or one with an exponent
+THRESHOLD = 0.05  # of significance (`statistics.SIGNIFICANCE`)
 
 
 def fixed(value: float, decimals: int) -> str:
@@ -67,8 +68,23 @@ def points_and_span(difference: float, low: float, high: float) -> tuple[str, st
 
 
 def p_value(p: float) -> str:
-    """Return a p-value with two significant digits, or as "p < 0.001"."""
-    return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.2g}"
+    """Return a p-value as text: "p = 0.031" (`p_digits`), or "p < 0.001"."""
+    return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p_digits(p)}"
+
+
+def p_digits(p: float) -> str:
+    """Return a p-value with two significant digits, or more if it would seem to be 0.05 or on its other side.
+
+    So 0.0501, for which no difference is found, does not look like 0.05.
+    """
+    digits = 2
+    while digits < DIGITS and p != THRESHOLD and not _same_side(float(f"{p:.{digits}g}"), p):
+        digits += 1
+    return f"{p:.{digits}g}"
+
+
+def _same_side(rounded: float, p: float) -> bool:
+    return rounded < THRESHOLD if p < THRESHOLD else rounded > THRESHOLD
 
 
 def half_level(level: float, levels: list[float], axis: Axis) -> str:

@@ -56,10 +56,11 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class WorstCase:
-    """The worst case over the attacks of a run: its table, number of images, and a warning if few."""
+    """The worst case over the attacks of a run: its table, images, draws, and a warning of too few images."""
 
     table: Table
     n: int
+    draws: int
     warnings: list[str]
 
 
@@ -99,7 +100,7 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
 
 def _worst(results: RunAnalysis) -> WorstCase | None:
     table, n = attacks.worst_case_table(results), len(results.run.labels)
-    return None if table is None else WorstCase(table, n, few_images(n))
+    return None if table is None else WorstCase(table, n, results.run.draws, few_images(n))
 
 
 def _by_name(runs: Sequence[RunAnalysis]) -> dict[str, RunAnalysis]:
@@ -118,9 +119,14 @@ def _sections(runs: dict[str, RunAnalysis]) -> list[Section]:
         for kind in results.kinds:
             groups.setdefault((kind, space, std), {})[name] = results
     return [
-        _section(members, kind, axis(kind, space, list(std)), number)
+        _section(members, kind, _common_axis(members, kind, space, list(std)), number)
         for number, ((kind, space, std), members) in enumerate(groups.items())
     ]
+
+
+def _common_axis(runs: dict[str, RunAnalysis], kind: str, space: str, std: list[float]) -> Axis:
+    levels = {level for results in runs.values() for level in results.kinds[kind].levels}
+    return axis(kind, space, std, levels=levels)
 
 
 def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> Section:

@@ -43,7 +43,13 @@ def render(results: RecoveryAnalysis, destination: Path) -> None:
     run, by_channel = results.run, results.flags
     sections = [
         {
-            **_section(str(attack), rows, dataset=run.record.dataset.name, prefix=f"figure{number}"),
+            **_section(
+                str(attack),
+                rows,
+                results.broken,
+                dataset=run.record.dataset.name,
+                prefix=f"figure{number}",
+            ),
             "warnings": few_images(int(rows.fooled.iloc[0]), noun="fooled image"),
             "flags": flag_note({channel: f for (kind, channel), f in by_channel.items() if kind == attack}),
         }
@@ -56,6 +62,7 @@ def render(results: RecoveryAnalysis, destination: Path) -> None:
         folder=str(run.path),
         sections=sections,
         published_label=FOLLOW_UP,
+        percent=percent,
     )
 
 
@@ -75,8 +82,13 @@ def facts(rows: pd.DataFrame) -> str:
 
 
 def share(count: int, of: int) -> str:
-    """Return a count and its share of the total `of`, such as "12 (40%)"; a dash if the total is 0."""
-    return f"{count} ({fixed(100 * count / of, 0)}%)" if of else "-"
+    """Return a count and its share of the total `of`, such as "12 (40 %)"; a dash if the total is 0."""
+    return f"{count} ({fixed(100 * count / of, 0)} %)" if of else "-"
+
+
+def images(count: int) -> str:
+    """Return the number of images of a mean in words, such as "of 6 images"."""
+    return f"of {count} image{'' if count == 1 else 's'}"
 
 
 def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:
@@ -94,7 +106,9 @@ def points(attack: str, kind: str, *, dataset: str) -> pd.DataFrame:
     return frame[matching & (frame.L2_distortion > 0)].sort_values("L2_distortion")
 
 
-def _section(attack: str, rows: pd.DataFrame, *, dataset: str, prefix: str) -> dict[str, Any]:
+def _section(
+    attack: str, rows: pd.DataFrame, broken: dict[tuple[str, str], int], *, dataset: str, prefix: str
+) -> dict[str, Any]:
     dashed = {kind: points(attack, kind, dataset=dataset) for kind in rows.kind.unique()}
     colours = dict(zip(rows.kind.unique(), COLOURS[1:], strict=False))
     shapes = dict(zip(colours, MARKERS.values(), strict=False))
@@ -106,7 +120,7 @@ def _section(attack: str, rows: pd.DataFrame, *, dataset: str, prefix: str) -> d
         "figure": _figure(attack, rows, dashed, colours, prefix=prefix),
         "legend": legend,
         "published": any(len(found) for found in dashed.values()),
-        "table": _table(rows),
+        "table": _table(rows, broken),
     }
 
 
@@ -169,7 +183,8 @@ def _figure(
         )
 
 
-def _table(rows: pd.DataFrame) -> Table:
+def _table(rows: pd.DataFrame, broken: dict[tuple[str, str], int]) -> Table:
+    """Return a row per channel; `broken` are the numbers of images in the mean "adaptive L2"."""
     result = Table(
         ["channel", "effective compression", "distortion", "recovered", "clean", "adaptive", "adaptive L2"]
     )
@@ -182,7 +197,9 @@ def _table(rows: pd.DataFrame) -> Table:
             Cell(percent(row["recovered_share"]), span(row["ci_low"], row["ci_high"])),
             Cell(percent(row["clean"] / of)),
             Cell(percent(row["adaptive"] / of)),
-            Cell(NONE if pd.isna(row["adaptive_l2"]) else f"{row['adaptive_l2']:.2f}"),
+            Cell(NONE)
+            if pd.isna(row["adaptive_l2"])
+            else Cell(f"{row['adaptive_l2']:.2f}", images(broken[row["attack"], row["channel"]])),
         ]
         result.rows.append((row["channel"], cells))
     return result

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Row = dict[Hashable, Any]
 
+NO_BETTER = "no better than a guess"
 HASH = 12  # hex digits shown of a SHA-256; run.json has all 64
 
 
@@ -90,8 +91,11 @@ def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
         ]
         if against:
             cell = _verdict_shares(row, len(analysis.levels))
-            detail = "" if len(baselines) == 1 or cell.text == NONE else f"against {analysis.baseline}"
-            cells.append(replace(cell, detail=detail))
+            if cell.text != NONE:
+                name = "" if len(baselines) == 1 else f"against {analysis.baseline}"
+                guessed = _guessed(analysis.compare(row["model"], analysis.baseline))
+                cell = replace(cell, detail=f"{name}{guessed}".removeprefix("; "))
+            cells.append(cell)
         table.rows.append((row_name(row["model"], row["run"], runs), cells))
     return table
 
@@ -121,8 +125,8 @@ def levels(analysis: Analysis, axis: Axis) -> Table:
 def tests(analysis: Analysis, axis: Axis, other: str) -> Table:
     """Return a table of the differences in accuracy of all models from the model `other`, a row per level.
 
-    A cell has the difference in percentage points, its interval and the p-value with Holm's correction. If
-    `other` is the baseline, the last column has the p-values of Cochran's Q test over all models.
+    A cell has the difference in percentage points, its interval and the adjusted p-value. If `other` is
+    the baseline, the last column has the p-values of Cochran's Q test over all models.
     """
     frames = {m: analysis.compare(m, other) for m in analysis.run.models if m != other}
     frames = {model: frame.set_index("level") for model, frame in frames.items() if len(frame)}
@@ -192,8 +196,9 @@ def flag_note(flags: Mapping[str, list[str]]) -> str | None:
 def against_controls(analysis: Analysis) -> Table | None:
     """Return a table that compares each band-limited model with each model without band limits.
 
-    A cell has the numbers of levels at which the band-limited model is better and worse, and the difference
-    in mean accuracy. The result is None if all models are band-limited or none is.
+    A cell has the numbers of levels at which the band-limited model is better and worse, the number of these
+    at which neither is better than a guess, and the difference in mean accuracy. The result is None if there
+    are no band-limited models or no others.
     """
     limited, others = controls.band_limited(analysis), controls.without_band_limits(analysis)
     if not limited or not others:
@@ -202,11 +207,11 @@ def against_controls(analysis: Analysis) -> Table | None:
     for other in others:
         cells = []
         for model in limited:
-            counts = analysis.compare(model, other).verdict.value_counts()
-            mean = analysis.mean_difference(model, other)
+            frame = analysis.compare(model, other)
+            counts = frame.verdict.value_counts()
             cell = _against(counts.get(Verdict.BETTER, 0), counts.get(Verdict.WORSE, 0), len(analysis.levels))
-            value, interval = points_and_span(*mean)
-            cells.append(replace(cell, detail=f"mean {value} ({interval})"))
+            value, interval = points_and_span(*analysis.mean_difference(model, other))
+            cells.append(replace(cell, detail=f"mean {value} ({interval}){_guessed(frame)}"))
         table.rows.append((other, cells))
     return table
 
@@ -226,12 +231,26 @@ def _against(better: int, worse: int, count: int) -> Cell:
     return Cell(" ".join(verdict_counts(better, worse, count)), sign=sign)
 
 
+def _guessed(frame: pd.DataFrame) -> str:
+    """Return the end of a cell: the number of differences found where neither model beats a guess.
+
+    `frame` is a result of `Analysis.compare`. The text is empty if there is none.
+    """
+    found = frame.verdict.isin([Verdict.BETTER, Verdict.WORSE])
+    count = int((found & frame.at_floor.astype(bool)).sum())
+    return f"; at {count} of these {NO_BETTER}" if count else ""
+
+
 def _difference(row: Row | None) -> Cell:
     if row is None:
         return Cell(NONE)
     verdict = row["verdict"]
     sign = verdict if verdict in (Verdict.BETTER, Verdict.WORSE) else ""
-    end = p_value(row["p_holm"]) + (f"; {verdict}" if verdict == Verdict.NOTHING_LEFT else "")
+    end = p_value(row["p_holm"])
+    if verdict == Verdict.NOTHING_LEFT:
+        end += f"; {verdict}"
+    elif sign and row["at_floor"]:
+        end += f"; {NO_BETTER}"
     value, interval = points_and_span(row["difference"], row["low"], row["high"])
     return Cell(value, f"{interval}; {end}", sign)
 

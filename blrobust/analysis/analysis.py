@@ -257,7 +257,7 @@ class Analysis:
 
     @cached_property
     def across_models(self) -> pd.DataFrame:
-        """The p-values of Cochran's Q test over all models, one row per level, with Holm's correction.
+        """The p-values of Cochran's Q test over all models, one row per level, adjusted by `adjust`.
 
         The test takes one prediction per image and model: that of the first draw. The table is empty for
         fewer than three models.
@@ -268,7 +268,8 @@ class Analysis:
             return _frame([], ACROSS)
         first = [np.stack([by_level[level][0] for by_level in cells]) for level in shared]
         p = np.array([statistics.cochrans_q(correct) for correct in first])
-        return pd.DataFrame({"kind": self.kind, "level": shared, "p": p, "p_holm": statistics.holm(p)})
+        p_holm = comparison.adjust(p, shared)
+        return pd.DataFrame({"kind": self.kind, "level": shared, "p": p, "p_holm": p_holm})
 
     def _checks(self, model: str, level: float) -> Checks:
         cells = [self.run.outcome(model, self.kind, level, 0)]

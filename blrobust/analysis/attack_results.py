@@ -13,10 +13,12 @@ from blrobust.analysis.flags import member_flag, rejected_flag
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import NO_GRADIENTS, Status
 from blrobust.runs.configuration import AttackGrid
+from blrobust.runs.database import Outcomes
 from blrobust.runs.run import Run
 
 MODELS = ("kind", "model", "clean", "accuracy", "median", "success", "queries", "flags")
 WORST_CASE = ("norm", "level", "model", "attacks", "accuracy", "ci_low", "ci_high")
+PASSES = ("forwards", "backwards")
 BLACK_BOX = "black-box beats white-box"
 
 Kinds = Mapping[str, Analysis]
@@ -32,23 +34,27 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
       distance if the attack searches for the smallest perturbation, otherwise a measured level. It is `inf`
       if fewer than half are broken at all levels together.
     - `success`: the share of the images classified correctly without the attack that is broken at the last
-      level. `median` and `success` leave out images whose label is the class that a targeted attack aims at.
-    - `queries`: forward and backward passes per image at the last level.
+      level itself. `median` and `success` leave out images whose label is the class that a targeted attack
+      aims at.
+    - `queries`: forward and backward passes per image and draw at the last level.
     - `flags`: reasons to doubt these numbers, among them the flags of the model in `flags`, the number of
       predictions without finite logits, the member of an ensemble that ran alone because the model has no
       gradients, and the number of inputs of the last level that failed a check or raised an error.
+
+    With several draws, an image counts once for each draw.
     """
     records = []
     for kind, analysis in kinds.items():
         first, last = analysis.levels[0], analysis.levels[-1]
         for model in analysis.complete:
             correct = analysis.outcomes[model]
-            clean = correct[first][0]
-            outcome = analysis.run.outcome(model, kind, last, 0)
-            passes = [outcome[name].sum() for name in ("forwards", "backwards") if name in outcome]
-            eligible = clean & (outcome.get("reason", 0) != Status.IS_TARGET)
-            broken = eligible & ~correct[last][0]
-            smallest = np.sort(_smallest(analysis, model)[eligible])
+            clean = correct[first]  # (draws, n)
+            outcomes = [analysis.run.outcome(model, kind, last, draw) for draw in range(len(clean))]
+            passes = [found[name].sum() for found in outcomes for name in PASSES if name in found]
+            attacked = [found.get("reason", np.zeros(1)) != Status.IS_TARGET for found in outcomes]
+            eligible = clean & np.stack(attacked)
+            broken = eligible & ~correct[last]
+            smallest = np.sort(_smallest(analysis, model, outcomes)[eligible])
             further = _member_alone(analysis.run, kind, analysis.flags[model])
             further += rejected_flag(analysis.checks[model, last].rejected)
             records.append(
@@ -60,7 +66,7 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
                     # Not numpy's median: of an even number it lies between two strengths.
                     "median": float(smallest[(len(smallest) - 1) // 2]) if eligible.any() else np.nan,
                     "success": float(broken.sum() / eligible.sum()) if eligible.any() else np.nan,
-                    "queries": float(sum(passes) / len(clean)),
+                    "queries": float(sum(passes) / clean.size),
                     "flags": [*analysis.flags[model], *flags[model], *further],
                 }
             )
@@ -84,12 +90,12 @@ def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
 def worst_case(kinds: Kinds, *, least: int = 2) -> pd.DataFrame:
     """Return the worst-case accuracy under several attacks, for each norm and level, and under all attacks.
 
-    An image counts as correct at a level if it is classified correctly under every attack at every level from
-    0 (no perturbation) up to this one, because a larger budget includes a smaller one. There is one row for
-    each level and model of each norm with at least `least` attacks. Only levels at which all attacks of the
-    norm were run have a row, because accuracy without one of the attacks would look too good. Attacks without
-    a norm are combined only if their levels have the same unit. The norm "any" combines all attacks, each up
-    to its last level.
+    An image counts as correct at a level if it is classified correctly in every draw of every attack at every
+    level from 0 (no perturbation) up to this one, because a larger budget includes a smaller one. There is
+    one row for each level and model of each norm with at least `least` attacks. Only levels at which all
+    attacks of the norm were run have a row, because accuracy without one of the attacks would look too good.
+    Attacks without a norm are combined only if their levels have the same unit. The norm "any" combines all
+    attacks, each up to its last level.
     """
     cells_of: dict[str, list[tuple[Analysis, float]]] = {}
     for kind, analysis in kinds.items():
@@ -129,8 +135,8 @@ def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
 def _black_box_wins(kinds: Kinds, model: str) -> bool:
     """Return whether black-box attacks break more images than gradient attacks at any norm and level.
 
-    Exact McNemar tests decide, with Holm's correction over all norms and levels that have both kinds of
-    attack.
+    Exact McNemar tests on the first draw decide, with Holm's correction over all norms and levels that have
+    both kinds of attack.
     """
     right: dict[tuple[str, float], dict[bool, NDArray[np.bool_]]] = {}
     for kind, analysis in kinds.items():
@@ -150,12 +156,15 @@ def _black_box_wins(kinds: Kinds, model: str) -> bool:
     )
 
 
-def _smallest(analysis: Analysis, model: str) -> NDArray[np.float64]:
-    """Return the smallest strength that breaks each image, float64 (n,); infinity if no strength does."""
-    last = analysis.run.outcome(model, analysis.kind, analysis.levels[-1], 0)
-    if "minimal" in last:
-        return last["minimal"].astype(np.float64)
-    smallest = np.full(len(analysis.run.labels), np.inf)
+def _smallest(analysis: Analysis, model: str, last: list[Outcomes]) -> NDArray[np.float64]:
+    """Return the smallest strength that breaks each image, float64 (draws, n); infinity if no strength does.
+
+    `last` are the outcomes of the draws at the last level.
+    """
+    if all("minimal" in found for found in last):
+        return np.stack([found["minimal"].astype(np.float64) for found in last])
+    correct = analysis.outcomes[model]
+    smallest = np.full(correct[analysis.levels[-1]].shape, np.inf)
     for level in reversed(analysis.levels[1:]):
-        smallest[~analysis.outcomes[model][level][0]] = level
+        smallest[~correct[level]] = level
     return smallest

@@ -1,12 +1,13 @@
 """Comparison of two models on the same images, level by level, by one paired test."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+import numpy as np
 import pandas as pd
 
 from blrobust.analysis import statistics
-from blrobust.analysis.statistics import Bools
+from blrobust.analysis.statistics import Bools, Floats
 from blrobust.errors import UserError
 
 FP32 = "fp32"  # the baseline of a run that has it
@@ -18,7 +19,7 @@ Cells = Mapping[float, Bools]  # correctness (draws, n) by level
 class Verdict(StrEnum):
     """The result of the comparison of two models at one level."""
 
-    BETTER = "better"  # p < 0.05 with Holm's correction over the levels
+    BETTER = "better"  # p < 0.05, adjusted by `adjust`
     WORSE = "worse"  # the same for the other model
     NOTHING_LEFT = "nothing left"  # no difference found, and both models are at the floor
     TIE = "tie"  # no difference found
@@ -41,18 +42,31 @@ def compare(ours: Cells, theirs: Cells, *, chance: float) -> pd.DataFrame:
 
     `difference` is the accuracy of the first model (`ours`) minus that of the second (`theirs`), with the 95
     % interval from `low` to `high`. `p` is the p-value of McNemar's test if there is one draw, and of the
-    sign-flip test over images if there are several. `p_holm` is adjusted over the levels, and `verdict` is a
+    sign-flip test over images if there are several. `p_holm` is that of `adjust`, and `verdict` is a
     `Verdict`. `at_floor` is true if neither model is better than a guess, whose accuracy is `chance`.
     """
     levels = [level for level in ours if level in theirs]
     records = [(level, len(ours[level]), *_test(ours[level], theirs[level])) for level in levels]
     frame = pd.DataFrame.from_records(records, columns=list(COLUMNS[:-3]))
-    frame["p_holm"] = statistics.holm(frame.p.to_numpy(dtype=float))
+    frame["p_holm"] = adjust(frame.p.to_numpy(dtype=float), levels)
     at_floor = [is_at_floor(ours[level], chance) and is_at_floor(theirs[level], chance) for level in levels]
     found = zip(frame.difference, frame.p_holm, at_floor, strict=True)
     frame["verdict"] = [_verdict(difference, p_holm, at_floor=floor) for difference, p_holm, floor in found]
     frame["at_floor"] = at_floor
     return frame
+
+
+def adjust(p_values: Floats, levels: Sequence[float]) -> Floats:
+    """Return the p-values (levels,) of one test at several levels, adjusted by Holm's method above level 0.
+
+    Level 0 has no perturbation, so its test is the same one under every noise and attack of a run. It is a
+    family of its own, and its p-value stays as it is: otherwise it would depend on the number of levels of
+    the perturbation beside which it is shown.
+    """
+    is_perturbed = np.asarray(levels) > 0
+    adjusted = p_values.copy()
+    adjusted[is_perturbed] = statistics.holm(p_values[is_perturbed])
+    return adjusted
 
 
 def _test(ours: Bools, theirs: Bools) -> tuple[float, float, float, float]:

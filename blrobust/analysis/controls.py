@@ -5,14 +5,18 @@ A control is a model that tests another explanation of a result than the band li
 
 from pathlib import Path
 
+from blconv.band import Band
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import FP32
+from blrobust.models.channel_names import recorded_cuts
+from blrobust.models.channels import LowPass
 from blrobust.models.model_names import CONTROLS
 from blrobust.runs.record import Card
 from blrobust.runs.run import Run
 
 PRECISIONS = ("fp16", "bf16")
 LOW_PASS = "lowpass"  # the word of a channel in front of a model
+SIZE = (32, 32)  # height and width of the images for which cuts are recorded
 
 
 def is_band_limited(card: Card) -> bool:
@@ -35,15 +39,16 @@ def best_control(analysis: Analysis) -> str | None:
     return next(iter(without_band_limits(analysis)), None)
 
 
-def low_passed_fp32(analysis: Analysis) -> str | None:
-    """Return the model that is fp32 behind a low-pass, with the highest mean accuracy of several, or None."""
-    return next(iter(low_passes_of_fp32(analysis)), None)
-
-
 def low_passes_of_fp32(analysis: Analysis) -> list[str]:
     """Return the models that are fp32 behind a low-pass, the highest mean accuracy first."""
     cards = analysis.run.cards
     return [model for model in without_band_limits(analysis) if _is_low_passed_fp32(cards[model])]
+
+
+def matched_low_passes(analysis: Analysis, model: str) -> list[str]:
+    """Return those of `low_passes_of_fp32` whose filter is matched to the band-limited `model`."""
+    cards = analysis.run.cards
+    return [low for low in low_passes_of_fp32(analysis) if _is_matched(cards[low], cards[model])]
 
 
 def not_measured(run: Run) -> list[str]:
@@ -52,9 +57,15 @@ def not_measured(run: Run) -> list[str]:
     if not any(is_band_limited(card) for card in cards):
         return []
     names = {name for card in cards if not card.channels for name in _names(card)}
+    low_passed = [card for card in cards if _is_low_passed_fp32(card)]
+    unmatched = [
+        card
+        for card in cards
+        if is_band_limited(card) and not any(_is_matched(low, card) for low in low_passed)
+    ]
     found = {
         FP32: FP32 in names,
-        f"a low-pass in front of {FP32}": any(_is_low_passed_fp32(card) for card in cards),
+        **{_matched_control(card): False for card in unmatched},
         **{name: name in names for name in CONTROLS},
         " or ".join(PRECISIONS): any(card.precision in PRECISIONS for card in cards),
     }
@@ -77,3 +88,34 @@ def _names(card: Card) -> set[str]:
 def _is_low_passed_fp32(card: Card) -> bool:
     has_low_pass = any(channel.startswith(LOW_PASS) for channel in card.channels)
     return has_low_pass and (FP32 in _names(card) or card.label.endswith(f"+{FP32}"))
+
+
+def _is_matched(low_passed: Card, limited: Card) -> bool:
+    """Return whether fp32 behind a low-pass has the filter that is recorded for a band-limited model.
+
+    A filter with another compression is the same one if it keeps the same frequencies of the images.
+    """
+    if len(low_passed.channels) != 1 or limited.channels:
+        return False
+    (channel,), names = low_passed.channels, _names(limited)
+    if channel.removeprefix(f"{LOW_PASS}-") in names:
+        return True
+    cuts = recorded_cuts().get(f"{low_passed.dataset}-{low_passed.arch}", {})
+    kept = _kept(cuts.get(channel.removeprefix(f"{LOW_PASS}-"), channel.removeprefix(LOW_PASS)))
+    return kept is not None and any(_kept(cut) == kept for name, cut in cuts.items() if name in names)
+
+
+def _kept(compression: float | str) -> Band | None:
+    """Return the frequencies that a low-pass keeps; None if `compression` is no legal number."""
+    try:
+        return LowPass(float(compression)).band(*SIZE)
+    except ValueError:
+        return None
+
+
+def _matched_control(limited: Card) -> str:
+    """Return the low-pass control of a band-limited model in words, with its name if a cut is recorded."""
+    cuts = recorded_cuts().get(f"{limited.dataset}-{limited.arch}", {})
+    recorded = [name for name in sorted(_names(limited)) if name in cuts and not limited.channels]
+    name = f" ({LOW_PASS}-{recorded[0]}+{FP32})" if recorded else ""
+    return f"a low-pass in front of {FP32} matched to {limited.label}{name}"

@@ -1,6 +1,7 @@
 """The numbers of a Fourier heat map: a row for each frequency, and means over rings of frequencies."""
 
 from functools import cached_property
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -14,6 +15,14 @@ TABLE = (
     *("model", "dataset", "row", "column", "norm", "n", "errors", "error"),
     *("ci_low", "ci_high", "clean_error", "not_finite"),
 )  # results.csv of a heat map
+
+
+class Worst(NamedTuple):
+    """A frequency at which a model has the most errors, and the number of different waves with as many."""
+
+    row: int
+    column: int
+    waves: int
 
 
 class HeatmapAnalysis:
@@ -54,6 +63,16 @@ class HeatmapAnalysis:
                     cell = (k, l_, self.config.norm, n, wrong, *shares, not_finite)
                     rows.append((model, self.run.record.dataset.name, *cell))
         return pd.DataFrame(rows, columns=list(TABLE))
+
+    @cached_property
+    def worst(self) -> dict[str, Worst]:
+        """The frequency with the most errors, by model."""
+        found = {}
+        for label, rows in self.table.groupby("model", sort=False):
+            first = max(rows.to_dict("records"), key=lambda row: row["errors"])
+            waves = [wrong for kind, (wrong, _) in self._counts[str(label)].items() if kind != CLEAN]
+            found[str(label)] = Worst(first["row"], first["column"], waves.count(first["errors"]))
+        return found
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:

@@ -34,8 +34,8 @@ class Recovered(NamedTuple):
     - `adaptive`: images of `clean` on which the adaptive attack, on channel and network together, fails.
     - `distortion`: mean L2 distance between the clean image and the adversarial input after the channel's
       transform.
-    - `adaptive_l2`: mean L2 distance between the clean image and the input that a successful adaptive attack
-      finds, before the channel.
+    - `broken`: images of `clean` on which the adaptive attack finds an adversarial input.
+    - `adaptive_l2`: mean L2 distance between the images of `broken` and these inputs, before the channel.
     - `not_finite`: images, among all and not only the fooled ones, for which the logits of the adversarial
       input or of the clean image are not finite; these count as wrong.
     - `rejected`: images of `adaptive` for which the input that the adaptive attack returns fails a check, or
@@ -45,6 +45,7 @@ class Recovered(NamedTuple):
     recovered: int
     clean: int
     adaptive: int
+    broken: int
     distortion: float
     adaptive_l2: float
     not_finite: int
@@ -62,6 +63,7 @@ def count(outcomes: Outcomes, *, labels: NDArray[np.int16], fooled: Bools) -> Re
         recovered=int((right & fooled).sum()),
         clean=int((clean & fooled).sum()),
         adaptive=int((clean & fooled & ~broken).sum()),
+        broken=int((broken & fooled).sum()),
         distortion=_mean(outcomes["distance"][fooled]),
         adaptive_l2=_mean(outcomes["adaptive_distance"][broken & fooled]),
         not_finite=int(((on_adversarial < 0) | (on_clean < 0)).sum()),
@@ -112,6 +114,8 @@ class RecoveryAnalysis:
         - source_rejected: the number of images for which the attack on the source failed a check or raised an
           error.
         - recovered_share: recovered / fooled, and ci_low and ci_high, the ends of its Wilson 95 % interval.
+
+        `broken` has no column.
         """
         rows = []
         for (attack, channel), counts in self._counts.items():
@@ -138,6 +142,11 @@ class RecoveryAnalysis:
         frame = pd.DataFrame(rows, columns=list(TABLE))
         lengths = {"distortion": float, "adaptive_l2": float, "strength": float}
         return frame.astype({**lengths, "rejected": "Int64", "source_rejected": "Int64"})
+
+    @cached_property
+    def broken(self) -> dict[tuple[str, str], int]:
+        """The number of images of which `adaptive_l2` is the mean, by (attack, channel)."""
+        return {key: counts.broken for key, counts in self._counts.items()}
 
     @cached_property
     def flags(self) -> dict[tuple[str, str], list[str]]:

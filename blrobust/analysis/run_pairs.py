@@ -7,6 +7,8 @@ from blrobust.analysis.analysis import PAIRED, concatenate
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.errors import UserError
 
+SHOWN = 8  # digits of a checksum in an error message
+
 
 def pairs(first: RunAnalysis, second: RunAnalysis) -> pd.DataFrame:
     """Return the comparison of each model of `second` with each model of `first`, by kind and level.
@@ -18,10 +20,11 @@ def pairs(first: RunAnalysis, second: RunAnalysis) -> pd.DataFrame:
     """
     data, other = first.run.record.dataset, second.run.record.dataset
     if data.checksum != other.checksum or first.run.sweep.space != second.run.sweep.space:
-        raise UserError(
-            f"{second.run.path}: got {other.name}, {second.run.sweep.space} space; legal: the images and the "
-            f"space of {first.run.path} ({data.name}, {first.run.sweep.space})"
+        got, legal = (
+            f"{facts.n:,} images of {facts.name} (checksum {facts.checksum[:SHOWN]}), {run.sweep.space} space"
+            for facts, run in ((other, second.run), (data, first.run))
         )
+        raise UserError(f"{second.run.path}: got {got}; legal: those of {first.run.path}, {legal}")
     frames = []
     for kind in (kind for kind in first.kinds if kind in second.kinds):
         ours, theirs = second.kinds[kind], first.kinds[kind]

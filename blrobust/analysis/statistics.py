@@ -186,7 +186,7 @@ def cochrans_q(correct: Bools) -> float:
 def holm(p_values: Floats) -> Floats:
     """Return p-values adjusted by Holm's step-down method for one family of tests.
 
-    A family has the levels of one pair of models. This function replaces `multipletests` of statsmodels,
+    This function replaces `multipletests` of statsmodels,
     which runs Python's garbage collection in every call and so takes 50 ms.
     """
     order = np.argsort(p_values)

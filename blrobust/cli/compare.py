@@ -1,5 +1,7 @@
 """`blrobust compare`: the paired differences between the models of two stored runs."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,8 @@ from blrobust.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from blrobust.reports.axes import Axis
 
 
 @click.command("compare")
@@ -27,7 +31,7 @@ def command(first: str, second: str, baseline: str | None) -> None:
 
     A and B are runs of noise or of attacks on the same images: run folders, or the first characters of their
     names in the folder runs/, such as 1cb0. A difference is the accuracy in B minus that in A, with its 95 %
-    interval and the p-value of a paired test, adjusted over the levels. Nothing is measured.
+    interval and the p-value of a paired test, adjusted over the levels above 0. Nothing is measured.
     """
     from blrobust import api
 
@@ -42,7 +46,7 @@ def command(first: str, second: str, baseline: str | None) -> None:
     if output.is_json():
         output.print_json(rows.to_dict("records"))
     else:
-        _print(rows, results.folder)
+        _print(rows, results.folders)
 
 
 def _measured(table: "pd.DataFrame") -> list[str]:
@@ -69,33 +73,49 @@ def _selected(rows: "pd.DataFrame", baseline: str | None) -> "pd.DataFrame":
     return rows[rows.baseline == others]
 
 
-def _print(rows: "pd.DataFrame", folder: Path) -> None:
-    """Print a table for each pair of models; `folder` is that of the first run, whose space both have."""
+def _print(rows: "pd.DataFrame", folders: Sequence[Path]) -> None:
+    """Print a table for each pair of models and, for each kind, notes on how the two runs differ.
+
+    `folders` are those of the two runs.
+    """
+    from blrobust.analysis.run_analysis import RunAnalysis
+    from blrobust.cli.results import ascii_text
+    from blrobust.reports.axes import axis
+    from blrobust.reports.pair_notes import pair_notes
+    from blrobust.runs.run import Run
+    from blrobust.terminal import echo
+
+    with ExitStack() as stack:
+        opened = (stack.enter_context(Run.open(folder)) for folder in folders)
+        runs = {name: RunAnalysis(run) for name, run in zip("AB", opened, strict=True)}
+        run = runs["A"].run
+        for kind, found in rows.groupby("kind", sort=False):
+            levels = {x for each in runs.values() for x in each.kinds[str(kind)].levels}
+            on = axis(str(kind), run.sweep.space, run.record.dataset.std, levels=levels)
+            echo(f"{kind}, {run.sweep.space} space: {run.record.dataset.name}, n = {len(run.labels)}")
+            for (model, baseline), pair in found.groupby(["model", "baseline"], sort=False):
+                _print_pair(pair, f"{kind}: {model} in B minus {baseline} in A", on)
+            for note in pair_notes({name: each.kinds[str(kind)] for name, each in runs.items()}, on):
+                echo(ascii_text(note))
+
+
+def _print_pair(rows: "pd.DataFrame", title: str, on: "Axis") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from blrobust.analysis.level_norm import level_norm
     from blrobust.cli.results import ascii_text
     from blrobust.cli.tables import print_table
-    from blrobust.perturbations.levels import format_level
-    from blrobust.reports.number_text import points_and_span
-    from blrobust.runs.configuration import Sweep
-    from blrobust.runs.record import Record
+    from blrobust.reports.number_text import p_digits, points_and_span
 
-    config = Record.read(folder).config
-    space = config.space if isinstance(config, Sweep) else ""
-    for (kind, model, baseline), found in rows.groupby(["kind", "model", "baseline"], sort=False):
-        title = f"{kind}: {model} in B minus {baseline} in A"
-        table = Table(title=Text(title), title_style="", title_justify="left")
-        for header in ("level", "draws", "points", "95 % interval", "p (Holm)", "verdict"):
-            table.add_column(header, justify="left" if header == "verdict" else "right")
-        norm = level_norm(str(kind), space)
-        for row in found.to_dict("records"):
-            table.add_row(
-                format_level(row["level"], norm),
-                str(row["draws"]),
-                *map(ascii_text, points_and_span(row["difference"], row["low"], row["high"])),
-                f"{row['p_holm']:.2g}",
-                Text(row["verdict"]),
-            )
-        print_table(table)
+    table = Table(title=Text(title), title_style="", title_justify="left")
+    for header in ("level", "draws", "points", "95 % interval", "p (Holm)", "verdict"):
+        table.add_column(header, justify="left" if header == "verdict" else "right")
+    for row in rows.to_dict("records"):
+        table.add_row(
+            on.format(row["level"]),
+            str(row["draws"]),
+            *map(ascii_text, points_and_span(row["difference"], row["low"], row["high"])),
+            p_digits(row["p_holm"]),
+            Text(row["verdict"]),
+        )
+    print_table(table)

@@ -9,7 +9,7 @@ import pandas as pd
 from blrobust.analysis.analysis import TABLE
 from blrobust.analysis.level_norm import level_norm
 from blrobust.escaping import escape
-from blrobust.perturbations.levels import format_level
+from blrobust.perturbations.levels import distinct_digits, format_level
 from blrobust.reports.number_text import per_cent
 
 TEX = {
@@ -27,11 +27,17 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     """
     if list(table.columns) != list(TABLE):
         return table.map(_text)
+    digits = {
+        kind: distinct_digits(rows.level, level_norm(str(kind), rows["space"].iloc[0]))
+        for kind, rows in table.groupby("kind")
+    }
     records = [
         {
             "model": row["model"],
             "kind": row["kind"],
-            "level": format_level(row["level"], level_norm(row["kind"], row["space"])),
+            "level": format_level(
+                row["level"], level_norm(row["kind"], row["space"]), digits=digits[row["kind"]]
+            ),
             "n": str(row["n"]),
             "accuracy (%)": per_cent(row["accuracy"]),
             "95 % interval": f"{per_cent(row['ci_low'])}–{per_cent(row['ci_high'])}",

@@ -130,7 +130,7 @@ def _show(results: "HeatmapAnalysis") -> None:
         table.add_column(header, justify="left" if header == "model" else "right")
     add_flags = flag_column(table, results.flags)
     for label, row in means.iterrows():
-        shares = ("-" if share != share else f"{per_cent(share)}%" for share in row)
+        shares = ("-" if share != share else f"{per_cent(share)} %" for share in row)
         table.add_row(Text(str(label)), *shares, *add_flags(str(label)))
     print_table(table)
     for warning in few_images(config.dataset.n):

@@ -159,7 +159,8 @@ def _show(results: "RecoveryAnalysis") -> None:
             title=Text(facts(rows)),
             title_style="",
             title_justify="left",
-            caption="of the fooled images; adaptive: the attack runs through channel and network",
+            caption="of the fooled images; adaptive: the attack runs through channel and network; "
+            "adaptive L2: mean over the images that it breaks",
             caption_style="",
             caption_justify="left",
         )
@@ -173,17 +174,24 @@ def _show(results: "RecoveryAnalysis") -> None:
                 Text(row["channel"]),
                 _length(row["distortion"]),
                 share(row["recovered"], row["fooled"]),
-                f"{fixed(100 * row['ci_low'], 0)}% to {fixed(100 * row['ci_high'], 0)}%"
+                f"{fixed(100 * row['ci_low'], 0)} to {fixed(100 * row['ci_high'], 0)}"
                 if row["fooled"]
                 else "-",
                 share(row["clean"], row["fooled"]),
                 share(row["adaptive"], row["fooled"]),
-                _length(row["adaptive_l2"]),
+                _mean_length(row["adaptive_l2"], results.broken[row["attack"], row["channel"]]),
                 *add_flags((row["attack"], row["channel"])),
             )
         print_table(table)
         for warning in few_images(int(rows.fooled.iloc[0]), noun="fooled image"):
             echo(warning)
+
+
+def _mean_length(value: float, count: int) -> str:
+    """Return a mean distance with the number of its images, or a dash if there is none."""
+    from blrobust.reports.recovery import images
+
+    return f"{_length(value)} {images(count)}" if count else "-"
 
 
 def _length(value: float) -> str:

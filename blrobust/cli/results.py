@@ -21,6 +21,7 @@ from blrobust.reports.number_text import (
     half_span,
     level_at,
     per_cent,
+    span,
     verdict_counts,
 )
 from blrobust.terminal import echo
@@ -36,10 +37,7 @@ def print_summary(analysis: Analysis) -> None:
     If any model has flags (reasons to doubt its results), they are the last column.
     """
     run, on = analysis.run, _axis(analysis)
-    draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
-    table = _table(
-        f"{analysis.kind}, {run.sweep.space} space: {run.record.dataset.name}, n = {len(run.labels)}, {draws}"
-    )
+    table = _table(_title(analysis))
     has_others = len(run.models) > 1
     headers = ["model", "compression", "clean", "mean", "50 % at"]
     for header in [*headers, f"against {analysis.baseline}"] if has_others else headers:
@@ -67,7 +65,7 @@ def print_conclusions(analysis: Analysis) -> None:
 def print_attacks(results: RunAnalysis) -> None:
     """Print a table and the conclusions for each attack, then the accuracy over the worst of all attacks."""
     run, models, worst = results.run, results.attacks, results.worst_case
-    data, source = run.record.dataset, run.sweep.origin
+    source = run.sweep.origin
     is_wide = width() >= REST + AGAINST + 3 * LEVEL
     compares = is_wide and len(run.models) > 1
     columns = max(2, min(SHOWN, (width() - REST - AGAINST * compares) // LEVEL))
@@ -77,10 +75,7 @@ def print_attacks(results: RunAnalysis) -> None:
         grid, on = analysis.levels, _axis(analysis)
         spread = [grid[round(i * (len(grid) - 1) / (columns - 1))] for i in range(columns)]
         shown = spread if len(grid) > columns else grid
-        table = _table(
-            f"{kind}, {run.sweep.space} space: {data.name}, n = {len(run.labels)}"
-            + (f", found on {source}" if source else "")
-        )
+        table = _table(_title(analysis) + (f", found on {source}" if source else ""))
         table.add_column("model")
         for level in shown:
             name = "clean" if level == 0 else on.format(level)
@@ -107,10 +102,9 @@ def print_attacks(results: RunAnalysis) -> None:
     if overall:
         n = len(run.labels)
         accuracies = ", ".join(f"{row['model']} {_share(row['accuracy'])}" for row in overall)
-        echo(
-            f"worst case of the {overall[0]['attacks']} attacks, each up to its last strength, n = {n}: "
-            f"{accuracies}"
-        )
+        draws = "" if run.draws == 1 else f" and in all {run.draws} draws"
+        count = overall[0]["attacks"]
+        echo(f"worst case of the {count} attacks, each up to its last strength{draws}, n = {n}: {accuracies}")
         _print_lines(few_images(n))
 
 
@@ -123,9 +117,17 @@ def _table(title: str) -> Table:
     return Table(title=Text(title), title_style="", title_justify="left")
 
 
+def _title(analysis: Analysis) -> str:
+    run = analysis.run
+    draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
+    return (
+        f"{analysis.kind}, {run.sweep.space} space: {run.record.dataset.name}, n = {len(run.labels)}, {draws}"
+    )
+
+
 def _axis(analysis: Analysis) -> Axis:
     run = analysis.run
-    return axis(analysis.kind, run.sweep.space, run.record.dataset.std)
+    return axis(analysis.kind, run.sweep.space, run.record.dataset.std, levels=analysis.levels)
 
 
 def _compression(nominal: float | None, effective: float | None) -> str:
@@ -133,8 +135,7 @@ def _compression(nominal: float | None, effective: float | None) -> str:
 
 
 def _interval(row: dict[Hashable, Any], name: str) -> str:
-    value, low, high = (_share(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
-    return stacked(value, f"{low} {high}")
+    return stacked(_share(row[name]), span(row[f"{name}_low"], row[f"{name}_high"]))
 
 
 def _half_level(row: dict[Hashable, Any], grid: list[float], on: Axis) -> str:
@@ -153,7 +154,7 @@ def _against(row: dict[Hashable, Any], count: int) -> str:
 
 
 def _share(share: float) -> str:
-    return "-" if math.isnan(share) else f"{per_cent(share)}%"
+    return "-" if math.isnan(share) else f"{per_cent(share)} %"
 
 
 def ascii_text(text: str) -> str:

@@ -66,12 +66,23 @@ def _matched_cut(name: str, trained: str) -> float:
 
     Raises `UserError` if none is recorded for `trained`, a data set and an architecture.
     """
-    recorded = json.loads(CUTS.read_text("utf-8"))
-    cuts = recorded.get(trained, {})
-    if name not in cuts:
-        legal = [f"lowpass-{n} ({t})" for t, found in recorded.items() for n in found]
+    cuts = recorded_cuts()
+    if name not in cuts.get(trained, {}):
+        legal = [f"lowpass-{n} ({t})" for t, found in cuts.items() for n in found]
         raise UserError(
             f"got lowpass-{name} for {trained}, for which no cut is recorded; legal: {', '.join(legal)}, "
             "or a cut of your own such as lowpass0.48"
         )
-    return float(cuts[name]["cut"])
+    return cuts[trained][name]
+
+
+def recorded_cuts() -> dict[str, dict[str, float]]:
+    """Return the compressions at which low-passed fp32 has the clean accuracy of a band-limited model.
+
+    The keys are a data set and an architecture, such as "cifar10-resnet20", and the name of the model.
+    """
+    recorded = json.loads(CUTS.read_text("utf-8"))
+    return {
+        trained: {name: float(facts["cut"]) for name, facts in found.items()}
+        for trained, found in recorded.items()
+    }

@@ -7,6 +7,7 @@ from blrobust.errors import UserError
 
 COUNT = 21  # levels of "a:b": the published grids have 21 points
 MOST = 1001  # a typing error in the step must not make a million levels
+DIGITS = 6  # of a level in a report or a terminal, if these tell all levels apart
 MOST_DIGITS = 12  # significant digits of a level
 LONGEST = 200  # characters of a list in an error message
 LARGEST = 1e9  # far above any useful level, far below the largest float32
@@ -71,11 +72,11 @@ def parse_number(text: str) -> float:
     return float(top) / float(bottom) if bottom else float(text)
 
 
-def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> str:
+def format_level(level: float, norm: str | None = None, *, digits: int = DIGITS) -> str:
     """Return a level as text: a decimal with at most `digits` digits, or for the norm Linf a fraction of 255.
 
-    The default of 6 digits is for reports and terminals. With `MOST_DIGITS`, to which levels are rounded,
-    different levels have different texts.
+    Reports and terminals have the default, or as many as the levels of a run need (`distinct_digits`). With
+    `MOST_DIGITS`, all that a level has, different levels have different texts.
 
     Linf levels below 1 are fractions if their numerator is whole, such as 8/255, or if it is a multiple of
     1/4 and the fraction is shorter than the decimal, such as 12.5/255, but 0.1 in place of 25.5/255.
@@ -83,9 +84,20 @@ def format_level(level: float, norm: str | None = None, *, digits: int = 6) -> s
     decimal, steps = f"{level:,.{digits}g}", round(level * 255 * 4) / 4
     fraction = f"{steps:g}/255"
     is_exact = abs(level * 255 - steps) < 1e-6
+    if digits > DIGITS:
+        is_exact &= f"{steps / 255:,.{digits}g}" == decimal
     if norm != "Linf" or not 0 < level < 1 or not is_exact:
         return decimal
     return fraction if steps % 1 == 0 or len(fraction) < len(decimal) else decimal
+
+
+def distinct_digits(levels: Iterable[float], norm: str | None = None) -> int:
+    """Return the number of digits, at least `DIGITS`, with which `format_level` tells all levels apart."""
+    different = set(levels)
+    for digits in range(DIGITS, MOST_DIGITS):
+        if len({format_level(level, norm, digits=digits) for level in different}) == len(different):
+            return digits
+    return MOST_DIGITS
 
 
 def _ends(parts: list[str]) -> tuple[float, float]:

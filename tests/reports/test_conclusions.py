@@ -4,18 +4,21 @@ import pytest
 from support import invented
 
 from blrobust.analysis.analysis import Analysis
-from blrobust.reports import axes
+from blrobust.reports import axes, tables
 from blrobust.reports.attacks import gradient_notes
-from blrobust.reports.conclusions import conclusions, where
+from blrobust.reports.conclusions import conclusions
+from blrobust.reports.sentence_parts import where
 from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0, 1.5]
 STD = [0.2023, 0.1994, 0.2010]
 GAUSSIAN = axes.axis("gaussian", "normalized", STD)
-NOT_MEASURED = (
-    "a low-pass in front of fp32, fp32-early, fp32-noise, fp32-lowpass, fp32-narrow, fp16 or bf16. Without "
-    "them a gain cannot be put down to the band limit."
-)
+END = "Without them a gain cannot be put down to the band limit."
+
+
+def not_measured(*limited):
+    low_passes = "".join(f"a low-pass in front of fp32 matched to {model}, " for model in limited)
+    return f"{low_passes}fp32-early, fp32-noise, fp32-lowpass, fp32-narrow, fp16 or bf16. {END}"
 
 
 def sentences(path, curves, levels=LEVELS, *, baseline=None, n=1000, **options):
@@ -47,7 +50,7 @@ def test_gain_loss_tie_and_nothing_left(tmp_path):
         "Band limits against other models without them: fft85 is better than fp16 at 2 of 4 levels (sigma "
         "0.5 to 1), worse at 1 of 4 levels (sigma 0); fft50 is better than fp16 at 1 of 4 levels (sigma "
         "0.5), worse at no level.",
-        f"Not measured in this run: {NOT_MEASURED}".replace(", fp16 or bf16", ""),
+        f"Not measured in this run: {not_measured('fft50', 'fft85')}".replace(", fp16 or bf16", ""),
     ]
 
 
@@ -95,25 +98,24 @@ def test_little_above_a_guess_is_not_said_to_be_as_low(tmp_path):
         (
             20,
             LEVELS,
-            "Too few images: with 20 images and 4 levels a test between two models finds no difference "
-            "unless 8 or more images favour one of them. Use 100 or more.",
+            "Too few images: with 20 images and 3 levels above 0 a test between two models finds no "
+            "difference at these levels unless 7 or more images favour one of them. Use 100 or more.",
         ),
         (
-            7,
-            LEVELS,
-            "Too few images: with 7 images and 4 levels a test between two models finds no difference. "
-            "Use 100 or more.",
+            5,
+            LEVELS[:2],
+            "Too few images: with 5 images and 1 level above 0 a test between two models finds no "
+            "difference at this level. Use 100 or more.",
         ),
         (
             1,
             [0.0],
-            "Too few images: with 1 image and 1 level a test between two models finds no difference. Use "
-            "100 or more.",
+            "Too few images: with 1 image a test between two models finds no difference. Use 100 or more.",
         ),
     ],
 )
 def test_few_images_are_warned_of_with_what_they_can_show(n, levels, warning, tmp_path):
-    curves = {"fp32": [0.3] * len(levels), "fp16": [0.65] * len(levels)}
+    curves = {"fp32": [0.3] * len(levels), "fp16": [0.55] * len(levels)}
     text = sentences(tmp_path / "run", curves, levels, n=n)
     assert text[1] == warning
     assert text[0] == "No model is found to be better than all others at any level."
@@ -123,12 +125,12 @@ def test_few_images_are_warned_of_with_what_they_can_show(n, levels, warning, tm
     assert not any("few" in sentence for sentence in sentences(tmp_path / "many", curves, levels, n=100))
 
 
-def test_eight_of_twenty_images_are_enough(tmp_path):
-    """Exact McNemar: 2 / 2^8, by Holm times 4 levels, is 0.031; of 7 images it is 0.0625."""
-    enough = {"fp32": [0.3] * 4, "fp16": [0.7] * 4}
-    assert (
-        sentences(tmp_path / "run", enough, n=20)[0] == "Best model: fp16 at all 4 levels (sigma 0 to 1.5)."
-    )
+@pytest.mark.parametrize(("images", "found"), [(7, "all 4 levels (sigma 0 to 1.5)"), (6, "1 of 4 levels")])
+def test_seven_of_twenty_images_are_enough(images, found, tmp_path):
+    """Exact McNemar: 2 / 2^7, by Holm times 3 levels above 0, is 0.047; of 6 it is 0.031 at level 0."""
+    enough = {"fp32": [0.3] * 4, "fp16": [0.3 + images / 20] * 4}
+    text = sentences(tmp_path / "run", enough, n=20)
+    assert text[0].startswith(f"Best model: fp16 at {found}")
 
 
 def test_the_claim_is_against_the_best_model_without_band_limits(tmp_path):
@@ -143,8 +145,8 @@ def test_the_claim_is_against_the_best_model_without_band_limits(tmp_path):
     assert text[-3:] == [
         "Band limits against the best model without them by mean accuracy, fp32-noise (75.0 %): fft85 is "
         "better at no level, worse at all 4 levels (sigma 0 to 1.5), mean −26.7 points (−27.8 to −25.5).",
-        "Band limits against a low-pass in front of fp32, lowpass-fft85+fp32: fft85 is better at 1 of 4 "
-        "levels (sigma 0.5), worse at no level, mean +3.3 points (+2.7 to +4.0).",
+        "Band limits against a low-pass in front of fp32 matched to fft85, lowpass-fft85+fp32: fft85 is "
+        "better at 1 of 4 levels (sigma 0.5), worse at no level, mean +3.3 points (+2.7 to +4.0).",
         "Not measured in this run: fp32-early, fp32-lowpass, fp32-narrow, fp16 or bf16. Without them a gain "
         "cannot be put down to the band limit.",
     ]
@@ -160,12 +162,34 @@ def test_the_claim_is_against_the_best_model_without_band_limits(tmp_path):
 def test_a_low_pass_in_front_of_another_model_is_not_that_control(tmp_path):
     curves = {model: [0.9, 0.5, 0.3, 0.2] for model in ("fp32", "lowpass0.84+fp32-noise", "fft85")}
     cards = {"lowpass0.84+fp32-noise": {"channels": ["lowpass0.84"], "checkpoint": "w/a-b-fp32-noise.st"}}
-    assert sentences(tmp_path / "run", curves, cards=cards)[-1] == f"Not measured in this run: {NOT_MEASURED}"
-    cards = {"lowpass0.84+fp32-noise": {"channels": ["lowpass0.84"]}}
-    named = {"fp32": curves["fp32"], "fft85": curves["fft85"], "cut=0.48": curves["fp32"]}
-    own = {"channels": ["lowpass0.48"], "dataset": "cifar10", "checkpoint": "w/cifar10-resnet20-fp32.st"}
-    text = sentences(tmp_path / "named", named, cards={"cut=0.48": own})
-    assert "a low-pass" not in text[-1]
+    text = sentences(tmp_path / "run", curves, cards=cards)
+    assert text[-1] == f"Not measured in this run: {not_measured('fft85')}"
+
+
+@pytest.mark.parametrize(
+    ("channels", "is_matched"),
+    [
+        (["lowpass-fft85"], True),
+        (["lowpass0.42"], True),  # the recorded cut
+        (["lowpass0.48"], True),  # the same filter of 32 x 32 pixels, by rounding
+        (["lowpass-fft50"], False),
+        (["lowpass0.12"], False),
+        (["lowpass0.95"], False),
+        (["lowpass0.42", "depth3"], False),
+    ],
+)
+def test_only_the_recorded_filter_is_the_matched_control(channels, is_matched, tmp_path):
+    trained = {"dataset": "cifar10", "arch": "resnet20"}
+    cards = {
+        "cut": {"channels": channels, "checkpoint": "w/cifar10-resnet20-fp32.st", **trained},
+        "fft85": trained,
+    }
+    curves = {"fp32": [0.9, 0.4], "cut": [0.8, 0.3], "fft85": [0.8, 0.6]}
+    text = sentences(tmp_path / "run", curves, [0.0, 1.0], cards=cards)
+    missing = "a low-pass in front of fp32 matched to fft85 (lowpass-fft85+fp32), "
+    assert (missing in text[-1]) == (not is_matched)
+    which = "matched to fft85, cut: " if is_matched else "that is not matched to fft85, cut: "
+    assert any(s.startswith(f"Band limits against a low-pass in front of fp32 {which}") for s in text)
 
 
 def test_a_calibrated_model_is_no_control(tmp_path, monkeypatch):
@@ -182,7 +206,7 @@ def test_only_band_limited_models_leave_their_part_unknown(tmp_path):
     assert text[-2] == (
         "No model without band-limited layers was measured in this run, so their part in this is unknown."
     )
-    assert text[-1] == f"Not measured in this run: fp32, {NOT_MEASURED}"
+    assert text[-1] == f"Not measured in this run: fp32, {not_measured('fft50', 'fft85')}"
     assert text[1].startswith("Better than fft50: fft85 at 1 of 4 levels (sigma 0.5): +20.0 points ")
 
 
@@ -214,7 +238,7 @@ def test_one_model(tmp_path):
     (text, *_) = sentences(tmp_path / "c", {"fp32": [0.4, 0.3, 0.3, 0.2]})
     assert text.endswith("it is below 50 % from the start.")
     limited = sentences(tmp_path / "d", {"fft85": [0.4, 0.3, 0.3, 0.2]})
-    assert limited[1] == f"Not measured in this run: fp32, {NOT_MEASURED}"
+    assert limited[1] == f"Not measured in this run: fp32, {not_measured('fft85')}"
 
 
 def test_levels_with_gaps_are_named_one_by_one_or_summed_up(tmp_path):
@@ -289,7 +313,48 @@ def test_a_gain_below_a_guess_is_marked_and_is_no_sign(tmp_path):
     notes, text = gradient_sentences(tmp_path / "run", curves, [0.0, 2 / 255])
     assert notes == []
     (gain,) = [sentence for sentence in text if sentence.startswith("Better than fp32")]
-    assert gain.endswith(", though no better than a guess.")
+    assert gain.endswith(", though fft85 is no better than a guess.")
+    assert (
+        "fft85 is better at 1 of 2 levels (strength 2/255), though fft85 is no better than a guess, worse at"
+        in " ".join(text)
+    )
+
+
+def test_a_loss_below_a_guess_names_the_better_model(tmp_path):
+    curves = {"fp32": [0.9, 0.0], "fft85": [0.9, 0.09], "fft50": [0.9, 0.0]}
+    path = invented.run(tmp_path / "run", curves, [0.0, 1.0], n=1000, is_exact=True)
+    with Run.open(path) as run:
+        analysis = Analysis(run, "gaussian", baseline="fft85")
+        text = conclusions(analysis, GAUSSIAN)
+        against, tested = tables.against_controls(analysis), tables.tests(analysis, GAUSSIAN, "fft85")
+        overall = tables.summary({"run": analysis}, GAUSSIAN)
+    (loss,) = [sentence for sentence in text if sentence.startswith("Worse than fft85")]
+    assert loss.count(", though fft85 is no better than a guess") == 2
+    limits = "fft85 is better at 1 of 2 levels (sigma 1), though fft85 is no better than a guess, worse at no"
+    assert limits in " ".join(text)
+    caveat = "; at 1 of these no better than a guess"
+    details = [cell.detail for _, cells in against.rows for cell in cells]
+    assert [caveat in detail for detail in details] == [True, False]
+    assert tested.rows[1][1][0].detail.endswith("; p\xa0<\xa00.001; no better than a guess")
+    assert dict(overall.rows)["fp32"][-1].detail == caveat.removeprefix("; ")
+
+
+def test_a_caveat_is_in_the_sentence_about_other_models_too(tmp_path):
+    curves = {"fp32": [0.9, 0.0], "fft85": [0.9, 0.09], "fp16": [0.9, 0.0], "bf16": [0.9, 0.5]}
+    text = sentences(tmp_path / "run", curves, [0.0, 1.0])
+    (others,) = [sentence for sentence in text if sentence.startswith("Band limits against other models")]
+    assert others == (
+        "Band limits against other models without them: fft85 is better than fp16 at 1 of 2 levels (sigma "
+        "1), though fft85 is no better than a guess, worse at no level."
+    )
+
+
+def test_of_equal_differences_the_first_is_the_largest(tmp_path):
+    """47 of 60 is the difference at each level, but 59 / 60 - 12 / 60 is a smaller float than the others."""
+    curves = {"fp32": [59 / 60, 57 / 60, 56 / 60], "fp16": [12 / 60, 10 / 60, 9 / 60]}
+    text = sentences(tmp_path / "run", curves, LEVELS[:3], n=60)
+    (loss,) = [sentence for sentence in text if sentence.startswith("Worse than fp32")]
+    assert "most at sigma 0: \u221278.3 points" in loss
 
 
 def test_a_gain_over_fp32_names_the_better_control(tmp_path):
@@ -319,7 +384,7 @@ def test_a_gain_below_a_guess_is_marked_level_by_level_and_for_the_best_model(tm
     """At sigma 1 and 1.5 both models are below 10 %, and 9 % against 0 % is a difference."""
     curves = {"fp32": [0.9, 0.3, 0.0, 0.0], "fp16": [0.9, 0.6, 0.09, 0.09]}
     text = sentences(tmp_path / "run", curves)
-    end = ", though no better than a guess at 2 of 4 levels (sigma 1 to 1.5)"
+    end = ", though fp16 is no better than a guess at 2 of 4 levels (sigma 1 to 1.5)"
     assert text[0].startswith(f"Best model: fp16 at 3 of 4 levels (sigma 0.5 to 1.5){end}. At 1 of 4")
     assert text[1].endswith(f"{end}.")
 
@@ -332,16 +397,23 @@ def test_a_difference_too_small_for_one_decimal_has_more(tmp_path):
     assert text[2] == "Worse than fp32: fp16 at 1 of 2 levels (sigma 1): −0.05 points (−0.08 to −0.01)."
 
 
-def test_several_low_passes_are_named_as_a_choice(tmp_path):
+def test_each_model_is_compared_with_its_own_low_pass(tmp_path):
     curves = {
         "fp32-noise": [0.9, 0.9, 0.9, 0.9],
         "lowpass-fft50+fp32": [0.8, 0.5, 0.3, 0.1],
-        "lowpass-fft85+fp32": [0.8, 0.6, 0.3, 0.1],
+        "lowpass0.7+fp32": [0.8, 0.6, 0.3, 0.1],
+        "fft50": [0.9, 0.5, 0.3, 0.1],
         "fft85": [0.8, 0.7, 0.3, 0.1],
     }
-    cards = {f"lowpass-{m}+fp32": {"channels": [f"lowpass-{m}"]} for m in ("fft50", "fft85")}
+    channels = {"lowpass-fft50+fp32": "lowpass-fft50", "lowpass0.7+fp32": "lowpass0.7"}
+    cards = {name: {"channels": [channel]} for name, channel in channels.items()}
     text = " ".join(sentences(tmp_path / "run", curves, cards=cards))
-    assert "a low-pass in front of fp32, lowpass-fft85+fp32 (the best of 2 by mean accuracy): fft85" in text
+    low_pass = "Band limits against a low-pass in front of fp32"
+    assert f"{low_pass} matched to fft50, lowpass-fft50+fp32: fft50 is better at 1 of 4 levels" in text
+    choice = "lowpass0.7+fp32 (the best of 2 by mean accuracy)"
+    assert f"{low_pass} that is not matched to fft85, {choice}: fft85 is better at 1 of 4 levels" in text
+    assert "fft85 is better than lowpass-fft50+fp32" in text
+    assert "fft50 is better than lowpass-fft50+fp32" not in text
 
 
 def test_a_mean_without_a_find_is_called_no_test(tmp_path):

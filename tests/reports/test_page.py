@@ -7,7 +7,9 @@ import pytest
 from support import invented
 
 from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.cli.results import print_conclusions
 from blrobust.reports import page
+from blrobust.reports.notebook import accuracies
 from blrobust.runs.run import Run
 
 LEVELS = [0.0, 0.5, 1.0, 1.5, 2.0]
@@ -246,3 +248,17 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path):
     made = invented.run(tmp_path / "run", CURVES, LEVELS)
     with Run.open(made) as run, pytest.raises(OSError, match="missing"):
         page.render([RunAnalysis(run)], tmp_path / "missing" / "page.html")
+
+
+def test_levels_that_differ_look_different(tmp_path, capsys):
+    levels = [0.0, 0.12345678, 0.123456789]
+    curves = {model: curve[:3] for model, curve in CURVES.items()}
+    with Run.open(invented.run(tmp_path / "run", curves, levels)) as run:
+        results = RunAnalysis(run)
+        page.render([results], tmp_path / "page.html")
+        print_conclusions(results.kinds["gaussian"])
+        assert list(accuracies(results.kinds["gaussian"]).columns) == ["0", "0.12345678", "0.12345679"]
+    html, shown = (tmp_path / "page.html").read_text("utf-8"), capsys.readouterr().out
+    for text in ("0.12345678", "0.12345679"):
+        assert f'<th scope="row">{text}</th>' in html
+    assert "0.123457" not in html + shown

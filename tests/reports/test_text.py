@@ -133,6 +133,18 @@ def test_numbers_as_text():
     assert number_text.points_and_span(-0.0004, -0.0009, 0.0001) == ("0.0", "−0.1 to 0.0")
     assert number_text.p_value(0.0004) == "p\xa0<\xa00.001"
     assert number_text.p_value(0.0312) == "p\xa0=\xa00.031"
+    # A difference is found below 0.05: no rounded p-value may seem to be on the other side.
+    for p, text in [
+        (0.0501, "0.0501"),
+        (0.0499, "0.0499"),
+        (0.049999, "0.049999"),
+        (0.0504, "0.0504"),
+        (0.0512, "0.051"),
+        (0.05, "0.05"),
+        (1.0, "1"),
+        (0.0009996, "0.001"),
+    ]:
+        assert number_text.p_digits(p) == text
     sigma, linf = (axes.axis(kind, "pixel", STD) for kind in ("gaussian", "fgsm"))
     assert number_text.level_at(math.inf, [0.0, 2.0], sigma) == ">\xa02"
     assert number_text.level_at(math.inf, [0.0, 8 / 255], linf) == ">\xa08/255"

@@ -14,11 +14,11 @@ LEVELS = [0.0, 8 / 255, 16 / 255]
 KINDS = ("fgsm", "bim-linf")
 
 
-def attacked(path, *, n, space):
+def attacked(path, *, n, space, draws=1):
     """A run in which fgsm breaks a quarter of the images at 8/255 only, and bim-linf another at 16/255."""
     kinds = {kind: {"levels": LEVELS, "parameters": {}} for kind in KINDS}
     config = invented.configuration(
-        ["fp32"], n=n, command="attack", kinds=kinds, space=space, source=None, target=None
+        ["fp32"], n=n, command="attack", kinds=kinds, space=space, source=None, target=None, draws=draws
     )
     labels = np.zeros(n, np.int16)
     parts = {("fgsm", LEVELS[1]): 0, ("bim-linf", LEVELS[2]): 1}
@@ -33,7 +33,8 @@ def attacked(path, *, n, space):
                     "reason": np.where(broken, 0, 1).astype(np.uint8),
                     "forwards": np.ones(n, np.int32),
                 }
-                made.add(("fp32", kind, level, 0), outcome, forwards=n, backwards=0, seconds=0.5)
+                for draw in range(draws):
+                    made.add(("fp32", kind, level, draw), outcome, forwards=n, backwards=0, seconds=0.5)
         made.finish(end="2025-01-02T03:05:06+00:00")
     return path
 
@@ -69,9 +70,23 @@ def test_page_and_terminal_have_the_number_of_images_and_a_warning(n, tmp_path, 
     told = capsys.readouterr().out
     warning = f"Too few images: with {n} images the intervals are wide. Use 100 or more."
     assert f"{n} images." in head
-    assert f"worst case of the 2 attacks, each up to its last strength, n = {n}: fp32 50.0%" in told
+    assert f"worst case of the 2 attacks, each up to its last strength, n = {n}: fp32 50.0 %" in told
     assert (warning in head) == (warning in told.partition("worst case")[2]) == (n < 100)
     assert "> 16/255" in told  # the median, as on the page
     assert "&gt;\xa016/255" in html
     assert "passes" in told
     assert "passes per image" in html
+
+
+def test_page_and_terminal_have_the_number_of_draws(tmp_path, capsys):
+    with Run.open(attacked(tmp_path / "run", n=100, space="pixel", draws=2)) as run:
+        results = RunAnalysis(run)
+        print_attacks(results)
+        page.render([results], tmp_path / "page.html")
+    html = " ".join((tmp_path / "page.html").read_text("utf-8").split())
+    told = capsys.readouterr().out
+    assert "fgsm, pixel space: cifar10, n = 100, 2 draws" in told
+    assert "each up to its last strength and in all 2 draws, n = 100: fp32 50.0 %" in told
+    assert "100 images, 2 draws per image and level." in html
+    assert "at every strength up to the one in the row, in every draw: a larger" in html
+    assert "In these three an image counts once for each of the 2 draws." in html

@@ -125,3 +125,36 @@ def test_a_median_counts_what_lower_strengths_break() -> None:
     found = analysis(("pgd-linf",), [0.0, 1.0, 2.0, 3.0], right, minimal=None).attacks
     assert found["median"].item() == 3
     assert found["success"].item() == pytest.approx(2 / 9)  # at the last strength itself
+
+
+def test_all_draws_count_in_success_median_and_passes() -> None:
+    """Of the two draws, one breaks images 0 to 7 at level 1, the other image 0 at level 2; 9 is wrong."""
+    run: Any = Drawn()
+    (row,) = RunAnalysis(run).attacks.to_dict("records")
+    assert row["accuracy"][2.0] == pytest.approx((10 - 9 + 10 - 2) / 20)
+    assert row["success"] == pytest.approx((8 + 1) / 18)
+    assert row["median"] == 2.0  # 8 of 18 are broken at 1, 9 of 18 at 1 or 2
+    assert row["queries"] == pytest.approx((10 * 3 + 10 * 1) / 20)
+    assert row["clean"] == pytest.approx(0.9)
+
+
+class Drawn(StandIn):
+    """Two draws of one attack, in which the second draw breaks less and takes fewer passes."""
+
+    draws = 2
+
+    def __init__(self) -> None:
+        super().__init__(("pgd-linf",), [0.0, 1.0, 2.0], lambda *_: np.ones(10, np.bool_))
+
+    def done(self) -> set[tuple[str, str, float, int]]:
+        return {(*key[:3], draw) for key in super().done() for draw in (0, 1)}
+
+    def correct(self, model: str, kind: str, level: float) -> NDArray[np.bool_]:
+        broken = {0.0: ([9], [9]), 1.0: ([*range(8), 9], [9]), 2.0: ([*range(8), 9], [0, 9])}[level]
+        return np.stack([~np.isin(np.arange(10), images) for images in broken])
+
+    def not_finite(self, model: str, kind: str, level: float) -> NDArray[np.int64]:
+        return np.zeros(2, np.int64)
+
+    def outcome(self, model: str, kind: str, level: float, draw: int) -> dict[str, Any]:
+        return {"forwards": np.full(10, 3 if draw == 0 else 1)}

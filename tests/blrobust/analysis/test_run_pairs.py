@@ -1,5 +1,6 @@
 """Paired tests between two runs, beside SciPy's binomial test."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,20 @@ from support import invented
 
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.analysis.run_pairs import pairs
+from blrobust.errors import UserError
 from blrobust.runs.run import Run
+
+
+def test_runs_on_other_images_are_refused_with_both_numbers(tmp_path: Path) -> None:
+    a, b = (invented.run(tmp_path / f"{n}", {"x": [0.9]}, [0.0], n=n) for n in (200, 300))
+    with Run.open(a) as first, Run.open(b) as second:
+        second.record.dataset.checksum = "ef" * 32
+        wanted = (
+            f"{b}: got 300 images of cifar10 (checksum efefefef), normalized space; legal: those of {a}, "
+            "200 images of cifar10 (checksum cdcdcdcd), normalized space"
+        )
+        with pytest.raises(UserError, match=re.escape(wanted)):
+            pairs(RunAnalysis(first), RunAnalysis(second))
 
 
 def test_two_runs_are_compared_image_by_image(tmp_path: Path) -> None:

@@ -458,7 +458,7 @@ def test_a_transfer_says_so_and_nothing_of_the_published_sign(
 ) -> None:
     monkeypatch.setattr("blrobust.models.zoo.load", lambda *_, **__: stand_in.model("a", seed=1, channels=3))
     several("--kind", "fgsm", "--strength", "0.1", "--limit", "8", "--source", "fp32", "--out", "run")
-    assert "n = 8, found on a" in capsys.readouterr().out
+    assert "n = 8, one draw, found on a" in capsys.readouterr().out
     page = (tmp_path / "run" / "report.html").read_text()
     assert "the inputs were found on a and tested on every model (transfer)" in page
     assert "published result" not in page

@@ -84,3 +84,21 @@ def test_strengths_are_fractions_where_they_are_pixels(tmp_path, capsys):
     for name in "ab":
         invented.run(tmp_path / name, {"fp32": [0.9, 0.2]}, [0.0, 2 / 255], kind="pgd-linf", space="pixel")
     assert "\n2/255 " in compare(capsys, tmp_path / "a", tmp_path / "b")[1]
+
+
+def test_what_differs_between_the_runs_is_named(tmp_path, capsys):
+    curves = {"fp32": [0.9, 0.5, 0.2]}
+    invented.run(tmp_path / "a", curves, [0.0, 0.5, 1.0], n=120)
+    invented.run(tmp_path / "b", curves, [0.0, 0.5, 2.0], n=120, draws=3)
+    out = compare(capsys, tmp_path / "a", tmp_path / "b")[1]
+    assert out.splitlines()[:2] == [
+        "gaussian, normalized space: cifar10, n = 120",
+        "gaussian: fp32 in B minus fp32 in A",
+    ]
+    assert out.splitlines()[-3:] == [
+        "A and B have different settings: draws per image (A 1, B 3). Differences may come from these.",
+        "Only the first draw of B is compared; it has 3.",
+        "Not compared, as only one run has it: sigma 1 (A); sigma 2 (B).",
+    ]
+    invented.run(tmp_path / "c", curves, [0.0, 0.5, 1.0], n=120)
+    assert "settings" not in compare(capsys, tmp_path / "a", tmp_path / "c")[1]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blrobust.errors import UserError
-from blrobust.perturbations.levels import format_level, parse
+from blrobust.perturbations.levels import distinct_digits, format_level, parse, parse_given
 
 
 def test_a_range_has_21_levels_as_printed():
@@ -104,3 +104,19 @@ def test_any_text_gives_levels_or_a_user_error(text):
 )
 def test_levels_are_written_as_they_are_asked_for(level: float, norm: str | None, text: str) -> None:
     assert format_level(level, norm) == text
+
+
+@pytest.mark.parametrize(
+    ("listed", "norm", "texts"),
+    [
+        ([0.0, 16 / 255, 0.1], None, ["0", "0.0627451", "0.1"]),
+        ([0.0, 0.12345678, 0.123456789], None, ["0", "0.12345678", "0.12345679"]),
+        ([1_000_001.0, 1_000_002.0], None, ["1,000,001", "1,000,002"]),
+        ([2 / 255, 8 / 255], "Linf", ["2/255", "8/255"]),
+        ([8 / 255, 0.03137255], "Linf", ["8/255", "0.03137255"]),
+    ],
+)
+def test_levels_of_one_run_have_different_texts(listed, norm, texts):
+    rounded = parse_given(listed, name="levels")[-len(listed) :]
+    digits = distinct_digits(rounded, norm)
+    assert [format_level(level, norm, digits=digits) for level in rounded] == texts
