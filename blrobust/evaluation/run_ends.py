@@ -12,7 +12,7 @@ from blrobust.analysis.heatmap import HeatmapAnalysis
 from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe
-from blrobust.errors import UserError
+from blrobust.errors import UserError, message
 from blrobust.evaluation.dry_run import end_dry_run
 from blrobust.evaluation.probe import check_again, find_flags, probe
 from blrobust.models.zoo import Model
@@ -86,7 +86,8 @@ def end(
 def failure(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:
     """Return the error message for a part of a run that failed or did not fit into the device's memory."""
     full = isinstance(error, torch.OutOfMemoryError)
-    return f"{device} has too little free memory, lower --batch-size: {error}" if full else str(error)
+    text = message(error)
+    return f"{device} has too little free memory, lower --batch-size: {text}" if full else text
 
 
 def identities(models: Sequence[Model]) -> list[ModelIdentity]:

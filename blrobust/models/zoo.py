@@ -32,6 +32,7 @@ from blrobust.models.model import check_logits, first_logits, with_card
 from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
 from blrobust.models.own_module import load_module
 from blrobust.models.precision import reduce_precision
+from blrobust.user_output import prints_counted
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # By a user's file: torch's default dtype at the end of its import, for every factory in it.
@@ -229,7 +230,7 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
     if "" not in sys.path:
         sys.path.insert(0, "")  # the user's module lies where the command is run
     try:
-        with unchanged_settings():
+        with unchanged_settings(), prints_counted():
             code = importlib.import_module(module_name)
             torch.set_default_dtype(_DEFAULT_DTYPES.setdefault(code, torch.get_default_dtype()))
             module = getattr(code, factory)()
