@@ -1,5 +1,6 @@
 """Rendering of a page from one of the templates in the folder `templates`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from markupsafe import Markup
 
 from blrobust import __version__, atomic_write
 from blrobust.escaping import escape_lines
+from blrobust.runs.run import Run
 
 BASELINE = Markup('<meta name="baseline" content="{}">')
 
@@ -22,9 +24,19 @@ def shows_baseline(page: Path, name: str) -> bool:
     return page.exists() and baseline_tag(name) in page.read_text("utf-8", errors="replace")
 
 
-def render(template: str, destination: Path, **content: Any) -> None:
-    """Write the page of `html`, whole or not at all; raise `OSError` if `destination` cannot be written."""
-    atomic_write.write_text(destination, html(template, **content))
+def render(template: str, destination: Path, *, of: Sequence[Run], **content: Any) -> None:
+    """Write the page of `html`, a report of the runs `of`, whole or not at all.
+
+    Raises `OSError` if `destination` cannot be written, or is in the folder of a run that was moved.
+    """
+    page = html(template, **content)
+
+    def check() -> None:
+        for run in of:
+            if run.path.absolute() == destination.absolute().parent:
+                run.check()
+
+    atomic_write.write_text(destination, page, check=check)
 
 
 def html(template: str, **content: Any) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -154,11 +155,14 @@ class Record(Struct, kw_only=True, omit_defaults=True):
             f"{__version__} (use the version that wrote the run)"
         )
 
-    def write(self, folder: Path) -> None:
-        """Write run.json into `folder`, completely or not at all, with a checksum of its other entries."""
+    def write(self, folder: Path, *, check: Callable[[], None] = lambda: None) -> None:
+        """Write run.json into `folder`, completely or not at all, with a checksum of its other entries.
+
+        `check` is that of `atomic_write.write_bytes`.
+        """
         plain = to_builtins(self)
         plain["checksum"] = digest(plain)
-        write_text(folder / FILE, json.dumps(plain, indent=1, allow_nan=False) + "\n")
+        write_text(folder / FILE, json.dumps(plain, indent=1, allow_nan=False) + "\n", check=check)
 
 
 def digest(plain: dict[str, Any]) -> str:

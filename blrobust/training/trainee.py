@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ class Trainee:
         self.path = folder / f"{name}.safetensors"
         self.state_path = folder / f"{name}.training.safetensors"
         self.lock_path = folder / f"{name}.lock"
+        self.check: Callable[[], None] = lambda: None  # called before files are written or removed
         self.history_path = folder / f"{name}.history.csv"
         self.history: list[dict[str, str]] = []
         torch.manual_seed(recipe.seed)
@@ -116,8 +118,9 @@ class Trainee:
         The state is written last and has the number of epochs. If the process is killed between the two
         files, the history has one row too many, which `resume` drops.
         """
-        _write_csv(self.history_path, self.history)
-        checkpoint.save(self.state_path, self._stored(), self.facts)
+        self.check()
+        _write_csv(self.history_path, self.history, self.check)
+        checkpoint.save(self.state_path, self._stored(), self.facts, check=self.check)
 
     def _stored(self) -> dict[str, Tensor]:
         """Return the tensors of the stored state: those that change, and the number of finished epochs."""
@@ -160,6 +163,7 @@ class Trainee:
         settings = replace(facts, test_accuracy=None, holdout_accuracy=None)
         if settings != self.facts or facts.test_accuracy is None:
             raise occupied(self.path)
+        self.check()
         self.state_path.unlink(missing_ok=True)
         return facts
 
@@ -174,7 +178,8 @@ class Trainee:
         model, _ = reduce_precision(rounded.eval(), facts.precision, device)
         with full_precision():
             facts = replace(facts, test_accuracy=accuracy(model, test, device))
-        checkpoint.save(self.path, stored, facts)
+        checkpoint.save(self.path, stored, facts, check=self.check)
+        self.check()
         self.state_path.unlink(missing_ok=True)
         return facts
 
@@ -197,10 +202,10 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
+def _write_csv(path: Path, rows: list[dict[str, str]], check: Callable[[], None]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write.write_text(path, text.getvalue())
+    atomic_write.write_text(path, text.getvalue(), check=check)
