@@ -223,8 +223,8 @@ def test_a_damaged_blob_is_one_line(tmp_path):
     with database:
         database.execute("UPDATE cells SET outcomes = x'00'")
     database.close()
-    with Run.open(tmp_path) as run, pytest.raises(UserError, match=r"run.sqlite cannot be used"):
-        run.correct("a", "gaussian", 0.0)
+    with pytest.raises(UserError, match=r"run.sqlite cannot be used"):
+        Run.open(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_database_that_somebody_edited_is_one_line(tmp_path, change):
     with database:
         database.execute(change)
     database.close()
-    with Run.open(tmp_path) as run, pytest.raises(UserError, match=r"run.sqlite cannot be used"):
+    with pytest.raises(UserError, match=r"run.sqlite cannot be used"), Run.open(tmp_path) as run:
         run.correct("a", "gaussian", 0.0)
 
 
