@@ -8,9 +8,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blrobust import __version__, atomic_write
+from blrobust.errors import UserError
 from blrobust.escaping import escape_lines
+from blrobust.regular_file import read_bytes
 from blrobust.runs.run import Run
 
+MOST_BYTES = 2**28  # of a report
 BASELINE = Markup('<meta name="baseline" content="{}">')
 
 
@@ -20,8 +23,15 @@ def baseline_tag(name: str) -> Markup:
 
 
 def shows_baseline(page: Path, name: str) -> bool:
-    """Return whether the file `page` is the report of one run with `name` as the baseline."""
-    return page.exists() and baseline_tag(name) in page.read_text("utf-8", errors="replace")
+    """Return whether the file `page` is the report of one run with `name` as the baseline.
+
+    The result is False for a file that cannot be a report: one of more than `MOST_BYTES` bytes, or a pipe.
+    """
+    try:
+        content = read_bytes(page, most=MOST_BYTES)
+    except (OSError, UserError):
+        return False
+    return baseline_tag(name).encode(errors="replace") in content
 
 
 def render(template: str, destination: Path, *, of: Sequence[Run], **content: Any) -> None:

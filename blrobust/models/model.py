@@ -62,6 +62,18 @@ def with_card(
     return Model(label, module, card)
 
 
+def check_weights(label: str, module: nn.Module) -> None:
+    """Raise `UserError` for a user's module with parameters or buffers on the meta device, without values."""
+    try:
+        is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+    except Exception:  # whatever the user's code raises; its forward pass fails as well
+        return
+    if is_empty:
+        raise UserError(
+            f"model {label!r}: got weights on the meta device, which have no values; legal: loaded weights"
+        )
+
+
 def first_logits(label: str, module: nn.Module, dataset: Dataset, device: torch.device) -> torch.Tensor:
     """Return the logits of the first two images of the data set.
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from blconv import effective_compression
+from blrobust import regular_file
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.data.image_files import COUNT_FROM_0
@@ -28,7 +29,7 @@ from blrobust.models.channels import ColourDepth
 from blrobust.models.checkpoint import Facts
 from blrobust.models.global_settings import unchanged_settings
 from blrobust.models.model import Model as Model
-from blrobust.models.model import check_logits, first_logits, with_card
+from blrobust.models.model import check_logits, check_weights, first_logits, with_card
 from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
 from blrobust.models.own_module import load_module
 from blrobust.models.precision import reduce_precision
@@ -102,7 +103,7 @@ def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], li
     done: list[str] = []
     if entry.bundled:
         listed = dict(line.split()[::-1] for line in (BUNDLED / "SHA256SUMS").read_text().splitlines())
-        same = listed.get(entry.path.name) == hashlib.sha256(entry.path.read_bytes()).hexdigest()
+        same = listed.get(entry.path.name) == _sha256(entry.path)
         (done if same else problems).append("checksum" if same else "checksum differs from SHA256SUMS")
     try:
         test = datasets.load(entry.facts.dataset, data_dir=data_dir)
@@ -215,7 +216,7 @@ def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.dev
         "precision": facts.precision,
         "dataset": facts.dataset,
         "checkpoint": str(path),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": _sha256(path),
         "test_accuracy": facts.test_accuracy,
         "seed": facts.seed,
         "recipe": facts.recipe,
@@ -223,6 +224,11 @@ def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.dev
     }
     logits = first_logits(label, module, dataset, device)
     return with_card(label, module.requires_grad_(False), logits, origin, dataset)
+
+
+def _sha256(path: Path) -> str:
+    with regular_file.opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_factory(label: str, target: str, dataset: Dataset, device: torch.device) -> Model:
@@ -241,6 +247,7 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         raise UserError(f"model {label!r}: {target} failed: {describe(error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
+    check_weights(label, module)
     return load_module(
         label, module, target=target, dataset=dataset, device=device, default_dtype=default_dtype
     )

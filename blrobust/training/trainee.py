@@ -19,9 +19,11 @@ from blrobust.models import Classifier, checkpoint
 from blrobust.models.accuracy import accuracy
 from blrobust.models.checkpoint import Facts
 from blrobust.models.precision import PRECISIONS, reduce_precision
+from blrobust.regular_file import read_bytes
 from blrobust.training.recipes import Recipe
 
 COLUMNS = ["epoch", "lr", "loss", "holdout_accuracy", "seconds"]  # of a history
+MOST_HISTORY = 2**25  # bytes; a row has about 50
 LOSS_SCALE = 1024.0  # for fp16: keeps small gradients above its smallest number; never overflowed here
 
 
@@ -192,8 +194,10 @@ def occupied(path: Path) -> UserError:
 def _read_csv(path: Path) -> list[dict[str, str]]:
     """Return the rows of a history; raise `UserError` for a file that is not one."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
+        text = read_bytes(path, most=MOST_HISTORY).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except UserError:
+        raise
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a history: {shorten(reason(error))}") from None
     for row in rows:

@@ -48,6 +48,10 @@ class WithoutTextError(Exception):
         raise RuntimeError
 
 
+def on_meta():
+    return Plain().to("meta")
+
+
 def fails():
     raise WithoutTextError
 
@@ -106,6 +110,14 @@ def test_what_a_model_prints_and_warns_at_every_call_is_counted(capsys: pytest.C
 def test_control_characters_that_a_model_prints_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     call("noise --models x=talkative:Rings --sigma 0")
     assert capsys.readouterr().out.splitlines()[:2] == ["made \\x1b[31m", "call \\x07"]
+
+
+def test_a_module_without_weights_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    call("noise --models x=talkative:on_meta --sigma 0", code=2)
+    (*_, line) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "Error: model 'x': got weights on the meta device, which have no values; legal: loaded weights"
+    )
 
 
 def test_an_error_of_a_factory_whose_text_fails_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
