@@ -63,9 +63,13 @@ def with_card(
 
 
 def check_weights(label: str, module: nn.Module) -> None:
-    """Raise `UserError` for a user's module with parameters or buffers on the meta device, without values."""
+    """Raise `UserError` for a user's module whose weights are all on the meta device, without values.
+
+    Some of them may be there, because a module may have parts that its forward pass does not use.
+    """
     try:
-        is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+        tensors = [*module.parameters(), *module.buffers()]
+        is_empty = bool(tensors) and all(tensor.is_meta for tensor in tensors)
     except Exception:  # whatever the user's code raises; its forward pass fails as well
         return
     if is_empty:
