@@ -7,6 +7,8 @@ import os
 import platform
 import re
 import secrets
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
@@ -28,50 +30,85 @@ def is_temporary(name: str) -> bool:
     return any(pattern.fullmatch(name) for pattern in (_TEMPORARY, _PREDICTABLE))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all.
+def write_text(path: Path, text: str, *, check: Callable[[], None] = lambda: None) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all; `check` is that of `write_bytes`.
 
     File names on disk may have bytes that are not UTF-8, and a text may contain such a name. These bytes are
     written as escape sequences such as `\\udcff`, so that the name does not prevent writing the results.
     """
-    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"), check=check)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, check: Callable[[], None] = lambda: None) -> None:
     """Write `content` to a new file in the folder of `path`, sync it to the disk, and rename it to `path`.
 
     A link at `path` is replaced, not followed. The name of the new file contains a code for the host and the
     id of the process. So a later call recognises files of processes that ended before the rename, and removes
     them.
+
+    `check` raises an error if the folder is not the right one. It is called when the folder is open, and all
+    files are written relative to the open folder. So a folder that is moved later does not lead the write
+    into another one.
     """
-    temporary = path.with_name(f".blrobust-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
-    _remove_leftovers(path.parent)
+    name, folder = f".blrobust-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp", None
     try:
-        with temporary.open("xb") as file:  # exclusive: an existing file or link is an error
+        folder = _open_folder(path.parent)
+        check()
+        _remove_leftovers(path.parent, folder)
+        temporary, target = (_relative(path.with_name(each), folder) for each in (name, path.name))
+        # Exclusive: an existing file or link is an error.
+        with open(temporary, "xb", opener=partial(os.open, mode=0o666, dir_fd=folder)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        os.replace(temporary, target, src_dir_fd=folder, dst_dir_fd=folder)
+        _sync_folder(folder)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        _remove(path.with_name(name), folder)
         if isinstance(error, OSError):
             error.filename = str(path)  # a full disk names no file; the temporary one is unknown to users
             error.filename2 = None
         raise
+    finally:
+        if folder is not None:
+            os.close(folder)
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files in `folder` that were written by processes of this host that have ended."""
+def _relative(path: Path, folder: int | None) -> Path:
+    """Return the path of a file relative to its open `folder`, or `path` if it is not open."""
+    return path if folder is None else Path(path.name)
+
+
+def _open_folder(path: Path) -> int | None:
+    """Return a descriptor of the folder `path`; None where folders cannot be opened."""
+    if os.name != "posix":
+        return None
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return None
+
+
+def _remove(path: Path, folder: int | None) -> None:
+    """Remove the file `path`, relative to its `folder` if that is open; errors are ignored."""
+    with contextlib.suppress(OSError):
+        os.unlink(_relative(path, folder), dir_fd=folder)
+
+
+def _remove_leftovers(path: Path, folder: int | None) -> None:
+    """Remove temporary files in the folder `path` that were written by ended processes of this host.
+
+    `folder` is a descriptor of the folder, or None.
+    """
     if os.name != "posix":  # on Windows, `os.kill` ends the process
         return
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    with contextlib.suppress(OSError), os.scandir(path if folder is None else folder) as entries:
         for entry in entries:
             match = _TEMPORARY.fullmatch(entry.name)
             if match and match[1] == HOST and not _is_alive(int(match[2])):
-                with contextlib.suppress(OSError):
-                    os.unlink(entry.path)
+                _remove(path / entry.name, folder)
 
 
 def _is_alive(process: int) -> bool:
@@ -84,16 +121,12 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
-    """Sync the list of files in `folder` to the disk, if the file system supports it."""
-    if os.name != "posix":
+def _sync_folder(folder: int | None) -> None:
+    """Sync the list of files in an open folder to the disk, if the file system supports it."""
+    if folder is None:
         return
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        os.fsync(folder)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise

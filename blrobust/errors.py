@@ -28,9 +28,19 @@ class FailedPartsError(UserError):
         super().__init__("; ".join(self.lines))
 
 
+def message(error: BaseException) -> str:
+    """Return the message of an error, unchanged; it is empty if the error's own code fails to return one."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whatever the user's code raises
+        return ""
+
+
 def reason(error: BaseException) -> str:
     """Return the message of another library's error as one line, or the type if there is no message."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(message(error).split()) or type(error).__name__
 
 
 def describe(error: BaseException) -> str:
@@ -39,7 +49,7 @@ def describe(error: BaseException) -> str:
     If the error has no message, the line has the place in the user's code that raised it. If the message
     contains a traceback, as errors of TorchScript do, only its last line is kept.
     """
-    name, text = type(error).__name__, str(error).strip()
+    name, text = type(error).__name__, message(error).strip()
     if not text:
         place = _place(error)
         return f"{name} at {place}" if place else name

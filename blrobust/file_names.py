@@ -1,10 +1,11 @@
-"""File names for labels of models, which may contain any character."""
+"""File names for labels of models, which may contain any character, and of reports."""
 
 import hashlib
 import re
 import string
 from urllib.parse import quote
 
+REPORT_SUFFIXES = (".html", ".htm")
 MOST = 200  # characters of a name; file systems allow 255 bytes, and an ending is added
 PLAIN = frozenset(string.ascii_lowercase + string.digits + "._+=-")
 _DIGITS = 32  # of the checksum that ends the name of a long label

@@ -15,6 +15,7 @@ from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.analysis.run_pairs import pairs
 from blrobust.analysis.view import View, view
 from blrobust.errors import UserError
+from blrobust.file_names import REPORT_SUFFIXES
 from blrobust.runs.run import Run
 
 LABELLED = (*TABLE[: TABLE.index("level") + 1], LEVEL_LABEL, *TABLE[TABLE.index("level") + 1 :])
@@ -93,11 +94,15 @@ class Results:
     def report(self, path: str | os.PathLike[str], baseline: str | None = None) -> Path:
         """Write the report, one self-contained HTML file, and return its path.
 
-        Raises `UserError` for an unknown baseline, and `OSError` if the file cannot be written.
+        Raises `UserError` for an unknown baseline and for a name that does not end in .html or .htm, and
+        `OSError` if the file cannot be written.
         """
         from blrobust.reports import document  # seaborn takes a second to import
 
         destination = Path(os.path.expanduser(path))
+        if destination.suffix.lower() not in REPORT_SUFFIXES:  # a typing error must not replace run.json
+            legal = f"a name that ends in {' or '.join(REPORT_SUFFIXES)}"
+            raise UserError(f"path: got {destination}; legal: {legal}")
         with self._views(baseline) as views:
             document.render(list(views.values()), destination)
         return destination

@@ -9,8 +9,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from blrobust import errors
 from blrobust.errors import LONGEST, shorten
-from blrobust.escaping import one_line
+from blrobust.escaping import escape_lines, one_line
 from blrobust.terminal import echo
 
 NUMBERS = re.compile(r"[\d.,+\-\s]*\d[\d.,+\-\s]*(?:e[+-]?\d+)?")
@@ -35,7 +36,7 @@ def warnings_counted() -> Iterator[None]:
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:  # type: ignore[no-untyped-def]
         if _is_new(f"{category.__name__} at {_place(filename, lineno)}"):
-            problem = shorten(one_line(str(message)), LONGEST)
+            problem = shorten(one_line(errors.message(message)), LONGEST)
             echo(f"{_place(filename, lineno)}: {category.__name__}: {problem}", err=True)
 
     _repeats.clear()
@@ -51,7 +52,10 @@ def warnings_counted() -> Iterator[None]:
 
 @contextmanager
 def prints_counted() -> Iterator[None]:
-    """Drop lines printed in the context that differ from an earlier line of the same code only in numbers."""
+    """Drop lines printed in the context that differ from an earlier line of the same code only in numbers.
+
+    The other lines are printed with control characters as escape sequences (`escape_lines`).
+    """
     lines = _Lines(sys.stdout), _Lines(sys.stderr)
     with redirect_stdout(cast("TextIO", lines[0])), redirect_stderr(cast("TextIO", lines[1])):
         try:
@@ -96,7 +100,7 @@ class _Lines:
 
     def _show(self, line: str) -> None:
         if _is_new(f"printed at {self._origin}: {masked(shorten(one_line(line), LONGEST))}"):
-            self._stream.write(line)
+            self._stream.write(escape_lines(line))
 
 
 def _place(file: str, line: int) -> str:

@@ -30,6 +30,7 @@ def render(results: HeatmapAnalysis, destination: Path) -> None:
     template.render(
         "heatmap.html",
         destination,
+        of=[results.run],
         record=results.run.record,
         folder=str(results.run.path),
         maps=maps,

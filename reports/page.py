@@ -90,6 +90,7 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
     template.render(
         "page.html",
         destination,
+        of=[results.run for results in runs],
         sections=_sections(by_name),
         worst={name: worst for name, run in by_name.items() if (worst := _worst(run))},
         provenance={name: _provenance(results.run) for name, results in by_name.items()},

@@ -58,6 +58,7 @@ def render(results: RecoveryAnalysis, destination: Path) -> None:
     template.render(
         "recovery.html",
         destination,
+        of=[run],
         record=run.record,
         folder=str(run.path),
         sections=sections,

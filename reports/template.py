@@ -1,5 +1,6 @@
 """Rendering of a page from one of the templates in the folder `templates`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from blrobust import __version__, atomic_write
+from blrobust.errors import UserError
 from blrobust.escaping import escape_lines
+from blrobust.regular_file import read_bytes
+from blrobust.runs.run import Run
 
+MOST_BYTES = 2**28  # of a report
 BASELINE = Markup('<meta name="baseline" content="{}">')
 
 
@@ -18,16 +23,31 @@ def baseline_tag(name: str) -> Markup:
 
 
 def shows_baseline(page: Path, name: str) -> bool:
-    """Return whether the file `page` is the report of one run with `name` as the baseline."""
-    return page.exists() and baseline_tag(name) in page.read_text("utf-8", errors="replace")
+    """Return whether the file `page` is the report of one run with `name` as the baseline.
+
+    The result is False for a file that cannot be a report: one of more than `MOST_BYTES` bytes, or a pipe.
+    """
+    try:
+        content = read_bytes(page, most=MOST_BYTES)
+    except (OSError, UserError):
+        return False
+    return baseline_tag(name).encode(errors="replace") in content
 
 
-def render(template: str, destination: Path, **content: Any) -> None:
+def render(template: str, destination: Path, *, of: Sequence[Run], **content: Any) -> None:
     """Write the page that `html(template, **content)` returns to `destination`, whole or not at all.
 
-    Raises `OSError` if `destination` cannot be written.
+    `of` are the runs in the report. Raises `OSError` if `destination` cannot be written, or is in the folder
+    of a run that was moved.
     """
-    atomic_write.write_text(destination, html(template, **content))
+    page = html(template, **content)
+
+    def check() -> None:
+        for run in of:
+            if run.path.absolute() == destination.absolute().parent:
+                run.check()
+
+    atomic_write.write_text(destination, page, check=check)
 
 
 def html(template: str, **content: Any) -> str:

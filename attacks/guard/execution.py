@@ -15,7 +15,7 @@ from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.guard.block import Block
 from blrobust.attacks.guard.checks import Checks
 from blrobust.attacks.status import Status
-from blrobust.errors import UserError, describe
+from blrobust.errors import UserError, describe, message
 from blrobust.perturbations.base import is_out_of_memory, predict
 from blrobust.perturbations.input_space import Space
 from blrobust.perturbations.seeding import seeded
@@ -138,7 +138,7 @@ class Execution:
             out_of_memory = is_out_of_memory(error)
             if len(block.labels) == 1:
                 if out_of_memory:
-                    raise torch.OutOfMemoryError(str(error)) from error
+                    raise torch.OutOfMemoryError(message(error)) from error
                 text = describe(error)
                 self._failures.setdefault(masked(text), (text, []))[1].append(block.sample_ids[0])
                 return block.inputs, torch.full_like(block.labels, Status.RAISED, dtype=torch.uint8)

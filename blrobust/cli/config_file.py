@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from blrobust.errors import UserError, reason, shorten
+from blrobust.regular_file import read_bytes
 from blrobust.terminal import echo
 
 NOT_IN_FILES = {"dry_run"}
+MOST_BYTES = 2**20
 _DUMP = f"{__name__}.dump"
 
 Scalars = str | bool | list[str]
@@ -64,7 +66,9 @@ def _read(context: click.Context, option: click.Parameter, path: Path | None) ->
     if path is None:
         return
     try:
-        entries = tomllib.loads(path.read_bytes().decode())
+        entries = tomllib.loads(read_bytes(path, most=MOST_BYTES).decode())
+    except UserError as error:
+        raise UserError(f"--config: {error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"--config: got {path}, which is not TOML: {reason(error)}") from error
     options = {name.removeprefix("--"): each for each in _options(context.command) for name in each.opts}
@@ -107,6 +111,8 @@ def _given(value: object, option: click.Option, place: str) -> Scalars:
     if any(isinstance(each, bool) or not isinstance(each, str | int | float) for each in values):
         raise UserError(f"{place}; legal: a text, a number, or a list of them")
     texts = [str(each) for each in values]
+    if any("\0" in text for text in texts):  # no path, and no argument of a command, may have it
+        raise UserError(f"{place}; legal: text without the character NUL")
     return texts if option.multiple else ",".join(texts)
 
 

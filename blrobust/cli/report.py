@@ -8,10 +8,10 @@ from blrobust.cli import options
 from blrobust.cli.output import JSON, is_json, print_json
 from blrobust.cli.presentation import drawing, open_in_browser
 from blrobust.errors import UserError
+from blrobust.file_names import REPORT_SUFFIXES
 from blrobust.terminal import echo
 
 MOST_RUNS = 200  # each is open, and a process may have 256 open files on some systems
-SUFFIXES = (".html", ".htm")
 
 
 @click.command("report")
@@ -44,8 +44,8 @@ def command(runs: tuple[str, ...], output: Path | None, baseline: str | None, *,
     results = api.open_run(runs[0]) if len(runs) == 1 else api.compare(*runs)
     if output is None:
         output = results.folder / REPORT if len(results.folders) == 1 else Path(REPORT)
-    elif output.suffix.lower() not in SUFFIXES:  # a typing error must not replace run.json
-        raise UserError(f"--out: got {output}; legal: a name that ends in {' or '.join(SUFFIXES)}")
+    elif output.suffix.lower() not in REPORT_SUFFIXES:  # a typing error must not replace run.json
+        raise UserError(f"--out: got {output}; legal: a name that ends in {' or '.join(REPORT_SUFFIXES)}")
     elif not output.parent.is_dir():
         raise UserError(
             f"--out: got {output}; legal: a file in a folder that exists ({output.parent} does not)"

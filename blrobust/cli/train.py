@@ -105,6 +105,7 @@ def command(
     from blrobust.errors import UserError, reason
     from blrobust.models import model_names, zoo
     from blrobust.progress import Steps, shown
+    from blrobust.runs.held_file import HeldFile
     from blrobust.runs.lock import acquire
     from blrobust.training import recipes, training
     from blrobust.training.trainee import Trainee
@@ -147,6 +148,7 @@ def command(
         for trainee in trainees:
             refusal = f"--out: got {folder}, where another process trains {trainee.path.name}"
             contexts.callback(acquire(trainee.lock_path, refusal).release)
+            trainee.check = HeldFile(trainee.lock_path).check
         if not resume:
             _check_unused(trainees)
         finished = {trainee: trainee.finished() for trainee in trainees} if resume else {}

@@ -16,6 +16,8 @@ from blrobust.data.npz_headers import Header, names, read_array, read_headers
 from blrobust.errors import UserError, reason, shorten
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+# Of Pillow, for these suffixes. Others are left out: it passes PostScript to Ghostscript, which executes it.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 GRAY_MODES = {"1", "L", "LA"}
 CHANNELS = (1, 3)
 ARRAYS = ("x", "y", "classes")
@@ -89,7 +91,7 @@ def _decode(files: list[Path]) -> torch.Tensor:
 def _image(file: Path, *, mode: str | None) -> Image.Image:
     """Return the image in `file`, converted to Pillow's `mode`; None means that only the header is read."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             return image if mode is None else image.convert(mode)
     except Exception as error:  # every format of Pillow raises its own errors for damaged bytes
         raise UserError(f"{file} cannot be read as an image: {reason(error)}") from error

@@ -29,7 +29,8 @@ from blrobust.progress import Meter
 from blrobust.runs.configuration import Heatmap
 from blrobust.runs.frequencies import CLEAN, Frequency, distinct, wave_kind
 from blrobust.runs.interruption import resumable
-from blrobust.runs.run import NewCell, Run
+from blrobust.runs.new_cell import NewCell
+from blrobust.runs.run import Run
 
 
 def check_size(size: int | None, *, height: int, width: int) -> int:

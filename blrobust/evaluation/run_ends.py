@@ -16,7 +16,7 @@ from blrobust.analysis.heatmap import HeatmapAnalysis
 from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe
-from blrobust.errors import UserError
+from blrobust.errors import UserError, message
 from blrobust.evaluation.dry_run import end_dry_run
 from blrobust.evaluation.probe import check_again, find_flags, probe
 from blrobust.models.zoo import Model
@@ -92,8 +92,8 @@ def end(
 def failure(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:
     """Return the error message for a part of a run that failed or did not fit into the device's memory."""
     if isinstance(error, torch.OutOfMemoryError):
-        return f"{device} has too little free memory, choose a smaller batch size: {error}"
-    return str(error)
+        return f"{device} has too little free memory, choose a smaller batch size: {message(error)}"
+    return message(error)
 
 
 def identities(models: Sequence[Model]) -> list[ModelIdentity]:

@@ -17,7 +17,7 @@ from blrobust.device import resolve
 from blrobust.errors import UserError
 from blrobust.evaluation.arguments import check_range
 from blrobust.models import model_names, zoo
-from blrobust.models.model import Model
+from blrobust.models.model import Model, check_weights
 from blrobust.models.own_model import OwnModel
 from blrobust.models.own_module import load_module
 
@@ -115,6 +115,7 @@ def load_model(
 ) -> Model:
     """Return the model with its label: the user's module, or the model of a name that `zoo.load` returns."""
     if isinstance(model, nn.Module):
+        check_weights(label, model)
         kind = type(model)
         target = f"{kind.__module__}.{kind.__qualname__}"
         return load_module(label, model, target=target, dataset=dataset, device=device, note=NOTE)

@@ -136,6 +136,7 @@ def execute(
         if run.finished:
             return path
         with resumable(path, lambda: f"{len(run.done())} of {run.cells} {unit}"):
+            run.check()
             (path / REPORT).unlink(missing_ok=True)  # the report of an earlier command, in which kinds failed
             with full_precision():
                 if check_models:
@@ -219,7 +220,7 @@ def run_cells(
             for level, outcomes in zip(levels, results, strict=True):
                 cell = (model.label, kind, level, draw)
                 if adversarials is not None:
-                    _save(adversarials, cell, outcomes)
+                    _save(adversarials, cell, outcomes, check=run.check)
                 # The passes of a search are divided among all its levels, including those stored before.
                 shared = level in search_levels
                 index, count = (search_levels.index(level), len(search_levels)) if shared else (0, 1)
@@ -273,18 +274,20 @@ def _adversarial_file(folder: Path, cell: Key, name: Callable[[str], str] = file
     return folder / kind / name(model) / f"{level:.12g}-{draw}.safetensors"
 
 
-def _save(folder: Path, cell: Key, outcomes: Outcomes) -> None:
+def _save(folder: Path, cell: Key, outcomes: Outcomes, *, check: Callable[[], None]) -> None:
     """Write the adversarial inputs, float32 (k, C, H, W) in [0, 1], and their indices in the data set, (k,).
 
     The inputs are the pixels of successful attacks; they are removed from `outcomes`. The metadata of the
     file have the label of the model, because the file name of a long label is cut.
+    `check` is that of the run.
     """
+    check()
     pixels = outcomes.pop("pixels")
     rows = np.flatnonzero(outcomes["success"])
     path = _adversarial_file(folder, cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"pixels": np.ascontiguousarray(pixels[rows]), "indices": rows.astype(np.int64)}
-    atomic_write.write_bytes(path, save(arrays, {"model": cell[0]}))
+    atomic_write.write_bytes(path, save(arrays, {"model": cell[0]}), check=check)
 
 
 def _check_adversarials(run: Run) -> None:

@@ -1,6 +1,6 @@
 """Checkpoints: safetensors files with facts about a model as metadata; nothing is unpickled."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -19,13 +19,19 @@ DTYPES = [*FLOATS.values(), "I64"]  # as safetensors calls them; int64: counters
 MOST_NAME = 200  # characters of the name of a tensor
 
 
-def save(path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
-    """Write tensors and facts to `path`, whole or not at all; equal content gives equal bytes."""
+def save(
+    path: Path, tensors: dict[str, Tensor], facts: Facts, *, check: Callable[[], None] = lambda: None
+) -> None:
+    """Write tensors and facts to `path`, whole or not at all; equal content gives equal bytes.
+
+    `check` is called before (`atomic_write.write_bytes`).
+    """
+    check()
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     text = facts.to_json()
     metadata = {"format": FORMAT, "facts": text, "checksum": checksum(stored, text)}
-    atomic_write.write_bytes(path, to_bytes(stored, metadata))
+    atomic_write.write_bytes(path, to_bytes(stored, metadata), check=check)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Facts]:

@@ -74,6 +74,22 @@ class _OnImages(nn.Module):
         return logits
 
 
+def check_weights(label: str, module: nn.Module) -> None:
+    """Raise `UserError` for a user's module whose weights are all on the meta device, without values.
+
+    Some of them may be there, because a module may have parts that its forward pass does not use.
+    """
+    try:
+        tensors = [*module.parameters(), *module.buffers()]
+        is_empty = bool(tensors) and all(tensor.is_meta for tensor in tensors)
+    except Exception:  # whatever the user's code raises; its forward pass fails as well
+        return
+    if is_empty:
+        raise UserError(
+            f"model {label!r}: got weights on the meta device, which have no values; legal: loaded weights"
+        )
+
+
 def first_logits(label: str, module: nn.Module, dataset: Dataset, device: torch.device) -> torch.Tensor:
     """Return the logits of the first two images of the data set.
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from blconv import effective_compression
+from blrobust import regular_file
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.data.image_files import COUNT_FROM_0
@@ -28,10 +29,11 @@ from blrobust.models.channels import ColourDepth
 from blrobust.models.checkpoint import Facts
 from blrobust.models.global_settings import unchanged_settings
 from blrobust.models.model import Model as Model
-from blrobust.models.model import check_logits, first_logits, with_card
+from blrobust.models.model import check_logits, check_weights, first_logits, with_card
 from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
 from blrobust.models.own_module import load_module
 from blrobust.models.precision import reduce_precision
+from blrobust.user_output import prints_counted
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # By module of the user: torch's default dtype at the end of its first import, used for each of its factories.
@@ -101,7 +103,7 @@ def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], li
     done: list[str] = []
     if entry.bundled:
         listed = dict(line.split()[::-1] for line in (BUNDLED / "SHA256SUMS").read_text().splitlines())
-        same = listed.get(entry.path.name) == hashlib.sha256(entry.path.read_bytes()).hexdigest()
+        same = listed.get(entry.path.name) == _sha256(entry.path)
         (done if same else problems).append("checksum" if same else "checksum differs from SHA256SUMS")
     try:
         test = datasets.load(entry.facts.dataset, data_dir=data_dir)
@@ -214,7 +216,7 @@ def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.dev
         "precision": facts.precision,
         "dataset": facts.dataset,
         "checkpoint": str(path),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": _sha256(path),
         "test_accuracy": facts.test_accuracy,
         "seed": facts.seed,
         "recipe": facts.recipe,
@@ -224,12 +226,17 @@ def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.dev
     return with_card(label, module.requires_grad_(False), logits, origin, dataset)
 
 
+def _sha256(path: Path) -> str:
+    with regular_file.opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _from_factory(label: str, target: str, dataset: Dataset, device: torch.device) -> Model:
     module_name, _, factory = target.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")  # the user's module lies where the command is run
     try:
-        with unchanged_settings():
+        with unchanged_settings(), prints_counted():
             code = importlib.import_module(module_name)
             torch.set_default_dtype(_DEFAULT_DTYPES.setdefault(code, torch.get_default_dtype()))
             module = getattr(code, factory)()
@@ -240,6 +247,7 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         raise UserError(f"model {label!r}: {target} failed: {describe(error)}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
+    check_weights(label, module)
     return load_module(
         label, module, target=target, dataset=dataset, device=device, default_dtype=default_dtype
     )

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from blrobust.errors import UserError, describe
+from blrobust.errors import UserError, describe, message
 
 # Networks always get blocks of one size, because the order of their sums, and so the last bits of
 # their logits, depends on the batch size.
@@ -87,7 +87,7 @@ def checked_logits(model: nn.Module, pixels: Tensor) -> Tensor:
         raise
     except BaseException as error:  # whatever the user's own model raises
         if is_out_of_memory(error):
-            raise torch.OutOfMemoryError(str(error)) from error
+            raise torch.OutOfMemoryError(message(error)) from error
         raise UserError(f"the network failed: {describe(error)}") from error
     if logits.ndim != 2 or len(logits) != len(pixels):
         raise UserError(
@@ -109,7 +109,7 @@ def classes_of(logits: Tensor) -> Tensor:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory is full; torch has an error class for this on CUDA only."""
     texts = ("can't allocate memory", "MPS backend out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in str(error) for t in texts)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in message(error) for t in texts)
 
 
 def block_size(shape: Sequence[int], device: torch.device) -> int:

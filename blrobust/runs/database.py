@@ -10,7 +10,6 @@ format 2 have no id and no checksums.
 """
 
 import contextlib
-import hashlib
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from blrobust.errors import UserError, reason
+from blrobust.runs.stored_rows import TABLES, check_rows, check_tables, checksum, unsealed
 
 Outcomes = dict[str, NDArray[Any]]
 Key = tuple[str, str, float, int]  # of a cell: model, kind, level, draw
@@ -31,17 +31,6 @@ FILE = "run.sqlite"
 MOST_BYTES = 1024  # the most bytes of all arrays of a cell, per image; a dozen numbers take far fewer
 MOST_HEADER = 2**16  # the most bytes of the names and types of these arrays
 FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm")
-TABLES = (
-    """CREATE TABLE cells (
-        model TEXT, kind TEXT, level REAL, draw INTEGER, n INTEGER, correct INTEGER,
-        forwards INTEGER, backwards INTEGER, seconds REAL, finished TEXT, outcomes BLOB, checksum BLOB,
-        PRIMARY KEY (model, kind, level, draw))""",
-    """CREATE TABLE pictures (
-        kind TEXT, level REAL, sample INTEGER, label INTEGER, png BLOB, checksum BLOB,
-        PRIMARY KEY (kind, level))""",
-    "CREATE TABLE labels (id INTEGER PRIMARY KEY, labels BLOB, checksum BLOB)",
-    "CREATE TABLE run (id TEXT PRIMARY KEY, cells INTEGER)",  # one row; the number of stored cells
-)
 
 
 class Picture(NamedTuple):
@@ -81,22 +70,28 @@ class Database:
         """Return the database in `folder`, open for writing; create it if it does not exist.
 
         A new database stores the true `labels` int16 (n,) of the data set. Raises `UserError` for a database
-        that is damaged, belongs to another run or has other labels.
+        that is damaged, belongs to another run or has other labels, and for a link, because the file behind
+        it may be of other use.
         """
+        _refuse_link(folder)
         with using(folder), contextlib.ExitStack() as stack:
             connection = sqlite3.connect(folder / FILE)
             stack.callback(connection.close)
+            database = cls(folder, connection, run_id)
+            is_new = not connection.execute("SELECT name FROM sqlite_master").fetchall()
+            if not is_new:
+                database.check()  # before the file is changed
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # a cell costs seconds, an fsync milliseconds
-            database = cls(folder, connection, run_id)
-            if run_id is not None and not database._tables():
+            if run_id is not None and is_new:
                 with connection:
                     connection.execute("BEGIN")  # Python does not begin a transaction for CREATE TABLE
                     for table in TABLES:
                         connection.execute(table)
                     connection.execute("INSERT INTO run VALUES (?, 0)", (run_id,))
                     database._insert("labels", [(0, pack({"labels": labels}))])
-            database.check()
+            if is_new:
+                database.check()
             if not np.array_equal(database.labels(len(labels)), labels):
                 raise ValueError("the labels are not those of the data set")
             stack.pop_all()
@@ -111,6 +106,7 @@ class Database:
         file = folder / FILE
         if not file.is_file():
             raise UserError(f"{folder}: the run has no results ({FILE} is missing)")
+        _refuse_link(folder)
         # Opening a database in WAL mode creates -wal and -shm files, even for reading, unless "immutable".
         immutable = finished and not (folder / f"{FILE}-wal").exists()
         mode = "immutable=1" if immutable else "mode=ro"
@@ -127,16 +123,16 @@ class Database:
         self._connection.close()
 
     def check(self) -> None:
-        """Raise `ValueError` if the database is damaged, has no tables or belongs to another run."""
+        """Raise `ValueError` if the database is damaged, has other tables or belongs to another run."""
+        check_tables(self._connection, sealed=self._id is not None)
         (state,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
         if state != "ok":
             raise ValueError(state)
-        tables = self._tables()
-        if not tables:
-            raise ValueError("it has no tables")
-        found = self._connection.execute("SELECT id FROM run").fetchall() if "run" in tables else []
-        if found != ([] if self._id is None else [(self._id,)]):
+        if self._id is not None and self._connection.execute("SELECT id FROM run").fetchall() != [
+            (self._id,)
+        ]:
             raise ValueError("it belongs to another run than run.json")
+        check_rows(self._connection, self._id)
 
     # Reading
 
@@ -199,9 +195,6 @@ class Database:
             self._connection.execute("DELETE FROM pictures")
             self._insert("pictures", pictures)
 
-    def _tables(self) -> set[str]:
-        return {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
-
     def _insert(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
         """Insert rows and their checksums into a table; the caller begins and commits the transaction."""
         for row in rows:
@@ -215,12 +208,7 @@ class Database:
         """Return rows of a table without their checksums; raise `ValueError` if a checksum does not match."""
         query = f"SELECT * FROM {table} WHERE {condition} {order}"
         rows = self._connection.execute(query, values).fetchall()
-        if self._id is None:
-            return rows
-        for *row, found in rows:
-            if found != checksum(self._id, row):
-                raise ValueError(f"checksum mismatch of a row in the table {table}")
-        return [row[:-1] for row in rows]
+        return [unsealed(table, row, self._id) for row in rows]
 
 
 def _cell(row: Sequence[Any], labels: NDArray[np.int16]) -> Cell:
@@ -238,6 +226,11 @@ def _cell(row: Sequence[Any], labels: NDArray[np.int16]) -> Cell:
     return Cell(draw, forwards, backwards, seconds, outcomes)
 
 
+def _refuse_link(folder: Path) -> None:
+    if (folder / FILE).is_symlink():
+        raise UserError(f"{folder / FILE}: got a link; legal: a file, or none")
+
+
 @contextlib.contextmanager
 def using(folder: Path) -> Iterator[None]:
     """Return a context that raises `UserError` in place of an error of a damaged or unusable database.
@@ -250,16 +243,6 @@ def using(folder: Path) -> Iterator[None]:
         raise
     except (sqlite3.Error, zlib.error, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / FILE} cannot be used: {reason(error)}") from error
-
-
-def checksum(run_id: str, values: Iterable[Any]) -> bytes:
-    """Return the SHA-256 over the id of a run and the type, length and content of each value of a row."""
-    digest = hashlib.sha256(run_id.encode())
-    for value in values:
-        content = value if isinstance(value, bytes) else repr(value).encode()
-        digest.update(f"{type(value).__name__} {len(content)} ".encode())
-        digest.update(content)
-    return digest.digest()
 
 
 def pack(arrays: Outcomes) -> bytes:

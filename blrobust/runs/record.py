@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,6 +11,7 @@ from msgspec import Meta, MsgspecError, Struct, convert, to_builtins
 from blrobust import __version__
 from blrobust.atomic_write import write_text
 from blrobust.errors import UserError, reason
+from blrobust.regular_file import read_bytes
 from blrobust.runs.configuration import (
     Configuration,
     Count,
@@ -23,6 +25,7 @@ FILE = "run.json"
 # 4: cells of noise and attacks also have the probabilities and the margin of every image.
 FORMAT: Literal[4] = 4
 FORMATS = (2, 3, FORMAT)  # the formats that can be read
+MOST_BYTES = 2**30  # of run.json, most of them the answers of models with many classes
 ANCIENT = "measurement.json"  # record of an old heat map or recovery, which cannot be read
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -141,12 +144,14 @@ class Record(Struct, kw_only=True, omit_defaults=True):
                 )
             raise UserError(f"{folder} is not a run folder: it has no {FILE}")
         try:
-            plain = json.loads(file.read_text("utf-8"))
+            plain = json.loads(read_bytes(file, most=MOST_BYTES).decode())
             checksum = plain.pop("checksum")
             if digest(plain) != checksum:
                 raise ValueError("checksum mismatch")
             if plain["format"] in FORMATS:
                 return convert(plain, cls)
+        except UserError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MsgspecError) as error:
             raise UserError(f"{file} is corrupt: {reason(error)}") from None
         raise UserError(
@@ -154,11 +159,14 @@ class Record(Struct, kw_only=True, omit_defaults=True):
             f"{__version__} (use the version that wrote the run)"
         )
 
-    def write(self, folder: Path) -> None:
-        """Write run.json into `folder`, completely or not at all, with a checksum of its other entries."""
+    def write(self, folder: Path, *, check: Callable[[], None] = lambda: None) -> None:
+        """Write run.json into `folder`, completely or not at all, with a checksum of its other entries.
+
+        `check` is that of `atomic_write.write_bytes`.
+        """
         plain = to_builtins(self)
         plain["checksum"] = digest(plain)
-        write_text(folder / FILE, json.dumps(plain, indent=1, allow_nan=False) + "\n")
+        write_text(folder / FILE, json.dumps(plain, indent=1, allow_nan=False) + "\n", check=check)
 
 
 def digest(plain: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from filelock import FileLock
@@ -20,9 +20,11 @@ from blrobust.errors import UserError
 from blrobust.runs import answers
 from blrobust.runs.configuration import Configuration, Sweep
 from blrobust.runs.database import FILE as DATABASE
-from blrobust.runs.database import Cell, Database, Key, Outcomes, Picture, pack
+from blrobust.runs.database import Cell, Database, Key, Outcomes, Picture
 from blrobust.runs.folder import RESULTS, default_name, stored_record
+from blrobust.runs.held_file import HeldFile
 from blrobust.runs.lock import LOCK, acquire
+from blrobust.runs.new_cell import NewCell
 from blrobust.runs.provenance import now
 from blrobust.runs.record import FILE as RECORD
 from blrobust.runs.record import Card, Record
@@ -31,20 +33,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class NewCell(NamedTuple):
-    """A cell to store: key, arrays (n,) by name, numbers of images in passes, and wall time in seconds."""
-
-    key: Key
-    outcomes: Outcomes
-    forwards: int
-    backwards: int
-    seconds: float
-
-
 class Run:
     """A run folder, open for reading, and for writing if this process has the lock of the folder.
 
-    A run is a context manager. The end of the context closes the database and releases the lock.
+    A run is a context manager, whose end closes the database and releases the lock. If the folder is moved or
+    replaced while it is open, writing raises `OSError`.
     """
 
     def __init__(self, path: Path, record: Record, data: Database, lock: FileLock | None = None) -> None:
@@ -53,6 +46,8 @@ class Run:
         self.record = record
         self._database = data
         self._lock = lock
+        # The database of a writer is closed before its last write.
+        self._held = HeldFile(path / (DATABASE if lock is None else LOCK))
         self._latest: tuple[tuple[str, str, float], list[Cell]] | None = None  # the cells that were read last
 
     @classmethod
@@ -108,7 +103,7 @@ class Run:
                 # Runs of early builds have no answers; those of the present models are stored.
                 existing.answers = existing.answers or record.answers
                 record = existing
-            record.write(path)
+            record.write(path, check=HeldFile(path / LOCK).check)
             data = Database.create(path, record.id, labels)
             stack.callback(data.close)
             run = cls(path, record, data, lock)
@@ -126,6 +121,10 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def check(self) -> None:
+        """Raise `OSError` if the folder at `path` is no longer the one that was opened."""
+        self._held.check()
 
     def close(self) -> None:
         """Close the database and release the lock."""
@@ -274,14 +273,8 @@ class Run:
     def add_all(self, cells: Iterable[NewCell]) -> None:
         """Commit finished cells in one transaction; they survive a killed process and a power failure."""
         self._latest, time = None, now()
-        self._database.add(
-            (
-                *(model, kind, float(level) + 0.0, int(draw)),
-                *(len(self.labels), int((outcomes["prediction"] == self.labels).sum())),
-                *(forwards, backwards, float(seconds), time, pack(outcomes)),
-            )
-            for (model, kind, level, draw), outcomes, forwards, backwards, seconds in cells
-        )
+        self._database.add(cell.row(self.labels, time) for cell in cells)
+        self.check()  # the cells are stored, wherever the folder is
 
     def add_pictures(self, pictures: list[Picture]) -> None:
         """Commit the pictures of the report; they replace all stored pictures."""
@@ -289,15 +282,16 @@ class Run:
 
     def write_results(self, table: "pd.DataFrame") -> None:
         """Write a table to results.csv, completely or not at all."""
-        write_text(self.path / RESULTS, table.to_csv(index=False, lineterminator="\n"))
+        content = table.to_csv(index=False, lineterminator="\n")
+        write_text(self.path / RESULTS, content, check=self.check)
 
     def save_record(self) -> None:
         """Write run.json again from the record in memory, for example after flags were added."""
-        self.record.write(self.path)
+        self.record.write(self.path, check=self.check)
 
     def finish(self, *, end: str | None = None) -> None:
         """Write the time of the end (ISO 8601, by default now) into run.json, and make the run read-only."""
         self._database.close()  # SQLite merges the write-ahead log into the database
         self.record.finished = end or now()
-        self.record.write(self.path)
+        self.save_record()
         self._database = Database.connect(self.path, self.record.id, finished=True)

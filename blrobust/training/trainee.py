@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,9 +19,11 @@ from blrobust.models import Classifier, checkpoint
 from blrobust.models.accuracy import accuracy
 from blrobust.models.checkpoint import Facts
 from blrobust.models.precision import PRECISIONS, reduce_precision
+from blrobust.regular_file import read_bytes
 from blrobust.training.recipes import Recipe
 
 COLUMNS = ["epoch", "lr", "loss", "holdout_accuracy", "seconds"]  # columns of the history
+MOST_HISTORY = 2**25  # bytes; a row has about 50
 LOSS_SCALE = 1024.0  # for fp16: keeps small gradients above its smallest number; never overflowed here
 
 
@@ -34,6 +37,7 @@ class Trainee:
         self.path = folder / f"{name}.safetensors"
         self.state_path = folder / f"{name}.training.safetensors"
         self.lock_path = folder / f"{name}.lock"
+        self.check: Callable[[], None] = lambda: None  # called before files are written or removed
         self.history_path = folder / f"{name}.history.csv"
         self.history: list[dict[str, str]] = []
         torch.manual_seed(recipe.seed)
@@ -116,8 +120,9 @@ class Trainee:
         The state is written last and has the number of epochs. If the process is killed between the two
         files, the history has one row too many, which `resume` drops.
         """
-        _write_csv(self.history_path, self.history)
-        checkpoint.save(self.state_path, self._stored(), self.facts)
+        self.check()
+        _write_csv(self.history_path, self.history, self.check)
+        checkpoint.save(self.state_path, self._stored(), self.facts, check=self.check)
 
     def _stored(self) -> dict[str, Tensor]:
         """Return the tensors of the stored state: those of `state`, and the number of finished epochs."""
@@ -160,6 +165,7 @@ class Trainee:
         settings = replace(facts, test_accuracy=None, holdout_accuracy=None)
         if settings != self.facts or facts.test_accuracy is None:
             raise occupied(self.path)
+        self.check()
         self.state_path.unlink(missing_ok=True)
         return facts
 
@@ -174,7 +180,8 @@ class Trainee:
         model, _ = reduce_precision(rounded.eval(), facts.precision, device)
         with full_precision():
             facts = replace(facts, test_accuracy=accuracy(model, test, device))
-        checkpoint.save(self.path, stored, facts)
+        checkpoint.save(self.path, stored, facts, check=self.check)
+        self.check()
         self.state_path.unlink(missing_ok=True)
         return facts
 
@@ -187,8 +194,10 @@ def occupied(path: Path) -> UserError:
 def _read_csv(path: Path) -> list[dict[str, str]]:
     """Return the rows of a history; raise `UserError` for a file that is not one."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
+        text = read_bytes(path, most=MOST_HISTORY).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except UserError:
+        raise
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a history: {shorten(reason(error))}") from None
     for row in rows:
@@ -197,10 +206,10 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _write_csv(path: Path, rows: list[dict[str, str]]) -> None:
+def _write_csv(path: Path, rows: list[dict[str, str]], check: Callable[[], None]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write.write_text(path, text.getvalue())
+    atomic_write.write_text(path, text.getvalue(), check=check)

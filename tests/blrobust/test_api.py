@@ -75,6 +75,8 @@ def test_noise_and_attacks_make_two_runs_and_one_table(tmp_path: Path) -> None:
     assert set(run.summary(baseline="plain").model) == {"mine", "plain"}
     assert set(run.worst_case().attacks) == {2}
     page = run.report(tmp_path / "report.html").read_text("utf-8")
+    with pytest.raises(UserError, match=r"path: got .*run.json; legal: a name that ends in .html or .htm"):
+        run.report(run.folder / "run.json")
     assert "pgd-linf" in page
     assert "2 runs compared" in page
     again = blrobust.open_run(tmp_path / "mine")

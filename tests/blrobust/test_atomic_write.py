@@ -43,7 +43,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     path = tmp_path / "file"
     atomic_write.write_text(path, "old")
 
-    def full(*arguments):
+    def full(*arguments, **folders):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(f"os.{call}", full)
@@ -103,9 +103,9 @@ def test_file_and_folder_are_synced_around_the_rename(tmp_path, monkeypatch):
         calls.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         sync(descriptor)
 
-    def replace(*paths):
+    def replace(*paths, **folders):
         calls.append("rename")
-        rename(*paths)
+        rename(*paths, **folders)
 
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr("os.replace", replace)
@@ -139,7 +139,7 @@ import os, sys
 from pathlib import Path
 from blrobust import atomic_write
 from blrobust.cli import main
-setattr(os, sys.argv[2], lambda *arguments: os._exit(9))
+setattr(os, sys.argv[2], lambda *arguments, **folders: os._exit(9))
 atomic_write.write_text(Path(sys.argv[1]), "new")
 """
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from blrobust.errors import describe, shorten
+from blrobust.errors import describe, reason, shorten
 from blrobust.perturbations.base import predict
 
 PLACE = f"{Path(__file__).name}:"
@@ -22,6 +22,22 @@ class Asserts(nn.Module):
 class Views(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.view(2, 108)
+
+
+class WithoutTextError(RuntimeError):
+    def __str__(self) -> str:
+        raise SystemExit("no text")
+
+
+class HasNoText(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        raise WithoutTextError
+
+
+def test_an_error_whose_text_fails_is_named_once_with_its_place() -> None:
+    with pytest.raises(ValueError, match=rf"^the network failed: WithoutTextError at {PLACE}\d+$"):
+        predict(HasNoText(), torch.zeros(2, 3, 4, 4))
+    assert describe(WithoutTextError()) == reason(WithoutTextError()) == "WithoutTextError"
 
 
 def test_an_error_without_a_text_is_named_once_with_its_place() -> None:

@@ -7,7 +7,8 @@ import numpy as np
 from msgspec import convert
 
 from blrobust.runs.configuration import Configuration
-from blrobust.runs.run import NewCell, Run
+from blrobust.runs.new_cell import NewCell
+from blrobust.runs.run import Run
 from support import invented
 
 LABELS = np.array([0, 1, 2, 1, 0], np.int16)

@@ -1,5 +1,6 @@
 """`--config` and `--dump-config`: the options of a command in a TOML file."""
 
+import os
 import sys
 
 import pytest
@@ -154,3 +155,19 @@ def test_all_other_characters_come_back(asked, tmp_path, capsys):
     (tmp_path / "x.toml").write_text(capsys.readouterr().out, "utf-8")
     assert call("noise --config x.toml") == 2
     assert [arguments["arch"] for _, arguments in asked] == [name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+def test_a_pipe_without_a_writer_is_refused(asked, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SystemExit) as end:
+        main(["noise", "--config", "pipe"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "Error: --config: pipe: got a pipe or a device; legal: a regular file\n"
+
+
+def test_the_character_nul_is_refused(asked, tmp_path, capsys):
+    (tmp_path / "file").write_text('out = "a\\u0000x"')
+    assert call("noise --config file") == 2
+    told = "Error: --config: got out = 'a\\x00x' in file; legal: text without the character NUL\n"
+    assert capsys.readouterr().err == told

@@ -197,7 +197,7 @@ def test_bad_input_is_one_line(capsys, tmp_path, arguments, told):
 
 
 def test_a_disk_that_is_full(capsys, monkeypatch):
-    def full(*arguments):
+    def full(*arguments, **keywords):
         raise OSError(28, "No space left on device", "weights")
 
     monkeypatch.setattr("blrobust.atomic_write.write_bytes", full)

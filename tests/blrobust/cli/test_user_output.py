@@ -33,6 +33,29 @@ class Talks(Plain):
         return super().forward(x)
 
 
+class Rings(Plain):
+    def __init__(self):
+        print("made \\x1b[31m")
+        super().__init__()
+
+    def forward(self, x):
+        print("call \\x07")
+        return super().forward(x)
+
+
+class WithoutTextError(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def on_meta():
+    return Plain().to("meta")
+
+
+def fails():
+    raise WithoutTextError
+
+
 class Breaks(Plain):
     calls = 0
 
@@ -58,10 +81,10 @@ def _model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(Path("images.npz"))
 
 
-def call(words: str) -> None:
+def call(words: str, code: int = 0) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*words.split(), "--dataset", "npz:images.npz", "--device", "cpu", "--out", "run"])
-    assert exit_.value.code == 0
+    assert exit_.value.code == code
 
 
 @pytest.mark.filterwarnings("default:call")
@@ -84,6 +107,25 @@ def test_what_a_model_prints_and_warns_at_every_call_is_counted(capsys: pytest.C
         "printed at talkative.py:16: error #",
         "UserWarning at talkative.py:19",
     ]
+
+
+def test_control_characters_that_a_model_prints_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    call("noise --models x=talkative:Rings --sigma 0")
+    assert capsys.readouterr().out.splitlines()[:2] == ["made \\x1b[31m", "call \\x07"]
+
+
+def test_a_module_without_weights_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    call("noise --models x=talkative:on_meta --sigma 0", code=2)
+    (*_, line) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "Error: model 'x': got weights on the meta device, which have no values; legal: loaded weights"
+    )
+
+
+def test_an_error_of_a_factory_whose_text_fails_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    call("noise --models x=talkative:fails --sigma 0", code=2)
+    (*_, line) = capsys.readouterr().err.splitlines()
+    assert "talkative:fails failed: WithoutTextError at talkative.py:" in line
 
 
 def test_errors_of_a_backward_pass_are_one_cause(caplog: pytest.LogCaptureFixture) -> None:

@@ -368,3 +368,15 @@ def test_damaged_npz_never_raises_anything_else(tmp_path: Path, save: Any) -> No
         else:  # the archive's own checksums let no changed number through
             assert torch.equal(read.images, expected.images)
             assert torch.equal(read.labels, expected.labels)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n{} loop\n%%EOF\n"
+
+
+def test_postscript_in_an_image_file_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *arguments: pytest.fail("executed"))
+    save_folder(tmp_path, COLOUR)
+    image = next(tmp_path.glob("*/*.png"))
+    image.write_bytes(POSTSCRIPT)
+    with pytest.raises(UserError, match=rf"{image.name} cannot be read as an image"):
+        read_folder(tmp_path)

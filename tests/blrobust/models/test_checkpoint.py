@@ -384,7 +384,7 @@ def test_a_reader_sees_the_old_file_or_the_new_one(path, monkeypatch):
 def test_an_interrupted_write_leaves_nothing_behind(path, monkeypatch):
     before = path.read_bytes()
 
-    def interrupt(*arguments):
+    def interrupt(*arguments, **folders):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", interrupt)

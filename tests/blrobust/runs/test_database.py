@@ -1,6 +1,7 @@
 """run.sqlite: it belongs to one run.json, and damaged or edited rows are refused in one line."""
 
 import json
+import os
 import shutil
 import sqlite3
 import zlib
@@ -14,9 +15,10 @@ from support import invented, invented_frequencies
 
 from blrobust.analysis.view import view
 from blrobust.errors import UserError
-from blrobust.runs.database import FILE, checksum, pack
+from blrobust.runs.database import FILE, pack
 from blrobust.runs.record import Record
 from blrobust.runs.run import Run
+from blrobust.runs.stored_rows import checksum
 
 MAKE: dict[str, Callable[[Path], Path]] = {
     "noise": partial(invented.run, curves={"fp32": [0.9, 0.5], "b": [0.8, 0.6]}, levels=[0.0, 0.5], n=5),
@@ -72,14 +74,16 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path, command: st
         ("UPDATE cells SET outcomes = (SELECT outcomes FROM cells LIMIT 1)", "checksum mismatch"),
         ("UPDATE labels SET checksum = NULL", "checksum mismatch of a row in the table labels"),
         ("DELETE FROM cells WHERE rowid = 1", "cells are missing"),
-        ("UPDATE cells SET model = 'x' WHERE rowid = 1", "is not part of the run"),
-        ("UPDATE cells SET level = 'x' WHERE rowid = 1", "is not part of the run"),
-        ("UPDATE cells SET draw = 9 WHERE rowid = 1", "is not part of the run"),
+        ("UPDATE cells SET model = 'x' WHERE rowid = 1", "checksum mismatch of a row in the table cells"),
+        ("UPDATE cells SET level = 'x' WHERE rowid = 1", "checksum mismatch of a row in the table cells"),
+        ("UPDATE cells SET draw = 9 WHERE rowid = 1", "checksum mismatch of a row in the table cells"),
         ("UPDATE run SET id = 'x'", "it belongs to another run than run.json"),
         ("DELETE FROM run", "it belongs to another run than run.json"),
-        ("DROP TABLE run", "it belongs to another run than run.json"),
-        ("DROP TABLE labels", "no such table: labels"),
-        ("DROP TABLE cells", "no such table: cells"),
+        ("CREATE VIEW more AS SELECT 1", "its tables are not those of this run"),
+        ("DROP TABLE run", "its tables are not those of this run"),
+        ("DROP TABLE labels", "its tables are not those of this run"),
+        ("CREATE TRIGGER t AFTER INSERT ON cells BEGIN DELETE FROM cells; END", "its tables are not those"),
+        ("DROP TABLE cells", "its tables are not those of this run"),
     ],
 )
 def test_an_edited_row_is_one_line(tmp_path: Path, command: str, change: str, told: str) -> None:
@@ -127,13 +131,56 @@ def test_a_blob_of_more_bytes_than_the_images_need_is_not_unpacked(tmp_path: Pat
         use(folder)
 
 
+ENDLESS = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r)"
+
+
+@pytest.mark.parametrize("table", ["run", "cells", "labels", "pictures"])
+def test_a_view_in_the_place_of_a_table_is_not_evaluated(tmp_path: Path, table: str) -> None:
+    folder = MAKE["noise"](tmp_path / "run")
+    view = f"CREATE VIEW {table} AS {ENDLESS} SELECT old.* FROM old, r"
+    execute(folder, f"ALTER TABLE {table} RENAME TO old", view)
+    with pytest.raises(UserError, match="its tables are not those of this run"):
+        use(folder)
+
+
+@pytest.mark.parametrize("seconds", ["9e999", "-1.0", "1e10"])
+def test_an_impossible_time_with_a_checksum_that_fits_is_refused(tmp_path: Path, seconds: str) -> None:
+    folder = MAKE["noise"](tmp_path / "run")
+    execute(folder, f"UPDATE cells SET seconds = {seconds}")
+    database, run_id = sqlite3.connect(folder / FILE), Record.read(folder).id
+    assert run_id is not None
+    with database:
+        for place, *row, _ in database.execute("SELECT rowid, * FROM cells").fetchall():
+            database.execute("UPDATE cells SET checksum = ? WHERE rowid = ?", (checksum(run_id, row), place))
+    database.close()
+    with pytest.raises(UserError, match="a cell has a value of another type or out of range"):
+        Run.open(folder)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")
+@pytest.mark.parametrize("is_database", [True, False])
+def test_a_link_to_a_file_elsewhere_is_refused_and_the_file_stays(tmp_path: Path, is_database: bool) -> None:
+    folder, target = MAKE["noise"](tmp_path / "run"), tmp_path / "mine"
+    (folder / FILE).unlink()
+    (folder / FILE).symlink_to(target)
+    if is_database:
+        sqlite3.connect(target).execute("CREATE TABLE mine (a)").connection.close()
+    record = Record.read(folder)
+    record.finished = None
+    record.write(folder)
+    before = {path: path.read_bytes() for path in tmp_path.glob("mine*")}
+    with pytest.raises(UserError, match=r"run.sqlite: got a link; legal: a file, or none"):
+        Run.create_or_resume(folder, record, np.zeros(5, np.int16))
+    assert {path: path.read_bytes() for path in tmp_path.glob("mine*")} == before
+
+
 def test_more_cells_than_the_run_has_are_refused(tmp_path: Path) -> None:
     folder = invented.run(tmp_path / "run", {"a": [0.9, 0.5]}, [0.0, 0.5], n=5, cells=1)
     copies = (
         "INSERT INTO cells SELECT model, kind, level, draw + 1, n, correct, forwards, backwards, seconds, "
     )
     execute(folder, f"{copies} finished, outcomes, checksum FROM cells", "UPDATE run SET cells = 2")
-    with pytest.raises(UserError, match="is not part of the run"):
+    with pytest.raises(UserError, match="checksum mismatch of a row in the table cells"):
         use(folder)
 
 
@@ -179,5 +226,5 @@ def test_an_id_removed_from_the_record_does_not_help(tmp_path: Path) -> None:
     record.format, record.id = 2, None
     record.write(folder)
     assert "id" not in json.loads((folder / "run.json").read_text())
-    with pytest.raises(UserError, match=r"it belongs to another run than run.json"):
+    with pytest.raises(UserError, match="its tables are not those of this run"):
         use(folder)

@@ -5,16 +5,20 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from support import invented
 from support.processes import importing
 
 from blrobust import atomic_write
 from blrobust.errors import UserError
+from blrobust.reports import template
 from blrobust.runs.database import Picture
 from blrobust.runs.record import digest
 from blrobust.runs.run import Run
 
+posix = pytest.mark.skipif(os.name != "posix", reason="folders cannot be moved while a file in them is open")
+PAGE = {"sections": [], "worst": {}, "provenance": {}, "published_label": "", "baseline": ""}
 LABELS = np.array([0, 1, 2, 1], np.int16)
 KINDS = {"gaussian": {"levels": [0.0, 0.5]}}
 
@@ -219,8 +223,8 @@ def test_a_damaged_blob_is_one_line(tmp_path):
     with database:
         database.execute("UPDATE cells SET outcomes = x'00'")
     database.close()
-    with Run.open(tmp_path) as run, pytest.raises(UserError, match=r"run.sqlite cannot be used"):
-        run.correct("a", "gaussian", 0.0)
+    with pytest.raises(UserError, match=r"run.sqlite cannot be used"):
+        Run.open(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +237,7 @@ def test_a_database_that_somebody_edited_is_one_line(tmp_path, change):
     with database:
         database.execute(change)
     database.close()
-    with Run.open(tmp_path) as run, pytest.raises(UserError, match=r"run.sqlite cannot be used"):
+    with pytest.raises(UserError, match=r"run.sqlite cannot be used"), Run.open(tmp_path) as run:
         run.correct("a", "gaussian", 0.0)
 
 
@@ -287,3 +291,61 @@ def test_a_folder_without_write_permission_is_an_os_error(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError):
         start(tmp_path / "run")
+
+
+def moved(path):
+    """Move a run, and put a finished one of another configuration in its place; return the bytes of both."""
+    path.rename(path.with_name("moved"))
+    finished(path.with_name("other")).rename(path)
+    return {entry.name: entry.read_bytes() for entry in path.iterdir()}
+
+
+@posix
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda run: add(run, draw=1),
+        lambda run: run.save_record(),
+        lambda run: run.finish(),
+        lambda run: run.write_results(pd.DataFrame()),
+    ],
+    ids=["add", "save_record", "finish", "write_results"],
+)
+def test_a_run_that_was_moved_writes_nothing_to_the_run_in_its_place(tmp_path, write):
+    path = tmp_path / "run"
+    with start(path, seed=7) as run:
+        add(run)
+        before = moved(path)
+        with pytest.raises(OSError, match="the folder was moved or replaced"):
+            write(run)
+    assert {entry.name: entry.read_bytes() for entry in path.iterdir()} == before
+    with start(tmp_path / "moved", seed=7) as run:
+        assert ("a", "gaussian", 0.0, 0) in run.done()
+
+
+@posix
+def test_a_folder_that_is_moved_during_a_write_gets_the_file(tmp_path, monkeypatch):
+    path, sync = tmp_path / "run", os.fsync
+
+    def fsync(descriptor):
+        monkeypatch.setattr(os, "fsync", sync)
+        before.update(moved(path))
+        sync(descriptor)
+
+    with start(path, seed=7) as run:
+        before = {}
+        monkeypatch.setattr(os, "fsync", fsync)
+        run.write_results(pd.DataFrame({"a": [1]}))
+    assert {entry.name: entry.read_bytes() for entry in path.iterdir()} == before
+    assert (tmp_path / "moved" / "results.csv").read_text() == "a\n1\n"
+
+
+@posix
+def test_a_report_is_not_written_to_a_run_in_the_place_of_another(tmp_path):
+    with Run.open(finished(tmp_path / "run")) as run:
+        (tmp_path / "run").rename(tmp_path / "moved")
+        finished(tmp_path / "run")
+        with pytest.raises(OSError, match="the folder was moved or replaced"):
+            template.render("page.html", tmp_path / "run" / "report.html", of=[run], **PAGE)
+        template.render("page.html", tmp_path / "report.html", of=[run], **PAGE)
+    assert not (tmp_path / "run" / "report.html").exists()

@@ -15,6 +15,7 @@ from blrobust.models import ARCHITECTURES, checkpoint
 from blrobust.models.accuracy import accuracy
 from blrobust.models.checkpoint import Facts
 from blrobust.models.precision import reduce_precision
+from blrobust.runs.held_file import HeldFile
 from blrobust.training import training
 from blrobust.training.recipes import Recipe
 from blrobust.training.trainee import Trainee
@@ -331,12 +332,12 @@ def test_killed_at_any_write(tmp_path, monkeypatch, undisturbed, write, when):
     """Two models, two files, three epochs: twelve moments at which a file is put in place."""
     count = 0
 
-    def replace_until_killed(source, target, *, really=os.replace):
+    def replace_until_killed(source, target, *, really=os.replace, **folders):
         nonlocal count
         count += 1
         if count == write and when == "before":
             raise Killed
-        really(source, target)
+        really(source, target, **folders)
         if count == write:
             raise Killed
 
@@ -504,3 +505,19 @@ def test_on_cuda_the_graph_takes_the_same_steps(tmp_path):
         assert again.resume() == 2
         assert same(bits(again), bits(ours))
         assert ours.finish(invented(90, split="test"), cuda).test_accuracy is not None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder cannot be moved while a file in it is open")
+def test_a_training_whose_folder_was_moved_writes_nothing_to_the_one_in_its_place(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    subjects = trainees(folder)
+    subjects[0].lock_path.touch()
+    with subjects[0].lock_path.open():
+        for subject in subjects:
+            subject.check = HeldFile(subjects[0].lock_path).check
+        folder.rename(tmp_path / "moved")
+        folder.mkdir()
+        with pytest.raises(OSError, match="the folder was moved or replaced"):
+            train(subjects, invented(), CPU)
+    assert not list(folder.iterdir())
