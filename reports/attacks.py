@@ -35,7 +35,11 @@ def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
 
 
 def worst_case_table(results: RunAnalysis) -> Table | None:
-    """Return a table of the accuracy under several attacks together; None if the run has only one attack."""
+    """Return a table of the worst-case accuracy: the share of images that no attack of a norm breaks.
+
+    There is a row for each norm and level, and for all attacks. The result is None if the run has only one
+    attack, or no two attacks with a common level.
+    """
     if len(results.kinds) < 2:
         return None
     models = results.run.models

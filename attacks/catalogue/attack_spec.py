@@ -64,7 +64,7 @@ class AttackSpec:
     """The name of the member of an ensemble that needs no gradients; on a model without gradients only this
     member runs. An ensemble has a parameter `attacks`, the names of its members joined by `+`."""
     queries: str
-    """The number of model evaluations per sample and level with the default parameters, in words."""
+    """The iterations or model evaluations per sample and level with the default parameters, in words."""
     source: str
     """The paper that proposed the attack."""
     revision: int = 1

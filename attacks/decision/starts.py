@@ -35,8 +35,8 @@ def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple
 def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
     """Return for each image the first other image that fools the model in its place, and bool (m,): if any.
 
-    The other images (m, C, H, W) are those of the batch, in its order, from the next one on. Only the samples
-    that `among`, bool (m,), selects are searched.
+    The other images (m, C, H, W) are those of the batch, in its order, from the next one on. An image is
+    sought only for the samples that `among`, bool (m,), selects; every image of the batch is a candidate.
     """
     images = problem.images
 
@@ -50,7 +50,7 @@ def blended(problem: Problem, points: Tensor, *, steps: int, among: Tensor) -> t
     """Return for each image its first blend that fools the model (m, C, H, W), and bool (m,): if any does.
 
     The blends are `steps` evenly spaced images on the way from the image to its point in `points` (m, C, H,
-    W). Only the samples that `among`, bool (m,), selects are searched.
+    W). A blend is sought only for the samples that `among`, bool (m,), selects.
     """
     images = problem.images
 

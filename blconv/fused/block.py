@@ -88,8 +88,8 @@ def _saves_memory(geometry: Geometry) -> bool:
 class BlockNorm2d(nn.BatchNorm2d):
     """A BatchNorm that saves the coefficients attached to its input, if any, for the backward pass.
 
-    If there are such coefficients and `applies_relu` is set, it also applies the ReLU that follows, and that
-    `BlockReLU` returns its input unchanged.
+    If there are such coefficients and `applies_relu` is set, it also applies the ReLU that follows. The
+    `BlockReLU` there then returns its input unchanged.
     """
 
     applies_relu = False

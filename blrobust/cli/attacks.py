@@ -29,8 +29,8 @@ INDENT, GAP = "  ", 2  # of a name below its family; columns between two cells
 def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     """List the attacks by family, with norm, levels, queries per image and level, unit and publication.
 
-    The queries have their limit, and medians of forward and gradient passes that were measured on fp32 with
-    the default parameters.
+    The column queries has the iterations or model calls of the default parameters. The columns forward and
+    gradient have median passes per image, measured on fp32 with these parameters.
 
     PATTERNS select some of them: names, patterns such as 'pgd*' and suites such as suite:quick, as in
     'blrobust attack --kind'. The attacks of a suite have the levels of the suite.

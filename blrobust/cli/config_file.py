@@ -26,7 +26,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
         is_flag=True,
         expose_value=False,
         callback=_remember,
-        help="Print the options of this command as such a file, and do nothing else.",
+        help="Print the options that are set or have a fixed default as such a file, and do nothing else.",
     )(command)
     return click.option(
         "--config",

@@ -68,9 +68,9 @@ def command(
 ) -> None:
     """Measure the error of each MODEL when a single frequency is added to every image, as a heat map.
 
-    The models are the argument or those of --models. The method is that of Yin et al. 2019. The folder of
-    the results has the numbers (results.csv) and the maps (report.html). The same command resumes an
-    interrupted measurement.
+    Name the models as the argument or with --models; one of the two is required. The method is that
+    of Yin et al. 2019. The folder of the results has the numbers (results.csv) and the maps (report.html).
+    The same command resumes an interrupted measurement.
     """
     models = options.one_list(listed, models)
     if dumped(models=models):

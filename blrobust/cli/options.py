@@ -117,10 +117,10 @@ BATCH_SIZE = click.option(
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Images per forward pass, at most one block: 100 images on a CPU, up to 5,000 on a GPU, "
-    "depending on its memory. Some attacks pass several inputs for each image. A number above a block is "
-    "rounded up to whole blocks and sets how many images are held on the device. auto chooses. The results "
-    "do not depend on it.",
+    help="Most images per forward pass. A pass never has more than one block: 100 images on a CPU, up to "
+    "5,000 on a GPU, depending on its memory. A larger number does not make passes larger; it only keeps several "
+    "blocks on the device. Some attacks pass several inputs for each image. auto chooses. The results do not "
+    "depend on it.",
 )
 ARCH = click.option(
     "--arch",

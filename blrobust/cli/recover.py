@@ -36,7 +36,7 @@ N = TypeVar("N", int, float)
     "--strength",
     type=options.FractionRange(0, 1e9, min_open=True),
     help="Strength of attacks that have one; attacks that search for the smallest perturbation ignore it.  "
-    "[default: 2/255 for Linf attacks; for others the second default strength above 0 of the attack]",
+    "[default: 2/255 for Linf attacks; for others the second nonzero level that 'blrobust attacks' lists]",
 )
 @click.option(
     "--compressions",

@@ -32,8 +32,8 @@ def command(runs: tuple[str, ...], output: Path | None, baseline: str | None, *,
 
     RUN is a run folder, or the first characters of its name in the folder runs/, such as 1cb0.
 
-    Only runs of noise and attacks can be compared; those with the same kind share a figure. Nothing is
-    measured again. Of an unfinished run, the report shows the part that is done.
+    Only runs of noise and attacks can be compared. Runs of the same noise or the same attack share a figure.
+    Nothing is measured again. Of an unfinished run, the report shows the part that is done.
     """
     if len(runs) > MOST_RUNS:
         raise UserError(f"RUN: got {len(runs):,} runs; legal: at most {MOST_RUNS}")

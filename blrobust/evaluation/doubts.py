@@ -21,8 +21,8 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
     - "answers are random": another call with another seed gives other logits for the same inputs. This also
       detects a random generator of the model's own, a count of calls, statistics that each call updates, and
       values that the model keeps from its first call.
-    - "answers depend on the batch": the logits of an input in half of the batch, or alone, differ from those
-      in the whole batch by more than rounding errors, or the model fails.
+    - "answers depend on the batch": for half of the batch, or for a single image, the logits differ from
+      those in the whole batch by more than rounding errors, or the model raises an error.
     - "answers depend on gradients": the logits differ where gradients are enabled, as they are in attacks.
     A user's module has its former state afterwards.
     """

@@ -38,7 +38,7 @@ def take(run: Run, perturbation: Perturbation, dataset: Dataset, device: torch.d
 
 
 def spread(levels: list[float]) -> list[float]:
-    """Return the first level, the last level, and levels at even distances between them: at most `COUNT`."""
+    """Return at most `COUNT` levels: the first, the last, and others evenly spread over the list."""
     at = np.linspace(0, len(levels) - 1, min(COUNT, len(levels))).round().astype(int)
     return [levels[i] for i in at]
 

@@ -126,12 +126,13 @@ def recover(
 
     `inputs` (n, C, H, W) are adversarial inputs for the images `pixels`. The outcomes are arrays (n,):
 
-    - `prediction`: int16, the predicted class of the adversarial input behind the channel.
-    - `clean_prediction`: int16, the predicted class of the clean image behind the channel.
-    - `broken`: bool, whether the adaptive attack, on the channel (transform and network) itself, succeeds.
+    - `prediction`: int16, the class that the channel (transform and network) predicts for the adversarial
+      input.
+    - `clean_prediction`: int16, the class that the channel predicts for the clean image.
+    - `broken`: bool, whether the adaptive attack, on the channel itself, succeeds.
     - `reason`: uint8, the `Status` of the adaptive attack.
-    - `distance`: float32, L2 distance between the clean image and the adversarial input after the channel's
-      transform.
+    - `distance`: float32, L2 distance from the clean image, untransformed, to the transformed adversarial
+      input.
     - `adaptive_distance`: float32, L2 distance between the clean image and the result of the adaptive attack.
     - `no_gradients`: bool, whether the attack needs gradients and the channel has none.
     """

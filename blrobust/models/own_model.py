@@ -17,7 +17,9 @@ from blrobust.user_output import prints_counted
 
 
 class NoLogitsError(TypeError):
-    """The error for an output of a module without logits, or with several matrices, none called "logits".
+    """The error for an output of a module in which no logits are found.
+
+    Either no matrix fits, or the output is a dictionary with several, none called "logits".
 
     `found` describes the output in words. `candidates` is the number of matrices that could be logits.
     """

@@ -14,7 +14,8 @@ def acquire(path: Path, refusal: str) -> FileLock:
 
     The file is created in its folder, which must exist. The file remains after the lock is released. The lock
     is released at the latest when the process ends. Raises `UserError` with the text `refusal` if another
-    process has the lock. Raises `UserError` for a symbolic link too, because locking empties the file.
+    process has the lock. Raises `UserError` for a symbolic link too: locking empties the
+    file, which would destroy the target of the link.
     """
     if path.is_symlink():
         raise UserError(f"{path}: got a link; legal: a file, or none")

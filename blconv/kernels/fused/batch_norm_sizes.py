@@ -58,7 +58,11 @@ class BatchNormSizes:
 
     @property
     def tile(self) -> int:
-        """Number of groups that a CUDA block sums: 1, or an even share of the groups if each has one step."""
+        """Number of groups that a CUDA block sums.
+
+        It is 1 if a group has several steps. Otherwise the groups are divided evenly among as few blocks as
+        possible, with at most one group per thread.
+        """
         return 1 if self.steps > 1 else -(-self.groups // -(-self.groups // self.threads))
 
     @property

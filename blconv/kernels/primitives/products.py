@@ -26,10 +26,11 @@ def _multiply(c, at, a0, a1, a2, a3, b0, b1):
 
 
 def multiplier(split: bool) -> Callable[..., None]:
-    """Return the device function (c, at, table, a, low, b0, b1) that adds A B to c[at : at + 4].
+    """Return the device function (c, at, table, a, low, b0, b1) that adds the product A B to c[at : at + 4].
 
-    It computes the warp's product of two matrices. A is constant: the lane's numbers are table[a : a + 4].
-    With `split`, b0 and b1 are split by the function, and the low halves of A begin at table[low + a].
+    A and B are matrices of the warp, of which each lane has a part: of A, which is constant, the numbers
+    table[a : a + 4], of B b0 and b1, and of the product the four numbers of c. With `split`, b0 and b1 are
+    split by the function, and the low halves of A begin at table[low + a].
     """
 
     def once(c, at, table, a, low, b0, b1):

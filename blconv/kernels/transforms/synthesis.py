@@ -82,9 +82,10 @@ def function(planes: Float32Planes) -> Callable[..., None]:
 
 
 def first_stage(planes: Float32Planes) -> Callable[..., None]:
-    """Return the device function of the first stage: it transforms the coefficients z along the rows' axis.
+    """Return the device function of the first stage, which inverts the transform over vertical frequencies.
 
-    The result, T in shared memory, has the kept frequencies of each image row.
+    It reads the coefficients z. The result, T in shared memory, has for each image row the kept horizontal
+    frequencies v.
     """
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, SPLIT = planes.kept_rows, planes.kept_columns, planes.split
