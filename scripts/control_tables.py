@@ -91,8 +91,9 @@ def distance() -> list[str]:
         for name in theirs
     ]
     return [
-        f"Dashed curves: {paper_curves.LABEL}. The models here are smaller, ResNet-20s, and do not reach these values. At sigma {DISTANCE_LEVEL:g} "
-        f"on {frame.n.max():,} images their accuracies are: {', '.join(parts)}."
+        f"Dashed curves: {paper_curves.LABEL}. The models here are smaller, ResNet-20s, and do not reach "
+        f"these values. At sigma {DISTANCE_LEVEL:g} on {frame.n.max():,} images their accuracies are: "
+        f"{', '.join(parts)}."
     ]
 
 

@@ -118,9 +118,9 @@ BATCH_SIZE = click.option(
     default="auto",
     show_default=True,
     help="Most images per forward pass. A pass never has more than one block: 100 images on a CPU, up to "
-    "5,000 on a GPU, depending on its memory. A larger number does not make passes larger; it only keeps several "
-    "blocks on the device. Some attacks pass several inputs for each image. auto chooses. The results do not "
-    "depend on it.",
+    "5,000 on a GPU, depending on its memory. A larger number does not make passes larger; it only keeps "
+    "several blocks on the device. Some attacks pass several inputs for each image. auto chooses. The "
+    "results do not depend on it.",
 )
 ARCH = click.option(
     "--arch",

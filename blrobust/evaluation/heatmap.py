@@ -19,7 +19,7 @@ from blrobust.analysis.heatmap import HeatmapAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import FailedPartsError, UserError
-from blrobust.evaluation.run_ends import begin, end, failure, identities, identity_of
+from blrobust.evaluation.run_ends import begin, end, failure, identities, identity_of, restore
 from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
 from blrobust.perturbations import random_numbers
@@ -187,6 +187,7 @@ def execute(
 
         on_start(run.path, done(), total)
         if run.finished:
+            restore(HeatmapAnalysis(run, config))
             return run.path
         with resumable(run.path, lambda: f"{done()} of {total} frequencies"):
             coins = signs(

@@ -26,7 +26,7 @@ from blrobust.attacks.guard import Guard
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import FailedPartsError, UserError
-from blrobust.evaluation.run_ends import begin, end, failure, identities, identity_of
+from blrobust.evaluation.run_ends import begin, end, failure, identities, identity_of, restore
 from blrobust.models.batches import InParts, bounded
 from blrobust.models.channels import Channel
 from blrobust.models.zoo import Model
@@ -44,11 +44,10 @@ from blrobust.runs.run import Run
 def check_kinds(kinds: Sequence[str]) -> None:
     """Raise `UserError` unless every kind is the name of an attack that searches for adversarial inputs."""
     legal = [name for name, spec in ATTACKS.items() if spec.is_search]
-    for kind in kinds:
-        if kind not in legal:
-            raise UserError(
-                f"attacks: got {kind!r}{did_you_mean(kind, legal)}; legal: attacks that search; {LISTED}"
-            )
+    for kind in [kind for kind in kinds if kind not in legal]:
+        raise UserError(
+            f"attacks: got {kind!r}{did_you_mean(kind, legal)}; legal: attacks that search; {LISTED}"
+        )
 
 
 def level_of(spec: AttackSpec, given: float | None) -> float:
@@ -126,13 +125,11 @@ def recover(
 
     `inputs` (n, C, H, W) are adversarial inputs for the images `pixels`. The outcomes are arrays (n,):
 
-    - `prediction`: int16, the class that the channel (transform and network) predicts for the adversarial
-      input.
-    - `clean_prediction`: int16, the class that the channel predicts for the clean image.
-    - `broken`: bool, whether the adaptive attack, on the channel itself, succeeds.
+    - `prediction`: int16, the class of the adversarial input, predicted by channel and network.
+    - `clean_prediction`: int16, the class of the clean image, predicted by channel and network.
+    - `broken`: bool, whether the adaptive attack, on channel and network together, succeeds.
     - `reason`: uint8, the `Status` of the adaptive attack.
-    - `distance`: float32, L2 distance from the clean image, untransformed, to the transformed adversarial
-      input.
+    - `distance`: float32, L2 distance from the clean image, untransformed, to the transformed input.
     - `adaptive_distance`: float32, L2 distance between the clean image and the result of the adaptive attack.
     - `no_gradients`: bool, whether the attack needs gradients and the channel has none.
     """
@@ -228,14 +225,15 @@ def execute(
             return sum(subject != source.label for subject, *_ in run.done())
 
         on_start(run.path, done(), total)
+        results = RecoveryAnalysis(run, config)
         if run.finished:
+            restore(results)
             return run.path
         with resumable(run.path, lambda: f"{done()} of {total} pairs of attack and channel"):
             with full_precision():
                 failed = _measure(run, source, channels, levels_of, dataset, seed=seed, device=device)
             if done() == 0:
                 raise FailedPartsError(failed)
-            results = RecoveryAnalysis(run, config)
             end(results, answers, models=models, dataset=dataset, device=device, failed=failed)
     if failed:
         raise FailedPartsError(failed, run.path)
@@ -256,16 +254,14 @@ def _measure(
     pixels, labels = dataset.pixels(slice(None), device), dataset.labels.to(device)
     kinds, n, stored = list(levels_of), len(labels), {(kind, subject) for subject, kind, *_ in run.done()}
     todo = {kind: [c for c in channels if (kind, c.name) not in stored] for kind in kinds}
-    total = len(kinds) * len(channels) * n
+    total, missing = len(kinds) * len(channels) * n, sum(map(len, todo.values())) * n
     guard = Guard(kinds[0], ATTACKS[kinds[0]], seed=seed)
-    missing = sum(map(len, todo.values())) * n
     failed: list[str] = []
     with Meter(images=total, done=total - missing, kinds=kinds, passes=lambda: guard.passes) as meter:
-        for kind in kinds:
+        for kind, level in levels_of.items():
             if not todo[kind] and (kind, source.label) in stored:
                 continue
             guard = Guard(kind, ATTACKS[kind], seed=seed)
-            level = levels_of[kind]
             meter.begin(f"inputs of {source.label}", images=n, kind=kind)
             start = time.perf_counter()
             try:

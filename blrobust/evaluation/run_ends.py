@@ -4,7 +4,7 @@ The record has the answers of each model (its logits for a few fixed inputs) and
 its results).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ import torch
 
 from blrobust.analysis.heatmap import HeatmapAnalysis
 from blrobust.analysis.recovery import RecoveryAnalysis
+from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import describe
-from blrobust.errors import UserError, message
+from blrobust.errors import FailedPartsError, UserError, message
 from blrobust.evaluation.dry_run import end_dry_run
 from blrobust.evaluation.probe import check_again, find_flags, probe
 from blrobust.models.zoo import Model
 from blrobust.runs.configuration import MOST, Configuration, DatasetIdentity, ModelIdentity
+from blrobust.runs.folder import RESULTS
 from blrobust.runs.interruption import resumable
 from blrobust.runs.provenance import new_record
 from blrobust.runs.record import Card
@@ -87,6 +89,33 @@ def end(
     results.write_csv()
     if not failed:
         run.finish()
+
+
+def restore(results: RunAnalysis | HeatmapAnalysis | RecoveryAnalysis) -> None:
+    """Write results.csv of a finished run again if it was removed."""
+    if not (results.run.path / RESULTS).exists():
+        results.write_csv()
+
+
+def failed_cells(failed: Mapping[str, Mapping[str, str]], models: int, folder: Path) -> FailedPartsError:
+    """Return the error for the models that failed: by kind of noise or attack, the error message by label.
+
+    Each message has its level. If all of the `models` failed at every kind, the error has no `folder`.
+    """
+    lines = {kind: list(_lines(kind, errors)) for kind, errors in failed.items()}
+    if all(len(errors) == models for errors in failed.values()):
+        return FailedPartsError([line for found in lines.values() for line in found])
+    named = [f"{kind} failed: {line}" for kind, found in lines.items() for line in found]
+    return FailedPartsError(named, folder)
+
+
+def _lines(kind: str, errors: Mapping[str, str]) -> Iterator[str]:
+    """Yield one line of text for each different error of a kind, with the models for which it occurred."""
+    models: dict[str, list[str]] = {}
+    for label, error in errors.items():
+        models.setdefault(error, []).append(repr(label))
+    for error, labels in models.items():
+        yield f"{'model' if len(labels) == 1 else 'models'} {', '.join(labels)} at {kind} {error}"
 
 
 def failure(error: torch.OutOfMemoryError | UserError, device: torch.device) -> str:

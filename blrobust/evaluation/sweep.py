@@ -20,11 +20,11 @@ from blrobust.analysis.level_norm import level_norm
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
-from blrobust.errors import FailedPartsError, UserError
+from blrobust.errors import UserError
 from blrobust.evaluation import pictures
 from blrobust.evaluation.cell_measurement import CellMeasurement
 from blrobust.evaluation.probe import check_again, check_under_attack
-from blrobust.evaluation.run_ends import begin, failure, identities, identity_of
+from blrobust.evaluation.run_ends import begin, failed_cells, failure, identities, identity_of, restore
 from blrobust.file_names import file_name, file_name_with_capitals
 from blrobust.models.batches import bounded
 from blrobust.models.zoo import Model
@@ -134,6 +134,7 @@ def execute(
             _check_adversarials(run)
         on_start(path, len(run.done()), run.cells)
         if run.finished:
+            restore(RunAnalysis(run))
             return path
         with resumable(path, lambda: f"{len(run.done())} of {run.cells} {unit}"):
             run.check()
@@ -151,12 +152,7 @@ def execute(
             if any(failed.values()):
                 run.save_record()
                 RunAnalysis(run).write_csv()
-                lines = {kind: _describe(kind, errors) for kind, errors in failed.items()}
-                if all(len(errors) == len(models) for errors in failed.values()):
-                    raise FailedPartsError([line for found in lines.values() for line in found])
-                raise FailedPartsError(
-                    [f"{kind} failed: {line}" for kind, found in lines.items() for line in found], path
-                )
+                raise failed_cells(failed, len(models), path)
             strips = [pictures.take(run, part.perturbation, dataset, device) for part in parts]
             run.add_pictures([picture for strip in strips for picture in strip])
             RunAnalysis(run).write_csv()
@@ -232,20 +228,6 @@ def run_cells(
                     seconds=seconds,
                 )
     return failed
-
-
-def _describe(kind: str, errors: dict[str, str]) -> list[str]:
-    """Return one line of text for each different error of a kind, with the models for which it occurred.
-
-    `errors` has the level and the error of each model that failed, by label.
-    """
-    models: dict[str, list[str]] = {}
-    for label, error in errors.items():
-        models.setdefault(error, []).append(repr(label))
-    return [
-        f"{'model' if len(labels) == 1 else 'models'} {', '.join(labels)} at {kind} {error}"
-        for error, labels in models.items()
-    ]
 
 
 def _meter(run: Run, perturbation: Perturbation) -> Meter:

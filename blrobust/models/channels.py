@@ -18,8 +18,8 @@ class LowPass(nn.Module):
     """Low-pass filter of an image x: the matrix product A_rows @ x @ A_columns^T.
 
     The paper calls it FC. The filter keeps the low-frequency corner of the one-sided 2D spectrum;
-    `compression`, in [0, 1), is the nominal share of the spectrum that is dropped. The transform has the size of the image, without padding.
-    The result is not clipped and may slightly exceed [0, 1].
+    `compression`, in [0, 1), is the nominal share of the spectrum that is dropped. The transform has the
+    size of the image, without padding. The result is not clipped and may slightly exceed [0, 1].
     """
 
     def __init__(self, compression: float) -> None:

@@ -147,6 +147,14 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert len(subjects[0].module.batches) == PROBE
 
 
+def test_a_removed_table_of_a_finished_run_comes_back(tmp_path):
+    run(tmp_path)
+    table = (tmp_path / "results.csv").read_bytes()
+    (tmp_path / "results.csv").unlink()
+    run(tmp_path)
+    assert (tmp_path / "results.csv").read_bytes() == table
+
+
 @pytest.mark.parametrize("after", [0, 5, 11])
 def test_a_run_cut_short_by_ctrl_c_goes_on_where_it_stopped(tmp_path, monkeypatch, after):
     run(tmp_path / "whole")
