@@ -16,6 +16,7 @@ FIRST_CODE = 128  # exit codes are 128 + the number of the signal, as shells rep
 INTERRUPTED = FIRST_CODE + signal.SIGINT
 
 _received: int = signal.SIGINT
+_is_interrupted = False  # whether `_interrupt` has raised an error in the present context
 _is_installed = False  # false if the command line is called inside another program
 
 
@@ -32,13 +33,25 @@ def interruptible() -> Iterator[None]:
 
     The context has no effect unless the process has called `end_at_once`.
     """
+    global _is_interrupted
+    _is_interrupted = False
     if _is_installed:
         _install(_interrupt)
     try:
         yield
     finally:
+        _is_interrupted = False
         if _is_installed:
             _install(_end)
+
+
+def check() -> None:
+    """Raise `KeyboardInterrupt` again if a signal has raised it in an `interruptible` context.
+
+    Call this after code of a user, which may have caught the error.
+    """
+    if _is_interrupted:
+        raise KeyboardInterrupt
 
 
 def exit_code() -> int:
@@ -53,8 +66,8 @@ def _install(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    global _received
-    _received = number
+    global _received, _is_interrupted
+    _received, _is_interrupted = number, True
     _install(_end)
     raise KeyboardInterrupt
 

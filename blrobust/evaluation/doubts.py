@@ -6,11 +6,10 @@ from torch import Tensor, nn
 from blrobust.errors import UserError
 from blrobust.evaluation.probe_passes import first_logits, logits_of
 from blrobust.models.own_model import own_state_kept
-from blrobust.runs.answers import Answers, distance
+from blrobust.runs.answers import RANDOM, Answers, distance
 
 CALLS = 32  # calls of one image each, because some models draw random numbers at some calls only
 
-RANDOM = "answers are random"
 BATCH = "answers depend on the batch"
 GRADIENTS = "answers depend on gradients"
 

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import UserError
-from blrobust.evaluation.doubts import BATCH, RANDOM, differ, doubts
+from blrobust.evaluation.doubts import BATCH, differ, doubts
 from blrobust.evaluation.probe_passes import first_logits, logits_of
 from blrobust.models.batches import InParts
 from blrobust.models.classifier import Classifier
+from blrobust.models.code_digest import code_digest
 from blrobust.models.own_model import OwnModel, own_state_kept
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import block_size
 from blrobust.perturbations.random_numbers import fixed_noise
-from blrobust.runs.answers import Answers, distance
+from blrobust.runs.answers import CODE, RANDOM, Answers, distance
 
 IMAGES = 16  # clean images at most; fewer if they are large, so that a probe takes less than 2 s on a CPU
 VALUES = 2**19  # values in the clean images at most, but always two images
@@ -52,7 +53,7 @@ def probe(
     with full_precision():
         for name, model in _named(models, source).items():
             found = _answers(model.label, model.module, pixels)
-            answers[name] = found.encode()
+            answers[name] = found.encode() | _code(model.module)
             if gradients and (source is None or model is source):
                 from blrobust.evaluation.gradient_probe import gradient_answers  # noise needs no attacks
 
@@ -62,6 +63,12 @@ def probe(
                         model.module, taken, rounded(taken), len(pixels) // PARTS
                     )
     return answers
+
+
+def _code(model: nn.Module) -> dict[str, str]:
+    """Return the entry with the checksum of the code of a user's module, if the model has one."""
+    modules = [part.module for part in model.modules() if isinstance(part, OwnModel)]
+    return {CODE: "".join(map(code_digest, modules))} if modules else {}
 
 
 def find_flags(

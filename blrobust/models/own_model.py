@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from blrobust import signals
 from blrobust.errors import UserError, describe
 from blrobust.models.global_settings import unchanged_settings
 from blrobust.models.kept_state import kept_state
@@ -79,7 +80,7 @@ class OwnModel(nn.Module):
             images = "1 image" if count == 1 else f"{count} images"
             message = f"model {self.label!r} failed on {images}: {describe(error)}"
             if count > self.most > 0:
-                message += f"; --batch-size {self.most} would give it no more than before"
+                message += f"; a batch size of {self.most} would give it no more than before"
             raise UserError(message) from error
         if logits.shape != (count, self.classes):
             raise UserError(
@@ -104,7 +105,10 @@ class OwnModel(nn.Module):
         needs_grad = self.needs_grad_mode or torch.is_grad_enabled()
         with generators, unchanged_settings(), torch.set_grad_enabled(needs_grad), prints_counted():
             torch.set_default_dtype(self.default_dtype)
-            output = self.module(inputs)
+            try:
+                output = self.module(inputs)
+            finally:
+                signals.check()
         logits = find_logits(output, len(pixels), self.classes)
         if len(pixels) == 1 and logits.shape == (self.classes,):
             logits = logits[None]  # the module squeezes its output

@@ -5,7 +5,7 @@ the same configuration as before the edit. Only the logits differ.
 """
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,9 @@ from blrobust.runs import RUNS, gradients
 LEAST_TOLERANCE = 1e-4
 AMPLIFICATION = 8  # a tolerance is this many times the model's response to such noise
 MOST_TOLERANCE = 0.1  # a larger response shows no rounding errors: the model draws noise seeded by the image
+IDENTIFYING = 1e-3  # with a larger tolerance, answers alone do not show that a model is the same
+RANDOM = "answers are random"  # the flag of a model whose answers change from call to call
+CODE = "code"  # the entry of a model's answers with the checksum of a user's code and plain attributes
 UNREPEATABLE = 0.0  # the tolerance for logits that another call does not repeat; they identify no model
 
 R = TypeVar("R")
@@ -110,8 +113,13 @@ def distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     return float(difference / spread + mismatch)
 
 
-def check(folder: Path, stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def check(
+    folder: Path, stored: Mapping[str, Any], found: Mapping[str, Any], flags: Mapping[str, Sequence[str]]
+) -> None:
     """Raise `OtherModelError` if the answers of a model differ between a stored run and the present process.
+
+    Where answers do not identify a model, because their tolerance is large or the model has the flag `RANDOM`
+    in the `flags` of the run, the code and the plain attributes of a user's model must be the same too.
 
     `stored` has the answers of the run in `folder`, and `found` those of the present models. Both map the
     names of models to dicts (`Answers.encode`). Gradients are compared if both dicts have them. If `stored`
@@ -124,11 +132,17 @@ def check(folder: Path, stored: Mapping[str, Any], found: Mapping[str, Any]) -> 
         if label not in stored or not new.agree(Answers.decode(stored[label])):
             if new.tolerance == UNREPEATABLE:
                 raise OtherModelError(
-                    f"--out: got {folder}, but the answers of {label} do not repeat, so that they do not "
-                    "show whether this run is of the same model; choose another --out"
+                    f"out: got {folder}, but the answers of {label} do not repeat, so that they do not "
+                    "show whether this run is of the same model; choose another folder"
                 )
             raise OtherModelError(
                 f"out: got {folder}, but {label} answers differently than when this run was made; "
+                "choose another folder"
+            )
+        codes = {entry.get(CODE) for entry in (stored[label], answers)} - {None}
+        if len(codes) > 1 and (new.tolerance > IDENTIFYING or RANDOM in flags.get(label, ())):
+            raise OtherModelError(
+                f"out: got {folder}, but {label} has other code or attributes than when this run was made; "
                 "choose another folder"
             )
         if not gradients.agree(stored[label], answers):

@@ -41,7 +41,7 @@ def stored_record(path: Path, new: Record) -> Record | None:
             f"out: got {path}, which holds a run of another configuration (different: "
             f"{', '.join(differ)}); {LEGAL_FOLDERS}"
         )
-    answers.check(path, record.answers, new.answers)
+    answers.check(path, record.answers, new.answers, record.flags)
     return record
 
 

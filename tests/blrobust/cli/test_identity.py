@@ -40,6 +40,26 @@ class Other(Net):
 def other():
     return Other()
 """
+DOUBTFUL = {
+    "rounds its input": """
+class Net(Other):
+    def __init__(self):
+        super().__init__()
+        self.scale = [1.0] * 10
+
+    def forward(self, pixels):
+        return super().forward((255 * pixels).to(torch.uint8) / 255) * torch.tensor(self.scale)
+""",
+    "adds the batch before": """
+class Net(Other):
+    last, scale = 0, 1.0
+
+    def forward(self, pixels):
+        logits = super().forward(pixels)
+        now, self.last = logits + self.scale * self.last, logits.mean(0)
+        return now
+""",
+}
 DATA = ("--dataset", "cifar10-sample", "--limit", "12", "--device", "cpu")
 COMMANDS = {
     "noise": ("noise", "--models", "x=mine:net", "--sigma", "0,0.2", *DATA),
@@ -108,6 +128,20 @@ def test_an_edited_model_is_measured_in_a_new_folder(command: str, name: str) ->
     pd.testing.assert_frame_equal(results(Path("runs") / f"{first}-2"), results(Path("new")))
     write(MODEL)
     assert call(*COMMANDS[command]) == 0
+    assert folders() == [first, f"{first}-2"]
+
+
+@pytest.mark.parametrize("model", DOUBTFUL.values(), ids=DOUBTFUL)
+def test_code_counts_where_answers_do_not_identify_a_model(model: str) -> None:
+    text = f"{MODEL}\n{model}"
+    write(text)
+    assert call(*COMMANDS["noise"]) == 0
+    (first,) = folders()
+    write(f"# a comment\n{text}")
+    assert call(*COMMANDS["noise"]) == 0
+    assert folders() == [first]
+    write(text.replace("[1.0] * 10", "[1.0] * 9 + [1.001]").replace("scale = 0, 1.0", "scale = 0, 1.01"))
+    assert call(*COMMANDS["noise"]) == 0
     assert folders() == [first, f"{first}-2"]
 
 

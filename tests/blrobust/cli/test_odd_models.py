@@ -214,7 +214,7 @@ def test_a_model_of_one_image_is_measured_in_batches_of_one(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("noise", ["OnlyOne"], images, tmp_path, monkeypatch) == 2
-    hint = "ValueError: one image at a time; --batch-size 1 would give it no more than before"
+    hint = "ValueError: one image at a time; a batch size of 1 would give it no more than before"
     assert error(capsys.readouterr().err).endswith(f"model 'OnlyOne' failed on 2 images: {hint}")
     assert run("noise", ["OnlyOne"], images, tmp_path, monkeypatch, "--batch-size", "1") == 0
 
@@ -248,7 +248,7 @@ def test_a_model_gets_no_more_images_at_once_than_asked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(command, ["Few"], images, tmp_path, monkeypatch) == 2
-    hint = "more than five images; --batch-size 2 would give it no more than before"
+    hint = "more than five images; a batch size of 2 would give it no more than before"
     assert f"failed on 12 images: AssertionError: {hint}" in error(capsys.readouterr().err)
     tables = []
     for name, size in (("Few", "5"), ("Few", "4"), ("Plain", "auto")):

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from blrobust.data import datasets
 from blrobust.device import full_precision
 from blrobust.evaluation import probe as module
-from blrobust.evaluation.doubts import BATCH, GRADIENTS, RANDOM, doubts
+from blrobust.evaluation.doubts import BATCH, GRADIENTS, doubts
 from blrobust.evaluation.probe import find_flags, probe
 from blrobust.models import zoo
 from blrobust.models.batches import bounded
-from blrobust.runs.answers import UNREPEATABLE, Answers, OtherModelError, check
+from blrobust.runs.answers import RANDOM, UNREPEATABLE, Answers, OtherModelError, check
 
 CPU = torch.device("cpu")
 BUNDLED = ("fp32", "fp16", "bf16", "fft85")
@@ -75,7 +75,7 @@ def test_random_answers_that_no_seed_repeats_identify_no_model():
     assert not found(noisy)[0].agree(first)
     answers = first.encode()
     with pytest.raises(OtherModelError, match="answers of x do not repeat"):
-        check(Path("run"), {"x": answers}, {"x": found(noisy)[0].encode()})
+        check(Path("run"), {"x": answers}, {"x": found(noisy)[0].encode()}, {})
 
 
 def seeded_by_pixels(scale, *, whole=False):
