@@ -56,7 +56,7 @@ def test_arrays_are_read_whatever_their_memory_is_like() -> None:
 def test_classes_are_a_number_or_names() -> None:
     assert from_arrays(PIXELS, LABELS, classes=4).classes == ("0", "1", "2", "3")
     assert from_arrays(PIXELS, LABELS, classes=["a", "b", "c"]).classes == ("a", "b", "c")
-    with pytest.raises(UserError, match="data: got label 2 for image 1; legal: 0 to 1"):
+    with pytest.raises(UserError, match="classes: got 2 for labels up to 2; legal: 3 or more"):
         from_arrays(PIXELS, LABELS, classes=["a", "b"])
 
 
