@@ -15,6 +15,7 @@ from blrobust.data.registry import NAMES as NAMES
 from blrobust.data.registry import data_folder, default_name, get_command
 from blrobust.data.sources import read
 from blrobust.errors import UserError
+from blrobust.escaping import unicode_text
 from blrobust.user_paths import expanded
 
 READERS = {"folder": read_folder, "npz": read_npz}
@@ -116,7 +117,7 @@ def _load_own(name: str, split: str, reader: Callable[[Path], LabelledImages], p
         raise UserError(f"split: got {split!r} for {name}; legal: test, as for all sets of the user's own")
     data = reader(expanded(path, f"data set {name.partition(':')[0]}"))
     mean, std = _statistics(name, data.images)
-    return Dataset(name, split, *data, mean, std)
+    return Dataset(unicode_text(name), split, *data, mean, std)  # tables cannot have other names
 
 
 def _statistics(name: str, images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

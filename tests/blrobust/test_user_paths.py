@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support.plain_model import SHAPE, Plain
@@ -139,3 +140,12 @@ def test_a_folder_with_a_name_that_is_not_utf8_has_a_report(tmp_path: Path) -> N
     assert set(both.table["run"]) == {r"a\udcff<b", "other"}
     assert r"a\udcff<b" in repr(both)
     both._repr_html_()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are not UTF-8")
+def test_data_with_a_name_that_is_not_utf8_are_measured(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a\udcff.npz", x=PAIR[0].numpy(), y=PAIR[1].numpy())
+    name = f"npz:{tmp_path}/a\udcff.npz"
+    run = blrobust.evaluate(Plain(), data=name, noise={"gaussian": [0, 1]}, out=tmp_path / "run")
+    assert set(run.table.dataset) == {rf"npz:{tmp_path}/a\udcff.npz"}
+    assert run.report(tmp_path / "page.html").is_file()
