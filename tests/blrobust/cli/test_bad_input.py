@@ -306,7 +306,7 @@ def make_runs():
     Path("file").write_text("mine")
     Path("folder.html").mkdir()
     Path("foreign").mkdir()
-    Path("dangling").symlink_to("nothing")
+    Path("dangling").symlink_to("absent")
     Path("foreign/notes.txt").write_text("mine")
     for name in ("json", "edited", "newer", "sqlite", "begun", "blob"):
         shutil.copytree("done", name)
