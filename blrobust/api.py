@@ -6,7 +6,6 @@ Images are pixels in [0, 1]. Functions print nothing. A mistake in an argument i
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
@@ -19,19 +18,21 @@ from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.data.datasets import Dataset
 from blrobust.data.given_images import Classes
 from blrobust.device import resolve
-from blrobust.errors import UserError
+from blrobust.errors import UserError, shown
 from blrobust.evaluation import subjects, sweep
-from blrobust.evaluation.arguments import MOST_SEED, check_choice, check_range
+from blrobust.evaluation.arguments import MOST_SEED, check_choice, check_range, listed
 from blrobust.evaluation.call_text import call_text
 from blrobust.evaluation.measurement import measure, measuring
 from blrobust.evaluation.noise_parts import NoiseKinds, noise_grids, noise_parts
 from blrobust.evaluation.observer import Observer, observed
-from blrobust.evaluation.subjects import Data, Models, StrPath, expanded
+from blrobust.evaluation.subjects import Data, Models
 from blrobust.perturbations.noise_kinds import SPACES
 from blrobust.perturbations.paper_bounds import SPACE as LEGACY
 from blrobust.results import Results, joined
 from blrobust.runs import RUNS, listing, stored_runs
 from blrobust.runs.configuration import MOST_DRAWS
+from blrobust.runs.record import Record
+from blrobust.user_paths import StrPath, expanded, optional, output_folder
 
 if TYPE_CHECKING:
     from foolbox.attacks.base import Attack
@@ -94,6 +95,7 @@ def evaluate(
     Raises `UserError` for an illegal argument and a model that fails, and `FailedPartsError` if a part of the
     measurement failed: its `folder` has the other results (`open_run`).
     """
+    folder = None if out is None else output_folder(out, "out")
     given = {
         "data": data, "noise": noise, "attacks": attacks, "space": space, "parameters": parameters or None,
         "preset": preset, "target": target, "source": source, "classes": classes, "limit": limit,
@@ -104,7 +106,8 @@ def evaluate(
     with measuring(observer, models, source, call=call):
         check_range("draws", draws, 1, MOST_DRAWS)
         check_range("seed", seed, 0, MOST_SEED)
-        check_range("batch_size", batch_size, 1)
+        check_range("batch_size", batch_size, 1, optional=True)
+        check_range("target", target, 0, optional=True)
         check_choice("preset", preset, PRESETS)
         if space is not None:
             check_choice("space", space, SPACES)
@@ -115,8 +118,8 @@ def evaluate(
         grids.check(strengths, target=target, legacy=space == LEGACY)
         settings = selection.parameters(list(strengths), _changes(parameters), preset)
         loaded = subjects.load(
-            models=models, arch=arch, data=data, data_dir=expanded(data_dir), limit=limit, device=device,
-            classes=classes, note=observer.note,
+            models=models, arch=arch, data=data, data_dir=optional(data_dir, "data_dir"), limit=limit,
+            device=device, classes=classes, note=observer.note,
         )  # fmt: skip
         images, place = loaded.dataset, loaded.device
         origin = None
@@ -135,7 +138,7 @@ def evaluate(
             )  # fmt: skip
         folders = measure(
             parts, loaded, observer=observer, source=origin, target=target, draws=draws, seed=seed, arch=arch,
-            save_adversarials=save_adversarials, batch_size=batch_size, out=expanded(out),
+            save_adversarials=save_adversarials, batch_size=batch_size, out=folder,
         )  # fmt: skip
     return Results(folders)
 
@@ -156,7 +159,7 @@ def load_model(
     fails.
     """
     resolved = resolve(device)
-    images = subjects.load_images(data, data_dir=expanded(data_dir))
+    images = subjects.load_images(data, data_dir=optional(data_dir, "data_dir"))
     return subjects.load_one("model", model, arch=arch, dataset=images, device=resolved).module
 
 
@@ -175,7 +178,9 @@ def load_data(
     Raises `UserError` for data that does not exist or is not legal.
     """
     check_choice("split", split, ("test", "train"))
-    return subjects.load_images(data, data_dir=expanded(data_dir), limit=limit, classes=classes, split=split)
+    return subjects.load_images(
+        data, data_dir=optional(data_dir, "data_dir"), limit=limit, classes=classes, split=split
+    )
 
 
 def attack(name: str, *, preset: Preset = "default", seed: int = 0, **parameters: Scalar) -> "Attack":
@@ -187,8 +192,8 @@ def attack(name: str, *, preset: Preset = "default", seed: int = 0, **parameters
     generator. Raises `UserError` for an unknown name, and for a parameter that the attack does not have or
     accept.
     """
-    if len(selection.kinds(name, name="attack")) != 1 or name not in ATTACKS:
-        raise UserError(f"attack: got {name!r}; legal: the name of one attack")
+    if not isinstance(name, str) or len(selection.kinds(name, name="attack")) != 1 or name not in ATTACKS:
+        raise UserError(f"attack: got {shown(name)}; legal: the name of one attack")
     check_choice("preset", preset, PRESETS)
     check_range("seed", seed, 0, MOST_SEED)
     for own in OURS:
@@ -205,9 +210,12 @@ def open_run(run: StrPath) -> Results:
     """Return the results of a stored run, of any command.
 
     `run` is its folder, or the name, id or hash (or their first characters) of a run in the folder `runs`.
-    Raises `UserError` if there is no such run or if it is damaged.
+    Raises `UserError` if there is no such run or if its `run.json` is damaged.
     """
-    return Results(stored_runs.find(run))
+    folders = stored_runs.find(run)
+    for folder in folders:
+        Record.read(folder)
+    return Results(folders)
 
 
 def list_runs(folder: StrPath = RUNS) -> pd.DataFrame:
@@ -216,7 +224,7 @@ def list_runs(folder: StrPath = RUNS) -> pd.DataFrame:
     `open_run` opens each by its `folder`. Of a run that cannot be read, only the name, the folder and the
     `error` are there. Raises `UserError` if the folder does not exist or has no runs.
     """
-    rows = listing.listing(Path(os.path.expanduser(folder)))
+    rows = listing.listing(expanded(folder, "folder"))
     return pd.DataFrame(rows, columns=list(listing.KEYS), dtype=object)
 
 
@@ -234,4 +242,6 @@ def _changes(parameters: Parameters) -> list[str]:
     """Return the changes of parameters as texts such as "steps=40"."""
     if isinstance(parameters, Mapping):
         return [f"{name}={value}" for name, value in parameters.items()]
-    return [parameters] if isinstance(parameters, str) else list(parameters)
+    if isinstance(parameters, str):
+        return [parameters]
+    return listed("parameters", parameters, str, legal='a dictionary such as {"steps": 40}, or texts')

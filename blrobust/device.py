@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from blrobust.errors import UserError
+from blrobust.errors import UserError, shown
 
 
 def resolve(device: str | torch.device) -> torch.device:
@@ -17,6 +17,8 @@ def resolve(device: str | torch.device) -> torch.device:
     cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
     found = [*cuda, *mps, "cpu"]
+    if not isinstance(device, str | torch.device):
+        raise UserError(f"device: got {shown(device)}; legal: auto, {', '.join(found)}")
     name = str(device)
     if name == "auto":
         return torch.device(found[0])

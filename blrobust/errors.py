@@ -1,8 +1,11 @@
 """Exceptions whose messages the command line prints, with exit code 2."""
 
+import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+
+from blrobust.escaping import one_line
 
 LONGEST = 200  # characters of another library's message
 
@@ -10,9 +13,12 @@ LONGEST = 200  # characters of another library's message
 class UserError(ValueError):
     """A user's mistake; the message names the argument, its value and the legal values.
 
-    It begins with the name of the argument of a Python function, for which the command line puts the name of
-    its option.
+    It is one line without control characters, and begins with the name of the argument of a Python function,
+    for which the command line puts the name of its option.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class FailedPartsError(UserError):
@@ -61,6 +67,19 @@ def describe(error: BaseException) -> str:
 def shorten(text: str, most: int = 300) -> str:
     """Return the text, or its first `most` characters and its length if it is longer."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
+def shown(value: object) -> str:
+    """Return an illegal value for a message: a text, bytes, a number, a path or None as in Python, shortened.
+
+    Of other values, it is the type.
+    """
+    if value is None or isinstance(value, str | bytes | int | float | os.PathLike):
+        try:
+            return shorten(repr(value))
+        except ValueError:  # a whole number with thousands of digits
+            return "a number with thousands of digits"
+    return f"a {type(value).__name__}"
 
 
 def _place(error: BaseException) -> str | None:

@@ -14,6 +14,11 @@ def escape(text: str) -> str:
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text)
 
 
+def unicode_text(text: str) -> str:
+    """Return the text with lone surrogates, as in file names that are not UTF-8, as escape sequences."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def escape_lines(text: str) -> str:
     """Return the text escaped as by the function `escape`, but with its line feeds kept."""
     return "\n".join(map(escape, text.split("\n")))

@@ -1,7 +1,9 @@
 """The Python interface to heat maps over frequencies and to recovered labels; see also `api`."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
+from numbers import Integral, Real
 from os import fspath
 from typing import Any
 
@@ -12,14 +14,15 @@ from blrobust.data.given_images import Classes
 from blrobust.errors import UserError
 from blrobust.evaluation import heatmap as maps
 from blrobust.evaluation import subjects
-from blrobust.evaluation.arguments import MOST_SEED, check_range
+from blrobust.evaluation.arguments import MOST_SEED, check_number, check_range, listed
 from blrobust.evaluation.call_text import call_text
 from blrobust.evaluation.measurement import measuring
 from blrobust.evaluation.observer import Observer, observed
-from blrobust.evaluation.subjects import Data, Models, StrPath, expanded
+from blrobust.evaluation.subjects import Data, Models
 from blrobust.models import channels, model_names
 from blrobust.perturbations.levels import LARGEST
 from blrobust.results import Results
+from blrobust.user_paths import StrPath, optional, output_folder
 
 MOST_NORM = 1e6
 
@@ -47,24 +50,24 @@ def heatmap(
     arguments are those of `api.evaluate`. Raises `UserError` for an illegal argument, and `FailedPartsError`
     if models fail, after all others are measured.
     """
+    place = None if out is None else output_folder(out, "out")
     given = {
         "data": data, "size": size, "norm": norm, "classes": classes, "limit": limit, "seed": seed,
         "arch": arch, "device": device, "batch_size": batch_size, "out": None if out is None else fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("heatmap", models, **given))
     with measuring(observer, models, call=call):
-        check_range("size", size, 1)
+        check_range("size", size, 1, optional=True)
         check_range("seed", seed, 0, MOST_SEED)
-        check_range("batch_size", batch_size, 1)
-        if not 0 <= norm <= MOST_NORM:
-            raise UserError(f"norm: got {norm}; legal: 0 to {MOST_NORM:g}")
+        check_range("batch_size", batch_size, 1, optional=True)
+        check_number("norm", norm, 0, MOST_NORM, legal=f"0 to {MOST_NORM:g}")
         loaded = subjects.load(
-            models=models, arch=arch, data=data, data_dir=expanded(data_dir), limit=limit, device=device,
-            classes=classes, note=observer.note,
+            models=models, arch=arch, data=data, data_dir=optional(data_dir, "data_dir"), limit=limit,
+            device=device, classes=classes, note=observer.note,
         )  # fmt: skip
         folder = maps.execute(
             models=loaded.models, dataset=loaded.dataset, size=size, norm=norm, seed=seed, arch=arch,
-            device=loaded.device, batch_size=batch_size, out=expanded(out),
+            device=loaded.device, batch_size=batch_size, out=place,
             on_start=partial(observer.begin, device=str(loaded.device)),
         )  # fmt: skip
     return Results([folder])
@@ -100,6 +103,7 @@ def recover(
     """
     from blrobust.evaluation import recovery  # loads Foolbox
 
+    place = None if out is None else output_folder(out, "out")
     given: dict[str, Any] = {
         "data": data, "attacks": attacks, "strength": strength, "compressions": compressions, "bits": bits,
         "networks": networks, "classes": classes, "limit": limit, "seed": seed, "arch": arch,
@@ -108,31 +112,36 @@ def recover(
     observer, call = observed(progress, call_text("recover", source, **given))
     with measuring(observer, call=call):
         check_range("seed", seed, 0, MOST_SEED)
-        check_range("batch_size", batch_size, 1)
+        check_range("batch_size", batch_size, 1, optional=True)
         if not isinstance(source, str):
             raise UserError(f"source: got a {type(source).__name__}; legal: the name of a model")
-        if strength is not None and not 0 < strength <= LARGEST:
-            raise UserError(f"strength: got {strength}; legal: numbers above 0, up to {LARGEST:g}")
-        recovery.check_kinds(list(attacks))
-        text = networks if isinstance(networks, str) else model_names.join_names(networks)
-        names = model_names.parse_names(text)
+        if strength is not None:
+            legal = f"numbers above 0, up to {LARGEST:g}"
+            check_number("strength", strength, math.ulp(0), LARGEST, legal=legal)
+        kinds = listed("attacks", attacks, str, legal="a list of names")
+        shares = listed("compressions", compressions, Real, legal="a list of numbers from 0, below 1")
+        if not isinstance(networks, str):
+            networks = model_names.join_names(listed("networks", networks, str, legal="names of models"))
+        depths = listed("bits", bits, Integral, legal="a list of whole numbers from 1 to 16")
+        recovery.check_kinds(kinds)
+        names = model_names.parse_names(networks)
         if source in names:
-            raise UserError(f"networks: got {text}; legal: models other than the source {source}")
+            raise UserError(f"networks: got {networks}; legal: models other than the source {source}")
         loaded = subjects.load(
-            models=[source, *names], arch=arch, data=data, data_dir=expanded(data_dir), limit=limit,
-            device=device, classes=classes, note=observer.note,
+            models=[source, *names], arch=arch, data=data, data_dir=optional(data_dir, "data_dir"),
+            limit=limit, device=device, classes=classes, note=observer.note,
         )  # fmt: skip
         origin, *others = loaded.models
         height, width = loaded.dataset.images.shape[-2:]
-        ways = channels.low_passes(list(compressions), origin.module, height=height, width=width)
-        ways += channels.colour_depths(list(bits), origin.module)
+        ways = channels.low_passes(shares, origin.module, height=height, width=width)
+        ways += channels.colour_depths(depths, origin.module)
         ways += [
             channels.Channel(m.label, "network", nn.Identity(), m.module, m.card.effective_compression)
             for m in others
         ]
         folder = recovery.execute(
-            source=origin, networks=others, channels=ways, kinds=list(attacks), strength=strength,
+            source=origin, networks=others, channels=ways, kinds=kinds, strength=strength,
             dataset=loaded.dataset, seed=seed, arch=arch, device=loaded.device, batch_size=batch_size,
-            out=expanded(out), on_start=partial(observer.begin, device=str(loaded.device)),
+            out=place, on_start=partial(observer.begin, device=str(loaded.device)),
         )  # fmt: skip
     return Results([folder])

@@ -1,6 +1,5 @@
 """The results of stored runs for Python: tables, reports, and what a notebook shows."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -13,10 +12,11 @@ from blrobust.analysis.attack_results import WORST_CASE, worst_case
 from blrobust.analysis.per_image import CATEGORIES, COLUMNS, LEVEL_LABEL, level_label, per_image
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.analysis.run_pairs import pairs
-from blrobust.analysis.view import View, view
+from blrobust.analysis.view import View, run_names, view
 from blrobust.errors import UserError
 from blrobust.file_names import REPORT_SUFFIXES
 from blrobust.runs.run import Run
+from blrobust.user_paths import StrPath, output_file
 
 LABELLED = (*TABLE[: TABLE.index("level") + 1], LEVEL_LABEL, *TABLE[TABLE.index("level") + 1 :])
 RUN = "run"  # the column with the name of a run, where runs are compared
@@ -91,7 +91,7 @@ class Results:
             tests = [pairs(first, other).assign(run=name) for name, other in zip(names, others, strict=True)]
         return concatenate(tests, [RUN, *PAIRED])
 
-    def report(self, path: str | os.PathLike[str], baseline: str | None = None) -> Path:
+    def report(self, path: StrPath, baseline: str | None = None) -> Path:
         """Write the report, one self-contained HTML file, and return its path.
 
         Raises `UserError` for an unknown baseline and for a name that does not end in .html or .htm, and
@@ -99,10 +99,7 @@ class Results:
         """
         from blrobust.reports import document  # seaborn takes a second to import
 
-        destination = Path(os.path.expanduser(path))
-        if destination.suffix.lower() not in REPORT_SUFFIXES:  # a typing error must not replace run.json
-            legal = f"a name that ends in {' or '.join(REPORT_SUFFIXES)}"
-            raise UserError(f"path: got {destination}; legal: {legal}")
+        destination = output_file(path, "path", REPORT_SUFFIXES)
         with self._views(baseline) as views:
             document.render(list(views.values()), destination)
         return destination
@@ -134,11 +131,7 @@ class Results:
         """Return a context with the results of the open runs, by the names of their folders."""
         with ExitStack() as stack:
             found = [view(stack.enter_context(Run.open(path)), baseline=baseline) for path in self.folders]
-            names = [path.resolve().name for path in self.folders]
-            yield {
-                name if names.count(name) == 1 else str(path): each
-                for name, path, each in zip(names, self.folders, found, strict=True)
-            }
+            yield dict(zip(run_names(self.folders), found, strict=True))
 
     @contextmanager
     def _sweeps(self, baseline: str | None) -> Iterator[dict[str, RunAnalysis]]:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from blrobust.analysis import controls
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.analysis.view import run_names
 from blrobust.reports import attacks, figures, paper_curves, tables, template
 from blrobust.reports.axes import Axis, axis
 from blrobust.reports.conclusions import conclusions, few_images
@@ -86,7 +87,8 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
     Runs with the same kind of noise or attack and the same input space share a figure; each other combination
     has a section of its own. Raises `OSError` if `destination` cannot be written.
     """
-    by_name = _by_name(runs)
+    names = run_names([results.run.path for results in runs])
+    by_name = dict(zip(names, runs, strict=True))
     template.render(
         "page.html",
         destination,
@@ -102,15 +104,6 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
 def _worst(results: RunAnalysis) -> WorstCase | None:
     table, n = attacks.worst_case_table(results), len(results.run.labels)
     return None if table is None else WorstCase(table, n, results.run.draws, few_images(n))
-
-
-def _by_name(runs: Sequence[RunAnalysis]) -> dict[str, RunAnalysis]:
-    """Return the runs by the names of their folders, or by their paths where folders have the same name."""
-    short = [results.run.path.resolve().name for results in runs]
-    return {
-        name if short.count(name) == 1 else str(results.run.path): results
-        for name, results in zip(short, runs, strict=True)
-    }
 
 
 def _sections(runs: dict[str, RunAnalysis]) -> list[Section]:

@@ -48,7 +48,7 @@ def controls(path: Path) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
     with io.BytesIO() as drawn:
         figure.savefig(drawn, dpi=110)
-        _save(Image.open(drawn), path)
+        _save(Image.open(drawn, formats=["PNG"]), path)
 
 
 def report(path: Path) -> None:
@@ -66,7 +66,7 @@ def report(path: Path) -> None:
         size = f"--window-size={WINDOW[0]},{WINDOW[1]}"
         target = [f"--screenshot={folder}/report.png", (run / "report.html").as_uri()]
         subprocess.run([browser, *options, size, *target], check=True)
-        _save(Image.open(f"{folder}/report.png"), path)
+        _save(Image.open(f"{folder}/report.png", formats=["PNG"]), path)
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from blrobust.attacks.catalogue import selection
 from blrobust.attacks.catalogue.table import ATTACKS
-from blrobust.errors import UserError
+from blrobust.errors import UserError, shown
 from blrobust.perturbations import levels
 
 Levels = str | float | Iterable[str | float]
+LEGAL = "legal: a dictionary from names to levels, or names"
 Attacks = str | Iterable[str] | Mapping[str, Levels | None]
 
 
@@ -28,9 +29,13 @@ def grids(attacks: Attacks, *, strength: str = "attacks") -> dict[str, Grid]:
     levels. A message about levels begins with `strength`, the name of their argument or option.
     """
     if not isinstance(attacks, Iterable):
-        raise UserError(f"attacks: got {attacks!r}; legal: a dictionary from names to levels, or names")
+        raise UserError(f"attacks: got {shown(attacks)}; {LEGAL}")
+    names = [attacks] if isinstance(attacks, str) else list(attacks)
+    for part in names:
+        if not isinstance(part, str):
+            raise UserError(f"attacks: got {shown(part)} as a name; {LEGAL}")
     if not isinstance(attacks, Mapping):
-        text = attacks if isinstance(attacks, str) else ",".join(attacks)
+        text = ",".join(names)
         return {name: Grid(grid, is_default=True) for name, grid in selection.kinds(text).items()}
     found: dict[str, Grid] = {}
     for part, given in attacks.items():

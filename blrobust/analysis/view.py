@@ -1,15 +1,31 @@
 """The results of a run of any command; the class depends on the command."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from blrobust.analysis.heatmap import HeatmapAnalysis
 from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.errors import UserError
+from blrobust.escaping import escape
 from blrobust.perturbations.noise import REVISIONS as NOISE
 from blrobust.runs.configuration import Heatmap, Recover
 from blrobust.runs.run import Run
 
 View = RunAnalysis | HeatmapAnalysis | RecoveryAnalysis
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Return a name for each of the run folders: its last part, or the path where several have the same.
+
+    Names are escaped, because bytes that are not UTF-8 can neither be in a table nor in a page.
+    """
+    names = [escape(folder.resolve().name) for folder in folders]
+    return [
+        name if names.count(name) == 1 else escape(str(folder))
+        for name, folder in zip(names, folders, strict=True)
+    ]
 
 
 def view(run: Run, *, baseline: str | None = None) -> View:

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from blrobust.cli.options import UserPath
 from blrobust.errors import UserError, reason, shorten
-from blrobust.regular_file import read_bytes
 from blrobust.terminal import echo
+from blrobust.user_paths import problem_of
 
 NOT_IN_FILES = {"dry_run"}
-MOST_BYTES = 2**20
+MOST_BYTES = 1_000_000
 _DUMP = f"{__name__}.dump"
 
 Scalars = str | bool | list[str]
@@ -30,7 +31,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
     return click.option(
         "--config",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=UserPath(dir_okay=False),
         is_eager=True,
         expose_value=False,
         callback=_read,
@@ -65,12 +66,7 @@ def _read(context: click.Context, option: click.Parameter, path: Path | None) ->
     """Make the entries of the file the defaults of the command; raise `UserError` for an illegal entry."""
     if path is None:
         return
-    try:
-        entries = tomllib.loads(read_bytes(path, most=MOST_BYTES).decode())
-    except UserError as error:
-        raise UserError(f"--config: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"--config: got {path}, which is not TOML: {reason(error)}") from error
+    entries = _entries(path)
     options = {name.removeprefix("--"): each for each in _options(context.command) for name in each.opts}
     defaults: dict[str, Scalars] = {}
     for key, value in entries.items():
@@ -89,6 +85,23 @@ def _read(context: click.Context, option: click.Parameter, path: Path | None) ->
         except click.BadParameter as error:
             raise UserError(f"{place}: {error.message}") from error
     context.default_map = {**(context.default_map or {}), **defaults}
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    """Return the entries of a TOML file; raise `UserError` for a file that cannot be read or is too large."""
+    problem = problem_of(path)
+    try:
+        if problem is None:
+            with path.open("rb") as file:  # files in /proc have no size that could be checked before
+                content = file.read(MOST_BYTES + 1)
+            if len(content) <= MOST_BYTES:
+                return tomllib.loads(content.decode())
+            problem = "which is too large"
+    except OSError as error:
+        problem = f"which cannot be read ({error.strerror or reason(error)})"
+    except (ValueError, RecursionError) as error:
+        problem = f"which is not TOML: {reason(error)}"
+    raise UserError(f"--config: got {path}, {problem}; legal: a TOML file of at most {MOST_BYTES:,} bytes")
 
 
 def _options(command: click.Command) -> list[click.Option]:

@@ -1,14 +1,14 @@
 """`blrobust export`: the outcomes or the table of a stored run as a file for other programs."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from blrobust.cli import output
-from blrobust.cli.options import OutputPath
+from blrobust.cli.options import UserPath
 from blrobust.errors import UserError
+from blrobust.user_paths import output_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,14 +22,14 @@ TABLE = (".csv", ".md", ".tex")
 @click.argument("run")
 @click.option(
     "--per-image",
-    type=OutputPath(dir_okay=False),
+    type=UserPath(dir_okay=False),
     metavar="FILE",
     help="Write one row per image, level, model and draw: predictions, probabilities and, for attacks, "
     "distances. FILE ends in .parquet (with pip install 'blrobust[parquet]') or .csv.",
 )
 @click.option(
     "--table",
-    type=OutputPath(dir_okay=False),
+    type=UserPath(dir_okay=False),
     metavar="FILE",
     help="Write one row per model and level. FILE ends in .csv (all columns of results.csv), or in .md or "
     ".tex (accuracies with their intervals, in Markdown or LaTeX with booktabs).",
@@ -43,8 +43,10 @@ def command(run: str, per_image: Path | None, table: Path | None) -> None:
     """
     if per_image is None and table is None:
         raise UserError("--per-image, --table: got neither; legal: at least one of them")
-    _check("--per-image", per_image, PER_IMAGE)
-    _check("--table", table, TABLE)
+    if per_image is not None:
+        per_image = output_file(per_image, "--per-image", PER_IMAGE)
+    if table is not None:
+        table = output_file(table, "--table", TABLE)
     if per_image is not None and table is not None and per_image.resolve() == table.resolve():
         raise UserError(f"--table: got {table}, the file of --per-image; legal: another file")
     if per_image is not None and per_image.suffix.lower() == PARQUET:
@@ -71,18 +73,6 @@ def command(run: str, per_image: Path | None, table: Path | None) -> None:
         for name, path in written.items():
             if path is not None:
                 echo(f"{name.replace('_', ' ')}: {path}")
-
-
-def _check(option: str, path: Path | None, suffixes: Collection[str]) -> None:
-    """Raise `UserError` if the name of a file to write has another ending, or if its folder is missing."""
-    if path is None:
-        return
-    if path.suffix.lower() not in suffixes:
-        raise UserError(f"{option}: got {path}; legal: a name that ends in {' or '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise UserError(
-            f"{option}: got {path}; legal: a file in a folder that exists ({path.parent} does not)"
-        )
 
 
 def _check_pyarrow(path: Path) -> None:

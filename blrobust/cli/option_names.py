@@ -2,9 +2,11 @@
 
 # argument of a function for Python -> its option on the command line
 OPTIONS = {
+    "arch": "--arch",
     "attacks": "--kind",
     "baseline": "--baseline",
     "batch_size": "--batch-size",
+    "data_dir": "--data-dir",
     "device": "--device",
     "folder": "FOLDER",
     "limit": "--limit",

@@ -1,6 +1,5 @@
 """Options that several commands share, and loading of the models and images that they name."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -12,6 +11,7 @@ from blrobust.errors import UserError
 from blrobust.evaluation.arguments import MOST_SEED
 from blrobust.perturbations import levels
 from blrobust.runs.configuration import MOST_DRAWS
+from blrobust.user_paths import expanded
 
 if TYPE_CHECKING:
     from blrobust.results import Results
@@ -64,8 +64,8 @@ class BatchSize(click.IntRange):
         return size
 
 
-class OutputPath(click.Path):
-    """A path to write to, which must not be empty. `~` at its beginning means the home folder.
+class UserPath(click.Path):
+    """A path that a file system can have. `~` at its beginning means the home folder.
 
     Shells do not replace `~` in `--out=~/x`.
     """
@@ -76,15 +76,14 @@ class OutputPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path, with the home folder in place of `~`.
 
-        Raises `click.BadParameter` for an empty path and for the home folder of an unknown user.
+        Raises `click.BadParameter` for an illegal path and for the home folder of an unknown user.
         """
-        text = os.fspath(value)
-        if not text.strip():
-            self.fail("got an empty path; legal: a path", param, ctx)
         try:
-            path = Path(text).expanduser()
-        except RuntimeError:
-            self.fail(f"got {text}, in the home folder of an unknown user; legal: a path", param, ctx)
+            path = expanded(value, "path")
+        except UserError as error:
+            self.fail(str(error).removeprefix("path: "), param, ctx)
+        if str(path).startswith("~"):
+            self.fail(f"got {path}, in the home folder of an unknown user; legal: a path", param, ctx)
         super().convert(path, param, ctx)
         return path
 
@@ -135,7 +134,7 @@ DATASET = click.option(
 )
 DATA_DIR = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     envvar="BLROBUST_DATA",
     show_envvar=True,
     help="Folder of the data sets.  [default: the user's cache folder]",
@@ -148,7 +147,7 @@ BASELINE = click.option(
 )
 OUT = click.option(
     "--out",
-    type=OutputPath(),
+    type=UserPath(),
     help="Folder for the results.  [default: a folder in runs, named by a hash of the configuration]",
 )
 DRY_RUN = click.option(

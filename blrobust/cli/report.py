@@ -8,8 +8,8 @@ from blrobust.cli import options
 from blrobust.cli.output import JSON, is_json, print_json
 from blrobust.cli.presentation import drawing, open_in_browser
 from blrobust.errors import UserError
-from blrobust.file_names import REPORT_SUFFIXES
 from blrobust.terminal import echo
+from blrobust.user_paths import output_file
 
 MOST_RUNS = 200  # each is open, and a process may have 256 open files on some systems
 
@@ -20,7 +20,7 @@ MOST_RUNS = 200  # each is open, and a process may have 256 open files on some s
     "--out",
     "--output",
     "output",
-    type=options.OutputPath(dir_okay=False),
+    type=options.UserPath(dir_okay=False),
     help="HTML file to write.  [default: report.html, in the folder of one RUN; in the current folder for "
     "several]",
 )
@@ -41,15 +41,11 @@ def command(runs: tuple[str, ...], output: Path | None, baseline: str | None, *,
     from blrobust import api
     from blrobust.runs.folder import REPORT
 
+    if output is not None:
+        output = output_file(output, "--out", REPORT_SUFFIXES)
     results = api.open_run(runs[0]) if len(runs) == 1 else api.compare(*runs)
     if output is None:
         output = results.folder / REPORT if len(results.folders) == 1 else Path(REPORT)
-    elif output.suffix.lower() not in REPORT_SUFFIXES:  # a typing error must not replace run.json
-        raise UserError(f"--out: got {output}; legal: a name that ends in {' or '.join(REPORT_SUFFIXES)}")
-    elif not output.parent.is_dir():
-        raise UserError(
-            f"--out: got {output}; legal: a file in a folder that exists ({output.parent} does not)"
-        )
     with drawing(output):
         results.report(output, baseline=baseline)
     if is_json():

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from blrobust.cli import output
+from blrobust.cli.options import UserPath
 from blrobust.escaping import escape
 from blrobust.runs import RUNS
 from blrobust.terminal import echo
@@ -18,7 +19,7 @@ NARROW = ("run", "command", "kind", "cells", "finished")
 
 
 @click.command("runs")
-@click.argument("folder", type=click.Path(path_type=Path), default=RUNS)
+@click.argument("folder", type=UserPath(), default=RUNS)
 @output.JSON
 def command(folder: Path) -> None:
     """List the runs of all commands in FOLDER (default: runs), the latest one last.

@@ -11,7 +11,7 @@ import click
 
 from blrobust.cli import options, output
 from blrobust.cli.config_file import config_options, dumped
-from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange, OutputPath
+from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange, UserPath
 from blrobust.signals import INTERRUPTED, interruptible
 from blrobust.terminal import echo
 
@@ -61,7 +61,7 @@ MOST_EPOCHS = 100_000  # the history of each is kept
 @DEVICE
 @click.option(
     "--out",
-    type=OutputPath(),
+    type=UserPath(),
     envvar="BLROBUST_WEIGHTS",
     show_envvar=True,
     help="Folder of the checkpoint.  [default: blrobust's folder for weights, in which all commands find it]",
@@ -109,6 +109,7 @@ def command(
     from blrobust.runs.lock import acquire
     from blrobust.training import recipes, training
     from blrobust.training.trainee import Trainee
+    from blrobust.user_paths import output_folder
 
     names = model_names.parse_names(given)
     model_names.check_arch(arch)
@@ -132,7 +133,7 @@ def command(
         raise UserError(
             f"--holdout: got {holdout}; legal: numbers below {len(training_set)}, that of all training images"
         )
-    folder = out or zoo.own_weights_folder()
+    folder = output_folder(out or zoo.own_weights_folder(), "out")
     torch.set_float32_matmul_precision("high")  # TF32 where the device has it, as for the bundled weights
     torch.backends.cudnn.benchmark = True
     trainees = []

@@ -1,7 +1,6 @@
 """Labelled images: the registered data sets, the bundled sample, and the user's own images."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +15,8 @@ from blrobust.data.registry import NAMES as NAMES
 from blrobust.data.registry import data_folder, default_name, get_command
 from blrobust.data.sources import read
 from blrobust.errors import UserError
+from blrobust.escaping import unicode_text
+from blrobust.user_paths import expanded
 
 READERS = {"folder": read_folder, "npz": read_npz}
 
@@ -114,9 +115,9 @@ def _load_own(name: str, split: str, reader: Callable[[Path], LabelledImages], p
         raise UserError(f"data set: got {name!r}; legal: {name}PATH")
     if split != "test":
         raise UserError(f"split: got {split!r} for {name}; legal: test, as for all sets of the user's own")
-    data = reader(Path(os.path.expanduser(path)))
+    data = reader(expanded(path, f"data set {name.partition(':')[0]}"))
     mean, std = _statistics(name, data.images)
-    return Dataset(name, split, *data, mean, std)
+    return Dataset(unicode_text(name), split, *data, mean, std)  # tables cannot have other names
 
 
 def _statistics(name: str, images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,6 +1,6 @@
 """Images and labels that are given in Python: tensors, arrays, or a torch data set."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from blrobust.data.labelled_images import LabelledImages, check
-from blrobust.errors import UserError, describe
+from blrobust.data.labelled_images import MOST_LABELS, LabelledImages, check
+from blrobust.errors import UserError, describe, shown
 
 NAME = "arrays"  # the name of such a data set in results
 CHANNELS = (1, 3)
@@ -77,13 +77,24 @@ def from_dataset(
 
 def _tensor(values: Any, name: str) -> Tensor:
     """Return a tensor on the CPU with the values; memory of an array is shared where possible."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise UserError(f"data: got {name} with a mask, which would be ignored; legal: arrays without one")
     if isinstance(values, Tensor):
+        if special := _special(values):
+            raise UserError(f"data: got {name} in a {special} tensor; legal: dense tensors with values")
         return values.detach().cpu()
     try:
         array = np.asarray(values)
         return torch.from_numpy(array if array.flags.writeable else array.copy())
     except Exception as error:  # of values of any type
         raise UserError(f"data: the {name} are not an array: {describe(error)}") from error
+
+
+def _special(tensor: Tensor) -> str | None:
+    """Return the kind of a tensor without values, or whose values are not dense; None for other tensors."""
+    kinds = {"meta": tensor.is_meta, "nested": tensor.is_nested, "quantized": tensor.is_quantized}
+    kinds[str(tensor.layout).removeprefix("torch.")] = tensor.layout != torch.strided
+    return next((kind for kind, is_so in kinds.items() if is_so), None)
 
 
 def _checked_images(images: Tensor) -> Tensor:
@@ -116,10 +127,12 @@ def _image(image: Any) -> Tensor:
 def _names(classes: Classes, least: int) -> tuple[str, ...]:
     if classes is None:
         return tuple(map(str, range(max(1, least))))
-    if isinstance(classes, int):
-        if classes < 1:
-            raise UserError(f"classes: got {classes}; legal: 1 or more, or names")
+    if isinstance(classes, int) and not isinstance(classes, bool):
+        if not 1 <= classes <= MOST_LABELS:
+            raise UserError(f"classes: got {shown(classes)}; legal: 1 to {MOST_LABELS}, or names")
         return tuple(map(str, range(classes)))
+    if isinstance(classes, str | bytes | bool) or not isinstance(classes, Collection):
+        raise UserError(f"classes: got {shown(classes)}; legal: 1 to {MOST_LABELS}, or a list of names")
     return tuple(map(str, classes))
 
 

@@ -1,6 +1,7 @@
 """The user's own labelled images, in one folder per class or in one `.npz` archive."""
 
 import math
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from blrobust import memory
 from blrobust.data.labelled_images import MOST_LABELS, LabelledImages, check
 from blrobust.data.npz_headers import Header, names, read_array, read_headers
 from blrobust.errors import UserError, reason, shorten
+from blrobust.user_paths import problem_of
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-# Of Pillow, for these suffixes. Others are left out: it passes PostScript to Ghostscript, which executes it.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# ending -> the format of Pillow. The format of a file is found from its content, but only these are tried:
+# others run programs (Ghostscript for PostScript). MPO, which is tried too, is the JPEG of some cameras.
+FORMATS = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF",
+    ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM",
+}  # fmt: skip
+SUFFIXES = tuple(FORMATS)
+FOLDER = "data set folder"  # its name in messages
 GRAY_MODES = {"1", "L", "LA"}
 CHANNELS = (1, 3)
 ARRAYS = ("x", "y", "classes")
@@ -33,20 +40,20 @@ def read_folder(path: Path) -> LabelledImages:
     If all images are grey, they have one channel; otherwise all become RGB. Transparency is dropped. Raises
     `UserError`, naming the file, for an image that cannot be read, has another size or has not 8 bits.
     """
-    got = f"data set: got folder:{path}"
     if not path.is_dir():
-        raise UserError(f"{got}, which does not exist; legal: a folder of classes")
+        problem = "which is not a folder" if path.exists() else "which does not exist"
+        raise UserError(f"{FOLDER}: got {path}, {problem}; legal: a folder of classes")
     folders = [entry for entry in _visible_entries(path) if entry.is_dir()]
     if not folders:
-        raise UserError(f"{got} without sub-folders; legal: one per class, with its images")
+        raise UserError(f"{FOLDER}: got {path} without sub-folders; legal: one per class, with its images")
     if len(folders) > MOST_LABELS:
-        raise UserError(f"{got} with {len(folders)} sub-folders; legal: at most {MOST_LABELS}")
+        raise UserError(f"{FOLDER}: got {path} with {len(folders)} sub-folders; legal: at most {MOST_LABELS}")
     files: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
         images = [entry for entry in _visible_entries(folder) if entry.suffix.lower() in SUFFIXES]
         if not images:
-            raise UserError(f"{got}: {folder.name} has no images; legal: files in {', '.join(SUFFIXES)}")
+            raise UserError(f"{FOLDER}: got {folder} without images; legal: files in {', '.join(SUFFIXES)}")
         for image in images:
             if not image.is_file():  # opening a pipe would never return
                 raise UserError(f"{image}: got no regular file; legal: an image in {', '.join(SUFFIXES)}")
@@ -89,10 +96,19 @@ def _decode(files: list[Path]) -> torch.Tensor:
 
 
 def _image(file: Path, *, mode: str | None) -> Image.Image:
-    """Return the image in `file`, converted to Pillow's `mode`; None means that only the header is read."""
+    """Return the image in `file`, converted to Pillow's `mode`; None means that only the header is read.
+
+    Raises `UserError` for a file that is not in one of `FORMATS`, that is damaged, or whose size is above the
+    limit of Pillow (89 million pixels).
+    """
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            return image if mode is None else image.convert(mode)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=sorted({*FORMATS.values(), "MPO"})) as image:
+                return image if mode is None else image.convert(mode)
+    except UnidentifiedImageError:
+        legal = ", ".join(dict.fromkeys(FORMATS.values()))
+        raise UserError(f"{file} cannot be read as an image; legal: {legal}") from None
     except Exception as error:  # every format of Pillow raises its own errors for damaged bytes
         raise UserError(f"{file} cannot be read as an image: {reason(error)}") from error
 
@@ -132,8 +148,8 @@ def read_npz(path: Path) -> LabelledImages:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        raise UserError(f"npz: got {path}, which does not exist; legal: an .npz archive")
+    if problem := problem_of(path):
+        raise UserError(f"npz: got {path}, {problem}; legal: an .npz archive")
     if not zipfile.is_zipfile(path):
         raise UserError(f"npz: got {path}, which is damaged or of another format; legal: an .npz archive")
     try:

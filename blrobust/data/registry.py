@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from blrobust.errors import UserError
+from blrobust.user_paths import expanded
 
 ENVIRONMENT = "BLROBUST_DATA"
 
@@ -97,9 +98,11 @@ NAMES: dict[str, Source] = {
 
 def data_folder(data_dir: Path | None = None) -> Path:
     """Return the folder of the data sets: `data_dir`, or else `$BLROBUST_DATA`, or else the user's cache."""
-    chosen = data_dir or os.environ.get(ENVIRONMENT)
-    # os.path leaves the "~name" of an unknown user as it is, where Path.expanduser raises.
-    return Path(os.path.expanduser(chosen)) if chosen else platformdirs.user_cache_path("blrobust")
+    if data_dir is not None:
+        return expanded(data_dir, "data_dir")
+    if folder := os.environ.get(ENVIRONMENT):
+        return expanded(folder, ENVIRONMENT)
+    return platformdirs.user_cache_path("blrobust")
 
 
 def default_name(data_dir: Path | None = None) -> str:

@@ -81,7 +81,7 @@ def read(name: str, split: str, *, data_dir: Path | None = None) -> LabelledImag
 def _read_sheet(name: str) -> LabelledImages:
     """Return the images (n, 3, side, side) of a bundled data set, which are parts of one large picture."""
     card = json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
-    with Image.open(SAMPLES / f"{name}.webp") as image:
+    with Image.open(SAMPLES / f"{name}.webp", formats=["WEBP"]) as image:
         sheet = np.array(image.convert("RGB"))
     side = card["side"]
     down, across = sheet.shape[0] // side, sheet.shape[1] // side

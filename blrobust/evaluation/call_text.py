@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from blrobust.errors import shorten
+from blrobust.errors import shorten, shown
 
 MOST = 2000  # characters of the whole text
-MOST_VALUE = 300
 
 
 def call_text(function: str, models: Any, **arguments: Any) -> str:
@@ -26,13 +25,13 @@ def _value(value: Any) -> str:
     if isinstance(value, nn.Module):
         return f"<{type(value).__name__}>"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_value(member)}" for key, member in value.items()) + "}"
+        return "{" + ", ".join(f"{shown(key)}: {_value(member)}" for key, member in value.items()) + "}"
     if isinstance(value, list | tuple):
         inner = ", ".join(map(_value, value))
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
     if isinstance(value, torch.device):
         return repr(str(value))
     if value is None or isinstance(value, str | bool | int | float):
-        return shorten(repr(value), MOST_VALUE)
+        return shown(value)
     shape = getattr(value, "shape", None)
     return f"<{type(value).__name__}{'' if shape is None else f' {tuple(shape)}'}>"

@@ -6,13 +6,14 @@ import torch
 
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
+from blrobust.evaluation.arguments import listed
 from blrobust.evaluation.sweep import Part
 from blrobust.perturbations import levels
 from blrobust.perturbations.noise import REVISIONS, Noise
 from blrobust.perturbations.noise_kinds import check_kind, default_levels, default_space
 
 Levels = str | float | Iterable[str | float]
-LEGAL = "legal: a dictionary from kinds to levels, or names of kinds (gaussian, uniform)"
+LEGAL = "a dictionary from kinds to levels, or names of kinds (gaussian, uniform)"
 NoiseKinds = str | Iterable[str] | Mapping[str, Levels | None]
 
 
@@ -22,10 +23,8 @@ def noise_grids(noise: NoiseKinds, space: str | None) -> dict[str, tuple[float, 
     `space` is the name of an input space or None. Raises `UserError` for an unknown kind, for illegal levels,
     and if `noise` has no kind.
     """
-    if not isinstance(noise, Iterable):
-        raise UserError(f"noise: got {noise!r}; {LEGAL}")
-    named = dict.fromkeys(noise.split(",") if isinstance(noise, str) else noise)
-    asked: Mapping[str, Levels | None] = noise if isinstance(noise, Mapping) else named
+    names = noise.split(",") if isinstance(noise, str) else listed("noise", noise, str, legal=LEGAL)
+    asked: Mapping[str, Levels | None] = noise if isinstance(noise, Mapping) else dict.fromkeys(names)
     if not asked:
         raise UserError("noise: got no kind; legal: gaussian, uniform")
     found = {}

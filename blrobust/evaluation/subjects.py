@@ -1,6 +1,5 @@
 """The subjects of a measurement: models and images, given by name or in Python, and the device."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -14,7 +13,7 @@ from blrobust.data import datasets, given_images
 from blrobust.data.datasets import Dataset
 from blrobust.data.given_images import Classes
 from blrobust.device import resolve
-from blrobust.errors import UserError
+from blrobust.errors import UserError, shown
 from blrobust.evaluation.arguments import check_range
 from blrobust.models import model_names, zoo
 from blrobust.models.model import Model, check_weights
@@ -22,7 +21,6 @@ from blrobust.models.own_model import OwnModel
 from blrobust.models.own_module import load_module
 
 Data = Any  # as in `api.evaluate`
-StrPath = str | os.PathLike[str]
 Models = str | nn.Module | Sequence[str] | Mapping[str, "nn.Module | str"]
 LEGAL_MODELS = "legal: names, an nn.Module, or a dictionary from labels to names and modules"
 LEGAL_DATA = "legal: a name, a pair (images, labels), a torch data set, or the result of load_data"
@@ -54,6 +52,7 @@ def load(
 
     Raises `UserError` if a model, the data set or the device does not exist.
     """
+    model_names.check_arch(arch)
     named = by_label(models)
     resolved = resolve(device)
     images = load_images(data, data_dir=data_dir, limit=limit, classes=classes, note=note)
@@ -85,11 +84,6 @@ def _own(model: Model) -> nn.Module | None:
     return next((part.module for part in model.module.modules() if isinstance(part, OwnModel)), None)
 
 
-def expanded(path: StrPath | None) -> Path | None:
-    """Return the path with a leading `~` replaced by the home folder."""
-    return None if path is None else Path(os.path.expanduser(path))
-
-
 def by_label(models: Models, *, alone: str = ALONE) -> dict[str, nn.Module | str]:
     """Return the models by their labels; a module without a label gets the label `alone`.
 
@@ -105,7 +99,7 @@ def by_label(models: Models, *, alone: str = ALONE) -> dict[str, nn.Module | str
         raise UserError(f"models: got a {type(models).__name__}; {LEGAL_MODELS}")
     for label, model in models.items():
         if not isinstance(label, str) or not isinstance(model, nn.Module | str):
-            raise UserError(f"models: got a {type(model).__name__} for {label!r}; {LEGAL_MODELS}")
+            raise UserError(f"models: got a {type(model).__name__} for {shown(label)}; {LEGAL_MODELS}")
     model_names.parse_names(model_names.join_names(f"{label}=" for label in models))
     return dict(models)
 
@@ -132,7 +126,7 @@ def load_one(argument: str, model: Models, *, arch: str, dataset: Dataset, devic
     """Return the one model that an `argument` has; a module without a label gets the argument's name."""
     named = by_label(model, alone=argument)
     if len(named) != 1:
-        raise UserError(f"{argument}: got {model!r}; legal: one model")
+        raise UserError(f"{argument}: got {shown(model)}; legal: one model")
     ((label, found),) = named.items()
     return load_model(label, found, arch=arch, dataset=dataset, device=device)
 
@@ -154,7 +148,7 @@ def load_images(
     by_name = data is None or isinstance(data, str | Dataset)
     if by_name and classes is not None:
         raise UserError("classes: got classes for data that has its own; legal: with tensors and arrays")
-    check_range("limit", limit, 1)
+    check_range("limit", limit, 1, optional=True)
     if data is None:
         images = datasets.load_default(data_dir=data_dir)
     elif isinstance(data, Dataset):

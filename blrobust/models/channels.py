@@ -12,6 +12,7 @@ from blconv.methods.lowpass import low_pass
 from blrobust.errors import UserError
 
 MOST_SIGMA = 20.0  # pixels
+LEAST_SIGMA = 1e-6  # pixels; below about 0.1, a blur is the identity in float32, and much below, NaN
 
 
 class LowPass(nn.Module):
@@ -80,8 +81,8 @@ class GaussianBlur(nn.Module):
     """Gaussian blur of standard deviation `sigma` pixels, cut off at 4 * sigma, with reflected edges."""
 
     def __init__(self, sigma: float) -> None:
-        if not 0 < sigma <= MOST_SIGMA:
-            raise UserError(f"got a blur of sigma {sigma:g} pixels; legal: above 0, up to {MOST_SIGMA:g}")
+        if not LEAST_SIGMA <= sigma <= MOST_SIGMA:
+            raise UserError(f"got a blur of sigma {sigma:g} pixels; legal: {LEAST_SIGMA:g} to {MOST_SIGMA:g}")
         super().__init__()
         self.sigma = sigma
 

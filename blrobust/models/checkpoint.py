@@ -12,6 +12,7 @@ from blrobust.errors import UserError, reason, shorten
 from blrobust.models.classifier import Classifier
 from blrobust.models.facts import Facts as Facts
 from blrobust.models.tensor_bytes import checksum, to_bytes
+from blrobust.user_paths import problem_of
 
 FORMAT = "blrobust-1"
 FLOATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}  # of weights
@@ -40,8 +41,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], Facts]:
     The checksum is verified if the file has one. Raises `UserError` for a file that is missing, damaged, or
     not written by blrobust.
     """
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist")
+    if problem := problem_of(path):
+        raise UserError(f"checkpoint {path} {problem.removeprefix('which ')}; legal: a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

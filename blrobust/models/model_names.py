@@ -10,7 +10,7 @@ from blconv.band import FftSize
 from blrobust import __version__
 from blrobust.data.datasets import Dataset
 from blrobust.data.given_images import NAME as GIVEN
-from blrobust.errors import UserError, shorten
+from blrobust.errors import UserError, shorten, shown
 from blrobust.models import ARCHITECTURES
 from blrobust.models.channel_names import GRAMMAR as CHANNELS
 from blrobust.models.channel_names import split_channels
@@ -191,8 +191,8 @@ def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
 
 def check_arch(arch: str) -> str:
     """Return `arch`. Raises `UserError` unless it is the name of an architecture."""
-    if arch not in ARCHITECTURES:
-        raise UserError(f"unknown architecture {arch!r}; choose {', '.join(ARCHITECTURES)}")
+    if not isinstance(arch, str) or arch not in ARCHITECTURES:
+        raise UserError(f"arch: got {shown(arch)}; legal: {', '.join(ARCHITECTURES)}")
     return arch
 
 

@@ -34,6 +34,7 @@ from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
 from blrobust.models.own_module import load_module
 from blrobust.models.precision import reduce_precision
 from blrobust.user_output import prints_counted
+from blrobust.user_paths import expanded
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # By module of the user: torch's default dtype at the end of its first import, used for each of its factories.
@@ -45,7 +46,11 @@ BUNDLED = Path(__file__).parents[1] / "weights"
 def own_weights_folder() -> Path:
     """Return the folder to which `blrobust train` writes: $BLROBUST_WEIGHTS, or the user's data folder."""
     folder = os.environ.get("BLROBUST_WEIGHTS")
-    return Path(folder) if folder else platformdirs.user_data_path("blrobust") / "weights"
+    return (
+        expanded(folder, "BLROBUST_WEIGHTS")
+        if folder
+        else platformdirs.user_data_path("blrobust") / "weights"
+    )
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,9 @@ def _without_channels(name: str, target: Target, arch: str, dataset: Dataset, de
     """
     if target.channels or "=" in name:
         if target.model.endswith(".safetensors"):
-            return _from_checkpoint(target.label, Path(os.path.expanduser(target.model)), dataset, device)
+            return _from_checkpoint(
+                target.label, expanded(target.model, f"checkpoint of model {target.label!r}"), dataset, device
+            )
         if _FACTORY.fullmatch(target.model):
             return _from_factory(target.label, target.model, dataset, device)
         if not target.channels:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from blrobust.errors import UserError
+from blrobust.errors import UserError, shown
 
 COUNT = 21  # levels of "a:b": the published grids have 21 points
 MOST = 1001  # a typing error in the step must not make a million levels
@@ -32,13 +32,20 @@ def parse(text: str, *, name: str = "levels") -> tuple[float, ...]:
 
 
 def parse_given(given: str | float | Iterable[str | float], *, name: str) -> tuple[float, ...]:
-    """Return the levels that are given as text for `parse`, or as numbers, each of which may also be text."""
+    """Return the levels that are given as text for `parse`, or as numbers, each of which may also be text.
+
+    Raises `UserError` for levels of another type, and for illegal ones.
+    """
     if isinstance(given, str):
         return parse(given, name=name)
-    values = [given] if isinstance(given, int | float) else list(given)
+    try:
+        values = [given] if isinstance(given, int | float) else list(given)
+        texts = list(map(str, values))
+    except (TypeError, ValueError):  # not a list, or a number with thousands of digits
+        raise UserError(f"{name}: got {shown(given)}; {LEGAL}") from None
     if not values:
         raise UserError(f"{name}: got no levels; {LEGAL}")
-    return parse(",".join(map(str, values)), name=name)
+    return parse(",".join(texts), name=name)
 
 
 def _parse(text: str) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ from blrobust.runs import RUNS
 from blrobust.runs.database import FILE as DATABASE
 from blrobust.runs.record import ANCIENT, Record
 from blrobust.runs.record import FILE as RECORD
+from blrobust.user_paths import expanded
 
 PARTS = ("noise", "attack")  # folders of two runs that were measured together
 LEAST = 4  # the least number of characters of a name, an id or a hash
@@ -24,7 +25,7 @@ def find(run: str | os.PathLike[str]) -> list[Path]:
     `runs`. Raises `UserError` if there is no such run, or more than one; in the second case the message has
     their names.
     """
-    path = Path(os.path.expanduser(run))  # that of pathlib raises an error for an unknown user
+    path = expanded(run, "run")
     if path.exists():
         parts = [path / part for part in PARTS if (path / part / RECORD).is_file()]
         return [path] if (path / RECORD).is_file() or not parts else parts

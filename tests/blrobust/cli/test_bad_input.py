@@ -75,7 +75,7 @@ noise --models fp31                               | unknown model 'fp31'; legal 
 noise --models fft0                               | unknown model 'fft0'
 noise --models fft100                             | unknown model 'fft100'
 noise --models fft61                              | make them with: blrobust train fft61
-noise --models fp32 --arch vgg                    | unknown architecture 'vgg'; choose resnet20
+noise --models fp32 --arch vgg                    | --arch: got 'vgg'; legal: resnet20
 noise --models ''                                 | models '' has an empty name
 noise --models fp32,                              | has an empty name
 noise --models fp32,fp32                          | model 'fp32' is given twice
@@ -152,7 +152,8 @@ noise --dataset npz:labels.npz                    | got labels from -1 to 8; leg
 noise --dataset npz:classes.npz                   | legal: at least 10 texts
 noise --dataset npz:flat.npz                      | a channel has the same value in every pixel
 noise {GOOD} --out file                           | --out: got file, which is a file; legal: a new
-noise {GOOD} --out file/below                     | file/below: Not a directory
+noise {GOOD} --out file/below                     | --out: got file/below, where file is a file; legal: a new
+noise {GOOD} --out dangling                       | --out: got dangling, where dangling is a link to nothing
 noise {GOOD} --out foreign                        | got foreign, which has 'notes.txt' and no run.json; legal
 noise {GOOD} --out done --limit 3                 | another configuration (different: dataset); legal
 noise {GOOD} --out done --seed 1                  | another configuration (different: seed)
@@ -208,7 +209,7 @@ heatmap                                           | --models: got none; legal: m
 heatmap fp32 --models fft50                       | --models: got fft50 beside the argument fp32
 train nonsense                                    | unknown model 'nonsense'
 train a=x.safetensors                             | unknown model 'a=x.safetensors'
-train fp32 --arch vgg                             | unknown architecture 'vgg'
+train fp32 --arch vgg                             | --arch: got 'vgg'
 train fp32 --dataset npz:good.npz                 | got 'train' for npz:good.npz; legal: test
 train fp32 --dataset cifar10-sample               | got 'train' for cifar10-sample; legal: test
 train fp32                                        | Get it with: blrobust data get cifar10
@@ -223,7 +224,8 @@ noise --models lowpass1.5+fp32                    | got an input low-pass of com
 noise --models lowpass0.5x+fp32                   | got the channel 'lowpass0.5x'; legal: lowpassC
 noise --models depth0+fp32                        | got a colour depth of 0 bits; legal: 1 to 16
 noise --models depth2.5+fp32                      | got the channel 'depth2.5'; legal: lowpassC
-noise --models blur99+fp32                        | got a blur of sigma 99 pixels; legal: above 0
+noise --models blur99+fp32                        | got a blur of sigma 99 pixels; legal: 1e-06 to 20
+noise --models blur1e-300+fp32                    | got a blur of sigma 1e-300 pixels; legal: 1e-06 to 20
 noise --models blur9+fp32                         | a blur of 9 pixels reaches over images of 32 x 32
 noise --models lowpass-fft70+fp32                 | got lowpass-fft70 for cifar10-resnet20
 nonsense                                          | no such command 'nonsense'; blrobust --help lists
@@ -304,6 +306,7 @@ def make_runs():
     Path("file").write_text("mine")
     Path("folder.html").mkdir()
     Path("foreign").mkdir()
+    Path("dangling").symlink_to("absent")
     Path("foreign/notes.txt").write_text("mine")
     for name in ("json", "edited", "newer", "sqlite", "begun", "blob"):
         shutil.copytree("done", name)

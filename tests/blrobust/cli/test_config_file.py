@@ -120,6 +120,10 @@ def test_a_required_option_may_be_in_the_file(asked, tmp_path):
         ("draws =", "x.toml, which is not TOML"),
         ("x = " + "[" * 100_000, "x.toml, which is not TOML"),
         ("seed = 0x" + "f" * 5000, "--config: got seed"),
+        ('out = "a\\u0000x"', r"got 'a\x00x'; legal: a path, without NUL"),
+        ('data-dir = "a\\u0000x"', r"got 'a\x00x'; legal: a path, without NUL"),
+        (f'out = "{"a" * 300}"', "legal: a path, without NUL"),
+        ("#" * 1_000_001, "x.toml, which is too large; legal: a TOML file of at most 1,000,000 bytes"),
     ],
 )
 def test_bad_files_are_one_line(asked, tmp_path, capsys, text, message):
@@ -135,6 +139,20 @@ def test_a_file_that_cannot_be_read_is_one_line(asked, tmp_path, capsys):
     for name in ("x.toml", "absent.toml", "."):
         assert call(f"noise --config {name}") == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the devices of Linux")
+def test_devices_and_pipes_are_not_read(asked, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    for name, problem in {
+        "/dev/zero": "which is not a regular file",
+        "pipe": "which is not a regular file",
+        "/proc/self/mem": "which cannot be read (Input/output error)",
+        "absent.toml": "which does not exist",
+    }.items():
+        assert call(f"noise --config {name}") == 2
+        told = f"Error: --config: got {name}, {problem}; legal: a TOML file of at most 1,000,000 bytes\n"
+        assert capsys.readouterr().err == told
 
 
 def test_two_names_of_an_option_are_refused(asked, tmp_path, capsys):

@@ -166,7 +166,7 @@ def test_finished_weights_are_not_overwritten(capsys, own):
         ("fp32,fp32", "'fp32' is given twice"),
         ("fp32,", "empty name"),
         ("mine=a.safetensors", "unknown model 'mine=a.safetensors'"),
-        ("fp32 --arch vgg", "unknown architecture 'vgg'; choose resnet20, resnet18, tiny"),
+        ("fp32 --arch vgg", "--arch: got 'vgg'; legal: resnet20, resnet18, tiny"),
         ("fp32 --dataset cifar10-sample", "cifar10-sample has no train images"),
         ("fp32 --device tpu", "--device: got 'tpu'; legal: auto"),
         ("fp32 --epochs 0", "--epochs"),

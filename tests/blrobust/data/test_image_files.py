@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from blrobust.data import image_files
 from blrobust.data.image_files import read_folder, read_npz
@@ -340,8 +340,50 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"7.png: got no regular file"):
         read_folder(tmp_path)
     os.mkfifo(tmp_path / "own.npz")
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match=r"own.npz, which is not a regular file; legal: an .npz archive"):
         read_npz(tmp_path / "own.npz")
+    with pytest.raises(UserError, match=r"which is a folder; legal: an \.npz archive"):
+        read_npz(tmp_path)
+    with pytest.raises(UserError, match="which is not a folder; legal: a folder of classes"):
+        read_folder(tmp_path / "own.npz")
+
+
+OTHER_FORMATS = {
+    "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 5\n{} loop\nshowpage\n%%EOF\n",
+    "DOS PostScript": b"\xc5\xd0\xd3\xc6"
+    + (30).to_bytes(4, "little")
+    + bytes(22)
+    + b"%!PS-Adobe-3.0 EPSF-3.0\n",
+    "PDF": b"%PDF-1.4\n",
+    "WMF": b"\xd7\xcd\xc6\x9a" + bytes(60),
+}
+
+
+@pytest.mark.parametrize("suffix", image_files.SUFFIXES)
+@pytest.mark.parametrize("content", OTHER_FORMATS)
+def test_no_format_that_runs_a_program_is_opened(
+    content: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail = pytest.fail
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **kwargs: fail("Ghostscript was called"))
+    save_folder(tmp_path, COLOUR)
+    (tmp_path / "ant" / f"0{suffix}").write_bytes(OTHER_FORMATS[content])
+    with pytest.raises(UserError, match="cannot be read as an image; legal: PNG, JPEG, WEBP"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", image_files.SUFFIXES)
+def test_the_format_of_each_ending_is_read(suffix: str, tmp_path: Path) -> None:
+    images = COLOUR[..., 0] if suffix == ".pgm" else COLOUR
+    assert len(read_folder(save_folder(tmp_path, images, suffix)).images) == len(COLOUR)
+
+
+@pytest.mark.parametrize("side", [9_500, 30_000])  # above Pillow's limit for a warning and for an error
+def test_an_image_that_is_too_large_is_not_decoded(tmp_path: Path, side: int) -> None:
+    save_folder(tmp_path, COLOUR)
+    (tmp_path / "ant" / "0.ppm").write_bytes(f"P6 {side} {side} 255\n".encode())
+    with pytest.raises(UserError, match=r"0.ppm cannot be read as an image: Image size .* exceeds limit"):
+        read_folder(tmp_path)
 
 
 def test_a_folder_of_too_many_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,9 @@ def test_bytes_too_many(path):
 
 def test_what_is_no_file(tmp_path):
     assert "does not exist" in refusal(tmp_path / "nothing.safetensors")
-    assert "does not exist" in refusal(tmp_path)
+    assert "is a folder" in refusal(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert "is not a regular file" in refusal(tmp_path / "pipe")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -188,7 +188,7 @@ def test_other_names(name):
 
 
 def test_other_architectures():
-    with pytest.raises(UserError, match="unknown architecture 'vgg'; choose resnet20, resnet18"):
+    with pytest.raises(UserError, match="arch: got 'vgg'; legal: resnet20, resnet18"):
         facts_of("fp32", arch="vgg", dataset=images())
 
 

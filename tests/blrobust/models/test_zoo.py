@@ -231,7 +231,7 @@ def test_targets_outside_the_grammar(target, sample):
 
 
 def test_an_unknown_architecture(sample):
-    assert refusal("fp32", sample, "vgg16") == "unknown architecture 'vgg16'; choose resnet20, resnet18"
+    assert refusal("fp32", sample, "vgg16") == "arch: got 'vgg16'; legal: resnet20, resnet18"
 
 
 # --- the user's own checkpoints ---
