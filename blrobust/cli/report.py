@@ -8,6 +8,7 @@ from blrobust.cli import options
 from blrobust.cli.output import JSON, is_json, print_json
 from blrobust.cli.presentation import drawing, open_in_browser
 from blrobust.errors import UserError
+from blrobust.file_names import REPORT_SUFFIXES
 from blrobust.terminal import echo
 from blrobust.user_paths import output_file
 

@@ -18,7 +18,7 @@ from blrobust.errors import UserError, reason, shorten
 from blrobust.user_paths import problem_of
 
 # ending -> the format of Pillow. The format of a file is found from its content, but only these are tried:
-# others run programs (Ghostscript for PostScript). MPO, which is tried too, is the JPEG of some cameras.
+# others run programs (Ghostscript for PostScript).
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF",
     ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM",
@@ -104,7 +104,7 @@ def _image(file: Path, *, mode: str | None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=sorted({*FORMATS.values(), "MPO"})) as image:
+            with Image.open(file, formats=sorted({*FORMATS.values()})) as image:
                 return image if mode is None else image.convert(mode)
     except UnidentifiedImageError:
         legal = ", ".join(dict.fromkeys(FORMATS.values()))

@@ -16,6 +16,7 @@ from blrobust.device import resolve
 from blrobust.errors import UserError, shown
 from blrobust.evaluation.arguments import check_range
 from blrobust.models import model_names, zoo
+from blrobust.models.fingerprint import fingerprint
 from blrobust.models.model import Model, check_weights
 from blrobust.models.own_model import OwnModel
 from blrobust.models.own_module import load_module
@@ -56,10 +57,18 @@ def load(
     named = by_label(models)
     resolved = resolve(device)
     images = load_images(data, data_dir=data_dir, limit=limit, classes=classes, note=note)
-    loaded = [
-        load_model(label, model, arch=arch, dataset=images, device=resolved) for label, model in named.items()
-    ]
+    loaded: list[Model] = []
+    weights: list[str | None] = []
+    for label, named_model in named.items():
+        loaded.append(load_model(label, named_model, arch=arch, dataset=images, device=resolved))
+        weights.append(_weights(loaded[-1]))
     check_distinct(loaded)
+    for model, before in zip(loaded, weights, strict=True):
+        if len(loaded) > 1 and _weights(model) != before:
+            raise UserError(
+                f"model {model.label!r}: its weights changed while another model was loaded; "
+                "legal: models that do not change each other"
+            )
     if model_names.classes_assumed(images) and any(m.card.dataset == "cifar10" for m in loaded):
         assumed = "the classes have no names: for CIFAR-10's models they are airplane (0) to truck (9)"
         images = replace(images, note=assumed)
@@ -82,6 +91,15 @@ def check_distinct(models: Sequence[Model]) -> None:
 def _own(model: Model) -> nn.Module | None:
     """Return the user's module in a model; None if there is none."""
     return next((part.module for part in model.module.modules() if isinstance(part, OwnModel)), None)
+
+
+def _weights(model: Model) -> str | None:
+    """Return the checksum of a user's module in a model; None without one, or if it has none."""
+    module = _own(model)
+    try:
+        return None if module is None else fingerprint(module, exact=True)
+    except Exception:  # whatever the user's class raises
+        return None
 
 
 def by_label(models: Models, *, alone: str = ALONE) -> dict[str, nn.Module | str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -16,10 +17,10 @@ def fingerprint(module: nn.Module, *, exact: bool, skip: Collection[str] = ()) -
     """Return the SHA-256 of a module, which is the same in each process.
 
     It covers the `repr` (for settings without tensors), the state dict, buffers that the state dict leaves
-    out, tensors that are plain attributes, and the code of scripted and traced modules. Unless `exact`,
-    floating-point tensors are converted to float32 first. Addresses in the `repr` do not count. `skip` are
-    the names of tensors outside the state dict that are left out. Raises `ValueError` for a lazy module
-    before its first pass.
+    out, tensors and NumPy arrays that are plain attributes, and the code of scripted and traced modules.
+    Unless `exact`, floating-point tensors are converted to float32 first. Addresses in the `repr` do not
+    count. `skip` are the names of tensors outside the state dict that are left out. Raises `ValueError` for a
+    lazy module before its first pass.
     """
     digest = hashlib.sha256(_structure(module).encode())
     for part in module.modules():
@@ -64,6 +65,8 @@ def _further_tensors(module: nn.Module, state: Mapping[str, Any]) -> Iterator[tu
             yield key, buffer
     for name, part in module.named_modules():
         for key, value in vars(part).items():
+            if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+                value = torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))
             if isinstance(value, Tensor):
                 yield f"{name}.{key}", value
 

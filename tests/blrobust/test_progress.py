@@ -22,7 +22,7 @@ def test_the_table_escapes_names_and_says_what_is_missing(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "[bold]mine[/bold]" in shown
     assert "folder:[red]x, n = 200, one draw" in shown
-    assert "90.0%" in shown
+    assert "90.0 %" in shown
     assert "eff. 0.515" in shown
     assert "better at 1 of 2 levels," in shown
     assert "worse at 0" in shown

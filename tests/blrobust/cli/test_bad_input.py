@@ -136,9 +136,9 @@ noise --dataset cifar10                           | Get it with: blrobust data g
 noise --dataset cifar10 --data-dir damaged        | cifar10 is incomplete or damaged
 noise --data-dir damaged                          | cifar10 is incomplete or damaged
 noise --dataset folder:                           | data set: got 'folder:'; legal: folder:PATH
-noise --dataset folder:missing                    | data set: got folder:missing, which does not exist
-noise --dataset folder:flat                       | got folder:flat without sub-folders; legal: one per class
-noise --dataset folder:hollow                     | got folder:hollow: a has no images; legal: files in .png
+noise --dataset folder:missing                    | got missing, which does not exist
+noise --dataset folder:flat                       | got flat without sub-folders; legal: one per class
+noise --dataset folder:hollow                     | got hollow/a without images; legal: files in .png
 noise --dataset folder:odd                        | got 31x31 pixels; legal: 32x32, the size of
 noise --dataset folder:torn                       | torn/b/1.png cannot be read as an image
 noise --dataset npz:missing.npz                   | npz: got missing.npz, which does not exist

@@ -120,8 +120,7 @@ def test_a_required_option_may_be_in_the_file(asked, tmp_path):
         ("draws =", "x.toml, which is not TOML"),
         ("x = " + "[" * 100_000, "x.toml, which is not TOML"),
         ("seed = 0x" + "f" * 5000, "--config: got seed"),
-        ('out = "a\\u0000x"', r"got 'a\x00x'; legal: a path, without NUL"),
-        ('data-dir = "a\\u0000x"', r"got 'a\x00x'; legal: a path, without NUL"),
+        ('data-dir = "a\\u0000x"', "legal: text without the character NUL"),
         (f'out = "{"a" * 300}"', "legal: a path, without NUL"),
         ("#" * 1_000_001, "x.toml, which is too large; legal: a TOML file of at most 1,000,000 bytes"),
     ],
@@ -181,7 +180,9 @@ def test_a_pipe_without_a_writer_is_refused(asked, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         main(["noise", "--config", "pipe"])
     assert end.value.code == 2
-    assert capsys.readouterr().err == "Error: --config: pipe: got a pipe or a device; legal: a regular file\n"
+    assert capsys.readouterr().err == (
+        "Error: --config: got pipe, which is not a regular file; legal: a TOML file of at most 1,000,000 bytes\n"
+    )
 
 
 def test_the_character_nul_is_refused(asked, tmp_path, capsys):

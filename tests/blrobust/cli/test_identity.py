@@ -232,3 +232,17 @@ def test_a_finished_run_without_answers_is_shown(command: str, monkeypatch: pyte
     owner, name = measure.get(command, (sweep, "run_cells"))
     monkeypatch.setattr(owner, name, None)  # measures nothing
     assert call(*COMMANDS[command], "--out", "here") == 0
+
+
+def test_models_that_change_each_others_weights_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    shared = (
+        "\nbackbone = Net()\n\n\nclass Wrapper(Other):\n    def __init__(self):\n        super().__init__()\n"
+    )
+    shared += "        self.inner = backbone\n\n\ndef full():\n    return Wrapper()\n\n\ndef pruned():\n"
+    write(f"{MODEL}{shared}    backbone.weight.data[:5] = 0\n    return Wrapper()\n")
+    command = [*COMMANDS["noise"]]
+    command[2] = "a=mine:full,b=mine:pruned"
+    assert call(*command) == 2
+    assert "model 'a': its weights changed while another model was loaded" in capsys.readouterr().err
+    command[2] = "a=mine:full,b=mine:full"
+    assert call(*command) == 0

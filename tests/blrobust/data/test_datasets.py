@@ -330,7 +330,7 @@ def test_data_folder_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("folder:", "legal: folder:PATH"),
         ("npz:", "legal: npz:PATH"),
         ("npz:~nobody-of-that-name/x.npz", "does not exist"),
-        ("folder:missing", "got folder:missing, which does not exist"),
+        ("folder:missing", "got missing, which does not exist"),
     ],
 )
 def test_unknown_names(name: str, message: str) -> None:

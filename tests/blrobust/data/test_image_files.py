@@ -76,7 +76,7 @@ def break_no_classes(root: Path) -> str:
 def break_empty_class(root: Path) -> str:
     save_folder(root, COLOUR)
     (root / "dog").mkdir()
-    return "dog has no images"
+    return "dog without images"
 
 
 def break_size(root: Path) -> str:
