@@ -80,6 +80,11 @@ class Section:
     mixture: str | None
     entries: list[RunEntry]
 
+    @property
+    def is_attack(self) -> bool:
+        """Whether the axis is of an attack and not of noise."""
+        return any(entry.attack is not None for entry in self.entries)
+
 
 def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
     """Write the report of `runs` to `destination`, whole or not at all.

@@ -42,4 +42,5 @@ def _levels(runs: Mapping[str, Analysis], axis: Axis) -> list[str]:
         for name, levels in alone.items()
         if levels
     ]
-    return [f"Not compared, as only one run has it: {'; '.join(parts)}."] if parts else []
+    adjusted = "The p-values are adjusted over the shared levels only."
+    return [f"Not compared, as only one run has it: {'; '.join(parts)}. {adjusted}"] if parts else []

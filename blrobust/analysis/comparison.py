@@ -22,7 +22,7 @@ class Verdict(StrEnum):
     BETTER = "better"  # p < 0.05, adjusted by `adjust`
     WORSE = "worse"  # the same for the other model
     NOTHING_LEFT = "nothing left"  # no difference found, and both models are at the floor
-    TIE = "tie"  # no difference found
+    TIE = "no difference found"
 
 
 def choose_baseline(name: str | None, models: list[str]) -> str:

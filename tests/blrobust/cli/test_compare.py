@@ -98,7 +98,8 @@ def test_what_differs_between_the_runs_is_named(tmp_path, capsys):
     assert out.splitlines()[-3:] == [
         "A and B have different settings: draws per image (A 1, B 3). Differences may come from these.",
         "Only the first draw of B is compared; it has 3.",
-        "Not compared, as only one run has it: sigma 1 (A); sigma 2 (B).",
+        "Not compared, as only one run has it: sigma 1 (A); sigma 2 (B). "
+        "The p-values are adjusted over the shared levels only.",
     ]
     invented.run(tmp_path / "c", curves, [0.0, 0.5, 1.0], n=120)
     assert "settings" not in compare(capsys, tmp_path / "a", tmp_path / "c")[1]
