@@ -47,8 +47,8 @@ def write_bytes(path: Path, content: bytes, *, check: Callable[[], None] = lambd
     them.
 
     `check` raises an error if the folder is not the right one. It is called when the folder is open, and all
-    files are written relative to the open folder. So a folder that is moved later does not lead the write
-    into another one.
+    files are written relative to the open folder. So even if the folder is moved or replaced after the
+    check, the file is written into the folder that was checked.
     """
     name, folder = f".blrobust-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp", None
     try:

@@ -44,7 +44,10 @@ def missing_controls(analysis: Analysis) -> list[str]:
 
 
 def few_images(n: int, *, noun: str = "image") -> list[str]:
-    """Return a warning if an accuracy is over only `n` images, fewer than `FEW_IMAGES`; `noun` names them."""
+    """Return a list with a warning if `n`, the number of images, is below `FEW_IMAGES`; else an empty list.
+
+    `noun` is the word for an image in the warning.
+    """
     if n >= FEW_IMAGES:
         return []
     plural = "" if n == 1 else "s"

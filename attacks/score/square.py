@@ -133,9 +133,9 @@ class SquareL2Attack(SquareAttack):
 
     A step sets the perturbation in one square to 0 and renews it in another. In each colour channel, the
     renewed square gets its old perturbation, normalised, plus or minus the pattern eta that the function
-    `bumps` returns. The sum is scaled to a new squared l2 norm: that of the old perturbation in both squares,
-    plus the channel's equal share of the part of epsilon squared that the whole perturbation does not use
-    yet.
+    `bumps` returns. The sum is scaled so that its squared l2 norm is a + (epsilon^2 - b) / C: a is the
+    squared norm of the channel's old perturbation in both squares, b that of the whole old perturbation,
+    and C the number of channels.
     """
 
     _ball = BALLS["l2"]

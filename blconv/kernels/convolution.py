@@ -78,7 +78,7 @@ class Convolution:
         self._fold = filter_plan("fold", dtype, shape, axes.filters, w_last, False, False, device)
 
     def forward(self, x: Tensor, w: Tensor, *, keep: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the output y, the coefficients z of x, and those of y, or None without `keep`.
+        """Return (y, z, Y): the output, and the coefficients of x and of y. Y is None unless `keep` is set.
 
         x and w must be dense in memory, with the layouts that this object was made for.
         """

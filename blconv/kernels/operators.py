@@ -96,9 +96,9 @@ def synthesise(z: Tensor, axes: PlaneAxes, channels: int, channels_last: bool) -
 def pack(w: Tensor, axes: FilterAxes) -> Tensor:
     """Return the matrices (Q, inputs * C, outputs * O) for `contract`, made from filters w (O, C, K_h, K_w).
 
-    There are Q matrices, one per kept frequency, or a single one for the method "dense". inputs and outputs
-    count the values per channel: 2 for "spectral" (real and imaginary part), or 1 if only the mean is kept;
-    for "dense", the pixels of the input and of the output.
+    There are Q matrices, one per kept frequency, or a single one for the method "dense". `inputs` and
+    `outputs` are the numbers of values per channel. For "spectral" both are 2 (real and imaginary part), or 1
+    if only the mean is kept; for "dense" they are the numbers of pixels of the input and of the output.
     """
     v: Tensor = ops.pack(w, table_kind(axes), _flat(axes))
     return v

@@ -84,10 +84,9 @@ def cli() -> None:
     Start with:  blrobust noise
 
     After Ctrl-C, run the same command again: noise, attack, heatmap and recover continue where they
-    stopped. Exit codes: 0 success; 2 bad input, a file that cannot be read or written, a model that fails, or
-    a report that cannot be drawn (results.csv is there, and the message has the reason); 130 interrupted, 143
-    terminated (SIGTERM), 129 the terminal was closed (SIGHUP). If stdout or stderr is closed, or its disk is
-    full, the output is lost, but the exit code stays the same.
+    stopped. Exit codes: 0 success; 2 error (bad input, a file, a model or a report); 130 Ctrl-C; 143
+    SIGTERM; 129 SIGHUP. If only the report fails, results.csv has been written all the same. If stdout or
+    stderr is closed, or its disk is full, the output is lost, but the exit code stays the same.
     """
 
 

@@ -29,11 +29,12 @@ INDENT, GAP = "  ", 2  # of a name below its family; columns between two cells
 def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
     """List the attacks by family, with norm, levels, queries per image and level, unit and publication.
 
-    The column queries has the iterations or model calls of the default parameters. The columns forward and
-    gradient have median passes per image, measured on fp32 with these parameters.
+    The column queries shows what the default parameters set per image and level: a number of iterations or of
+    model calls, depending on the attack. The columns forward and gradient show median passes per image,
+    measured on fp32 with these parameters.
 
     PATTERNS select some of them: names, patterns such as 'pgd*' and suites such as suite:quick, as in
-    'blrobust attack --kind'. The attacks of a suite have the levels of the suite.
+    'blrobust attack --kind'. For a suite, the levels are those of the suite.
     """
     from blrobust.attacks.catalogue import selection
     from blrobust.attacks.catalogue.suites import SUITES

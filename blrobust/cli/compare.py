@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--baseline",
     metavar="NAME",
-    help="Model of A that every model of B is compared with.  [default: the model of the same name; where A "
-    "has none, fp32, else the first model of A]",
+    help="Model of A that every model of B is compared with.  [default: the model of the same name; if "
+    "there is none, fp32; if A has no fp32, its first model]",
 )
 @output.JSON
 def command(first: str, second: str, baseline: str | None) -> None:

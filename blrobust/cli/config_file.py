@@ -27,7 +27,8 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
         is_flag=True,
         expose_value=False,
         callback=_remember,
-        help="Print the options that are set or have a fixed default as such a file, and do nothing else.",
+        help="Print the options as a file for --config, and do nothing else. An option whose default depends "
+        "on others is left out unless it is set.",
     )(command)
     return click.option(
         "--config",

@@ -116,10 +116,10 @@ BATCH_SIZE = click.option(
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Most images per forward pass. A pass never has more than one block: 100 images on a CPU, up to "
-    "5,000 on a GPU, depending on its memory. A larger number does not make passes larger; it only keeps "
-    "several blocks on the device. Some attacks pass several inputs for each image. auto chooses. The "
-    "results do not depend on it.",
+    help="Maximum number of images per forward pass. A pass never has more than one block: 100 images on a "
+    "CPU, up to 5,000 on a GPU, depending on its memory. With a number above a block, passes stay as large "
+    "as a block, and results are copied to the CPU less often. auto chooses. The results do not depend on "
+    "it.",
 )
 ARCH = click.option(
     "--arch",
@@ -153,8 +153,8 @@ OUT = click.option(
 DRY_RUN = click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the size of the measurement, the device, the folder and whether a run would be resumed; "
-    "measure and write nothing.",
+    help="Print the size of the work, the device, the folder and whether stored work would be resumed; "
+    "compute and write nothing.",
 )
 OPEN = click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
 

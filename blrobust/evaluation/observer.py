@@ -26,7 +26,11 @@ class Observer:
 
 
 def observed(progress: bool | Observer, call: str) -> tuple[Observer, str | None]:
-    """Return the observer of a measurement, and the text that replaces the command line in its record."""
+    """Return the observer of a measurement, and the text to record as its command.
+
+    A call from Python has no command line, so the text is `call`. If `progress` is an `Observer`, as on the
+    command line, the text is None, and the record has the command line.
+    """
     if isinstance(progress, Observer):
         return progress, None
     observer = Observer()

@@ -38,7 +38,7 @@ class FilterSizes:
 
     @property
     def weight_strides(self) -> tuple[int, int, int]:
-        """Strides of w in memory between output channels, input channels and taps, in numbers."""
+        """Strides of w in memory between output channels, input channels and taps, in elements."""
         row = self.channels * self.taps
         return (row, 1, self.channels) if self.channels_last else (row, self.taps, 1)
 
@@ -65,7 +65,7 @@ class FilterSizes:
 
     @property
     def row_stride(self) -> int:
-        """Stride, in numbers, from one output channel to the next of the filters in shared memory.
+        """Stride, in elements, from one output channel to the next of the filters in shared memory.
 
         The packing kernel holds its filters there. The stride is 1 modulo 32, which avoids bank conflicts.
         """

@@ -61,7 +61,7 @@ class LowPassSizes:
 
     @property
     def row_stride(self) -> int:
-        """Stride, in numbers, of the first stage's result T from one image row to the next.
+        """The distance, in elements, between successive image rows of T, the first stage's result.
 
         It is 8 or 24 modulo 32, so that no two lanes of a warp use the same bank of shared memory. This is
         for float32 with channels last.

@@ -104,7 +104,7 @@ class Float32Planes(Planes):
 
     @property
     def row_stride(self) -> int:
-        """Stride, in numbers, of the first stage's result T from one image row to the next.
+        """Stride, in elements, of the first stage's result T from one image row to the next.
 
         It is 8 modulo 32, so that no two lanes of a warp use the same bank of shared memory.
         """
@@ -112,7 +112,7 @@ class Float32Planes(Planes):
 
     @property
     def column_stride(self) -> int:
-        """Stride, in numbers, of the first stage's result T from one kept frequency to the next."""
+        """Stride, in elements, of the first stage's result T from one kept frequency to the next."""
         return _column_stride(self.tiles)
 
     def _row_stride(self, tiles: int) -> int:
