@@ -55,7 +55,8 @@ def layer() -> list[str]:
     note = (
         f"Both were measured with TF32 and batches of 512. The layers ran on {where['device']}. The training "
         f"step ran on {steps_where['device']}, captured in one CUDA graph. These layers have "
-        '`fft_size="compact"`: the FFT has the size of the padded input. The default, `"paper"`, is the larger FFT of the paper; with it, the '
+        '`fft_size="compact"`: the FFT has the size of the padded input. The default, `"paper"`, is '
+        "the larger FFT of the paper; with it, the "
         f"layers take up to {paper[0]:.2f} times as long as ordinary ones."
     )
     return [*table(head, found), "", note]
