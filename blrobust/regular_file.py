@@ -32,4 +32,7 @@ def opened(path: Path, *, most: int | None = None) -> Iterator[BufferedReader]:
 def read_bytes(path: Path, *, most: int) -> bytes:
     """Return the content of a regular file of at most `most` bytes; raises the errors of `opened`."""
     with opened(path, most=most) as file:
-        return file.read()
+        content = file.read(most + 1)  # the size of a file in /proc is not known before
+    if len(content) > most:
+        raise UserError(f"{path}: got more than {most:,} bytes; legal: at most {most:,}")
+    return content

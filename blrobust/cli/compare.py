@@ -36,6 +36,9 @@ def command(first: str, second: str, baseline: str | None) -> None:
     from blrobust import api
 
     results = api.compare(first, second)
+    if len(results.folders) != 2:
+        parts = ", ".join(map(str, results.folders))
+        raise UserError(f"A, B: got runs of noise and attacks together; legal: two of the folders {parts}")
     paired = results.paired()
     if paired.empty:
         raise UserError(

@@ -1,5 +1,6 @@
 """Options that several commands share, and loading of the models and images that they name."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -82,7 +83,7 @@ class UserPath(click.Path):
             path = expanded(value, "path")
         except UserError as error:
             self.fail(str(error).removeprefix("path: "), param, ctx)
-        if str(path).startswith("~"):
+        if os.fspath(value).startswith("~") and str(path).startswith("~"):
             self.fail(f"got {path}, in the home folder of an unknown user; legal: a path", param, ctx)
         super().convert(path, param, ctx)
         return path

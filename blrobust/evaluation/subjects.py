@@ -61,7 +61,7 @@ def load(
     weights: list[str | None] = []
     for label, named_model in named.items():
         loaded.append(load_model(label, named_model, arch=arch, dataset=images, device=resolved))
-        weights.append(_weights(loaded[-1]))
+        weights.append(_weights(loaded[-1]) if len(named) > 1 else None)
     check_distinct(loaded)
     for model, before in zip(loaded, weights, strict=True):
         if len(loaded) > 1 and _weights(model) != before:

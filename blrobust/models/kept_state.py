@@ -21,8 +21,8 @@ def kept_state(module: nn.Module) -> Iterator[None]:
 
     This covers the parameters, buffers and attributes of the module and of its parts, and the objects of the
     user's classes, containers, arrays and random generators that can be reached from them. A module that
-    builds parameters or parts in the context keeps all of its state, because the new parts belong to it. A
-    module whose state cannot be read, or copied in the memory, keeps its state too.
+    builds parameters or parts in the context keeps all of its state, because the new parts belong to it. An
+    object whose state cannot be read keeps it; if the memory is full, all objects do.
     """
     snapshot = _Snapshot()
     built: Any = None
@@ -35,6 +35,17 @@ def kept_state(module: nn.Module) -> Iterator[None]:
         with suppress(Exception):
             if built == _structure(module):
                 snapshot.restore()
+
+
+@contextmanager
+def _unless_memory_is_full() -> Iterator[None]:
+    """Suppress the errors of a user's objects, but not those of full memory."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception:
+        pass
 
 
 class _Snapshot:
@@ -51,10 +62,13 @@ class _Snapshot:
             value = todo.pop()
             if id(value) not in self._seen:
                 self._seen[id(value)] = value
-                restorer = _restorer(value)
+                restorer = None
+                with _unless_memory_is_full():
+                    restorer = _restorer(value)
                 if restorer is not None:
                     restorers.append(restorer)
-                todo.extend(_members(value))
+                with _unless_memory_is_full():
+                    todo.extend(_members(value))
         self._restorers = restorers
 
     def restore(self) -> None:
@@ -95,7 +109,7 @@ def _restorer(value: Any) -> Callable[[], Any] | None:
         return _tensor_restorer(value)
     if isinstance(value, np.ndarray):
         array = value.copy()
-        return lambda: np.copyto(value, array)
+        return lambda: None if _same_bytes(value, array) else np.copyto(value, array)
     if _is_scripted(value):
         restorers = [_tensor_restorer(tensor) for tensor in [*value.parameters(), *value.buffers()]]
         return lambda: [restore() for restore in restorers if restore is not None]
@@ -131,12 +145,24 @@ def _tensor_restorer(tensor: Tensor) -> Callable[[], None] | None:
     def restore() -> None:
         with torch.no_grad():
             same = (tensor.shape, tensor.dtype, tensor.device) == (copy.shape, copy.dtype, copy.device)
-            if same:
-                tensor.data.copy_(copy)
-            else:
+            if not same:
                 tensor.data = copy
+            elif not _equal(tensor, copy):  # memory that is only mapped for reading cannot be written
+                tensor.data.copy_(copy)
 
     return restore
+
+
+def _equal(tensor: Tensor, copy: Tensor) -> bool:
+    """Return whether a tensor has the values of its copy; False for NaN, and if they cannot be compared."""
+    try:
+        return torch.equal(tensor.detach(), copy)
+    except RuntimeError:  # some layouts and dtypes
+        return False
+
+
+def _same_bytes(array: np.ndarray[Any, Any], copy: np.ndarray[Any, Any]) -> bool:
+    return array.shape == copy.shape and array.tobytes() == copy.tobytes()
 
 
 def _generator_restorer(value: Any) -> Callable[[], Any] | None:

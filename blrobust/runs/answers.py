@@ -129,7 +129,8 @@ def check(
         return
     for label, answers in found.items():
         new = Answers.decode(answers)
-        if label not in stored or not new.agree(Answers.decode(stored[label])):
+        old = Answers.decode(stored[label]) if label in stored else None
+        if old is None or not new.agree(old):
             if new.tolerance == UNREPEATABLE:
                 raise OtherModelError(
                     f"out: got {folder}, but the answers of {label} do not repeat, so that they do not "
@@ -140,7 +141,8 @@ def check(
                 "choose another folder"
             )
         codes = {entry.get(CODE) for entry in (stored[label], answers)} - {None}
-        if len(codes) > 1 and (new.tolerance > IDENTIFYING or RANDOM in flags.get(label, ())):
+        tolerance = max(new.tolerance, old.tolerance)
+        if len(codes) > 1 and (tolerance > IDENTIFYING or RANDOM in flags.get(label, ())):
             raise OtherModelError(
                 f"out: got {folder}, but {label} has other code or attributes than when this run was made; "
                 "choose another folder"

@@ -103,3 +103,13 @@ def test_what_differs_between_the_runs_is_named(tmp_path, capsys):
     ]
     invented.run(tmp_path / "c", curves, [0.0, 0.5, 1.0], n=120)
     assert "settings" not in compare(capsys, tmp_path / "a", tmp_path / "c")[1]
+
+
+def test_runs_of_noise_and_attacks_together_are_refused(tmp_path, capsys):
+    for name, kinds in (("noise", {"fp32": [0.9, 0.5]}), ("attack", {"fp32": [0.9, 0.4]})):
+        invented.run(tmp_path / "both" / name, kinds, [0, 1], n=100, is_exact=True)
+    single = invented.run(tmp_path / "one", {"fp32": [0.9, 0.5]}, [0, 1], n=100, is_exact=True)
+    code, _, err = compare(capsys, tmp_path / "both", single)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "legal: two of the folders" in err

@@ -1,8 +1,11 @@
 """The checksum of code changes with code and attributes, and not with comments, docstrings or processes."""
 
+import logging
 import os
 import subprocess
 import sys
+from enum import Enum
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +98,46 @@ def test_weights_do_not_count_and_arrays_do() -> None:
     second = code_digest(model)
     model.table = np.arange(1, 4)  # type: ignore[assignment]
     assert len({first, second, code_digest(model)}) == 3
+
+
+class Kind(Enum):
+    ONE = 1
+    TWO = 2
+
+
+class Odd(nn.Module):
+    """Attributes that refer to themselves or that raise errors."""
+
+    kind = Kind.ONE
+
+    def __init__(self, factor: int = 1) -> None:
+        super().__init__()
+        self.logger = logging.getLogger("odd")
+        self.me = [self]
+        self.scale = partial(max, factor)
+        self.loop: list[object] = []
+        self.loop.append(self.loop)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+Odd.singleton = Odd()  # type: ignore[attr-defined]
+
+
+def test_objects_that_refer_to_themselves() -> None:
+    first = code_digest(Odd())
+    logging.getLogger("another")
+    assert code_digest(Odd()) == first
+    assert code_digest(Odd(2)) != first
+
+
+def test_an_empty_cell_is_left_out() -> None:
+    def outer() -> nn.Module:
+        model = nn.Identity()
+        model.later = lambda: unset
+        if model is None:
+            unset = 1
+        return model
+
+    assert code_digest(outer()) == code_digest(outer())

@@ -1,6 +1,8 @@
 """Modules get back the state that their own passes change."""
 
 import random
+import subprocess
+import sys
 from collections import Counter, OrderedDict, deque
 from pathlib import Path
 from typing import Any
@@ -194,3 +196,20 @@ def test_the_records_of_the_wrapper_stay(images: Path) -> None:
     assert isinstance(model.module, OwnModel)
     assert model.module.most == len(probe.inputs(data, cpu))
     assert model.module.module.calls == 0
+
+
+def test_memory_that_is_mapped_for_reading_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    np.arange(4.0).tofile(path)
+    code = f"""
+import warnings
+import numpy as np, torch
+from torch import nn
+from blrobust.models.kept_state import kept_state
+warnings.simplefilter("ignore")
+model = nn.Identity()
+model.register_buffer("table", torch.from_numpy(np.memmap({str(path)!r}, mode="r")))
+with kept_state(model):
+    pass
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
