@@ -60,7 +60,8 @@ class Goal:
         if self.quantity == "launch":
             return max(1000 * (row.ms or math.nan) for row in chosen)
         if self.quantity == "memory":
-            return max(row.peak_ratio or math.nan for row in chosen)
+            ratios = [row.peak_ratio for row in chosen if row.peak_ratio is not None]
+            return max(ratios) if len(ratios) == len(chosen) else None
         if self.quantity == "saved at 32 pixels":
             return next(row.saved for row in chosen if LAYERS[row.layer].size == 32)
         return max((row.saved or math.nan) / _share_kept(row.layer, cut) for row in chosen)

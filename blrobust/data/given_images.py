@@ -131,7 +131,7 @@ def _names(classes: Classes, least: int) -> tuple[str, ...]:
         if not 1 <= classes <= MOST_LABELS:
             raise UserError(f"classes: got {shown(classes)}; legal: 1 to {MOST_LABELS}, or names")
         return tuple(map(str, range(classes)))
-    if isinstance(classes, str | bytes | bool) or not isinstance(classes, Collection):
+    if isinstance(classes, str | bytes | bool | set | frozenset) or not isinstance(classes, Collection):
         raise UserError(f"classes: got {shown(classes)}; legal: 1 to {MOST_LABELS}, or a list of names")
     return tuple(map(str, classes))
 

@@ -5,6 +5,7 @@ Channels are applied from left to right.
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from torch import nn
@@ -76,6 +77,7 @@ def _matched_cut(name: str, trained: str) -> float:
     return cuts[trained][name]
 
 
+@cache
 def recorded_cuts() -> dict[str, dict[str, float]]:
     """Return the compressions at which low-passed fp32 has the clean accuracy of a band-limited model.
 

@@ -60,6 +60,11 @@ def test_classes_are_a_number_or_names() -> None:
         from_arrays(PIXELS, LABELS, classes=["a", "b"])
 
 
+def test_classes_without_an_order_are_refused() -> None:
+    with pytest.raises(UserError, match="legal: 1 to .*, or a list of names"):
+        from_arrays(PIXELS, LABELS, classes={"a", "b", "c"})
+
+
 def test_the_checksum_is_that_of_pixels_and_labels() -> None:
     first, same = (datasets.given(from_arrays(x, LABELS)) for x in (PIXELS, PIXELS.double().numpy()))
     assert first.checksum == same.checksum
