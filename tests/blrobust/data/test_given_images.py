@@ -61,7 +61,7 @@ def test_classes_are_a_number_or_names() -> None:
 
 
 def test_classes_without_an_order_are_refused() -> None:
-    with pytest.raises(UserError, match="legal: 1 to .*, or a list of names"):
+    with pytest.raises(UserError, match=r"legal: 1 to .*, or a list of names"):
         from_arrays(PIXELS, LABELS, classes={"a", "b", "c"})
 
 
