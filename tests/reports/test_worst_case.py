@@ -89,4 +89,4 @@ def test_page_and_terminal_have_the_number_of_draws(tmp_path, capsys):
     assert "each up to its last strength and in all 2 draws, n = 100: fp32 50.0 %" in told
     assert "100 images, 2 draws per image and level." in html
     assert "at every strength up to the one in the row, in every draw: a larger" in html
-    assert "In these three an image counts once for each of the 2 draws." in html
+    assert "In all of these an image counts once for each of the 2 draws." in html
