@@ -91,8 +91,8 @@ def distance() -> list[str]:
         for name in theirs
     ]
     return [
-        f"Dashed curves: {paper_curves.LABEL}. The models here are smaller, ResNet-20s, and do not reach "
-        f"these values. At sigma {DISTANCE_LEVEL:g} on {frame.n.max():,} images their accuracies are: "
+        f"Dashed curves: {paper_curves.LABEL}. The models here are ResNet-20s, which are "
+        f"smaller. At sigma {DISTANCE_LEVEL:g} on {frame.n.max():,} images their accuracies are: "
         f"{', '.join(parts)}."
     ]
 

@@ -106,7 +106,7 @@ def _is_matched(low_passed: Card, limited: Card) -> bool:
 
 
 def _kept(compression: float | str) -> Band | None:
-    """Return the frequencies that a low-pass keeps; None if `compression` is no legal number."""
+    """Return the frequencies that a low-pass filter keeps, or None for an illegal `compression`."""
     try:
         return LowPass(float(compression)).band(*SIZE)
     except ValueError:

@@ -10,6 +10,7 @@ import click
 
 from blrobust.cli.options import UserPath
 from blrobust.errors import UserError, reason, shorten
+from blrobust.regular_file import read_bytes
 from blrobust.terminal import echo
 from blrobust.user_paths import problem_of
 
@@ -93,11 +94,9 @@ def _entries(path: Path) -> dict[str, Any]:
     problem = problem_of(path)
     try:
         if problem is None:
-            with path.open("rb") as file:  # files in /proc have no size that could be checked before
-                content = file.read(MOST_BYTES + 1)
-            if len(content) <= MOST_BYTES:
-                return tomllib.loads(content.decode())
-            problem = "which is too large"
+            return tomllib.loads(read_bytes(path, most=MOST_BYTES).decode())
+    except UserError as error:
+        raise UserError(f"--config: {error}") from None
     except OSError as error:
         problem = f"which cannot be read ({error.strerror or reason(error)})"
     except (ValueError, RecursionError) as error:

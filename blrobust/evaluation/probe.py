@@ -94,7 +94,9 @@ def find_flags(
             found[name] = []
             if not _is_classifier(model.module):
                 found[name] = doubts(model.module, pixels[: len(given.logits)], given)
-                if not found[name] and _depends_on_block(model.module, dataset, device, given):
+                if not found[name] and _depends_on_block(
+                    model.module, dataset, device, given, clean=len(pixels) // PARTS
+                ):
                     found[name] = [BATCH]
     flags = {model.label: found[model.label] for model in models}
     if source is not None:
@@ -133,14 +135,19 @@ def inputs(dataset: Dataset, device: torch.device) -> Tensor:
     return torch.cat([clean, noisy.clamp(0, 1), noisy])
 
 
-def _depends_on_block(model: nn.Module, dataset: Dataset, device: torch.device, answers: Answers) -> bool:
-    """Return whether logits change in the first block (batch) of the measurement, if it exceeds a probe."""
+def _depends_on_block(
+    model: nn.Module, dataset: Dataset, device: torch.device, answers: Answers, *, clean: int
+) -> bool:
+    """Return whether logits change in the first block (batch) of the measurement, if it exceeds a probe.
+
+    `clean` is the number of images at the start of the probe, without noise.
+    """
     count = min(len(dataset), block_size(dataset.images.shape[1:], device))
     if isinstance(model, InParts):
         count = min(count, model.most)
     if count <= len(answers.logits):
         return False
-    clean = min(len(inputs(dataset, device)) // PARTS, len(answers.logits))
+    clean = min(clean, len(answers.logits))
     return differ(answers, model, dataset.pixels(slice(0, count), device), rows=clean)
 
 

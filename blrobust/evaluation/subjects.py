@@ -58,13 +58,13 @@ def load(
     resolved = resolve(device)
     images = load_images(data, data_dir=data_dir, limit=limit, classes=classes, note=note)
     loaded: list[Model] = []
-    weights: list[str | None] = []
+    checksums: list[str | None] = []
     for label, named_model in named.items():
         loaded.append(load_model(label, named_model, arch=arch, dataset=images, device=resolved))
-        weights.append(_weights(loaded[-1]) if len(named) > 1 else None)
+        checksums.append(_checksum(loaded[-1]) if len(named) > 1 else None)
     check_distinct(loaded)
-    for model, before in zip(loaded, weights, strict=True):
-        if len(loaded) > 1 and _weights(model) != before:
+    for model, before in zip(loaded, checksums, strict=True):
+        if len(loaded) > 1 and _checksum(model) != before:
             raise UserError(
                 f"model {model.label!r}: its weights changed while another model was loaded; "
                 "legal: models that do not change each other"
@@ -93,7 +93,7 @@ def _own(model: Model) -> nn.Module | None:
     return next((part.module for part in model.module.modules() if isinstance(part, OwnModel)), None)
 
 
-def _weights(model: Model) -> str | None:
+def _checksum(model: Model) -> str | None:
     """Return the checksum of a user's module in a model; None without one, or if it has none."""
     module = _own(model)
     try:

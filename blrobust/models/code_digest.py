@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from blrobust.models.user_objects import is_users
+
 MOST_DEPTH = 8  # of containers and objects within one another
 HAS_DOCSTRING = 0x4000000  # the flag of code from Python 3.14 on, where the first constant is the docstring
-LIBRARIES = {"torch", "torchvision", "numpy", "blconv", "blrobust"} | sys.stdlib_module_names
 
 
 def code_digest(module: nn.Module) -> str:
@@ -46,7 +47,7 @@ class _Reader:
     def of_class(self, kind: type, depth: int) -> Iterator[str]:
         """Yield the functions and plain attributes of a class and of the user's classes it derives from."""
         for base in kind.__mro__:
-            if _is_users(base) and self._is_new(base):
+            if is_users(base) and self._is_new(base):
                 for name, value in sorted(vars(base).items()):
                     if not name.startswith("__") or isinstance(value, FunctionType):
                         yield from (name, *self.of_value(value, depth + 1))
@@ -76,7 +77,7 @@ class _Reader:
     def _of_object(self, value: Any, depth: int) -> Iterator[str]:
         function = getattr(value, "__func__", getattr(value, "fget", value))  # of methods and properties
         if isinstance(function, FunctionType):
-            yield from _of_code(function.__code__)
+            yield from self._of_code(function.__code__)
             yield from self.of_value([function.__defaults__, function.__kwdefaults__], depth + 1)
             for cell in function.__closure__ or ():
                 with suppress(ValueError):  # an empty one
@@ -85,7 +86,7 @@ class _Reader:
             yield from self.of_value([value.func, value.args, value.keywords], depth + 1)
         else:
             yield type(value).__qualname__
-            if _is_users(type(value)) and self._is_new(value):
+            if is_users(type(value)) and self._is_new(value):
                 yield from self.of_class(type(value), depth + 1)
                 yield from self.of_value(getattr(value, "__dict__", None), depth + 1)
 
@@ -95,17 +96,12 @@ class _Reader:
         self._seen[id(value)] = value
         return True
 
-
-def _is_users(kind: type) -> bool:
-    return (getattr(kind, "__module__", None) or "torch").partition(".")[0] not in LIBRARIES
-
-
-def _of_code(code: CodeType) -> Iterator[str]:
-    """Yield the bytecode, names and constants of a function and of those inside it, without docstrings."""
-    yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames}\n"
-    is_documented = sys.version_info < (3, 14) or code.co_flags & HAS_DOCSTRING
-    for place, constant in enumerate(code.co_consts):
-        if isinstance(constant, CodeType):
-            yield from _of_code(constant)
-        elif not (place == 0 and is_documented and isinstance(constant, str)):
-            yield from _Reader().of_value(constant, MOST_DEPTH - 2)
+    def _of_code(self, code: CodeType) -> Iterator[str]:
+        """Yield the bytecode, names and constants of a function and of those in it, without docstrings."""
+        yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames}\n"
+        is_documented = sys.version_info < (3, 14) or code.co_flags & HAS_DOCSTRING
+        for place, constant in enumerate(code.co_consts):
+            if isinstance(constant, CodeType):
+                yield from self._of_code(constant)
+            elif not (place == 0 and is_documented and isinstance(constant, str)):
+                yield from self.of_value(constant, 0)

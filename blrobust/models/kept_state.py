@@ -1,7 +1,6 @@
 """The state that a module changes in its own passes: statistics, counters, caches and random generators."""
 
 import random
-import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from blrobust.models.user_objects import is_users
+
 _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
-_LIBRARIES = {"torch", "numpy"} | sys.stdlib_module_names  # their objects are not looked into
 
 
 @contextmanager
@@ -85,8 +85,9 @@ def _members(value: Any) -> Iterable[Any]:
         return list(value.values())
     if kind in (list, tuple, deque):
         return list(value)
-    is_users = kind.__module__.partition(".")[0] not in _LIBRARIES
-    if isinstance(value, nn.Module | torch.optim.Optimizer) or (is_users and not isinstance(value, type)):
+    if isinstance(value, nn.Module | torch.optim.Optimizer) or (
+        is_users(kind) and not isinstance(value, type)
+    ):
         attributes = getattr(value, "__dict__", None)  # none for objects with slots
         return [attributes] if type(attributes) is dict and not _is_scripted(value) else []
     return []

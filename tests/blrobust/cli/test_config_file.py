@@ -122,7 +122,7 @@ def test_a_required_option_may_be_in_the_file(asked, tmp_path):
         ("seed = 0x" + "f" * 5000, "--config: got seed"),
         ('data-dir = "a\\u0000x"', "legal: text without the character NUL"),
         (f'out = "{"a" * 300}"', "legal: a path, without NUL"),
-        ("#" * 1_000_001, "x.toml, which is too large; legal: a TOML file of at most 1,000,000 bytes"),
+        ("#" * 1_000_001, "x.toml: got 1,000,001 bytes; legal: at most 1,000,000"),
     ],
 )
 def test_bad_files_are_one_line(asked, tmp_path, capsys, text, message):
