@@ -50,9 +50,23 @@ class Snapshot:
         """
         with suppress(Exception):
             if is_restored(self._module) and self._built == _structure(self._module):
-                for restorer in self._restorers:
-                    with suppress(Exception):
-                        restorer()
+                self.write_back()
+
+    def write_back(self) -> None:
+        """Write all copies back, also to a module that has built parts, which it then no longer has."""
+        for restorer in self._restorers:
+            with suppress(Exception):  # whatever the user's class raises
+                restorer()
+
+    def can_build_again(self) -> bool:
+        """Return whether the module has built parts that it builds again after `write_back`.
+
+        A lazy module of torch does not: it changes its class when its first pass gives it parameters.
+        """
+        with suppress(Exception):
+            is_lazy = any(lazy for *_, parameters in self._built for _, lazy in parameters)
+            return bool(self._restorers) and not is_lazy and self._built != _structure(self._module)
+        return False
 
 
 def stop_restoring(module: nn.Module) -> None:

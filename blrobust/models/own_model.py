@@ -163,7 +163,7 @@ class OwnModel(nn.Module):
 
         A module that then fails, or returns other logits, gets back the state after the call for good
         (`stop_restoring`): some of the state was out of reach, such as a mark of a library that the module is
-        set up.
+        set up. So does a module that builds other parts when its first images are others.
         """
         before = Snapshot(self.module)
         try:
@@ -173,15 +173,27 @@ class OwnModel(nn.Module):
             after = Snapshot(self.module)
         finally:
             before.restore()
-        if is_restored(self.module) and not self._repeats(logits, pixels):
-            after.restore()
+        if not is_restored(self.module):
+            return logits
+        builds = before.can_build_again()
+        if builds:
+            before.write_back()
+        repeats = self._repeats(logits, pixels, first=pixels / 2 if builds else None)
+        if builds or not repeats:
+            after.write_back()
+        if not repeats:
             stop_restoring(self.module)
         return logits
 
-    def _repeats(self, logits: Tensor, pixels: Tensor) -> bool:
-        """Return whether another call, after which the state is restored, gives the same logits."""
+    def _repeats(self, logits: Tensor, pixels: Tensor, *, first: Tensor | None) -> bool:
+        """Return whether another call, after which the state is restored, gives the same logits.
+
+        Before it, `first` is processed, unless it is None.
+        """
         try:
             with kept_state(self.module), unchanged(pixels.device):
+                if first is not None:
+                    self._run(first)
                 again = self._run(pixels)
             return distance(*(each.cpu().numpy() for each in (logits, again))) <= IDENTIFYING
         except KeyboardInterrupt:

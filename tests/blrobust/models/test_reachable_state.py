@@ -251,6 +251,22 @@ class PreparesSilently(Prepares):
         self.factor = 1.0
 
 
+class BuildsByImages(odd_models.Plain):
+    """Builds a scale from its first images, as layers with an initialisation by data do."""
+
+    def forward(self, pixels: Tensor) -> Any:
+        if not hasattr(self, "scale"):
+            self.scale = nn.Parameter(1 / pixels.detach().std())
+        return super().forward(pixels) * self.scale
+
+
+class Builds(BuildsByImages):
+    def forward(self, pixels: Tensor) -> Any:
+        if not hasattr(self, "scale"):
+            self.scale = nn.Parameter(torch.tensor(2.0))
+        return super().forward(pixels)
+
+
 class PreparesInClass(odd_models.Plain):
     """Is set up once, which is marked in the class."""
 
@@ -289,6 +305,20 @@ def test_a_model_never_fails_without_the_state_of_its_first_call(
     pixels = data.pixels(slice(2, 9))
     with torch.no_grad():
         assert torch.allclose(model.module(pixels), 2 * odd_models.Plain()(pixels))
+
+
+@pytest.mark.parametrize(("name", "flags"), [("Builds", []), ("BuildsByImages", [doubts.STATE])])
+def test_a_model_that_builds_parts_from_its_first_images_is_flagged(
+    name: str, flags: list[str], images: Path
+) -> None:
+    data = datasets.load(f"npz:{images}")
+    model = zoo.load(f"m={__name__}:{name}", dataset=data, device=CPU)
+    answers = probe.probe([model], data, CPU)
+    assert probe.find_flags([model], data, CPU, answers) == {"m": flags}
+    scale = 2.0 if name == "Builds" else float(1 / data.pixels(slice(0, 2)).std())
+    pixels = data.pixels(slice(2, 9))
+    with torch.no_grad():
+        assert torch.allclose(model.module(pixels), scale * odd_models.Plain()(pixels))
 
 
 def test_a_module_named_like_one_of_python_is_the_users(
