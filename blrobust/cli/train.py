@@ -37,7 +37,8 @@ MOST_EPOCHS = 100_000  # the history of each is kept
 @click.option(
     "--lr",
     type=FiniteRange(min=0, min_open=True),
-    help="Learning rate at the peak of the cycle.  [default: 0.2]",
+    help="Peak learning rate. It rises linearly over the first 20 % of the steps, then falls along half a "
+    "cosine.  [default: 0.2]",
 )
 @click.option(
     "--weight-decay",
@@ -55,8 +56,8 @@ MOST_EPOCHS = 100_000  # the history of each is kept
 @click.option(
     "--holdout",
     type=click.IntRange(min=0),
-    help="Number of training images, from the end, that are not trained on but measured after every epoch.  "
-    "[default: 0]",
+    help="Keep the last N training images out of training, and measure the accuracy on them after every "
+    "epoch.  [default: 0]",
 )
 @DEVICE
 @click.option(
@@ -90,7 +91,7 @@ def command(
 ) -> None:
     """Train MODEL, or several comma-separated models at the same time ('blrobust models' explains the names).
 
-    The models are the argument or those of --models. The state is stored after every epoch; --resume
+    Name the models as the argument or with --models. The state is stored after every epoch; --resume
     continues a training that was stopped. If --out is not given, the other commands then load the new
     checkpoint instead of the bundled weights of MODEL.
     """
