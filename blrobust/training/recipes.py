@@ -72,9 +72,9 @@ def _plateaus(losses: Iterable[float]) -> int:
 RECIPES = {
     # The bundled ResNet-20s. After 100 epochs fp32 gains 0.1 points, fft85 0.9. Nothing else was tuned.
     "default": Recipe(),
-    # For large batches on a GPU. Accuracies below are of one ResNet-18 each on the test images, for fp32 and
-    # fft85; two trainings differ by about 0.3 points. With cutout of 12 pixels 60 epochs reach 92.8 and 83.1 %,
-    # but cutout changes the accuracy under noise, so it is off.
+    # For large batches on a GPU. The accuracies are those of one ResNet-18 each on the test images, for fp32
+    # and fft85 (docs/results/resnet18-recipes.csv). With cutout of 12 pixels 60 epochs reach 92.8, 83.1 %;
+    # it is off because it also changes the accuracy under noise.
     "fast": Recipe(
         epochs=150,  # 92.7 and 83.4 %; 60 epochs: 92.0 and 83.2 %
         batch_size=512,  # a step of 128 small images takes half as long, but there are four times as many
