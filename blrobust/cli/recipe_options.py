@@ -24,7 +24,11 @@ OPTIONS = [
         type=click.IntRange(1, MOST_EPOCHS),
         help="Passes over the training images.  [default: as in the recipe; fp32-early: 5]",
     ),
-    click.option("--batch-size", type=POSITIVE, help="Images per step.  [default: as in the recipe]"),
+    click.option(
+        "--batch-size",
+        type=POSITIVE,
+        help="Images per step, of all processes together.  [default: as in the recipe]",
+    ),
     click.option(
         "--lr",
         type=FiniteRange(min=0, min_open=True),
