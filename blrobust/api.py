@@ -25,7 +25,7 @@ from blrobust.evaluation.call_text import call_text
 from blrobust.evaluation.measurement import measure, measuring
 from blrobust.evaluation.noise_parts import NoiseKinds, noise_grids, noise_parts
 from blrobust.evaluation.observer import Observer, observed
-from blrobust.evaluation.subjects import Data, Models
+from blrobust.evaluation.subjects import Data, Given, with_modules
 from blrobust.perturbations.noise_kinds import SPACES
 from blrobust.perturbations.paper_bounds import SPACE as LEGACY
 from blrobust.results import Results, joined
@@ -44,7 +44,7 @@ PRESETS = get_args(Preset)
 
 
 def evaluate(
-    models: Models,
+    models: Given,
     *,
     data: Data = None,
     noise: NoiseKinds | None = None,
@@ -53,7 +53,7 @@ def evaluate(
     parameters: Parameters = (),
     preset: Preset = "default",
     target: int | None = None,
-    source: nn.Module | str | None = None,
+    source: Given = None,
     save_adversarials: bool = False,
     classes: Classes = None,
     limit: int | None = None,
@@ -72,7 +72,8 @@ def evaluate(
 
     - `models`: a dictionary from labels to modules and names, a list of names, or one of them. A module takes
       pixels float32 (m, C, H, W) and returns logits (m, classes). It is measured in evaluation mode, and gets
-      its own mode, device and gradient flags back at the end. `blrobust models` explains the names.
+      its own mode, device and gradient flags back at the end. In place of a module, a function or another
+      callable is legal, with the modules that it uses. `blrobust models` explains the names.
     - `data`: a pair of images (n, C, H, W), uint8 or float in [0, 1], and integer labels (n,), as tensors or
       arrays; a torch data set of such pairs; the result of `load_data`; or a name such as "cifar10" or
       "folder:photos". None is CIFAR-10. `classes`, names or a number, is needed where the labels do not show
@@ -103,6 +104,7 @@ def evaluate(
         "save_adversarials": save_adversarials or None, "out": None if out is None else os.fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("evaluate", models, **given))
+    models, source = with_modules(models), with_modules(source)
     with measuring(observer, models, source, call=call):
         check_range("draws", draws, 1, MOST_DRAWS)
         check_range("seed", seed, 0, MOST_SEED)
@@ -144,7 +146,7 @@ def evaluate(
 
 
 def load_model(
-    model: nn.Module | str,
+    model: Given,
     *,
     data: Data = None,
     arch: str = "resnet20",
@@ -154,13 +156,13 @@ def load_model(
     """Return the model of a name, such as "fp32" or "lowpass0.48+fp32", as blrobust measures it.
 
     The module takes pixels float32 (m, C, H, W) in [0, 1] and returns logits float32 (m, classes). `data` is
-    as in `evaluate`, by default CIFAR-10; it decides which weights are loaded. A module of your own is
+    as in `evaluate`, by default CIFAR-10; it decides which weights are loaded. A model of your own is
     checked on the first images and wrapped. Raises `UserError` if the model or the data does not exist, or
     fails.
     """
     resolved = resolve(device)
     images = subjects.load_images(data, data_dir=optional(data_dir, "data_dir"))
-    return subjects.load_one("model", model, arch=arch, dataset=images, device=resolved).module
+    return subjects.load_one("model", with_modules(model), arch=arch, dataset=images, device=resolved).module
 
 
 def load_data(

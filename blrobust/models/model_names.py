@@ -35,7 +35,8 @@ GRAMMAR = {
     "fp32-narrow": "fp32 with fewer channels, so that its clean accuracy is fft85's",
     "NAME-compact": "any of the band-limited names, with transforms of the padded input's size",
     "LABEL=FILE.safetensors": "a checkpoint of your own, shown as LABEL",
-    "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module",
+    "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module "
+    "or another callable from pixels to logits",
     "[LABEL=]CHANNEL+...+MODEL": "a model behind transforms of the image, applied from left to right",
     **{f"  {word}": meaning for word, meaning in CHANNELS.items()},
 }
