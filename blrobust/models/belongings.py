@@ -38,10 +38,11 @@ _PARTS: dict[type, tuple[str, ...]] = {
 }
 
 
-def belongings(root: Any) -> Iterator[Any]:
+def belongings(root: Any, *, leaves: type | tuple[()] = ()) -> Iterator[Any]:
     """Yield an object and all that belongs to it, each object once.
 
-    Objects whose members cannot be listed have none. Raises `MemoryError` if the memory is full.
+    Members of objects of the class `leaves` are left out. Objects whose members cannot be listed have none.
+    Raises `MemoryError` if the memory is full.
     """
     seen: dict[int, Any] = {}  # by id, and kept alive
     todo = [root]
@@ -50,6 +51,8 @@ def belongings(root: Any) -> Iterator[Any]:
         if id(value) not in seen:
             seen[id(value)] = value
             yield value
+            if isinstance(value, leaves):
+                continue
             try:
                 todo.extend(_members(value))
             except (MemoryError, torch.OutOfMemoryError):

@@ -36,7 +36,8 @@ GRAMMAR = {
     "NAME-compact": "any of the band-limited names, with transforms of the padded input's size",
     "NAME-seedN": "any of the names above, trained with the seed N from 1 on; NAME itself has seed 0",
     "LABEL=FILE.safetensors": "a checkpoint of your own, shown as LABEL",
-    "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module",
+    "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module "
+    "or another callable from pixels to logits",
     "[LABEL=]CHANNEL+...+MODEL": "a model behind transforms of the image, applied from left to right",
     **{f"  {word}": meaning for word, meaning in CHANNELS.items()},
 }

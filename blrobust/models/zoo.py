@@ -24,6 +24,7 @@ from blrobust.data.image_files import COUNT_FROM_0
 from blrobust.errors import UserError, describe
 from blrobust.models import checkpoint
 from blrobust.models.accuracy import accuracy
+from blrobust.models.callable_module import as_module
 from blrobust.models.channel_names import build_channel
 from blrobust.models.channels import ColourDepth
 from blrobust.models.checkpoint import Facts
@@ -246,14 +247,18 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         with unchanged_settings(), prints_counted():
             code = importlib.import_module(module_name)
             torch.set_default_dtype(_DEFAULT_DTYPES.setdefault(code, torch.get_default_dtype()))
-            module = getattr(code, factory)()
+            made = getattr(code, factory)()
+            module = as_module(made)
             default_dtype = torch.get_default_dtype()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the user's code raises
         raise UserError(f"model {label!r}: {target} failed: {describe(error)}") from error
-    if not isinstance(module, nn.Module):
-        raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
+    if module is None:
+        raise UserError(
+            f"model {label!r}: {target} returned a {type(made).__name__}, not an nn.Module or another "
+            "callable from pixels to logits; legal: a function, as lambda x: net.predict(x)"
+        )
     check_weights(label, module)
     return load_module(
         label, module, target=target, dataset=dataset, device=device, default_dtype=default_dtype
