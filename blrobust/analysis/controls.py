@@ -52,8 +52,11 @@ def matched_low_passes(analysis: Analysis, model: str) -> list[str]:
 
 
 def not_measured(run: Run) -> list[str]:
-    """Return in words the controls that a run with band-limited models lacks; empty for other runs."""
-    cards = list(run.cards.values())
+    """Return in words the controls that a run with band-limited models lacks; empty for other runs.
+
+    Models that are tested at another band limit than that of their training need no controls.
+    """
+    cards = [card for card in run.cards.values() if card.tested_at is None]
     if not any(is_band_limited(card) for card in cards):
         return []
     names = {name for card in cards if not card.channels for name in _names(card)}
@@ -80,7 +83,12 @@ def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
 
 
 def _names(card: Card) -> set[str]:
-    """Return a model's label, and its checkpoint's file name without data set and architecture."""
+    """Return a model's label, and its checkpoint's file name without data set and architecture.
+
+    A model that is tested at another band limit than that of its training has only its label.
+    """
+    if card.tested_at is not None:
+        return {card.label}
     stem = Path(card.checkpoint or "").stem
     return {card.label, stem.removeprefix(f"{card.dataset}-{card.arch}-")}
 
