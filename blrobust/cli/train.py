@@ -124,7 +124,12 @@ def command(
         "holdout": holdout,
     }
     changes: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
-    chosen = {name: replace(recipes.recipe_of(name), seed=seed, **changes) for name in names}
+    if seed:
+        for name in names:
+            if model_names.split_seed(name)[1]:
+                raise UserError(f"--seed: got {seed} for {name}; legal: a model without a seed in its name")
+        changes["seed"] = seed
+    chosen = {name: replace(recipes.recipe_of(name), **changes) for name in names}
     recipes.check_alike(chosen)
     chosen_device = resolve(device)
     training_set = datasets.load(dataset, split="train", data_dir=data_dir)

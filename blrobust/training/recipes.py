@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from blrobust.errors import UserError
+from blrobust.models.model_names import split_seed
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ RECIPES = {
 
 
 def recipe_of(name: str) -> Recipe:
-    """Return the recipe of the model called `name`, such as "fft50" (see `models.model_names`)."""
-    return RECIPES.get(name, Recipe())
+    """Return the recipe of the model called `name`, such as "fft50-seed1" (see `models.model_names`)."""
+    network, seed = split_seed(name)
+    return replace(RECIPES.get(network, Recipe()), seed=seed)
 
 
 def check_alike(recipes: dict[str, Recipe]) -> None:

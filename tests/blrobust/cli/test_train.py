@@ -87,6 +87,14 @@ def test_controls_have_recipes_of_their_own(capsys, own):
     assert checkpoint.load(own / "cifar10-tiny-fp32-early.safetensors")[1].recipe["epochs"] == 5
 
 
+def test_a_seed_in_the_name(capsys, own):
+    assert run(capsys, "fft33-seed2", *TINY)[0] == 0
+    facts = checkpoint.load(own / "cifar10-tiny-fft33-seed2.safetensors")[1]
+    assert (facts.seed, facts.recipe["seed"], facts.compression) == (2, 2, 0.33)
+    model = zoo.load("fft33-seed2", arch="tiny", dataset=tiny_training.load(), device=torch.device("cpu"))
+    assert model.card.seed == 2
+
+
 def state_in(folder, capsys, monkeypatch, *arguments):
     """Leave a training that was stopped after its first epoch."""
     from blrobust.training import training
@@ -179,6 +187,7 @@ def test_finished_weights_are_not_overwritten(capsys, own):
         ("fp32 --lr 1e30", "diverged in epoch"),
         ("fp32 --weight-decay -1", "--weight-decay"),
         ("fp32 --seed -1", "--seed"),
+        ("fp32-seed1 --seed 2", "--seed: got 2 for fp32-seed1; legal: a model without a seed in its name"),
         ("fp32 --holdout 80", "--holdout: got 80; legal: numbers below 80, that of all training images"),
         ("fp32 --noise -1", "--noise"),
         ("fp32-narrow", "got fp32-narrow for tiny; legal: resnet20"),
