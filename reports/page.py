@@ -171,7 +171,9 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, about: Topic, nu
     architectures = [card.arch for results in runs.values() for card in results.run.cards.values()]
     colours = [figures.colour(models.index(series.model)) for series in paper]
     wide, narrow = (
-        figures.accuracy(
+        Markup("")  # `band_limits` has the figure
+        if about
+        else figures.accuracy(
             list(curves.values()),
             on,
             published=list(zip(paper, colours, strict=True)),
