@@ -17,7 +17,7 @@ from blrobust.analysis.view import run_names
 from blrobust.reports import attacks, figures, paper_curves, tables, template
 from blrobust.reports.axes import Axis, axis
 from blrobust.reports.band_limit_figures import BandLimitFigures, band_limit_figures
-from blrobust.reports.conclusions import conclusions, few_images
+from blrobust.reports.conclusions import conclusions, few_images, findings
 from blrobust.reports.figures import Curve
 from blrobust.reports.mixture import mixture_note
 from blrobust.reports.tables import Table
@@ -155,7 +155,7 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, about: Topic, nu
             )
             for model in results.run.models
         }
-        entries.append(_entry(name, results, kind, on, curves, has_tests=about != "mismatch"))
+        entries.append(_entry(name, results, kind, on, curves, about))
     curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
     analyses = {name: results.kinds[kind] for name, results in runs.items()}
     first = next(iter(runs.values())).run
@@ -200,8 +200,9 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, about: Topic, nu
 
 
 def _entry(
-    name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve], *, has_tests: bool
+    name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve], about: Topic
 ) -> RunEntry:
+    has_tests = about != "mismatch"
     run, analysis = results.run, results.kinds[kind]
     record = run.record
     data = record.dataset
@@ -225,7 +226,7 @@ def _entry(
         note=data.note if kind == run.kinds[0] else None,  # once per run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record.command_line,
-        conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis, on) if has_tests else [],
+        conclusions=_conclusions(analysis, on, about),
         tests=tables.tests(analysis, on, analysis.baseline) if has_tests else Table([]),
         against_controls=tables.against_controls(analysis) if has_tests else None,
         control=control,
@@ -238,6 +239,14 @@ def _entry(
         flags=tables.flag_note(analysis.flags) if attack is None else None,
         curves=curves,
     )
+
+
+def _conclusions(analysis: Analysis, on: Axis, about: Topic) -> list[str]:
+    if about == "mismatch":
+        return []
+    if about == "rates":  # without a gain, controls that are not measured are not missing
+        return findings(analysis, on)
+    return conclusions(analysis, on) + attacks.gradient_notes(analysis, on)
 
 
 def _strip(analysis: Analysis, on: Axis) -> Strip | None:

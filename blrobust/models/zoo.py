@@ -5,7 +5,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -184,22 +184,34 @@ def _behind_channels(
     return Model(target.label, module, card)
 
 
-def _find(name: str, arch: str, dataset: Dataset) -> Path:
+def find_weights(name: str, *, arch: str, dataset: Dataset) -> Path | None:
+    """Return the checkpoint of the model called `name`, or None if there is none for `dataset`.
+
+    Raises `UserError` for a name outside the grammar, and for an unknown architecture.
+    """
     facts = facts_of(name, arch=arch, dataset=dataset)
-    stem = file_stem(name, arch=arch, dataset=facts.dataset)
-    path = available().get(stem)
-    if path is None and facts.dataset not in datasets.NAMES:
+    return available().get(file_stem(name, arch=arch, dataset=facts.dataset))
+
+
+def training_command(names: Iterable[str], *, arch: str, dataset: str) -> str:
+    """Return the command that trains models for the data set called `dataset`."""
+    options = "" if arch == "resnet20" else f" --arch {arch}"
+    options += "" if dataset == "cifar10" else f" --dataset {dataset}"
+    return f"blrobust train {','.join(names)}{options}"
+
+
+def _find(name: str, arch: str, dataset: Dataset) -> Path:
+    path, trained = find_weights(name, arch=arch, dataset=dataset), trained_on(dataset)
+    if path is None and trained not in datasets.NAMES:
         raise UserError(
             f"model {name!r} has no weights for {dataset.name}; give a model of your own as "
             "LABEL=FILE.safetensors or LABEL=PACKAGE.MODULE:FACTORY"
             + (f"; {COUNT_FROM_0}" if int(dataset.labels.min()) > 0 else "")
         )
     if path is None:
-        options = "" if arch == "resnet20" else f" --arch {arch}"
-        options += "" if facts.dataset == "cifar10" else f" --dataset {facts.dataset}"
         raise UserError(
-            f"model {name!r} has no weights for {arch} on {facts.dataset}; make them with: "
-            f"blrobust train {name}{options}"
+            f"model {name!r} has no weights for {arch} on {trained}; make them with: "
+            + training_command([name], arch=arch, dataset=trained)
         )
     return path
 
