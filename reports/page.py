@@ -1,6 +1,5 @@
 """The report of one run, or the comparison of several runs, as one self-contained HTML file."""
 
-import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +19,10 @@ from blrobust.reports.band_limit_figures import BandLimitFigures, band_limit_fig
 from blrobust.reports.conclusions import conclusions, few_images, findings
 from blrobust.reports.figures import Curve
 from blrobust.reports.mixture import mixture_note
+from blrobust.reports.seed_notes import seed_notes, seed_range
+from blrobust.reports.strip import Strip, image_strip
 from blrobust.reports.tables import Table
 from blrobust.runs.run import Run
-
-
-@dataclass(frozen=True)
-class Strip:
-    """One image at several levels, with the class that each model predicts at each level."""
-
-    sample: int
-    label: str
-    pictures: list[tuple[str, str]]  # level in words, image as data URI
-    rows: list[tuple[str, list[tuple[str, bool]]]]  # model, then class and whether it is correct
 
 
 @dataclass(frozen=True)
@@ -98,6 +89,11 @@ class Section:
         """Whether the axis is of an attack and not of noise."""
         return any(entry.attack is not None for entry in self.entries)
 
+    @property
+    def has_seeds(self) -> bool:
+        """Whether a curve is the mean over several training seeds."""
+        return any(curve.seeds for curve in self.curves.values())
+
 
 def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
     """Write the report of `runs` to `destination`, whole or not at all.
@@ -107,6 +103,7 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
     """
     names = run_names([results.run.path for results in runs])
     by_name = dict(zip(names, runs, strict=True))
+    groups = [group for results in runs for group in results.groups.values()]
     template.render(
         "page.html",
         destination,
@@ -115,6 +112,8 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
         worst={name: worst for name, run in by_name.items() if (worst := _worst(run))},
         provenance={name: _provenance(results.run) for name, results in by_name.items()},
         published_label=paper_curves.LABEL,
+        seeds=seed_notes(groups),
+        seed_range=seed_range(groups),
         baseline=template.baseline_tag(runs[0].baseline) if len(runs) == 1 else "",
     )
 
@@ -142,18 +141,18 @@ def _common_axis(runs: dict[str, RunAnalysis], kind: str, space: str, std: list[
 
 
 def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, about: Topic, number: int) -> Section:
-    models = list(dict.fromkeys(model for results in runs.values() for model in results.run.models))
+    models = list(dict.fromkeys(model for results in runs.values() for model in results.groups))
     entries = []
     for index, (name, results) in enumerate(runs.items()):
-        table = results.kinds[kind].table
         curves = {
-            model: Curve(
+            model: Curve.of(
+                results.kinds[kind],
+                model,
                 name=tables.row_name(model, name, runs),
-                frame=table[table.model == model],
-                model=models.index(model),
+                index=models.index(model),
                 run=index,
             )
-            for model in results.run.models
+            for model in results.groups
         }
         entries.append(_entry(name, results, kind, on, curves, about))
     curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
@@ -233,7 +232,7 @@ def _entry(
         control_tests=None if control is None else tables.tests(analysis, on, control),
         draws=run.draws,
         levels=tables.levels(analysis, on),
-        strip=_strip(analysis, on),
+        strip=image_strip(analysis, on),
         rejected=tables.rejection_note(analysis),
         attack=attack,
         flags=tables.flag_note(analysis.flags) if attack is None else None,
@@ -247,25 +246,6 @@ def _conclusions(analysis: Analysis, on: Axis, about: Topic) -> list[str]:
     if about == "rates":  # without a gain, controls that are not measured are not missing
         return findings(analysis, on)
     return conclusions(analysis, on) + attacks.gradient_notes(analysis, on)
-
-
-def _strip(analysis: Analysis, on: Axis) -> Strip | None:
-    run, kind = analysis.run, analysis.kind
-    pictures = [picture for picture in run.pictures() if picture.kind == kind]
-    if not pictures:
-        return None
-    classes = run.record.dataset.classes
-    sample, label = pictures[0].sample, pictures[0].label
-    rows = []
-    for model in run.models:
-        predictions = [
-            int(run.outcome(model, kind, picture.level, 0)["prediction"][sample]) for picture in pictures
-        ]
-        # -1 stands for logits that are not finite.
-        rows.append((model, [(classes[p] if p >= 0 else "none", p == label) for p in predictions]))
-    uris = [f"data:image/png;base64,{base64.b64encode(p.png).decode()}" for p in pictures]
-    words = [on.describe(picture.level) for picture in pictures]
-    return Strip(sample, classes[label], list(zip(words, uris, strict=True)), rows)
 
 
 def _provenance(run: Run) -> dict[str, Any]:

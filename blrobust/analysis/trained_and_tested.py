@@ -66,8 +66,9 @@ def is_as_trained(trained: str, tested_at: int) -> bool:
 
 
 def _clean(analysis: Analysis) -> list[dict[str, Any]]:
-    frame = analysis.table[analysis.table.level == 0].rename(columns={"effective_compression": "compression"})
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    frame = analysis.accuracies[analysis.accuracies.level == 0]
+    rows = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    return [row | {"compression": analysis.cards[row["model"]].effective_compression} for row in rows]
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -37,7 +37,7 @@ class LazyGroup(click.Group):
             hint = (
                 f"; did you mean {' or '.join(near)}?"
                 if near
-                else f"; {ctx.command_path} --help lists the commands"
+                else f"{ctx.command_path} --help lists the commands"
             )
             raise click.UsageError(f"no such command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)

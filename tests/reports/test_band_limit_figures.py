@@ -127,3 +127,23 @@ def test_published_curves_are_those_of_cifar10():
     assert found[0].accuracy[0] == pytest.approx(0.91)
     assert paper_curves.band_limits("rates", datasets=["cifar10"], models=["fp32"])[0].accuracy[0] == 0.9369
     assert paper_curves.band_limits("rates", datasets=["cifar100"], models=["fp32"]) == []
+
+
+def test_training_seeds_are_one_model(tmp_path):
+    labels = ["fp32@0", "fp32@50", "fft50@0", "fft50-seed1@0", "fft50@50", "fft50-seed1@50"]
+    cards = {
+        label: {
+            "tested_at": int(label.partition("@")[2]),
+            "effective_compression": 0.5 * label.endswith("50"),
+            "dataset": "cifar10",
+            "checkpoint": f"cifar10-resnet20-{label.partition('@')[0]}.safetensors",
+        }
+        for label in labels
+    }
+    curves = {label: [0.5 + 0.1 * index] for index, label in enumerate(labels)}
+    path = invented.run(tmp_path / "a", curves, [0.0], cards=cards, is_exact=True)
+    with Run.open(path) as run:
+        frame = mismatch(RunAnalysis(run).kinds["gaussian"])
+    found = {(row.trained, row.tested_at): round(row.accuracy, 2) for row in frame.itertuples()}
+    assert found == {("fp32", 0): 0.5, ("fp32", 50): 0.6, ("fft50", 0): 0.75, ("fft50", 50): 0.95}
+    assert "fft50@50: 95.0" in render(tmp_path, path)
