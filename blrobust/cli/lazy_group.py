@@ -35,7 +35,7 @@ class LazyGroup(click.Group):
         if args[0] not in self._table and not args[0].startswith("-"):
             near = get_close_matches(args[0], self._table, cutoff=SIMILAR)
             hint = (
-                f"; did you mean {' or '.join(near)}?"
+                f"did you mean {' or '.join(near)}?"
                 if near
                 else f"{ctx.command_path} --help lists the commands"
             )
