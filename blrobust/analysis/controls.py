@@ -1,6 +1,6 @@
 """The models with which band-limited models are compared, and the controls that a run lacks.
 
-A control is a model that tests another explanation of a result than the band limit.
+A control is a model that tests an explanation of a result other than the band limit.
 """
 
 from pathlib import Path
@@ -12,7 +12,6 @@ from blrobust.models.channel_names import recorded_cuts
 from blrobust.models.channels import LowPass
 from blrobust.models.model_names import CONTROLS
 from blrobust.runs.record import Card
-from blrobust.runs.run import Run
 
 PRECISIONS = ("fp16", "bf16")
 LOW_PASS = "lowpass"  # the word of a channel in front of a model
@@ -41,19 +40,22 @@ def best_control(analysis: Analysis) -> str | None:
 
 def low_passes_of_fp32(analysis: Analysis) -> list[str]:
     """Return the models that are fp32 behind a low-pass, the highest mean accuracy first."""
-    cards = analysis.run.cards
+    cards = analysis.cards
     return [model for model in without_band_limits(analysis) if _is_low_passed_fp32(cards[model])]
 
 
 def matched_low_passes(analysis: Analysis, model: str) -> list[str]:
     """Return those of `low_passes_of_fp32` whose filter is matched to the band-limited `model`."""
-    cards = analysis.run.cards
+    cards = analysis.cards
     return [low for low in low_passes_of_fp32(analysis) if _is_matched(cards[low], cards[model])]
 
 
-def not_measured(run: Run) -> list[str]:
-    """Return in words the controls that a run with band-limited models lacks; empty for other runs."""
-    cards = list(run.cards.values())
+def not_measured(analysis: Analysis) -> list[str]:
+    """Return in words the controls that a run with band-limited models lacks; empty for other runs.
+
+    Models that are tested at another band limit than that of their training need no controls.
+    """
+    cards = [card for card in analysis.cards.values() if card.tested_at is None]
     if not any(is_band_limited(card) for card in cards):
         return []
     names = {name for card in cards if not card.channels for name in _names(card)}
@@ -74,13 +76,18 @@ def not_measured(run: Run) -> list[str]:
 
 def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
     mean = dict(zip(analysis.summary.model, analysis.summary["mean"], strict=True))
-    cards = analysis.run.cards
+    cards = analysis.cards
     chosen = [model for model in analysis.complete if is_band_limited(cards[model]) == limited]
     return sorted(chosen, key=lambda model: -mean[model])
 
 
 def _names(card: Card) -> set[str]:
-    """Return a model's label, and its checkpoint's file name without data set and architecture."""
+    """Return a model's label, and its checkpoint's file name without data set and architecture.
+
+    A model that is tested at another band limit than that of its training has only its label.
+    """
+    if card.tested_at is not None:
+        return {card.label}
     stem = Path(card.checkpoint or "").stem
     return {card.label, stem.removeprefix(f"{card.dataset}-{card.arch}-")}
 
@@ -91,9 +98,10 @@ def _is_low_passed_fp32(card: Card) -> bool:
 
 
 def _is_matched(low_passed: Card, limited: Card) -> bool:
-    """Return whether fp32 behind a low-pass has the filter that is recorded for a band-limited model.
+    """Return whether fp32 behind a low-pass has the filter that was matched to a band-limited model.
 
-    A filter with another compression is the same one if it keeps the same frequencies of the images.
+    `limited` records the compression of the matched filter. Filters with different compressions are the same
+    if they keep the same frequencies of the images.
     """
     if len(low_passed.channels) != 1 or limited.channels:
         return False
@@ -114,7 +122,7 @@ def _kept(compression: float | str) -> Band | None:
 
 
 def _matched_control(limited: Card) -> str:
-    """Return the low-pass control of a band-limited model in words, with its name if a cut is recorded."""
+    """Return the low-pass control of a band-limited model in words, with its name if a filter is recorded."""
     cuts = recorded_cuts().get(f"{limited.dataset}-{limited.arch}", {})
     recorded = [name for name in sorted(_names(limited)) if name in cuts and not limited.channels]
     name = f" ({LOW_PASS}-{recorded[0]}+{FP32})" if recorded else ""
