@@ -1,9 +1,9 @@
 """Recovery of labels: adversarial inputs that are classified correctly behind a channel.
 
 As in Dziedzic et al. 2019, section 6.2.12, attacks on one network, the source, make adversarial inputs. Then
-these inputs pass through a channel: a transform such as a low-pass filter in front of the source, or another
-network in place of the source. The result is the number of inputs that are classified correctly again. For
-comparison, an adaptive attack runs on channel and network together, as by an adversary who knows the channel.
+these inputs pass through a channel: a low-pass filter, say, in front of the source, or another network in its
+place. The result is the number of inputs that are classified correctly again. For comparison, an adaptive
+attack runs on channel and network together, as by an adversary who knows the channel.
 """
 
 import math
@@ -53,8 +53,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
 def level_of(spec: AttackSpec, given: float | None) -> float:
     """Return the level of an attack: infinity if the attack searches for the smallest perturbation.
 
-    For other attacks the level is `given`, or by default the third of the attack's default levels
-    (`spec.grid`), of which the first is 0.
+    For other attacks it is `given`, or by default the third of the attack's default levels (`spec.grid`).
     """
     if spec.minimal:
         return math.inf
