@@ -222,8 +222,7 @@ def open_run(run: StrPath) -> Results:
     """Return the results of a stored run of any command.
 
     `run` is the run folder, or the first characters (at least 4) of the name, id or hash of a run in the
-    folder `runs`.
-    Raises `UserError` if there is no such run or if its `run.json` is damaged.
+    folder `runs`. Raises `UserError` if there is no such run or if its `run.json` is damaged.
     """
     folders = stored_runs.find(run)
     for folder in folders:
@@ -242,7 +241,7 @@ def list_runs(folder: StrPath = RUNS) -> pd.DataFrame:
 
 
 def compare(first: Results | StrPath, second: Results | StrPath, *more: Results | StrPath) -> Results:
-    """Return the results of several runs of noise and attacks together, in one report.
+    """Return the results of several runs of noise and attacks, for common tables and one report.
 
     The first column of every table is `run`, the name of the run folder. Raises `UserError` for a run that is
     given twice or that does not exist, and for heat maps and recoveries.

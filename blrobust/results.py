@@ -62,11 +62,12 @@ class Results:
     def summary(self, baseline: str | None = None) -> pd.DataFrame:
         """Return a row per kind and model: clean and mean accuracy, level at 50 %, and a comparison.
 
-        The baseline is a model, by default "fp32", else the first one. `better` and `worse` are the shares of
-        the levels at which a paired test finds that the model is better and worse than the baseline. Models that differ only in the training seed are
-        one model, whose numbers are means over the seeds; the table then also has the number of `seeds`, and
-        `clean_spread`, `mean_spread` and `half_level_spread`, standard deviations over them. Raises
-        `UserError` for an unknown baseline, and for a heat map or a recovery.
+        The baseline is a model, by default "fp32", else the first one. `better` and `worse` are the shares
+        of the levels at which a paired test finds that the model is better and worse than the baseline.
+        Models that differ only in the training seed are one model, whose numbers are means over the seeds;
+        the table then also has the number of `seeds`, and `clean_spread`, `mean_spread` and
+        `half_level_spread`, standard deviations over them. Raises `UserError` for an unknown baseline, and
+        for a heat map or a recovery.
         """
         with self._sweeps(baseline) as sweeps:
             tables = {name: found.summary for name, found in sweeps.items()}

@@ -177,7 +177,7 @@ class RecoveryAnalysis:
         return found
 
     def write_csv(self) -> None:
-        """Write results.csv in the run folder, whole or not at all."""
+        """Write results.csv in the run folder, completely or not at all."""
         self.run.write_results(self.table)
 
     @cached_property

@@ -60,5 +60,5 @@ class RunAnalysis:
         return attack_results.worst_case(self.kinds)
 
     def write_csv(self) -> None:
-        """Write results.csv in the run folder, whole or not at all."""
+        """Write results.csv in the run folder, completely or not at all."""
         self.run.write_results(self.table)

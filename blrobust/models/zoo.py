@@ -72,9 +72,9 @@ class Entry:
 
 
 def available() -> dict[str, Path]:
-    """Return the checkpoint files by their names without the ending.
+    """Return the checkpoint files, by their names without the ending.
 
-    A checkpoint of the user replaces a bundled one of the same name.
+    A checkpoint of the user is preferred to a bundled one of the same name.
     """
     found: dict[str, Path] = {}
     for folder in (own_weights_folder(), BUNDLED):
@@ -85,7 +85,7 @@ def available() -> dict[str, Path]:
 
 
 def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
-    """Return the checkpoints that are loaded by a model name; `on_broken` is called for unreadable files."""
+    """Return the checkpoints that model names stand for; `on_broken` is called for unreadable files."""
     found = []
     for stem, path in available().items():
         try:
@@ -101,9 +101,8 @@ def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
 def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """Check the checksum, the weights and the recorded accuracy; return problems and passed checks.
 
-    The measured accuracy may differ from the recorded one by 0.2 percentage points, because the recorded one
-    was measured on a GPU: half precision is rounded in another way there, and the bundled models were
-    evaluated in TF32.
+    The measured accuracy may differ from the recorded one by up to 0.2 percentage points, because the
+    recorded one was measured on a GPU, in TF32, and with another rounding of half precision.
     """
     problems: list[str] = []
     done: list[str] = []
