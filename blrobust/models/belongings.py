@@ -24,8 +24,8 @@ from blrobust.models.user_objects import is_own, is_own_module, is_users
 
 CONTAINERS = (OrderedDict, defaultdict, Counter, dict, list, deque, set, tuple)
 CACHED = type(lru_cache(repr))  # a function with a cache
-_HOLDERS = (SimpleNamespace, Namespace, UserDict, UserList, local, nn.Module, torch.optim.Optimizer)
-_PARTS: dict[type, tuple[str, ...]] = {
+HOLDERS = (SimpleNamespace, Namespace, UserDict, UserList, local, nn.Module, torch.optim.Optimizer)
+PARTS: dict[type, tuple[str, ...]] = {
     CACHED: ("__wrapped__",),
     CellType: ("cell_contents",),
     MethodType: ("__self__", "__func__"),
@@ -126,8 +126,8 @@ def _members(value: Any) -> list[Any]:
     if base is not None:
         is_mapping = issubclass(base, dict)
         found += base.values(value) if is_mapping else base.__iter__(value)
-    found += [getattr(value, name) for name in _PARTS.get(kind, ())]
-    if isinstance(value, _HOLDERS) or is_users(kind):
+    found += [getattr(value, name) for name in PARTS.get(kind, ())]
+    if isinstance(value, HOLDERS) or is_users(kind):
         attributes = getattr(value, "__dict__", None)
         found += [attributes] if type(attributes) is dict else []
         found += slot_values(value).values()
