@@ -56,7 +56,7 @@ def layer() -> list[str]:
     tf32, bf16 = layers['fft_size="paper", TF32'], layers['fft_size="paper", bf16']
     assert tf32 is not None
     assert bf16 is not None
-    head = ["compression", "3x3 layers, time", "training step, time", "training step, memory"]
+    head = ["compression (nominal)", "3x3 layers, time", "training step, time", "training step, memory"]
     head += ["step with `fuse=True`, time", "step with `fuse=True`, memory"]
     note = (
         "Layers and training steps were measured with TF32, batches of 512 and "

@@ -15,10 +15,10 @@ from blrobust.models.channels import ColourDepth, GaussianBlur, LowPass
 
 CUTS = Path(__file__).parents[1] / "weights" / "low_pass_cuts.json"
 GRAMMAR = {
-    "lowpassC": "the layer's low-pass on the image, nominal compression C, as lowpass0.48",
-    "lowpass-fftNN": "the low-pass at which fp32 comes nearest to the clean accuracy of fftNN",
-    "depthB": "colours rounded to B bits, as depth5",
-    "blurS": "Gaussian blur of S pixels, as blur0.6",
+    "lowpassC": "low-pass filter of the image with nominal compression C, such as lowpass0.48",
+    "lowpass-fftNN": "the low-pass filter behind which fp32 is nearest to the clean accuracy of fftNN",
+    "depthB": "colours rounded to B bits, such as depth5",
+    "blurS": "Gaussian blur with a standard deviation of S pixels, such as blur0.6",
 }
 _CHANNEL = re.compile(r"(?P<word>lowpass|depth|blur)(?P<value>[-.\d][^+]*)")
 

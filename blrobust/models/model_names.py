@@ -25,20 +25,22 @@ PUBLISHED_COMPRESSION = {50: 0.48, 85: 0.84}
 NARROW_WIDTH = {"resnet20": 5}
 
 GRAMMAR = {
-    "fp32": "full spectrum, single precision",
-    "fp16, bf16": "full spectrum, half precision",
-    "fftNN": "band-limited by NN % (1 to 99); fft50 and fft85 are the paper's, nominally 48 and 84 %",
-    "fp16-fftNN, bf16-fftNN": "band-limited and half precision",
-    "fp32-early": "fp32 trained so briefly that its clean accuracy is fft85's",
+    "fp32": "ordinary network without a band limit, in 32-bit precision",
+    "fp16, bf16": "ordinary network, in 16-bit precision",
+    "fftNN": "band-limited: drops nominally NN % of the frequencies (1 to 99); fft50 and fft85 are the "
+    "paper's models, nominally 48 and 84 %",
+    "fp16-fftNN, bf16-fftNN": "band-limited, in 16-bit precision",
+    "fp32-early": "fp32 trained so briefly that its clean accuracy is about that of fft85",
     "fp32-noise": "fp32 trained on images with Gaussian noise",
-    "fp32-lowpass": "fp32 trained on low-passed images, at fft85's cut; the low-pass belongs to the model",
-    "fp32-narrow": "fp32 with fewer channels, so that its clean accuracy is fft85's",
-    "NAME-compact": "any of the band-limited names, with transforms of the padded input's size",
+    "fp32-lowpass": "fp32 with a low-pass filter in front, in training and in use, which drops the same "
+    "nominal share of the frequencies as fft85",
+    "fp32-narrow": "fp32 with fewer channels, so that its clean accuracy is about that of fft85",
+    "NAME-compact": "any of the band-limited models, with Fourier transforms of the size of the padded input",
     "NAME-seedN": "any of the names above, trained with the seed N from 1 on; NAME itself has seed 0",
-    "NAME@NN": "the trained model NAME tested at a band limit of NN % (0 to 99); 0 is the full spectrum",
+    "NAME@NN": "the trained model NAME, tested at a band limit of NN % (0 to 99); 0 means no band limit",
     "LABEL=FILE.safetensors": "a checkpoint of your own, shown as LABEL; @NN can follow",
     "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module "
-    "or another callable from pixels to logits",
+    "or another callable that takes pixels and returns logits",
     "[LABEL=]CHANNEL+...+MODEL": "a model behind transforms of the image, applied from left to right",
     **{f"  {word}": meaning for word, meaning in CHANNELS.items()},
 }
