@@ -144,4 +144,9 @@ def verdict_counts(better: int, worse: int, count: int) -> tuple[str, str]:
 
     `count` is the number of all levels.
     """
-    return f"better at {better} of {count} level{'' if count == 1 else 's'},", f"worse at {worse}"
+    losses = "no level" if worse == 0 else _levels(worse)  # a plain 0 could be read as level 0
+    return f"better at {better} of {_levels(count)},", f"worse at {losses}"
+
+
+def _levels(count: int) -> str:
+    return f"{count} level{'' if count == 1 else 's'}"

@@ -31,9 +31,9 @@ ACROSS = ("kind", "level", "p", "p_holm")
 
 
 class Checks(NamedTuple):
-    """Counts of the inputs of one model and level, over samples and draws, by the result of their check.
+    """Numbers of perturbed inputs of one model and level, over images and draws, by the result of the check.
 
-    All counts are 0 for noise.
+    All are 0 for noise.
     """
 
     statuses: Counter[str]  # names of `blrobust.attacks.status.Status`
@@ -50,9 +50,9 @@ class Analysis:
     """All results of one `kind` of noise or attack in a run, read from the run folder and computed once.
 
     In an unfinished run, the number of finished draws (repetitions with other random numbers) may differ
-    between models and levels. Only draws that are finished for every model and level are used; the first is
-    used even if it is not. Levels without results are left out, and a model that lacks a level has no summary
-    numbers.
+    between models and levels. Only draws that are finished for every model and level are used, and always the
+    first draw, even if it is unfinished. Levels without results are left out, and a model that lacks a level
+    has no summary numbers.
     """
 
     def __init__(self, run: Run, kind: str, *, baseline: str | None = None) -> None:
@@ -69,7 +69,7 @@ class Analysis:
 
     @cached_property
     def chance(self) -> float:
-        """Accuracy of a guess."""
+        """Accuracy of a guess: 1 divided by the number of classes."""
         return 1 / len(self.run.record.dataset.classes)
 
     @cached_property
@@ -117,7 +117,7 @@ class Analysis:
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
-        """Reasons to doubt the results of each model, from the function `model_flags`."""
+        """Reasons to doubt the results, by model (`model_flags`)."""
         return {
             model: model_flags(self.run.record, model, not_finite=sum(levels.values()))
             for model, levels in self.not_finite.items()
@@ -169,9 +169,9 @@ class Analysis:
         `levels` are some of the measured levels. `mean` is the area under the accuracy curve over `levels`,
         divided by their range (`statistics.area`). `half_level` is the level at which the curve falls to 50 %
         (`statistics.crossing_level`). `better` and `worse` are the shares of all measured levels at which the
-        model is better and worse than the baseline (`comparison.compare`). Columns ending in `_low` and
-        `_high` are the ends of 95 % intervals: Wilson intervals for `clean`, bootstrap intervals for the
-        others.
+        model is better and worse than the baseline (`comparison.compare`). Columns whose names end in `_low`
+        and `_high` have the ends of 95 % intervals: Wilson intervals for `clean`, bootstrap intervals for
+        `mean` and `half_level`.
         """
         grid = np.asarray(levels, dtype=np.float64)
         indices = [self.levels.index(level) for level in levels]
@@ -217,7 +217,7 @@ class Analysis:
 
     @cached_property
     def best(self) -> dict[float, str | None]:
-        """By level, the model that is better than all other complete models, or None.
+        """By level, the model that is better than all other complete models, or None if there is none.
 
         The dictionary is empty if fewer than two models are complete.
         """

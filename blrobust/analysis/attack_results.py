@@ -30,12 +30,12 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
     - `clean`: the accuracy without the attack, over all images.
     - `accuracy`: the accuracy by level, over all images.
     - `median`: the smallest strength such that half of the images classified correctly without the attack are
-      broken at this strength or at a lower one, because a larger budget includes a smaller one. It is a
-      distance if the attack searches for the smallest perturbation, otherwise a measured level. It is `inf`
-      if fewer than half are broken at all levels together.
-    - `success`: the share of the images classified correctly without the attack that is broken at the last
-      level itself. `median` and `success` leave out images whose label is the class that a targeted attack
-      aims at.
+      broken (misclassified) at this strength or at a lower one, because a larger budget includes a smaller
+      one. If the attack searches for the smallest perturbation, the median is a distance, otherwise a
+      measured level. If fewer than half of the images are broken at all levels together, it is `inf`.
+    - `success`: the share, among the images classified correctly without the attack, of those that are broken
+      at the last level itself. `median` and `success` leave out images whose label is the class that a
+      targeted attack aims at.
     - `queries`: forward and backward passes per image and draw at the last level.
     - `flags`: reasons to doubt these numbers, among them the flags of the model in `flags`, the number of
       predictions without finite logits, the member of an ensemble that ran alone because the model has no
@@ -74,9 +74,9 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
 
 
 def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
-    """Return a list with a flag if only one attack of an ensemble ran, as the model has no gradients.
+    """Return a list with a flag if only one attack of an ensemble ran because the model has no gradients.
 
-    `flags` are the other flags of the model. Otherwise the list is empty.
+    Otherwise the list is empty. `flags` are the other flags of the model.
     """
     missing = NO_GRADIENTS if run.sweep.origin is None else f"source: {NO_GRADIENTS}"
     if missing not in flags:
@@ -91,9 +91,10 @@ def worst_case(kinds: Kinds, *, least: int = 2) -> pd.DataFrame:
     """Return the worst-case accuracy under several attacks, for each norm and level, and under all attacks.
 
     An image counts as correct at a level if it is classified correctly in every draw of every attack at every
-    level from 0 (no perturbation) up to this one, because a larger budget includes a smaller one. There is
-    one row for each level and model of each norm with at least `least` attacks. Only levels at which all
-    attacks of the norm were run have a row, because accuracy without one of the attacks would look too good.
+    level from 0 (no perturbation) up to this one, because a larger budget includes a smaller one. Norms with
+    fewer than `least` attacks are left out. Each other norm has a row for each model and each level at which
+    all attacks of the norm were run. Levels at which an attack is missing are left out, because the accuracy
+    would look too good.
     Attacks without a norm are combined only if their levels have the same unit. The norm "any" combines all
     attacks, each up to its last level.
     """

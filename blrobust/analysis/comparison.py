@@ -40,10 +40,11 @@ def choose_baseline(name: str | None, models: list[str]) -> str:
 def compare(ours: Cells, theirs: Cells, *, chance: float) -> pd.DataFrame:
     """Return the comparison of two models, a row for each level that both have.
 
-    `difference` is the accuracy of the first model (`ours`) minus that of the second (`theirs`), with the 95
-    % interval from `low` to `high`. `p` is the p-value of McNemar's test if there is one draw, and of the
-    sign-flip test over images if there are several. `p_holm` is that of `adjust`, and `verdict` is a
-    `Verdict`. `at_floor` is true if neither model is better than a guess, whose accuracy is `chance`.
+    `difference` is the accuracy of the first model (`ours`) minus that of the second (`theirs`); its 95 %
+    interval is from `low` to `high`. `p` is the p-value of McNemar's test if there is one draw, and of the
+    sign-flip test over images if there are several draws. `p_holm` is the p-value adjusted by `adjust`, and
+    `verdict` is a `Verdict`. `at_floor` is true if neither model is better than a guess, whose accuracy is
+    `chance`.
     """
     levels = [level for level in ours if level in theirs]
     records = [(level, len(ours[level]), *_test(ours[level], theirs[level])) for level in levels]
@@ -59,9 +60,9 @@ def compare(ours: Cells, theirs: Cells, *, chance: float) -> pd.DataFrame:
 def adjust(p_values: Floats, levels: Sequence[float]) -> Floats:
     """Return the p-values (levels,) of one test at several levels, adjusted by Holm's method above level 0.
 
-    Level 0 has no perturbation, so its test is the same one under every noise and attack of a run. It is a
-    family of its own, and its p-value stays as it is: otherwise it would depend on the number of levels of
-    the perturbation beside which it is shown.
+    Level 0 has no perturbation, so its test is the same for every noise and attack of a run. Its p-value is
+    not adjusted, because the adjusted one would depend on the number of levels of the noise or attack in
+    whose table it is shown.
     """
     is_perturbed = np.asarray(levels) > 0
     adjusted = p_values.copy()
@@ -72,7 +73,7 @@ def adjust(p_values: Floats, levels: Sequence[float]) -> Floats:
 def _test(ours: Bools, theirs: Bools) -> tuple[float, float, float, float]:
     """Return the difference in accuracy, the lower and the upper end of its interval, and the p-value.
 
-    `ours` and `theirs` are whether predictions are correct, bool (draws, n).
+    `ours` and `theirs`, bool (draws, n), state whether the predictions of the two models are correct.
     """
     if len(ours) == 1:
         p = float(statistics.mcnemar(ours[0], theirs[0]))
@@ -90,8 +91,9 @@ def _verdict(difference: float, p_holm: float, *, at_floor: bool) -> Verdict:
 def is_at_floor(correct: Bools, chance: float) -> bool:
     """Return whether predictions are no better than a guess.
 
-    `correct`, bool (draws, n), is whether they are correct. They are no better than a guess if the accuracy
-    is at most `chance`, or if its interval contains `chance` and ends below twice `chance`.
+    `correct`, bool (draws, n), states whether each prediction is correct. The predictions are no better than
+    a guess if the accuracy is at most `chance`, or if its interval contains `chance` and does not end above
+    twice `chance`.
     """
     accuracy = statistics.accuracy(correct)
     return accuracy.value <= chance or (accuracy.low <= chance and accuracy.high <= 2 * chance)

@@ -1,6 +1,6 @@
 """The models with which band-limited models are compared, and the controls that a run lacks.
 
-A control is a model that tests another explanation of a result than the band limit.
+A control is a model that tests an explanation of a result other than the band limit.
 """
 
 from pathlib import Path
@@ -46,7 +46,10 @@ def low_passes_of_fp32(analysis: Analysis) -> list[str]:
 
 
 def matched_low_passes(analysis: Analysis, model: str) -> list[str]:
-    """Return those of `low_passes_of_fp32` whose filter is matched to the band-limited `model`."""
+    """Return the models of `low_passes_of_fp32` whose filter was matched to the band-limited `model`.
+
+    A matched filter gives fp32 about the clean accuracy of that model.
+    """
     cards = analysis.run.cards
     return [low for low in low_passes_of_fp32(analysis) if _is_matched(cards[low], cards[model])]
 
@@ -80,7 +83,7 @@ def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
 
 
 def _names(card: Card) -> set[str]:
-    """Return a model's label, and its checkpoint's file name without data set and architecture."""
+    """Return the label of a model, and the name of its checkpoint without data set and architecture."""
     stem = Path(card.checkpoint or "").stem
     return {card.label, stem.removeprefix(f"{card.dataset}-{card.arch}-")}
 
@@ -91,9 +94,10 @@ def _is_low_passed_fp32(card: Card) -> bool:
 
 
 def _is_matched(low_passed: Card, limited: Card) -> bool:
-    """Return whether fp32 behind a low-pass has the filter that is recorded for a band-limited model.
+    """Return whether fp32 behind a low-pass has the filter that was matched to a band-limited model.
 
-    A filter with another compression is the same one if it keeps the same frequencies of the images.
+    `limited` records the compression of the matched filter. Filters with different compressions are the same
+    if they keep the same frequencies of the images.
     """
     if len(low_passed.channels) != 1 or limited.channels:
         return False
@@ -114,7 +118,7 @@ def _kept(compression: float | str) -> Band | None:
 
 
 def _matched_control(limited: Card) -> str:
-    """Return the low-pass control of a band-limited model in words, with its name if a cut is recorded."""
+    """Return the low-pass control of a band-limited model in words, with its name if a filter is recorded."""
     cuts = recorded_cuts().get(f"{limited.dataset}-{limited.arch}", {})
     recorded = [name for name in sorted(_names(limited)) if name in cuts and not limited.channels]
     name = f" ({LOW_PASS}-{recorded[0]}+{FP32})" if recorded else ""

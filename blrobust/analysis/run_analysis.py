@@ -24,7 +24,7 @@ class RunAnalysis:
 
     @cached_property
     def kinds(self) -> dict[str, Analysis]:
-        """The results of each measured kind of noise or attack; of all kinds if none is measured yet."""
+        """The results of each kind of noise or attack that has results; all kinds if none has results yet."""
         measured = {kind for _, kind, _, _ in self.run.done()}
         kinds = [kind for kind in self.run.kinds if kind in measured] or self.run.kinds
         return {kind: Analysis(self.run, kind, baseline=self.baseline) for kind in kinds}
@@ -41,7 +41,7 @@ class RunAnalysis:
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
-        """Reasons to doubt each model's accuracy under attack that follow from several attacks together."""
+        """For each model, reasons to doubt its accuracy that only several attacks together show."""
         return attack_results.flags(self.run, self.kinds)
 
     @cached_property
@@ -51,7 +51,7 @@ class RunAnalysis:
 
     @cached_property
     def worst_case(self) -> pd.DataFrame:
-        """The accuracy over the worst of several attacks, computed by `attack_results.worst_case`."""
+        """The worst-case accuracy over several attacks, computed by `attack_results.worst_case`."""
         return attack_results.worst_case(self.kinds)
 
     def write_csv(self) -> None:

@@ -84,9 +84,9 @@ def command(
 ) -> None:
     """Train MODEL, or several comma-separated models at the same time ('blrobust models' explains the names).
 
-    The models are the argument or those of --models. Options change single values of --recipe. The state is
-    stored after every epoch; --resume continues a training that was stopped. If --out is not given, the other
-    commands then load the new checkpoint instead of the bundled weights of MODEL.
+    Name the models as the argument or with --models. Other options change single values of --recipe. The
+    state is stored after every epoch; --resume continues a training that was stopped. If --out is not given,
+    the other commands then load the new checkpoint instead of the bundled weights of MODEL.
 
     Several GPUs: torchrun --nproc-per-node N -m blrobust train ... trains with N processes, each with its
     part of every batch.
