@@ -22,7 +22,7 @@ from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.data.image_files import COUNT_FROM_0
 from blrobust.errors import UserError, describe
-from blrobust.models import checkpoint
+from blrobust.models import checkpoint, remote_weights
 from blrobust.models.accuracy import accuracy
 from blrobust.models.channel_names import build_channel
 from blrobust.models.channels import ColourDepth
@@ -44,13 +44,14 @@ BUNDLED = Path(__file__).parents[1] / "weights"
 
 
 def own_weights_folder() -> Path:
-    """Return the folder to which `blrobust train` writes: $BLROBUST_WEIGHTS, or the user's data folder."""
+    """Return the folder to which `blrobust train` writes: $BLROBUST_WEIGHTS, or the user's data folder.
+
+    It is the data folder too if the variable is an address (`remote_weights`).
+    """
     folder = os.environ.get("BLROBUST_WEIGHTS")
-    return (
-        expanded(folder, "BLROBUST_WEIGHTS")
-        if folder
-        else platformdirs.user_data_path("blrobust") / "weights"
-    )
+    if folder and remote_weights.address() is None:
+        return expanded(folder, "BLROBUST_WEIGHTS")
+    return platformdirs.user_data_path("blrobust") / "weights"
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,36 @@ class Entry:
         return effective_compression(model, (len(self.facts.mean), 32, 32)).effective
 
 
-def available() -> dict[str, Path]:
+def available(*, local: bool = False) -> dict[str, Path]:
     """Return the checkpoint files by their names without the ending.
 
-    A checkpoint of the user replaces a bundled one of the same name.
+    A checkpoint of the user replaces one that was fetched from the address in $BLROBUST_WEIGHTS, and this
+    replaces a bundled one of the same name. With `local`, the address is not used. Raises `UserError` if its
+    list of files cannot be fetched.
     """
-    found: dict[str, Path] = {}
-    for folder in (own_weights_folder(), BUNDLED):
-        for path in sorted(folder.glob("*.safetensors")):
-            if not path.name.startswith(".") and not path.name.endswith(".training.safetensors"):
-                found.setdefault(path.stem, path)
-    return found
+    fetched = {} if local else remote_weights.fetched()
+    own, bundled = _in_folder(own_weights_folder()), _in_folder(BUNDLED)
+    return own | {stem: path for stem, path in (bundled | fetched).items() if stem not in own}
+
+
+def _in_folder(folder: Path) -> dict[str, Path]:
+    """Return the checkpoint files in a folder by their names without the ending."""
+    return {
+        path.stem: path
+        for path in sorted(folder.glob("*.safetensors"))
+        if not path.name.startswith(".") and not path.name.endswith(".training.safetensors")
+    }
 
 
 def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
     """Return the checkpoints that are loaded by a model name; `on_broken` is called for unreadable files."""
     found = []
-    for stem, path in available().items():
+    try:
+        paths = available()
+    except UserError as error:
+        on_broken(error)
+        paths = available(local=True)
+    for stem, path in paths.items():
         try:
             _, facts = checkpoint.load(path)
         except UserError as error:
@@ -189,6 +203,8 @@ def _find(name: str, arch: str, dataset: Dataset) -> Path:
     facts = facts_of(name, arch=arch, dataset=dataset)
     stem = file_stem(name, arch=arch, dataset=facts.dataset)
     path = available().get(stem)
+    if path is None or path.parent != own_weights_folder():
+        path = remote_weights.fetch(stem) or path
     if path is None and facts.dataset not in datasets.NAMES:
         raise UserError(
             f"model {name!r} has no weights for {dataset.name}; give a model of your own as "
