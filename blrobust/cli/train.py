@@ -16,9 +16,20 @@ from blrobust.cli.recipe_options import recipe_options
 from blrobust.cli.training_plan import check_unused, print_plan
 from blrobust.signals import INTERRUPTED, interruptible
 from blrobust.terminal import echo
+from blrobust.user_paths import is_address
 
 if TYPE_CHECKING:
     from blrobust.training.trainee import Trainee
+
+
+class WeightsFolder(click.Option):
+    """An option for a folder of weights, whose environment variable may be an address to read them from."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value of the environment variable; None if it is an address."""
+        value = super().resolve_envvar_value(ctx)
+        return None if value and is_address(value) else value
+
 
 SEEDS = click.option(
     "--seeds",
@@ -49,6 +60,7 @@ CURVES = click.option(
 @DEVICE
 @click.option(
     "--out",
+    cls=WeightsFolder,
     type=UserPath(),
     envvar="BLROBUST_WEIGHTS",
     show_envvar=True,

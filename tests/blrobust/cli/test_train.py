@@ -128,6 +128,13 @@ def test_resnet18_has_the_fast_recipe(capsys):
     assert out.startswith("cifar10-resnet18-fp32: 350 epochs")
 
 
+def test_an_address_of_weights_is_not_written_to(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data")
+    monkeypatch.setenv("BLROBUST_WEIGHTS", "https://example.com/weights")
+    assert run(capsys, "fp32", *TINY)[0] == 0
+    assert (tmp_path / "data/weights/cifar10-tiny-fp32.safetensors").exists()
+
+
 def state_in(folder, capsys, monkeypatch, *arguments):
     """Leave a training that was stopped after its first epoch."""
     from blrobust.training import training
