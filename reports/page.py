@@ -12,6 +12,7 @@ from blrobust.analysis import controls
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.analysis.view import run_names
 from blrobust.reports import attacks, figures, paper_curves, tables, template
+from blrobust.reports.answers import Answer, answers
 from blrobust.reports.axes import Axis, axis
 from blrobust.reports.conclusions import conclusions, few_images
 from blrobust.reports.figures import Curve
@@ -32,6 +33,7 @@ class RunEntry:
     unfinished: str | None
     command: str
     conclusions: list[str]
+    answers: list[Answer]
     tests: Table
     against_controls: Table | None
     control: str | None  # the best model without band limits, unless it is the baseline
@@ -205,6 +207,7 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record.command_line,
         conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis, on),
+        answers=answers(analysis, on),
         tests=tables.tests(analysis, on, analysis.baseline),
         against_controls=tables.against_controls(analysis),
         control=control,

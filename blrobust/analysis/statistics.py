@@ -140,10 +140,12 @@ def welch(ours: Floats, theirs: Floats) -> float:
     that of the images' differences, each a mean over the seeds, divided by n. Welch's t-test has the degrees
     of freedom of Satterthwaite 1946, so few seeds need a clear difference. The part of a seed that differs
     from image to image is in two of the parts, so the test is conservative. A model of one seed adds no
-    variance of seeds, so the result holds for its only training.
+    variance of seeds, so the result holds for its only training. The result is 1 for a single image.
     """
     from scipy.stats import t
 
+    if ours.shape[1] == 1:
+        return 1.0
     images = ours.mean(axis=0) - theirs.mean(axis=0)  # (n,)
     samples = [scores.mean(axis=1) for scores in (ours, theirs)] + [images]
     parts = [
