@@ -9,12 +9,15 @@ from typing import Any
 from markupsafe import Markup
 
 from blrobust.analysis import controls
+from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.analysis.trained_and_tested import Topic, topic
 from blrobust.analysis.view import run_names
 from blrobust.reports import attacks, figures, paper_curves, tables, template
 from blrobust.reports.answers import Answer, answers
 from blrobust.reports.axes import Axis, axis
-from blrobust.reports.conclusions import conclusions, few_images
+from blrobust.reports.band_limit_figures import BandLimitFigures, band_limit_figures
+from blrobust.reports.conclusions import conclusions, few_images, findings
 from blrobust.reports.figures import Curve
 from blrobust.reports.mixture import mixture_note
 from blrobust.reports.seed_notes import seed_notes, seed_range
@@ -71,6 +74,17 @@ class Section:
     summary: Table
     mixture: str | None
     entries: list[RunEntry]
+    band_limits: BandLimitFigures | None  # of runs that measure clean images only
+    is_mismatch: bool  # whether models are tested at other band limits than that of their training
+
+    @property
+    def title(self) -> str:
+        """The title of the section."""
+        if self.is_mismatch:
+            return "Clean accuracy at other band limits than in the training"
+        if self.band_limits is not None:
+            return "Clean accuracy by band limit"
+        return f"Accuracy under {self.axis.title}"
 
     @property
     def is_attack(self) -> bool:
@@ -112,14 +126,14 @@ def _worst(results: RunAnalysis) -> WorstCase | None:
 
 
 def _sections(runs: dict[str, RunAnalysis]) -> list[Section]:
-    groups: dict[tuple[str, str, tuple[float, ...]], dict[str, RunAnalysis]] = {}
+    groups: dict[tuple[str, str, tuple[float, ...], Topic], dict[str, RunAnalysis]] = {}
     for name, results in runs.items():
         space, std = results.run.sweep.space, tuple(results.run.record.dataset.std)
         for kind in results.kinds:
-            groups.setdefault((kind, space, std), {})[name] = results
+            groups.setdefault((kind, space, std, topic(results)), {})[name] = results
     return [
-        _section(members, kind, _common_axis(members, kind, space, list(std)), number)
-        for number, ((kind, space, std), members) in enumerate(groups.items())
+        _section(members, kind, _common_axis(members, kind, space, list(std)), about, number)
+        for number, ((kind, space, std, about), members) in enumerate(groups.items())
     ]
 
 
@@ -128,7 +142,7 @@ def _common_axis(runs: dict[str, RunAnalysis], kind: str, space: str, std: list[
     return axis(kind, space, std, levels=levels)
 
 
-def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> Section:
+def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, about: Topic, number: int) -> Section:
     models = list(dict.fromkeys(model for results in runs.values() for model in results.groups))
     entries = []
     for index, (name, results) in enumerate(runs.items()):
@@ -142,7 +156,7 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
             )
             for model in results.groups
         }
-        entries.append(_entry(name, results, kind, on, curves))
+        entries.append(_entry(name, results, kind, on, curves, about))
     curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
     analyses = {name: results.kinds[kind] for name, results in runs.items()}
     first = next(iter(runs.values())).run
@@ -158,7 +172,9 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
     architectures = [card.arch for results in runs.values() for card in results.run.cards.values()]
     colours = [figures.colour(models.index(series.model)) for series in paper]
     wide, narrow = (
-        figures.accuracy(
+        Markup("")  # `band_limits` has the figure
+        if about
+        else figures.accuracy(
             list(curves.values()),
             on,
             published=list(zip(paper, colours, strict=True)),
@@ -176,13 +192,18 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
         narrow=narrow,
         published=colours,
         dashed=paper_curves.caption(paper[0].images, architectures) if paper else "",
-        summary=tables.summary(analyses, on),
+        summary=Table([]) if about == "mismatch" else tables.summary(analyses, on),
         mixture=mixture_note(analyses, on),
         entries=entries,
+        band_limits=band_limit_figures(runs, about, prefix=f"limits{number}") if about else None,
+        is_mismatch=about == "mismatch",
     )
 
 
-def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve]) -> RunEntry:
+def _entry(
+    name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve], about: Topic
+) -> RunEntry:
+    has_tests = about != "mismatch"
     run, analysis = results.run, results.kinds[kind]
     record = run.record
     data = record.dataset
@@ -194,7 +215,7 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         grid = f"1 level, {on.describe(levels[0])}"
     cells = len(run.models) * len(levels) * run.draws
     attack = attacks.attack_table(results, kind, on)
-    control = controls.best_control(analysis) if controls.band_limited(analysis) else None
+    control = controls.best_control(analysis) if has_tests and controls.band_limited(analysis) else None
     control = None if control == analysis.baseline else control
     return RunEntry(
         name=name,
@@ -206,10 +227,10 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         note=data.note if kind == run.kinds[0] else None,  # once per run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record.command_line,
-        conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis, on),
-        answers=answers(analysis, on),
-        tests=tables.tests(analysis, on, analysis.baseline),
-        against_controls=tables.against_controls(analysis),
+        conclusions=_conclusions(analysis, on, about),
+        answers=[] if about else answers(analysis, on),
+        tests=tables.tests(analysis, on, analysis.baseline) if has_tests else Table([]),
+        against_controls=tables.against_controls(analysis) if has_tests else None,
         control=control,
         control_tests=None if control is None else tables.tests(analysis, on, control),
         draws=run.draws,
@@ -220,6 +241,14 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         flags=tables.flag_note(analysis.flags) if attack is None else None,
         curves=curves,
     )
+
+
+def _conclusions(analysis: Analysis, on: Axis, about: Topic) -> list[str]:
+    if about == "mismatch":
+        return []
+    if about == "rates":  # without a gain, controls that are not measured are not missing
+        return findings(analysis, on)
+    return conclusions(analysis, on) + attacks.gradient_notes(analysis, on)
 
 
 def _provenance(run: Run) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def trained_control(analysis: Analysis, name: str) -> str | None:
 def fixed_rates(analysis: Analysis) -> list[str]:
     """Return fp32 and the models that differ from it in the band limit alone, by effective compression."""
     cards = analysis.cards
-    chosen = [model for model in analysis.complete if not cards[model].channels and _is_fixed_rate(model)]
+    chosen = [model for model in analysis.complete if _is_fixed_rate(cards[model])]
     return sorted(chosen, key=lambda model: cards[model].effective_compression)
 
 
@@ -92,8 +92,11 @@ def compact_pairs(analysis: Analysis) -> list[tuple[str, str]]:
 
 
 def not_measured(analysis: Analysis) -> list[str]:
-    """Return in words the controls that a run with band-limited models lacks; empty for other runs."""
-    cards = list(analysis.cards.values())
+    """Return in words the controls that a run with band-limited models lacks; empty for other runs.
+
+    Models that are tested at another band limit than that of their training need no controls.
+    """
+    cards = [card for card in analysis.cards.values() if card.tested_at is None]
     if not any(is_band_limited(card) for card in cards):
         return []
     names = {name for card in cards if not card.channels for name in _names(card)}
@@ -119,15 +122,20 @@ def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
     return sorted(chosen, key=lambda model: -mean[model])
 
 
-def _is_fixed_rate(name: str) -> bool:
-    if not is_plain(name):
+def _is_fixed_rate(card: Card) -> bool:
+    if card.channels or card.tested_at is not None or card.label in CONTROLS or not is_plain(card.label):
         return False
-    settings = settings_of(name)
-    return settings == Settings(compression=settings.compression) and name not in CONTROLS
+    settings = settings_of(card.label)
+    return settings == Settings(compression=settings.compression)
 
 
 def _names(card: Card) -> set[str]:
-    """Return a model's label, and its checkpoint's file name without data set and architecture."""
+    """Return a model's label, and its checkpoint's file name without data set and architecture.
+
+    A model that is tested at another band limit than that of its training has only its label.
+    """
+    if card.tested_at is not None:
+        return {card.label}
     stem = Path(card.checkpoint or "").stem
     return {card.label, stem.removeprefix(f"{card.dataset}-{card.arch}-")}
 

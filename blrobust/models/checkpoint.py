@@ -1,6 +1,7 @@
 """Checkpoints: safetensors files with facts about a model as metadata; nothing is unpickled."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -77,13 +78,16 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
         raise UserError(f"checkpoint {path} has unusable metadata: {shorten(reason(error))}") from None
 
 
-def load_model(path: Path) -> tuple[Classifier, Facts]:
+def load_model(path: Path, *, compression: float | None = None) -> tuple[Classifier, Facts]:
     """Return the trained model of a checkpoint in fp32 on the CPU, in evaluation mode, and its facts.
 
+    `compression` is a nominal compression that replaces that of the training, in the model and in the facts.
     Raises `UserError` for a file that the function `load` rejects, and if the weights do not fit the
     architecture.
     """
     tensors, facts = load(path)
+    if compression is not None:
+        facts = replace(facts, compression=compression)
     with torch.device("meta"):  # shapes without data: a large number in the facts must not fill the memory
         wanted = stored_state(facts.build())
     check_fit(path, tensors, wanted, facts.arch)

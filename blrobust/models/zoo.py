@@ -5,7 +5,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +30,7 @@ from blrobust.models.checkpoint import Facts
 from blrobust.models.global_settings import unchanged_settings
 from blrobust.models.model import Model as Model
 from blrobust.models.model import check_logits, check_weights, first_logits, with_card
-from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
+from blrobust.models.model_names import Target, compression_of, facts_of, file_stem, trained_on
 from blrobust.models.own_module import load_module
 from blrobust.models.precision import reduce_precision
 from blrobust.user_output import prints_counted
@@ -119,7 +119,7 @@ def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], li
             return [*problems, str(error)], done
         return problems, [*done, f"weights fit; accuracy not measured, {entry.facts.dataset} is not on disk"]
     try:
-        model = _from_checkpoint(entry.name, entry.path, test, torch.device("cpu"))
+        model = _from_checkpoint(Target(entry.name, (), entry.name), entry.path, test, torch.device("cpu"))
     except UserError as error:
         return [*problems, str(error)], done
     measured, recorded = accuracy(model.module, test, torch.device("cpu")), entry.facts.test_accuracy
@@ -146,17 +146,16 @@ def _without_channels(name: str, target: Target, arch: str, dataset: Dataset, de
     """
     if target.channels or "=" in name:
         if target.model.endswith(".safetensors"):
-            return _from_checkpoint(
-                target.label, expanded(target.model, f"checkpoint of model {target.label!r}"), dataset, device
-            )
-        if _FACTORY.fullmatch(target.model):
+            path = expanded(target.model, f"checkpoint of model {target.label!r}")
+            return _from_checkpoint(target, path, dataset, device)
+        if _FACTORY.fullmatch(target.model) and target.tested_at is None:
             return _from_factory(target.label, target.model, dataset, device)
         if not target.channels:
             raise UserError(
                 f"model {name!r}: what follows the last '=' must be FILE.safetensors, "
-                "PACKAGE.MODULE:FACTORY or CHANNEL+MODEL"
+                "PACKAGE.MODULE:FACTORY or CHANNEL+MODEL, and @NN only after a file"
             )
-    return _from_checkpoint(target.label, _find(target.model, arch, dataset), dataset, device)
+    return _from_checkpoint(target, _find(target.model, arch, dataset), dataset, device)
 
 
 def _behind_channels(
@@ -185,28 +184,42 @@ def _behind_channels(
     return Model(target.label, module, card)
 
 
-def _find(name: str, arch: str, dataset: Dataset) -> Path:
+def find_weights(name: str, *, arch: str, dataset: Dataset) -> Path | None:
+    """Return the checkpoint of the model called `name`, or None if there is none for `dataset`.
+
+    Raises `UserError` for a name outside the grammar, and for an unknown architecture.
+    """
     facts = facts_of(name, arch=arch, dataset=dataset)
-    stem = file_stem(name, arch=arch, dataset=facts.dataset)
-    path = available().get(stem)
-    if path is None and facts.dataset not in datasets.NAMES:
+    return available().get(file_stem(name, arch=arch, dataset=facts.dataset))
+
+
+def training_command(names: Iterable[str], *, arch: str, dataset: str) -> str:
+    """Return the command that trains models for the data set called `dataset`."""
+    options = "" if arch == "resnet20" else f" --arch {arch}"
+    options += "" if dataset == "cifar10" else f" --dataset {dataset}"
+    return f"blrobust train {','.join(names)}{options}"
+
+
+def _find(name: str, arch: str, dataset: Dataset) -> Path:
+    path, trained = find_weights(name, arch=arch, dataset=dataset), trained_on(dataset)
+    if path is None and trained not in datasets.NAMES:
         raise UserError(
             f"model {name!r} has no weights for {dataset.name}; give a model of your own as "
             "LABEL=FILE.safetensors or LABEL=PACKAGE.MODULE:FACTORY"
             + (f"; {COUNT_FROM_0}" if int(dataset.labels.min()) > 0 else "")
         )
     if path is None:
-        options = "" if arch == "resnet20" else f" --arch {arch}"
-        options += "" if facts.dataset == "cifar10" else f" --dataset {facts.dataset}"
         raise UserError(
-            f"model {name!r} has no weights for {arch} on {facts.dataset}; make them with: "
-            f"blrobust train {name}{options}"
+            f"model {name!r} has no weights for {arch} on {trained}; make them with: "
+            + training_command([name], arch=arch, dataset=trained)
         )
     return path
 
 
-def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.device) -> Model:
-    classifier, facts = checkpoint.load_model(path)
+def _from_checkpoint(target: Target, path: Path, dataset: Dataset, device: torch.device) -> Model:
+    label, tested_at = target.label, target.tested_at
+    compression = None if tested_at is None else compression_of(tested_at)
+    classifier, facts = checkpoint.load_model(path, compression=compression)
     channels = dataset.images.shape[1]
     if channels != len(facts.mean):  # normalising grey images by colour would make them colour images
         raise UserError(
@@ -229,6 +242,9 @@ def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.dev
         "recipe": facts.recipe,
         "note": note,
     }
+    if tested_at is not None:
+        digest = hashlib.sha256(f"@{tested_at}+{origin['sha256']}".encode()).hexdigest()
+        origin |= {"tested_at": tested_at, "sha256": digest, "test_accuracy": None}
     logits = first_logits(label, module, dataset, device)
     return with_card(label, module.requires_grad_(False), logits, origin, dataset)
 
