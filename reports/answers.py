@@ -13,6 +13,8 @@ from blrobust.reports.axes import Axis
 from blrobust.reports.band_limits import better_and_worse
 from blrobust.reports.number_text import p_value, percent, points_and_span
 from blrobust.reports.paper_curves import MODELS as PUBLISHED
+from blrobust.reports.paper_points import level_points
+from blrobust.reports.paper_tables import closeness
 from blrobust.reports.sentence_parts import largest_difference, listed, margin
 
 BEYOND = {  # a control, and what it does
@@ -60,6 +62,8 @@ def answers(analysis: Analysis, axis: Axis) -> list[Answer]:
         found.append(Answer("Is a stronger band limit more robust?", text))
     if text := _compact(analysis, axis):
         found.append(Answer("Do compact transform sizes equal the paper's?", text))
+    if text := closeness(level_points(analysis), axis):
+        found.append(Answer("How close are the published points?", text))
     return found
 
 

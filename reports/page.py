@@ -20,6 +20,7 @@ from blrobust.reports.band_limit_figures import BandLimitFigures, band_limit_fig
 from blrobust.reports.conclusions import conclusions, few_images, findings
 from blrobust.reports.figures import Curve
 from blrobust.reports.mixture import mixture_note
+from blrobust.reports.paper_tables import PublishedPoints, published_points
 from blrobust.reports.seed_notes import seed_notes, seed_range
 from blrobust.reports.strip import Strip, image_strip
 from blrobust.reports.tables import Table
@@ -37,6 +38,7 @@ class RunEntry:
     command: str
     conclusions: list[str]
     answers: list[Answer]
+    published: list[PublishedPoints]
     tests: Table
     against_controls: Table | None
     control: str | None  # the best model without band limits, unless it is the baseline
@@ -229,6 +231,7 @@ def _entry(
         command=record.command_line,
         conclusions=_conclusions(analysis, on, about),
         answers=[] if about else answers(analysis, on),
+        published=published_points(analysis, on, about),
         tests=tables.tests(analysis, on, analysis.baseline) if has_tests else Table([]),
         against_controls=tables.against_controls(analysis) if has_tests else None,
         control=control,

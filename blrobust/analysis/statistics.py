@@ -78,6 +78,18 @@ def difference(ours: Bools, theirs: Bools) -> Estimate:
     return Estimate(float(ours.mean() - theirs.mean()), max(-1.0, centre - reach), min(1.0, centre + reach))
 
 
+def difference_of_samples(ours: Estimate, theirs: Estimate) -> Estimate:
+    """Return `ours` minus `theirs`, two estimates from different samples, with its 95 % interval.
+
+    The reach to each side is the root of the sum of the squared reaches of the two intervals (Newcombe 1998,
+    method 10; Donner and Zou 2012 for intervals of any kind).
+    """
+    value = ours.value - theirs.value
+    low = np.hypot(ours.value - ours.low, theirs.high - theirs.value)
+    high = np.hypot(ours.high - ours.value, theirs.value - theirs.low)
+    return Estimate(value, float(value - low), float(value + high))
+
+
 def area(levels: Floats, curves: Floats) -> Floats:
     """Return the area under curves (..., levels), by trapezoids, divided by the range of the levels.
 
