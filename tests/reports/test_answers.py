@@ -55,6 +55,7 @@ def test_every_question_has_its_sentence(tmp_path: Path) -> None:
         "Where does it lose",
         "Is a stronger band limit more robust",
         "Do compact transform sizes equal the paper's",
+        "How close are the published points",
     ]
     assert text["beyond a low-pass in front of fp32"] == (
         "Not shown. fft85 against lowpass-fft85+fp32: no difference found, mean 0.0 points (0.0 to 0.0; p = "
@@ -86,6 +87,7 @@ def test_every_question_has_its_sentence(tmp_path: Path) -> None:
     assert text["Do compact transform sizes equal the paper's"].startswith(
         "No difference found. fft85-compact against fft85: mean 0.0 points (0.0 to 0.0; p = 1), "
     )
+    assert text["How close are the published points"].startswith("Of 8 published points, ")
 
 
 def test_a_fall_between_two_rates_is_named(tmp_path: Path) -> None:
