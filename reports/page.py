@@ -54,7 +54,7 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class WorstCase:
-    """The worst case over the attacks of a run: its table, images, draws, and a warning of too few images."""
+    """The worst case over the attacks of a run: table, numbers of images and draws, and a warning, if any."""
 
     table: Table
     n: int
@@ -100,10 +100,10 @@ class Section:
 
 
 def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
-    """Write the report of `runs` to `destination`, whole or not at all.
+    """Write the report of `runs` to `destination`, completely or not at all.
 
-    Runs with the same kind of noise or attack and the same input space share a figure; each other combination
-    has a section of its own. Raises `OSError` if `destination` cannot be written.
+    There is a section for each combination of a kind of noise or attack and an input space; its runs share a
+    figure. Raises `OSError` if `destination` cannot be written.
     """
     names = run_names([results.run.path for results in runs])
     by_name = dict(zip(names, runs, strict=True))

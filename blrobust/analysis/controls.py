@@ -1,6 +1,6 @@
 """The models with which band-limited models are compared, and the controls that a run lacks.
 
-A control is a model that tests another explanation of a result than the band limit.
+A control is a model that tests an explanation of a result other than the band limit.
 """
 
 from pathlib import Path
@@ -146,9 +146,10 @@ def _is_low_passed_fp32(card: Card) -> bool:
 
 
 def _is_matched(low_passed: Card, limited: Card) -> bool:
-    """Return whether fp32 behind a low-pass has the filter that is recorded for a band-limited model.
+    """Return whether fp32 behind a low-pass has the filter that was matched to a band-limited model.
 
-    A filter with another compression is the same one if it keeps the same frequencies of the images.
+    `limited` records the compression of the matched filter. Filters with different compressions are the same
+    if they keep the same frequencies of the images.
     """
     if len(low_passed.channels) != 1 or limited.channels:
         return False
@@ -169,7 +170,7 @@ def _kept(compression: float | str) -> Band | None:
 
 
 def _matched_control(limited: Card) -> str:
-    """Return the low-pass control of a band-limited model in words, with its name if a cut is recorded."""
+    """Return the low-pass control of a band-limited model in words, with its name if a filter is recorded."""
     cuts = recorded_cuts().get(f"{limited.dataset}-{limited.arch}", {})
     recorded = [name for name in sorted(_names(limited)) if name in cuts and not limited.channels]
     name = f" ({LOW_PASS}-{recorded[0]}+{FP32})" if recorded else ""

@@ -20,17 +20,20 @@ MOST_TEXT = 5000  # characters of an error; arguments and files may have any num
 
 # command -> (module, one line for --help); the module defines a click command called `command`.
 COMMANDS = {
-    "noise": ("blrobust.cli.noise", "Accuracy under Gaussian or uniform noise, level by level."),
-    "attack": ("blrobust.cli.attack", "Accuracy under adversarial attack, strength by strength."),
+    "noise": ("blrobust.cli.noise", "Measure accuracy under Gaussian or uniform noise, level by level."),
+    "attack": ("blrobust.cli.attack", "Measure accuracy under adversarial attacks, strength by strength."),
     "attacks": ("blrobust.cli.attacks", "List the attacks."),
-    "heatmap": ("blrobust.cli.heatmap", "Heat map of the error when a single frequency is added."),
+    "heatmap": (
+        "blrobust.cli.heatmap",
+        "Map the error of models when a single frequency is added to images.",
+    ),
     "recover": (
         "blrobust.cli.recover",
-        "Adversarial inputs classified correctly again after a filter.",
+        "Count adversarial inputs that a filter, fewer bits or another model classifies correctly.",
     ),
     "paper": ("blrobust.cli.paper", "Repeat the experiments of the paper on band-limited networks."),
     "report": ("blrobust.cli.report", "Write the report of one run, or a comparison of several, as HTML."),
-    "compare": ("blrobust.cli.compare", "Paired differences between the models of two runs, level by level."),
+    "compare": ("blrobust.cli.compare", "Compare the models of two runs on the same images, level by level."),
     "export": ("blrobust.cli.export", "Write the results of a run as Parquet, CSV, Markdown or LaTeX."),
     "runs": ("blrobust.cli.runs", "List the runs in a folder."),
     "models": ("blrobust.cli.models", "List the models and explain their names."),
@@ -50,9 +53,11 @@ def cli() -> None:
     Start with:  blrobust noise
 
     After Ctrl-C, run the same command again: noise, attack, heatmap and recover continue where they
-    stopped. Exit codes: 0 success; 2 error (bad input, a file, a model or a report); 130 Ctrl-C; 143
-    SIGTERM; 129 SIGHUP. If only the report fails, results.csv has been written all the same. If stdout or
-    stderr is closed, or its disk is full, the output is lost, but the exit code stays the same.
+    stopped; train continues with --resume.
+
+    Exit codes: 0: success; 2: bad input, or a failed file operation, model or report; 130: Ctrl-C; 143:
+    SIGTERM; 129: SIGHUP. If only the report fails, results.csv is still complete. If stdout or stderr is
+    closed, or redirected to a full disk, the output is lost, but the exit code stays the same.
     """
 
 

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 @click.option(
     "--verify",
     is_flag=True,
-    help="Check the checksums and, where the data is there, the recorded accuracy.",
+    help="Check the files of the models and, if their data set was downloaded (blrobust data get cifar10), "
+    "their accuracy on its test images.",
 )
 @DATA_DIR
 @output.JSON
 def command(verify: bool, data_dir: Path | None) -> None:
-    """List the models that have weights, and the rules for model names."""
+    """List the models that have weights (bundled or trained), and the rules for model names."""
     from rich.table import Table
     from rich.text import Text
 

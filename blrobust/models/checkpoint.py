@@ -24,9 +24,9 @@ MOST_NAME = 200  # characters of the name of a tensor
 def save(
     path: Path, tensors: dict[str, Tensor], facts: Facts, *, check: Callable[[], None] = lambda: None
 ) -> None:
-    """Write tensors and facts to `path`, whole or not at all; equal content gives equal bytes.
+    """Write tensors and facts to `path`, completely or not at all; equal content gives equal bytes.
 
-    `check` is called before (`atomic_write.write_bytes`).
+    `check` is called before the file is replaced (`atomic_write.write_bytes`).
     """
     check()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,8 +99,8 @@ def load_model(path: Path, *, compression: float | None = None) -> tuple[Classif
 def check_fit(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
     """Raise `UserError` unless `tensors` have the names, shapes and dtypes of the tensors in `wanted`.
 
-    If a wanted tensor has a dtype in `FLOATS`, every dtype in `FLOATS` is legal. The message has the file
-    `path` and `what`, the name of the architecture or training that needs the tensors.
+    If a wanted tensor has a dtype in `FLOATS`, every dtype in `FLOATS` is legal. The message names the file
+    `path` and `what`, the architecture or the training that needs the tensors.
     """
     for name in sorted(wanted.keys() | tensors.keys()):
         have, want = (_describe(found.get(name)) for found in (tensors, wanted))

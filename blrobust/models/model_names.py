@@ -37,7 +37,8 @@ GRAMMAR = {
     "NAME-seedN": "any of the names above, trained with the seed N from 1 on; NAME itself has seed 0",
     "NAME@NN": "the trained model NAME tested at a band limit of NN % (0 to 99); 0 is the full spectrum",
     "LABEL=FILE.safetensors": "a checkpoint of your own, shown as LABEL; @NN can follow",
-    "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module",
+    "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module "
+    "or another callable from pixels to logits",
     "[LABEL=]CHANNEL+...+MODEL": "a model behind transforms of the image, applied from left to right",
     **{f"  {word}": meaning for word, meaning in CHANNELS.items()},
 }
@@ -235,7 +236,7 @@ def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
 
 
 def check_arch(arch: str) -> str:
-    """Return `arch`. Raises `UserError` unless it is the name of an architecture."""
+    """Return `arch`; raise `UserError` unless `arch` is the name of an architecture."""
     if not isinstance(arch, str) or arch not in ARCHITECTURES:
         raise UserError(f"arch: got {shown(arch)}; legal: {', '.join(ARCHITECTURES)}")
     return arch
@@ -244,9 +245,9 @@ def check_arch(arch: str) -> str:
 def trained_on(dataset: Dataset) -> str:
     """Return the name of the data set whose trained weights are used for images of `dataset`.
 
-    This is "cifar10" for the bundled sample of cifar10, and also for a user's colour images of 32 x 32 pixels
-    with the classes of CIFAR-10: either with its names in the same order, or without names (see
-    `classes_assumed`).
+    The result is "cifar10" for the bundled sample of cifar10, and for a user's colour images of 32 x 32
+    pixels with ten classes that have the names of CIFAR-10 in the same order, or no names
+    (`classes_assumed`).
     """
     own = dataset.name.startswith(("folder:", "npz:")) or dataset.name == GIVEN
     named = dataset.classes == CIFAR10_CLASSES or classes_assumed(dataset)

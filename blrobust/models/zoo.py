@@ -24,6 +24,7 @@ from blrobust.data.image_files import COUNT_FROM_0
 from blrobust.errors import UserError, describe
 from blrobust.models import checkpoint
 from blrobust.models.accuracy import accuracy
+from blrobust.models.callable_module import as_module
 from blrobust.models.channel_names import build_channel
 from blrobust.models.channels import ColourDepth
 from blrobust.models.checkpoint import Facts
@@ -71,9 +72,9 @@ class Entry:
 
 
 def available() -> dict[str, Path]:
-    """Return the checkpoint files by their names without the ending.
+    """Return the checkpoint files, by their names without the ending.
 
-    A checkpoint of the user replaces a bundled one of the same name.
+    A checkpoint of the user is preferred to a bundled one of the same name.
     """
     found: dict[str, Path] = {}
     for folder in (own_weights_folder(), BUNDLED):
@@ -84,7 +85,7 @@ def available() -> dict[str, Path]:
 
 
 def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
-    """Return the checkpoints that are loaded by a model name; `on_broken` is called for unreadable files."""
+    """Return the checkpoints that model names stand for; `on_broken` is called for unreadable files."""
     found = []
     for stem, path in available().items():
         try:
@@ -100,9 +101,8 @@ def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
 def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """Check the checksum, the weights and the recorded accuracy; return problems and passed checks.
 
-    The measured accuracy may differ from the recorded one by 0.2 percentage points, because the recorded one
-    was measured on a GPU: half precision is rounded in another way there, and the bundled models were
-    evaluated in TF32.
+    The measured accuracy may differ from the recorded one by up to 0.2 percentage points, because the
+    recorded one was measured on a GPU, in TF32, and with another rounding of half precision.
     """
     problems: list[str] = []
     done: list[str] = []
@@ -262,14 +262,18 @@ def _from_factory(label: str, target: str, dataset: Dataset, device: torch.devic
         with unchanged_settings(), prints_counted():
             code = importlib.import_module(module_name)
             torch.set_default_dtype(_DEFAULT_DTYPES.setdefault(code, torch.get_default_dtype()))
-            module = getattr(code, factory)()
+            made = getattr(code, factory)()
+            module = as_module(made)
             default_dtype = torch.get_default_dtype()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the user's code raises
         raise UserError(f"model {label!r}: {target} failed: {describe(error)}") from error
-    if not isinstance(module, nn.Module):
-        raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
+    if module is None:
+        raise UserError(
+            f"model {label!r}: {target} returned a {type(made).__name__}, not an nn.Module or another "
+            "callable from pixels to logits; legal: a function, as lambda x: net.predict(x)"
+        )
     check_weights(label, module)
     return load_module(
         label, module, target=target, dataset=dataset, device=device, default_dtype=default_dtype

@@ -122,11 +122,10 @@ def test_recipes_and_curves(capsys, own):
 
 def test_resnet18_has_the_fast_recipe(capsys):
     out = run(capsys, "fp32", "--arch", "resnet18", "--dry-run", "--batch-size", "8")[1]
-    assert out.startswith("cifar10-resnet18-fp32: 60 epochs")
-    out = run(capsys, "fp32", "--arch", "resnet18", "--dry-run", "--recipe", "default", "--batch-size", "8")[
-        1
-    ]
     assert out.startswith("cifar10-resnet18-fp32: 150 epochs")
+    other = ["--recipe", "published", "--batch-size", "8"]
+    out = run(capsys, "fp32", "--arch", "resnet18", "--dry-run", *other)[1]
+    assert out.startswith("cifar10-resnet18-fp32: 350 epochs")
 
 
 def state_in(folder, capsys, monkeypatch, *arguments):
