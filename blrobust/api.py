@@ -25,7 +25,7 @@ from blrobust.evaluation.call_text import call_text
 from blrobust.evaluation.measurement import measure, measuring
 from blrobust.evaluation.noise_parts import NoiseKinds, noise_grids, noise_parts
 from blrobust.evaluation.observer import Observer, observed
-from blrobust.evaluation.subjects import Data, Models
+from blrobust.evaluation.subjects import Data, Given, with_modules
 from blrobust.perturbations.noise_kinds import SPACES
 from blrobust.perturbations.paper_bounds import SPACE as LEGACY
 from blrobust.results import Results, joined
@@ -44,7 +44,7 @@ PRESETS = get_args(Preset)
 
 
 def evaluate(
-    models: Models,
+    models: Given,
     *,
     data: Data = None,
     noise: NoiseKinds | None = None,
@@ -53,7 +53,7 @@ def evaluate(
     parameters: Parameters = (),
     preset: Preset = "default",
     target: int | None = None,
-    source: nn.Module | str | None = None,
+    source: Given = None,
     save_adversarials: bool = False,
     classes: Classes = None,
     limit: int | None = None,
@@ -73,8 +73,9 @@ def evaluate(
 
     - `models`: a dictionary from labels to modules and names, a list of names, a single module or a single
       name. A module takes pixels float32 (m, C, H, W) and returns logits (m, classes). It is measured in
-      evaluation mode; at the end its mode, device and gradient flags are restored. `blrobust models` explains
-      the names.
+      evaluation mode; at the end its mode, device and gradient flags are restored. In place of a module, a
+      function or another callable is legal, with the modules that it uses. `blrobust models` explains the
+      names.
     - `data`: a pair of images (n, C, H, W), uint8 or float in [0, 1], and integer labels (n,), as tensors or
       arrays; a torch data set of such pairs; the result of `load_data`; or a name such as "cifar10" or
       "folder:photos". None is "cifar10", or its bundled sample if CIFAR-10 was not downloaded. `classes`, the
@@ -112,6 +113,7 @@ def evaluate(
         "save_adversarials": save_adversarials or None, "out": None if out is None else os.fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("evaluate", models, **given))
+    models, source = with_modules(models), with_modules(source)
     with measuring(observer, models, source, call=call):
         check_range("draws", draws, 1, MOST_DRAWS)
         check_range("seed", seed, 0, MOST_SEED)
@@ -153,7 +155,7 @@ def evaluate(
 
 
 def load_model(
-    model: nn.Module | str,
+    model: Given,
     *,
     data: Data = None,
     arch: str = "resnet20",
@@ -169,7 +171,7 @@ def load_model(
     """
     resolved = resolve(device)
     images = subjects.load_images(data, data_dir=optional(data_dir, "data_dir"))
-    return subjects.load_one("model", model, arch=arch, dataset=images, device=resolved).module
+    return subjects.load_one("model", with_modules(model), arch=arch, dataset=images, device=resolved).module
 
 
 def load_data(
@@ -220,8 +222,7 @@ def open_run(run: StrPath) -> Results:
     """Return the results of a stored run of any command.
 
     `run` is the run folder, or the first characters (at least 4) of the name, id or hash of a run in the
-    folder `runs`.
-    Raises `UserError` if there is no such run or if its `run.json` is damaged.
+    folder `runs`. Raises `UserError` if there is no such run or if its `run.json` is damaged.
     """
     folders = stored_runs.find(run)
     for folder in folders:
@@ -240,7 +241,7 @@ def list_runs(folder: StrPath = RUNS) -> pd.DataFrame:
 
 
 def compare(first: Results | StrPath, second: Results | StrPath, *more: Results | StrPath) -> Results:
-    """Return the results of several runs of noise and attacks together, in one report.
+    """Return the results of several runs of noise and attacks, for common tables and one report.
 
     The first column of every table is `run`, the name of the run folder. Raises `UserError` for a run that is
     given twice or that does not exist, and for heat maps and recoveries.

@@ -18,7 +18,7 @@ from blrobust.evaluation.arguments import MOST_SEED, check_number, check_range, 
 from blrobust.evaluation.call_text import call_text
 from blrobust.evaluation.measurement import measuring
 from blrobust.evaluation.observer import Observer, observed
-from blrobust.evaluation.subjects import Data, Models
+from blrobust.evaluation.subjects import Data, Given, with_modules
 from blrobust.models import channels, model_names
 from blrobust.perturbations.levels import LARGEST
 from blrobust.results import Results
@@ -28,7 +28,7 @@ MOST_NORM = 1e6
 
 
 def heatmap(
-    models: Models,
+    models: Given,
     *,
     data: Data = None,
     size: int | None = None,
@@ -56,6 +56,7 @@ def heatmap(
         "arch": arch, "device": device, "batch_size": batch_size, "out": None if out is None else fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("heatmap", models, **given))
+    models = with_modules(models)
     with measuring(observer, models, call=call):
         check_range("size", size, 1, optional=True)
         check_range("seed", seed, 0, MOST_SEED)

@@ -36,7 +36,7 @@ def where(levels: list[float], grid: list[float], axis: Axis) -> str:
 def levels_of(analysis: Analysis, model: str, other: str, verdict: Verdict, axis: Axis) -> str:
     """Return a count and the ranges of the levels at which `model` has the `verdict` against `other`.
 
-    The text also has the levels at which the better of the two is no better than a guess (`guess`).
+    The text also states the levels at which the better model is no better than a guess (`guess`).
     """
     frame, grid = analysis.compare(model, other), analysis.levels
     found = frame[frame.verdict == verdict]
@@ -46,9 +46,9 @@ def levels_of(analysis: Analysis, model: str, other: str, verdict: Verdict, axis
 
 
 def guess(name: str, guessed: list[float], levels: list[float], grid: list[float], axis: Axis) -> str:
-    """Return the end of a part of a sentence: at which of its `levels` the better model, `name`, guesses.
+    """Return words that state at which of the `levels` the better model, `name`, is no better than a guess.
 
-    `guessed` are those of the `levels` at which it is no better than a guess, `grid` all measured levels.
+    `guessed` are these levels, and `grid` are all measured levels.
     """
     if not guessed:
         return ""

@@ -12,6 +12,8 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import attack_overhead  # noqa: E402
 import goals  # noqa: E402
+import host_time  # noqa: E402
+import missed_goals  # noqa: E402
 import report  # noqa: E402
 import training_modes  # noqa: E402
 import training_step  # noqa: E402
@@ -27,6 +29,8 @@ def all_tables() -> dict[str, Callable[[], list[str]]]:
     return {
         "goals-cuda": partial(_goals, "cuda"),
         "goals-cpu": partial(_goals, "cpu"),
+        "missed-goals": _missed,
+        "host_time-cuda": _host_time,
         "training_modes-cuda": _training_modes,
         "training_step-cuda": _training_step,
         "attacks-overhead-cuda": partial(_attacks, "overhead", attacks.overhead_table),
@@ -52,7 +56,7 @@ def layer() -> list[str]:
     tf32, bf16 = layers['fft_size="paper", TF32'], layers['fft_size="paper", bf16']
     assert tf32 is not None
     assert bf16 is not None
-    head = ["compression", "3x3 layers, time", "training step, time", "training step, memory"]
+    head = ["compression (nominal)", "3x3 layers, time", "training step, time", "training step, memory"]
     head += ["step with `fuse=True`, time", "step with `fuse=True`, memory"]
     note = (
         "Layers and training steps were measured with TF32, batches of 512 and "
@@ -70,6 +74,20 @@ def layer() -> list[str]:
 def _goals(device: str) -> list[str]:
     where, rows = report.read(RESULTS / f"convolution-{device}.json")
     return [report.headline(where), "", *goals.table(device, rows)]
+
+
+def _missed() -> list[str]:
+    where, rows = report.read(RESULTS / "convolution-cuda.json")
+    modes = training_modes.read(RESULTS / "training_modes-cuda.json")[1]
+    host = host_time.read(RESULTS / "host_time-cuda.json")[1]
+    return missed_goals.table(where, rows, modes, _training_steps()[1], host)
+
+
+def _host_time() -> list[str]:
+    where, rows = host_time.read(RESULTS / "host_time-cuda.json")
+    if not rows:
+        return ["Not measured."]
+    return [report.headline(where), "", *host_time.tables(rows)]
 
 
 def _convolution(device: str) -> list[str]:

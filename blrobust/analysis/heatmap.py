@@ -97,7 +97,7 @@ class HeatmapAnalysis:
         return int((~correct).sum()), int(self.run.not_finite(model, kind, level).sum())
 
     def write_csv(self) -> None:
-        """Write results.csv in the run folder, whole or not at all."""
+        """Write results.csv in the run folder, completely or not at all."""
         self.run.write_results(self.table)
 
 

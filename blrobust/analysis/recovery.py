@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from blrobust.analysis.flags import member_flag, model_flags, rejected_flag
 from blrobust.analysis.statistics import Bools, wilson
+from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import NO_GRADIENTS, REJECTED
 from blrobust.runs.configuration import Recover
 from blrobust.runs.database import Outcomes
@@ -156,7 +157,8 @@ class RecoveryAnalysis:
 
         They are
 
-        - the flags of the network behind the channel,
+        - the flags of the network behind the channel and of the source; those about gradients only for
+          attacks that use gradients,
         - the number of predictions of this network without finite logits,
         - for the attack on the source, and for the adaptive attack: that the model has no gradients, that
           only one attack of an ensemble ran for this reason, and the number of inputs that failed a check or
@@ -166,14 +168,16 @@ class RecoveryAnalysis:
         for (attack, channel), counts in self._counts.items():
             kind, _ = self._channels[channel]
             network = channel if kind == "network" else self.config.source
-            flags = model_flags(self.run.record, network, not_finite=counts.not_finite)
+            flags = self._model_flags(attack, network, not_finite=counts.not_finite)
             of_source = self._attack_flags(attack, self.config.source, self._source[attack].rejected)
+            if network != self.config.source:
+                of_source = self._model_flags(attack, self.config.source, not_finite=0) + of_source
             flags += [f"source: {flag}" for flag in of_source]
             found[attack, channel] = flags + self._attack_flags(attack, channel, counts.rejected)
         return found
 
     def write_csv(self) -> None:
-        """Write results.csv in the run folder, whole or not at all."""
+        """Write results.csv in the run folder, completely or not at all."""
         self.run.write_results(self.table)
 
     @cached_property
@@ -205,6 +209,16 @@ class RecoveryAnalysis:
             rejected = count_rejected(outcomes, among=np.ones_like(right))
             found[attack] = _Source(right, outcomes["success"], rejected)
         return found
+
+    def _model_flags(self, attack: str, label: str, *, not_finite: int) -> list[str]:
+        """Return the flags of a model, without those about gradients where the attack uses none.
+
+        Missing gradients are left out, because they belong to an attack (`_attack_flags`).
+        """
+        spec = ATTACKS.get(attack)
+        uses_gradients = spec is None or spec.gradients
+        flags = model_flags(self.run.record, label, not_finite=not_finite)
+        return [flag for flag in flags if flag != NO_GRADIENTS and (uses_gradients or "answers" in flag)]
 
     def _attack_flags(self, attack: str, subject: str, rejected: int | None) -> list[str]:
         """Return the flags of an attack on the source or on a channel."""

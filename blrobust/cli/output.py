@@ -23,7 +23,7 @@ JSON = click.option(
     is_flag=True,
     expose_value=False,
     callback=_remember,
-    help="Print only one JSON document on stdout, in place of tables.",
+    help="Print one JSON document on stdout, and nothing else there.",
 )
 QUIET = click.option(
     "--quiet",

@@ -22,7 +22,12 @@ N = TypeVar("N", int, float)
 
 @click.command("recover")
 @config_options
-@click.option("--source", default="fp32", show_default=True, help="Model whose adversarial inputs are used.")
+@click.option(
+    "--source",
+    default="fp32",
+    show_default=True,
+    help="Model on which the attacks search for adversarial inputs.",
+)
 @click.option(
     "--kind",
     "kinds",

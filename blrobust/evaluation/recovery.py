@@ -26,6 +26,7 @@ from blrobust.attacks.guard import Guard
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import FailedPartsError, UserError
+from blrobust.evaluation.probe import check_under_attack
 from blrobust.evaluation.run_ends import begin, end, failure, identities, identity_of, restore
 from blrobust.models.batches import InParts, bounded
 from blrobust.models.channels import Channel
@@ -209,16 +210,12 @@ def execute(
         device=device.type,
         revisions={kind: ATTACKS[kind].revision for kind in kinds if ATTACKS[kind].revision != 1},
     )
+    uses_gradients = any(ATTACKS[kind].gradients for kind in kinds)
     size = batch_size or block_size(dataset.images.shape[1:], device)
     run, answers = begin(
-        config,
-        models=models,
-        dataset=dataset,
-        device=device,
-        batch_size=size,
-        out=out,
-        gradients=any(ATTACKS[kind].gradients for kind in kinds),
-    )
+        config, models=models, dataset=dataset, device=device, batch_size=size, out=out,
+        gradients=uses_gradients,
+    )  # fmt: skip
     total = len(kinds) * len(channels)
     with run:
 
@@ -232,6 +229,8 @@ def execute(
             return run.path
         with resumable(run.path, lambda: f"{done()} of {total} pairs of attack and channel"):
             with full_precision():
+                if uses_gradients:
+                    check_under_attack(models, dataset, device, run.record.flags)
                 failed = _measure(run, source, channels, levels_of, dataset, seed=seed, device=device)
             if done() == 0:
                 raise FailedPartsError(failed)

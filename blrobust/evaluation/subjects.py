@@ -16,6 +16,7 @@ from blrobust.device import resolve
 from blrobust.errors import UserError, shown
 from blrobust.evaluation.arguments import check_range
 from blrobust.models import model_names, zoo
+from blrobust.models.callable_module import CallableModule, as_module
 from blrobust.models.fingerprint import fingerprint
 from blrobust.models.model import Model, check_weights
 from blrobust.models.own_model import OwnModel
@@ -23,7 +24,8 @@ from blrobust.models.own_module import load_module
 
 Data = Any  # as in `api.evaluate`
 Models = str | nn.Module | Sequence[str] | Mapping[str, "nn.Module | str"]
-LEGAL_MODELS = "legal: names, an nn.Module, or a dictionary from labels to names and modules"
+Given = Any  # `Models`, with other callables in place of modules
+LEGAL_MODELS = "legal: names, an nn.Module or another callable, or a dictionary from labels to these"
 LEGAL_DATA = "legal: a name, a pair (images, labels), a torch data set, or the result of load_data"
 ALONE = "model"  # the label of a module that is given without one
 NOTE = "the user's own model, given as a module in Python: it cannot be loaded again from this run"
@@ -102,6 +104,14 @@ def _checksum(model: Model) -> str | None:
         return None
 
 
+def with_modules(models: Given) -> Any:
+    """Return `models` with modules in place of functions and other callables (`as_module`)."""
+    if isinstance(models, Mapping):
+        return {label: with_modules(model) for label, model in models.items()}
+    module = as_module(models)
+    return models if module is None else module
+
+
 def by_label(models: Models, *, alone: str = ALONE) -> dict[str, nn.Module | str]:
     """Return the models by their labels; a module without a label gets the label `alone`.
 
@@ -130,6 +140,8 @@ def load_model(
         check_weights(label, model)
         kind = type(model)
         target = f"{kind.__module__}.{kind.__qualname__}"
+        if isinstance(model, CallableModule):
+            target = model.origin
         return load_module(label, model, target=target, dataset=dataset, device=device, note=NOTE)
     target = model.rpartition("=")[2].strip()
     if label == model_names.label_of(model):
