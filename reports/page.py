@@ -14,11 +14,13 @@ from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.analysis.trained_and_tested import Topic, topic
 from blrobust.analysis.view import run_names
 from blrobust.reports import attacks, figures, paper_curves, tables, template
+from blrobust.reports.answers import Answer, answers
 from blrobust.reports.axes import Axis, axis
 from blrobust.reports.band_limit_figures import BandLimitFigures, band_limit_figures
 from blrobust.reports.conclusions import conclusions, few_images, findings
 from blrobust.reports.figures import Curve
 from blrobust.reports.mixture import mixture_note
+from blrobust.reports.paper_tables import PublishedPoints, published_points
 from blrobust.reports.seed_notes import seed_notes, seed_range
 from blrobust.reports.strip import Strip, image_strip
 from blrobust.reports.tables import Table
@@ -35,6 +37,8 @@ class RunEntry:
     unfinished: str | None
     command: str
     conclusions: list[str]
+    answers: list[Answer]
+    published: list[PublishedPoints]
     tests: Table
     against_controls: Table | None
     control: str | None  # the best model without band limits, unless it is the baseline
@@ -226,6 +230,8 @@ def _entry(
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record.command_line,
         conclusions=_conclusions(analysis, on, about),
+        answers=[] if about else answers(analysis, on),
+        published=published_points(analysis, on, about),
         tests=tables.tests(analysis, on, analysis.baseline) if has_tests else Table([]),
         against_controls=tables.against_controls(analysis) if has_tests else None,
         control=control,

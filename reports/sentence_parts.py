@@ -2,8 +2,11 @@
 
 from itertools import pairwise
 
+import pandas as pd
+
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import Verdict
+from blrobust.analysis.statistics import SAME
 from blrobust.reports.axes import Axis
 from blrobust.reports.number_text import points_and_span
 
@@ -54,6 +57,21 @@ def guess(name: str, guessed: list[float], levels: list[float], grid: list[float
         return ""
     at = "" if len(guessed) == len(levels) else f" at {where(guessed, grid, axis)}"
     return f", though {name} is no better than a guess{at}"
+
+
+def largest_difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis, *, better: str) -> str:
+    """Return the levels at which a model is better, or worse, than the baseline, and its largest difference.
+
+    `found` are the rows of `Analysis.compare` at these levels, and `better` is the better one of the two
+    models. Of equal differences the first is named.
+    """
+    sizes = found.difference.abs()
+    top = found[sizes >= sizes.max() - SAME].iloc[0]
+    size = margin(top["difference"], top["low"], top["high"])
+    at = f", most at {axis.describe(top['level'])}" if len(found) > 1 else ""
+    levels, guessed = list(found.level), list(found.level[found.at_floor.astype(bool)])
+    end = guess(better, guessed, levels, grid, axis)
+    return f"{model} at {where(levels, grid, axis)}{at}: {size}{end}"
 
 
 def margin(difference: float, low: float, high: float) -> str:

@@ -10,11 +10,12 @@ from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import FP32
 from blrobust.models.channel_names import recorded_cuts
 from blrobust.models.channels import LowPass
-from blrobust.models.model_names import CONTROLS
+from blrobust.models.model_names import CONTROLS, Settings, is_plain, settings_of
 from blrobust.runs.record import Card
 
 PRECISIONS = ("fp16", "bf16")
 LOW_PASS = "lowpass"  # the word of a channel in front of a model
+COMPACT = "-compact"  # the end of a name
 SIZE = (32, 32)  # height and width of the images for which cuts are recorded
 
 
@@ -50,6 +51,46 @@ def matched_low_passes(analysis: Analysis, model: str) -> list[str]:
     return [low for low in low_passes_of_fp32(analysis) if _is_matched(cards[low], cards[model])]
 
 
+def low_pass_of(analysis: Analysis, model: str) -> tuple[str, bool] | None:
+    """Return the low-pass in front of fp32 to compare with a band-limited model, and whether it is matched.
+
+    It is the one whose filter is matched to the model, else the one with the highest mean accuracy; None if
+    there is none.
+    """
+    if matched := matched_low_passes(analysis, model):
+        return matched[0], True
+    return next(((low_pass, False) for low_pass in low_passes_of_fp32(analysis)), None)
+
+
+def trained_control(analysis: Analysis, name: str) -> str | None:
+    """Return the control called `name` (one of `CONTROLS`) if it has results at all levels, else None.
+
+    Of several whose names begin so, it is the one with the highest mean accuracy.
+    """
+    cards = analysis.cards
+    return next(
+        (
+            model
+            for model in without_band_limits(analysis)
+            if not cards[model].channels and any(known.startswith(name) for known in _names(cards[model]))
+        ),
+        None,
+    )
+
+
+def fixed_rates(analysis: Analysis) -> list[str]:
+    """Return fp32 and the models that differ from it in the band limit alone, by effective compression."""
+    cards = analysis.cards
+    chosen = [model for model in analysis.complete if _is_fixed_rate(cards[model])]
+    return sorted(chosen, key=lambda model: cards[model].effective_compression)
+
+
+def compact_pairs(analysis: Analysis) -> list[tuple[str, str]]:
+    """Return the complete models with compact transform sizes, each with the one of the paper's sizes."""
+    pairs = ((model, model.removesuffix(COMPACT)) for model in analysis.complete)
+    return [(model, paper) for model, paper in pairs if model != paper and paper in analysis.complete]
+
+
 def not_measured(analysis: Analysis) -> list[str]:
     """Return in words the controls that a run with band-limited models lacks; empty for other runs.
 
@@ -79,6 +120,13 @@ def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
     cards = analysis.cards
     chosen = [model for model in analysis.complete if is_band_limited(cards[model]) == limited]
     return sorted(chosen, key=lambda model: -mean[model])
+
+
+def _is_fixed_rate(card: Card) -> bool:
+    if card.channels or card.tested_at is not None or card.label in CONTROLS or not is_plain(card.label):
+        return False
+    settings = settings_of(card.label)
+    return settings == Settings(compression=settings.compression)
 
 
 def _names(card: Card) -> set[str]:

@@ -78,6 +78,18 @@ def difference(ours: Bools, theirs: Bools) -> Estimate:
     return Estimate(float(ours.mean() - theirs.mean()), max(-1.0, centre - reach), min(1.0, centre + reach))
 
 
+def difference_of_samples(ours: Estimate, theirs: Estimate) -> Estimate:
+    """Return `ours` minus `theirs`, two estimates from different samples, with its 95 % interval.
+
+    The reach to each side is the root of the sum of the squared reaches of the two intervals (Newcombe 1998,
+    method 10; Donner and Zou 2012 for intervals of any kind).
+    """
+    value = ours.value - theirs.value
+    low = np.hypot(ours.value - ours.low, theirs.high - theirs.value)
+    high = np.hypot(ours.high - ours.value, theirs.value - theirs.low)
+    return Estimate(value, float(value - low), float(value + high))
+
+
 def area(levels: Floats, curves: Floats) -> Floats:
     """Return the area under curves (..., levels), by trapezoids, divided by the range of the levels.
 
@@ -140,10 +152,12 @@ def welch(ours: Floats, theirs: Floats) -> float:
     that of the images' differences, each a mean over the seeds, divided by n. Welch's t-test has the degrees
     of freedom of Satterthwaite 1946, so few seeds need a clear difference. The part of a seed that differs
     from image to image is in two of the parts, so the test is conservative. A model of one seed adds no
-    variance of seeds, so the result holds for its only training.
+    variance of seeds, so the result holds for its only training. The result is 1 for a single image.
     """
     from scipy.stats import t
 
+    if ours.shape[1] == 1:
+        return 1.0
     images = ours.mean(axis=0) - theirs.mean(axis=0)  # (n,)
     samples = [scores.mean(axis=1) for scores in (ours, theirs)] + [images]
     parts = [

@@ -208,11 +208,17 @@ def shared(default_models: str, *, draws: str = DRAWS) -> Decorator:
 
 
 def check_baseline(name: str | None, *, models: str) -> None:
-    """Raise `UserError` if the baseline `name` is not in the comma-separated list `models`."""
-    from blrobust.analysis.comparison import choose_baseline
-    from blrobust.models.model_names import label_of, parse_names
+    """Raise `UserError` if the baseline `name` is not in the comma-separated list `models`.
 
-    choose_baseline(name, [label_of(model) for model in parse_names(models)])
+    The name without a seed of models that differ only in the seed is in the list too.
+    """
+    from blrobust.analysis.comparison import choose_baseline
+    from blrobust.models.model_names import label_of, parse_names, split_seed
+
+    names = parse_names(models)
+    without_seed = [split_seed(model)[0] for model in names if "=" not in model]
+    joined = [model for model in without_seed if without_seed.count(model) > 1]
+    choose_baseline(name, list(dict.fromkeys([label_of(model) for model in names] + joined)))
 
 
 def measured(

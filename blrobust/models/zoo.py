@@ -1,16 +1,12 @@
 """Models by name: search for their weights, loading and checks."""
 
 import hashlib
-import importlib
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import platformdirs
 import torch
@@ -21,25 +17,20 @@ from blrobust import regular_file
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.data.image_files import COUNT_FROM_0
-from blrobust.errors import UserError, describe
+from blrobust.errors import UserError
 from blrobust.models import checkpoint, remote_weights
 from blrobust.models.accuracy import accuracy
-from blrobust.models.callable_module import as_module
 from blrobust.models.channel_names import build_channel
 from blrobust.models.channels import ColourDepth
 from blrobust.models.checkpoint import Facts
-from blrobust.models.global_settings import unchanged_settings
+from blrobust.models.factory import from_factory
 from blrobust.models.model import Model as Model
-from blrobust.models.model import check_logits, check_weights, first_logits, with_card
+from blrobust.models.model import check_logits, first_logits, with_card
 from blrobust.models.model_names import Target, compression_of, facts_of, file_stem, trained_on
-from blrobust.models.own_module import load_module
 from blrobust.models.precision import reduce_precision
-from blrobust.user_output import prints_counted
 from blrobust.user_paths import expanded
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-# By module of the user: torch's default dtype at the end of its first import, used for each of its factories.
-_DEFAULT_DTYPES: WeakKeyDictionary[ModuleType, torch.dtype] = WeakKeyDictionary()
 ACCURACY_TOLERANCE = 0.002
 BUNDLED = Path(__file__).parents[1] / "weights"
 
@@ -75,8 +66,8 @@ class Entry:
 def available(*, local: bool = False) -> dict[str, Path]:
     """Return the checkpoint files, by their names without the ending.
 
-    A checkpoint of the user is preferred to one that was fetched from the address in $BLROBUST_WEIGHTS, and
-    this to a bundled one of the same name. With `local`, the address is not used. Raises `UserError` if its
+    Of several checkpoints of one name, that of the user is preferred, then that at the address in
+    $BLROBUST_WEIGHTS, then the bundled one. With `local`, the address is not used. Raises `UserError` if its
     list of files cannot be fetched.
     """
     fetched = {} if local else remote_weights.fetched()
@@ -163,7 +154,7 @@ def _without_channels(name: str, target: Target, arch: str, dataset: Dataset, de
             path = expanded(target.model, f"checkpoint of model {target.label!r}")
             return _from_checkpoint(target, path, dataset, device)
         if _FACTORY.fullmatch(target.model) and target.tested_at is None:
-            return _from_factory(target.label, target.model, dataset, device)
+            return from_factory(target.label, target.model, dataset, device)
         if not target.channels:
             raise UserError(
                 f"model {name!r}: what follows the last '=' must be FILE.safetensors, "
@@ -207,8 +198,9 @@ def find_weights(name: str, *, arch: str, dataset: Dataset) -> Path | None:
     facts = facts_of(name, arch=arch, dataset=dataset)
     stem = file_stem(name, arch=arch, dataset=facts.dataset)
     path = available().get(stem)
-    is_own = path is not None and path.parent == own_weights_folder()
-    return path if is_own else remote_weights.fetch(stem) or path
+    if path is None or path.parent != own_weights_folder():
+        path = remote_weights.fetch(stem) or path
+    return path
 
 
 def training_command(names: Iterable[str], *, arch: str, dataset: str) -> str:
@@ -270,29 +262,3 @@ def _from_checkpoint(target: Target, path: Path, dataset: Dataset, device: torch
 def _sha256(path: Path) -> str:
     with regular_file.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _from_factory(label: str, target: str, dataset: Dataset, device: torch.device) -> Model:
-    module_name, _, factory = target.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # the user's module lies where the command is run
-    try:
-        with unchanged_settings(), prints_counted():
-            code = importlib.import_module(module_name)
-            torch.set_default_dtype(_DEFAULT_DTYPES.setdefault(code, torch.get_default_dtype()))
-            made = getattr(code, factory)()
-            module = as_module(made)
-            default_dtype = torch.get_default_dtype()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever the user's code raises
-        raise UserError(f"model {label!r}: {target} failed: {describe(error)}") from error
-    if module is None:
-        raise UserError(
-            f"model {label!r}: {target} returned a {type(made).__name__}, not an nn.Module or another "
-            "callable from pixels to logits; legal: a function, as lambda x: net.predict(x)"
-        )
-    check_weights(label, module)
-    return load_module(
-        label, module, target=target, dataset=dataset, device=device, default_dtype=default_dtype
-    )

@@ -282,20 +282,3 @@ def test_resnet20_trains(tmp_path):
     subject.finish(invented(split="test"), CPU)
     model, _ = checkpoint.load_model(subject.path)
     assert torch.isfinite(model(torch.rand(2, 2, 6, 6))).all()
-
-
-@pytest.mark.gpu
-def test_on_cuda_the_graph_takes_the_same_steps(tmp_path):
-    cuda = torch.device("cuda")
-    recipe = replace(RECIPE, epochs=2)
-    on_cpu = trainees(tmp_path / "cpu", recipe)
-    train(on_cpu, invented(), CPU)
-    on_gpu = trainees(tmp_path / "gpu", recipe, device=cuda)
-    train(on_gpu, invented(), cuda)
-    for ours, theirs in zip(on_gpu, on_cpu, strict=True):
-        for a, b in zip(rows(ours), rows(theirs), strict=True):
-            assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=2e-2)
-        (again,) = trainees(tmp_path / "gpu", recipe, [ours.name], device=cuda)
-        assert again.resume() == 2
-        assert same(bits(again), bits(ours))
-        assert ours.finish(invented(90, split="test"), cuda).test_accuracy is not None
