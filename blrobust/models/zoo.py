@@ -192,7 +192,8 @@ def _behind_channels(
 def find_weights(name: str, *, arch: str, dataset: Dataset) -> Path | None:
     """Return the checkpoint of the model called `name`, or None if there is none for `dataset`.
 
-    Raises `UserError` for a name outside the grammar, and for an unknown architecture.
+    It is fetched if it is at the address in $BLROBUST_WEIGHTS and not in the user's folder or cache. Raises
+    `UserError` for a name outside the grammar, and for an unknown architecture.
     """
     facts = facts_of(name, arch=arch, dataset=dataset)
     stem = file_stem(name, arch=arch, dataset=facts.dataset)
