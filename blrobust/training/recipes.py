@@ -111,12 +111,12 @@ NOISE = 1.0
 def recipe_of(name: str, recipe: str = "default") -> Recipe:
     """Return the recipe of the model called `name`, such as "fft50-seed1" (see `models.model_names`).
 
-    `recipe` is a name in `RECIPES`, from which the recipes of fp32-early and fp32-noise differ in one value.
+    `recipe` is a name in `RECIPES`, from which the recipes of fp32-early and fp32-noise differ in one or two values.
     """
     network, seed = split_seed(name)
     found = replace(RECIPES[recipe], seed=seed)
     if network == "fp32-early":
-        return replace(found, epochs=EARLY_EPOCHS[recipe])
+        return replace(found, epochs=EARLY_EPOCHS[recipe], ema=0.0)  # too few steps for an average
     return replace(found, noise=NOISE) if network == "fp32-noise" else found
 
 
