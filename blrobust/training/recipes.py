@@ -111,7 +111,8 @@ NOISE = 1.0
 def recipe_of(name: str, recipe: str = "default") -> Recipe:
     """Return the recipe of the model called `name`, such as "fft50-seed1" (see `models.model_names`).
 
-    `recipe` is a name in `RECIPES`, from which the recipes of fp32-early and fp32-noise differ in one or two values.
+    `recipe` is a name in `RECIPES`; the recipes of fp32-early and fp32-noise have other values of one or two
+    fields.
     """
     network, seed = split_seed(name)
     found = replace(RECIPES[recipe], seed=seed)
