@@ -94,6 +94,7 @@ def command(
 
     import torch
 
+    from blrobust import deadline
     from blrobust.data import datasets
     from blrobust.device import resolve
     from blrobust.errors import UserError, reason
@@ -157,9 +158,14 @@ def command(
         try:
             if todo:
                 with shown(not output.is_quiet()), Steps(width=30) as steps:
+
+                    def on_step(done: int, total: int, models: "Sequence[Trainee]") -> None:
+                        steps.update(done, total, _describe(models))
+                        deadline.check()
+
                     training.train(
                         todo, training_set, chosen_device, resume=resume, test=test if curves else None,
-                        on_step=lambda done, total, models: steps.update(done, total, _describe(models)),
+                        on_step=on_step,
                     )  # fmt: skip
             trained = []
             for name, trainee in zip(names, trainees, strict=True):
