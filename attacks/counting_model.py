@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from blrobust.attacks.building_blocks.gradient_scaling import power_of_two
 from blrobust.errors import describe
-from blrobust.models.own_model import OwnModel
+from blrobust.models.own_model import OwnModel, own_state_kept
 from blrobust.models.own_precision import precision_of
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.input_space import PIXELS, Space
@@ -93,8 +93,8 @@ def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
 
     The logits have none if the model detaches them from its input, or if the model fails when the input
     requires gradients. Gradients that are zero count as gradients. Each model is checked once, by a pass of
-    two images with noise: a model that keeps its answers may have those of the images without gradients. For
-    a model without gradients a warning is logged.
+    two images with noise: a model that keeps its answers may have those of the images without gradients. A
+    user's module has its former state afterwards. For a model without gradients a warning is logged.
     """
     if model not in _GRADIENTS:
         problem = _gradient_problem(model, _unseen(pixels[:2]))
@@ -124,6 +124,7 @@ def _gradient_problem(model: nn.Module, pixels: Tensor) -> str | None:
     # Generators are restored: a model with random parts draws the same numbers without this pass.
     try:
         with (
+            own_state_kept(model),
             unchanged(pixels.device),
             torch.enable_grad(),
             warnings.catch_warnings(action="ignore"),  # torch's about a missing backward pass
