@@ -71,7 +71,7 @@ class CountingModel(nn.Module):
 
 
 class _Scaling:
-    """Hooks of a backward pass: `enter` multiplies the logits' gradient, `leave` divides the inputs' one."""
+    """Hooks of a backward pass: `enter` scales the logits' gradient, `leave` unscales that of the inputs."""
 
     def __init__(self, counted: CountingModel) -> None:
         self._counted = counted
@@ -91,10 +91,11 @@ class _Scaling:
 def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
     """Return whether the logits of a model have gradients with respect to pixels (m, C, H, W).
 
-    The logits have none if the model detaches them from its input, or if the model fails when the input
-    requires gradients. Gradients that are zero count as gradients. Each model is checked once, by a pass of
-    two images with noise: a model that keeps its answers may have those of the images without gradients. A
-    user's module has its former state afterwards. For a model without gradients a warning is logged.
+    There are no gradients if the model detaches the logits from its input, or if the model fails when the
+    input requires gradients. Gradients that are zero count as gradients. Each model is checked once, by a
+    pass of two images with noise, because a model that stores its logits may have stored those of the images
+    without gradients. Then the state of a user's module is restored. For a model without gradients a warning
+    is logged.
     """
     if model not in _GRADIENTS:
         problem = _gradient_problem(model, _unseen(pixels[:2]))

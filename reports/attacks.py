@@ -15,19 +15,17 @@ ALL_ATTACKS = "all, each up to its last strength"
 
 
 def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
-    """Return a table with the effort and success of the attack on each model; None for a sweep of noise."""
+    """Return a table with the cost and the success of the attack on each model; None for a sweep of noise."""
     if results.run.config.command != "attack":
         return None
     analysis = results.kinds[kind]
-    last = analysis.table[analysis.table.level == analysis.levels[-1]]
-    survival = dict(zip(last.model, last.survives_rounding, strict=True))
     table = Table(["model", f"median {axis.name}", "success", "passes per image", "survive 8 bits", "flags"])
     for row in results.attacks[results.attacks.kind == kind].to_dict("records"):
         cells = [
             Cell(level_at(row["median"], analysis.levels, axis)),
             Cell(percent(row["success"])),
             Cell(f"{row['queries']:,.4g}"),
-            Cell(percent(survival[row["model"]])),
+            Cell(percent(analysis.checks[row["model"], analysis.levels[-1]].survival)),
             Cell(", ".join(row["flags"]) or NONE),
         ]
         table.rows.append((row["model"], cells))
@@ -42,7 +40,7 @@ def worst_case_table(results: RunAnalysis) -> Table | None:
     """
     if len(results.kinds) < 2:
         return None
-    models = results.run.models
+    models = list(results.groups)
     table = Table(["attacks", *models])
     digits = distinct_digits(results.worst_case.level.dropna())
     for _, rows in results.worst_case.groupby(["norm", "level"], sort=False, dropna=False):
@@ -73,8 +71,8 @@ def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
     Band-limited convolutions have true gradients, and according to the paper (section 4.3) they do not help
     against such attacks. A gain or a loss is a difference that the paired test against fp32 finds, at a level
     at which one of the two models is better than a guess. The list is empty for other attacks, and if the
-    test finds no difference. It is also empty if the run has a source model, because then no attack uses the
-    gradients of the measured models.
+    test finds no difference. It is also empty if the run has a source model, because the attacks then use the
+    gradients of the source and not those of the measured models.
     """
     spec, limited = ATTACKS.get(analysis.kind), controls.band_limited(analysis)
     if analysis.run.sweep.origin is not None or spec is None or not spec.gradients:

@@ -1,6 +1,5 @@
 """The report of one run, or the comparison of several runs, as one self-contained HTML file."""
 
-import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,24 +11,20 @@ from markupsafe import Markup
 from blrobust.analysis import controls
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.analysis.trained_and_tested import Topic, topic
 from blrobust.analysis.view import run_names
 from blrobust.reports import attacks, figures, paper_curves, tables, template
+from blrobust.reports.answers import Answer, answers
 from blrobust.reports.axes import Axis, axis
-from blrobust.reports.conclusions import conclusions, few_images
+from blrobust.reports.band_limit_figures import BandLimitFigures, band_limit_figures
+from blrobust.reports.conclusions import conclusions, few_images, findings
 from blrobust.reports.figures import Curve
 from blrobust.reports.mixture import mixture_note
+from blrobust.reports.paper_tables import PublishedPoints, published_points
+from blrobust.reports.seed_notes import seed_notes, seed_range
+from blrobust.reports.strip import Strip, image_strip
 from blrobust.reports.tables import Table
 from blrobust.runs.run import Run
-
-
-@dataclass(frozen=True)
-class Strip:
-    """One image at several levels, with the class that each model predicts at each level."""
-
-    sample: int
-    label: str
-    pictures: list[tuple[str, str]]  # level in words, image as data URI
-    rows: list[tuple[str, list[tuple[str, bool]]]]  # model, then class and whether it is correct
 
 
 @dataclass(frozen=True)
@@ -42,6 +37,8 @@ class RunEntry:
     unfinished: str | None
     command: str
     conclusions: list[str]
+    answers: list[Answer]
+    published: list[PublishedPoints]
     tests: Table
     against_controls: Table | None
     control: str | None  # the best model without band limits, unless it is the baseline
@@ -57,7 +54,7 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class WorstCase:
-    """The worst case over the attacks of a run: its table, images, draws, and a warning of too few images."""
+    """The worst case over the attacks of a run: table, numbers of images and draws, and a warning, if any."""
 
     table: Table
     n: int
@@ -79,21 +76,38 @@ class Section:
     summary: Table
     mixture: str | None
     entries: list[RunEntry]
+    band_limits: BandLimitFigures | None  # of runs that measure clean images only
+    is_mismatch: bool  # whether models are tested at other band limits than that of their training
+
+    @property
+    def title(self) -> str:
+        """The title of the section."""
+        if self.is_mismatch:
+            return "Clean accuracy at other band limits than in the training"
+        if self.band_limits is not None:
+            return "Clean accuracy by band limit"
+        return f"Accuracy under {self.axis.title}"
 
     @property
     def is_attack(self) -> bool:
         """Whether the axis is of an attack and not of noise."""
         return any(entry.attack is not None for entry in self.entries)
 
+    @property
+    def has_seeds(self) -> bool:
+        """Whether a curve is the mean over several training seeds."""
+        return any(curve.seeds for curve in self.curves.values())
+
 
 def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
-    """Write the report of `runs` to `destination`, whole or not at all.
+    """Write the report of `runs` to `destination`, completely or not at all.
 
-    Runs with the same kind of noise or attack and the same input space share a figure; each other combination
-    has a section of its own. Raises `OSError` if `destination` cannot be written.
+    There is a section for each combination of a kind of noise or attack and an input space; its runs share a
+    figure. Raises `OSError` if `destination` cannot be written.
     """
     names = run_names([results.run.path for results in runs])
     by_name = dict(zip(names, runs, strict=True))
+    groups = [group for results in runs for group in results.groups.values()]
     template.render(
         "page.html",
         destination,
@@ -102,6 +116,8 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
         worst={name: worst for name, run in by_name.items() if (worst := _worst(run))},
         provenance={name: _provenance(results.run) for name, results in by_name.items()},
         published_label=paper_curves.LABEL,
+        seeds=seed_notes(groups),
+        seed_range=seed_range(groups),
         baseline=template.baseline_tag(runs[0].baseline) if len(runs) == 1 else "",
     )
 
@@ -112,14 +128,14 @@ def _worst(results: RunAnalysis) -> WorstCase | None:
 
 
 def _sections(runs: dict[str, RunAnalysis]) -> list[Section]:
-    groups: dict[tuple[str, str, tuple[float, ...]], dict[str, RunAnalysis]] = {}
+    groups: dict[tuple[str, str, tuple[float, ...], Topic], dict[str, RunAnalysis]] = {}
     for name, results in runs.items():
         space, std = results.run.sweep.space, tuple(results.run.record.dataset.std)
         for kind in results.kinds:
-            groups.setdefault((kind, space, std), {})[name] = results
+            groups.setdefault((kind, space, std, topic(results)), {})[name] = results
     return [
-        _section(members, kind, _common_axis(members, kind, space, list(std)), number)
-        for number, ((kind, space, std), members) in enumerate(groups.items())
+        _section(members, kind, _common_axis(members, kind, space, list(std)), about, number)
+        for number, ((kind, space, std, about), members) in enumerate(groups.items())
     ]
 
 
@@ -128,21 +144,21 @@ def _common_axis(runs: dict[str, RunAnalysis], kind: str, space: str, std: list[
     return axis(kind, space, std, levels=levels)
 
 
-def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> Section:
-    models = list(dict.fromkeys(model for results in runs.values() for model in results.run.models))
+def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, about: Topic, number: int) -> Section:
+    models = list(dict.fromkeys(model for results in runs.values() for model in results.groups))
     entries = []
     for index, (name, results) in enumerate(runs.items()):
-        table = results.kinds[kind].table
         curves = {
-            model: Curve(
+            model: Curve.of(
+                results.kinds[kind],
+                model,
                 name=tables.row_name(model, name, runs),
-                frame=table[table.model == model],
-                model=models.index(model),
+                index=models.index(model),
                 run=index,
             )
-            for model in results.run.models
+            for model in results.groups
         }
-        entries.append(_entry(name, results, kind, on, curves))
+        entries.append(_entry(name, results, kind, on, curves, about))
     curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
     analyses = {name: results.kinds[kind] for name, results in runs.items()}
     first = next(iter(runs.values())).run
@@ -158,7 +174,9 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
     architectures = [card.arch for results in runs.values() for card in results.run.cards.values()]
     colours = [figures.colour(models.index(series.model)) for series in paper]
     wide, narrow = (
-        figures.accuracy(
+        Markup("")  # `band_limits` has the figure
+        if about
+        else figures.accuracy(
             list(curves.values()),
             on,
             published=list(zip(paper, colours, strict=True)),
@@ -176,13 +194,18 @@ def _section(runs: dict[str, RunAnalysis], kind: str, on: Axis, number: int) -> 
         narrow=narrow,
         published=colours,
         dashed=paper_curves.caption(paper[0].images, architectures) if paper else "",
-        summary=tables.summary(analyses, on),
+        summary=Table([]) if about == "mismatch" else tables.summary(analyses, on),
         mixture=mixture_note(analyses, on),
         entries=entries,
+        band_limits=band_limit_figures(runs, about, prefix=f"limits{number}") if about else None,
+        is_mismatch=about == "mismatch",
     )
 
 
-def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve]) -> RunEntry:
+def _entry(
+    name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve], about: Topic
+) -> RunEntry:
+    has_tests, has_levels = about != "mismatch", not about
     run, analysis = results.run, results.kinds[kind]
     record = run.record
     data = record.dataset
@@ -194,7 +217,7 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         grid = f"1 level, {on.describe(levels[0])}"
     cells = len(run.models) * len(levels) * run.draws
     attack = attacks.attack_table(results, kind, on)
-    control = controls.best_control(analysis) if controls.band_limited(analysis) else None
+    control = controls.best_control(analysis) if has_levels and controls.band_limited(analysis) else None
     control = None if control == analysis.baseline else control
     return RunEntry(
         name=name,
@@ -206,14 +229,16 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         note=data.note if kind == run.kinds[0] else None,  # once per run
         unfinished=None if run.finished else f"{len(run.done())} of {cells} cells are done",
         command=record.command_line,
-        conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis, on),
-        tests=tables.tests(analysis, on, analysis.baseline),
-        against_controls=tables.against_controls(analysis),
+        conclusions=_conclusions(analysis, on, about),
+        answers=[] if about else answers(analysis, on),
+        published=published_points(analysis, on, about),
+        tests=tables.tests(analysis, on, analysis.baseline) if has_tests else Table([]),
+        against_controls=tables.against_controls(analysis) if has_levels else None,
         control=control,
         control_tests=None if control is None else tables.tests(analysis, on, control),
         draws=run.draws,
         levels=tables.levels(analysis, on),
-        strip=_strip(analysis, on),
+        strip=image_strip(analysis, on) if has_levels else None,
         rejected=tables.rejection_note(analysis),
         attack=attack,
         flags=tables.flag_note(analysis.flags) if attack is None else None,
@@ -221,23 +246,12 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
     )
 
 
-def _strip(analysis: Analysis, on: Axis) -> Strip | None:
-    run, kind = analysis.run, analysis.kind
-    pictures = [picture for picture in run.pictures() if picture.kind == kind]
-    if not pictures:
-        return None
-    classes = run.record.dataset.classes
-    sample, label = pictures[0].sample, pictures[0].label
-    rows = []
-    for model in run.models:
-        predictions = [
-            int(run.outcome(model, kind, picture.level, 0)["prediction"][sample]) for picture in pictures
-        ]
-        # -1 stands for logits that are not finite.
-        rows.append((model, [(classes[p] if p >= 0 else "none", p == label) for p in predictions]))
-    uris = [f"data:image/png;base64,{base64.b64encode(p.png).decode()}" for p in pictures]
-    words = [on.describe(picture.level) for picture in pictures]
-    return Strip(sample, classes[label], list(zip(words, uris, strict=True)), rows)
+def _conclusions(analysis: Analysis, on: Axis, about: Topic) -> list[str]:
+    if about == "mismatch":
+        return []
+    if about == "rates":  # without a gain, controls that are not measured are not missing
+        return findings(analysis, on)
+    return conclusions(analysis, on) + attacks.gradient_notes(analysis, on)
 
 
 def _provenance(run: Run) -> dict[str, Any]:

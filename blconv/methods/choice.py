@@ -38,8 +38,8 @@ def check_method(method: str) -> None:
 class Choice:
     """A method and the reason for it.
 
-    The reason is `words`, or, if these are empty, `costs`: the cost per image of each method that was
-    compared, in `unit`.
+    The reason is the text `words`. If it is empty, the reason consists of the
+    `costs`: the cost per image, in `unit`, of each method that was compared.
     """
 
     method: str
@@ -58,27 +58,27 @@ def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto
     """Return the method that computes the convolution of x (batch, C, [H,] W) with `weight`.
 
     If `method` names one that does not support this convolution, the result is "lowpass". On the CPU, "auto"
-    selects the method with the fewest multiply-adds. On CUDA, it selects the method with the shortest time,
-    estimated from bytes and operations (`blconv.methods.gpu_cost`). Compared are "lowpass", the methods for
-    which our kernels support these sizes, and "spectral" on torch's products for 2D convolutions of one group
-    in float32. On other devices, "auto" selects "lowpass". If `geometry` drops no frequency, the result is
-    "ordinary".
+    selects the method with the fewest multiply-adds. On CUDA, "auto" selects the method with the shortest
+    time, estimated from bytes and operations (`blconv.methods.gpu_cost`). It compares "lowpass", the methods
+    whose CUDA kernels support these sizes, and, for 2D convolutions of one group in float32, "spectral" on
+    torch's products. On other devices, "auto" selects "lowpass". If `geometry` drops no frequency, the result
+    is "ordinary".
     """
-    device = weight.device
-    kind = device.type
-    compiling = torch.compiler.is_compiling()
-    # Outside of compiled code: the function that the property calls, in a tenth of its time.
-    tf32 = torch.backends.cuda.matmul.allow_tf32 if compiling else torch._C._get_cublas_allow_tf32()
+    kind = "cuda" if weight.is_cuda else weight.device.type  # a device makes this string at each call
     arguments: Any = (
         x.numel() == 0 or weight.numel() == 0, x.shape[1:], weight.shape, x.dtype, weight.dtype,
-        torch.get_autocast_dtype(kind) if _is_autocast(kind) else None, kind, runs_operators(device), tf32,
-        geometry, method,
+        torch.get_autocast_dtype(kind) if _is_autocast(kind) else None, kind, geometry, method,
     )  # fmt: skip
     # `torch.compile` traces the arithmetic. In eager code the cache saves tens of microseconds.
-    return _choose(*arguments) if compiling else _cached_choice(*arguments)
+    if torch.compiler.is_compiling():
+        return _choose(torch.backends.cuda.matmul.allow_tf32, *arguments)
+    # The function that the property calls, in a tenth of its time, and what `runs_operators` reads.
+    tf32, transformed = torch._C._get_cublas_allow_tf32(), torch._C._are_functorch_transforms_active()
+    return _cached_choice(transformed, tf32, *arguments)
 
 
 def _choose(
+    allow_tf32: bool,
     empty: bool,
     size: tuple[int, ...],
     filters: tuple[int, ...],
@@ -86,16 +86,13 @@ def _choose(
     weight_dtype: torch.dtype,
     autocast: torch.dtype | None,
     kind: str,
-    ours: bool,
-    allow_tf32: bool,
     geometry: Geometry,
     method: Method,
 ) -> Choice:
     """Return the result of `choose` from hashable arguments, which are the key of a cache.
 
     `size` is x's shape (C, [H,] W) and `filters` the weight's shape. `empty` states whether x or the weight
-    has no elements. `autocast` is autocast's dtype, or None if it is off. `kind` is the type of the device,
-    and `ours` states whether our operators run on it.
+    has no elements. `autocast` is autocast's dtype, or None if it is off. `kind` is the type of the device.
     """
     if not geometry.band.is_cut:
         return Choice("ordinary", "nothing is cut: the ordinary convolution")
@@ -115,7 +112,7 @@ def _choose(
     if kind == "cpu":
         costs = multiply_adds(filters, geometry)
         return _cheapest(costs, _cpu_methods(geometry), "million multiply-adds", 1e6)
-    dtype, members = autocast or dtype, ["lowpass"]
+    dtype, members, ours = autocast or dtype, ["lowpass"], runs_operators(torch.device(kind))
     planes = geometry.dims == 2 and geometry.groups == 1
     if ours and (has_spectral_kernels(dtype, geometry) or (planes and dtype == torch.float32)):
         members.append("spectral")
@@ -126,7 +123,10 @@ def _choose(
     return _cheapest(microseconds(filters, dtype, geometry, allow_tf32), members, "estimated us", 1)
 
 
-_cached_choice = lru_cache(maxsize=4096)(_choose)
+@lru_cache(maxsize=4096)
+def _cached_choice(transformed: bool, allow_tf32: bool, *arguments: Any) -> Choice:
+    """Return the result of `_choose`; `transformed` states whether a transform of `torch.func` is active."""
+    return _choose(allow_tf32, *arguments)
 
 
 def _is_autocast(device: str) -> bool:
@@ -154,7 +154,7 @@ def multiply_adds(filters: Sequence[int], geometry: Geometry) -> dict[str, float
     """Return the multiply-adds per image of each method, and of the ordinary convolution as "ordinary".
 
     `filters` is the weight's shape, (O, C / groups, [K_h,] K_w). The cost of transforming the filters is
-    divided among `CPU_BATCH` images, whatever the real batch size. The reason is that the method, and so the
+    divided among `CPU_BATCH` images, not among the images of the real batch, because the method, and so the
     last bits of a result, must not depend on the batch size.
     """
     out_channels, group_channels, *_ = filters

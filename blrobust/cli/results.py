@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from blrobust.analysis import trained_and_tested
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.cli.tables import flag_column, print_table, stacked, width
@@ -36,16 +37,16 @@ def print_summary(analysis: Analysis) -> None:
 
     If any model has flags (reasons to doubt its results), they are the last column.
     """
-    run, on = analysis.run, _axis(analysis)
+    on = _axis(analysis)
     table = _table(_title(analysis))
-    has_others = len(run.models) > 1
+    has_others = len(analysis.models) > 1
     headers = ["model", "compression", "clean", "mean", "50 % at"]
     for header in [*headers, f"against {analysis.baseline}"] if has_others else headers:
         table.add_column(Text(header), justify="left" if header == "model" else "right")
     add_flags = flag_column(table, analysis.flags)
     for row in analysis.summary.to_dict("records"):
         cells: list[str | Text] = [
-            Text(row["model"]),
+            _model(row["model"], analysis),
             _compression(row["nominal_compression"], row["effective_compression"]),
             _interval(row, "clean"),
             _interval(row, "mean"),
@@ -62,12 +63,46 @@ def print_conclusions(analysis: Analysis) -> None:
     _print_lines(conclusions(analysis, _axis(analysis)))
 
 
+def print_mismatch(analysis: Analysis) -> None:
+    """Print the clean accuracy of trained models (rows) at other band limits in the test (columns)."""
+    frame = trained_and_tested.mismatch(analysis)
+    found = {(row["trained"], row["tested_at"]): row["accuracy"] for row in frame.to_dict("records")}
+    tested = sorted(set(frame.tested_at))
+    echo(f"clean accuracy in per cent, by the band limit in the test: {_images(analysis)}")
+    table = Table()
+    for header in ("trained", *(f"{percent} %" for percent in tested)):
+        table.add_column(header, justify="left" if header == "trained" else "right")
+    for trained in dict.fromkeys(frame.trained):
+        shares = (found.get((trained, percent)) for percent in tested)
+        table.add_row(Text(trained), *("-" if share is None else per_cent(share) for share in shares))
+    print_table(table)
+    _print_lines(few_images(len(analysis.run.labels)))
+
+
+def print_rates(analysis: Analysis) -> None:
+    """Print the compressions and the clean accuracy of each model, and the differences that tests find."""
+    echo(f"clean accuracy: {_images(analysis)}")
+    table = Table()
+    for header in ("model", "compression", "accuracy"):
+        table.add_column(header, justify="left" if header == "model" else "right")
+    add_flags = flag_column(table, analysis.flags)
+    for row in analysis.summary.to_dict("records"):
+        table.add_row(
+            Text(row["model"]),
+            _compression(row["nominal_compression"], row["effective_compression"]),
+            _interval(row, "clean"),
+            *add_flags(row["model"]),
+        )
+    print_table(table)
+    _print_lines(findings(analysis, _axis(analysis)))
+
+
 def print_attacks(results: RunAnalysis) -> None:
     """Print a table and the conclusions for each attack, then the accuracy over the worst of all attacks."""
     run, models, worst = results.run, results.attacks, results.worst_case
     source = run.sweep.origin
     is_wide = width() >= REST + AGAINST + 3 * LEVEL
-    compares = is_wide and len(run.models) > 1
+    compares = is_wide and len(results.groups) > 1
     columns = max(2, min(SHOWN, (width() - REST - AGAINST * compares) // LEVEL))
     for kind, analysis in results.kinds.items():
         rows = models[models.kind == kind].to_dict("records")
@@ -87,7 +122,7 @@ def print_attacks(results: RunAnalysis) -> None:
         table.add_column("flags")
         for row in rows:
             table.add_row(
-                Text(row["model"]),
+                _model(row["model"], analysis),
                 *(_share(row["accuracy"][level]) for level in shown),
                 ascii_text(level_at(row["median"], grid, on)),
                 _share(row["success"]),
@@ -120,14 +155,22 @@ def _table(title: str) -> Table:
 def _title(analysis: Analysis) -> str:
     run = analysis.run
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
-    return (
-        f"{analysis.kind}, {run.sweep.space} space: {run.record.dataset.name}, n = {len(run.labels)}, {draws}"
-    )
+    return f"{analysis.kind}, {run.sweep.space} space: {_images(analysis)}, {draws}"
+
+
+def _images(analysis: Analysis) -> str:
+    return f"{analysis.run.record.dataset.name}, n = {len(analysis.run.labels)}"
 
 
 def _axis(analysis: Analysis) -> Axis:
     run = analysis.run
     return axis(analysis.kind, run.sweep.space, run.record.dataset.std, levels=analysis.levels)
+
+
+def _model(name: str, analysis: Analysis) -> Text:
+    """Return the name of a model; of several training seeds with their number."""
+    seeds = len(analysis.groups[name].members)
+    return Text(name if seeds == 1 else stacked(name, f"({seeds} seeds)"))
 
 
 def _compression(nominal: float | None, effective: float | None) -> str:

@@ -1,9 +1,9 @@
 """Recovery of labels: adversarial inputs that are classified correctly behind a channel.
 
-As in Dziedzic et al. 2019, section 6.2.12, adversarial inputs are found on one network, the source. Then they
-pass a channel: a transform such as a low-pass filter in front of the source, or another network. The result
-is the number of these inputs that are classified correctly again. As a control, the attack also runs on the
-channel itself, as by an adversary who knows the channel.
+As in Dziedzic et al. 2019, section 6.2.12, attacks on one network, the source, make adversarial inputs. Then
+these inputs pass through a channel: a low-pass filter, say, in front of the source, or another network in its
+place. The result is the number of inputs that are classified correctly again. For comparison, an adaptive
+attack runs on channel and network together, as by an adversary who knows the channel.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from blrobust import __version__
+from blrobust import __version__, deadline
 from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.selection import LISTED, did_you_mean
@@ -36,7 +36,6 @@ from blrobust.perturbations.base import block_size, predict
 from blrobust.perturbations.seeding import seeded
 from blrobust.progress import Meter
 from blrobust.runs import configuration
-from blrobust.runs.configuration import Recover
 from blrobust.runs.database import Outcomes
 from blrobust.runs.interruption import resumable
 from blrobust.runs.run import Run
@@ -54,7 +53,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
 def level_of(spec: AttackSpec, given: float | None) -> float:
     """Return the level of an attack: infinity if the attack searches for the smallest perturbation.
 
-    Otherwise it is `given`, or by default the third of the attack's default levels (`spec.grid`).
+    For other attacks it is `given`, or by default the third of the attack's default levels (`spec.grid`).
     """
     if spec.minimal:
         return math.inf
@@ -62,10 +61,11 @@ def level_of(spec: AttackSpec, given: float | None) -> float:
 
 
 class Crafted(NamedTuple):
-    """The results of an attack: pixels (n, C, H, W), adversarial, or clean where the attack failed.
+    """The results of an attack on n images.
 
-    `success` is bool (n,): whether the attack succeeded. `reason` is uint8 (n,), its `Status`. `forwards` and
-    `backwards` count images in passes.
+    `pixels` (n, C, H, W) are the adversarial inputs, or the clean images if the attack failed. `success`,
+    bool (n,), states whether the attack succeeded. `reason`, uint8 (n,), is the `Status` of the attack on
+    each image. `forwards` and `backwards` are numbers of forward and backward passes, summed over the images.
     """
 
     pixels: Tensor
@@ -128,9 +128,9 @@ def recover(
 
     - `prediction`: int16, the class of the adversarial input, predicted by channel and network.
     - `clean_prediction`: int16, the class of the clean image, predicted by channel and network.
-    - `broken`: bool, whether the adaptive attack, on channel and network together, succeeds.
+    - `broken`: bool, whether the adaptive attack (on channel and network together) succeeds.
     - `reason`: uint8, the `Status` of the adaptive attack.
-    - `distance`: float32, L2 distance from the clean image, untransformed, to the transformed input.
+    - `distance`: float32, L2 distance from the clean image to the adversarial input after the transform.
     - `adaptive_distance`: float32, L2 distance between the clean image and the result of the adaptive attack.
     - `no_gradients`: bool, whether the attack needs gradients and the channel has none.
     """
@@ -177,14 +177,14 @@ def execute(
     out: Path | None = None,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
 ) -> Path:
-    """Measure the pairs of attack and channel that are not stored yet, and write results.csv.
+    """Measure the pairs of attack and channel that are not stored yet, write results.csv, return the folder.
 
     `channels` are transforms in front of `source`, and the `networks`. Models get at most `batch_size` images
-    at once, by default a block. `on_start` is called with the run folder and the numbers of stored and of all
-    pairs. Every pair is stored as soon as it is finished. Returns the run folder.
+    at once, by default a block (`block_size`). `on_start` is called with the run folder, the number of stored
+    pairs and the number of all pairs. Every pair is stored as soon as it is finished.
 
-    Raises `UserError` for two equal names and for an attack that needs more classes, and `FailedPartsError`
-    for pairs that fail or do not fit into memory, after all others are measured.
+    Raises `UserError` for two equal names and for an attack that needs more classes. If pairs fail or do not
+    fit into memory, all others are measured before `FailedPartsError` is raised.
     """
     for kind in kinds:
         Guard(kind, ATTACKS[kind], seed=seed).check_classes(len(dataset.classes))
@@ -197,7 +197,7 @@ def execute(
         source, networks = bounded(source, batch_size), [bounded(model, batch_size) for model in networks]
         channels = [replace(channel, network=InParts(channel.network, batch_size)) for channel in channels]
     models = list({model.label: model for model in (source, *networks)}.values())
-    config = Recover(
+    config = configuration.Recover(
         version=__version__,
         source=source.label,
         kinds={kind: None if math.isinf(level) else level for kind, level in levels_of.items()},
@@ -281,6 +281,7 @@ def _measure(
                     backwards=crafted.backwards, seconds=time.perf_counter() - start,
                 )  # fmt: skip
             for channel in todo[kind]:
+                deadline.check()
                 meter.begin(channel.name, images=n, kind=kind)
                 start = time.perf_counter()
                 try:

@@ -80,7 +80,7 @@ def load(
 
 
 def check_distinct(models: Sequence[Model]) -> None:
-    """Raise `UserError` if two functions of the user, called to build models, returned the same module."""
+    """Raise `UserError` if two functions that build the user's models returned the same module."""
     for first, second in combinations(models, 2):
         own, origins = _own(first), [first.card.arch, second.card.arch]
         if own is not None and own is _own(second) and origins[0] != origins[1]:
@@ -96,7 +96,7 @@ def _own(model: Model) -> nn.Module | None:
 
 
 def _checksum(model: Model) -> str | None:
-    """Return the checksum of a user's module in a model; None without one, or if it has none."""
+    """Return the checksum of the user's module in a model; None without a module or without a checksum."""
     module = _own(model)
     try:
         return None if module is None else fingerprint(module, exact=True)
@@ -135,7 +135,7 @@ def by_label(models: Models, *, alone: str = ALONE) -> dict[str, nn.Module | str
 def load_model(
     label: str, model: nn.Module | str, *, arch: str, dataset: Dataset, device: torch.device
 ) -> Model:
-    """Return the model with its label: the user's module, or the model of a name that `zoo.load` returns."""
+    """Return a model with the label `label`; `model` is the user's module, or a name for `zoo.load`."""
     if isinstance(model, nn.Module):
         check_weights(label, model)
         kind = type(model)
@@ -153,7 +153,7 @@ def load_model(
 
 
 def load_one(argument: str, model: Models, *, arch: str, dataset: Dataset, device: torch.device) -> Model:
-    """Return the one model that an `argument` has; a module without a label gets the argument's name."""
+    """Return the single model given as the argument called `argument`, which is the label of a module."""
     named = by_label(model, alone=argument)
     if len(named) != 1:
         raise UserError(f"{argument}: got {shown(model)}; legal: one model")
@@ -172,8 +172,9 @@ def load_images(
 ) -> Dataset:
     """Return the first `limit` images of `data`, by default of CIFAR-10.
 
-    `note` receives a text if `limit` exceeds the number of images. `classes` are names of classes or their
-    number, for images given in Python. Raises `UserError` for data that does not exist or is not legal.
+    `note` is called with a text if `limit` exceeds the number of images. `classes`, for images given in
+    Python, are the names or the number of the classes. Raises `UserError` for data that does not exist or is
+    not legal.
     """
     by_name = data is None or isinstance(data, str | Dataset)
     if by_name and classes is not None:

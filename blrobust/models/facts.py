@@ -34,7 +34,7 @@ class Facts:
     mean: PerChannel
     std: PerChannel
     seed: Annotated[int, Meta(ge=0, lt=2**32)]
-    recipe: dict[Text, float | int | Text | None] = field(default_factory=dict)
+    recipe: dict[Text, float | int | bool | Text | None] = field(default_factory=dict)
     test_accuracy: Share | None = None  # share of the test images, on the stored weights
     holdout_accuracy: Share | None = None  # share of the training images that were held out
     version: Text = ""
@@ -79,7 +79,7 @@ class Facts:
     def from_json(cls, text: str) -> "Facts":
         """Return the facts in `text`, the JSON of a checkpoint; unknown names are left out.
 
-        Raises `ValueError` for everything that is not legal; the message has its position in the text.
+        Raises `ValueError` for illegal content; the message has its position in the text.
         """
         if len(text) > MOST_TEXT:
             raise ValueError(f"got {len(text):,} characters; legal: at most {MOST_TEXT:,}")

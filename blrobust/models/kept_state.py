@@ -36,7 +36,8 @@ class Snapshot:
     objects that belong to them: objects of the user's classes, containers, arrays and random generators. It
     is also that of the user's own code: closures, global variables, and attributes of classes and functions.
 
-    An object whose state cannot be read keeps it; if the memory is full, all objects do.
+    An object whose state cannot be read is not restored: it keeps the changes of the passes. If the memory is
+    too small for the copies, no object is restored.
     """
 
     def __init__(self, module: nn.Module) -> None:
