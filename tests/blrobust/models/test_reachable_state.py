@@ -22,6 +22,7 @@ import blrobust
 from blrobust.data import datasets
 from blrobust.evaluation import doubts, probe
 from blrobust.models import zoo
+from blrobust.models.belongings import belongings
 from blrobust.models.user_objects import is_own, is_users
 from blrobust.runs.record import Record
 
@@ -366,6 +367,35 @@ def test_a_model_that_builds_parts_from_its_first_images_is_flagged(
     pixels = data.pixels(slice(2, 9))
     with torch.no_grad():
         assert torch.allclose(model.module(pixels), scale * odd_models.Plain()(pixels))
+
+
+TRAINING = torch.rand(100)
+
+
+class Trains(odd_models.Plain):
+    """Has a method that uses data which a forward pass does not."""
+
+    scale = torch.ones(())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = TRAINING.mean()
+
+    def fit(self) -> None:
+        self.mean = TRAINING.mean()
+
+    def scaled(self, pixels: Tensor) -> Tensor:
+        return pixels * getattr(self, "scale")  # noqa: B009
+
+    def forward(self, pixels: Tensor) -> Any:
+        return super().forward(self.scaled(pixels))
+
+
+def test_training_data_do_not_belong_to_a_model() -> None:
+    found = {id(value) for value in belongings(Trains())}
+    assert id(Trains.scale) in found
+    assert id(Trains.scaled) in found
+    assert not {id(TRAINING), id(Trains.fit)} & found
 
 
 def test_a_module_named_like_one_of_python_is_the_users(
