@@ -96,7 +96,7 @@ def command(
     chosen = resolve(device)
     images = load_images(dataset, data_dir=data_dir, limit=limit)
     folder = _default_folder(arch, limit, seeds) if out is None else output_folder(out, "out")
-    wanted = cifar10.names(seeds=seeds)
+    wanted = cifar10.names(arch=arch, seeds=seeds)
     found, missing = split_by_weights(wanted, arch=arch, dataset=images)
     trains = missing and (stage == "train" or (stage is None and chosen.type == "cuda"))
     steps = cifar10.measurements(wanted if trains else found, arch=arch, dataset=images)

@@ -9,7 +9,7 @@ from blrobust.data.datasets import Dataset
 from blrobust.experiments.band_limits import tested_at, with_seeds
 from blrobust.experiments.step import Step, base_of, seed_of
 from blrobust.models.channel_names import recorded_cuts
-from blrobust.models.model_names import trained_on
+from blrobust.models.model_names import NARROW_WIDTH, trained_on
 from blrobust.perturbations.paper_bounds import SPACE as LEGACY
 from blrobust.reports.paper_curves import published_levels
 from blrobust.training.recipes import OF_ARCHITECTURES, recipe_of
@@ -52,9 +52,9 @@ CLEAN = {"noise": {"gaussian": 0}}
 LOCAL_SEARCH: dict[str, Any] = {"attacks": ["local-search"], "preset": "paper"}
 
 
-def names(*, seeds: int) -> list[str]:
+def names(*, arch: str, seeds: int) -> list[str]:
     """Return the names of the models of all steps with `seeds` seeds, the most important ones first."""
-    return with_seeds(MODELS, seeds)
+    return with_seeds([name for name in MODELS if name != "fp32-narrow" or arch in NARROW_WIDTH], seeds)
 
 
 def training(models: Sequence[str], *, arch: str) -> Step:
