@@ -32,8 +32,9 @@ def measure(step: Step, setting: Setting, observer: Observer) -> Path:
     found: Results
     if step.function == "recover":
         found = frequency.recover(
-            models[0], networks=models[1:], data=setting.dataset, arch=setting.arch, limit=step.images,
-            data_dir=setting.data_dir, device=setting.device, out=setting.out / step.name, progress=observer,
+            models[0], networks=models[1:], **step.options, data=setting.dataset, arch=setting.arch,
+            limit=step.images, data_dir=setting.data_dir, device=setting.device, out=setting.out / step.name,
+            progress=observer,
         )  # fmt: skip
     else:
         found = api.evaluate(

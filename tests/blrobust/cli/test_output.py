@@ -137,6 +137,7 @@ OTHERS = (
     *("export one --per-image images.csv --table table.md", "runs .", "models", "models --verify"),
     *("data list", "data get cifar10-sample", "train fp32-early --arch tiny --dry-run --out new"),
     *("noise --models fp32 --dataset cifar10-sample --limit 2 --dry-run",),
+    *("paper mismatch fp32 --test-rates 50 --dataset cifar10-sample --limit 2 --dry-run",),
 )
 
 
