@@ -15,6 +15,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import astuple, replace
 from fnmatch import fnmatch
 from itertools import chain
 from multiprocessing.connection import Connection
@@ -43,10 +44,12 @@ def main() -> None:
     where = report.facts(device) | {"copy": f"{bandwidth / 1e9:.0f} GB/s"}
     path = arguments.out / f"convolution-{device.type}.json"
     rows: dict[tuple[object, ...], Row] = {}
-    if arguments.add and path.exists():
+    if (arguments.add or arguments.missing) and path.exists():
         rows = {report.key(row): row for row in report.read(path)[1]}
     selected = goals.cases(device.type, arguments.rounds, bandwidth) if arguments.goals else None
     chosen = _cases(arguments, bandwidth) if selected is None else selected
+    if arguments.missing:
+        chosen = list(_without_time(chosen, rows))
     for row in _run(chosen, 0 if device.type == "cpu" else arguments.lanes):
         rows[report.key(row)] = row
         report.write(path, where, rows.values())
@@ -59,7 +62,8 @@ def main() -> None:
     print("\n".join(table))
     if arguments.doc:
         report.fill(arguments.doc, f"goals-{device.type}", [report.headline(where), "", *table])
-        report.fill(arguments.doc, f"convolution-{device.type}", lines)
+        short = [report.headline(where), "", *report.summary(everything)]
+        report.fill(arguments.doc, f"convolution-{device.type}", short)
 
 
 def _arguments() -> argparse.Namespace:
@@ -77,6 +81,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--lanes", type=int, default=8, help="processes side by side on a GPU; one measures")
     parser.add_argument("--add", action="store_true", help="keep what the file has and this run does not")
+    parser.add_argument("--missing", action="store_true", help="--add, and only what the file has no time of")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--doc", type=Path, help="fill the tables of this document")
     return parser.parse_args()
@@ -95,6 +100,17 @@ def _cases(arguments: argparse.Namespace, bandwidth: float) -> list[Case]:
         for batch in arguments.batches or ([32] if device == "cpu" else [group.batch])
         for layer in group.layers
     ]
+
+
+def _without_time(cases: list[Case], rows: dict[tuple[object, ...], Row]) -> Iterator[Case]:
+    """Yield the cases again, one for each cut, with only those peers for which `rows` have no time."""
+    for case in cases:
+        at = (case.group, str(case.layer), case.precision, case.batch, case.passes)
+        for cut in case.cuts:
+            found = {name: rows.get((*at, *astuple(cut), name)) for name in case.peers}
+            peers = tuple(name for name, row in found.items() if row is None or row.ms is None)
+            if peers:
+                yield replace(case, cuts=(cut,), peers=peers)
 
 
 def _run(cases: list[Case], lanes: int) -> Iterator[Row]:

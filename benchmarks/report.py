@@ -4,13 +4,15 @@ import json
 import math
 import platform
 import statistics
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from case import Row
+from shapes import GROUPS
 
 Facts = dict[str, str]
 
@@ -45,10 +47,11 @@ def _processor() -> str:
 
 
 def write(path: Path, where: Facts, rows: Iterable[Row]) -> None:
-    """Write the facts `where` and the rows as JSON, one row per line; the file is replaced as a whole."""
+    """Write the facts `where`, the names of the fields and a line of JSON per row; replace the whole file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({k: v for k, v in asdict(row).items() if v not in (None, "")}) for row in rows]
-    text = f'{{"where": {json.dumps(where)},\n"rows": [\n' + ",\n".join(lines) + "\n]}\n"
+    lines = [json.dumps(astuple(row), separators=(",", ":")) for row in rows]
+    names = json.dumps([field.name for field in fields(Row)])
+    text = f'{{"where": {json.dumps(where)},\n"fields": {names},\n"rows": [\n' + ",\n".join(lines) + "\n]}\n"
     path.with_suffix(".part").write_text(text)
     path.with_suffix(".part").replace(path)
 
@@ -56,7 +59,7 @@ def write(path: Path, where: Facts, rows: Iterable[Row]) -> None:
 def read(path: Path) -> tuple[Facts, list[Row]]:
     """Return the facts and the rows of a file that `write` wrote."""
     found = json.loads(path.read_text())
-    return found["where"], [Row(**row) for row in found["rows"]]
+    return found["where"], [Row(**dict(zip(found["fields"], row, strict=True))) for row in found["rows"]]
 
 
 def key(row: Row) -> tuple[object, ...]:
@@ -72,20 +75,35 @@ def headline(where: Facts) -> str:
 
 
 def tables(rows: list[Row]) -> list[str]:
-    """Return the lines of Markdown tables, one for each precision, batch, pass and group of layers."""
+    """Return the lines of Markdown tables of all peers, one for each group of layers, batch and the like."""
+    return _titled(rows, _ratios)
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """Return the lines of shorter tables: our layer in each layout, and the means of the other peers."""
+    return _titled(rows, lambda chosen: [*_ratios([r for r in chosen if _is_ours(r)]), *_means(chosen)])
+
+
+def _titled(rows: list[Row], lines_of: Callable[[list[Row]], list[str]]) -> list[str]:
+    """Return the lines for each precision, batch, pass and group of layers, each below its title."""
     lines: list[str] = []
-    sections = dict.fromkeys((row.precision, row.batch, row.passes, row.group) for row in rows)
-    for section in sections:
-        precision, batch, passes, group = section
-        chosen = [r for r in rows if (r.precision, r.batch, r.passes, r.group) == section]
+    order = [*GROUPS]
+    found = dict.fromkeys((row.group, row.precision, row.batch, row.passes) for row in rows)
+    for section in sorted(found, key=lambda s: order.index(s[0]) if s[0] in order else len(order)):
+        group, precision, batch, passes = section
+        chosen = [r for r in rows if (r.group, r.precision, r.batch, r.passes) == section]
         title = {"both": "forward and backward", "launch": "eager launch"}.get(passes, passes)
         lines += ["", f"**{group}, {precision}, batch {batch}, {title}**", ""]
-        lines += _launches(chosen) if passes == "launch" else _ratios(chosen)
+        lines += _launches(chosen) if passes == "launch" else lines_of(chosen)
     return lines[1:]
 
 
+def _is_ours(row: Row) -> bool:
+    return row.peer.startswith(("ordinary", "auto"))
+
+
 def _ratios(rows: list[Row]) -> list[str]:
-    layers = list(dict.fromkeys(row.layer for row in rows))
+    layers = _layers(rows)
     heads = []
     for layer in layers:
         times = [row.ms for row in rows if row.layer == layer and row.peer == row.base and row.ms is not None]
@@ -115,6 +133,37 @@ def _ratios(rows: list[Row]) -> list[str]:
     if without:
         lines += ["", "Without a figure: " + "; ".join(without) + "."]
     return lines
+
+
+def _means(rows: list[Row]) -> list[str]:
+    """Return the lines of a table with the mean ratio of each peer, in its better layout, by compression.
+
+    If only some of the layers have a ratio, their number follows the mean. There are no lines if only our
+    layer and the ordinary one were measured.
+    """
+    count, ratios = len(_layers(rows)), defaultdict[tuple[str, str], dict[str, list[float]]](dict)
+    for row in rows:
+        name = row.peer.removesuffix(" NCHW").removesuffix(" channels_last")
+        if name != "ordinary":
+            found = ratios[name, f"{row.compression:.0%}, {row.fft_size}"].setdefault(row.peer, [])
+            found += [] if row.ratio is None else [row.ratio]
+    names, cuts = (list(dict.fromkeys(key[n] for key in ratios)) for n in (0, 1))
+    if names in ([], ["auto"]):
+        return []
+
+    def cell(name: str, cut: str) -> str:
+        best = max(ratios[name, cut].values(), key=lambda r: (len(r), -math.prod(r)), default=[])
+        return _mean([*best]) + (f" ({len(best)} of {count})" if 0 < len(best) < count else "")
+
+    lines = ["", "| peer | " + " | ".join(cuts) + " |", "|" + "---|" * (1 + len(cuts))]
+    return lines + ["| " + " | ".join([name, *(cell(name, cut) for cut in cuts)]) + " |" for name in names]
+
+
+def _layers(rows: list[Row]) -> list[str]:
+    """Return the names of the layers in the order of their groups; unknown ones are last."""
+    order = [str(layer) for group in GROUPS.values() for layer in group.layers]
+    found = dict.fromkeys(row.layer for row in rows)
+    return sorted(found, key=lambda layer: order.index(layer) if layer in order else len(order))
 
 
 def _cell(row: Row | None) -> str:

@@ -38,7 +38,7 @@ class AxisBand(NamedTuple):
     @property
     def is_cut(self) -> bool:
         """Whether at least one frequency of this axis is dropped."""
-        return self.kept < self.half
+        return self.kept <= self.size // 2
 
     @property
     def two_sided(self) -> int:
@@ -84,7 +84,7 @@ class Band:
     @property
     def is_cut(self) -> bool:
         """Whether at least one axis drops frequencies."""
-        return any(axis.is_cut for axis in self.axes)
+        return self.axes[0].is_cut or self.axes[-1].is_cut
 
     @property
     def kept_shape(self) -> tuple[int, ...]:

@@ -153,12 +153,14 @@ def geometry_of(
 
     Raises `ValueError` as `band_limited_conv2d` does.
     """
-    sizes: Any = input_size, kernel_size, stride, padding, dilation
-    if list in map(type, sizes):  # a list cannot be part of a cache's key
-        sizes = (tuple(n) if isinstance(n, list) else n for n in sizes)
-    arguments: Any = *sizes, groups, compression, fft_size
+    arguments: Any = input_size, kernel_size, stride, padding, dilation, groups, compression, fft_size
     # `torch.compile` traces the arithmetic. In eager code the cache saves more than ten microseconds.
-    return _geometry(*arguments) if torch.compiler.is_compiling() else _cached_geometry(*arguments)
+    if torch.compiler.is_compiling():
+        return _geometry(*arguments)
+    try:
+        return _cached_geometry(*arguments)
+    except TypeError:  # a list cannot be part of a cache's key
+        return _cached_geometry(*(tuple(n) if isinstance(n, list) else n for n in arguments))
 
 
 def _geometry(

@@ -69,7 +69,7 @@ def _goals(device: str) -> list[str]:
 
 def _convolution(device: str) -> list[str]:
     where, rows = report.read(RESULTS / f"convolution-{device}.json")
-    return [report.headline(where), "", *report.tables(rows)]
+    return [report.headline(where), "", *report.summary(rows)]
 
 
 def _training_steps() -> tuple[dict[str, str], list[training_step.Row]]:

@@ -16,9 +16,8 @@ the convolution does not use the method "spectral", it and the BatchNorm behave 
 """
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +35,7 @@ from blconv.methods.spectral import convolve_keeping, synthesise
 SOURCE, RELU_APPLIED = "_band_limited_source", "_relu_applied_version"
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
+class Source(NamedTuple):
     """The data that determine a convolution's output y: its kept coefficients before the bias, and the bias.
 
     `version` is torch's version counter of y, which changes if y is changed in place.
@@ -265,9 +263,11 @@ _batch_norm = super(torch.autograd.Function, BatchNormFromCoefficients).apply
 
 def _runs_forward(y: Tensor, parameters: tuple[Tensor | None, ...]) -> bool:
     """Return whether our kernel can normalise y; it takes parameters in float32."""
-    fits = all(t is None or (t.dtype == torch.float32 and t.data_ptr() % 16 == 0) for t in parameters)
-    dense = y.is_contiguous() or is_channels_last(y)
-    return fits and dense and y.dtype in KERNEL_DTYPES and y.numel() > 0 and runs_operators(y.device)
+    for tensor in parameters:
+        if tensor is not None and (tensor.dtype != torch.float32 or tensor.data_ptr() % 16):
+            return False
+    dense = y.is_contiguous() or y.is_contiguous(memory_format=torch.channels_last)
+    return dense and y.dtype in KERNEL_DTYPES and y.numel() > 0 and runs_operators(y.device)
 
 
 def _runs_kernels(grad: Tensor) -> bool:

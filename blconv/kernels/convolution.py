@@ -61,6 +61,7 @@ class Convolution:
         self._dtype, self._device, self._outputs = dtype, device, outputs
         self._layout = torch.channels_last if last else torch.contiguous_format
         self._count, self._inner, self._outer = count, parts * channels, parts * outputs
+        self.axes, self.channels, self.last = axes, channels, last
         self._image = _Memory(channels, axes.inputs, last)
         self._result = _Memory(outputs, axes.outputs, last)
         self._filters = _Memory(channels, axes.filters, w_last)
@@ -77,20 +78,19 @@ class Convolution:
         self._pack = filter_plan("pack", dtype, shape, axes.filters, w_last, False, rounds, device)
         self._fold = filter_plan("fold", dtype, shape, axes.filters, w_last, False, False, device)
 
-    def forward(self, x: Tensor, w: Tensor, *, keep: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return (y, z, Y): the output, and the coefficients of x and of y. Y is None unless `keep` is set.
+    def forward(self, x: Tensor, w: Tensor, keep: bool) -> tuple[Tensor, ...]:
+        """Return (y, z), the output and the coefficients of x; or with `keep` (y, z, Y), also those of y.
 
         x and w must be dense in memory, with the layouts that this object was made for.
         """
         batch = x.shape[0]
-        z = x.new_empty(self._count, batch, self._inner)
-        y = self._result.empty(x, batch)
+        z, y = x.new_empty(self._count, batch, self._inner), self._result.empty(x, batch)
         if keep:
             coefficients = x.new_empty(self._count, batch, self._outer)
             self._forward_keeping.run(batch, x, w, z, y, coefficients)
             return y, z, coefficients
         self._forward.run(batch, x, w, z, y)
-        return y, z, None
+        return y, z
 
     def backward(
         self, z: Tensor, w: Tensor, dy: Tensor, *, to_x: bool, to_w: bool

@@ -21,6 +21,7 @@ from blconv.kernels.plans import (
     readable,
     transform_plan,
 )
+from blconv.kernels.runtime.kernel import Kernel
 from blconv.kernels.runtime.program import launch
 from blconv.layout import is_channels_last
 
@@ -105,8 +106,12 @@ def contract(z: Tensor, w: Tensor, axes: FilterAxes) -> Tensor:
 
 def empty_low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
     """Return an uninitialised tensor for the result of `low_pass` with the same arguments."""
+    return _empty_planes(x, bands, transposed, is_channels_last(x))
+
+
+def _empty_planes(x: Tensor, bands: Bands, transposed: bool, channels_last: bool) -> Tensor:
     sizes = [band.length if transposed else band.padded for band in bands]
-    layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(*x.shape[:2], *sizes, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
@@ -116,17 +121,14 @@ def low_pass(x: Tensor, bands: Bands, transposed: bool) -> Tensor:
     A_rows and A_columns are the matrices `tables.low_pass` of the two `bands`. With `transposed`, both are
     transposed, which gives the adjoint.
     """
-    channels_last = is_channels_last(x)
-    x = aligned(x if channels_last else x.contiguous())
-    y = empty_low_pass(x, bands, transposed)
+    x, channels_last = readable(x)
+    y = _empty_planes(x, bands, transposed, channels_last)
     if y.numel():
-        from blconv.kernels.low_pass.kernel import low_pass as kernel_of
-
-        batch, *planes = x.shape
-        sizes, constants = _low_pass_plan(
-            x.dtype, tuple(planes), bands, transposed, channels_last, is_split(x.dtype), x.device
+        batch = x.shape[0]
+        kernel, sizes, constants = _low_pass_plan(
+            x.dtype, x.shape[1:], bands, transposed, channels_last, is_split(x.dtype), x.device
         )
-        launch(kernel_of(sizes), sizes.blocks(batch), x, y, *constants, batch)
+        launch(kernel, sizes.blocks(batch), x, y, *constants, batch)
     return y
 
 
@@ -139,7 +141,8 @@ def _low_pass_plan(
     channels_last: bool,
     split: bool,
     device: torch.device,
-) -> tuple["LowPassSizes", tuple[Tensor, Tensor]]:
+) -> tuple[Kernel, "LowPassSizes", tuple[Tensor, Tensor]]:
+    from blconv.kernels.low_pass.kernel import low_pass as kernel_of
     from blconv.kernels.low_pass.sizes import LowPassSizes, operands
 
     (channels, height, width), (rows, columns) = planes, [b.length if transposed else b.padded for b in bands]
@@ -148,4 +151,4 @@ def _low_pass_plan(
     with torch.inference_mode(False), torch.no_grad():
         sides = [tables.low_pass(band) for band in bands]
         first, second = operands(sizes, *(side.T if transposed else side for side in sides))
-        return sizes, (on_device(first, device), on_device(second, device))
+        return kernel_of(sizes), sizes, (on_device(first, device), on_device(second, device))

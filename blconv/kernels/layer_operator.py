@@ -47,7 +47,8 @@ def _convolve(x: Tensor, w: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor
     plan = convolution(
         _layer_axes(tuple(axes)), x.dtype, x.shape[1], w.shape[0], (last, w_last), is_split(x.dtype), x.device
     )
-    return plan.forward(x, w, keep=False)[:2]
+    y, z = plan.forward(x, w, False)
+    return y, z
 
 
 def _convolve_backward(

@@ -17,7 +17,6 @@ from blconv.geometry import DenseAxis, TransformAxis
 from blconv.kernels.runtime.kernel import Kernel
 from blconv.kernels.runtime.program import IMAGES, Launch, Place, Program
 from blconv.kernels.transforms.fragments import coefficient_count, part_count
-from blconv.layout import is_channels_last
 
 MEMORY: dict[torch.dtype, Literal["float32", "bfloat16", "float16"]] = {
     torch.float32: "float32",
@@ -92,7 +91,7 @@ def dense(x: Tensor) -> tuple[Tensor, bool]:
     """Return x, or a copy if it is neither contiguous nor channels last, and whether it is channels last."""
     if x.is_contiguous():
         return x, False
-    return (x, True) if is_channels_last(x) else (x.contiguous(), False)
+    return (x, True) if x.is_contiguous(memory_format=torch.channels_last) else (x.contiguous(), False)
 
 
 def aligned(x: Tensor) -> Tensor:

@@ -64,21 +64,21 @@ def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto
     in float32. On other devices, "auto" selects "lowpass". If `geometry` drops no frequency, the result is
     "ordinary".
     """
-    device = weight.device
-    kind = device.type
-    compiling = torch.compiler.is_compiling()
-    # Outside of compiled code: the function that the property calls, in a tenth of its time.
-    tf32 = torch.backends.cuda.matmul.allow_tf32 if compiling else torch._C._get_cublas_allow_tf32()
+    kind = "cuda" if weight.is_cuda else weight.device.type  # a device makes this string at each call
     arguments: Any = (
         x.numel() == 0 or weight.numel() == 0, x.shape[1:], weight.shape, x.dtype, weight.dtype,
-        torch.get_autocast_dtype(kind) if _is_autocast(kind) else None, kind, runs_operators(device), tf32,
-        geometry, method,
+        torch.get_autocast_dtype(kind) if _is_autocast(kind) else None, kind, geometry, method,
     )  # fmt: skip
     # `torch.compile` traces the arithmetic. In eager code the cache saves tens of microseconds.
-    return _choose(*arguments) if compiling else _cached_choice(*arguments)
+    if torch.compiler.is_compiling():
+        return _choose(torch.backends.cuda.matmul.allow_tf32, *arguments)
+    # The function that the property calls, in a tenth of its time, and what `runs_operators` reads.
+    tf32, transformed = torch._C._get_cublas_allow_tf32(), torch._C._are_functorch_transforms_active()
+    return _cached_choice(transformed, tf32, *arguments)
 
 
 def _choose(
+    allow_tf32: bool,
     empty: bool,
     size: tuple[int, ...],
     filters: tuple[int, ...],
@@ -86,16 +86,13 @@ def _choose(
     weight_dtype: torch.dtype,
     autocast: torch.dtype | None,
     kind: str,
-    ours: bool,
-    allow_tf32: bool,
     geometry: Geometry,
     method: Method,
 ) -> Choice:
     """Return the result of `choose` from hashable arguments, which are the key of a cache.
 
     `size` is x's shape (C, [H,] W) and `filters` the weight's shape. `empty` states whether x or the weight
-    has no elements. `autocast` is autocast's dtype, or None if it is off. `kind` is the type of the device,
-    and `ours` states whether our operators run on it.
+    has no elements. `autocast` is autocast's dtype, or None if it is off. `kind` is the type of the device.
     """
     if not geometry.band.is_cut:
         return Choice("ordinary", "nothing is cut: the ordinary convolution")
@@ -115,7 +112,7 @@ def _choose(
     if kind == "cpu":
         costs = multiply_adds(filters, geometry)
         return _cheapest(costs, _cpu_methods(geometry), "million multiply-adds", 1e6)
-    dtype, members = autocast or dtype, ["lowpass"]
+    dtype, members, ours = autocast or dtype, ["lowpass"], runs_operators(torch.device(kind))
     planes = geometry.dims == 2 and geometry.groups == 1
     if ours and (has_spectral_kernels(dtype, geometry) or (planes and dtype == torch.float32)):
         members.append("spectral")
@@ -126,7 +123,10 @@ def _choose(
     return _cheapest(microseconds(filters, dtype, geometry, allow_tf32), members, "estimated us", 1)
 
 
-_cached_choice = lru_cache(maxsize=4096)(_choose)
+@lru_cache(maxsize=4096)
+def _cached_choice(transformed: bool, allow_tf32: bool, *arguments: Any) -> Choice:
+    """Return the result of `_choose`; `transformed` states whether a transform of `torch.func` is active."""
+    return _choose(allow_tf32, *arguments)
 
 
 def _is_autocast(device: str) -> bool:

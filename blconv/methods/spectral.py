@@ -20,6 +20,7 @@ axis. A 1D convolution has only the former. In the inverse transform, a coeffici
 conjugate is not among the Q coefficients.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from torch.autograd import Function
 
 from blconv.geometry import Geometry
 from blconv.kernels import launches, layer_operator, operators
-from blconv.kernels.convolution import LayerAxes, axes_of, convolution
+from blconv.kernels.convolution import Convolution, LayerAxes, axes_of, convolution
 from blconv.kernels.limits import runs_spectral_kernels
 from blconv.kernels.plans import dense, is_split, readable
 from blconv.kernels.transforms.fragments import part_count
@@ -41,26 +42,26 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
     Returns (batch, O, [H_out,] W_out), which is channels_last in memory if x is, otherwise contiguous.
     """
-    return _convolve(x, weight, geometry, keep=False)[0]
+    return _convolve(x, weight, geometry, False)[0]
 
 
 def convolve_keeping(x: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
     """Return the output of `convolve`, and its coefficients, from which `synthesise` computes it again."""
-    y, coefficients = _convolve(x, weight, geometry, keep=True)
-    assert coefficients is not None
+    y, *_, coefficients = _convolve(x, weight, geometry, True)
     return y, coefficients
 
 
-def _convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, keep: bool) -> tuple[Tensor, Tensor | None]:
+def _convolve(x: Tensor, weight: Tensor, geometry: Geometry, keep: bool) -> tuple[Tensor, ...]:
+    """Return the output first and, with `keep`, its coefficients last."""
     x = to_autocast_dtype(x)
     if type(x) is Tensor and runs_spectral_kernels(x.device, x.dtype, geometry):
         if weight.dtype != x.dtype:
             weight = weight.to(x.dtype)
         if not torch.compiler.is_compiling():
-            y, _, coefficients = _apply(x, weight, geometry, keep)
-            return y, coefficients
+            outputs: tuple[Tensor, ...] = _apply(x, weight, geometry, keep)
+            return outputs
         if not keep:
-            return layer_operator.convolve(x, weight, LayerAxes.of(geometry)), None
+            return (layer_operator.convolve(x, weight, LayerAxes.of(geometry)),)
     coefficients = contract(analyse(x, geometry), weight, geometry)
     return synthesise(coefficients, geometry, channels_last=is_channels_last(x)), coefficients
 
@@ -70,38 +71,45 @@ class _Convolution(Function):
 
     The operators `analyse`, `contract` and `synthesise` compute the same in several times the host time.
 
-    The outputs are y, and the coefficients z of x and Y of y (None without `keep`). z is an output so that
-    second derivatives reach x through it. Second derivatives use the operators.
+    The outputs are y, the coefficients z of x and, with `keep`, the coefficients Y of y. z is an output so
+    that second derivatives reach x through it. Second derivatives use the operators.
     """
 
     # No `setup_context`: with it torch inspects the signature at every call.
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, keep: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        axes = axes_of(geometry)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, keep: bool) -> tuple[Tensor, ...]:
         x, last = readable(x)
         dense_weight, weight_last = dense(weight)
-        plan = convolution(
-            axes, x.dtype, x.shape[1], weight.shape[0], (last, weight_last), is_split(x.dtype), x.device
+        plan = ctx.plan = _plan(
+            geometry, x.dtype, weight.shape, last, weight_last, is_split(x.dtype), x.device
         )
-        y, z, coefficients = plan.forward(x, dense_weight, keep=keep)
-        ctx.plan, ctx.axes, ctx.last, ctx.channels = plan, axes, last, x.shape[1]
+        outputs = plan.forward(x, dense_weight, keep)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(z, weight)
-        return y, z, coefficients
+        ctx.save_for_backward(outputs[1], weight)
+        return outputs
 
     @staticmethod
     def backward(
-        ctx: Any, dy: Tensor | None, dz: Tensor | None, to_coefficients: Tensor | None
+        ctx: Any, dy: Tensor | None, dz: Tensor | None, to_coefficients: Tensor | None = None
     ) -> tuple[Tensor | None, ...]:
         z, weight = ctx.saved_tensors
-        to_x, to_weight, *_ = ctx.needs_input_grad
+        to_x, to_weight, _, _ = ctx.needs_input_grad
+        plan = ctx.plan
         if dy is None or dz is not None or to_coefficients is not None or torch.is_grad_enabled():
+            ctx.axes, ctx.channels, ctx.last = plan.axes, plan.channels, plan.last
             several = layer_operator.differentiable_backward(ctx, z, weight, dy, dz, to_coefficients)
             return *several, None, None
-        dx, dw = ctx.plan.backward(z, dense(weight)[0], dy, to_x=to_x, to_w=to_weight)
+        dx, dw = plan.backward(z, dense(weight)[0], dy, to_x=to_x, to_w=to_weight)
         return dx, dw, None, None
+
+
+@lru_cache(maxsize=4096)
+def _plan(
+    geometry: Geometry, dtype: torch.dtype, weight_shape: tuple[int, ...], last: bool, weight_last: bool,
+    split: bool, device: torch.device,
+) -> Convolution:  # fmt: skip
+    outputs, channels = weight_shape[:2]
+    return convolution(axes_of(geometry), dtype, channels, outputs, (last, weight_last), split, device)
 
 
 # `_Convolution.apply` also tests for transforms of `torch.func`; `runs_spectral_kernels` has excluded them.
@@ -158,7 +166,7 @@ def to_autocast_dtype(x: Tensor) -> Tensor:
 
     Autocast does not cast the inputs of our operators, because it has no rule for them.
     """
-    if x.device.type != "cuda" or x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
+    if not x.is_cuda or x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
         return x
     return x.to(torch.get_autocast_dtype("cuda"))
 

@@ -11,14 +11,28 @@ import click
 
 from blrobust.cli import options, output
 from blrobust.cli.config_file import config_options, dumped
-from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, FiniteRange, UserPath
+from blrobust.cli.options import ARCH, DATA_DIR, DEVICE, POSITIVE, SEED, UserPath
+from blrobust.cli.recipe_options import recipe_options
+from blrobust.cli.training_plan import check_unused, print_plan
 from blrobust.signals import INTERRUPTED, interruptible
 from blrobust.terminal import echo
 
 if TYPE_CHECKING:
     from blrobust.training.trainee import Trainee
 
-MOST_EPOCHS = 100_000  # the history of each is kept
+SEEDS = click.option(
+    "--seeds",
+    type=POSITIVE,
+    help="Train each model with N seeds, from --seed on, at the same time. The model NAME is called "
+    "NAME-seed1, NAME-seed2, ... with the seeds 1, 2, ...; NAME itself has seed 0.  [default: only --seed, "
+    "without a change of the name]",
+)
+CURVES = click.option(
+    "--curves",
+    is_flag=True,
+    help="Measure the accuracy on the test images after every epoch, for the history of the training "
+    "(NAME.history.csv). Costs time; nothing is chosen by it.",
+)
 
 
 @click.command("train")
@@ -28,36 +42,10 @@ MOST_EPOCHS = 100_000  # the history of each is kept
 @ARCH
 @click.option("--dataset", default="cifar10", show_default=True, help="Data set with training images.")
 @DATA_DIR
-@click.option(
-    "--epochs",
-    type=click.IntRange(1, MOST_EPOCHS),
-    help="Passes over the training images.  [default: 150; fp32-early: 5]",
-)
-@click.option("--batch-size", type=POSITIVE, help="Images per training step.  [default: 128]")
-@click.option(
-    "--lr",
-    type=FiniteRange(min=0, min_open=True),
-    help="Learning rate at the peak of the cycle.  [default: 0.2]",
-)
-@click.option(
-    "--weight-decay",
-    type=FiniteRange(min=0),
-    help="Weight decay of convolutions and linear layers, not of biases or batch norm.  [default: 0.0005]",
-)
-@click.option(
-    "--noise",
-    type=FiniteRange(min=0),
-    help="Add Gaussian noise to the training images: each image has its own sigma, drawn uniformly from 0 to "
-    "this value, in normalised units.  [default: 0; "
-    "fp32-noise: 1]",
-)
+@recipe_options
 @SEED
-@click.option(
-    "--holdout",
-    type=click.IntRange(min=0),
-    help="Number of training images, from the end, that are not trained on but measured after every epoch.  "
-    "[default: 0]",
-)
+@SEEDS
+@CURVES
 @DEVICE
 @click.option(
     "--out",
@@ -76,13 +64,19 @@ def command(
     arch: str,
     dataset: str,
     data_dir: Path | None,
+    recipe: str | None,
     epochs: int | None,
     batch_size: int | None,
     lr: float | None,
     weight_decay: float | None,
+    label_smoothing: float | None,
+    ema: float | None,
+    cutout: int | None,
     noise: float | None,
-    seed: int,
     holdout: int | None,
+    seed: int,
+    seeds: int | None,
+    curves: bool,
     device: str,
     out: Path | None,
     resume: bool,
@@ -90,9 +84,9 @@ def command(
 ) -> None:
     """Train MODEL, or several comma-separated models at the same time ('blrobust models' explains the names).
 
-    The models are the argument or those of --models. The state is stored after every epoch; --resume
-    continues a training that was stopped. If --out is not given, the other commands then load the new
-    checkpoint instead of the bundled weights of MODEL.
+    The models are the argument or those of --models. Options change single values of --recipe. The state is
+    stored after every epoch; --resume continues a training that was stopped. If --out is not given, the other
+    commands then load the new checkpoint instead of the bundled weights of MODEL.
     """
     given = options.one_list(listed, models)
     if dumped(models=given):
@@ -111,7 +105,7 @@ def command(
     from blrobust.training.trainee import Trainee
     from blrobust.user_paths import output_folder
 
-    names = model_names.parse_names(given)
+    names = _with_seeds(model_names.parse_names(given), seed, seeds)
     model_names.check_arch(arch)
     for name in names:  # before the data is asked for
         model_names.settings_of(name)
@@ -120,11 +114,16 @@ def command(
         "batch_size": batch_size,
         "lr": lr,
         "weight_decay": weight_decay,
+        "label_smoothing": label_smoothing,
+        "ema": ema,
+        "cutout": cutout,
         "noise": noise,
         "holdout": holdout,
+        "seed": None if seeds else seed or None,
     }
     changes: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
-    chosen = {name: replace(recipes.recipe_of(name), seed=seed, **changes) for name in names}
+    recipe = recipe or recipes.OF_ARCHITECTURES.get(arch, "default")
+    chosen = {name: replace(recipes.recipe_of(name, recipe), **changes) for name in names}
     recipes.check_alike(chosen)
     chosen_device = resolve(device)
     training_set = datasets.load(dataset, split="train", data_dir=data_dir)
@@ -142,7 +141,7 @@ def command(
         stem = model_names.file_stem(name, arch=arch, dataset=network.dataset)
         trainees.append(Trainee(stem, network, folder, chosen[name], chosen_device))
     if dry_run:
-        _print_plan(trainees, images=len(training_set), device=str(chosen_device), resume=resume)
+        print_plan(trainees, images=len(training_set), device=str(chosen_device), resume=resume)
         return
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as contexts:
@@ -151,7 +150,7 @@ def command(
             contexts.callback(acquire(trainee.lock_path, refusal).release)
             trainee.check = HeldFile(trainee.lock_path).check
         if not resume:
-            _check_unused(trainees)
+            check_unused(trainees)
         finished = {trainee: trainee.finished() for trainee in trainees} if resume else {}
         todo = [trainee for trainee in trainees if finished.get(trainee) is None]
         contexts.enter_context(interruptible())
@@ -159,7 +158,7 @@ def command(
             if todo:
                 with shown(not output.is_quiet()), Steps(width=30) as steps:
                     training.train(
-                        todo, training_set, chosen_device, resume=resume,
+                        todo, training_set, chosen_device, resume=resume, test=test if curves else None,
                         on_step=lambda done, total, models: steps.update(done, total, _describe(models)),
                     )  # fmt: skip
             trained = []
@@ -185,45 +184,22 @@ def command(
         echo(str(folder))
 
 
-def _check_unused(trainees: "Sequence[Trainee]") -> None:
-    """Raise `UserError` if the state or the checkpoint of one of the models exists in the output folder."""
-    from blrobust.errors import UserError
-    from blrobust.training.trainee import occupied
+def _with_seeds(names: list[str], seed: int, seeds: int | None) -> list[str]:
+    """Return the names of all models to train: each of `names` with `seeds` seeds from `seed` on.
 
-    for trainee in trainees:
-        if trainee.state_path.exists():
-            raise UserError(
-                f"--out: got a folder with a stopped training, {trainee.state_path}; legal: give --resume, "
-                "or remove this file"
-            )
-    for trainee in trainees:
-        if trainee.path.exists():
-            raise occupied(trainee.path)
-
-
-def _print_plan(trainees: "Sequence[Trainee]", *, images: int, device: str, resume: bool) -> None:
-    """Print the size of each training, its device, its checkpoint, and the part that is stored.
-
-    Raises `UserError` for files in the output folder with which the training could not begin or continue.
+    Raises `UserError` for a name that has a seed already if `seed` or `seeds` is given too.
     """
-    if not resume:
-        _check_unused(trainees)
-    plans = []
-    for trainee in trainees:
-        if trainee.path.exists():
-            state = "finished; nothing would be trained"
-        elif epochs := trainee.resume():
-            state = f"resumes after epoch {epochs}"
-        else:
-            state = "a new training"
-        plan = {"name": trainee.name, "path": trainee.path, "epochs": trainee.recipe.epochs}
-        plans.append(plan | {"images": images, "device": device, "state": state})
-    if output.is_json():
-        output.print_json(plans)
-        return
-    for plan in plans:
-        size = f"{plan['epochs']:,} epochs x {plan['images']:,} images"
-        echo(f"{plan['name']}: {size} on {plan['device']} -> {plan['path']} ({plan['state']})")
+    from blrobust.errors import UserError
+    from blrobust.models.model_names import join_names, parse_names, split_seed, with_seed
+
+    for name in names:
+        if split_seed(name)[1] and (seed or seeds):
+            option = f"--seeds: got {seeds}" if seeds else f"--seed: got {seed}"
+            raise UserError(f"{option} for {name}; legal: a model without a seed in its name")
+    if seeds is None:
+        return names
+    every = range(seed, seed + seeds)
+    return parse_names(join_names(with_seed(name, each) for name in names for each in every))
 
 
 def _describe(trainees: "Sequence[Trainee]") -> str:

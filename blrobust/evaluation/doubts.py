@@ -5,13 +5,14 @@ from torch import Tensor, nn
 
 from blrobust.errors import UserError
 from blrobust.evaluation.probe_passes import first_logits, logits_of
-from blrobust.models.own_model import own_state_kept
+from blrobust.models.own_model import own_state_is_restored, own_state_kept
 from blrobust.runs.answers import RANDOM, Answers, distance
 
 CALLS = 32  # calls of one image each, because some models draw random numbers at some calls only
 
 BATCH = "answers depend on the batch"
 GRADIENTS = "answers depend on gradients"
+STATE = "answers may depend on earlier calls"
 
 
 def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
@@ -23,6 +24,8 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
     - "answers depend on the batch": for half of the batch, or for a single image, the logits differ from
       those in the whole batch by more than rounding errors, or the model raises an error.
     - "answers depend on gradients": the logits differ where gradients are enabled, as they are in attacks.
+    - "answers may depend on earlier calls": without the state of its first call, on two images, the model
+      fails or returns other logits, so that it keeps this state.
     A user's module has its former state afterwards.
     """
     with own_state_kept(model):
@@ -33,7 +36,9 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
     # Examples are a layer scaled by the first batch, and an observer of the range of its inputs.
     if differ(answers, model, half):
         return [RANDOM]
-    return [GRADIENTS] if differ(answers, model, half, gradients=True) else []
+    if differ(answers, model, half, gradients=True):
+        return [GRADIENTS]
+    return [] if own_state_is_restored(model) else [STATE]
 
 
 def _doubts_in_calls(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:

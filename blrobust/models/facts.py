@@ -34,7 +34,7 @@ class Facts:
     mean: PerChannel
     std: PerChannel
     seed: Annotated[int, Meta(ge=0, lt=2**32)]
-    recipe: dict[Text, float | int | Text | None] = field(default_factory=dict)
+    recipe: dict[Text, float | int | bool | Text | None] = field(default_factory=dict)
     test_accuracy: Share | None = None  # share of the test images, on the stored weights
     holdout_accuracy: Share | None = None  # share of the training images that were held out
     version: Text = ""

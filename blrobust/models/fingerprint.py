@@ -4,23 +4,26 @@ import hashlib
 import pickle
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from blrobust.models.user_objects import is_own
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in memory, another one in each process
+_TEXTS = {"__repr__", "__str__", "extra_repr", "_get_name"}  # methods that write a `repr`
 
 
 def fingerprint(module: nn.Module, *, exact: bool, skip: Collection[str] = ()) -> str:
     """Return the SHA-256 of a module, which is the same in each process.
 
-    It covers the `repr` (for settings without tensors), the state dict, buffers that the state dict leaves
-    out, tensors and NumPy arrays that are plain attributes, and the code of scripted and traced modules.
-    Unless `exact`, floating-point tensors are converted to float32 first. Addresses in the `repr` do not
-    count. `skip` are the names of tensors outside the state dict that are left out. Raises `ValueError` for a
-    lazy module before its first pass.
+    It covers the structure (`_structure`), the state dict, buffers that the state dict leaves out, tensors
+    and NumPy arrays that are plain attributes, and the code of scripted and traced modules. Unless `exact`,
+    floating-point tensors are converted to float32 first. `skip` are the names of tensors outside the state
+    dict that are left out. Raises `ValueError` for a lazy module before its first pass.
     """
     digest = hashlib.sha256(_structure(module).encode())
     for part in module.modules():
@@ -51,11 +54,30 @@ def scratch_digests(module: nn.Module) -> dict[str, str]:
 
 
 def _structure(module: nn.Module) -> str:
-    """Return the `repr` of the module, or the name of its class if `repr` raises an error."""
-    try:
-        return _ADDRESS.sub("", repr(module))
-    except Exception:  # whatever the user's class raises
-        return type(module).__qualname__
+    """Return the `repr` of a module without addresses, for settings that have no tensors.
+
+    If the user's own code writes a part of the `repr`, which can differ between processes, the text has
+    instead the names and the classes of the parts, and the settings of those of libraries.
+    """
+    parts = dict(module.named_modules())
+    if not any(map(_writes_repr, parts.values())):
+        with suppress(Exception):  # whatever the user's class raises
+            return _ADDRESS.sub("", repr(module))
+    return "\n".join(f"{name}: {type(part).__qualname__}({_settings(part)})" for name, part in parts.items())
+
+
+def _writes_repr(module: nn.Module) -> bool:
+    """Return whether the user's own code writes text of the `repr` of a module."""
+    spaces = [vars(base) for base in type(module).__mro__ if is_own(base)]
+    return any(_TEXTS & space.keys() for space in [vars(module), *spaces])
+
+
+def _settings(module: nn.Module) -> str:
+    """Return the settings of a library's module as text; no text if the user's own code writes it."""
+    if not _writes_repr(module):
+        with suppress(Exception):
+            return _ADDRESS.sub("", module.extra_repr())
+    return ""
 
 
 def _further_tensors(module: nn.Module, state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -1,185 +1,92 @@
 """The state that a module changes in its own passes: statistics, counters, caches and random generators."""
 
-import random
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+from weakref import ref
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from blrobust.models.user_objects import is_users
+from blrobust.models.belongings import belongings
+from blrobust.models.restorers import Restorer, restorers
 
-_MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
+_NOT_RESTORED: list[ref[nn.Module]] = []
 
 
 @contextmanager
 def kept_state(module: nn.Module) -> Iterator[None]:
-    """Restore, at the end of the context, everything that `module` can change in a pass.
-
-    This covers the parameters, buffers and attributes of the module and of its parts, and the objects of the
-    user's classes, containers, arrays and random generators that can be reached from them. A module that
-    builds parameters or parts in the context keeps all of its state, because the new parts belong to it. An
-    object whose state cannot be read keeps it; if the memory is full, all objects do.
-    """
-    snapshot = _Snapshot()
-    built: Any = None
-    with suppress(Exception):  # whatever the user's class raises
-        built = _structure(module)
-        snapshot.take(module)
+    """Restore, at the end of the context, everything that `module` can change in a pass (`Snapshot`)."""
+    snapshot = Snapshot(module)
     try:
         yield
     finally:
-        with suppress(Exception):
-            if built == _structure(module):
-                snapshot.restore()
+        snapshot.restore()
 
 
-@contextmanager
-def _unless_memory_is_full() -> Iterator[None]:
-    """Suppress the errors of a user's objects, but not those of full memory."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception:
-        pass
+class Snapshot:
+    """Copies of the state of a module, and functions that write them back into the same objects.
 
+    The state is that of the parameters, buffers and attributes of the module and of its parts, and of the
+    objects that belong to them: objects of the user's classes, containers, arrays and random generators. It
+    is also that of the user's own code: closures, global variables, and attributes of classes and functions.
 
-class _Snapshot:
-    """Copies of objects, and functions that write the copies back into the same objects."""
+    An object whose state cannot be read keeps it; if the memory is full, all objects do.
+    """
 
-    def __init__(self) -> None:
-        self._seen: dict[int, Any] = {}  # the objects by their ids, which are kept alive
-        self._restorers: list[Callable[[], Any]] = []
-
-    def take(self, root: Any) -> None:
-        """Copy the state of an object and of all that belongs to it; after an error, there is no copy."""
-        restorers, todo = [], [root]
-        while todo:
-            value = todo.pop()
-            if id(value) not in self._seen:
-                self._seen[id(value)] = value
-                restorer = None
-                with _unless_memory_is_full():
-                    restorer = _restorer(value)
-                if restorer is not None:
-                    restorers.append(restorer)
-                with _unless_memory_is_full():
-                    todo.extend(_members(value))
-        self._restorers = restorers
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._restorers: list[Restorer] = []
+        self._built: Any = None
+        with suppress(Exception):  # whatever the user's class raises
+            self._built = _structure(module)
+            self._restorers = list(_all_restorers(module))
 
     def restore(self) -> None:
-        """Write all copies back; objects that cannot be written keep their present state."""
+        """Write all copies back; objects that cannot be written keep their present state.
+
+        A module that has built parameters or parts keeps all of its state, because the new parts belong to
+        it, and so does a module that `stop_restoring` has received.
+        """
+        with suppress(Exception):
+            if is_restored(self._module) and self._built == _structure(self._module):
+                self.write_back()
+
+    def write_back(self) -> None:
+        """Write all copies back, also to a module that has built parts, which it then no longer has."""
         for restorer in self._restorers:
-            with suppress(Exception):
+            with suppress(Exception):  # whatever the user's class raises
                 restorer()
 
+    def can_build_again(self) -> bool:
+        """Return whether the module has built parts that it builds again after `write_back`.
 
-def _members(value: Any) -> Iterable[Any]:
-    """Return the objects that belong to an object: members of containers, and the attributes of objects."""
-    kind = type(value)
-    if kind in _MAPPINGS:
-        return list(value.values())
-    if kind in (list, tuple, deque):
-        return list(value)
-    if isinstance(value, nn.Module | torch.optim.Optimizer) or (
-        is_users(kind) and not isinstance(value, type)
-    ):
-        attributes = getattr(value, "__dict__", None)  # none for objects with slots
-        return [attributes] if type(attributes) is dict and not _is_scripted(value) else []
-    return []
-
-
-def _is_scripted(value: Any) -> bool:
-    return isinstance(value, torch.jit.ScriptModule)
-
-
-def _restorer(value: Any) -> Callable[[], Any] | None:
-    """Return a function that gives an object its present state back; None if the object has none."""
-    kind = type(value)
-    if kind in _MAPPINGS:
-        return _container_restorer(value, kind.items, lambda items: [value.__setitem__(*i) for i in items])
-    if kind in (list, deque):
-        return _container_restorer(value, iter, value.extend)
-    if kind is set:
-        return _container_restorer(value, iter, value.update)
-    if isinstance(value, Tensor):
-        return _tensor_restorer(value)
-    if isinstance(value, np.ndarray):
-        array = value.copy()
-        return lambda: None if _same_bytes(value, array) else np.copyto(value, array)
-    if _is_scripted(value):
-        restorers = [_tensor_restorer(tensor) for tensor in [*value.parameters(), *value.buffers()]]
-        return lambda: [restore() for restore in restorers if restore is not None]
-    return _generator_restorer(value)
-
-
-def _container_restorer(
-    container: Any, read: Callable[[Any], Iterable[Any]], fill: Callable[[list[Any]], Any]
-) -> Callable[[], None]:
-    """Return a function that fills a container with its present content, if it has another one by then.
-
-    Compilers of torch would compile a module again if its dictionaries were written for no reason.
-    """
-    members = list(read(container))
-
-    def restore() -> None:
-        if _identities(read(container)) != _identities(members):
-            container.clear()
-            fill(members)
-
-    return restore
-
-
-def _identities(members: Iterable[Any]) -> list[Any]:
-    return [tuple(map(id, member)) if type(member) is tuple else id(member) for member in members]
-
-
-def _tensor_restorer(tensor: Tensor) -> Callable[[], None] | None:
-    if nn.parameter.is_lazy(tensor) or tensor.is_meta:
-        return None
-    copy = tensor.detach().clone()
-
-    def restore() -> None:
-        with torch.no_grad():
-            same = (tensor.shape, tensor.dtype, tensor.device) == (copy.shape, copy.dtype, copy.device)
-            if not same:
-                tensor.data = copy
-            elif not _equal(tensor, copy):  # memory that is only mapped for reading cannot be written
-                tensor.data.copy_(copy)
-
-    return restore
-
-
-def _equal(tensor: Tensor, copy: Tensor) -> bool:
-    """Return whether a tensor has the values of its copy; False for NaN, and if they cannot be compared."""
-    try:
-        return torch.equal(tensor.detach(), copy)
-    except RuntimeError:  # some layouts and dtypes
+        A lazy module of torch does not: it changes its class when its first pass gives it parameters.
+        """
+        with suppress(Exception):
+            is_lazy = any(lazy for *_, parameters in self._built for _, lazy in parameters)
+            return bool(self._restorers) and not is_lazy and self._built != _structure(self._module)
         return False
 
 
-def _same_bytes(array: np.ndarray[Any, Any], copy: np.ndarray[Any, Any]) -> bool:
-    return array.shape == copy.shape and array.tobytes() == copy.tobytes()
+def stop_restoring(module: nn.Module) -> None:
+    """Leave the state of a module as it is from now on, because it fails with the state of a snapshot."""
+    _NOT_RESTORED.append(ref(module))
 
 
-def _generator_restorer(value: Any) -> Callable[[], Any] | None:
-    if isinstance(value, torch.Generator):
-        of_torch = value.get_state()
-        return lambda: value.set_state(of_torch)
-    if isinstance(value, random.Random):
-        of_python = value.getstate()
-        return lambda: value.setstate(of_python)
-    if isinstance(value, np.random.RandomState):
-        legacy = value.get_state()
-        return lambda: value.set_state(legacy)
-    if isinstance(value, np.random.Generator):
-        bits, of_numpy = value.bit_generator, value.bit_generator.state
-        return lambda: setattr(bits, "state", of_numpy)
-    return None
+def is_restored(module: nn.Module) -> bool:
+    """Return whether the state of a module is restored after passes (`stop_restoring`)."""
+    return all(other() is not module for other in _NOT_RESTORED)
+
+
+def _all_restorers(module: nn.Module) -> Iterator[Restorer]:
+    for value in belongings(module):
+        try:
+            yield from restorers(value)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception:  # whatever the user's class raises
+            continue
 
 
 def _structure(module: nn.Module) -> list[Any]:

@@ -34,6 +34,7 @@ GRAMMAR = {
     "fp32-lowpass": "fp32 trained on low-passed images, at fft85's cut; the low-pass belongs to the model",
     "fp32-narrow": "fp32 with fewer channels, so that its clean accuracy is fft85's",
     "NAME-compact": "any of the band-limited names, with transforms of the padded input's size",
+    "NAME-seedN": "any of the names above, trained with the seed N from 1 on; NAME itself has seed 0",
     "LABEL=FILE.safetensors": "a checkpoint of your own, shown as LABEL",
     "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module",
     "[LABEL=]CHANNEL+...+MODEL": "a model behind transforms of the image, applied from left to right",
@@ -43,6 +44,9 @@ CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 _NAME = re.compile(r"(?:(?P<precision>fp16|bf16)-)?fft(?P<percent>[1-9][0-9]?)(?P<compact>-compact)?")
+
+_SEED = re.compile(r"(?P<name>.+)-seed(?P<seed>[1-9][0-9]{0,8})")
+MOST_SEED = 999_999_999  # in a name
 
 MOST_MODELS = 256  # the most models of a run; all are in memory at once
 MOST_LABEL = 1000
@@ -142,26 +146,51 @@ CONTROLS = {
 }
 
 
+def split_seed(name: str) -> tuple[str, int]:
+    """Return a model name without its training seed, and this seed: ("fft50", 1) for "fft50-seed1".
+
+    A name without `-seedN` has seed 0. The name may have channels and need not be in the grammar.
+    """
+    match = _SEED.fullmatch(name)
+    return (match["name"], int(match["seed"])) if match else (name, 0)
+
+
+def with_seed(name: str, seed: int) -> str:
+    """Return the name of the model `name`, which has no seed, trained with `seed`; see `split_seed`.
+
+    Raises `UserError` for a seed that a name cannot have.
+    """
+    if not 0 <= seed <= MOST_SEED:
+        raise UserError(f"seed: got {seed} for {name}; legal: 0 to {MOST_SEED} in the name of a model")
+    return f"{name}-seed{seed}" if seed else name
+
+
 def settings_of(name: str) -> Settings:
     """Return the settings of the network called `name`. Raises `UserError` for a name outside the grammar."""
+    settings = _settings(split_seed(name)[0])
+    if settings is None:
+        raise UserError(
+            f"unknown model {name!r}; legal are fp32, fp16, bf16, {', '.join(CONTROLS)}, fftNN, fp16-fftNN, "
+            "bf16-fftNN (NN from 1 to 99, also with -compact), each also with -seedN (N from 1 on), "
+            "LABEL=FILE.safetensors, LABEL=MODULE:FACTORY, and CHANNEL+MODEL"
+        )
+    return settings
+
+
+def _settings(name: str) -> Settings | None:
+    """Return the settings of the network called `name`, which has no seed; None for any other name."""
     if match := _NAME.fullmatch(name):
         percent = int(match["percent"])
         compression = PUBLISHED_COMPRESSION.get(percent, percent / 100)
         return Settings(match["precision"] or "fp32", compression, "compact" if match["compact"] else "paper")
-    if name in CONTROLS:
-        return CONTROLS[name]
     if name in ("fp32", "fp16", "bf16"):
         return Settings(name)
-    raise UserError(
-        f"unknown model {name!r}; legal are fp32, fp16, bf16, {', '.join(CONTROLS)}, fftNN, fp16-fftNN, "
-        "bf16-fftNN (NN from 1 to 99, also with -compact), LABEL=FILE.safetensors, LABEL=MODULE:FACTORY, "
-        "and CHANNEL+MODEL"
-    )
+    return CONTROLS.get(name)
 
 
 def is_plain(name: str) -> bool:
     """Return whether `name` is the plain name of a network: no label, channel, file or factory."""
-    return name in CONTROLS or name in ("fp32", "fp16", "bf16") or _NAME.fullmatch(name) is not None
+    return _settings(split_seed(name)[0]) is not None
 
 
 def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
@@ -173,6 +202,7 @@ def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
     settings = settings_of(name)
     if settings.is_narrow and check_arch(arch) not in NARROW_WIDTH:
         raise UserError(f"got {name} for {arch}; legal: {', '.join(NARROW_WIDTH)}")
+    _, seed = split_seed(name)
     return Facts(
         arch=check_arch(arch),
         classes=len(dataset.classes),
@@ -182,7 +212,7 @@ def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
         dataset=trained_on(dataset),
         mean=dataset.mean,
         std=dataset.std,
-        seed=0,
+        seed=seed,
         version=__version__,
         low_pass=settings.low_pass,
         width=NARROW_WIDTH[arch] if settings.is_narrow else None,

@@ -1,6 +1,6 @@
 """Adapter of a user's own module: it takes pixels in float32 and returns logits in float32."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -10,25 +10,13 @@ from torch import Tensor, nn
 from blrobust import signals
 from blrobust.errors import UserError, describe
 from blrobust.models.global_settings import unchanged_settings
-from blrobust.models.kept_state import kept_state
+from blrobust.models.kept_state import Snapshot, is_restored, kept_state, stop_restoring
 from blrobust.models.narrow_logits import narrowed
+from blrobust.models.output_logits import NoLogitsError, find_logits
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.seeding import seeded, states, torch_seeds_kept, unchanged
+from blrobust.runs.answers import IDENTIFYING, distance
 from blrobust.user_output import prints_counted
-
-
-class NoLogitsError(TypeError):
-    """The error for an output of a module in which no logits are found.
-
-    Either no matrix fits, or the output is a dictionary with several, none called "logits".
-
-    `found` describes the output in words. `candidates` is the number of matrices that could be logits.
-    """
-
-    def __init__(self, output: Any, *, candidates: int = 0) -> None:
-        several = f" of {candidates} matrices, none called 'logits'," if candidates > 1 else ""
-        self.found = f"{type(output).__name__}{several}"
-        super().__init__(f"returned {self.found} without logits (images, classes)")
 
 
 class OwnModel(nn.Module):
@@ -157,10 +145,7 @@ class OwnModel(nn.Module):
         for prepare in self._preparations():
             try:
                 prepare()
-                with kept_state(self.module), torch.no_grad():
-                    logits = self._run(pixels)
-                    self.reseeds = self._seeds_generators(pixels)
-                return logits
+                return self._first_call(pixels)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever the user's code raises, SystemExit among it
@@ -171,6 +156,52 @@ class OwnModel(nn.Module):
         if isinstance(cause, Exception):
             raise cause
         raise RuntimeError(describe(cause)) from cause
+
+    @torch.no_grad()
+    def _first_call(self, pixels: Tensor) -> Tensor:
+        """Return the logits of pixels (m, C, H, W), and restore the state of the module before this call.
+
+        A module that then fails, or returns other logits, gets back the state after the call for good
+        (`stop_restoring`): some of the state was out of reach, such as a mark of a library that the module is
+        set up. So does a module that builds other parts when its first images are others.
+        """
+        before = Snapshot(self.module)
+        try:
+            with unchanged(pixels.device):  # its repetition starts with the same seeds
+                logits = self._run(pixels)
+            self.reseeds = self._seeds_generators(pixels)
+            after = Snapshot(self.module)
+        finally:
+            before.restore()
+        if not is_restored(self.module):
+            return logits
+        builds = before.can_build_again()
+        if builds:
+            before.write_back()
+        repeats = self._repeats(logits, pixels, first=pixels / 2 if builds else None)
+        if builds or not repeats:
+            after.write_back()
+        if not repeats:
+            stop_restoring(self.module)
+        return logits
+
+    def _repeats(self, logits: Tensor, pixels: Tensor, *, first: Tensor | None) -> bool:
+        """Return whether another call, after which the state is restored, gives the same logits.
+
+        Before it, `first` is processed, unless it is None.
+        """
+        try:
+            with kept_state(self.module), unchanged(pixels.device):
+                if first is not None:
+                    self._run(first)
+                again = self._run(pixels)
+            return distance(*(each.cpu().numpy() for each in (logits, again))) <= IDENTIFYING
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the user's code raises
+            if is_out_of_memory(error):
+                raise
+            return False
 
     def _seeds_generators(self, pixels: Tensor) -> bool:
         """Return whether the module seeds a global random generator.
@@ -223,6 +254,11 @@ def own_state_kept(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def own_state_is_restored(model: nn.Module) -> bool:
+    """Return whether `own_state_kept` restores the state of all of the user's modules in `model`."""
+    return all(is_restored(part.module) for part in model.modules() if isinstance(part, OwnModel))
+
+
 def place(module: nn.Module, device: torch.device) -> None:
     """Put a module into evaluation mode and on `device`; one that uses several devices is not moved.
 
@@ -242,29 +278,3 @@ def odd_dtypes(module: nn.Module) -> list[torch.dtype]:
     tensors = [*module.parameters(), *module.buffers()]
     found = dict.fromkeys(tensor.dtype for tensor in tensors if tensor.is_floating_point())
     return [dtype for dtype in found if dtype != torch.float32]
-
-
-def find_logits(output: Any, images: int, classes: int) -> Tensor:
-    """Return the logits in the output of a module for a number of `images`.
-
-    They are the output itself, if it is a tensor, or its attribute or key `logits`. Otherwise they are the
-    first tensor (images, classes) of a tuple or list, or the only such tensor of a dictionary. If no tensor
-    has the right number of classes, the first matrix with a row per image is returned, so that the error can
-    state its shape. Raises `NoLogitsError` if there is no such matrix, or if a dictionary has several.
-    """
-    if isinstance(output, Tensor):
-        return output
-    named = getattr(output, "logits", None)
-    members: list[Any] = []
-    if isinstance(output, Mapping):
-        named = output.get("logits", named)
-        members = list(output.values())
-    elif isinstance(output, tuple | list):
-        members = list(output)
-    if isinstance(named, Tensor):
-        return named
-    matrices = [m for m in members if isinstance(m, Tensor) and m.ndim == 2 and len(m) == images]
-    fitting = [matrix for matrix in matrices if matrix.shape[1] == classes] or matrices
-    if not fitting or (isinstance(output, Mapping) and len(fitting) > 1):
-        raise NoLogitsError(output, candidates=len(fitting))
-    return fitting[0]

@@ -12,7 +12,8 @@ from blrobust.errors import UserError, describe
 from blrobust.models.fingerprint import fingerprint, scratch_digests
 from blrobust.models.kept_state import kept_state
 from blrobust.models.model import Model, failure, with_card, wrong_output
-from blrobust.models.own_model import NoLogitsError, OwnModel, odd_dtypes, own_state_kept, place
+from blrobust.models.output_logits import NoLogitsError
+from blrobust.models.own_model import OwnModel, odd_dtypes, own_state_kept, place
 from blrobust.models.own_precision import precision_of
 from blrobust.perturbations.seeding import unchanged
 

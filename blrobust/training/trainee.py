@@ -1,7 +1,6 @@
 """A model in training: its optimizer, its state on disk, and its history."""
 
-import csv
-import io
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -11,19 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blrobust import atomic_write
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
-from blrobust.errors import UserError, reason, shorten
+from blrobust.errors import UserError
 from blrobust.models import Classifier, checkpoint
 from blrobust.models.accuracy import accuracy
 from blrobust.models.checkpoint import Facts
 from blrobust.models.precision import PRECISIONS, reduce_precision
-from blrobust.regular_file import read_bytes
-from blrobust.training.recipes import Recipe
+from blrobust.training import history
+from blrobust.training.recipes import Recipe, completed
 
-COLUMNS = ["epoch", "lr", "loss", "holdout_accuracy", "seconds"]  # columns of the history
-MOST_HISTORY = 2**25  # bytes; a row has about 50
 LOSS_SCALE = 1024.0  # for fp16: keeps small gradients above its smallest number; never overflowed here
 
 
@@ -43,24 +39,40 @@ class Trainee:
         torch.manual_seed(recipe.seed)
         self.model: Classifier = facts.build().to(device).to(memory_format=torch.channels_last)
         self.dtype = PRECISIONS[facts.precision]
+        self.rate = recipe.lr  # the learning rate; the tensor `lr` has it on the device
         self.lr = torch.tensor(recipe.lr, device=device)
-        self.loss = torch.zeros((), device=device)
+        self.loss = torch.zeros((), device=device)  # sum over the steps of the epoch
+        self.hits = torch.zeros((), dtype=torch.int64, device=device)  # images classified correctly, likewise
         self.noise: Tensor | None = None  # set by `draw_noise` and added to the next batch
         self._unit = torch.tensor(facts.std, device=device).view(-1, 1, 1)
-        weights = [p for p in self.model.parameters() if p.dim() > 1]
-        others = [p for p in self.model.parameters() if p.dim() <= 1]
-        self.optimizer = torch.optim.SGD(
-            [
-                {"params": weights, "weight_decay": recipe.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=self.lr,
-            momentum=recipe.momentum,
-            nesterov=True,
-            fused=device.type == "cuda",
+        self.optimizer = self._optimizer(fused=device.type == "cuda")
+        self._averages = [torch.zeros_like(t) for t in self._averaged()] if recipe.ema else []
+        self._average_model: Classifier | None = None
+
+    def _optimizer(self, *, fused: bool) -> torch.optim.SGD:
+        """Return the optimizer, with a momentum of zero for every parameter."""
+        parameters = list(self.model.parameters())
+        decayed = [p for p in parameters if p.dim() > 1 or self.recipe.decayed == "all"]
+        others = [p for p in parameters if p.dim() <= 1 and self.recipe.decayed == "weights"]
+        groups = [
+            {"params": decayed, "weight_decay": self.recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.SGD(
+            groups, lr=self.lr, momentum=self.recipe.momentum, nesterov=self.recipe.nesterov, fused=fused
         )
-        for parameter in self.model.parameters():
-            self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
+
+    def _averaged(self) -> list[Tensor]:
+        """Return the tensors with a moving average: weights, BatchNorm's statistics, and a 1.
+
+        The averages start at 0. That of the 1 is the sum of the weights in each average, by which it is
+        divided before use.
+        """
+        model = self.model
+        return [*model.parameters(), *_statistics(model), torch.ones((), device=self.lr.device)]
 
     def mixed_precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Return an autocast context for fp16 and bf16, and a context without effect for fp32."""
@@ -81,32 +93,72 @@ class Trainee:
         sigma = torch.rand(len(like), 1, 1, 1, generator=generator, device=like.device) * self.recipe.noise
         self.noise.normal_(generator=generator).mul_(sigma).mul_(self._unit)
 
-    def step(self, pixels: Tensor, labels: Tensor) -> None:
-        """Take one training step on pixels (batch, C, H, W) in [0, 1] and labels (batch,).
+    def begin_epoch(self) -> None:
+        """Set the network to training, and the sums of the epoch to 0."""
+        self.model.train()
+        self.loss.zero_()
+        self.hits.zero_()
 
-        The step does not synchronise a GPU with the CPU.
+    def set_lr(self, epoch: int, progress: float) -> None:
+        """Set the learning rate at the share `progress` of the steps of `epoch`, counted from 0."""
+        losses = (float(row["loss"]) for row in self.history[:epoch])
+        self.rate = self.recipe.lr_at((epoch + progress) / self.recipe.epochs, losses)
+        self.lr.fill_(self.rate)
+
+    def compute_gradients(self, pixels: Tensor, labels: Tensor) -> None:
+        """Compute the gradients for pixels (batch, C, H, W) in [0, 1] and labels (batch,).
+
+        This and `update` do not synchronise a GPU with the CPU.
         """
         self.optimizer.zero_grad(set_to_none=True)
         if self.noise is not None:
             pixels = pixels + self.noise
         with self.mixed_precision(pixels.device):
-            loss = F.cross_entropy(self.model(pixels).float(), labels)
+            logits = self.model(pixels).float()
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         if self.dtype == torch.float16:
             (loss * LOSS_SCALE).backward()  # type: ignore[no-untyped-call]
-            torch._foreach_mul_(
-                [p.grad for p in self.model.parameters() if p.grad is not None], 1 / LOSS_SCALE
-            )
+            torch._foreach_mul_(self.gradients(), 1 / LOSS_SCALE)
         else:
             loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
         self.loss += loss.detach()
+        self.hits += (logits.detach().argmax(1) == labels).sum()
+
+    def gradients(self) -> list[Tensor]:
+        """Return the gradients of all parameters that have one."""
+        return [p.grad for p in self.model.parameters() if p.grad is not None]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Change the weights by the gradients of `compute_gradients`, and their moving averages."""
+        self.optimizer.step()
+        if self._averages:
+            torch._foreach_lerp_(self._averages, self._averaged(), 1 - self.recipe.ema)
+
+    def totals(self) -> tuple[float, int]:
+        """Return the sum of the losses of the epoch, and the number of images classified correctly in it."""
+        return float(self.loss), int(self.hits)
+
+    @torch.no_grad()
+    def stored_model(self) -> Classifier:
+        """Return the network that is measured and stored: with averaged weights if the recipe has `ema`."""
+        if not self._averages:
+            return self.model
+        if self._average_model is None:
+            self._average_model = copy.deepcopy(self.model)
+        model = self._average_model
+        for tensor, average in zip(
+            [*model.parameters(), *_statistics(model)], self._averages[:-1], strict=True
+        ):
+            tensor.copy_(average / self._averages[-1])
+        return model
 
     def state(self) -> dict[str, Tensor]:
         """Return all tensors that change in training, by name: the tensors themselves, not copies."""
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         for index, parameter in enumerate(self.model.parameters()):
             tensors[f"momentum.{index}"] = self.optimizer.state[parameter]["momentum_buffer"]
-        return tensors
+        return tensors | {f"average.{index}": average for index, average in enumerate(self._averages)}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -121,7 +173,7 @@ class Trainee:
         files, the history has one row too many, which `resume` drops.
         """
         self.check()
-        _write_csv(self.history_path, self.history, self.check)
+        history.write(self.history_path, self.history, self.check)
         checkpoint.save(self.state_path, self._stored(), self.facts, check=self.check)
 
     def _stored(self) -> dict[str, Tensor]:
@@ -137,14 +189,15 @@ class Trainee:
         if not self.state_path.exists():
             return 0
         tensors, facts = checkpoint.load(self.state_path)
-        if facts != self.facts:
+        if changed := _differences(self.facts, facts):
+            ours, theirs = ({key: pair[side] for key, pair in changed.items()} for side in (0, 1))
             raise UserError(
-                f"{self.state_path}: got {self.facts.recipe}; legal: {facts.recipe}, with which the training "
-                "was begun, or another folder"
+                f"{self.state_path}: got {ours}; legal: {theirs}, with which the training was begun, or "
+                "another folder"
             )
         checkpoint.check_fit(self.state_path, tensors, self._stored(), "this training")
         epochs = int(tensors["epochs"])
-        self.history = _read_csv(self.history_path)[: max(0, epochs)]
+        self.history = history.read(self.history_path)[: max(0, epochs)]
         if len(self.history) != epochs or epochs > self.recipe.epochs:
             raise UserError(
                 f"{self.state_path}: got the state after {epochs} epochs, of which {self.history_path} has "
@@ -163,7 +216,7 @@ class Trainee:
             return None
         _, facts = checkpoint.load(self.path)
         settings = replace(facts, test_accuracy=None, holdout_accuracy=None)
-        if settings != self.facts or facts.test_accuracy is None:
+        if facts.test_accuracy is None or _differences(self.facts, settings):
             raise occupied(self.path)
         self.check()
         self.state_path.unlink(missing_ok=True)
@@ -174,7 +227,7 @@ class Trainee:
         facts = self.facts
         if self.history[-1]["holdout_accuracy"]:
             facts = replace(facts, holdout_accuracy=float(self.history[-1]["holdout_accuracy"]))
-        stored = checkpoint.stored_state(self.model)
+        stored = checkpoint.stored_state(self.stored_model())
         rounded = facts.build()
         rounded.load_state_dict({n: t.float() for n, t in stored.items()}, strict=False)
         model, _ = reduce_precision(rounded.eval(), facts.precision, device)
@@ -191,25 +244,16 @@ def occupied(path: Path) -> UserError:
     return UserError(f"out: got a folder with {path}; legal: a folder without this file")
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a history; raise `UserError` for a file that is not one."""
-    try:
-        text = read_bytes(path, most=MOST_HISTORY).decode()
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-    except UserError:
-        raise
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a history: {shorten(reason(error))}") from None
-    for row in rows:
-        if list(row) != COLUMNS or None in row.values():
-            raise UserError(f"{path}: got a row {shorten(repr(row))}; legal: {', '.join(COLUMNS)}")
-    return rows
+def _statistics(model: Classifier) -> list[Tensor]:
+    """Return the running means and variances of the BatchNorm layers."""
+    return [t for name, t in model.named_buffers() if name.endswith(("running_mean", "running_var"))]
 
 
-def _write_csv(path: Path, rows: list[dict[str, str]], check: Callable[[], None]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write.write_text(path, text.getvalue(), check=check)
+def _differences(ours: Facts, theirs: Facts) -> dict[str, tuple[object, object]]:
+    """Return the settings that differ between two models in training, each with both values.
+
+    A recipe that was stored without a field has its default.
+    """
+    first, second = (asdict(facts) | {"recipe": None} | completed(facts.recipe) for facts in (ours, theirs))
+    pairs = {key: (first.get(key), second.get(key)) for key in sorted(first.keys() | second.keys())}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}

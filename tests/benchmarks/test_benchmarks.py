@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import convolution
 import goals
 import pytest
 import report
@@ -72,6 +73,37 @@ def test_results_are_read_back_and_fill_a_document(tmp_path):
     assert document.read_text() == "before\n<!-- table: a -->\n\n| 1 |\n\n<!-- end -->\nafter\n"
     with pytest.raises(ValueError, match="table: b"):
         report.fill(document, "b", [])
+
+
+def test_means_of_peers_are_those_of_the_better_layout_and_name_missing_layers():
+    def row(peer, layer, ratio, compression=0.5):
+        return Row("g", layer, "tf32", 8, "both", compression, "compact", peer, ms=ratio, ratio=ratio)
+
+    rows = [row("ordinary NCHW", layer, 1.0, 0.0) for layer in ("a", "b")]
+    rows += [
+        row(f"auto {layout}", layer, 0.5) for layout in ("NCHW", "channels_last") for layer in ("a", "b")
+    ]
+    assert not any("| peer | 50%" in line for line in report.summary(rows))
+    rows += [row("paper NCHW", "a", 2.0), row("paper NCHW", "b", 8.0), row("paper channels_last", "a", 1.0)]
+    rows += [row("paper channels_last", "b", None), row("einsum", "a", 3.0), row("einsum", "b", None)]
+    rows += [row("einsum", "a", 4.0, 0.85)]
+    lines = report.summary(rows)
+    assert "| peer | 50%, compact | 85%, compact |" in lines
+    assert "| paper | 4.00 | - |" in lines
+    assert "| einsum | 3.00 (1 of 2) | 4.00 (1 of 2) |" in lines
+    assert not any("paper NCHW" in line for line in lines)
+    assert any("paper NCHW" in line for line in report.tables(rows))
+
+
+def test_only_what_has_no_time_is_measured_again():
+    layer, cuts = Layer(2, 8, 3), (Cut(0.5, "compact"), Cut(0.85, "compact"))
+    case = Case("g", layer, "tf32", 8, cuts, ("recipe", "einsum"), "both", "cpu", 1.0, 1)
+    rows = [
+        Row("g", str(layer), "tf32", 8, "both", cut.compression, "compact", peer, ms=ms)
+        for cut, peer, ms in [(cuts[0], "recipe", 1.0), (cuts[0], "einsum", 2.0), (cuts[1], "recipe", None)]
+    ]
+    (found,) = convolution._without_time([case], {report.key(row): row for row in rows})
+    assert found == replace(case, cuts=cuts[1:])
 
 
 def test_the_documentation_has_a_place_for_every_table():

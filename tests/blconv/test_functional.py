@@ -472,6 +472,9 @@ def test_lists_and_single_numbers_as_torch_takes_them():
     wanted = band_limited_conv2d(x, weight, stride=2, padding=1, dilation=1, compression=0.5)
     found = band_limited_conv2d(x, weight, stride=[2], padding=[1, 1], dilation=(1,), compression=0.5)
     assert torch.equal(found, wanted)
+    options = {"compression": 0.5, "fft_size": "compact"}
+    tuples = geometry_of((8, 8), (3, 3), stride=(2, 1), padding=(1, 0), **options)
+    assert geometry_of([8, 8], [3, 3], stride=[2, 1], padding=[1, 0], **options) is tuples  # from the cache
 
 
 def test_band_of_a_convolution():

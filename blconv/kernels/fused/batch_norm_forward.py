@@ -60,7 +60,8 @@ def normalise(
     # In place of missing tensors any pointer will do: the kernels do not read it.
     several = [state if tensor is None else tensor for tensor in parameters]
     words = state if bits is None else bits
-    _program(maps, given, y.device).run(0, y, out, words, state, *several, float(factor), float(eps))
+    numbers = float(factor), float(eps)
+    _program(maps, given, y.device).run(0, y, out, words, state, *several, numbers=numbers)
     torch.autograd.graph.increment_version([tensor for tensor in parameters[2:] if tensor is not None])
     return out, state, bits
 

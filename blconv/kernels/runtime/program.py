@@ -125,13 +125,14 @@ Step = Launch | Product | Fork | Join
 
 
 class Program:
-    """Steps on one device; a call gives them `given` tensors or numbers and allocates `buffers`."""
+    """Steps on one device; a call gives them `given` tensors and numbers and allocates `buffers`."""
 
     def __init__(
         self, device: torch.device, steps: Sequence[Step], given: int, buffers: Sequence[Buffer] = ()
     ) -> None:
         self._device, self._steps, self._buffers = device, steps, buffers
         self._unused = (0,) * (WORDS - 1 - given - len(buffers))
+        self._bytes = torch.empty(0, dtype=torch.uint8, device=device)
         self._layouts: dict[int, tuple[int, list[int]]] = {}
         self._forks = any(isinstance(step, Fork) for step in steps)
         self._multiplies = any(isinstance(step, Product) for step in steps)
@@ -142,21 +143,22 @@ class Program:
                 codes = [number for step in steps for number in step.encode(device.index)]
             self._codes, self._run = np.array(codes, np.int64), compiled()
 
-    def run(self, images: int, *arguments: Tensor | int | float) -> None:
-        """Run the steps with the given arguments, of which the first is a tensor, on the current stream.
+    def run(self, images: int, *tensors: Tensor, numbers: Sequence[int | float] = ()) -> None:
+        """Run the steps with the given tensors and then the given numbers, on the current stream.
 
         The kernels read and write the tensors' memory, so the caller must check types and strides.
         """
-        first = arguments[0]
-        assert isinstance(first, Tensor)
         if self._interpreted:
-            self._interpret(images, first, arguments)
+            self._interpret(images, tensors, numbers)
             return
-        words = [a.data_ptr() if isinstance(a, Tensor) else word(a) for a in arguments]
+        words = [tensor.data_ptr() for tensor in tensors]
+        if numbers:
+            words += map(word, numbers)
         if self._buffers:
             size, offsets = self._layouts.get(images) or self._layout(images)
-            memory = first.new_empty(size, dtype=torch.uint8)  # in use until the steps are in the stream
-            words += [memory.data_ptr() + offset for offset in offsets]
+            memory = self._bytes.new_empty(size)  # in use until the steps are in the stream
+            start = memory.data_ptr()
+            words += [start + offset for offset in offsets]
         self.start(images, words)
 
     def start(self, images: int, words: Sequence[int]) -> None:
@@ -185,9 +187,9 @@ class Program:
         found = self._layouts[images] = size, offsets
         return found
 
-    def _interpret(self, images: int, like: Tensor, arguments: Sequence[Tensor | int | float]) -> None:
-        made = [like.new_empty(buffer.shape(images), dtype=buffer.dtype) for buffer in self._buffers]
-        words = images, *arguments, *made
+    def _interpret(self, images: int, tensors: Sequence[Tensor], numbers: Sequence[int | float]) -> None:
+        made = [tensors[0].new_empty(buffer.shape(images), dtype=buffer.dtype) for buffer in self._buffers]
+        words = images, *tensors, *numbers, *made
         for step in self._steps:
             if isinstance(step, Launch):
                 blocks = step.blocks * images if step.per_image else step.blocks
@@ -213,7 +215,7 @@ def launch(kernel: Kernel, blocks: int, *arguments: Tensor | int | float) -> Non
     """
     first = arguments[0]
     assert isinstance(first, Tensor)
-    if first.device.type == "cpu":
+    if first.is_cpu:
         kernel.simulate(blocks, arguments)
     else:
         _program(kernel, first.device, len(arguments)).start(blocks, [word(a) for a in arguments])

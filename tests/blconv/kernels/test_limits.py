@@ -10,6 +10,7 @@ from blconv.geometry import TransformAxis
 from blconv.kernels import limits
 from blconv.kernels.transforms.fragments import from_pixels, to_pixels
 from blconv.kernels.transforms.planes import Float32Planes
+from blconv.methods import choice
 
 OPT_IN_SHARED_BYTES = 163 * 1024  # of a block, in compute capability 8.0
 
@@ -44,6 +45,26 @@ def test_what_runs_on_kernels(size, dtype, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     for compression in (0.5, 0.85):
         assert limits.runs_spectral_kernels(CUDA, dtype, geometry(size, compression=compression))
+
+
+def test_the_choice_is_made_again_within_transforms_of_torch_func(monkeypatch):
+    """The method is cached, but a transform excludes our operators."""
+    choice._cached_choice.cache_clear()
+    monkeypatch.setattr(
+        choice, "runs_operators", lambda device: not torch._C._are_functorch_transforms_active()
+    )
+    x, weight = torch.empty(2, 8, 32, 32, device="meta"), torch.empty(8, 8, 3, 3, device="meta")
+    within = []
+
+    def differentiated(x):
+        within.append(choice.choose(x, weight, geometry((32, 32), compression=0.85)).method)
+        return x.sum()
+
+    for _ in range(2):
+        assert choice.choose(x, weight, geometry((32, 32), compression=0.85)).method == "spectral"
+        torch.func.grad(differentiated)(x)
+    assert within == ["lowpass", "lowpass"]
+    choice._cached_choice.cache_clear()
 
 
 @given(

@@ -8,6 +8,7 @@ from support import tiny_training
 from blrobust.cli import main
 from blrobust.models import checkpoint, zoo
 from blrobust.runs.lock import acquire
+from blrobust.training import curves
 
 TINY = ["--arch", "tiny", "--epochs", "3", "--batch-size", "16", "--device", "cpu"]
 
@@ -85,6 +86,47 @@ def test_controls_have_recipes_of_their_own(capsys, own):
     assert [facts.recipe["noise"] for facts in found] == [1.0, 0.0]
     assert run(capsys, "fp32-early", "--arch", "tiny", "--batch-size", "16", "--device", "cpu")[0] == 0
     assert checkpoint.load(own / "cifar10-tiny-fp32-early.safetensors")[1].recipe["epochs"] == 5
+
+
+def test_a_seed_in_the_name(capsys, own):
+    assert run(capsys, "fft33-seed2", *TINY)[0] == 0
+    facts = checkpoint.load(own / "cifar10-tiny-fft33-seed2.safetensors")[1]
+    assert (facts.seed, facts.recipe["seed"], facts.compression) == (2, 2, 0.33)
+    model = zoo.load("fft33-seed2", arch="tiny", dataset=tiny_training.load(), device=torch.device("cpu"))
+    assert model.card.seed == 2
+
+
+def test_several_seeds_side_by_side_are_the_trainings_of_each(capsys, own):
+    assert run(capsys, "fft33,fp32", *TINY, "--seeds", "2", "-q")[0] == 0
+    stems = [f"cifar10-tiny-{name}" for name in ("fft33", "fft33-seed1", "fp32", "fp32-seed1")]
+    assert sorted(file.stem for file in own.glob("*.safetensors")) == stems
+    together = checkpoint.load(own / "cifar10-tiny-fft33-seed1.safetensors")
+    assert run(capsys, "fft33-seed1", *TINY, "--out", "alone")[0] == 0
+    alone = checkpoint.load(Path("alone/cifar10-tiny-fft33-seed1.safetensors"))
+    assert together[1] == alone[1]
+    assert all(torch.equal(together[0][name], alone[0][name]) for name in alone[0])
+    assert run(capsys, "fp32", *TINY, "--seed", "4", "--seeds", "1")[0] == 0
+    assert checkpoint.load(own / "cifar10-tiny-fp32-seed4.safetensors")[1].seed == 4
+
+
+def test_recipes_and_curves(capsys, own):
+    options = "--recipe published --epochs 2 --curves --label-smoothing 0.2 --ema 0.9 --cutout 3 --device cpu"
+    assert run(capsys, "fp32", "--arch", "tiny", *options.split())[0] == 0
+    recipe = checkpoint.load(own / "cifar10-tiny-fp32.safetensors")[1].recipe
+    assert (recipe["batch_size"], recipe["lr"], recipe["schedule"]) == (32, 0.01, "plateau")
+    assert (recipe["label_smoothing"], recipe["ema"], recipe["cutout"]) == (0.2, 0.9, 3)
+    found = curves.read(own / "cifar10-tiny-fp32.history.csv")
+    assert len(found) == 2
+    assert found["test_accuracy"].notna().all()
+
+
+def test_resnet18_has_the_fast_recipe(capsys):
+    out = run(capsys, "fp32", "--arch", "resnet18", "--dry-run", "--batch-size", "8")[1]
+    assert out.startswith("cifar10-resnet18-fp32: 60 epochs")
+    out = run(capsys, "fp32", "--arch", "resnet18", "--dry-run", "--recipe", "default", "--batch-size", "8")[
+        1
+    ]
+    assert out.startswith("cifar10-resnet18-fp32: 150 epochs")
 
 
 def state_in(folder, capsys, monkeypatch, *arguments):
@@ -179,6 +221,16 @@ def test_finished_weights_are_not_overwritten(capsys, own):
         ("fp32 --lr 1e30", "diverged in epoch"),
         ("fp32 --weight-decay -1", "--weight-decay"),
         ("fp32 --seed -1", "--seed"),
+        ("fp32-seed1 --seed 2", "--seed: got 2 for fp32-seed1; legal: a model without a seed in its name"),
+        ("fp32-seed1 --seeds 2", "--seeds: got 2 for fp32-seed1; legal: a model without a seed in its name"),
+        ("fp32 --seeds 0", "--seeds"),
+        ("fp32,fp32-seed2 --seeds 3", "--seeds: got 3 for fp32-seed2"),
+        ("fp32 --seed 4294967295 --seeds 1", "seed: got 4294967295 for fp32; legal: 0 to 999999999"),
+        ("fp32 --seeds 300", "got 300 names; legal: at most 256"),
+        ("fp32 --recipe slow", "--recipe"),
+        ("fp32 --label-smoothing 1", "--label-smoothing"),
+        ("fp32 --ema 1", "--ema"),
+        ("fp32 --cutout -1", "--cutout"),
         ("fp32 --holdout 80", "--holdout: got 80; legal: numbers below 80, that of all training images"),
         ("fp32 --noise -1", "--noise"),
         ("fp32-narrow", "got fp32-narrow for tiny; legal: resnet20"),

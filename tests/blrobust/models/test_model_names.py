@@ -16,10 +16,14 @@ from blrobust.models.model_names import (
     Target,
     facts_of,
     file_stem,
+    is_plain,
     join_names,
     label_of,
     parse_names,
+    settings_of,
+    split_seed,
     trained_on,
+    with_seed,
 )
 
 
@@ -174,6 +178,8 @@ def test_every_percentage(percent):
 NO_NAMES = """
     fp64 fft0 fft00 fft05 fft100 fft-5 fft5.5 fft FP32 Fft50 fft٥٠ fp32-fft50 fp32-compact fp16-compact
     fft50-compact-compact fft50-paper compact fp16-fp32 fft50-fp16 fp32-early-compact early resnet20 ../fp32
+    fft50-seed0 fft50-seed01 fft50-seed-1 fft50-seed fft50-seed1-seed2 fft50-seed1-compact fp32-seed٢ seed1
+    -seed1 fft50-seed1234567890
 """
 
 
@@ -212,6 +218,38 @@ def test_whose_weights_fit(dataset, found):
     assert facts_of("fp32", arch="resnet20", dataset=dataset).dataset == found
 
 
+@pytest.mark.parametrize(
+    ("name", "network", "seed"),
+    [
+        ("fft50", "fft50", 0),
+        ("fft50-seed1", "fft50", 1),
+        ("fft50-compact-seed2", "fft50-compact", 2),
+        ("fp16-fft50-seed12", "fp16-fft50", 12),
+        ("fp32-early-seed1", "fp32-early", 1),
+        ("bf16-seed999999999", "bf16", 999_999_999),
+    ],
+)
+def test_seeds(name, network, seed):
+    assert split_seed(name) == (network, seed)
+    assert with_seed(network, seed) == name
+    assert is_plain(name)
+    assert settings_of(name) == settings_of(network)
+    facts = facts_of(name, arch="resnet20", dataset=images())
+    assert facts == replace(facts_of(network, arch="resnet20", dataset=images()), seed=seed)
+    assert file_stem(name, arch="resnet20", dataset="cifar10") == f"cifar10-resnet20-{name}"
+
+
+def test_a_seed_is_part_of_the_model_behind_channels():
+    assert Target.of("depth5+fp32-seed2").model == "fp32-seed2"
+    assert split_seed("depth5+fp32-seed2") == ("depth5+fp32", 2)
+
+
+@pytest.mark.parametrize("seed", [-1, 10**9])
+def test_seeds_without_a_name(seed):
+    with pytest.raises(UserError, match=rf"seed: got {seed} for fp32; legal: 0 to 999999999 in the name"):
+        with_seed("fp32", seed)
+
+
 def test_file_stem():
     assert file_stem("fft50-compact", arch="resnet20", dataset="cifar10") == "cifar10-resnet20-fft50-compact"
 
@@ -231,6 +269,7 @@ def test_the_grammar_names_every_form():
         "CHANNEL+",
         "lowpassC",
         "-compact",
+        "-seedN",
         "=FILE",
         ":FACTORY",
     ):

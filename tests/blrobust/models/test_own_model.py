@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from blrobust import signals
-from blrobust.models.own_model import NoLogitsError, OwnModel, find_logits
+from blrobust.models.output_logits import NoLogitsError, find_logits
+from blrobust.models.own_model import OwnModel
 
 LOGITS = torch.arange(12.0).view(4, 3)
 FEATURES, OTHER, IMAGE = torch.zeros(4, 7), torch.zeros(4, 5), torch.zeros(4, 3, 2, 2)

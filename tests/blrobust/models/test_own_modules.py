@@ -1,10 +1,12 @@
 """Modules of a user's own, loaded: their input, their card, and their checksum."""
 
+import hashlib
 import logging
 import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import torch
 from support import odd_models
 from support.odd_models import ODD
 from support.plain_model import write_images
+from torch import nn
 
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.evaluation import doubts, probe
 from blrobust.models import zoo
+from blrobust.models.fingerprint import fingerprint
 from blrobust.models.global_settings import SETTINGS, unchanged_settings
 from blrobust.models.model import Model
 from blrobust.models.own_module import load_module
@@ -255,6 +259,18 @@ class NamesAnAddress(odd_models.Plain):
         return f"activation={self.activation}"
 
 
+class NamesItsTags(odd_models.Plain):
+    """Has texts in its `repr` that differ between processes."""
+
+    def extra_repr(self) -> str:
+        return f"tags={set('abcdefgh')}, made {time.perf_counter_ns()}, hash {hash('a')}"
+
+
+class NamesItself(odd_models.Plain):
+    def __repr__(self) -> str:
+        return f"made {time.perf_counter_ns()}"
+
+
 class Scratch(odd_models.Plain):
     """Writes into memory that is not initialised and not part of its state."""
 
@@ -268,8 +284,8 @@ class Scratch(odd_models.Plain):
         return logits
 
 
-@pytest.mark.parametrize("kind", [NamesAnAddress, Scratch])
-def test_addresses_and_scratch_memory_do_not_change_the_checksum(
+@pytest.mark.parametrize("kind", [NamesAnAddress, NamesItsTags, NamesItself, Scratch])
+def test_texts_of_the_user_and_scratch_memory_do_not_change_the_checksum(
     kind: type[torch.nn.Module], images: Path
 ) -> None:
     data, modules = datasets.load(f"npz:{images}"), [kind(), kind()]
@@ -277,6 +293,21 @@ def test_addresses_and_scratch_memory_do_not_change_the_checksum(
         load_module("m", module, target="m", dataset=data, device=torch.device("cpu")) for module in modules
     ]
     assert loaded[0].card.sha256 == loaded[1].card.sha256
+
+
+def test_settings_of_layers_change_the_checksum_beside_texts_of_the_user() -> None:
+    digests = {
+        fingerprint(nn.Sequential(layer, NamesItsTags()), exact=True)
+        for layer in (nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3, stride=2))
+        if layer.load_state_dict({"weight": torch.ones(3, 3, 3, 3), "bias": torch.ones(3)})
+    }
+    assert len(digests) == 2
+
+
+def test_the_checksum_of_a_model_without_texts_of_the_user_has_its_repr() -> None:
+    """Runs of early builds have this checksum."""
+    model = nn.Sequential(odd_models.Parameterless(), nn.ReLU())
+    assert fingerprint(model, exact=True) == hashlib.sha256(repr(model).encode()).hexdigest()
 
 
 def test_sets_do_not_change_the_checksum_in_another_process() -> None:

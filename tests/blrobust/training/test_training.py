@@ -1,4 +1,3 @@
-import csv
 import math
 import os
 import re
@@ -7,82 +6,23 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 import torch.nn.functional as F
+from support.invented_training import CPU, RECIPE, bits, invented, rows, same, tiny, trainees
 from torch import nn
 
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
 from blrobust.models import ARCHITECTURES, checkpoint
 from blrobust.models.accuracy import accuracy
-from blrobust.models.checkpoint import Facts
 from blrobust.models.precision import reduce_precision
 from blrobust.runs.held_file import HeldFile
 from blrobust.training import training
 from blrobust.training.recipes import Recipe
-from blrobust.training.trainee import Trainee
 from blrobust.training.training import epoch_batches, train
-
-CPU = torch.device("cpu")
-MEAN, STD = (0.5, 0.4), (0.25, 0.2)
-RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, crop=1, seed=4)
-
-
-def tiny(*, classes, channels):
-    return nn.Sequential(
-        nn.Conv2d(channels, 4, 3, padding=1, bias=False),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d((3, 1)),
-        nn.Flatten(),
-        nn.Linear(12, classes),
-    )
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "tiny", tiny)
-
-
-def invented(n=72, *, split="train", dtype=torch.uint8):
-    """Noise whose brightest third, from top to bottom, is the class: a small network learns it."""
-    source = torch.Generator().manual_seed(n)
-    labels = torch.randint(0, 3, (n,), generator=source)
-    images = torch.randint(0, 100, (n, 2, 6, 6), generator=source, dtype=torch.uint8)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        image[:, 2 * label : 2 * label + 2] += 100
-    if dtype != torch.uint8:
-        images = images.to(dtype) / 255
-    return Dataset("invented", split, images, labels, ("a", "b", "c"), MEAN, STD)
-
-
-def facts_of(name, *, precision="fp32", arch="tiny"):
-    return Facts(
-        arch=arch,
-        classes=3,
-        precision=precision,
-        compression={"one": 0.0, "two": 0.6}[name],
-        fft_size="paper",
-        dataset="invented",
-        mean=MEAN,
-        std=STD,
-        seed=0,
-    )
-
-
-def trainees(folder, recipe=RECIPE, names=("one", "two"), *, device=CPU, **facts):
-    return [Trainee(name, facts_of(name, **facts), folder, recipe, device) for name in names]
-
-
-def rows(trainee):
-    with trainee.history_path.open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
-
-
-def bits(trainee):
-    return {name: tensor.clone() for name, tensor in trainee.state().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 # --- the schedule, the step, the batches ---
@@ -281,7 +221,8 @@ def test_fp16_gradients_are_scaled_and_scaled_back(tmp_path):
     before = [p.detach().clone() for p in exact[0].model.parameters()]
     for subject in (*subjects, *exact):
         subject.model.train()
-        subject.step(pixels, labels)
+        subject.compute_gradients(pixels, labels)
+        subject.update()
     moved = zip(subjects[0].model.parameters(), exact[0].model.parameters(), before, strict=True)
     for half, single, start in moved:
         scale = float((single - start).detach().abs().max())
