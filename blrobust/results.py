@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from blrobust.analysis.analysis import PAIRED, SUMMARY, TABLE, concatenate
+from blrobust.analysis.analysis import PAIRED, SPREAD, SUMMARY, concatenate
 from blrobust.analysis.attack_results import WORST_CASE, worst_case
 from blrobust.analysis.per_image import CATEGORIES, COLUMNS, LEVEL_LABEL, level_label, per_image
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.analysis.run_pairs import pairs
+from blrobust.analysis.trained import TABLE
 from blrobust.analysis.view import View, run_names, view
 from blrobust.errors import UserError
 from blrobust.file_names import REPORT_SUFFIXES
@@ -62,11 +63,15 @@ class Results:
         """Return a row per kind and model: clean and mean accuracy, level at 50 %, and a comparison.
 
         The baseline is a model, by default "fp32", else the first one. `better` and `worse` are the shares of
-        the levels at which a paired test finds a difference. Raises `UserError` for an unknown baseline, and
-        for a heat map or a recovery.
+        the levels at which a paired test finds a difference. Models that differ only in the training seed are
+        one model, whose numbers are means over the seeds; the table then also has the number of `seeds`, and
+        `clean_spread`, `mean_spread` and `half_level_spread`, standard deviations over them. Raises
+        `UserError` for an unknown baseline, and for a heat map or a recovery.
         """
         with self._sweeps(baseline) as sweeps:
-            return self._joined({name: found.summary for name, found in sweeps.items()}, SUMMARY)
+            tables = {name: found.summary for name, found in sweeps.items()}
+        has_seeds = any("seeds" in table for table in tables.values())
+        return self._joined(tables, (*SUMMARY, *(SPREAD if has_seeds else ())))
 
     def worst_case(self) -> pd.DataFrame:
         """Return the accuracy over the worst of the attacks, by norm, level and model.

@@ -19,15 +19,13 @@ def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
     if results.run.config.command != "attack":
         return None
     analysis = results.kinds[kind]
-    last = analysis.table[analysis.table.level == analysis.levels[-1]]
-    survival = dict(zip(last.model, last.survives_rounding, strict=True))
     table = Table(["model", f"median {axis.name}", "success", "passes per image", "survive 8 bits", "flags"])
     for row in results.attacks[results.attacks.kind == kind].to_dict("records"):
         cells = [
             Cell(level_at(row["median"], analysis.levels, axis)),
             Cell(percent(row["success"])),
             Cell(f"{row['queries']:,.4g}"),
-            Cell(percent(survival[row["model"]])),
+            Cell(percent(analysis.checks[row["model"], analysis.levels[-1]].survival)),
             Cell(", ".join(row["flags"]) or NONE),
         ]
         table.rows.append((row["model"], cells))
@@ -42,7 +40,7 @@ def worst_case_table(results: RunAnalysis) -> Table | None:
     """
     if len(results.kinds) < 2:
         return None
-    models = results.run.models
+    models = list(results.groups)
     table = Table(["attacks", *models])
     digits = distinct_digits(results.worst_case.level.dropna())
     for _, rows in results.worst_case.groupby(["norm", "level"], sort=False, dropna=False):

@@ -8,14 +8,13 @@ import pandas as pd
 
 from blrobust.analysis import controls
 from blrobust.analysis.analysis import Analysis
-from blrobust.analysis.comparison import Verdict, is_at_floor
-from blrobust.analysis.statistics import SIGNIFICANCE
+from blrobust.analysis.comparison import Verdict
+from blrobust.analysis.statistics import SAME, SIGNIFICANCE
 from blrobust.reports.axes import Axis
 from blrobust.reports.band_limits import band_limits
 from blrobust.reports.number_text import BELOW, half_level, percent, points_span, span
+from blrobust.reports.seed_notes import seed_notes
 from blrobust.reports.sentence_parts import FEW_IMAGES, guess, listed, margin, where
-
-SAME = 1e-9  # differences in accuracy that differ by less are equal but for rounding
 
 
 def conclusions(analysis: Analysis, axis: Axis) -> list[str]:
@@ -28,15 +27,15 @@ def findings(analysis: Analysis, axis: Axis) -> list[str]:
     complete = analysis.complete
     if not complete:
         return ["No model has all its levels yet."]
+    notes = [*_few_images(analysis), *seed_notes(analysis.groups.values())]
     if len(complete) == 1:
-        return [_alone(analysis, complete[0], axis), *_few_images(analysis)]
-    sentences = [_best(analysis, axis), *_few_images(analysis), *_against_baseline(analysis, axis)]
-    return sentences + band_limits(analysis, axis)
+        return [_alone(analysis, complete[0], axis), *notes]
+    return [_best(analysis, axis), *notes, *_against_baseline(analysis, axis), *band_limits(analysis, axis)]
 
 
 def missing_controls(analysis: Analysis) -> list[str]:
     """Return the sentence that names the controls not measured in a run with band-limited models, if any."""
-    missing = controls.not_measured(analysis.run)
+    missing = controls.not_measured(analysis)
     if not missing or not analysis.complete:
         return []
     end = "Without them a gain cannot be put down to the band limit."
@@ -64,16 +63,19 @@ def _best(analysis: Analysis, axis: Axis) -> str:
     parts = []
     for model, won in sorted(levels.items(), key=lambda item: -len(item[1])):
         cells = analysis.outcomes[str(model)]
-        guessed = [level for level in won if is_at_floor(cells[level], analysis.chance)]
+        guessed = [level for level in won if cells[level].is_at_floor(analysis.chance)]
         parts.append(f"{model} at {where(won, grid, axis)}{guess(str(model), guessed, won, grid, axis)}")
     end = f" At {where(undecided, grid, axis)} no model is better than all others." if undecided else ""
     return f"Best model: {'; '.join(parts)}.{end}"
 
 
 def _few_images(analysis: Analysis) -> list[str]:
-    """Return a warning if there are few images, with the smallest difference, in images, that tests find."""
+    """Return a warning if there are few images, with the smallest difference, in images, that tests find.
+
+    The warning has no such difference if a model has several training seeds.
+    """
     n, count = len(analysis.run.labels), sum(level > 0 for level in analysis.levels)
-    if n >= FEW_IMAGES or len(analysis.complete) == 1:
+    if n >= FEW_IMAGES or len(analysis.complete) == 1 or analysis.has_seeds:
         return few_images(n)
     least = 1  # images on one side: their p is 2 / 2^least, times the levels above 0 by Holm's correction
     while 2 * 0.5**least * max(1, count) >= SIGNIFICANCE:

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
+from blrobust.analysis.analysis import Analysis
 from blrobust.reports import svg
 from blrobust.reports.axes import Axis
 from blrobust.reports.number_text import per_cent, span
@@ -37,6 +38,7 @@ MARKERS = {
 # Dashes and gaps in line widths, one pattern per run; plain dashes are for published curves.
 DASHES = ((), (1, 1.5), (5, 1.5, 1, 1.5), (5, 1.5, 1, 1.5, 1, 1.5))
 LINE = 2.0
+SEED_LINE = 0.6  # of one training seed of a model
 PUBLISHED = (4, 3)
 PUBLISHED_LINE = 1.2
 STEPS = (1, 2, 4, 8, 16, 32, 64)  # multiples of 1/255 between the ticks of a Linf axis
@@ -59,12 +61,21 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """The accuracy curve of one model in one run, from rows of `Analysis.table`, and its style."""
+    """The accuracy curve of one model in one run, from rows of `Analysis.accuracies`, and its style."""
 
     name: str
     frame: pd.DataFrame
     model: int  # index of the model among those of the figure
     run: int = 0  # index of the run
+    seeds: tuple[pd.DataFrame, ...] = ()  # of a model of several seeds, the rows of each from `Trained.table`
+
+    @classmethod
+    def of(cls, analysis: Analysis, model: str, *, index: int, name: str = "", run: int = 0) -> "Curve":
+        """Return the curve of a model, with its `index` in the figure; `name` is by default its own."""
+        rows, trained = analysis.accuracies, analysis.table
+        members = analysis.groups[model].members
+        seeds = tuple(trained[trained.model == label] for label in members) if len(members) > 1 else ()
+        return cls(name or model, rows[rows.model == model], index, run, seeds)
 
     @property
     def colour(self) -> str:
@@ -124,8 +135,9 @@ def accuracy(
             before = set(axes.get_children())
             _draw(axes, curve, gid=f"curve{number}")
             for index, artist in enumerate(set(axes.get_children()) - before):
-                artist.set_gid(artist.get_gid() or f"curve{number}-{index}")
-                shown[artist.get_gid()] = curve.model
+                gid = artist.get_gid() or f"curve{number}-{index}"
+                artist.set_gid(gid)
+                shown[gid] = curve.model
         axes.axhline(100 * chance, color=FAINT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
         _finish(axes, axis, chance=chance, narrow=size == NARROW)
         return svg.element(
@@ -150,6 +162,16 @@ def _draw(axes: Axes, curve: Curve, *, gid: str) -> None:
         linewidth=0,
         zorder=3,
     )
+    for seed in curve.seeds:
+        axes.plot(
+            seed["level"],
+            100 * seed["accuracy"],
+            color=curve.colour,
+            linestyle=(0, curve.dash) if curve.dash else "-",
+            linewidth=SEED_LINE,
+            alpha=0.6,
+            zorder=3.5,
+        )
     seaborn.lineplot(
         x=frame["level"],
         y=100 * frame["accuracy"],

@@ -41,7 +41,7 @@ def accuracies(analysis: Analysis) -> pd.DataFrame:
     """Return accuracies as fractions: one row per model, and one column per level, named by the level."""
     on = _axis(analysis)
     models = [model for model, cells in analysis.outcomes.items() if cells]
-    table = analysis.table.pivot(index="model", columns="level", values="accuracy").reindex(models)
+    table = analysis.accuracies.pivot(index="model", columns="level", values="accuracy").reindex(models)
     return table.set_axis([on.format(float(level)) for level in table.columns.to_numpy()], axis="columns")
 
 
@@ -51,12 +51,9 @@ def _axis(analysis: Analysis) -> Axis:
 
 
 def _section(analysis: Analysis, name: str, *, prefix: str) -> Section:
-    run, table = analysis.run, analysis.table
+    run = analysis.run
     data = run.record.dataset
-    curves = {
-        model: Curve(name=model, frame=table[table.model == model], model=number)
-        for number, model in enumerate(run.models)
-    }
+    curves = {model: Curve.of(analysis, model, index=number) for number, model in enumerate(analysis.models)}
     rows = accuracies(analysis)
     title = f"{analysis.kind}, {run.sweep.space} space: accuracy on {data.n:,} images of {data.name}"
     return Section(

@@ -21,7 +21,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One kind in one run: the anchor of its section, its name, its reference level, a cell for each model."""
+    """One kind in one run: anchor of its section, name, reference level, and a cell for each model."""
 
     anchor: str
     name: str
@@ -72,7 +72,7 @@ def reference_level(analysis: Analysis) -> float:
 
 
 def _accuracies(analysis: Analysis, level: float) -> Mapping[str, float]:
-    rows = analysis.table[analysis.table.level == level]
+    rows = analysis.accuracies[analysis.accuracies.level == level]
     return dict(zip(rows.model, rows.accuracy, strict=True))
 
 

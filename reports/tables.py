@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from blrobust.analysis import controls
-from blrobust.analysis.analysis import SUMMARY, Analysis, concatenate
+from blrobust.analysis.analysis import SPREAD, SUMMARY, Analysis, concatenate
 from blrobust.analysis.comparison import Verdict
 from blrobust.attacks.status import REJECTED
 from blrobust.reports.axes import Axis
@@ -22,6 +22,7 @@ from blrobust.reports.number_text import (
     half_span,
     nominal,
     p_value,
+    per_cent,
     percent,
     points_and_span,
     span,
@@ -64,14 +65,15 @@ def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
     """
     grid = shared_levels(runs)
     frames = [analysis.summary_over(grid).assign(run=name) for name, analysis in runs.items()]
-    frame = concatenate(frames, [*SUMMARY, "run"])
+    frame = concatenate(frames, [*SUMMARY, *SPREAD, "run"])
     if len(grid) == 1 and any(len(analysis.levels) > 1 for analysis in runs.values()):
-        frame.loc[:, [c for c in SUMMARY if c.startswith(("mean", "half_level"))]] = math.nan
+        frame.loc[:, [c for c in (*SUMMARY, *SPREAD) if c.startswith(("mean", "half_level"))]] = math.nan
     order = {model: index for index, model in enumerate(dict.fromkeys(frame.model))}
     frame = frame.sort_values("model", key=lambda models: models.map(order), kind="stable")
-    is_comparison = len(runs) > 1
+    is_comparison, has_seeds = len(runs) > 1, any(analysis.has_seeds for analysis in runs.values())
     header = [
-        *("model", *(["images"] if is_comparison else []), "nominal compression", "effective compression"),
+        *("model", *(["images"] if is_comparison else []), *(["training seeds"] if has_seeds else [])),
+        *("nominal compression", "effective compression"),
         *("clean accuracy", "mean accuracy", f"level at 50{NBSP}% ({axis.name})"),
     ]
     against = frame.better.notna().any()
@@ -82,6 +84,7 @@ def summary(runs: Mapping[str, Analysis], axis: Axis) -> Table:
         half = [half_level(row[f"half_level{end}"], grid, axis) for end in ("", "_low", "_high")]
         analysis = runs[row["run"]]
         cells = [Cell(f"{len(analysis.run.labels):,}")] if is_comparison else []
+        cells += [_seeds(row)] if has_seeds else []
         cells += [
             Cell(nominal(row["nominal_compression"])),
             Cell(percent(row["effective_compression"])),
@@ -107,8 +110,8 @@ def row_name(model: str, run: str, runs: Mapping[str, object]) -> str:
 
 def levels(analysis: Analysis, axis: Axis) -> Table:
     """Return a table of accuracies with their intervals, a row for each level and a column for each model."""
-    rows = _by_cell(analysis.table)
-    models = analysis.run.models
+    rows = _by_cell(analysis.accuracies)
+    models = analysis.models
     other = [] if axis.other is None else [axis.other_name]
     table = Table([axis.name, *other, *models])
     for level in analysis.levels:
@@ -128,7 +131,7 @@ def tests(analysis: Analysis, axis: Axis, other: str) -> Table:
     A cell has the difference in percentage points, its interval and the adjusted p-value. If `other` is
     the baseline, the last column has the p-values of Cochran's Q test over all models.
     """
-    frames = {m: analysis.compare(m, other) for m in analysis.run.models if m != other}
+    frames = {m: analysis.compare(m, other) for m in analysis.models if m != other}
     frames = {model: frame.set_index("level") for model, frame in frames.items() if len(frame)}
     q_tests = analysis.across_models.to_dict("records") if other == analysis.baseline else []
     across = {row["level"]: p_value(row["p_holm"]) for row in q_tests}
@@ -214,6 +217,13 @@ def against_controls(analysis: Analysis) -> Table | None:
             cells.append(replace(cell, detail=f"mean {value} ({interval}){_guessed(frame)}"))
         table.rows.append((other, cells))
     return table
+
+
+def _seeds(row: Row) -> Cell:
+    """Return a cell with the number of seeds, and the spreads of clean and mean accuracy over them."""
+    spreads = {name: row[f"{name}_spread"] for name in ("clean", "mean")}
+    parts = [f"{name} \N{PLUS-MINUS SIGN}{per_cent(x)}" for name, x in spreads.items() if not math.isnan(x)]
+    return Cell("1" if math.isnan(row["seeds"]) else f"{row['seeds']:.0f}", ", ".join(parts))
 
 
 def _verdict_shares(row: Row, count: int) -> Cell:

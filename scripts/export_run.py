@@ -53,29 +53,20 @@ def paired(analysis: Analysis) -> pd.DataFrame:
     """Return a row for each model with a band limit, model without one (`against`), and level.
 
     `difference` is the accuracy of the first model minus that of the second, and `p` is from McNemar's exact
-    test. Raises `ValueError` for several draws, for which McNemar's test does not hold.
+    test, or for models of several training seeds from Welch's test. Raises `ValueError` for several draws,
+    for which McNemar's test does not hold.
     """
     if analysis.draws != 1:
         raise ValueError(f"got a run of {analysis.draws} draws; legal: 1")
-    cards = analysis.run.cards
-    limited = [model for model in analysis.outcomes if cards[model].nominal_compression > 0]
-    others = [model for model in analysis.outcomes if model not in limited]
-    records = []
-    for model in limited:
-        for other in others:
-            for level in analysis.levels:
-                ours, theirs = analysis.outcomes[model][level][0], analysis.outcomes[other][level][0]
-                records.append(
-                    {
-                        "kind": analysis.kind,
-                        "model": model,
-                        "against": other,
-                        "level": level,
-                        "difference": float(ours.mean() - theirs.mean()),
-                        "p": float(statistics.mcnemar(ours, theirs)),
-                    }
-                )
-    return pd.DataFrame.from_records(records)
+    cards = analysis.cards
+    limited = [model for model in analysis.models if cards[model].nominal_compression > 0]
+    others = [model for model in analysis.models if model not in limited]
+    tests = [
+        analysis.compare(model, other).assign(kind=analysis.kind, model=model, against=other)
+        for model in limited
+        for other in others
+    ]
+    return pd.concat(tests, ignore_index=True)[["kind", "model", "against", "level", "difference", "p"]]
 
 
 def _write(path: Path, frame: pd.DataFrame) -> None:

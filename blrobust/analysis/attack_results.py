@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from blrobust.analysis import statistics
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.flags import member_flag, rejected_flag
+from blrobust.analysis.groups import Group
+from blrobust.analysis.level_outcome import LevelOutcome, over_seeds
+from blrobust.analysis.statistics import Bools, Floats
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import NO_GRADIENTS, Status
 from blrobust.runs.configuration import AttackGrid
@@ -41,20 +44,24 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
       predictions without finite logits, the member of an ensemble that ran alone because the model has no
       gradients, and the number of inputs of the last level that failed a check or raised an error.
 
-    With several draws, an image counts once for each draw.
+    With several draws or training seeds, an image counts once for each seed and draw.
     """
     records = []
     for kind, analysis in kinds.items():
         first, last = analysis.levels[0], analysis.levels[-1]
         for model in analysis.complete:
-            correct = analysis.outcomes[model]
-            clean = correct[first]  # (draws, n)
-            outcomes = [analysis.run.outcome(model, kind, last, draw) for draw in range(len(clean))]
+            correct = {level: outcome.pooled for level, outcome in analysis.outcomes[model].items()}
+            clean = correct[first]  # (seeds * draws, n)
+            outcomes = [
+                analysis.run.outcome(label, kind, last, draw)
+                for label in analysis.groups[model].members
+                for draw in range(analysis.draws)
+            ]
             passes = [found[name].sum() for found in outcomes for name in PASSES if name in found]
             attacked = [found.get("reason", np.zeros(1)) != Status.IS_TARGET for found in outcomes]
             eligible = clean & np.stack(attacked)
             broken = eligible & ~correct[last]
-            smallest = np.sort(_smallest(analysis, model, outcomes)[eligible])
+            smallest = np.sort(_smallest(correct, outcomes)[eligible])
             further = _member_alone(analysis.run, kind, analysis.flags[model])
             further += rejected_flag(analysis.checks[model, last].rejected)
             records.append(
@@ -94,6 +101,7 @@ def worst_case(kinds: Kinds, *, least: int = 2) -> pd.DataFrame:
     level from 0 (no perturbation) up to this one, because a larger budget includes a smaller one. There is
     one row for each level and model of each norm with at least `least` attacks. Only levels at which all
     attacks of the norm were run have a row, because accuracy without one of the attacks would look too good.
+    Of a model with several seeds, each seed has its own worst case, and the accuracy is the mean over them.
     Attacks without a norm are combined only if their levels have the same unit. The norm "any" combines all
     attacks, each up to its last level.
     """
@@ -113,28 +121,46 @@ def worst_case(kinds: Kinds, *, least: int = 2) -> pd.DataFrame:
     records = []
     for (norm, level), cells in groups.items():
         count = len({analysis.kind for analysis, _ in cells})
-        for model in cells[0][0].run.models if count >= least else []:
-            outcomes = [analysis.outcomes[model].get(at) for analysis, at in cells]
-            right = [correct.all(0) for correct in outcomes if correct is not None]
-            if len(right) == len(outcomes):
-                estimate = statistics.accuracy(np.logical_and.reduce(right)[None])
-                records.append((norm, level, model, count, *estimate))
+        for name, group in cells[0][0].groups.items() if count >= least else []:
+            outcomes = [analysis.outcomes[name].get(at) for analysis, at in cells]
+            found = [outcome.correct for outcome in outcomes if outcome is not None]
+            if len(found) == len(outcomes):
+                seeds = zip(*found, strict=True)  # for each seed, its predictions in every cell
+                right = [np.logical_and.reduce([each.all(axis=0) for each in seed]) for seed in seeds]
+                records.append((norm, level, name, count, *_accuracy(right, group)))
     return pd.DataFrame.from_records(records, columns=list(WORST_CASE))
 
 
-def flags(run: Run, kinds: Kinds) -> dict[str, list[str]]:
+def _accuracy(right: list[NDArray[np.bool_]], group: Group) -> statistics.Estimate:
+    """Return the accuracy of a model from which images are right under each of its seeds, bool (n,) each."""
+
+    def resampled() -> Floats:
+        means = statistics.resampled_means(np.stack(right).astype(np.int64))
+        return over_seeds(list(means.T), key=group.key)
+
+    return LevelOutcome([seed[None] for seed in right], resampled).accuracy
+
+
+def flags(run: Run, groups: Mapping[str, Group], kinds: Kinds) -> dict[str, list[str]]:
     """Return for each model a list with the flag "black-box beats white-box", or an empty list.
 
-    The flag is set if attacks without gradients break more images than attacks with gradients.
+    The flag is set if attacks without gradients break more images than attacks with gradients, under any of
+    the model's training seeds.
     """
     # With a source no attack uses the model's own gradients, so there is no white box to beat.
     has_white_box = run.sweep.origin is None
-    return {m: [BLACK_BOX] if has_white_box and _black_box_wins(kinds, m) else [] for m in run.models}
+    return {
+        name: [BLACK_BOX]
+        if has_white_box and any(_black_box_wins(kinds, label) for label in group.members)
+        else []
+        for name, group in groups.items()
+    }
 
 
-def _black_box_wins(kinds: Kinds, model: str) -> bool:
+def _black_box_wins(kinds: Kinds, label: str) -> bool:
     """Return whether black-box attacks break more images than gradient attacks at any norm and level.
 
+    `label` is that of a trained model.
     Exact McNemar tests on the first draw decide, with Holm's correction over all norms and levels that have
     both kinds of attack.
     """
@@ -144,7 +170,7 @@ def _black_box_wins(kinds: Kinds, model: str) -> bool:
         if spec is None or not spec.is_search:
             continue
         for level in analysis.levels[1:]:
-            for correct in analysis.outcomes[model].get(level, [])[:1]:
+            for correct in analysis.trained.correct[label].get(level, [])[:1]:
                 sides: dict[bool, Any] = right.setdefault((spec.norm, level), {})
                 side = spec.gradients
                 sides[side] = sides[side] & correct if side in sides else correct
@@ -156,15 +182,16 @@ def _black_box_wins(kinds: Kinds, model: str) -> bool:
     )
 
 
-def _smallest(analysis: Analysis, model: str, last: list[Outcomes]) -> NDArray[np.float64]:
-    """Return the smallest strength that breaks each image, float64 (draws, n); infinity if no strength does.
+def _smallest(correct: Mapping[float, Bools], last: list[Outcomes]) -> Floats:
+    """Return the smallest strength that breaks each image, float64 (rows, n); infinity if no strength does.
 
-    `last` are the outcomes of the draws at the last level.
+    `correct` is whether predictions are correct, bool (rows, n), by level, with a row for each seed and draw,
+    and `last` are the outcomes of the rows at the last level.
     """
     if all("minimal" in found for found in last):
         return np.stack([found["minimal"].astype(np.float64) for found in last])
-    correct = analysis.outcomes[model]
-    smallest = np.full(correct[analysis.levels[-1]].shape, np.inf)
-    for level in reversed(analysis.levels[1:]):
+    _, *levels = correct
+    smallest = np.full(next(iter(correct.values())).shape, np.inf)
+    for level in reversed(levels):
         smallest[~correct[level]] = level
     return smallest

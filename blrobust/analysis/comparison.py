@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from blrobust.analysis import statistics
-from blrobust.analysis.statistics import Bools, Floats
+from blrobust.analysis.level_outcome import LevelOutcome
+from blrobust.analysis.statistics import Floats
 from blrobust.errors import UserError
 
 FP32 = "fp32"  # the baseline of a run that has it
 COLUMNS = ("level", "draws", "difference", "low", "high", "p", "p_holm", "verdict", "at_floor")
 
-Cells = Mapping[float, Bools]  # correctness (draws, n) by level
+Cells = Mapping[float, LevelOutcome]  # by level
 
 
 class Verdict(StrEnum):
@@ -41,15 +42,23 @@ def compare(ours: Cells, theirs: Cells, *, chance: float) -> pd.DataFrame:
     """Return the comparison of two models, a row for each level that both have.
 
     `difference` is the accuracy of the first model (`ours`) minus that of the second (`theirs`), with the 95
-    % interval from `low` to `high`. `p` is the p-value of McNemar's test if there is one draw, and of the
-    sign-flip test over images if there are several. `p_holm` is that of `adjust`, and `verdict` is a
-    `Verdict`. `at_floor` is true if neither model is better than a guess, whose accuracy is `chance`.
+    % interval from `low` to `high`. `p` is the p-value of `LevelOutcome.p_value`, `p_holm` that of `adjust`,
+    and `verdict` is a `Verdict`. `at_floor` is true if neither model is better than a guess, whose accuracy
+    is `chance`.
     """
     levels = [level for level in ours if level in theirs]
-    records = [(level, len(ours[level]), *_test(ours[level], theirs[level])) for level in levels]
+    records = [
+        (
+            level,
+            len(ours[level].correct[0]),
+            *ours[level].difference(theirs[level]),
+            ours[level].p_value(theirs[level]),
+        )
+        for level in levels
+    ]
     frame = pd.DataFrame.from_records(records, columns=list(COLUMNS[:-3]))
     frame["p_holm"] = adjust(frame.p.to_numpy(dtype=float), levels)
-    at_floor = [is_at_floor(ours[level], chance) and is_at_floor(theirs[level], chance) for level in levels]
+    at_floor = [ours[level].is_at_floor(chance) and theirs[level].is_at_floor(chance) for level in levels]
     found = zip(frame.difference, frame.p_holm, at_floor, strict=True)
     frame["verdict"] = [_verdict(difference, p_holm, at_floor=floor) for difference, p_holm, floor in found]
     frame["at_floor"] = at_floor
@@ -69,29 +78,7 @@ def adjust(p_values: Floats, levels: Sequence[float]) -> Floats:
     return adjusted
 
 
-def _test(ours: Bools, theirs: Bools) -> tuple[float, float, float, float]:
-    """Return the difference in accuracy, the lower and the upper end of its interval, and the p-value.
-
-    `ours` and `theirs` are whether predictions are correct, bool (draws, n).
-    """
-    if len(ours) == 1:
-        p = float(statistics.mcnemar(ours[0], theirs[0]))
-    else:
-        p = statistics.sign_flip(ours.sum(axis=0) - theirs.sum(axis=0))
-    return (*statistics.difference(ours, theirs), p)
-
-
 def _verdict(difference: float, p_holm: float, *, at_floor: bool) -> Verdict:
     if p_holm < statistics.SIGNIFICANCE:
         return Verdict.BETTER if difference > 0 else Verdict.WORSE
     return Verdict.NOTHING_LEFT if at_floor else Verdict.TIE
-
-
-def is_at_floor(correct: Bools, chance: float) -> bool:
-    """Return whether predictions are no better than a guess.
-
-    `correct`, bool (draws, n), is whether they are correct. They are no better than a guess if the accuracy
-    is at most `chance`, or if its interval contains `chance` and ends below twice `chance`.
-    """
-    accuracy = statistics.accuracy(correct)
-    return accuracy.value <= chance or (accuracy.low <= chance and accuracy.high <= 2 * chance)

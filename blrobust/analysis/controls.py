@@ -12,7 +12,6 @@ from blrobust.models.channel_names import recorded_cuts
 from blrobust.models.channels import LowPass
 from blrobust.models.model_names import CONTROLS
 from blrobust.runs.record import Card
-from blrobust.runs.run import Run
 
 PRECISIONS = ("fp16", "bf16")
 LOW_PASS = "lowpass"  # the word of a channel in front of a model
@@ -41,19 +40,19 @@ def best_control(analysis: Analysis) -> str | None:
 
 def low_passes_of_fp32(analysis: Analysis) -> list[str]:
     """Return the models that are fp32 behind a low-pass, the highest mean accuracy first."""
-    cards = analysis.run.cards
+    cards = analysis.cards
     return [model for model in without_band_limits(analysis) if _is_low_passed_fp32(cards[model])]
 
 
 def matched_low_passes(analysis: Analysis, model: str) -> list[str]:
     """Return those of `low_passes_of_fp32` whose filter is matched to the band-limited `model`."""
-    cards = analysis.run.cards
+    cards = analysis.cards
     return [low for low in low_passes_of_fp32(analysis) if _is_matched(cards[low], cards[model])]
 
 
-def not_measured(run: Run) -> list[str]:
+def not_measured(analysis: Analysis) -> list[str]:
     """Return in words the controls that a run with band-limited models lacks; empty for other runs."""
-    cards = list(run.cards.values())
+    cards = list(analysis.cards.values())
     if not any(is_band_limited(card) for card in cards):
         return []
     names = {name for card in cards if not card.channels for name in _names(card)}
@@ -74,7 +73,7 @@ def not_measured(run: Run) -> list[str]:
 
 def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
     mean = dict(zip(analysis.summary.model, analysis.summary["mean"], strict=True))
-    cards = analysis.run.cards
+    cards = analysis.cards
     chosen = [model for model in analysis.complete if is_band_limited(cards[model]) == limited]
     return sorted(chosen, key=lambda model: -mean[model])
 

@@ -7,13 +7,14 @@ from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.runs.record import Record
 
 
-def model_flags(record: Record, label: str, *, not_finite: int) -> list[str]:
-    """Return the flags of the model `label`: those stored in a run's record, and one for logits not finite.
+def model_flags(record: Record, *labels: str, not_finite: int) -> list[str]:
+    """Return the flags of a model: those stored in a run's record, and one for logits not finite.
 
-    `not_finite` is the number of predictions without finite logits; if it is above 0, one flag gives it. Runs
-    without attacks by early builds of version 0.1.0 have no stored flags.
+    `labels` has the label of the model, or those of its training seeds, whose flags are joined. `not_finite`
+    is the number of predictions without finite logits; if it is above 0, one flag gives it. Runs without
+    attacks by early builds of version 0.1.0 have no stored flags.
     """
-    stored = list(record.flags.get(label, []))
+    stored = list(dict.fromkeys(flag for label in labels for flag in record.flags.get(label, [])))
     return stored + ([f"{not_finite:,} answers not finite"] if not_finite else [])
 
 

@@ -5,8 +5,10 @@ from functools import cached_property
 import pandas as pd
 
 from blrobust.analysis import attack_results
-from blrobust.analysis.analysis import SUMMARY, TABLE, Analysis, concatenate
+from blrobust.analysis.analysis import SPREAD, SUMMARY, Analysis, concatenate
 from blrobust.analysis.comparison import choose_baseline
+from blrobust.analysis.groups import group_of, groups
+from blrobust.analysis.trained import TABLE
 from blrobust.runs.run import Run
 
 
@@ -16,11 +18,12 @@ class RunAnalysis:
     def __init__(self, run: Run, *, baseline: str | None = None) -> None:
         """Prepare to read the results when they are needed.
 
-        `baseline` is the name of a model, or None for the default of `choose_baseline`. Raises `UserError`
-        for a name that is not a model of the run.
+        `baseline` is the name of a model, or None for the default of `choose_baseline`; the label of one of
+        its seeds stands for the model. Raises `UserError` for a name that is not a model of the run.
         """
         self.run = run
-        self.baseline = choose_baseline(baseline, run.models)
+        self.groups = groups(run.cards)
+        self.baseline = choose_baseline(baseline and group_of(baseline, self.groups), list(self.groups))
 
     @cached_property
     def kinds(self) -> dict[str, Analysis]:
@@ -31,18 +34,20 @@ class RunAnalysis:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per kind, model and level: the content of results.csv."""
+        """One row per kind, trained model and level: the content of results.csv."""
         return concatenate((analysis.table for analysis in self.kinds.values()), TABLE)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """One row per kind and model: the rows of `Analysis.summary` of all kinds."""
-        return concatenate((analysis.summary for analysis in self.kinds.values()), SUMMARY)
+        has_seeds = any(analysis.has_seeds for analysis in self.kinds.values())
+        columns = (*SUMMARY, *(SPREAD if has_seeds else ()))
+        return concatenate((analysis.summary for analysis in self.kinds.values()), columns)
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
         """Reasons to doubt each model's accuracy under attack that follow from several attacks together."""
-        return attack_results.flags(self.run, self.kinds)
+        return attack_results.flags(self.run, self.groups, self.kinds)
 
     @cached_property
     def attacks(self) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from blrobust.analysis import comparison
-from blrobust.analysis.analysis import PAIRED, concatenate
+from blrobust.analysis.analysis import PAIRED, Analysis, concatenate
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.errors import UserError
 
@@ -27,14 +27,10 @@ def pairs(first: RunAnalysis, second: RunAnalysis) -> pd.DataFrame:
         raise UserError(f"{second.run.path}: got {got}; legal: those of {first.run.path}, {legal}")
     frames = []
     for kind in (kind for kind in first.kinds if kind in second.kinds):
-        ours, theirs = second.kinds[kind], first.kinds[kind]
-        draws = min(ours.draws, theirs.draws)
+        draws = min(second.kinds[kind].draws, first.kinds[kind].draws)
+        ours, theirs = (Analysis(results.run, kind, most_draws=draws) for results in (second, first))
         for model, cells in ours.outcomes.items():
             for baseline, others in theirs.outcomes.items():
-                found = comparison.compare(
-                    {level: correct[:draws] for level, correct in cells.items()},
-                    {level: correct[:draws] for level, correct in others.items()},
-                    chance=ours.chance,
-                )
+                found = comparison.compare(cells, others, chance=ours.chance)
                 frames.append(found.assign(kind=kind, model=model, baseline=baseline))
     return concatenate(frames, PAIRED)

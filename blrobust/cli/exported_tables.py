@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from blrobust.analysis.analysis import TABLE
 from blrobust.analysis.level_norm import level_norm
+from blrobust.analysis.trained import TABLE
 from blrobust.escaping import escape
 from blrobust.perturbations.levels import distinct_digits, format_level
 from blrobust.reports.number_text import per_cent

@@ -36,16 +36,16 @@ def print_summary(analysis: Analysis) -> None:
 
     If any model has flags (reasons to doubt its results), they are the last column.
     """
-    run, on = analysis.run, _axis(analysis)
+    on = _axis(analysis)
     table = _table(_title(analysis))
-    has_others = len(run.models) > 1
+    has_others = len(analysis.models) > 1
     headers = ["model", "compression", "clean", "mean", "50 % at"]
     for header in [*headers, f"against {analysis.baseline}"] if has_others else headers:
         table.add_column(Text(header), justify="left" if header == "model" else "right")
     add_flags = flag_column(table, analysis.flags)
     for row in analysis.summary.to_dict("records"):
         cells: list[str | Text] = [
-            Text(row["model"]),
+            _model(row["model"], analysis),
             _compression(row["nominal_compression"], row["effective_compression"]),
             _interval(row, "clean"),
             _interval(row, "mean"),
@@ -67,7 +67,7 @@ def print_attacks(results: RunAnalysis) -> None:
     run, models, worst = results.run, results.attacks, results.worst_case
     source = run.sweep.origin
     is_wide = width() >= REST + AGAINST + 3 * LEVEL
-    compares = is_wide and len(run.models) > 1
+    compares = is_wide and len(results.groups) > 1
     columns = max(2, min(SHOWN, (width() - REST - AGAINST * compares) // LEVEL))
     for kind, analysis in results.kinds.items():
         rows = models[models.kind == kind].to_dict("records")
@@ -87,7 +87,7 @@ def print_attacks(results: RunAnalysis) -> None:
         table.add_column("flags")
         for row in rows:
             table.add_row(
-                Text(row["model"]),
+                _model(row["model"], analysis),
                 *(_share(row["accuracy"][level]) for level in shown),
                 ascii_text(level_at(row["median"], grid, on)),
                 _share(row["success"]),
@@ -128,6 +128,12 @@ def _title(analysis: Analysis) -> str:
 def _axis(analysis: Analysis) -> Axis:
     run = analysis.run
     return axis(analysis.kind, run.sweep.space, run.record.dataset.std, levels=analysis.levels)
+
+
+def _model(name: str, analysis: Analysis) -> Text:
+    """Return the name of a model; of several training seeds with their number."""
+    seeds = len(analysis.groups[name].members)
+    return Text(name if seeds == 1 else stacked(name, f"({seeds} seeds)"))
 
 
 def _compression(nominal: float | None, effective: float | None) -> str:

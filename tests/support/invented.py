@@ -37,6 +37,27 @@ def card(label: str, **changes: Any) -> Card:
     return Card(**facts | changes)
 
 
+def trained(labels: Iterable[str], **changes: Any) -> dict[str, dict[str, Any]]:
+    """Return changes of cards for models of the suite: their checkpoints, channels, compressions, seeds.
+
+    Only such models are seeds of one model; `changes` are the same for all.
+    """
+    found = {}
+    for label in labels:
+        *channels, model = label.split("+")
+        name, _, seed = model.partition("-seed")
+        nominal, effective = COMPRESSION.get(name.removesuffix("-compact"), (0.0, 0.0))
+        found[label] = {
+            "dataset": "cifar10",
+            "checkpoint": f"weights/cifar10-resnet20-{model}.safetensors",
+            "channels": tuple(channels),
+            "nominal_compression": nominal,
+            "effective_compression": effective,
+            "seed": int(seed or 0),
+        } | changes
+    return found
+
+
 def configuration(labels: Iterable[str], *, n: int, **changes: Any) -> Configuration:
     """Return the configuration of a run of the models `labels` on `n` images, with `changes`."""
     plain = {

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import invented
 
 from blrobust.analysis.attack_results import BLACK_BOX
 from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.runs.record import Card
 
 BOTH = ("pgd-linf", "square-linf")  # with gradients and without
 
@@ -18,6 +20,7 @@ class StandIn:
     """A finished run of attacks on one model; `right` returns correctness by kind and level."""
 
     models: ClassVar[list[str]] = ["a"]
+    cards: ClassVar[dict[str, Card]] = {"a": Card(label="a", sha256="")}
     record = SimpleNamespace(flags={})
     draws = 1
     labels = np.zeros(10, np.int16)
@@ -158,3 +161,35 @@ class Drawn(StandIn):
 
     def outcome(self, model: str, kind: str, level: float, draw: int) -> dict[str, Any]:
         return {"forwards": np.full(10, 3 if draw == 0 else 1)}
+
+
+class Seeded(StandIn):
+    """Two seeds of one model: the attacks break images 0 to 4 of the first, and 5 to 6 of the second."""
+
+    models: ClassVar[list[str]] = ["fp32", "fp32-seed1"]
+    cards: ClassVar[dict[str, Card]] = {
+        label: invented.card(label, **changes) for label, changes in invented.trained(models).items()
+    }
+
+    def __init__(self) -> None:
+        super().__init__(BOTH, [0.0, 1.0], lambda *_: np.ones(10, np.bool_))
+
+    def done(self) -> set[tuple[str, str, float, int]]:
+        found = super().done()
+        return {(model, *key[1:]) for model in self.models for key in found}
+
+    def correct(self, model: str, kind: str, level: float) -> NDArray[np.bool_]:
+        broken = {"fp32": ([0, 1], [2, 3, 4]), "fp32-seed1": ([5], [6])}[model][BOTH.index(kind)]
+        return ~np.isin(np.arange(10), broken if level else [])[None]
+
+
+def test_each_seed_has_its_own_worst_case() -> None:
+    """Half of the images of one seed are left and 8 of 10 of the other, though only 3 of 10 of both."""
+    run: Any = Seeded()
+    found = RunAnalysis(run)
+    rows = found.worst_case.set_index(["norm", "model"])
+    assert rows.accuracy.tolist() == pytest.approx([(0.5 + 0.8) / 2] * 2)
+    assert rows.ci_low["any", "fp32"] < 0.5 < 0.8 < rows.ci_high["any", "fp32"]
+    attack = found.attacks[found.attacks.kind == "pgd-linf"].iloc[0]
+    assert (attack.model, attack.success, attack["median"]) == ("fp32", pytest.approx(3 / 20), np.inf)
+    assert found.flags == {"fp32": []}

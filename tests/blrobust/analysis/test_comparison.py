@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from blrobust.analysis.comparison import Verdict, compare
-from blrobust.analysis.statistics import Bools
+from blrobust.analysis.level_outcome import LevelOutcome
 
 
-def cells(right: dict[float, int], *, n: int = 100) -> dict[float, Bools]:
+def cells(right: dict[float, int], *, n: int = 100) -> dict[float, LevelOutcome]:
     """The first images are classified correctly, as many as `right` has at each level."""
-    return {level: (np.arange(n) < count)[None] for level, count in right.items()}
+    return {
+        level: LevelOutcome([(np.arange(n) < count)[None]], lambda: np.empty(0))
+        for level, count in right.items()
+    }
 
 
 @pytest.mark.parametrize("levels", [1, 4, 20])
