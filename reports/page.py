@@ -12,6 +12,7 @@ from blrobust.reports import attacks, overview, paper_curves, tables, template
 from blrobust.reports.bibliography import bibtex
 from blrobust.reports.conclusions import few_images
 from blrobust.reports.downloads import bibliography_file, results_file
+from blrobust.reports.rankings import rankings
 from blrobust.reports.sections import Section, sections, unfinished
 from blrobust.reports.seed_notes import seed_notes, seed_range
 from blrobust.reports.tables import Table
@@ -48,6 +49,7 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
         sections=parts,
         matrix=_matrix(by_name, parts, models),
         worst={name: worst for name, run in by_name.items() if (worst := _worst(run))},
+        rankings=rankings(by_name, models),
         provenance={name: _provenance(results.run) for name, results in by_name.items()},
         data_notes=_notes(by_name),
         files=[*files, *([bibliography_file(sources)] if sources else [])],

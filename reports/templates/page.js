@@ -65,7 +65,7 @@ function addTips(plot) {
   plot.setAttribute("role", "group");
   plot.setAttribute("aria-label", plot.firstElementChild.getAttribute("aria-label") + ". Arrow keys show its numbers");
   plot.addEventListener("pointerover", (event) => {
-    const shape = event.target.closest("use, path");
+    const shape = event.target.closest("use, path, circle");
     if (texts.has(shape)) go(shape);
   });
   plot.addEventListener("pointerleave", leave);
