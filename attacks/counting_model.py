@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import dataclass
+from itertools import count
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 _GRADIENTS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 _LOGGED: WeakSet[nn.Module] = WeakSet()
+_CALLS = count()
+NOISE_SHARE = 0.1
 
 
 @dataclass
@@ -68,7 +71,7 @@ class CountingModel(nn.Module):
 
 
 class _Scaling:
-    """Hooks of a backward pass: `enter` multiplies the logits' gradient, `leave` divides the inputs' one."""
+    """Hooks of a backward pass: `enter` scales the logits' gradient, `leave` unscales that of the inputs."""
 
     def __init__(self, counted: CountingModel) -> None:
         self._counted = counted
@@ -79,19 +82,22 @@ class _Scaling:
         self._factor = power_of_two(gradient)  # (m, 1)
         return gradient * self._factor
 
-    def leave(self, gradient: Tensor) -> Tensor:
+    def leave(self, gradient: Tensor | None) -> Tensor | None:
+        if gradient is None:  # some layers have no backward pass, which torch does not report
+            return None
         return gradient / self._factor.view(-1, *[1] * (gradient.ndim - 1))
 
 
 def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
     """Return whether the logits of a model have gradients with respect to pixels (m, C, H, W).
 
-    The logits have none if the model detaches them from its input, or if the model fails when the input
-    requires gradients. Gradients that are zero count as gradients. Each model is checked once, by a pass of
-    two images. For a model without gradients a warning is logged.
+    There are no gradients if the model detaches the logits from its input, or if the model fails when the
+    input requires gradients. Gradients that are zero count as gradients. Each model is checked once, by a
+    pass of two images with noise, because a model that stores its logits may have stored those of the images
+    without gradients. For a model without gradients a warning is logged.
     """
     if model not in _GRADIENTS:
-        problem = _gradient_problem(model, pixels[:2])
+        problem = _gradient_problem(model, _unseen(pixels[:2]))
         _GRADIENTS[model] = problem is None
         # The user's own module, if `model` wraps one.
         own = next((part for part in model.modules() if isinstance(part, OwnModel)), model)
@@ -104,6 +110,13 @@ def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
                 problem,
             )
     return _GRADIENTS[model]
+
+
+def _unseen(pixels: Tensor) -> Tensor:
+    """Return pixels (m, C, H, W) with noise that differs at each call; those in [0, 1] stay in it."""
+    source = torch.Generator().manual_seed(next(_CALLS))
+    noise = torch.rand(pixels.shape, generator=source).to(pixels)
+    return pixels.lerp(noise, NOISE_SHARE)
 
 
 def _gradient_problem(model: nn.Module, pixels: Tensor) -> str | None:
@@ -128,4 +141,4 @@ def _gradient_problem(model: nn.Module, pixels: Tensor) -> str | None:
         if any(isinstance(m, OwnModel) and precision_of(m.module) == "int8" for m in model.modules()):
             return "its int8 layers have no backward pass"
         return describe(error.__cause__ or error)
-    return "its logits do not depend on the input" if gradient is None else None
+    return "its backward pass gives no gradient for the input" if gradient is None else None

@@ -1,8 +1,7 @@
-"""Checks for properties of a model that cast doubt on its accuracy under attack, as AutoAttack has them.
+"""Checks for properties of a model that cast doubt on its accuracy under attack, similar to AutoAttack's.
 
 The checks run before the attacks, on a few images that the model classifies correctly (Croce & Hein 2020;
-Tramer et al. 2020). The comparison of attacks with and without gradients is not made here, but from the
-results of a run.
+Tramer et al. 2020). Attacks with and without gradients are compared elsewhere, from the results of a run.
 """
 
 from collections.abc import Iterator
@@ -85,13 +84,16 @@ def _flags(model: nn.Module, pixels: Tensor, labels: Tensor) -> list[str]:
 
 
 def _rounding(model: nn.Module) -> float:
-    """Return the largest error of a sum of probabilities that the model has rounded to its own dtype."""
+    """Return the tolerance for the sum of a row of probabilities.
+
+    It is the rounding error of the dtype of the model's own logits, and at least 1e-5.
+    """
     dtypes = [part.output_dtype for part in model.modules() if isinstance(part, OwnModel)]
     return max([1e-5, *(torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point)])
 
 
 def _gradient_size(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the largest magnitude in each image's gradient of the loss, float32 (m,).
+    """Return for each image the largest magnitude in the gradient of the loss, float32 (m,).
 
     The gradient is the one that attacks get, through `CountingModel`. If torch finds no gradient, the
     magnitude is 0.

@@ -1,6 +1,6 @@
 """The band of a convolution: the low frequencies that are kept on each axis of its spectrum.
 
-Their number follows from the size of the input, the size of the filter and the compression.
+The number of kept frequencies follows from the size of the input, the size of the filter and the compression.
 """
 
 import math
@@ -12,11 +12,11 @@ FftSize = Literal["paper", "compact"] | int
 
 
 class AxisBand(NamedTuple):
-    """One axis of a band: of a transform of `size` points, the lowest `kept` of `half` frequencies are kept.
+    """One axis of a band: it keeps the lowest `kept` of the `half` frequencies of its `size`-point transform.
 
     `length` is the number of input positions without padding; `before` and `after` are the numbers of zeros
-    that the padding adds before and after them. The class is a tuple because every call of a layer hashes it
-    for the keys of several caches.
+    that the padding adds at both ends. The class is a tuple because every call of a layer hashes it for the
+    keys of several caches.
     """
 
     length: int
@@ -59,10 +59,10 @@ class AxisBand(NamedTuple):
     ) -> "AxisBand":
         """Return the band of an axis with `length` input positions, for a filter of `kernel` taps.
 
-        `padding` is the numbers of zeros (before, after). `dims` selects the rules for 1D or for 2D
+        `padding` has the numbers of zeros (before, after). `dims` selects the rules for 1D or for 2D
         convolutions (paper section 3.1; see `transform_size` and `kept_frequencies`). Raises `ValueError` for
-        a compression outside [0, 1). Raises it also for an illegal `fft_size`, which includes an int smaller
-        than the padded input.
+        a compression outside [0, 1) and for an illegal `fft_size`, such as an int smaller than the padded
+        input.
         """
         before, after = padding
         span = (kernel - 1) * dilation + 1
@@ -143,13 +143,14 @@ def kept_frequencies(size: int, compression: float, *, dims: Literal[1, 2] = 2) 
 
 
 def transform_size(padded: int, span: int, *, fft_size: FftSize, dims: Literal[1, 2] = 2) -> int:
-    """Return the number of points of an axis's transform, for `padded` input positions, padding included.
+    """Return the number of points of the transform of an axis.
 
-    `span` is the distance between the first and the last tap of the filter, plus 1. With `fft_size` "paper"
-    the result is a power of two by the authors' rules for 1D and 2D. It is large enough for a linear
-    convolution in the forward pass and in both backward passes. With "compact" the result is `padded`. This
-    suffices, because the output and both gradients use only indices below `padded`, so nothing wraps around.
-    An int is returned as it is. Raises `ValueError` for an int smaller than `padded` and for any other value.
+    `padded` is the number of input positions, padding included. `span` is the distance between the first and
+    the last tap of the filter, plus 1. With `fft_size` "paper" the result is a power of two by the authors'
+    rules for 1D and 2D; it is large enough for a linear convolution in the forward pass and for both
+    gradients. With "compact" the result is `padded`. This suffices, because the output and both gradients use
+    only indices below `padded`, so nothing wraps around. If `fft_size` is an int, it is the result. Raises
+    `ValueError` for an int smaller than `padded` and for any other value.
     """
     check_fft_size(fft_size)
     if fft_size == "compact":

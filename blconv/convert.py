@@ -31,7 +31,7 @@ REPLACEMENTS: dict[type, type[BandLimited]] = {
 def is_spatial(name: str, conv: Convolution) -> bool:
     """Return whether a convolution has more than one tap.
 
-    The others are 1x1 convolutions, such as the shortcuts of a ResNet, which the authors do not band-limit.
+    Convolutions of one tap (1x1), such as the shortcuts of a ResNet, are not band-limited by the authors.
     """
     return set(conv.kernel_size) != {1}
 
@@ -56,8 +56,9 @@ def band_limit(
     The model is changed in place and returned. Only the class of a layer changes; its parameters and hooks
     stay, so an existing optimizer remains valid. A convolution is replaced if `include(name, convolution)` is
     true and `exclude(name, convolution)` is false; by default 1x1 convolutions stay as they are. Layers that
-    are already band-limited get the new settings. Other subclasses of torch's convolutions are left alone,
-    because their additions would be lost. Transposed and 3D convolutions are left alone too. Paper section 4.
+    are already band-limited get the new settings. Other subclasses of torch's convolutions do not change,
+    because the code of the subclass would be lost. Transposed and 3D convolutions do not change either. Paper
+    section 4.
 
     `fuse` reduces the memory of training (`blconv.fused.block`) with the same results and state dict. An
     `nn.BatchNorm2d` after a band-limited convolution of the method "spectral" then saves for the backward
@@ -91,7 +92,7 @@ def set_compression(
 ) -> None:
     """Change the compression of every band-limited layer, or, given a mapping, of the layers that it names.
 
-    Bands that were calibrated for these layers are discarded. Raises `ValueError` for an illegal compression,
+    Calibrated bands of the changed layers are discarded. Raises `ValueError` for an illegal compression,
     for a name that is not that of a band-limited layer, and for a model without band-limited layers.
     """
     layers = _required_layers(model)
@@ -115,11 +116,11 @@ def calibrate(
     """Measure a fixed band for every band-limited layer: "energy, then static" (paper 6.2.5).
 
     Runs the model in evaluation mode on `batches` of its inputs. Each layer keeps the smallest low-frequency
-    corner of the spectrum that holds the share `energy` of the energy of all its inputs so far. By default
-    the share is that of the layer's `EnergyBand`. With a fine cut the layer keeps the smallest set of
-    coefficients instead. Every layer is limited to its band from the first batch on, so the layers after it
-    measure the limited signal. Returns, by layer name, the number of kept frequencies of each axis, or the
-    mask of the kept coefficients. The model's training mode is restored.
+    corner of the spectrum that holds the share `energy` of the energy of all its inputs so far. By default,
+    `energy` is that of the layer's `EnergyBand`. With a fine cut, the layer keeps the smallest set of
+    coefficients instead of a corner. Every layer is limited to its band from the first batch on, so the
+    layers after it measure the limited signal. Returns, by layer name, the number of kept frequencies of each
+    axis, or the mask of the kept coefficients. At the end the training mode of the model is restored.
 
     Raises `ValueError` if the model has no band-limited layer, if there are no batches, if `energy` is None
     and a layer has no `EnergyBand`, and if the inputs of a layer have several sizes.

@@ -20,13 +20,12 @@ class EnergyBand:
 
     In training, each layer keeps for each batch the smallest part of the spectrum that holds the share
     `energy`, 0 < energy <= 1, of the input's energy. The energy is summed over batch and channels. Filter and
-    gradients use the same part (paper 3.1, 4.1). With the `cut` "coarse", whole rows and columns are dropped,
-    so that a low-frequency corner of the spectrum is left. With "fine", the single coefficients of least
-    energy are dropped. This keeps fewer coefficients but is slower (paper 6.2.6).
+    gradients use the same part (paper 3.1, 4.1). With the `cut` "coarse", whole rows and columns of the
+    spectrum are dropped, so that a low-frequency corner is left. With "fine", the single coefficients of
+    least energy are dropped; fewer coefficients are then kept, but the computation is slower (paper 6.2.6).
 
     In evaluation, the result for an image must not depend on the rest of its batch. So `blconv.calibrate`
-    measures a part of the spectrum for each layer that is then fixed. Raises `ValueError` for an illegal
-    energy or cut.
+    measures a fixed part of the spectrum for each layer. Raises `ValueError` for an illegal energy or cut.
     """
 
     energy: float
@@ -42,8 +41,8 @@ class EnergyBand:
     def kept(self, power: Tensor) -> tuple[int, ...]:
         """Return the numbers of kept frequencies of the axes for the smallest corner with the share `energy`.
 
-        `power` is a result of `spectral_power`. The corner is the first one of `corners` that holds this
-        share of all energy. Synchronises the device.
+        `power` is a result of `spectral_power`. The corner is the first one of `corners` that holds the share
+        `energy` of all energy. The CPU waits for the device.
         """
         total = power
         for axis in range(power.dim()):
@@ -57,8 +56,8 @@ class EnergyBand:
 
         `power` is a result of `coefficient_power`. The coefficients with the largest energies are kept until
         together they hold the share `energy`. Coefficients of equal energy, up to rounding, are kept or
-        dropped together. This applies to a coefficient and its conjugate, so the masked spectrum belongs to a
-        real signal. Does not synchronise the device.
+        dropped together. A coefficient and its conjugate have equal energy, so the masked spectrum belongs to
+        a real signal. The CPU does not wait for the device.
         """
         energies, order = power.flatten().sort(descending=True)
         held = (energies * _conjugate_counts(power, geometry).flatten()[order]).cumsum(0)
@@ -70,9 +69,10 @@ class EnergyBand:
 def corners(halves: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Yield the low-frequency corners of a spectrum, from the smallest one to the whole spectrum.
 
-    A corner is the number of kept frequencies of each axis. `halves` has the number of non-negative
-    frequencies of each axis. Of the half frequencies of an axis, a corner keeps the lowest ceil(t * half),
-    with the same t for all axes, 0 < t <= 1. From one corner to the next, the longest axis gets one more.
+    A corner is a tuple: the number of kept frequencies of each axis. `halves` has the number of non-negative
+    frequencies of each axis, called half here. A corner keeps the lowest ceil(t * half) frequencies of each
+    axis, with the same t for all axes, 0 < t <= 1. From one corner to the next, the longest axis gets one
+    more frequency.
     """
     longest = max(halves)
     for step in range(1, longest + 1):
@@ -100,9 +100,9 @@ def spectral_power(x: Tensor, geometry: Geometry) -> Tensor:
 def coefficient_power(x: Tensor, geometry: Geometry) -> Tensor:
     """Return the energy of x (batch, C, [H,] W) in each one-sided coefficient, float64 ([N_h,] half_w).
 
-    The transform has N_h points on the axis H, of both signs, and half_w non-negative frequencies on the axis
-    W. The energy is summed over batch and channels. It is the same, to the last bit, for a coefficient and
-    its conjugate.
+    The result has the N_h frequencies of both signs of the axis H, and the half_w non-negative frequencies of
+    the axis W. The energy is summed over batch and channels. A coefficient and its conjugate have the same
+    energy, to the last bit.
     """
     power = _one_sided_power(x, geometry)
     if geometry.dims == 1:
@@ -124,11 +124,11 @@ def _one_sided_power(x: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _conjugate_counts(power: Tensor, geometry: Geometry) -> Tensor:
-    """Return how many coefficients of the whole spectrum each one-sided coefficient stands for, 1 or 2.
+    """Return the number of coefficients of the whole spectrum for each one-sided coefficient, 1 or 2.
 
     The number is 1 in column 0 and, if the last axis has an even size, in column size / 2, because these
-    columns contain their own conjugates. In all other columns it is 2: the coefficient and its conjugate. The
-    result is shaped like `power`.
+    columns contain their own conjugates. In all other columns it is 2, for the coefficient and its conjugate.
+    The result has the shape of `power`.
     """
     last = geometry.band.axes[-1]
     column = torch.arange(last.half, device=power.device)

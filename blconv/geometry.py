@@ -36,8 +36,9 @@ class TransformAxis(NamedTuple):
 class DenseAxis(NamedTuple):
     """One axis of a convolution for the method "dense", which multiplies all pixels by one matrix.
 
-    `taps` is the number of taps of the filter and `dilation` their distance; `out` is the number of output
-    positions and `stride` their distance. The other five numbers are the fields of the input's `AxisBand`.
+    `taps` is the number of taps of the filter and `dilation` the distance between taps; `out` is the number
+    of output positions and `stride` the distance between them. The other five numbers are the fields of the
+    input's `AxisBand`.
     """
 
     taps: int
@@ -100,10 +101,11 @@ class Geometry:
     def coefficients(self) -> int:
         """Number of complex coefficients that the method "spectral" keeps of one channel of one image.
 
-        Counted are the kept coefficients with a non-negative frequency on the rows' axis; the others are
-        conjugates of these. `Band.kept` counts those with a non-negative frequency on the columns' axis
-        instead, which is the same number for a square map. Our CUDA kernels store no coefficient together
-        with its conjugate, and so slightly fewer (`blconv.kernels.transforms.fragments.coefficient_count`).
+        The number counts kept coefficients with a non-negative frequency on the rows' axis; the others are
+        conjugates of these. (`Band.kept` counts coefficients with a non-negative frequency on the columns'
+        axis instead. For a square map the two numbers are equal.) The CUDA kernels never store both a
+        coefficient and its conjugate, so they store slightly fewer coefficients
+        (`blconv.kernels.transforms.fragments.coefficient_count`).
         """
         *columns, rows = reversed(self.band.axes)
         return rows.kept * math.prod([axis.two_sided for axis in columns])

@@ -21,9 +21,10 @@ class BandLimited(nn.modules.conv._ConvNd):
 
     `compression` is the nominal share of the spectrum that is dropped, in [0, 1), or an `EnergyBand`.
     `blconv.calibrate` sets `kept`, the number of kept frequencies of each axis. For an `EnergyBand` with a
-    fine cut it sets `mask` instead, which is True for the kept coefficients of the one-sided spectrum. A
-    calibrated layer uses `kept` or `mask` in place of `compression`, except that an `EnergyBand` in training
-    still measures every batch. `mask` moves with the layer to other devices but is not in its state dict.
+    fine cut, `blconv.calibrate` sets `mask` instead, which is True for the kept coefficients of the one-sided
+    spectrum. A calibrated layer uses `kept` or `mask` in place of `compression`, except that an `EnergyBand`
+    in training still measures every batch. `mask` moves with the layer to other devices but is not in its
+    state dict.
     """
 
     compression: float | EnergyBand
@@ -133,8 +134,9 @@ class BandLimited(nn.modules.conv._ConvNd):
     def _convolve_fine(self, padded: Tensor, whole: Geometry) -> Tensor:
         """Compute the convolution with single kept coefficients.
 
-        In training they are selected by the energy of the batch, in evaluation they are the calibrated ones.
-        `padded` is an output of the method `padded`, and `whole` is the geometry that keeps all frequencies.
+        In training, the coefficients are selected by the energy of the batch; in evaluation, the calibrated
+        coefficients are used. `padded` is an output of the method `padded`, and `whole` is the geometry that
+        keeps all frequencies.
         """
         kept = self.mask
         if self.training:

@@ -42,7 +42,7 @@ class Windows:
     def maxima(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maxima of x, (batch, C, H, W) or (C, H, W), and the index of each maximum, int64.
 
-        The index is the number of the maximum's pixel, counted row by row in the input map.
+        The index is the number of the pixel with the maximum, counted row by row in the input map.
         """
         return F.max_pool2d(
             x, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices=True

@@ -123,7 +123,7 @@ def summary(model: nn.Module, input_shape: tuple[int, ...]) -> NetworkCompressio
     """Return the table of all band-limited layers of `model` for inputs of `input_shape`.
 
     `input_shape` is ([batch,] C, W) or ([batch,] C, H, W). The model runs once on zeros in evaluation mode to
-    record the size of each layer's input. A layer that is called twice has two lines and counts twice.
+    record the size of each layer's input. A layer that the model calls twice has two lines and counts twice.
     Buffers and the training mode do not change.
     """
     found: list[LayerCompression] = []

@@ -1,10 +1,10 @@
 """Constant matrices ("tables") of cosines and sines, built in float64 and cached by axes, dtype and device.
 
 "analysis" is the forward Fourier transform from positions to the kept frequencies, "synthesis" the inverse
-transform from the kept frequencies to positions. u is a frequency of the rows' axis and v one of the columns'
-axis. A table is identified by its kind (the name of the function that builds it) and its axes. The axes are
-tuples of ints, because `torch.compile` treats the result of a call as a constant only if all its arguments
-are plain constants.
+transform from the kept frequencies to positions. u is a frequency of the axis of the image's rows (vertical),
+and v is one of the axis of its columns (horizontal). A table is identified by its kind (the name of the
+function that builds it) and its axes. The axes are tuples of ints, because `torch.compile` treats the result
+of a call as a constant only if all its arguments are plain constants.
 """
 
 import math
@@ -111,9 +111,9 @@ def filters(axis: TransformAxis) -> Tensor:
 def filters_plane(rows: TransformAxis, columns: TransformAxis) -> Tensor:
     """Return the real matrix that computes the spectrum of a 2D filter from its taps.
 
-    For each pair of a frequency u >= 0 of the rows' axis and a frequency v of either sign of the columns'
-    axis, it has one row for the real and then one for the imaginary part. Its columns are the taps, row by
-    row. The Fourier sums are not scaled.
+    The matrix has two rows, for the real and the imaginary part, for each pair (u, v) of a frequency u >= 0
+    and a frequency v of either sign. It has one column for each tap of the filter, in row-major order. The
+    Fourier sums are not scaled.
     """
     row_wave = torch.complex(*_waves(one_sided_frequencies(rows), _positions(rows), rows.size))
     column_wave = torch.complex(*_waves(two_sided_frequencies(columns), _positions(columns), columns.size))
@@ -125,9 +125,9 @@ def filter_table(rows: TransformAxis, columns: TransformAxis) -> Tensor:
     """Return the constants F (Q, taps, 2, 2) from which CUDA kernels make a filter's matrix per frequency.
 
     There are Q kept frequencies (u, v): first all u >= 0 with v = 0, then u of both signs for each v > 0. For
-    a filter w, the matrix of frequency q is the sum over the taps k of w[k] * F[q, k]. It is
-    [[re, im], [-im, re]], where re + i im is the conjugate of the filter's spectrum at q, times 1 for the
-    mean and times 2 for all other q, whose conjugates are not stored. If only the mean is kept, F is
+    a filter w, the matrix of frequency q is the sum over the taps k of w[k] * F[q, k]. This matrix is
+    [[re, im], [-im, re]], where re + i im is the conjugate of the filter's spectrum at q, multiplied by 2
+    except for the mean, because the conjugates of the other q are not stored. If only the mean is kept, F is
     (1, taps, 1, 1), without imaginary parts.
     """
     pairs = [(u, 0) for u in range(rows.kept)]

@@ -8,10 +8,10 @@ _NEVER = 2**30  # bytes
 
 
 def keep_freed_blocks() -> None:
-    """Let the C library keep freed memory for the next allocation; it has an effect on Linux with glibc only.
+    """Let the C library keep freed memory for the next allocation; this affects only Linux with glibc.
 
-    On a CPU, the output of each layer is a block of some MB. If it is returned to the system when it is
-    freed, every layer of every pass causes page faults.
+    On a CPU, the output of each layer is a block of some MB. If the C library returned each freed block to
+    the system, every layer of every pass would cause page faults.
     """
     if os.name != "posix" or (set_parameter := getattr(ctypes.CDLL(None), "mallopt", None)) is None:
         return

@@ -25,7 +25,7 @@ from blrobust.evaluation.call_text import call_text
 from blrobust.evaluation.measurement import measure, measuring
 from blrobust.evaluation.noise_parts import NoiseKinds, noise_grids, noise_parts
 from blrobust.evaluation.observer import Observer, observed
-from blrobust.evaluation.subjects import Data, Models
+from blrobust.evaluation.subjects import Data, Given, with_modules
 from blrobust.perturbations.noise_kinds import SPACES
 from blrobust.perturbations.paper_bounds import SPACE as LEGACY
 from blrobust.results import Results, joined
@@ -44,7 +44,7 @@ PRESETS = get_args(Preset)
 
 
 def evaluate(
-    models: Models,
+    models: Given,
     *,
     data: Data = None,
     noise: NoiseKinds | None = None,
@@ -53,7 +53,7 @@ def evaluate(
     parameters: Parameters = (),
     preset: Preset = "default",
     target: int | None = None,
-    source: nn.Module | str | None = None,
+    source: Given = None,
     save_adversarials: bool = False,
     classes: Classes = None,
     limit: int | None = None,
@@ -68,32 +68,42 @@ def evaluate(
 ) -> Results:
     """Measure the accuracy of models under noise and attacks, level by level, and return the results.
 
-    A run that was interrupted is resumed by the same call, and nothing is measured twice.
+    After an interruption, the same call resumes the run, and nothing is measured twice. At least one of
+    `noise` and `attacks` is required.
 
-    - `models`: a dictionary from labels to modules and names, a list of names, or one of them. A module takes
-      pixels float32 (m, C, H, W) and returns logits (m, classes). It is measured in evaluation mode, and gets
-      its own mode, device and gradient flags back at the end. `blrobust models` explains the names.
+    - `models`: a dictionary from labels to modules and names, a list of names, a single module or a single
+      name. A module takes pixels float32 (m, C, H, W) and returns logits (m, classes). It is measured in
+      evaluation mode; at the end its mode, device and gradient flags are restored. In place of a module, a
+      function or another callable is legal, with the modules that it uses. `blrobust models` explains the
+      names.
     - `data`: a pair of images (n, C, H, W), uint8 or float in [0, 1], and integer labels (n,), as tensors or
       arrays; a torch data set of such pairs; the result of `load_data`; or a name such as "cifar10" or
-      "folder:photos". None is CIFAR-10. `classes`, names or a number, is needed where the labels do not show
-      how many classes the models have. `limit` takes the first images. `data_dir` has the registered sets.
-    - `noise`: levels of "gaussian" and "uniform", as numbers or text ("0:2", "8/255"); None means the default
-      levels. `space` is that of the noise, "normalized" (in standard deviations of the data, not clipped),
-      "pixel" (clipped to [0, 1]) or "legacy" (`docs/results.md`; also for attacks, which otherwise are in
-      pixels).
-    - `attacks`: strengths by name, pattern ("pgd*") or suite ("suite:quick"), in the same notation; None
-      means the default ones. `parameters` are changes such as {"steps": 40, "pgd-linf.restarts": 5}, and
-      `preset` "paper" has the longer searches of the literature. `target` is the class that targeted attacks
-      aim at. `source` is the model on which inputs are found, then to be classified by `models`.
-      `save_adversarials` stores them in the run folder.
-    - `draws` of the random numbers per image and level; all of them follow from `seed`.
-    - `arch` of the models with names; `device` such as "auto", "cpu" or "cuda:1"; `batch_size` in images.
-    - `out`: the run folder, by default one in `runs`. Noise together with attacks makes two runs, in the
+      "folder:photos". None is "cifar10", or its bundled sample if CIFAR-10 was not downloaded. `classes`, the
+      names or the number of the classes, is needed if some class has no image. `limit` is the number of
+      images to use, the first ones. `data_dir` is the folder of the data sets that `blrobust data get`
+      downloads.
+    - `noise`: a dictionary from "gaussian" and "uniform" to levels, as numbers or text ("0:2", "8/255"), or a
+      list of these kinds. A value None in the dictionary means the default levels, and so does a list.
+      Without `noise`, noise is not measured. `space` is the input space of the noise: "normalized" (in
+      standard deviations of the data, not clipped), "pixel" (clipped to [0, 1]) or "legacy" (the published
+      space, `docs/results.md`). Attacks are in pixels, or in the legacy space if `space` is "legacy".
+    - `attacks`: a dictionary from names, patterns ("pgd*") and suites ("suite:quick") to strengths, in the
+      notation of the levels, or a list of these. A value None in the dictionary means the default strengths,
+      and so does a list. `parameters` are changes such as {"steps": 40, "pgd-linf.restarts": 5}.
+      With `preset="paper"`, attacks search as long as in their publications. `target` is the class that
+      targeted attacks aim at. `source`, for a transfer attack, is the model on which adversarial inputs are
+      crafted; `models` then classify these inputs. `save_adversarials` stores the inputs of successful
+      attacks in the run folder.
+    - `draws` is the number of repetitions, each with other random numbers, and `seed` is the seed of all
+      random numbers.
+    - `arch` is the architecture of models that are given by name, `device` is one such as "auto", "cpu" or
+      "cuda:1", and `batch_size` is the maximum number of images per forward pass.
+    - `out` is the run folder, by default one in `runs`. Noise together with attacks makes two runs, in the
       folders `noise` and `attack` of `out`.
     - `progress`: whether a progress bar is shown on stderr.
 
-    Raises `UserError` for an illegal argument and a model that fails, and `FailedPartsError` if a part of the
-    measurement failed: its `folder` has the other results (`open_run`).
+    Raises `UserError` for an illegal argument and a model that fails. Raises `FailedPartsError` if a part of
+    the measurement failed; its `folder` has the other results (`open_run`).
     """
     folder = None if out is None else output_folder(out, "out")
     given = {
@@ -103,6 +113,7 @@ def evaluate(
         "save_adversarials": save_adversarials or None, "out": None if out is None else os.fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("evaluate", models, **given))
+    models, source = with_modules(models), with_modules(source)
     with measuring(observer, models, source, call=call):
         check_range("draws", draws, 1, MOST_DRAWS)
         check_range("seed", seed, 0, MOST_SEED)
@@ -144,7 +155,7 @@ def evaluate(
 
 
 def load_model(
-    model: nn.Module | str,
+    model: Given,
     *,
     data: Data = None,
     arch: str = "resnet20",
@@ -154,13 +165,13 @@ def load_model(
     """Return the model of a name, such as "fp32" or "lowpass0.48+fp32", as blrobust measures it.
 
     The module takes pixels float32 (m, C, H, W) in [0, 1] and returns logits float32 (m, classes). `data` is
-    as in `evaluate`, by default CIFAR-10; it decides which weights are loaded. A module of your own is
-    checked on the first images and wrapped. Raises `UserError` if the model or the data does not exist, or
-    fails.
+    that of `evaluate`; the weights that were trained on this data set are loaded. A module of your own is
+    checked on the first images and wrapped. Raises `UserError` if the model fails, or if the model or the
+    data does not exist.
     """
     resolved = resolve(device)
     images = subjects.load_images(data, data_dir=optional(data_dir, "data_dir"))
-    return subjects.load_one("model", model, arch=arch, dataset=images, device=resolved).module
+    return subjects.load_one("model", with_modules(model), arch=arch, dataset=images, device=resolved).module
 
 
 def load_data(
@@ -173,8 +184,9 @@ def load_data(
 ) -> Dataset:
     """Return images (n, C, H, W) and labels int64 (n,) with the names of the classes, for `evaluate`.
 
-    `data` is as in `evaluate`. `pixels(slice(0, 10))` of the result are float32 in [0, 1]. The statistics
-    that define the normalised space are those of all images, of a torch data set those of the first `limit`.
+    `data`, `limit`, `classes` and `data_dir` are those of `evaluate`. The method `pixels(slice(0, 10))` of
+    the result returns the first ten images as float32 in [0, 1]. The means and standard deviations that
+    define the normalised space are those of all images, or of the first `limit` items of a torch data set.
     Raises `UserError` for data that does not exist or is not legal.
     """
     check_choice("split", split, ("test", "train"))
@@ -186,11 +198,11 @@ def load_data(
 def attack(name: str, *, preset: Preset = "default", seed: int = 0, **parameters: Scalar) -> "Attack":
     """Return an attack of the catalogue for use with Foolbox alone, such as `attack("pgd-linf", steps=40)`.
 
-    The result has Foolbox's interface: `attack(fmodel, inputs, labels, epsilons=[0.01])`. Its results are
-    not checked as in `evaluate`, and the parameters `restarts` and `eot`, which `evaluate` applies itself,
-    are not legal. `seed` belongs to attacks with random numbers of their own; others draw from torch's
-    generator. Raises `UserError` for an unknown name, and for a parameter that the attack does not have or
-    accept.
+    The attack has Foolbox's interface: `attack(fmodel, inputs, labels, epsilons=[0.01])`. Unlike in
+    `evaluate`, the inputs that it returns are not checked, and the parameters `restarts` and `eot` are not
+    legal, because `evaluate` itself applies them. `seed` is the seed of attacks that make random numbers
+    themselves; all others draw from torch's generator. Raises `UserError` for an unknown name, for a
+    parameter that the attack does not have, and for an illegal value.
     """
     if not isinstance(name, str) or len(selection.kinds(name, name="attack")) != 1 or name not in ATTACKS:
         raise UserError(f"attack: got {shown(name)}; legal: the name of one attack")
@@ -207,10 +219,10 @@ def attack(name: str, *, preset: Preset = "default", seed: int = 0, **parameters
 
 
 def open_run(run: StrPath) -> Results:
-    """Return the results of a stored run, of any command.
+    """Return the results of a stored run of any command.
 
-    `run` is its folder, or the name, id or hash (or their first characters) of a run in the folder `runs`.
-    Raises `UserError` if there is no such run or if its `run.json` is damaged.
+    `run` is the run folder, or the first characters (at least 4) of the name, id or hash of a run in the
+    folder `runs`. Raises `UserError` if there is no such run or if its `run.json` is damaged.
     """
     folders = stored_runs.find(run)
     for folder in folders:
@@ -221,18 +233,18 @@ def open_run(run: StrPath) -> Results:
 def list_runs(folder: StrPath = RUNS) -> pd.DataFrame:
     """Return a row for each run of any command in `folder`, the latest run last (`runs.listing`).
 
-    `open_run` opens each by its `folder`. Of a run that cannot be read, only the name, the folder and the
-    `error` are there. Raises `UserError` if the folder does not exist or has no runs.
+    `open_run` opens a run by the value in the column `folder`. The row of a run that cannot be read has only
+    its name, its folder and the `error`. Raises `UserError` if the folder does not exist or has no runs.
     """
     rows = listing.listing(expanded(folder, "folder"))
     return pd.DataFrame(rows, columns=list(listing.KEYS), dtype=object)
 
 
 def compare(first: Results | StrPath, second: Results | StrPath, *more: Results | StrPath) -> Results:
-    """Return the results of several runs of noise and attacks together, in one report.
+    """Return the results of several runs of noise and attacks, for common tables and one report.
 
-    Tables have a first column `run`, the name of the folder. Raises `UserError` for a run that is given twice
-    or that does not exist, and for heat maps and recoveries.
+    The first column of every table is `run`, the name of the run folder. Raises `UserError` for a run that is
+    given twice or that does not exist, and for heat maps and recoveries.
     """
     given = [run if isinstance(run, Results) else open_run(run) for run in (first, second, *more)]
     return joined(given)

@@ -31,10 +31,10 @@ def is_temporary(name: str) -> bool:
 
 
 def write_text(path: Path, text: str, *, check: Callable[[], None] = lambda: None) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all; `check` is that of `write_bytes`.
+    """Write `text` to `path` as UTF-8, completely or not at all; `check` is that of `write_bytes`.
 
     File names on disk may have bytes that are not UTF-8, and a text may contain such a name. These bytes are
-    written as escape sequences such as `\\udcff`, so that the name does not prevent writing the results.
+    written as escape sequences such as `\\udcff`, so that the text can be written.
     """
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"), check=check)
 
@@ -46,8 +46,8 @@ def write_bytes(path: Path, content: bytes, *, check: Callable[[], None] = lambd
     id of the process. So a later call recognises files of processes that ended before the rename, and removes
     them.
 
-    `check` raises an error if the folder is not the right one. It is called when the folder is open, and all
-    files are written relative to the open folder. So even if the folder is moved or replaced after the
+    `check` raises an error if the folder is not the right one. It is called after the folder was opened, and
+    all files are written relative to the open folder. So even if the folder is moved or replaced after the
     check, the file is written into the folder that was checked.
     """
     name, folder = f".blrobust-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp", None
@@ -75,12 +75,12 @@ def write_bytes(path: Path, content: bytes, *, check: Callable[[], None] = lambd
 
 
 def _relative(path: Path, folder: int | None) -> Path:
-    """Return the path of a file relative to its open `folder`, or `path` if it is not open."""
+    """Return the path of a file relative to its open `folder`; `path` itself if `folder` is None."""
     return path if folder is None else Path(path.name)
 
 
 def _open_folder(path: Path) -> int | None:
-    """Return a descriptor of the folder `path`; None where folders cannot be opened."""
+    """Return a descriptor of the folder `path`; None on systems where folders cannot be opened."""
     if os.name != "posix":
         return None
     try:
@@ -92,7 +92,7 @@ def _open_folder(path: Path) -> int | None:
 
 
 def _remove(path: Path, folder: int | None) -> None:
-    """Remove the file `path`, relative to its `folder` if that is open; errors are ignored."""
+    """Remove the file `path`, relative to its open `folder` unless this is None; errors are ignored."""
     with contextlib.suppress(OSError):
         os.unlink(_relative(path, folder), dir_fd=folder)
 

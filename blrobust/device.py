@@ -31,9 +31,9 @@ def resolve(device: str | torch.device) -> torch.device:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute in full float32 on a GPU too, within the context.
+    """Return a context in which GPUs compute in full float32, without TF32.
 
-    TF32, which is turned off, has only 10 bits of mantissa and would change predictions.
+    TF32 has only 10 bits of mantissa and would change predictions.
     """
     matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:

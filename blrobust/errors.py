@@ -13,8 +13,8 @@ LONGEST = 200  # characters of another library's message
 class UserError(ValueError):
     """A user's mistake; the message names the argument, its value and the legal values.
 
-    It is one line without control characters, and begins with the name of the argument of a Python function,
-    for which the command line puts the name of its option.
+    The message is one line without control characters. It begins with the name of an argument of a Python
+    function; on the command line, the name of the option takes its place.
     """
 
     def __init__(self, message: str) -> None:
@@ -22,7 +22,7 @@ class UserError(ValueError):
 
 
 class FailedPartsError(UserError):
-    """Independent parts of a measurement failed; `lines` has a message for each failed part.
+    """Some parts of a measurement failed; `lines` has a message for each failed part.
 
     `folder` has the results of the other parts; it is None if there are no results.
     """
@@ -70,9 +70,10 @@ def shorten(text: str, most: int = 300) -> str:
 
 
 def shown(value: object) -> str:
-    """Return an illegal value for a message: a text, bytes, a number, a path or None as in Python, shortened.
+    """Return the text of an illegal value for a message.
 
-    Of other values, it is the type.
+    Texts, bytes, numbers, paths and None are written as in Python, and shortened. For other values, the
+    result is the type.
     """
     if value is None or isinstance(value, str | bytes | int | float | os.PathLike):
         try:
@@ -85,8 +86,8 @@ def shown(value: object) -> str:
 def _place(error: BaseException) -> str | None:
     """Return `FILE:LINE` of the last frame of the error's traceback that is in the user's own code.
 
-    The code of blrobust, of Python and of installed packages does not count. The result is None without such
-    a frame.
+    The code of blrobust, of Python and of installed packages is not the user's own. The result is None if
+    there is no such frame.
     """
     roots = (str(Path(__file__).parent), str(Path(traceback.__file__).parent), "<")
     frames = [

@@ -15,11 +15,11 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?")  # of Windows, 
 def file_name(label: str) -> str:
     """Return an ASCII file name for a `label` that is not empty. Different labels get different names.
 
-    The names also differ on file systems that take upper and lower case as equal or drop dots at the end. For
-    this, small letters, digits and `._+=-` are kept, except for dots at the beginning and the end, and for
-    the first letter of a Windows device such as `nul` or `com1.x`. All other characters are percent-encoded
-    as UTF-8, so `urllib.parse.unquote` returns the label. A name of more than `MOST` characters is cut and
-    ends in `~` and a checksum of the label; then the label must be stored in the file.
+    The names also differ on file systems that ignore the case of letters or drop dots at the end. Small
+    letters, digits and `._+=-` are kept, except for dots at the beginning and the end, and the first letter
+    of a Windows device such as `nul` or `com1.x`. All other characters are percent-encoded as UTF-8, so
+    `urllib.parse.unquote` returns the label. A name of more than `MOST` characters is cut and ends in `~` and
+    a checksum of the label; the label must then be stored in the file.
     """
     inner = label.strip(".")
     start = len(label) - len(label.lstrip("."))
@@ -33,7 +33,8 @@ def file_name(label: str) -> str:
 def file_name_with_capitals(label: str) -> str:
     """Return the file name of `label` in early run folders: capital letters and dots at the end are kept.
 
-    Use it only to look up files in such folders: on some file systems, two labels have the same name.
+    Use this function only to find files in such folders: on some file systems, two labels can have the same
+    file name.
     """
     rest = label.lstrip(".")
     dots = "%2E" * (len(label) - len(rest))

@@ -1,4 +1,4 @@
-"""The Python interface to heat maps over frequencies and to recovered labels; see also `api`."""
+"""The Python interface to heat maps over frequencies and to the recovery of labels; see also `api`."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from blrobust.evaluation.arguments import MOST_SEED, check_number, check_range, 
 from blrobust.evaluation.call_text import call_text
 from blrobust.evaluation.measurement import measuring
 from blrobust.evaluation.observer import Observer, observed
-from blrobust.evaluation.subjects import Data, Models
+from blrobust.evaluation.subjects import Data, Given, with_modules
 from blrobust.models import channels, model_names
 from blrobust.perturbations.levels import LARGEST
 from blrobust.results import Results
@@ -28,7 +28,7 @@ MOST_NORM = 1e6
 
 
 def heatmap(
-    models: Models,
+    models: Given,
     *,
     data: Data = None,
     size: int | None = None,
@@ -43,12 +43,12 @@ def heatmap(
     out: StrPath | None = None,
     progress: bool | Observer = False,
 ) -> Results:
-    """Measure the error of models when one frequency is added to every image (Yin et al. 2019).
+    """Measure the error of models when a single frequency is added to every image (Yin et al. 2019).
 
-    The map has `size` x `size` frequencies; `size` is by default the largest odd number up to the shorter
-    side of the images. A wave of L2 norm `norm` is added to each channel of pixels in [0, 1]. The other
-    arguments are those of `api.evaluate`. Raises `UserError` for an illegal argument, and `FailedPartsError`
-    if models fail, after all others are measured.
+    The map has the `size` x `size` lowest frequencies. The default of `size` is the largest odd number up to
+    the shorter side of the images. For each frequency, a wave of L2 norm `norm` is added to each colour
+    channel; pixels are in [0, 1]. The other arguments are those of `api.evaluate`. Raises `UserError` for an
+    illegal argument. If models fail, all others are measured before `FailedPartsError` is raised.
     """
     place = None if out is None else output_folder(out, "out")
     given = {
@@ -56,6 +56,7 @@ def heatmap(
         "arch": arch, "device": device, "batch_size": batch_size, "out": None if out is None else fspath(out),
     }  # fmt: skip
     observer, call = observed(progress, call_text("heatmap", models, **given))
+    models = with_modules(models)
     with measuring(observer, models, call=call):
         check_range("size", size, 1, optional=True)
         check_range("seed", seed, 0, MOST_SEED)
@@ -92,14 +93,14 @@ def recover(
     out: StrPath | None = None,
     progress: bool | Observer = False,
 ) -> Results:
-    """Count the adversarial inputs that are classified correctly again after a change at inference.
+    """Count the adversarial inputs that are classified correctly again after a change of the model.
 
-    The inputs are found on the model `source`. The changes are low-pass filters that drop the shares
-    `compressions` of the spectrum, rounding to `bits` bits per colour value, and `networks` that classify in
-    place of the source. `strength` is the level of the attacks that do not search for the smallest
-    perturbation, by default the third of their default levels. The other arguments are those of
-    `api.evaluate`. Raises `UserError` for an illegal argument, and `FailedPartsError` if pairs of attack and
-    change fail, after all others are measured.
+    The inputs are made by attacks on the model `source`. The changes are: low-pass filters with the nominal
+    compressions `compressions` (the shares of the frequencies to drop), rounding to `bits` bits per colour
+    value, and the models `networks` in place of the source. `strength` is the level of the attacks that do
+    not search for the smallest perturbation, by default the third of their default levels, of which the first
+    is 0. The other arguments are those of `api.evaluate`. Raises `UserError` for an illegal argument. If
+    pairs of attack and change fail, all other pairs are measured before `FailedPartsError` is raised.
     """
     from blrobust.evaluation import recovery  # loads Foolbox
 

@@ -34,7 +34,7 @@ def shown(is_shown: bool) -> Iterator[None]:
 
 
 class Escaped:
-    """A renderable of the package rich whose text is escaped, so that only rich writes control sequences."""
+    """A renderable of the package rich with escaped text, so that only rich writes control sequences."""
 
     def __init__(self, content: RenderableType) -> None:
         self._content = content
@@ -66,8 +66,8 @@ class _Remaining(ProgressColumn):
 def _to_go(task: Task) -> str:
     """Return the predicted remaining time of a task as text, counting down between two updates.
 
-    It follows from the mean time per step since the start of this process. It is `UNKNOWN` before the first
-    update, and if the predicted time has passed without an update.
+    The prediction follows from the mean time per step since the start of this process. The text is `UNKNOWN`
+    before the first update, and if the predicted time has passed without an update.
     """
     before, updated = task.fields["before"], task.fields["updated"]
     if task.completed == before or task.start_time is None or task.remaining is None:

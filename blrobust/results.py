@@ -24,10 +24,10 @@ RUN = "run"  # the column with the name of a run, where runs are compared
 
 
 class Results:
-    """The results of one run or several, read from their folders when they are needed.
+    """The results of one or more runs, read from the run folders when they are needed.
 
-    A notebook shows them as a table and a figure for each kind of noise or attack. `folders` are the run
-    folders; nothing is kept open between calls.
+    A notebook shows a table and a figure for each kind of noise or attack. `folders` are the run folders. No
+    file is open between calls.
     """
 
     def __init__(self, folders: Sequence[Path], *, named: bool = False) -> None:
@@ -42,7 +42,7 @@ class Results:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row per kind, model and level, with the columns of results.csv; shares are from 0 to 1.
+        """A row per kind, model and level, with the columns of results.csv; shares are fractions in [0, 1].
 
         `level_label` is the level in words, such as "2/255", except in tables of heat maps and recoveries.
         """
@@ -62,11 +62,12 @@ class Results:
     def summary(self, baseline: str | None = None) -> pd.DataFrame:
         """Return a row per kind and model: clean and mean accuracy, level at 50 %, and a comparison.
 
-        The baseline is a model, by default "fp32", else the first one. `better` and `worse` are the shares of
-        the levels at which a paired test finds a difference. Models that differ only in the training seed are
-        one model, whose numbers are means over the seeds; the table then also has the number of `seeds`, and
-        `clean_spread`, `mean_spread` and `half_level_spread`, standard deviations over them. Raises
-        `UserError` for an unknown baseline, and for a heat map or a recovery.
+        The baseline is a model, by default "fp32", else the first one. `better` and `worse` are the shares
+        of the levels at which a paired test finds that the model is better and worse than the baseline.
+        Models that differ only in the training seed are one model, whose numbers are means over the seeds;
+        the table then also has the number of `seeds`, and `clean_spread`, `mean_spread` and
+        `half_level_spread`, standard deviations over them. Raises `UserError` for an unknown baseline, and
+        for a heat map or a recovery.
         """
         with self._sweeps(baseline) as sweeps:
             tables = {name: found.summary for name, found in sweeps.items()}
@@ -74,10 +75,11 @@ class Results:
         return self._joined(tables, (*SUMMARY, *(SPREAD if has_seeds else ())))
 
     def worst_case(self) -> pd.DataFrame:
-        """Return the accuracy over the worst of the attacks, by norm, level and model.
+        """Return the worst-case accuracy over the attacks, by norm, level and model.
 
-        `attacks` is their number; of one attack, it is the accuracy over the levels up to this one. Raises
-        `UserError` for a heat map or a recovery.
+        An image counts as correct if it is classified correctly under every attack of the norm, at every
+        level up to that of the row. The column `attacks` is the number of these attacks. Raises `UserError`
+        for a heat map or a recovery.
         """
         with self._sweeps(None) as sweeps:
             attacks = {n: found for n, found in sweeps.items() if found.run.config.command == "attack"}
@@ -87,8 +89,9 @@ class Results:
     def paired(self) -> pd.DataFrame:
         """Return the paired tests between the models of the first run and those of each further run.
 
-        A row is a kind, a model of the run `run`, a model of the first run (`baseline`) and a level
-        (`analysis.run_pairs.pairs`). Raises `UserError` for runs on other images or in another space.
+        There is a row for each kind, each model of the run `run`, each model of the first run (`baseline`)
+        and each level (`analysis.run_pairs.pairs`). Raises `UserError` for runs on different images or in
+        different input spaces.
         """
         with self._sweeps(None) as sweeps:
             first, *others = sweeps.values()
@@ -99,8 +102,8 @@ class Results:
     def report(self, path: StrPath, baseline: str | None = None) -> Path:
         """Write the report, one self-contained HTML file, and return its path.
 
-        Raises `UserError` for an unknown baseline and for a name that does not end in .html or .htm, and
-        `OSError` if the file cannot be written.
+        `baseline` is that of `summary`. Raises `UserError` for an unknown baseline and for a file name that
+        does not end in .html or .htm, and `OSError` if the file cannot be written.
         """
         from blrobust.reports import document  # seaborn takes a second to import
 
@@ -147,7 +150,7 @@ class Results:
             yield {name: found for name, found in views.items() if isinstance(found, RunAnalysis)}
 
     def _joined(self, tables: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-        """Return the rows of all tables in one; the types of a single table are kept."""
+        """Return the rows of all tables in one table; a single table keeps the types of its columns."""
         filled = {name: table for name, table in tables.items() if len(table)}
         if self._named:
             named = [table.assign(**{RUN: name}) for name, table in filled.items()]
@@ -156,7 +159,7 @@ class Results:
 
 
 def joined(runs: Sequence[Results]) -> Results:
-    """Return the results of several runs of noise and attacks, whose tables have a column `run`.
+    """Return the results of several runs of noise and attacks; their tables have a column `run`.
 
     Raises `UserError` for a folder that is given twice, and for a heat map or a recovery.
     """

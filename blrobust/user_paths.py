@@ -1,6 +1,7 @@
 """Paths that a user gives: the checks that they pass before the file system sees them."""
 
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -32,6 +33,11 @@ def expanded(path: StrPath, name: str) -> Path:
     if not encoded or b"\0" in encoded or len(encoded) > MOST_PATH or longest > MOST_NAME:
         raise UserError(f"{name}: got {shown(text)}; {LEGAL}")
     return Path(whole)
+
+
+def is_address(text: str) -> bool:
+    """Return whether `text` is an address on the network, such as https://HOST/PATH, and not a path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
 def optional(path: StrPath | None, name: str) -> Path | None:

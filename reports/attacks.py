@@ -15,7 +15,7 @@ ALL_ATTACKS = "all, each up to its last strength"
 
 
 def attack_table(results: RunAnalysis, kind: str, axis: Axis) -> Table | None:
-    """Return a table with the effort and success of the attack on each model; None for a sweep of noise."""
+    """Return a table with the cost and the success of the attack on each model; None for a sweep of noise."""
     if results.run.config.command != "attack":
         return None
     analysis = results.kinds[kind]
@@ -71,8 +71,8 @@ def gradient_notes(analysis: Analysis, axis: Axis) -> list[str]:
     Band-limited convolutions have true gradients, and according to the paper (section 4.3) they do not help
     against such attacks. A gain or a loss is a difference that the paired test against fp32 finds, at a level
     at which one of the two models is better than a guess. The list is empty for other attacks, and if the
-    test finds no difference. It is also empty if the run has a source model, because then no attack uses the
-    gradients of the measured models.
+    test finds no difference. It is also empty if the run has a source model, because the attacks then use the
+    gradients of the source and not those of the measured models.
     """
     spec, limited = ATTACKS.get(analysis.kind), controls.band_limited(analysis)
     if analysis.run.sweep.origin is not None or spec is None or not spec.gradients:

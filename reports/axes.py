@@ -23,7 +23,7 @@ Conversion = Callable[[Any], Any]  # arrays of levels, typed as loosely as matpl
 
 @dataclass(frozen=True)
 class Axis:
-    """The axis of levels in a figure. `other` converts levels to a second unit; `back` is the inverse."""
+    """The axis of levels in a figure; `other` converts levels to a second unit, and `back` converts back."""
 
     title: str  # "Gaussian noise", as in the middle of a sentence
     description: str  # sentences that describe the perturbation
@@ -42,7 +42,7 @@ class Axis:
         return self.phrase.format(self.format(level))
 
     def format(self, level: float) -> str:
-        """Return a level as the text of a number, in a table, a figure, a sentence or the terminal."""
+        """Return a level as the text of a number, such as "0.5" or "8/255"."""
         return format_level(level, self.norm, digits=self.digits)
 
 
@@ -50,8 +50,8 @@ def axis(kind: str, space: str, std: list[float], *, levels: Iterable[float] = (
     """Return the axis for a kind of noise or attack in an input space.
 
     `std` are the standard deviations of the data set's colour channels. The levels of normalised and of pixel
-    space differ by the factor mean(`std`), which is 0.201 on CIFAR-10. `levels` are those that are shown:
-    different ones have different texts.
+    space differ by the factor mean(`std`), which is 0.201 on CIFAR-10. `levels` are the levels to show; they
+    get as many digits as are needed to distinguish them.
     """
     found = _axis(kind, space, std)
     return replace(found, digits=distinct_digits(levels, found.norm))

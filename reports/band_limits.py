@@ -38,7 +38,7 @@ def band_limits(analysis: Analysis, axis: Axis) -> list[str]:
             compared += [(model, low_pass) for model in models]
     others = [model for model in controls.without_band_limits(analysis) if model != analysis.baseline]
     pairs = [(model, other) for model in limited for other in others if (model, other) not in compared]
-    found = [(m, other, *_better_and_worse(analysis, m, other, axis)) for m, other in pairs]
+    found = [(m, other, *better_and_worse(analysis, m, other, axis)) for m, other in pairs]
     parts = [
         f"{model} is better than {other} at {better}, worse at {worse}"
         for model, other, better, worse in found
@@ -52,14 +52,12 @@ def band_limits(analysis: Analysis, axis: Axis) -> list[str]:
 def _low_passes(analysis: Analysis, limited: list[str]) -> dict[tuple[str, bool], list[str]]:
     """Return the low-pass in front of fp32 to name for each model of `limited`, and whether it is matched.
 
-    It is the one whose filter is matched to the model, else the one with the highest mean accuracy. The
-    values are the models that share it; without any low-pass the result is empty.
+    The values are the models that share it; without any low-pass the result is empty.
     """
-    every = controls.low_passes_of_fp32(analysis)
     found: dict[tuple[str, bool], list[str]] = {}
-    for model in limited if every else []:
-        matched = controls.matched_low_passes(analysis, model)
-        found.setdefault((matched[0], True) if matched else (every[0], False), []).append(model)
+    for model in limited:
+        if low_pass := controls.low_pass_of(analysis, model):
+            found.setdefault(low_pass, []).append(model)
     return found
 
 
@@ -80,7 +78,7 @@ def _means_without_finds(analysis: Analysis, pairs: list[tuple[str, str]]) -> li
     return []
 
 
-def _better_and_worse(analysis: Analysis, model: str, other: str, axis: Axis) -> tuple[str, str]:
+def better_and_worse(analysis: Analysis, model: str, other: str, axis: Axis) -> tuple[str, str]:
     """Return the levels at which `model` is better and those at which it is worse than `other`, in words."""
     better, worse = (
         levels_of(analysis, model, other, verdict, axis) for verdict in (Verdict.BETTER, Verdict.WORSE)
@@ -95,7 +93,7 @@ def _limited_against(analysis: Analysis, limited: list[str], control: str, axis:
     """
     parts = []
     for model in limited:
-        better, worse = _better_and_worse(analysis, model, control, axis)
+        better, worse = better_and_worse(analysis, model, control, axis)
         mean = margin(*analysis.mean_difference(model, control))
         parts.append(f"{model} is better at {better}, worse at {worse}, mean {mean}")
     return listed(parts)

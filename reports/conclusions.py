@@ -4,17 +4,15 @@ In every sentence, as in every mark of a table, one model is better than another
 of `analysis.comparison` finds a difference in its favour, with Holm's correction over the levels above 0.
 """
 
-import pandas as pd
-
 from blrobust.analysis import controls
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import Verdict
-from blrobust.analysis.statistics import SAME, SIGNIFICANCE
+from blrobust.analysis.statistics import SIGNIFICANCE
 from blrobust.reports.axes import Axis
 from blrobust.reports.band_limits import band_limits
 from blrobust.reports.number_text import BELOW, half_level, percent, points_span, span
 from blrobust.reports.seed_notes import seed_notes
-from blrobust.reports.sentence_parts import FEW_IMAGES, guess, listed, margin, where
+from blrobust.reports.sentence_parts import FEW_IMAGES, guess, largest_difference, listed, where
 
 
 def conclusions(analysis: Analysis, axis: Axis) -> list[str]:
@@ -102,7 +100,7 @@ def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
         found = {m: frame for m, frame in found.items() if len(frame)}
         ranked = sorted(found, key=lambda m: -len(found[m]))
         parts = [
-            _difference(m, found[m], grid, axis, better=m if verdict == Verdict.BETTER else baseline)
+            largest_difference(m, found[m], grid, axis, better=m if verdict == Verdict.BETTER else baseline)
             for m in ranked
         ]
         sentences.append(
@@ -128,21 +126,6 @@ def _against_baseline(analysis: Analysis, axis: Axis) -> list[str]:
             f"({percent(analysis.chance)})."
         )
     return sentences
-
-
-def _difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis, *, better: str) -> str:
-    """Return the levels at which a model is better, or worse, than the baseline, and its largest difference.
-
-    `found` are the rows of `Analysis.compare` at these levels, and `better` is the better one of the two
-    models. Of equal differences the first is named.
-    """
-    sizes = found.difference.abs()
-    top = found[sizes >= sizes.max() - SAME].iloc[0]
-    size = margin(top["difference"], top["low"], top["high"])
-    at = f", most at {axis.describe(top['level'])}" if len(found) > 1 else ""
-    levels, guessed = list(found.level), list(found.level[found.at_floor.astype(bool)])
-    end = guess(better, guessed, levels, grid, axis)
-    return f"{model} at {where(levels, grid, axis)}{at}: {size}{end}"
 
 
 def _alone(analysis: Analysis, model: str, axis: Axis) -> str:

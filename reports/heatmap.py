@@ -23,7 +23,7 @@ SCALE = Normalize(0, 100)
 
 
 def render(results: HeatmapAnalysis, destination: Path) -> None:
-    """Write the page with the heat maps of a run, whole or not at all."""
+    """Write the page with the heat maps of a run, completely or not at all."""
     groups = dict(list(results.table.groupby("model", sort=False)))
     maps = {
         label: _map(group, str(label), prefix=f"map{i}") for i, (label, group) in enumerate(groups.items())

@@ -19,15 +19,15 @@ def shared_levels(runs: Analyses) -> list[float]:
 
 
 def mixture_note(runs: Analyses, axis: Axis) -> str | None:
-    """Return a note if runs in one table differ in their images, settings or levels; None if they do not."""
+    """Return a note on differences of images, settings or levels between runs in one table, or None."""
     return " ".join([*_images(runs), *_settings(runs), *_levels(runs, axis)]) or None
 
 
 def _images(runs: Analyses) -> list[str]:
     """Return a sentence if runs have different images, or different numbers of images; else an empty list.
 
-    Runs take the first images of a data set and split. A run does not store images, so whether its images are
-    the first images of another run is decided by data set, split and labels.
+    Every run uses the first images of a data set and split. A run does not store images. So its images count
+    as the first images of another run if data set and split are the same and the labels agree.
     """
     data = {name: analysis.run.record.dataset for name, analysis in runs.items()}
     if len({facts.checksum for facts in data.values()}) == 1:
@@ -51,7 +51,7 @@ def _images(runs: Analyses) -> list[str]:
 
 
 def _settings(runs: Analyses) -> list[str]:
-    """Return the sentence that names every setting in which the runs differ, with its values."""
+    """Return a sentence with every setting in which the runs differ, and its values."""
     parts = different_settings(runs)
     if not parts:
         return []

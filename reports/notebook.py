@@ -16,7 +16,7 @@ from blrobust.reports.number_text import percent
 
 @dataclass(frozen=True)
 class Section:
-    """The part about one kind of noise or attack in one run; a row is a curve and its accuracies as text."""
+    """The part about one kind of noise or attack in one run; a row is a curve with its accuracies as text."""
 
     title: str
     levels: list[str]

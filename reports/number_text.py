@@ -57,7 +57,7 @@ def points_span(low: float, high: float, *, decimals: int = 1) -> str:
 def points_and_span(difference: float, low: float, high: float) -> tuple[str, str]:
     """Return a difference in percentage points and its interval.
 
-    They have one decimal, or more if the interval excludes 0 and an end of it would be rounded to 0.
+    Both have one decimal. They have more if the interval excludes 0 but an end of it would be rounded to 0.
     """
     decimals = 1
     if low > 0 or high < 0:
@@ -73,9 +73,9 @@ def p_value(p: float) -> str:
 
 
 def p_digits(p: float) -> str:
-    """Return a p-value with two significant digits, or more if it would seem to be 0.05 or on its other side.
+    """Return a p-value with two significant digits, or with as many as show on which side of 0.05 it is.
 
-    So 0.0501, for which no difference is found, does not look like 0.05.
+    So 0.0501, for which no difference is found, does not become 0.05.
     """
     digits = 2
     while digits < DIGITS and p != THRESHOLD and not _same_side(float(f"{p:.{digits}g}"), p):
@@ -98,9 +98,10 @@ def half_level(level: float, levels: list[float], axis: Axis) -> str:
 def half_span(texts: list[str]) -> str:
     """Return the interval of the level at which accuracy falls to 50 %.
 
-    `texts` are that level and the lower and the upper end of its interval, each from `half_level`. The result
-    is empty if there is no such level, or if all three texts are the same end of the measured levels. If the
-    lower end is `BELOW`, the interval starts at level 0. Otherwise both ends have as many decimals.
+    `texts` are the level and the lower and the upper end of its interval, each from `half_level`. The result
+    is empty if the level is a dash, or if all three texts are the same end of the measured levels. If the
+    lower end is `BELOW`, the interval starts at level 0. Otherwise both ends have the same number of
+    decimals.
     """
     level, low, high = texts
     has_none = level == NONE or (level == low == high and (level == BELOW or level.startswith(">")))
@@ -144,4 +145,9 @@ def verdict_counts(better: int, worse: int, count: int) -> tuple[str, str]:
 
     `count` is the number of all levels.
     """
-    return f"better at {better} of {count} level{'' if count == 1 else 's'},", f"worse at {worse}"
+    losses = "no level" if worse == 0 else _levels(worse)  # a plain 0 could be read as level 0
+    return f"better at {better} of {_levels(count)},", f"worse at {losses}"
+
+
+def _levels(count: int) -> str:
+    return f"{count} level{'' if count == 1 else 's'}"

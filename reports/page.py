@@ -21,7 +21,7 @@ from blrobust.runs.run import Run
 
 @dataclass(frozen=True)
 class WorstCase:
-    """The worst case over the attacks of a run: its table, images, draws, and a warning of too few images."""
+    """The worst case over the attacks of a run: table, numbers of images and draws, and a warning, if any."""
 
     table: Table
     n: int
@@ -30,10 +30,10 @@ class WorstCase:
 
 
 def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
-    """Write the report of `runs` to `destination`, whole or not at all.
+    """Write the report of `runs` to `destination`, completely or not at all.
 
-    Runs with the same kind of noise or attack and the same input space share a figure; each other combination
-    has a section of its own. Raises `OSError` if `destination` cannot be written.
+    There is a section for each combination of a kind of noise or attack and an input space; its runs share a
+    figure. Raises `OSError` if `destination` cannot be written.
     """
     names = run_names([results.run.path for results in runs])
     by_name = dict(zip(names, runs, strict=True))
@@ -70,6 +70,7 @@ def _matrix(runs: dict[str, RunAnalysis], of: list[Section], models: list[str]) 
     parts = [
         (section.anchor, tables.row_name(section.short, entry.name, runs), section.axis, analysis)
         for section in of
+        if section.band_limits is None
         for entry in section.entries
         for analysis in [runs[entry.name].kinds[entry.kind]]
     ]

@@ -8,7 +8,7 @@ from blrobust.reports.mixture import different_settings, shared_levels
 
 
 def pair_notes(runs: Mapping[str, Analysis], axis: Axis) -> list[str]:
-    """Return notes about settings, draws and levels in which two runs differ; empty if they do not.
+    """Return notes about settings, draws and levels in which two runs differ; empty without differences.
 
     `runs` are the results of one kind of noise or attack by the name of the run.
     """

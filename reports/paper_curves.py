@@ -48,6 +48,15 @@ SOURCES = {
     ("translation", "legacy"): _Source("spatial.csv", 200, before="trans_"),
 }
 
+# Clean accuracy by effective compression in the test (in per cent): file, and columns by trained model.
+BAND_LIMITS: dict[str, tuple[str, dict[str, str]]] = {
+    "rates": ("clean_resnet18_cifar10.csv", {"fp32": "acc"}),
+    "mismatch": (
+        "train_vs_test_resnet18_cifar10.csv",
+        {"fp32": "train_C0", "fft30": "train_C30", "fft50": "train_C50", "fft85": "train_C85"},
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Series:
@@ -72,8 +81,7 @@ def series(
     if (kind, space) not in SOURCES or not set(datasets) <= set(DATASETS):
         return []
     source = SOURCES[kind, space]
-    with (files("blrobust.reports") / "reference" / source.file).open() as file:
-        frame = pd.read_csv(file)
+    frame = _read(source.file)
     levels = frame.pop(frame.columns[0]) * source.scale
     frame, levels = frame[levels <= last], levels[levels <= last]
     after, images = "", source.images
@@ -85,6 +93,29 @@ def series(
         for model, column in columns.items()
         if column in frame
     ]
+
+
+def band_limits(topic: str, *, datasets: Iterable[str], models: Iterable[str]) -> list[Series]:
+    """Return the published curves of clean accuracy over the effective compression in the test, in per cent.
+
+    `topic` is a key of `BAND_LIMITS`, and `models` are the trained models, or families of models, of the
+    figure. The list is empty for other data sets than CIFAR-10.
+    """
+    if not set(datasets) <= set(DATASETS):
+        return []
+    file, columns = BAND_LIMITS[topic]
+    frame = _read(file)
+    levels = frame["effective" if "effective" in frame else "effective_test_rate"].tolist()
+    return [
+        Series(model, ALL_IMAGES, levels, (frame[columns[model]] / 100).tolist())
+        for model in models
+        if model in columns
+    ]
+
+
+def _read(file: str) -> pd.DataFrame:
+    with (files("blrobust.reports") / "reference" / file).open() as opened:
+        return pd.read_csv(opened)
 
 
 def caption(images: int, architectures: Iterable[str | None]) -> str:

@@ -50,7 +50,7 @@ class Key:
 
 
 def render(results: RecoveryAnalysis, destination: Path) -> None:
-    """Write the page of a recovery, whole or not at all."""
+    """Write the page of a recovery, completely or not at all."""
     run, by_channel = results.run, results.flags
     sections = [
         {
@@ -203,7 +203,7 @@ def _figure(
 
 
 def _table(rows: pd.DataFrame, broken: dict[tuple[str, str], int]) -> Table:
-    """Return a row per channel; `broken` are the numbers of images in the mean "adaptive L2"."""
+    """Return a row per channel; `broken` has the number of images for each mean in "adaptive L2"."""
     result = Table(
         ["channel", "effective compression", "distortion", "recovered", "clean", "adaptive", "adaptive L2"]
     )

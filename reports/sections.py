@@ -6,15 +6,25 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from blrobust.analysis import controls
+from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
+from blrobust.analysis.trained_and_tested import Topic, topic
 from blrobust.reports import attacks, figures, palette, paper_curves, tables
+from blrobust.reports.answers import Answer, answers
 from blrobust.reports.axes import Axis, axis
-from blrobust.reports.conclusions import conclusions
+from blrobust.reports.band_limit_figures import BandLimitFigures, band_limit_figures
+from blrobust.reports.conclusions import conclusions, findings
 from blrobust.reports.figures import Curve
 from blrobust.reports.mixture import mixture_note
+from blrobust.reports.paper_tables import PublishedPoints, published_points
 from blrobust.reports.strip import Strip, image_strip
 from blrobust.reports.tables import Table
 from blrobust.runs.run import Run
+
+TOPICS: dict[Topic, str] = {  # of runs that measure clean images only -> title
+    "mismatch": "Clean accuracy at other band limits than in the training",
+    "rates": "Clean accuracy by band limit",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class RunEntry:
     unfinished: str | None
     command: str
     conclusions: list[str]
+    answers: list[Answer]
+    published: list[PublishedPoints]
     tests: Table
     against_controls: Table | None
     control: str | None  # the best model without band limits, unless it is the baseline
@@ -45,7 +57,8 @@ class RunEntry:
 class Section:
     """The part of a report with one axis: a figure with the curves of all runs, and an entry for each run.
 
-    `anchor` is its id in the page, and `name` is the title of the axis, made unique in the page.
+    `anchor` is its id in the page, and `name` is its subject, such as "the pgd-linf attack", unique in the
+    page.
     """
 
     anchor: str
@@ -60,11 +73,25 @@ class Section:
     summary: Table
     mixture: str | None
     entries: list[RunEntry]
+    band_limits: BandLimitFigures | None  # of runs that measure clean images only
+    is_mismatch: bool  # whether models are tested at other band limits than that of their training
 
     @property
     def short(self) -> str:
         """The name without its article, for the overview and the contents."""
         return self.name.removeprefix("the ")
+
+    @property
+    def lead(self) -> str:
+        """The words of the title before the short name."""
+        if self.band_limits is not None:
+            return ""
+        return "Accuracy under the " if self.short != self.name else "Accuracy under "
+
+    @property
+    def title(self) -> str:
+        """The title of the section."""
+        return f"{self.lead}{self.short}"
 
     @property
     def is_attack(self) -> bool:
@@ -83,16 +110,20 @@ def sections(runs: dict[str, RunAnalysis], models: list[str]) -> list[Section]:
     `runs` maps the names of the runs to their results, and `models` are all models of the page: the index of
     a model in this list decides on its colour and marker in every figure.
     """
-    groups: dict[tuple[str, str, tuple[float, ...]], dict[str, RunAnalysis]] = {}
+    groups: dict[tuple[str, str, tuple[float, ...], Topic], dict[str, RunAnalysis]] = {}
     for name, results in runs.items():
         space, std = results.run.sweep.space, tuple(results.run.record.dataset.std)
         for kind in results.kinds:
-            groups.setdefault((kind, space, std), {})[name] = results
-    axes = [_common_axis(members, kind, space, list(std)) for (kind, space, std), members in groups.items()]
-    names = _distinct([(on.title, space) for on, (_, space, _) in zip(axes, groups, strict=True)])
+            groups.setdefault((kind, space, std, topic(results)), {})[name] = results
+    axes = [
+        _common_axis(members, kind, space, list(std)) for (kind, space, std, _), members in groups.items()
+    ]
+    names = _distinct(
+        [(TOPICS.get(about, on.title), space) for on, (_, space, _, about) in zip(axes, groups, strict=True)]
+    )
     return [
-        _section(members, kind, on, models, number=number, name=name)
-        for number, ((kind, *_), members, on, name) in enumerate(
+        _section(members, kind, on, about, models, number=number, name=name)
+        for number, ((kind, _, _, about), members, on, name) in enumerate(
             zip(groups, groups.values(), axes, names, strict=True)
         )
     ]
@@ -114,7 +145,14 @@ def _common_axis(runs: dict[str, RunAnalysis], kind: str, space: str, std: list[
 
 
 def _section(
-    runs: dict[str, RunAnalysis], kind: str, on: Axis, models: list[str], *, number: int, name: str
+    runs: dict[str, RunAnalysis],
+    kind: str,
+    on: Axis,
+    about: Topic,
+    models: list[str],
+    *,
+    number: int,
+    name: str,
 ) -> Section:
     shown = [model for model in models if any(model in results.groups for results in runs.values())]
     entries = []
@@ -129,7 +167,7 @@ def _section(
             )
             for model in results.groups
         }
-        entries.append(_entry(run_name, results, kind, on, curves))
+        entries.append(_entry(run_name, results, kind, on, curves, about))
     curves = {curve.name: curve for entry in entries for curve in entry.curves.values()}
     analyses = {name: results.kinds[kind] for name, results in runs.items()}
     first = next(iter(runs.values())).run
@@ -145,7 +183,9 @@ def _section(
     architectures = [card.arch for results in runs.values() for card in results.run.cards.values()]
     colours = [palette.colour(models.index(series.model)) for series in paper]
     wide, narrow = (
-        figures.accuracy(
+        Markup("")  # `band_limits` has the figure
+        if about
+        else figures.accuracy(
             list(curves.values()),
             on,
             published=list(zip(paper, colours, strict=True)),
@@ -165,13 +205,18 @@ def _section(
         narrow=narrow,
         published=colours,
         dashed=paper_curves.caption(paper[0].images, architectures) if paper else "",
-        summary=tables.summary(analyses, on),
+        summary=Table([]) if about == "mismatch" else tables.summary(analyses, on),
         mixture=mixture_note(analyses, on),
         entries=entries,
+        band_limits=band_limit_figures(runs, about, prefix=f"limits{number}") if about else None,
+        is_mismatch=about == "mismatch",
     )
 
 
-def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve]) -> RunEntry:
+def _entry(
+    name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve], about: Topic
+) -> RunEntry:
+    has_tests = about != "mismatch"
     run, analysis = results.run, results.kinds[kind]
     record = run.record
     data = record.dataset
@@ -182,7 +227,7 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
     if len(levels) == 1:
         grid = f"1 level, {on.describe(levels[0])}"
     attack = attacks.attack_table(results, kind, on)
-    control = controls.best_control(analysis) if controls.band_limited(analysis) else None
+    control = controls.best_control(analysis) if has_tests and controls.band_limited(analysis) else None
     control = None if control == analysis.baseline else control
     return RunEntry(
         name=name,
@@ -195,9 +240,11 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         note=data.note if kind == run.kinds[0] else None,  # once per run
         unfinished=unfinished(run),
         command=record.command_line,
-        conclusions=conclusions(analysis, on) + attacks.gradient_notes(analysis, on),
-        tests=tables.tests(analysis, on, analysis.baseline),
-        against_controls=tables.against_controls(analysis),
+        conclusions=_conclusions(analysis, on, about),
+        answers=[] if about else answers(analysis, on),
+        published=published_points(analysis, on, about),
+        tests=tables.tests(analysis, on, analysis.baseline) if has_tests else Table([]),
+        against_controls=tables.against_controls(analysis) if has_tests else None,
         control=control,
         control_tests=None if control is None else tables.tests(analysis, on, control),
         draws=run.draws,
@@ -208,6 +255,14 @@ def _entry(name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[st
         flags=tables.flag_note(analysis.flags) if attack is None else None,
         curves=curves,
     )
+
+
+def _conclusions(analysis: Analysis, on: Axis, about: Topic) -> list[str]:
+    if about == "mismatch":
+        return []
+    if about == "rates":  # without a gain, controls that are not measured are not missing
+        return findings(analysis, on)
+    return conclusions(analysis, on) + attacks.gradient_notes(analysis, on)
 
 
 def unfinished(run: Run) -> str | None:

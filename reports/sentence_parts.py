@@ -2,8 +2,11 @@
 
 from itertools import pairwise
 
+import pandas as pd
+
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import Verdict
+from blrobust.analysis.statistics import SAME
 from blrobust.reports.axes import Axis
 from blrobust.reports.number_text import points_and_span
 
@@ -36,7 +39,7 @@ def where(levels: list[float], grid: list[float], axis: Axis) -> str:
 def levels_of(analysis: Analysis, model: str, other: str, verdict: Verdict, axis: Axis) -> str:
     """Return a count and the ranges of the levels at which `model` has the `verdict` against `other`.
 
-    The text also has the levels at which the better of the two is no better than a guess (`guess`).
+    The text also states the levels at which the better model is no better than a guess (`guess`).
     """
     frame, grid = analysis.compare(model, other), analysis.levels
     found = frame[frame.verdict == verdict]
@@ -46,14 +49,29 @@ def levels_of(analysis: Analysis, model: str, other: str, verdict: Verdict, axis
 
 
 def guess(name: str, guessed: list[float], levels: list[float], grid: list[float], axis: Axis) -> str:
-    """Return the end of a part of a sentence: at which of its `levels` the better model, `name`, guesses.
+    """Return words that state at which of the `levels` the better model, `name`, is no better than a guess.
 
-    `guessed` are those of the `levels` at which it is no better than a guess, `grid` all measured levels.
+    `guessed` are these levels, and `grid` are all measured levels.
     """
     if not guessed:
         return ""
     at = "" if len(guessed) == len(levels) else f" at {where(guessed, grid, axis)}"
     return f", though {name} is no better than a guess{at}"
+
+
+def largest_difference(model: str, found: pd.DataFrame, grid: list[float], axis: Axis, *, better: str) -> str:
+    """Return the levels at which a model is better, or worse, than the baseline, and its largest difference.
+
+    `found` are the rows of `Analysis.compare` at these levels, and `better` is the better one of the two
+    models. Of equal differences the first is named.
+    """
+    sizes = found.difference.abs()
+    top = found[sizes >= sizes.max() - SAME].iloc[0]
+    size = margin(top["difference"], top["low"], top["high"])
+    at = f", most at {axis.describe(top['level'])}" if len(found) > 1 else ""
+    levels, guessed = list(found.level), list(found.level[found.at_floor.astype(bool)])
+    end = guess(better, guessed, levels, grid, axis)
+    return f"{model} at {where(levels, grid, axis)}{at}: {size}{end}"
 
 
 def margin(difference: float, low: float, high: float) -> str:

@@ -42,9 +42,9 @@ def shows_baseline(page: Path, name: str) -> bool:
 
 
 def render(template: str, destination: Path, *, of: Sequence[Run], **content: Any) -> None:
-    """Write the page that `html(template, **content)` returns to `destination`, whole or not at all.
+    """Write the page that `html(template, **content)` returns to `destination`, completely or not at all.
 
-    `of` are the runs in the report. Raises `OSError` if `destination` cannot be written, or is in the folder
+    `of` are the runs of the report. Raises `OSError` if `destination` cannot be written, or is in the folder
     of a run that was moved.
     """
     page = html(template, **content)

@@ -12,6 +12,8 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import attack_overhead  # noqa: E402
 import goals  # noqa: E402
+import host_time  # noqa: E402
+import missed_goals  # noqa: E402
 import report  # noqa: E402
 import training_modes  # noqa: E402
 import training_step  # noqa: E402
@@ -27,6 +29,8 @@ def all_tables() -> dict[str, Callable[[], list[str]]]:
     return {
         "goals-cuda": partial(_goals, "cuda"),
         "goals-cpu": partial(_goals, "cpu"),
+        "missed-goals": _missed,
+        "host_time-cuda": _host_time,
         "training_modes-cuda": _training_modes,
         "training_step-cuda": _training_step,
         "attacks-overhead-cuda": partial(_attacks, "overhead", attacks.overhead_table),
@@ -44,20 +48,25 @@ def layer() -> list[str]:
     steps = {row.network: row for row in step_rows}
     found = []
     for percent, name in (("50 %", "fft50"), ("85 %", "fft85")):
-        measured, step = layers[f"TF32, {percent.replace(' ', '')}"], steps[f"{name}, fused"]
+        measured = layers[f"TF32, {percent.replace(' ', '')}"]
         assert measured is not None
-        assert step.ratio is not None
-        assert step.peak_ratio is not None
-        found.append([percent, f"{measured[0]:.2f}", f"{step.ratio:.2f}", f"{step.peak_ratio:.2f}"])
-    paper = layers['fft_size="paper", TF32']
-    assert paper is not None
-    head = ["compression", "3x3 layers, time", "training step, time", "training step, memory"]
+        plain, fused = steps[name], steps[f"{name}, fused"]
+        ratios = [measured[0], plain.ratio, plain.peak_ratio, fused.ratio, fused.peak_ratio]
+        found.append([percent, *(f"{ratio:.2f}" for ratio in ratios)])
+    tf32, bf16 = layers['fft_size="paper", TF32'], layers['fft_size="paper", bf16']
+    assert tf32 is not None
+    assert bf16 is not None
+    head = ["compression (nominal)", "3x3 layers, time", "training step, time", "training step, memory"]
+    head += ["step with `fuse=True`, time", "step with `fuse=True`, memory"]
     note = (
-        f"Both were measured with TF32 and batches of 512. The layers ran on {where['device']}. The training "
-        f"step ran on {steps_where['device']}, captured in one CUDA graph. These layers have "
-        '`fft_size="compact"`: the FFT has the size of the padded input. The default, `"paper"`, is '
-        "the larger FFT of the paper; with it, the "
-        f"layers take up to {paper[0]:.2f} times as long as ordinary ones."
+        "Layers and training steps were measured with TF32, batches of 512 and "
+        '`blconv.band_limit(..., fft_size="compact")`: the FFT has the size of the padded input. `fuse=True` '
+        "saves memory in training ([docs/layer.md](docs/layer.md#memory-in-training)). The nominal "
+        "compressions are 0.50 and 0.85 for the layers, and 0.48 and 0.84 (`fft50` and `fft85`) for the "
+        f"training steps. The layers ran on an {where['device']}, the training steps on an "
+        f'{steps_where["device"]}. With the default, `fft_size="paper"` (the larger FFT of the paper), '
+        f"the 3x3 layers take {tf32[0]:.2f} times as long as ordinary ones in TF32, and {bf16[0]:.2f} times "
+        "as long in bf16 (means over the layers)."
     )
     return [*table(head, found), "", note]
 
@@ -65,6 +74,20 @@ def layer() -> list[str]:
 def _goals(device: str) -> list[str]:
     where, rows = report.read(RESULTS / f"convolution-{device}.json")
     return [report.headline(where), "", *goals.table(device, rows)]
+
+
+def _missed() -> list[str]:
+    where, rows = report.read(RESULTS / "convolution-cuda.json")
+    modes = training_modes.read(RESULTS / "training_modes-cuda.json")[1]
+    host = host_time.read(RESULTS / "host_time-cuda.json")[1]
+    return missed_goals.table(where, rows, modes, _training_steps()[1], host)
+
+
+def _host_time() -> list[str]:
+    where, rows = host_time.read(RESULTS / "host_time-cuda.json")
+    if not rows:
+        return ["Not measured."]
+    return [report.headline(where), "", *host_time.tables(rows)]
 
 
 def _convolution(device: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Base classes of attacks. Their `run` checks its arguments and returns the type of tensor it was given."""
+"""Base classes of attacks; `run` checks its arguments and returns the type of tensor that it was given."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ class EpsilonAttack(FixedEpsilonAttack, ABC):
         """Return the images (m, C, H, W) that the attack finds, within the model's bounds.
 
         `samples` are the positions of the images in the data set, by default 0 to m - 1, and `draw` is the
-        index of a repetition. An attack that draws random numbers for each sample derives them from these two
-        and its seed. Raises `TypeError` for unknown arguments and for inputs that are not a torch tensor.
-        Raises `ValueError` for inputs of another shape or beyond the bounds, and for a criterion that the
-        attack does not support. Raises `UserError` for an `epsilon` or a parameter of the attack that is not
-        legal for images of this size.
+        index of a repetition. An attack with random numbers for each sample derives these numbers from
+        `samples`, `draw` and its seed. Raises `TypeError` for unknown arguments and for inputs that are not a
+        torch tensor. Raises `ValueError` for inputs of another shape or beyond the bounds, and for a
+        criterion that the attack does not support. Raises `UserError` for an `epsilon` or a parameter of the
+        attack that is not legal for images of this size.
         """
         raise_if_kwargs(kwargs)
         problem = Problem.of(model, inputs, criterion, legal=self.criteria, draw=draw, samples=samples)
@@ -75,11 +75,11 @@ class MinimalAttack(MinimizationAttack, ABC):
 
         `early_stop` has no effect, because the attack always searches for the smallest perturbation.
         `samples` are the positions of the images in the data set, by default 0 to m - 1, and `draw` is the
-        index of a repetition. An attack that draws random numbers for each sample derives them from these two
-        and its seed. Raises `TypeError` for unknown arguments and for inputs that are not a torch tensor.
-        Raises `ValueError` for inputs of another shape or beyond the bounds, and for a criterion that the
-        attack does not support. Raises `UserError` for a parameter of the attack that is not legal for images
-        of this size.
+        index of a repetition. An attack with random numbers for each sample derives these numbers from
+        `samples`, `draw` and its seed. Raises `TypeError` for unknown arguments and for inputs that are not a
+        torch tensor. Raises `ValueError` for inputs of another shape or beyond the bounds, and for a
+        criterion that the attack does not support. Raises `UserError` for a parameter of the attack that is
+        not legal for images of this size.
         """
         raise_if_kwargs(kwargs)
         problem = Problem.of(model, inputs, criterion, legal=self.criteria, draw=draw, samples=samples)

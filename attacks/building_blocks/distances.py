@@ -40,5 +40,5 @@ class Unmeasured(Distance):
         return distances
 
     def clip_perturbation(self, references: T, perturbed: T, epsilon: float) -> T:
-        """Return `perturbed` unchanged: the attack itself keeps within `epsilon`."""
+        """Return `perturbed` unchanged: the attack itself ensures that it does not exceed `epsilon`."""
         return perturbed

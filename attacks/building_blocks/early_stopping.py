@@ -1,6 +1,6 @@
 """The steps at which an attack checks whether samples are finished.
 
-An attack that leaves out finished samples saves passes, but each check synchronises the CPU with the GPU.
+An attack that leaves out finished samples saves passes, but in each check the CPU waits for the GPU.
 """
 
 from torch import Tensor
@@ -13,6 +13,6 @@ def should_check(step: int, rows: Tensor) -> bool:
     """Return whether an attack should check, in step number `step` (from 0), which samples are finished.
 
     `rows` (n,) are the indices of the samples that are still attacked. The result is true in every step if
-    they are on a CPU or fewer than `FEW`, and otherwise in one of `EVERY` steps.
+    `rows` is on a CPU or has fewer than `FEW` entries, and otherwise in one of `EVERY` steps.
     """
     return step % EVERY == 0 or len(rows) < FEW or rows.device.type == "cpu"

@@ -17,14 +17,14 @@ ROUND = 2  # candidates per image in one pass, if the images are many; a pass sy
 
 
 class MakeCandidates(Protocol):
-    """A function that returns the candidate images of an attack, numbered in the order of the search."""
+    """A function that returns candidate images of an attack; candidates are numbered in search order."""
 
     def __call__(self, rows: Tensor, candidate_ids: Tensor) -> Tensor:
         """Return the candidates `candidate_ids` (k,) of each sample in `rows` (n,), as (n, k, C, H, W)."""
 
 
 def candidates_fool(problem: Problem, candidates: Tensor, rows: Tensor) -> Tensor:
-    """Return bool (n, k): whether each of the `candidates` (n, k, C, H, W) fools the model.
+    """Return for each of the `candidates` (n, k, C, H, W) whether it fools the model, bool (n, k).
 
     `rows` (n,) are the indices in `problem` of the samples that the candidates belong to.
     """
@@ -36,11 +36,12 @@ def candidates_fool(problem: Problem, candidates: Tensor, rows: Tensor) -> Tenso
 def first_fooling(
     problem: Problem, make: MakeCandidates, count: int, *, among: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return each image's first candidate that fools the model (m, C, H, W), and bool (m,): if there is one.
+    """Return for each image the first candidate that fools the model, and whether there is one.
 
-    `make` returns the candidates, numbered from 0 to `count` - 1. `among`, bool (m,), selects the images to
-    search. An image that is not selected, or for which no candidate fools the model, is returned unchanged.
-    The result for one image does not depend on the other images.
+    The results are (m, C, H, W) and bool (m,). Without such a candidate, the image is returned unchanged.
+    `make` returns the candidates, numbered from 0 to `count` - 1. `among`, bool (m,), marks the images for
+    which candidates are tried; by default all are. The result for one image does not depend on the other
+    images.
     """
     images = problem.images
     found = torch.zeros(len(images), dtype=torch.bool, device=images.device)

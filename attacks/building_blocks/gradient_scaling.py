@@ -7,8 +7,9 @@ from torch import Tensor
 def power_of_two(values: Tensor) -> Tensor:
     """Return for each sample the power of two (m, 1, ...) that brings its largest magnitude into [1/2, 1).
 
-    Multiplication by the factor loses no bit. The factor is positive and finite for all values, from 2^-126
-    to 2^126. Because of these limits, largest magnitudes below 2^-127 or from 2^126 on do not reach [1/2, 1).
+    Multiplication by the factor is exact. The factor is between 2^-126 and 2^126 for all values, so it is
+    positive and finite. Because of these limits, largest magnitudes below 2^-127 or from 2^126 on do not
+    reach [1/2, 1).
     """
     flat = values.detach().float().flatten(1)
     largest: Tensor = torch.linalg.vector_norm(flat, torch.inf, dim=1)

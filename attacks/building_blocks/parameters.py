@@ -15,7 +15,7 @@ def check_counts(*, least: int = 1, **counts: int) -> None:
 
 
 def check_above_0(**values: float) -> None:
-    """Raise `ValueError` for the first of `values`, parameters by name, that is not above 0."""
+    """Raise `ValueError` for the first of `values`, parameters given by name, that is not above 0."""
     for name, value in values.items():
         check(name, value, "numbers above 0", accepted=value > 0)
 

@@ -16,7 +16,7 @@ from blrobust.perturbations import random_numbers
 
 
 class PerSampleSeed:
-    """Mixin that gives an attack uniform random numbers, derived from its attributes `seed` and `stream`."""
+    """Mixin that gives an attack uniform random numbers, determined by its attributes `seed` and `stream`."""
 
     stream: int
     """The attack's number in `perturbations.random_numbers`, so that no two attacks share random numbers."""
@@ -51,7 +51,7 @@ class PerSampleSeed:
 class PerSampleNoise(FixedEpsilonAttack, ABC):
     """A random perturbation of each sample, with the same random numbers for all levels, models and batches.
 
-    The random numbers are kept on the device for the next level or model.
+    The random numbers stay in the memory of the device for the next level or model.
     """
 
     def __init__(self, *, seed: int = 0) -> None:

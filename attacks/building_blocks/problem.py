@@ -24,8 +24,8 @@ class Problem:
 
     `classes`, int64 (m,), are the target classes to reach if `targeted`, otherwise the labels that the model
     should no longer predict. `sample_ids` are the positions of the images in the data set, and `draw` is the
-    index of a repetition. An attack that draws random numbers for each sample derives them from these two and
-    its seed. `restore` converts a torch tensor to the caller's kind of tensor.
+    index of a repetition. An attack with random numbers for each sample derives these numbers from
+    `sample_ids`, `draw` and its seed. `restore` converts a torch tensor to the caller's kind of tensor.
     """
 
     model: Model
@@ -98,7 +98,7 @@ class Problem:
         return logits
 
     def fooled(self, logits: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return bool (n,): whether the attack succeeds for each row of `logits` (n, classes).
+        """Return for each row of `logits` (n, classes) whether the attack succeeds, bool (n,).
 
         `rows` (n,) are the indices of the samples that the logits belong to, by default all samples; an index
         may occur several times. Logits that are not finite predict no class, as in
@@ -119,7 +119,7 @@ def checked_images(inputs: Any, model: Model) -> tuple[Tensor, Restore]:
     """Return `inputs` as a torch tensor (m, C, H, W), and a function that restores the caller's tensor type.
 
     Raises `TypeError` unless `inputs` is a torch tensor, plain or wrapped by eagerpy. Raises `ValueError` if
-    it does not have four dimensions, or if a value is NaN or beyond the model's bounds.
+    `inputs` does not have four dimensions, or if a value is NaN or outside the model's bounds.
     """
     wrapped, restore_type = astensor_(inputs)
     images = wrapped.raw

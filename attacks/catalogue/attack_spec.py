@@ -115,7 +115,7 @@ class AttackSpec:
         return {**ours, **found}
 
     def without_gradients(self, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return `parameters`, changed for a model without gradients; None if the attack cannot run on it."""
+        """Return `parameters`, changed for a model without gradients; None if the attack needs gradients."""
         member = self.gradient_free_member
         if member is None or member not in parameters.get("attacks", self.settable()["attacks"]).split("+"):
             return None
@@ -137,7 +137,7 @@ class AttackSpec:
         return attack
 
     def feasible(self, levels: Sequence[float], shape: tuple[int, ...]) -> tuple[float, ...]:
-        """Return those of the `levels` that are legal for images of `shape` (C, H, W)."""
+        """Return the `levels` that are legal for images of `shape` (C, H, W)."""
 
         def can(level: float) -> bool:
             try:

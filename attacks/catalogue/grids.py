@@ -25,8 +25,8 @@ def grids(attacks: Attacks, *, strength: str = "attacks") -> dict[str, Grid]:
 
     `attacks` is text for `selection.kinds` (names, patterns and suites), an iterable of such texts, or a
     mapping from such texts to levels, where None means the default levels. An attack that is selected twice
-    has the levels of both selections. Raises `UserError` for a part that selects no attack, and for illegal
-    levels. A message about levels begins with `strength`, the name of their argument or option.
+    has the levels of both selections. Raises `UserError` for a text that selects no attack, and for illegal
+    levels. A message about levels begins with `strength`, the name of the argument or option of the levels.
     """
     if not isinstance(attacks, Iterable):
         raise UserError(f"attacks: got {shown(attacks)}; {LEGAL}")
@@ -54,9 +54,9 @@ def grids(attacks: Attacks, *, strength: str = "attacks") -> dict[str, Grid]:
 def check(chosen: Mapping[str, Grid], *, target: int | None, legacy: bool, strength: str = "attacks") -> None:
     """Raise `UserError` for attacks or levels that do not fit the other options.
 
-    A `target` class needs a targeted attack. Linf levels are at most 1, except with `legacy`, the input space
-    of the published noise curves. With `legacy`, the attack "uniform" is not available. A message about
-    levels begins with `strength`, the name of their argument or option.
+    A `target` class needs a targeted attack. Linf levels are at most 1, except in the published input space,
+    with `legacy`. With `legacy`, the attack "uniform" is not available. A message about levels begins with
+    `strength`, the name of the argument or option of the levels.
     """
     if target is not None and not any(ATTACKS[name].targeted for name in chosen):
         legal = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)

@@ -1,6 +1,6 @@
 """Catalogue of random perturbations, which do not use the model.
 
-Those with "repeated" in their name are drawn again until they fool the model.
+Attacks with "repeated" in their name draw the noise again until it fools the model.
 """
 
 from typing import Any

@@ -26,7 +26,7 @@ ANY: Rule = ("numbers", lambda _: True)
 
 
 def _up_to(most: int, least: int = 1) -> Rule:
-    """Return the rule for a count of things that are in memory at the same time: `least` to `most`."""
+    """Return the rule for a number of objects that are in memory at the same time: `least` to `most`."""
     return f"numbers from {least} to {most:,}", lambda value: least <= value <= most
 
 
@@ -84,7 +84,7 @@ class Data:
 class Limit:
     """The smallest and the largest legal value of a parameter, as functions of the data set.
 
-    `of_classes` is true if they depend on the number of classes, and false if they depend on the image size.
+    `of_classes` is true if the limits depend on the number of classes, and false if on the image size.
     """
 
     least: Callable[[Data], int]

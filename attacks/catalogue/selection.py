@@ -22,9 +22,9 @@ def kinds(text: str, *, name: str = "attacks") -> dict[str, tuple[float, ...]]:
     """Return the names of the attacks that `text` selects, each with its levels.
 
     `text` is a comma-separated list of names, patterns such as `pgd*` and suites such as `suite:quick`;
-    `name` is the option that it was given to, for messages. An attack has the levels that the suite gives it,
-    or else its default levels. An attack that is selected twice has the levels of both selections. Raises
-    `UserError` if a part of the list selects no attack.
+    `name` is the name of the option or argument, for messages. An attack of a suite has the levels of the
+    suite, all other attacks have their default levels. An attack that is selected twice has the levels of
+    both selections. Raises `UserError` if a part of the list selects no attack.
     """
     found: dict[str, tuple[float, ...]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -56,7 +56,7 @@ def _members(part: str, name: str) -> Mapping[str, str | None]:
 
 
 def did_you_mean(text: str, names: Collection[str]) -> str:
-    """Return the question for the most similar `names` as the middle of a message; empty if none is similar.
+    """Return a suggestion of the most similar `names` for a message; an empty text if none is similar.
 
     Names that begin with `text` are the most similar ones.
     """

@@ -14,10 +14,10 @@ from blrobust.perturbations import random_numbers
 class BlendedUniformAttack(PerSampleSeed, MinimalAttack):
     """Blends each image with uniform noise until the result fools the model.
 
-    The noise is the first of `directions` noise images that fools the model by itself. The result is the
-    first of `steps` evenly spaced blends from the image to this noise that fools the model. If no noise image
-    fools the model, the image is returned unchanged, where Foolbox's class returns noise. Raises `ValueError`
-    for a parameter that is not legal.
+    Up to `directions` noise images are tried; the first one that fools the model by itself is used. The
+    result is the first of `steps` evenly spaced blends from the image to this noise that fools the model. If
+    no noise image fools the model, the image is returned unchanged. (Foolbox's class returns noise then.)
+    Raises `ValueError` for a parameter that is not legal.
     """
 
     distance = l2

@@ -17,9 +17,9 @@ def gaussian_matrix(size: int, sigma: float) -> Tensor:
     """Return the matrix that blurs a line of `size` pixels, float64 (size, size).
 
     The weight of a pixel at the distance t is proportional to exp(-t^2 / (2 sigma^2)) for |t| <= 4 sigma and
-    0 beyond; the weights sum to 1. At both ends the line continues as its mirror image (d c b a | a b c d | d
-    c b a), as often as the filter needs it. The blur is a matrix because the filter may be many times as long
-    as the line.
+    0 beyond; the weights sum to 1. At both ends the line continues as its mirror image, repeatedly if the
+    filter is long: (d c b a | a b c d | d c b a). The blur is a matrix because the filter may be many times
+    as long as the line.
     """
     radius = int(WIDTHS * sigma + 0.5)
     if radius == 0:

@@ -21,10 +21,10 @@ class PixelAttack(PerSampleNoise):
     distance = PixelDistance()
 
     def _draw(self, shape: torch.Size, *, draw: int, samples: range) -> Tensor:
-        """Return each pixel's rank in a random order of the image's pixels, int32 (len(`samples`), H * W).
+        """Return the rank of each pixel in a random order, with a random sign, int32 (len(`samples`), H * W).
 
-        Ranks begin at 1. Each has a random sign, which chooses the value of the pixel: the minimum if it is
-        negative, else the maximum.
+        Ranks begin at 1. The sign chooses the value of the pixel: the minimum if the sign is negative,
+        otherwise the maximum.
         """
         size = shape[-2] * shape[-1]
         codes = np.empty((len(samples), size), np.int32)

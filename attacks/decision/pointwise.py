@@ -48,10 +48,10 @@ class PointwiseAttack(PerSampleSeed, MinimalAttack):
         return restored(problem, points, numbers[:, -1], among=found)
 
     def _salt_and_pepper(self, problem: Problem, noise: Tensor, coins: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images with some pixels set to a bound, and bool (m,): whether they fool the model.
+        """Return images with some pixels set to a bound, and whether they fool the model, bool (m,).
 
         The random numbers `noise` (m, starts, H * W) determine the orders of the pixels. The random numbers
-        `coins`, of the same shape, choose the bound of each pixel.
+        `coins`, of the same shape, choose the lower or the upper bound for each pixel.
         """
         images = problem.images
         size = noise.shape[2]
@@ -71,17 +71,17 @@ class PointwiseAttack(PerSampleSeed, MinimalAttack):
 
 
 def restored(problem: Problem, points: Tensor, keys: Tensor, *, among: Tensor) -> Tensor:
-    """Return `points` with as many original pixels restored, one by one, as still fool the model.
+    """Return `points` after restoring original pixels one by one, as long as the model stays fooled.
 
     `points` (m, C, H, W) are images that fool the model. To restore a pixel means to set it to its value in
-    the original image. `keys` (m, H * W) define the order of the pixels by sorting, and `among`, bool (m,),
-    selects the samples. In each round, one changed pixel after another is restored if the model stays fooled.
-    The rounds end when no pixel can be restored.
+    the original image. The pixels of a sample are restored in ascending order of its `keys` (m, H * W), and
+    `among`, bool (m,), marks the samples to change. In each round, one changed pixel after another is
+    restored if the model stays fooled. The rounds end when no pixel can be restored.
 
-    The result is the same as with one query after another, but it takes fewer forward passes. For the next
-    `WINDOW` pixels of a sample, one pass queries two kinds of images: with the first 1, 2, ..., `WINDOW` of
-    these pixels restored together, and with a single one of them restored. The first kind gives the
-    predictions for the case that all pixels so far could be restored, the second kind for the case that none
+    The result is that of one query after another, with fewer forward passes. For the next `WINDOW` pixels of
+    a sample, one pass queries two kinds of images: with the first 1, 2, ..., `WINDOW` of these pixels
+    restored together, and with a single one of these pixels restored. The first kind gives the predictions
+    for the case that all of the pixels before could be restored, the second kind for the case that none
     could.
     """
     images = problem.images
@@ -120,11 +120,11 @@ def restored(problem: Problem, points: Tensor, keys: Tensor, *, among: Tensor) -
 
 
 def _masks(pixels: Tensor, legal: Tensor, plans: Tensor, size: int) -> Tensor:
-    """Return bool (n, plans, H * W): the pixels that each plan restores.
+    """Return the pixels that each plan restores, as masks bool (n, plans, H * W).
 
-    `pixels` (n, WINDOW) are the indices of each sample's next pixels. `legal`, bool of the same shape, is
-    false where a sample has fewer changed pixels left. `plans`, bool (plans, WINDOW), selects some of the
-    pixels for each plan.
+    A plan is a choice of some of the next `WINDOW` pixels: `plans`, bool (plans, WINDOW), has a row for each.
+    `pixels` (n, WINDOW) are the indices of the next pixels of each sample. `legal`, bool of the same shape,
+    is false at the end of a row if the sample has fewer changed pixels left.
     """
     chosen = plans & legal.unsqueeze(1)  # (n, plans, WINDOW)
     index = pixels.unsqueeze(1).expand(chosen.shape)

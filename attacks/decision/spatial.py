@@ -133,9 +133,9 @@ class SpatialAttack(_GridMoves):
     """Rotates and shifts at once, over a grid (Engstrom et al. 2019, section 3, "grid search").
 
     The grid has `angles` angles and, along each axis, `shifts` shifts. Its limits are `epsilon` * 30 degrees
-    and `epsilon` * 3 pixels, where 30 and 3 are those of the paper. Foolbox's class measures shifts in half
-    sides of the image where `grid_sample` expects half distances between the outermost pixels, so its shifts
-    by whole pixels blur the image. Raises `ValueError` for a parameter that is not legal.
+    and `epsilon` * 3 pixels, where 30 and 3 are those of the paper. In Foolbox's class, the unit of shifts is
+    half the side of the image, but `grid_sample` expects half the distance between the outermost pixels. So
+    Foolbox's shifts by whole pixels blur the image. Raises `ValueError` for a parameter that is not legal.
     """
 
     limits = LIMITS

@@ -1,6 +1,6 @@
 """Adversarial starting points for attacks that walk along the decision boundary.
 
-Foolbox's attacks fail for a whole batch if random noise does not fool the model for one of its samples.
+If random noise does not fool the model for one sample, Foolbox's attacks fail for the whole batch.
 """
 
 from abc import ABC, abstractmethod
@@ -18,10 +18,11 @@ STEPS = 50  # blends tried between the sample and a point that fools the model
 
 
 def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple[Tensor, Tensor]:
-    """Return for each image the first noise that fools the model (m, C, H, W), and bool (m,): if any does.
+    """Return for each sample the first noise image that fools the model, and whether there is one.
 
-    `uniform` makes the `count` noise images to try, with values in [0, 1), which are then scaled to the
-    model's bounds.
+    The results are (m, C, H, W) and bool (m,). Without such a noise image, the image is returned unchanged.
+    `uniform` is a function that returns noise images with values in [0, 1), which are then scaled to the
+    model's bounds; `count` of them are tried per sample.
     """
     lower, upper = problem.bounds
 
@@ -33,10 +34,11 @@ def noise_images(problem: Problem, uniform: MakeCandidates, count: int) -> tuple
 
 
 def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each image the first other image that fools the model in its place, and bool (m,): if any.
+    """Return for each sample the first other image that fools the model, and whether there is one.
 
-    The other images (m, C, H, W) are those of the batch, in its order, from the next one on. An image is
-    sought only for the samples that `among`, bool (m,), selects; every image of the batch is a candidate.
+    The results are (m, C, H, W) and bool (m,). Without such an image, the sample's own image is returned. The
+    other images are tried in the order of the batch, from the next one on. `among`, bool (m,), marks the
+    samples for which images are tried; every image of the batch can be tried.
     """
     images = problem.images
 
@@ -47,10 +49,11 @@ def other_images(problem: Problem, *, among: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def blended(problem: Problem, points: Tensor, *, steps: int, among: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each image its first blend that fools the model (m, C, H, W), and bool (m,): if any does.
+    """Return for each sample the first blend that fools the model, and whether there is one.
 
-    The blends are `steps` evenly spaced images on the way from the image to its point in `points` (m, C, H,
-    W). A blend is sought only for the samples that `among`, bool (m,), selects.
+    The results are (m, C, H, W) and bool (m,). Without such a blend, the image is returned unchanged. The
+    blends are `steps` evenly spaced images on the line from the image to its point in `points` (m, C, H, W).
+    `among`, bool (m,), marks the samples for which blends are tried.
     """
     images = problem.images
 
@@ -63,11 +66,11 @@ def blended(problem: Problem, points: Tensor, *, steps: int, among: Tensor) -> t
 
 
 def starting_points(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Return for each image a point that fools the model (m, C, H, W), and bool (m,): if there is one.
+    """Return for each sample a point that fools the model, and whether there is one.
 
-    The point is a blend of the image with uniform noise or, if no noise fools the model, with another image
-    of the batch. The noise comes from torch's global generator, like all other random numbers of Foolbox's
-    attacks.
+    The results are (m, C, H, W) and bool (m,). The point is a blend of the image with uniform noise or, if no
+    noise fools the model, with another image of the batch. The noise comes from torch's global generator,
+    like all other random numbers of Foolbox's attacks.
     """
     images = problem.images
     numbers = torch.rand((DIRECTIONS, *images.shape[1:]), device=images.device)

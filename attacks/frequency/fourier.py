@@ -62,14 +62,15 @@ class SingleFourierAttack(Transform):
 
 
 class WorstFourierAttack(EpsilonAttack):
-    """Adds to each image the first wave of a grid of frequencies that fools the model.
+    """Tries waves, low frequencies first, and adds to each image the first wave that fools the model.
 
-    The frequencies are (k, l) with k = 0, `step`, 2 * `step`, ... below H and l likewise below W, without (0,
-    0); k above H / 2 is the negative frequency k - H, and l above W / 2 is l - W. `step=1` gives all waves,
-    the set that Tsuzuku & Sato (2019) search. An image needs at most ceil(H / `step`) * ceil(W / `step`)
-    queries, including that of the unperturbed image. An image is returned unchanged if it already fools the
-    model, or if no wave does. Raises `ValueError` for a parameter that is not legal. `run` raises `UserError`
-    for a negative `epsilon`, and for images that are too small for `step`.
+    A wave is epsilon times the signs of one frequency. The frequencies are (k, l) with k = 0, `step`, 2 *
+    `step`, ... below H and l likewise below W, without (0, 0); k above H / 2 is the negative frequency k - H,
+    and l above W / 2 is l - W. `step=1` gives all waves, the set that Tsuzuku & Sato (2019) search. An image
+    needs at most ceil(H / `step`) * ceil(W / `step`) queries, including that of the unperturbed image. An
+    image is returned unchanged if it already fools the model, or if no wave does. Raises `ValueError` for a
+    parameter that is not legal. `run` raises `UserError` for a negative `epsilon`, and for images that are
+    too small for `step`.
     """
 
     distance = linf

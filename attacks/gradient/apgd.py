@@ -76,9 +76,9 @@ class _Ascent:
     def halve(self, gradient: Tensor, *, steps: int) -> Tensor:
         """Halve the step of samples that stall and move them to their best point; return the new gradients.
 
-        A sample stalls if too few of the steps since the last checkpoint, `steps` in number, raised its loss.
-        It also stalls if its step was not halved at the last checkpoint and its best loss has not risen since
-        (section 3.2).
+        `steps` is the number of steps since the last checkpoint. A sample stalls if too few of these steps
+        raised its loss. It also stalls if its step was not halved at the last checkpoint and its best loss
+        has not risen since (section 3.2).
         """
         stalls = (self.rises < RISES * steps) | (~self.halved & (self.best_value == self.marked))
         self.halved, self.marked, self.rises = stalls, self.best_value, torch.zeros_like(self.rises)
@@ -207,8 +207,8 @@ def _value(problem: Problem, at: _Ascent, loss: Tensor, logits: Tensor) -> Tenso
 class APGD(_AutoPGD):
     """Auto-PGD on the cross-entropy or on the difference of logits ratio (DLR).
 
-    Croce & Hein 2020, sections 3 and 4. With DLR a targeted criterion is not supported; use `TargetedAPGD`
-    for it. Raises `ValueError` for a parameter that is not legal.
+    Croce & Hein 2020, sections 3 and 4. DLR does not support a targeted criterion; use `TargetedAPGD`
+    instead. Raises `ValueError` for a parameter that is not legal.
     """
 
     def __init__(

@@ -74,7 +74,7 @@ class AutoAttack(EpsilonAttack):
         return max(LEAST_CLASSES.get(name, 2) for name in self._members)
 
     def hint_for_classes(self, classes: int) -> str | None:
-        """Return a setting `attacks=...` of the attacks that run with `classes` classes, or None."""
+        """Return a setting `attacks=...` with the attacks that are legal for `classes` classes, or None."""
         fitting = [name for name in self._members if LEAST_CLASSES.get(name, 2) <= classes]
         return f"attacks={'+'.join(fitting)}" if fitting else None
 
@@ -93,7 +93,7 @@ class AutoAttack(EpsilonAttack):
                 raise UserError(f"got a model of {classes} classes; legal for {name}: at least {least}")
         seed = int(torch.randint(1 << 31, ()))
         adversary = self._adversary(
-            logits, epsilon / width, device=problem.images.device, targets=classes - 1, seed=seed
+            logits, epsilon / width, device=problem.images.device, wrong_classes=classes - 1, seed=seed
         )
         # The package traces the interpreter to detect gradients inside the model, which stops all other
         # tracing; and it seeds the generators of all devices.
@@ -112,10 +112,12 @@ class AutoAttack(EpsilonAttack):
         near = problem.clip(problem.images + change)
         return ball.settle(near, problem.images, epsilon)
 
-    def _adversary(self, model: Any, epsilon: float, *, device: torch.device, targets: int, seed: int) -> Any:
+    def _adversary(
+        self, model: Any, epsilon: float, *, device: torch.device, wrong_classes: int, seed: int
+    ) -> Any:
         """Return the package's own AutoAttack object, configured and without a log.
 
-        `targets` is the number of wrong classes that the model has.
+        `wrong_classes` is the number of classes of the model minus 1.
         """
         silent = logging.Logger("pyautoattack")
         silent.disabled = True
@@ -127,8 +129,8 @@ class AutoAttack(EpsilonAttack):
         shared |= {"n_iter": self.steps, "logger": silent}
         adversary.apgd = type(adversary.apgd)(model, **shared)
         adversary.apgd_targeted = type(adversary.apgd_targeted)(model, **shared)
-        adversary.apgd_targeted.n_target_classes = min(self.targets, targets)
-        adversary.fab.n_target_classes = min(self.targets, targets)
+        adversary.apgd_targeted.n_target_classes = min(self.targets, wrong_classes)
+        adversary.fab.n_target_classes = min(self.targets, wrong_classes)
         adversary.fab.n_iter = self.steps
         adversary.fab.n_restarts = 1
         adversary.square.n_queries = self.queries

@@ -33,8 +33,8 @@ class _FMN(MinimalAttack, ABC):
 
     Until a sample fools the model for the first time, its next epsilon is the larger of two numbers: the
     distance to the boundary of the linearised model (equation 5), and its last epsilon * (1 + gamma). The
-    second is needed if many pixels are at a bound and cannot move, because the boundary is then farther away
-    than the gradient predicts. In the L0 norm only the second is used.
+    second number is needed if many pixels are at a bound and cannot move, because the boundary is then
+    farther away than the gradient predicts. In the L0 norm only the second number is used.
 
     The step size falls from `max_stepsize` to a hundredth of it, and gamma falls from `gamma` to 0.001, both
     along half a cosine. The result is the nearest image found that fools the model; a sample without one is
@@ -93,8 +93,7 @@ class _FMN(MinimalAttack, ABC):
     def _dual(self, gradient: Tensor, steepness: Tensor) -> Tensor:
         """Return the dual norm (m,) of `gradient`: the rate of change along the steepest step of norm 1.
 
-        `steepness` (m,) is the Euclidean norm of the gradient, which is also the result for the L2 and L0
-        norm.
+        `steepness` (m,) is the Euclidean norm of the gradient. For the L2 and the L0 norm, it is the result.
         """
         dual = {math.inf: 1.0, 1.0: math.inf}.get(self.order)
         return steepness if dual is None else _norm(gradient, dual)
@@ -185,10 +184,10 @@ def _norm(images: Tensor, order: float) -> Tensor:
 
 
 def _evaluate(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the margins (m,) of images `x`, whether they fool the model (m,), and their descent directions.
+    """Return the margins (m,) of images `x`, whether they fool the model (m,), and descent directions.
 
-    The margin is the difference of two logits that is positive until the attack succeeds. The direction (m,
-    C, H, W) is minus the gradient of the margin.
+    The margin is the difference of two logits that is positive until the attack succeeds. The directions (m,
+    C, H, W) are minus the gradients of the margins.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()

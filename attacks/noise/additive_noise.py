@@ -31,9 +31,9 @@ def clipping_aware_factors(
 ) -> Tensor:
     """Return factors (m, 1, 1, 1) for `noise` that move images (m, C, H, W) by the L2 distance `epsilon`.
 
-    The distance is measured after the sum of the image and factor * `noise` is clipped to `bounds`. If no
-    factor gives the distance `epsilon`, the result is the smallest factor at which all colour values reach a
-    bound.
+    The distance is that from the image to clip(image + factor * `noise`), with `bounds` as the clip's limits.
+    If no factor gives the distance `epsilon`, the result is the smallest factor at which all colour values
+    reach a bound.
 
     Method of Rauber & Bethge 2020, section 3: sort the colour values of an image by the factor at which they
     reach a bound. At such a factor f, the squared distance is the sum of two parts: the squared changes of

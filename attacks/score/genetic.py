@@ -21,11 +21,11 @@ class GeneticAttack(PerSampleSeed, EpsilonAttack):
     """Evolves linf perturbations until one is classified as the target (Alzantot et al. 2019, Algorithm 1).
 
     The fitness of a perturbation is the log-odds of the target class t, ln p_t - ln sum_{j != t} p_j. A
-    generation consists of the fittest member of the last one and of children of two parents each. Parents are
-    drawn with the probabilities P = softmax(fitness / `temperature`). A child takes each value from its first
-    parent with probability P1 / (P1 + P2), else from its second, where P1 and P2 are the probabilities of
-    these parents. Then, with probability rho, a random number from [-alpha * epsilon, alpha * epsilon] is
-    added to each value.
+    generation consists of the fittest member of the generation before and of children of two parents each.
+    Parents are drawn with the probabilities P = softmax(fitness / `temperature`). A child takes each value
+    from its first parent with the probability P1 / (P1 + P2), otherwise from its second parent, where P1 and
+    P2 are the probabilities of the two parents. Then, with the probability rho for each value, a random
+    number from [-alpha * epsilon, alpha * epsilon] is added.
 
     A plateau is 100 generations without a fitter member. After c plateaus, rho = max(`probability`, 0.5 *
     0.9^c) and alpha = max(`size`, 0.4 * 0.9^c) (Section 4.2). The result is the fittest image of the last
@@ -122,9 +122,9 @@ class GeneticAttack(PerSampleSeed, EpsilonAttack):
     ) -> Tensor:
         """Return the children of the perturbations `pool`, (n, children, C, H, W).
 
-        `fitness` (n, members) is that of `pool`; `plateaus` (n,) is the number of plateaus so far. `own` (n,
-        2 * children + 3 * C * H * W) are uniform random numbers of each sample, and `shared` (2 * children +
-        3 * children * C * H * W,) are those of all samples.
+        `fitness` (n, members) is the fitness of `pool`, and `plateaus` (n,) the number of plateaus so far.
+        `own`, of shape (n, 2 * children + 3 * C * H * W), are uniform random numbers of each sample.
+        `shared`, of shape (2 * children + 3 * children * C * H * W,), are those that all samples share.
         """
         children = self.population - 1
         shape = (len(pool), children, *pool.shape[2:])

@@ -44,12 +44,12 @@ class LocalSearchAttack(PerSampleSeed, EpsilonAttack):
     3. stops if the model no longer predicts the label. The candidates of the next round are the pixels in the
        squares of half side `d` around these t pixels.
 
-    The candidates of a round are at most `candidates` pixels, chosen at random. In the first round they are
-    also at most a tenth of all pixels. At most t * `rounds` pixels change, with at most `rounds` *
-    (`candidates` + 1) queries. The paper's values are those of Foolbox 1: r = 1.5, p = 10, d = 5, 150 rounds,
-    128 candidates. `r` must be above 1, because 1 changes nothing, and at most 2, so that `r` * v plus or
-    minus 1 is within the bounds. The result is the image after the last round, or the first image that is no
-    longer classified as the label.
+    The candidates of a round are at most `candidates` pixels, chosen at random, and in the first round also
+    at most a tenth of all pixels. At most t * `rounds` pixels change, with at most `rounds` * (`candidates` +
+    1) queries. The paper's values are those of Foolbox 1: r = 1.5, p = 10, d = 5, 150 rounds, 128 candidates.
+    `r` must be above 1, because 1 changes nothing, and at most 2, so that `r` * v plus or minus 1 is within
+    the bounds. The result is the image after the last round, or the first image that is no longer classified
+    as the label.
 
     Raises `ValueError` for a parameter that is not legal. `run` raises `UserError` unless `epsilon` is a
     whole number from 0 to H * W.

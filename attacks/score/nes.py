@@ -15,7 +15,7 @@ from blrobust.perturbations import random_numbers
 
 
 class NESAttack(PerSampleSeed, EpsilonAttack):
-    """Steps x <- x - `stepsize` * epsilon * sign(g), g an estimated gradient (Ilyas et al. 2018, Section 2).
+    """Steps x <- x - `stepsize` * epsilon * sign(g) with an estimate g of the gradient (Ilyas et al. 2018).
 
     After each step x is clipped to the linf ball of radius epsilon and to the bounds. The estimate is g = 1 /
     (n * sigma) * sum_i [L(x + sigma * u_i) - L(x - sigma * u_i)] * u_i with n / 2 Gaussian directions u_i,

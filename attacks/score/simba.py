@@ -93,7 +93,7 @@ class WalkAttack(PerSampleSeed, MinimalAttack):
 
     @abstractmethod
     def _parts(self, images: Tensor) -> Tensor:
-        """Return a view of the images as (m, parts, values); each direction changes one part."""
+        """Return a view of the images (m, parts, values); each direction changes one part of an image."""
 
     @abstractmethod
     def _direction(self, numbers: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

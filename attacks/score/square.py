@@ -29,7 +29,7 @@ class SquareAttack(PerSampleSeed, EpsilonAttack):
     """Changes random squares and keeps a change if the loss falls (Andriushchenko et al. 2020).
 
     The loss is the margin f_y - max_{i != y} f_i of the logits f with the label y. With a targeted criterion
-    it is the cross-entropy of the target class (Section 3.1), in the form of negative log-odds, which order
+    it is the cross-entropy of the target class (Section 3.1), computed as negative log-odds, which order
     images in the same way. The square of a query has about p * H * W pixels. The share p starts at `share`
     and is halved by the schedule of the paper, scaled to `queries` queries.
 
@@ -131,11 +131,11 @@ class SquareLinfAttack(SquareAttack):
 class SquareL2Attack(SquareAttack):
     """The l2 attack (Algorithm 3): each step moves squared l2 norm from one square to another.
 
-    A step sets the perturbation in one square to 0 and renews it in another. In each colour channel, the
-    renewed square gets its old perturbation, normalised, plus or minus the pattern eta that the function
-    `bumps` returns. The sum is scaled so that its squared l2 norm is a + (epsilon^2 - b) / C: a is the
-    squared norm of the channel's old perturbation in both squares, b that of the whole old perturbation,
-    and C the number of channels.
+    A step sets the perturbation in one square to 0 and replaces it in another square. In each colour
+    channel, the replacement is the old perturbation of the square, normalised, plus or minus the pattern eta
+    that the function `bumps` returns. This sum is scaled so that its squared l2 norm is a + (epsilon^2 - b) /
+    C, where a is the squared norm of the channel's old perturbation in both squares, b is that of the whole
+    old perturbation, and C is the number of channels.
     """
 
     _ball = BALLS["l2"]
@@ -203,7 +203,7 @@ def _bump(height: int, width: int) -> Tensor:
 
 
 def _turned(eta: Tensor, numbers: Tensor) -> Tensor:
-    """Return for each sample `eta` or its transpose, (m, 1, side, side), as random `numbers` (m,) choose."""
+    """Return `eta` or its transpose for each sample, (m, 1, side, side); random `numbers` (m,) choose."""
     return torch.where((numbers < 0.5).view(-1, 1, 1, 1), eta, eta.T)
 
 
@@ -215,9 +215,9 @@ def _tiles(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _window(numbers: Tensor, side: int, shape: tuple[int, ...]) -> Tensor:
-    """Return bool (m, 1, H, W): the pixels of a square of `side` pixels at a random position.
+    """Return a mask bool (m, 1, H, W) of a square of `side` x `side` pixels at a random position.
 
-    The uniform random `numbers` (m, 2) in [0, 1) choose its first row and its first column.
+    The uniform random `numbers` (m, 2) in [0, 1) choose the first row and the first column of the square.
     """
     height, width = shape[-2:]
     top = integers(numbers[:, 0], height - side + 1).view(-1, 1, 1, 1)

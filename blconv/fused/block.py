@@ -10,9 +10,10 @@ layers together, these tensors are saved:
     the mean and the inverse standard deviation of each channel, ReLU's bits, and the parameters.
 
 The convolution passes Y to the BatchNorm as an attribute of the tensor y, so that no layer refers to another.
-If there is a layer between the two, or one of them is replaced, the result is still correct; only the memory
-is not saved. A BatchNorm has a flag that states whether a ReLU follows it (`blconv.fused.relu_followers`). If
-the convolution does not use the method "spectral", it and the BatchNorm behave as torch's.
+If there is a layer between convolution and BatchNorm, or if one of the two is replaced, the result is still
+correct; only the memory is not saved. A BatchNorm has a flag that states whether a ReLU follows
+(`blconv.fused.relu_followers`). If the convolution does not use the method "spectral", convolution and
+BatchNorm behave like those of torch.
 """
 
 import math
@@ -79,15 +80,15 @@ class BlockConv2d(BandLimitedConv2d):
 
 @lru_cache(maxsize=4096)
 def _saves_memory(geometry: Geometry) -> bool:
-    """Return whether an output map has more numbers than its coefficients; a strided or small map may not."""
+    """Return whether an output map has more values than coefficients; a strided or small map may not."""
     return 2 * geometry.coefficients < math.prod(geometry.out)
 
 
 class BlockNorm2d(nn.BatchNorm2d):
     """A BatchNorm that saves the coefficients attached to its input, if any, for the backward pass.
 
-    If there are such coefficients and `applies_relu` is set, it also applies the ReLU that follows. The
-    `BlockReLU` there then returns its input unchanged.
+    If there are such coefficients and `applies_relu` is set, the BatchNorm also applies the ReLU that
+    follows, and the `BlockReLU` after it returns its input unchanged.
     """
 
     applies_relu = False
@@ -173,7 +174,7 @@ def use_fused_norm_relu(model: nn.Module, followed_by_relu: set[nn.BatchNorm2d])
 class BatchNormFromCoefficients(torch.autograd.Function):
     """BatchNorm, with or without a ReLU after it, that saves the coefficients of its input y instead of y.
 
-    It saves ReLU's bits instead of ReLU's output.
+    Instead of the output of the ReLU, it saves one bit per element: 1 if the ReLU set the element to zero.
     """
 
     @staticmethod
@@ -195,9 +196,9 @@ class BatchNormFromCoefficients(torch.autograd.Function):
     ) -> Tensor:
         """Normalise y (batch, channels, H, W), by its own statistics if `by_batch`, else by the running ones.
 
-        `mean` and `variance` are the running statistics, and `counts` is the number of batches so far. If y's
-        own statistics are used, the running ones are updated with the weight `factor`, and `counts` grows by
-        one. `coefficients`, `bias` and `geometry` are those of y's `Source`.
+        `mean` and `variance` are the running statistics, and `counts` is the number of batches so far. With
+        `by_batch`, the running statistics are updated with the weight `factor`, and `counts` grows by 1.
+        `coefficients`, `bias` and `geometry` are those of y's `Source`.
         """
         parameters = gamma, beta, mean, variance
         if by_batch and _runs_forward(y, parameters):
@@ -223,8 +224,8 @@ class BatchNormFromCoefficients(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Recompute y from its coefficients and return the gradients of the arguments of `forward`.
 
-        Our kernel computes the gradients where it can. If a second derivative may follow, and in other cases
-        that the kernel does not support, torch's functions compute them.
+        Our CUDA kernel computes the gradients if it can. Torch's functions compute them if a second
+        derivative may follow, and in other cases that the kernel does not support.
         """
         coefficients, bias, gamma, mean, variance, *state, reserve, bits = ctx.saved_tensors
         by_batch, eps, backend, geometry, channels_last, bits_channels_last = ctx.settings
@@ -262,7 +263,7 @@ _batch_norm = super(torch.autograd.Function, BatchNormFromCoefficients).apply
 
 
 def _runs_forward(y: Tensor, parameters: tuple[Tensor | None, ...]) -> bool:
-    """Return whether our kernel can normalise y; it takes parameters in float32."""
+    """Return whether the CUDA kernel can normalise y, which requires parameters in float32."""
     for tensor in parameters:
         if tensor is not None and (tensor.dtype != torch.float32 or tensor.data_ptr() % 16):
             return False
@@ -271,9 +272,9 @@ def _runs_forward(y: Tensor, parameters: tuple[Tensor | None, ...]) -> bool:
 
 
 def _runs_kernels(grad: Tensor) -> bool:
-    """Return whether our kernel can compute the gradients for `grad`, the gradient of the output.
+    """Return whether our CUDA kernel can compute the gradients for `grad`, the gradient of the output.
 
-    Unlike torch's kernel, ours needs no memory for another map: it overwrites one of its inputs.
+    Unlike torch's kernel, it needs no memory for another map, because it overwrites one of its inputs.
     """
     runs = grad.dtype in KERNEL_DTYPES and grad.numel() > 0 and runs_operators(grad.device)
     return runs and not torch.is_grad_enabled()
@@ -286,8 +287,8 @@ def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
 def saves_for_backward() -> bool:
     """Return whether a backward pass may follow, for which the layer itself must choose the tensors to save.
 
-    This is False under `torch.compile`, which makes the choice itself, and within `torch.func` transforms,
-    which have no saved tensors.
+    The result is False under `torch.compile`, which itself chooses the tensors to save, and within
+    `torch.func` transforms, which have no saved tensors.
     """
     return (
         torch.is_grad_enabled()

@@ -77,9 +77,9 @@ def max_pool_forward(x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
 def max_pool_backward(grad: Tensor, offsets: Tensor, windows: Windows, *, channels_last: bool) -> Tensor:
     """Return the gradient of the input of `max_pool_forward` from `grad`, the gradient of the maxima.
 
-    A pixel gets the sum of the gradients of all windows whose maximum it was. `offsets` are the cell numbers
-    from `max_pool_forward`. `channels_last` selects the memory format of the result. Differentiable in
-    `grad`.
+    The gradient of a pixel is the sum of the gradients of all windows in which the pixel was the maximum.
+    `offsets` are the cell numbers from `max_pool_forward`. `channels_last` selects the memory format of the
+    result. The function is differentiable in `grad`.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     shape = (*grad.shape[:-2], *windows.input)

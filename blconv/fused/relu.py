@@ -13,7 +13,8 @@ from blconv.layout import is_channels_last
 def pack_bits(mask: Tensor) -> Tensor:
     """Return the values of a boolean tensor, in the order of memory, as bits: uint8 (ceil(elements / 8),).
 
-    With n bytes in all, bit i of byte j is element j + i * n. So all reads and writes are contiguous.
+    With n bytes in all, bit i of byte j is element j + i * n. So all reads and writes are of neighbours in
+    memory.
     """
     flat = _in_memory_order(mask).flatten().view(torch.uint8)
     count = (flat.numel() + 7) // 8

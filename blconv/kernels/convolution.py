@@ -4,9 +4,9 @@
     g = analyse(dy)    dV = z^T g    dw = fold(dV)    dz = g V^T    dx = synthesise(dz)
 
 x, w and y are the input, the filters and the output; z and Y are the kept coefficients of x and y, and V are
-matrices made from w. dx, dw, dy, dz and dV are gradients, and g is that of Y. Layouts are those of
-`blconv.kernels.operators`. Everything that does not depend on the batch is computed once per layer shape, so
-a call consists of the allocation of its results and of one call of compiled code.
+matrices made from w. dx, dw, dy, dz and dV are gradients, and g is the gradient of Y. The shapes are those of
+`blconv.kernels.operators`. Everything that does not depend on the batch is computed once per layer shape. So
+a call only allocates its results and calls compiled code once.
 """
 
 from functools import cached_property, lru_cache
@@ -52,8 +52,8 @@ class Convolution:
     ) -> None:
         """Plan all kernels. `channels` is C, and `outputs` is O.
 
-        `layouts` states for x and for w whether channels are last in memory; the output y has the layout of
-        x. `split` states whether matrix products have full float32 precision.
+        `layouts` states for x and for w whether channels are last in memory; the output y has the memory
+        format of x. `split` states whether matrix products have full float32 precision.
         """
         last, w_last = layouts
         count = coefficient_count(axes.inputs[0].kept, axes.inputs[1].kept)

@@ -2,12 +2,12 @@
 
     out[i, j, q] = sum over l of a[i, l, q] * b[l, j, q], or with conj(b)
 
-A plane is the Q coefficients with the same first two indices. One CUDA block computes one output plane
-(i, j). Its min(1024, Q) threads loop over the coefficients q and, for each, over the channels l, of which
-there are L. So every output is written once, and threads need no barrier. The planes of a and b may have any
-strides, so a transpose costs nothing. The coefficients of a plane are neighbours in memory, so a warp reads
-256 bytes of each operand per step. The threads share no data: for an output of 8 bytes, 16 * L bytes are
-read, and repeated reads come from the L2 cache. This is the published algorithm, not a fast one.
+In this module, a plane is the Q coefficients with the same first two indices. One CUDA block computes one
+output plane (i, j). The block has min(1024, Q) threads, which loop over the coefficients q and, for each q,
+over the L channels l. So every output is written once, and threads need no barrier. The planes of a and b may
+have any strides, so a transpose costs nothing. The coefficients of a plane are neighbours in memory, so a
+warp reads 256 bytes of a and of b for each l. The threads share no data: for an output of 8 bytes, 16 * L
+bytes are read, and repeated reads come from the L2 cache. This is the published algorithm, not a fast one.
 """
 
 from functools import lru_cache

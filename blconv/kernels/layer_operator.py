@@ -111,9 +111,9 @@ def differentiable_backward(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of the input x and the filters `w`, computed by differentiable operators.
 
-    `dy`, `dz` and `g` are the gradients of the output, of the input's coefficients `z` and of the output's
-    coefficients, or None. `ctx` has the layer's `axes`, the number of `channels` of x, and `last`, which
-    states whether x and the output are channels_last. A gradient that is not needed is None.
+    `dy`, `dz` and `g` are the gradients of the output, of the input's coefficients `z`, and of the output's
+    coefficients; each may be None. `ctx` has the layer's `axes`, the number of `channels` of x, and `last`,
+    which states whether x and the output are channels_last. A returned gradient that is not needed is None.
     """
     inputs, outputs, filters = ctx.axes
     to_x, to_w = ctx.needs_input_grad[:2]

@@ -52,8 +52,9 @@ def runs_low_pass_kernel(
 def low_pass_planes_fit(band: Band, *, channels_last: bool) -> bool:
     """Return whether the low-pass kernel can filter images whose axes are those of `band`.
 
-    With channels last, the planes of a block must fit in shared memory, and their sides must be at most
-    `LOW_PASS_MAX_SIDE`. Otherwise a padded plane must have at most `LOW_PASS_MAX_COLUMNS` columns.
+    If channels are last, the planes of a block must fit into shared memory, and the sides of a plane must be
+    at most `LOW_PASS_MAX_SIDE`. If pixels are last, a padded plane must have at most `LOW_PASS_MAX_COLUMNS`
+    columns.
     """
     rows, columns = band.axes
     if min(rows.length, columns.length) < 1:
@@ -66,7 +67,7 @@ def low_pass_planes_fit(band: Band, *, channels_last: bool) -> bool:
 
 
 def runs_operators(device: torch.device) -> bool:
-    """Return whether our operators can run on the device. They cannot within transforms of `torch.func`."""
+    """Return whether our operators can run on the device; never within transforms of `torch.func`."""
     return (
         device.type == "cuda"
         and torch.version.cuda is not None
@@ -98,9 +99,9 @@ def _has_type(dtype: torch.dtype, geometry: Geometry) -> bool:
 
 
 def spectral_planes_fit(geometry: Geometry) -> bool:
-    """Return whether both axes drop frequencies, and the planes fit into shared memory and registers.
+    """Return whether both axes drop frequencies, and the planes of input and output fit into a block.
 
-    The planes are those of the input and of the output.
+    A block has limited shared memory and registers.
     """
     rows, columns = geometry.band.axes
     if not (rows.is_cut and columns.is_cut):

@@ -12,13 +12,13 @@ analyse is a Fourier transform that computes only Q kept frequencies, and synthe
 1. A plane is one channel of one image.
 
 analyse and synthesise are each other's adjoint, and so are pack and fold. The adjoint of low_pass is low_pass
-with transposed matrices, which saves nothing. contract saves z and w for the backward pass, where it makes V
-again. So no other tensor is saved for a convolution, and derivatives of any order consist of the same
-operators. The filters' axes are `TransformAxis` for the method "spectral" and `DenseAxis` for "dense". For
-"dense", z are the pixels themselves, (1, batch, H * W * C).
+with transposed matrices; this operator saves nothing for the backward pass. contract saves z and w; its
+backward pass makes V again. So no other tensor is saved for a convolution, and derivatives of any order
+consist of the same operators. The filters' axes are `TransformAxis` for the method "spectral" and `DenseAxis`
+for "dense". For "dense", z are the pixels themselves, (1, batch, H * W * C).
 
-The schemas contain no types of ours: an operator takes the fields of the rows' and the columns' axis as one
-`int[]`. Only `_flat` and `_axes` convert between the two forms.
+A schema of torch cannot contain classes of this package: an operator takes the fields of the two axes, rows
+first, as one `int[]`. Only `_flat` and `_axes` convert between the two forms.
 """
 
 from collections.abc import Callable, Sequence

@@ -32,10 +32,10 @@ class Plan:
     """A kernel, its constant arguments, its number of CUDA blocks, and the sizes of a tensor.
 
     The kernel's arguments are the tensor that it reads, the tensor that it writes, and `constants`; if
-    `per_image` is set, the number of images follows. A transform has `blocks` blocks per image, and its
-    `sizes` are (Q, parts * C), those of the coefficients of an image: Q coefficients per channel, of 2 parts
-    (real and imaginary) or 1. A kernel of the filters has `blocks` blocks in total, and its `sizes` are the
-    shape of its result in memory.
+    `per_image` is set, the number of images follows. For a transform, `blocks` is the number of blocks per
+    image, and `sizes` is (Q, parts * C), the shape of the coefficients of an image: Q coefficients per
+    channel, of 2 parts (real and imaginary) or 1. For a kernel of the filters, `blocks` is the number of all
+    blocks, and `sizes` is the shape of the result in memory.
     """
 
     kernel: Kernel
@@ -62,11 +62,12 @@ def table_kind(axes: FilterAxes) -> str:
 
 
 def matrix_sizes(axes: FilterAxes) -> tuple[int, int, int]:
-    """Return the number of matrices made from filters, their rows per input and columns per output channel.
+    """Return the number of matrices made from filters, and their rows and columns per channel.
 
-    The method "spectral" has a matrix for each kept frequency, with 2 rows and 2 columns (real and imaginary
-    part), or 1 if only the mean is kept. "dense" has one matrix, whose rows are the pixels of the input and
-    whose columns are those of the output.
+    Rows are counted per input channel, columns per output channel. The method "spectral" has a matrix for
+    each kept frequency, with 2 rows and 2 columns (real and imaginary part), or with 1 row and 1 column if
+    only the mean is kept. "dense" has one matrix, with a row for each pixel of the input and a column for
+    each pixel of the output.
     """
     rows, columns = axes
     if isinstance(rows, DenseAxis) and isinstance(columns, DenseAxis):
@@ -144,8 +145,8 @@ def filter_plan(
 ) -> Plan:
     """Return the plan of packing filters of `shape` (O, C, K_h, K_w) into matrices, or of its adjoint.
 
-    The adjoint is folding. `channels_last` is the layout of the filters. In packing, `transposed` selects
-    transposed matrices, and `rounds` rounds their entries to TF32.
+    The adjoint is folding. `channels_last` is the memory format of the filters. For packing, `transposed`
+    selects transposed matrices, and with `rounds` the entries of the matrices are rounded to TF32.
     """
     from blconv.kernels.filters import kernel as kernels
 

@@ -38,8 +38,8 @@ def check_method(method: str) -> None:
 class Choice:
     """A method and the reason for it.
 
-    The reason is `words`, or, if these are empty, `costs`: the cost per image of each method that was
-    compared, in `unit`.
+    The reason is the text `words`. If it is empty, the reason consists of the
+    `costs`: the cost per image, in `unit`, of each method that was compared.
     """
 
     method: str
@@ -58,11 +58,11 @@ def choose(x: Tensor, weight: Tensor, geometry: Geometry, method: Method = "auto
     """Return the method that computes the convolution of x (batch, C, [H,] W) with `weight`.
 
     If `method` names one that does not support this convolution, the result is "lowpass". On the CPU, "auto"
-    selects the method with the fewest multiply-adds. On CUDA, it selects the method with the shortest time,
-    estimated from bytes and operations (`blconv.methods.gpu_cost`). Compared are "lowpass", the methods for
-    which our kernels support these sizes, and "spectral" on torch's products for 2D convolutions of one group
-    in float32. On other devices, "auto" selects "lowpass". If `geometry` drops no frequency, the result is
-    "ordinary".
+    selects the method with the fewest multiply-adds. On CUDA, "auto" selects the method with the shortest
+    time, estimated from bytes and operations (`blconv.methods.gpu_cost`). It compares "lowpass", the methods
+    whose CUDA kernels support these sizes, and, for 2D convolutions of one group in float32, "spectral" on
+    torch's products. On other devices, "auto" selects "lowpass". If `geometry` drops no frequency, the result
+    is "ordinary".
     """
     kind = "cuda" if weight.is_cuda else weight.device.type  # a device makes this string at each call
     arguments: Any = (
@@ -154,7 +154,7 @@ def multiply_adds(filters: Sequence[int], geometry: Geometry) -> dict[str, float
     """Return the multiply-adds per image of each method, and of the ordinary convolution as "ordinary".
 
     `filters` is the weight's shape, (O, C / groups, [K_h,] K_w). The cost of transforming the filters is
-    divided among `CPU_BATCH` images, whatever the real batch size. The reason is that the method, and so the
+    divided among `CPU_BATCH` images, not among the images of the real batch, because the method, and so the
     last bits of a result, must not depend on the batch size.
     """
     out_channels, group_channels, *_ = filters

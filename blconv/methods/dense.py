@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from blconv.geometry import Geometry
+from blconv.geometry import DenseAxis, Geometry
 from blconv.kernels import launches, operators
 from blconv.kernels.limits import runs_dense_kernels
-from blconv.kernels.plans import FilterAxes
 from blconv.layout import is_channels_last
 from blconv.methods.spectral import to_autocast_dtype
 from blconv.tables import table
@@ -25,25 +24,44 @@ SUBSCRIPTS = {1: "oct,tna->cano", 2: "octs,tna,smb->cabnmo"}
 
 
 class _Product(Function):
-    """The operator `blconv.kernels.operators.contract` without torch's dispatcher, in half the host time."""
+    """The convolution with our kernels, as one node of autograd.
+
+    The operator `blconv.kernels.operators.contract`, with torch's views around it, computes the same in
+    several times the host time.
+    """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, weight: Tensor, axes: FilterAxes) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, axes: tuple[DenseAxis, ...]) -> Tensor:
         ctx.axes = axes
-        ctx.save_for_backward(z, weight)
-        return launches.contract(z, weight, axes)
+        ctx.save_for_backward(x, weight)
+        batch, outputs, (height, width) = x.shape[0], weight.shape[0], [axis.out for axis in axes]
+        strides = height * width * outputs, 1, width * outputs, outputs
+        y = x.new_empty_strided((batch, outputs, height, width), strides)
+        matrix = launches.pack(weight, axes, transposed=True)
+        # Not a view of the product's result: the network may change y in place.
+        torch.bmm(_pixels(x), matrix.mT, out=_pixels(y))
+        return y if is_channels_last(x) else y.contiguous()
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        z, weight = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         # The operators are differentiable, the launches are not.
         run = operators if torch.is_grad_enabled() else launches
-        dz = torch.bmm(dy, run.pack(weight, ctx.axes).mT) if ctx.needs_input_grad[0] else None
-        dw = None
+        g = _pixels(dy)
+        dx = dw = None
+        if ctx.needs_input_grad[0]:
+            dz = torch.bmm(g, run.pack(weight, ctx.axes).mT)
+            batch, channels, height, width = x.shape
+            dx = dz.view(batch, height, width, channels).permute(0, 3, 1, 2)
         if ctx.needs_input_grad[1]:
-            dv = torch.bmm(z.mT, dy)
+            dv = torch.bmm(_pixels(x).mT, g)
             dw = run.fold(dv, ctx.axes, list(weight.shape), is_channels_last(weight))
-        return dz, dw, None
+        return dx, dw, None
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """Return x (batch, C, H, W) as one matrix (1, batch, H * W * C), a view if x is channels_last."""
+    return x.permute(0, 2, 3, 1).reshape(1, x.shape[0], -1)
 
 
 # `_Product.apply` also tests for transforms of `torch.func`, which `runs_dense_kernels` has excluded.
@@ -63,12 +81,11 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     # `torch.compile` traces the arithmetic instead of the cache.
     axes = geometry.dense_axes if torch.compiler.is_compiling() else _axes_of(geometry)
     if runs_dense_kernels(x.device, x.dtype, geometry):
-        pixels = x.permute(0, 2, 3, 1).reshape(1, x.shape[0], -1)
         weight = weight.to(x.dtype)
         if type(x) is Tensor and not torch.compiler.is_compiling():
-            y: Tensor = _apply(pixels, weight, axes)
-        else:
-            y = operators.contract(pixels, weight, axes)
+            y: Tensor = _apply(x, weight, axes)
+            return y
+        y = operators.contract(_pixels(x), weight, axes)
         y = y.view(x.shape[0], *geometry.out, weight.shape[0]).movedim(-1, 1)
         return y if is_channels_last(x) else y.contiguous()
     reads = [table("low_pass_taps", (axis,), weight) for axis in axes]

@@ -1,10 +1,11 @@
 """The estimated time of each method on a GPU, from the bytes to move and the operations to do.
 
-It is the time of a forward and a backward pass in microseconds per image. The rates are round numbers fitted
-to an H200 on the layers of a ResNet-18, and those of torch's products to an H100 on maps of 112 and 224
-pixels; they include the overhead of cuDNN and cuBLAS. Other GPUs have other rates, but only their ratios
-matter. The cost of transforming the filters and of launching kernels is divided among `GPU_BATCH` images,
-whatever the real batch size, because the choice of a method must not depend on the batch size.
+The time is that of a forward and a backward pass in microseconds per image. The rates are round numbers that
+were fitted to times of an H200 on the layers of a ResNet-18; those of torch's products were fitted to an H100
+on maps of 112 x 112 and 224 x 224 pixels. The rates include the overhead of cuDNN and cuBLAS. Other GPUs have
+other rates, but only the ratios of rates matter. The cost of transforming the filters and of launching
+kernels is divided among `GPU_BATCH` images, because the choice of a method must not depend on the real batch
+size.
 """
 
 import math

@@ -2,9 +2,9 @@
 
     y = conv(irfftn(mask * rfftn(pad(x))), w)
 
-All other methods need the kept coefficients to form a low-frequency corner of the spectrum. A mask is
-idempotent, so it suffices to apply it to the input x and not to the filters w. It must keep or drop each
-coefficient together with its conjugate, so that the result is real.
+All other methods require that the kept coefficients form a low-frequency corner of the spectrum. Applying a
+mask twice changes nothing, so it is enough to apply the mask to the input x and not to the filters w. The
+mask must keep or drop each coefficient together with its conjugate, so that the result is real.
 """
 
 import torch

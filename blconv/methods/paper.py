@@ -4,8 +4,8 @@
     g = crop(rfftn(dy padded)),  dx = irfftn(pad(sum of g * v)),  dw = irfftn(pad(sum of conj(g) * z))
 
 x is the input, w the filters and y the output; dx, dw and dy are their gradients. "padded" means padded to
-the transform's size. crop keeps only the coefficients in the band, and pad puts zeros in the place of the
-others. The sums run over the input channels for y, the output channels for dx and the images for dw.
+the transform's size. crop keeps only the coefficients in the band, and pad puts zeros in place of the dropped
+coefficients. The sums run over the input channels for y, the output channels for dx and the images for dw.
 
 Only the cropped spectra z and v are saved for the backward pass, which reuses them (the paper's map reuse).
 So both passes together need six transforms. This method reproduces the publication, and the benchmarks
@@ -55,12 +55,12 @@ def convolve(x: Tensor, weight: Tensor, geometry: Geometry, *, product: ProductN
 
 
 class _Analysis(Function):
-    """The forward transform: the kept coefficients of real maps (..., [N_h,] N_w), as long as the transform.
+    """The forward transform: the kept coefficients of real maps (..., [N_h,] N_w).
 
-    The backward pass of this function is `_Synthesis`, and that of `_Synthesis` is this function. The true
-    adjoints differ from these by a factor, the number of points of the transform, and by a factor 2 for
-    coefficients that stand for a conjugate pair. A gradient always passes through one function of each kind,
-    so these factors cancel.
+    N_h and N_w are the numbers of points of the transform. The backward pass of this function is
+    `_Synthesis`, and that of `_Synthesis` is this function. The true adjoints differ from these functions by
+    two factors: the number of points of the transform, and 2 for coefficients that stand for a conjugate
+    pair. A gradient always passes through one function of each kind, so the factors cancel.
     """
 
     generate_vmap_rule = True

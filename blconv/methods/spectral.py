@@ -1,9 +1,9 @@
 """The method "spectral": transform to the kept frequencies, multiply per frequency, and transform back.
 
-This describes the computation by torch's operators; our CUDA kernels have the shapes of
+The shapes below are those of the computation by torch's operators; the CUDA kernels have the shapes of
 `blconv.kernels.operators`. Every step is a matrix product: of the data and a constant matrix
 (`blconv.tables`), or of the input's and the filters' spectra. So autograd, double backward and
-`torch.compile` work without code of ours. For the backward pass autograd saves the kept coefficients z and
+`torch.compile` work without further code. For the backward pass autograd saves the kept coefficients z and
 the filters' spectrum v, but never the input.
 
 Channels are the last dimension, because every constant matrix then multiplies contiguous rows of channels
@@ -16,8 +16,8 @@ from the left:
     y  (batch, H_out, W_out, O)   the output; only the strided positions are computed
 
 A frequency is a pair: a non-negative frequency of the rows' axis, and one of either sign of the columns'
-axis. A 1D convolution has only the former. In the inverse transform, a coefficient counts twice if its
-conjugate is not among the Q coefficients.
+axis. In a 1D convolution it is a single non-negative frequency. In the inverse transform, a coefficient
+counts twice if its conjugate is not among the Q coefficients.
 """
 
 from functools import lru_cache
@@ -69,10 +69,11 @@ def _convolve(x: Tensor, weight: Tensor, geometry: Geometry, keep: bool) -> tupl
 class _Convolution(Function):
     """The convolution on CUDA, as one call of compiled host code, which launches all kernels.
 
-    The operators `analyse`, `contract` and `synthesise` compute the same in several times the host time.
+    The operators `analyse`, `contract` and `synthesise` compute the same, but take several times the host
+    time.
 
     The outputs are y, the coefficients z of x and, with `keep`, the coefficients Y of y. z is an output so
-    that second derivatives reach x through it. Second derivatives use the operators.
+    that second derivatives reach x through z. Second derivatives use the three operators.
     """
 
     # No `setup_context`: with it torch inspects the signature at every call.
@@ -119,9 +120,9 @@ _apply = super(Function, _Convolution).apply
 def analyse(x: Tensor, geometry: Geometry) -> Tensor:
     """Return the kept coefficients of x (batch, C, [H,] W): its Fourier transform, cut to the band.
 
-    They are (batch, Q, 2, C), for Q coefficients of a channel with real and imaginary parts. If our CUDA
-    kernels run, they are (Q, batch, parts * C), where parts is 2, or 1 if only the mean is kept; see
-    `blconv.kernels.operators`.
+    The result is (batch, Q, 2, C), for Q coefficients per channel, each with a real and an imaginary part. If
+    the CUDA kernels run, the result is (Q, batch, parts * C), where parts is 2, or 1 if only the mean is kept
+    (`blconv.kernels.operators`).
     """
     x = to_autocast_dtype(x)
     if runs_spectral_kernels(x.device, x.dtype, geometry):

@@ -73,7 +73,7 @@ class Analysis:
 
     @cached_property
     def chance(self) -> float:
-        """Accuracy of a guess."""
+        """Accuracy of a guess: 1 divided by the number of classes."""
         return 1 / len(self.run.record.dataset.classes)
 
     @property
@@ -208,7 +208,7 @@ class Analysis:
 
     @cached_property
     def best(self) -> dict[float, str | None]:
-        """By level, the model that is better than all other complete models, or None.
+        """By level, the model that is better than all other complete models, or None if there is none.
 
         The dictionary is empty if fewer than two models are complete.
         """

@@ -33,12 +33,12 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
     - `clean`: the accuracy without the attack, over all images.
     - `accuracy`: the accuracy by level, over all images.
     - `median`: the smallest strength such that half of the images classified correctly without the attack are
-      broken at this strength or at a lower one, because a larger budget includes a smaller one. It is a
-      distance if the attack searches for the smallest perturbation, otherwise a measured level. It is `inf`
-      if fewer than half are broken at all levels together.
-    - `success`: the share of the images classified correctly without the attack that is broken at the last
-      level itself. `median` and `success` leave out images whose label is the class that a targeted attack
-      aims at.
+      broken (misclassified) at this strength or at a lower one, because a larger budget includes a smaller
+      one. If the attack searches for the smallest perturbation, the median is a distance, otherwise a
+      measured level. If fewer than half of the images are broken at all levels together, it is `inf`.
+    - `success`: the share, among the images classified correctly without the attack, of those that are broken
+      at the last level itself. `median` and `success` leave out images whose label is the class that a
+      targeted attack aims at.
     - `queries`: forward and backward passes per image and draw at the last level.
     - `flags`: reasons to doubt these numbers, among them the flags of the model in `flags`, the number of
       predictions without finite logits, the member of an ensemble that ran alone because the model has no
@@ -81,9 +81,9 @@ def by_model(kinds: Kinds, flags: Mapping[str, list[str]]) -> pd.DataFrame:
 
 
 def _member_alone(run: Run, kind: str, flags: list[str]) -> list[str]:
-    """Return a list with a flag if only one attack of an ensemble ran, as the model has no gradients.
+    """Return a list with a flag if only one attack of an ensemble ran because the model has no gradients.
 
-    `flags` are the other flags of the model. Otherwise the list is empty.
+    Otherwise the list is empty. `flags` are the other flags of the model.
     """
     missing = NO_GRADIENTS if run.sweep.origin is None else f"source: {NO_GRADIENTS}"
     if missing not in flags:

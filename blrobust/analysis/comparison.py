@@ -68,9 +68,9 @@ def compare(ours: Cells, theirs: Cells, *, chance: float) -> pd.DataFrame:
 def adjust(p_values: Floats, levels: Sequence[float]) -> Floats:
     """Return the p-values (levels,) of one test at several levels, adjusted by Holm's method above level 0.
 
-    Level 0 has no perturbation, so its test is the same one under every noise and attack of a run. It is a
-    family of its own, and its p-value stays as it is: otherwise it would depend on the number of levels of
-    the perturbation beside which it is shown.
+    Level 0 has no perturbation, so its test is the same for every noise and attack of a run. Its p-value is
+    not adjusted, because the adjusted one would depend on the number of levels of the noise or attack in
+    whose table it is shown.
     """
     is_perturbed = np.asarray(levels) > 0
     adjusted = p_values.copy()

@@ -1,6 +1,6 @@
 """The models with which band-limited models are compared, and the controls that a run lacks.
 
-A control is a model that tests another explanation of a result than the band limit.
+A control is a model that tests an explanation of a result other than the band limit.
 """
 
 from pathlib import Path
@@ -10,11 +10,12 @@ from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import FP32
 from blrobust.models.channel_names import recorded_cuts
 from blrobust.models.channels import LowPass
-from blrobust.models.model_names import CONTROLS
+from blrobust.models.model_names import CONTROLS, Settings, is_plain, settings_of
 from blrobust.runs.record import Card
 
 PRECISIONS = ("fp16", "bf16")
 LOW_PASS = "lowpass"  # the word of a channel in front of a model
+COMPACT = "-compact"  # the end of a name
 SIZE = (32, 32)  # height and width of the images for which cuts are recorded
 
 
@@ -50,9 +51,52 @@ def matched_low_passes(analysis: Analysis, model: str) -> list[str]:
     return [low for low in low_passes_of_fp32(analysis) if _is_matched(cards[low], cards[model])]
 
 
+def low_pass_of(analysis: Analysis, model: str) -> tuple[str, bool] | None:
+    """Return the low-pass in front of fp32 to compare with a band-limited model, and whether it is matched.
+
+    It is the one whose filter is matched to the model, else the one with the highest mean accuracy; None if
+    there is none.
+    """
+    if matched := matched_low_passes(analysis, model):
+        return matched[0], True
+    return next(((low_pass, False) for low_pass in low_passes_of_fp32(analysis)), None)
+
+
+def trained_control(analysis: Analysis, name: str) -> str | None:
+    """Return the control called `name` (one of `CONTROLS`) if it has results at all levels, else None.
+
+    Of several whose names begin so, it is the one with the highest mean accuracy.
+    """
+    cards = analysis.cards
+    return next(
+        (
+            model
+            for model in without_band_limits(analysis)
+            if not cards[model].channels and any(known.startswith(name) for known in _names(cards[model]))
+        ),
+        None,
+    )
+
+
+def fixed_rates(analysis: Analysis) -> list[str]:
+    """Return fp32 and the models that differ from it in the band limit alone, by effective compression."""
+    cards = analysis.cards
+    chosen = [model for model in analysis.complete if _is_fixed_rate(cards[model])]
+    return sorted(chosen, key=lambda model: cards[model].effective_compression)
+
+
+def compact_pairs(analysis: Analysis) -> list[tuple[str, str]]:
+    """Return the complete models with compact transform sizes, each with the one of the paper's sizes."""
+    pairs = ((model, model.removesuffix(COMPACT)) for model in analysis.complete)
+    return [(model, paper) for model, paper in pairs if model != paper and paper in analysis.complete]
+
+
 def not_measured(analysis: Analysis) -> list[str]:
-    """Return in words the controls that a run with band-limited models lacks; empty for other runs."""
-    cards = list(analysis.cards.values())
+    """Return in words the controls that a run with band-limited models lacks; empty for other runs.
+
+    Models that are tested at another band limit than that of their training need no controls.
+    """
+    cards = [card for card in analysis.cards.values() if card.tested_at is None]
     if not any(is_band_limited(card) for card in cards):
         return []
     names = {name for card in cards if not card.channels for name in _names(card)}
@@ -78,8 +122,20 @@ def _by_mean(analysis: Analysis, *, limited: bool) -> list[str]:
     return sorted(chosen, key=lambda model: -mean[model])
 
 
+def _is_fixed_rate(card: Card) -> bool:
+    if card.channels or card.tested_at is not None or card.label in CONTROLS or not is_plain(card.label):
+        return False
+    settings = settings_of(card.label)
+    return settings == Settings(compression=settings.compression)
+
+
 def _names(card: Card) -> set[str]:
-    """Return a model's label, and its checkpoint's file name without data set and architecture."""
+    """Return a model's label, and its checkpoint's file name without data set and architecture.
+
+    A model that is tested at another band limit than that of its training has only its label.
+    """
+    if card.tested_at is not None:
+        return {card.label}
     stem = Path(card.checkpoint or "").stem
     return {card.label, stem.removeprefix(f"{card.dataset}-{card.arch}-")}
 
@@ -90,9 +146,10 @@ def _is_low_passed_fp32(card: Card) -> bool:
 
 
 def _is_matched(low_passed: Card, limited: Card) -> bool:
-    """Return whether fp32 behind a low-pass has the filter that is recorded for a band-limited model.
+    """Return whether fp32 behind a low-pass has the filter that was matched to a band-limited model.
 
-    A filter with another compression is the same one if it keeps the same frequencies of the images.
+    `limited` records the compression of the matched filter. Filters with different compressions are the same
+    if they keep the same frequencies of the images.
     """
     if len(low_passed.channels) != 1 or limited.channels:
         return False
@@ -113,7 +170,7 @@ def _kept(compression: float | str) -> Band | None:
 
 
 def _matched_control(limited: Card) -> str:
-    """Return the low-pass control of a band-limited model in words, with its name if a cut is recorded."""
+    """Return the low-pass control of a band-limited model in words, with its name if a filter is recorded."""
     cuts = recorded_cuts().get(f"{limited.dataset}-{limited.arch}", {})
     recorded = [name for name in sorted(_names(limited)) if name in cuts and not limited.channels]
     name = f" ({LOW_PASS}-{recorded[0]}+{FP32})" if recorded else ""

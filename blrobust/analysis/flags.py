@@ -21,8 +21,9 @@ def model_flags(record: Record, *labels: str, not_finite: int) -> list[str]:
 def member_flag(kind: str, *, parameters: Mapping[str, Any] | None, revision: int) -> list[str]:
     """Return a list with a flag if only one attack of the ensemble `kind` runs on models without gradients.
 
-    `parameters` are by default those of the catalogue. The list is empty for other attacks, and for a
-    `revision` other than that of the catalogue, because earlier revisions ran no attack on such a model.
+    `parameters` are by default those of the catalogue. `revision` is the version of the attack in the run.
+    The list is empty for attacks that are no ensembles, and for versions other than that of the catalogue:
+    earlier ones ran no attack on models without gradients.
     """
     spec = ATTACKS.get(kind)
     if spec is None or spec.revision != revision:
@@ -32,5 +33,5 @@ def member_flag(kind: str, *, parameters: Mapping[str, Any] | None, revision: in
 
 
 def rejected_flag(count: int) -> list[str]:
-    """Return a list with one flag that gives `count`, the number of rejected inputs; empty if it is 0."""
+    """Return a list with a flag that states `count`, the number of rejected inputs; empty if `count` is 0."""
     return [f"{count:,} rejected"] if count else []

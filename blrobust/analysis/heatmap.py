@@ -18,7 +18,7 @@ TABLE = (
 
 
 class Worst(NamedTuple):
-    """A frequency at which a model has the most errors, and the number of different waves with as many."""
+    """The frequency at which a model has the most errors, and the number of waves with as many errors."""
 
     row: int
     column: int
@@ -28,7 +28,7 @@ class Worst(NamedTuple):
 class HeatmapAnalysis:
     """The results of a heat map, read from the run folder and computed once.
 
-    In an unfinished run, models without all their frequencies are left out.
+    In an unfinished run, models that lack a frequency are left out.
     """
 
     def __init__(self, run: Run, config: Heatmap) -> None:
@@ -44,10 +44,12 @@ class HeatmapAnalysis:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per model and frequency of the map; (k, l) and (-k, -l), measured once, have a row each.
+        """One row per model and frequency of the map.
 
-        The columns are those of `TABLE`: row and column are signed frequencies, ci_low and ci_high ends of
-        Wilson's 95 % interval, not_finite is the number of errors with logits that are not finite.
+        The frequencies (k, l) and (-k, -l) are the same wave, which is measured once; each has a row. The
+        columns are those of `TABLE`: row and column are signed frequencies, ci_low and ci_high are the ends
+        of Wilson's 95 % interval of the error, and not_finite is the number of errors with logits that are
+        not finite.
         """
         _, height, width = self.config.shape
         axis, n = axis_frequencies(self.config.size), self.run.record.dataset.n
@@ -76,7 +78,7 @@ class HeatmapAnalysis:
 
     @cached_property
     def flags(self) -> dict[str, list[str]]:
-        """Flags of each model; if some predictions had no finite logits, one flag gives their number."""
+        """Flags of each model; one of them is the number of predictions without finite logits, if above 0."""
         return {
             model: model_flags(
                 self.run.record, model, not_finite=sum(count for _, count in self._counts[model].values())
@@ -95,7 +97,7 @@ class HeatmapAnalysis:
         return int((~correct).sum()), int(self.run.not_finite(model, kind, level).sum())
 
     def write_csv(self) -> None:
-        """Write results.csv in the run folder, whole or not at all."""
+        """Write results.csv in the run folder, completely or not at all."""
         self.run.write_results(self.table)
 
 
@@ -119,9 +121,9 @@ def ring_bounds(frame: pd.DataFrame) -> dict[str, str]:
 def rings(frame: pd.DataFrame) -> pd.DataFrame:
     """Return each model's clean, worst and mean error, and its mean errors over three rings of frequencies.
 
-    The rings "low", "middle" and "high" divide the frequencies max(|row|, |column|) into three bands of equal
-    width, because a band-limited layer cuts the spectrum by this maximum. The frequency (0, 0) is in no ring
-    and not in the mean error, but may be the worst. `frame` is a table such as `HeatmapAnalysis.table`.
+    The rings "low", "middle" and "high" are three bands of max(|row|, |column|) of equal width; a
+    band-limited layer drops frequencies by this maximum too. The frequency (0, 0) is in no ring and not in
+    the mean error, but may be the worst. `frame` is a table such as `HeatmapAnalysis.table`.
     """
     radius = _radius(frame)
     waves = frame.assign(ring=[_ring(r, radius.max()) for r in radius.tolist()])[radius > 0]
@@ -136,5 +138,5 @@ def _radius(frame: pd.DataFrame) -> pd.Series:
 
 
 def _ring(radius: int, highest: int) -> str:
-    """Return the name of the third of the frequencies up to `highest` to which `radius` belongs."""
+    """Return the name of the ring that contains `radius`, from 1 to `highest`: one of three equal parts."""
     return RINGS[int(3 * radius > highest) + int(3 * radius > 2 * highest)]

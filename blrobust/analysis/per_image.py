@@ -39,15 +39,15 @@ def per_image(run: Run) -> pd.DataFrame:
       the image in the data set.
     - `label` and `prediction`, int16: the true and the predicted class, -1 for logits that are not finite.
     - `correct`, bool.
-    - Of attacks: `success`; `distance`, float32, from the clean to the evaluated input in the attack's norm;
-      and `queries`, forward passes. Images are attacked in blocks (batches), whose passes are divided evenly
-      among their images.
+    - For attacks only: `success`, whether the attack broke the image; `distance`, float32, from the clean to
+      the evaluated input in the norm of the attack; and `queries`, the forward passes for this image. Images
+      are attacked in blocks (batches); the passes of a block are divided evenly among its attacked images.
     - `probability_label` and `probability_prediction`: softmax probabilities of the label and the prediction,
       stored as float16.
     - `margin`, float32: the logit of the label minus the largest other logit.
 
-    Values that were not stored are missing: those of attacks in runs of noise, and probabilities and margins
-    in runs of earlier formats. Raises `UserError` for a run of another command.
+    Missing values are the columns of attacks in runs of noise, and probabilities and margins in runs of
+    earlier formats. Raises `UserError` for a run of another command.
     """
     n, cells = len(run.labels), list(_cells(run))
     labels = [level_label(run, kind, level) for kind, _, level, *_ in cells]
@@ -68,7 +68,7 @@ def per_image(run: Run) -> pd.DataFrame:
 
 
 def level_label(run: Run, kind: str, level: float) -> str:
-    """Return a level in words, with all its digits."""
+    """Return a level as text, such as "2/255", with all its digits."""
     return format_level(level, level_norm(kind, run.sweep.space), digits=MOST_DIGITS)
 
 
@@ -84,7 +84,7 @@ def _cells(run: Run) -> Iterator[tuple[str, str, float, int, Outcomes]]:
 
 
 def _arrays(outcomes: Outcomes, labels: NDArray[np.int16]) -> dict[str, "pd.Series[Any]"]:
-    """Return the columns (n,) of one measurement; columns that `outcomes` lacks have missing values only."""
+    """Return the columns (n,) of one cell; columns that `outcomes` lacks have missing values only."""
     found = {"correct": pd.Series(outcomes["prediction"] == labels)}
     for name, (stored, dtype) in STORED.items():
         values = outcomes.get(stored, pd.NA if dtype in ("boolean", "Int32") else np.nan)
@@ -93,7 +93,7 @@ def _arrays(outcomes: Outcomes, labels: NDArray[np.int16]) -> dict[str, "pd.Seri
 
 
 def _category(values: list[str], n: int) -> "pd.Categorical[Any]":
-    """Return each of the `values` n times, as a column whose categories are in the order of the values."""
+    """Return a column with each of the `values` n times; its categories are in the order of the values."""
     categories: pd.Index[str] = pd.Index(list(dict.fromkeys(values)))
     codes = np.repeat(categories.get_indexer(pd.Index(values)), n)
     return pd.Categorical.from_codes(codes, categories)

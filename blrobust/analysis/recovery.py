@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from blrobust.analysis.flags import member_flag, model_flags, rejected_flag
 from blrobust.analysis.statistics import Bools, wilson
+from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import NO_GRADIENTS, REJECTED
 from blrobust.runs.configuration import Recover
 from blrobust.runs.database import Outcomes
@@ -31,15 +32,17 @@ class Recovered(NamedTuple):
 
     - `recovered`: images whose adversarial input, passed through the channel, is classified correctly.
     - `clean`: images that, passed through the channel without an attack, are classified correctly.
-    - `adaptive`: images of `clean` on which the adaptive attack, on channel and network together, fails.
-    - `distortion`: mean L2 distance between the clean image and the adversarial input after the channel's
-      transform.
-    - `broken`: images of `clean` on which the adaptive attack finds an adversarial input.
-    - `adaptive_l2`: mean L2 distance between the images of `broken` and these inputs, before the channel.
+    - `adaptive`: those images of `clean` on which the adaptive attack fails. The adaptive attack runs on the
+      channel and the network together.
+    - `distortion`: mean L2 distance between the clean image and the adversarial input after the transform of
+      the channel.
+    - `broken`: those images of `clean` on which the adaptive attack finds an adversarial input.
+    - `adaptive_l2`: mean L2 distance between the images of `broken` and the inputs that the adaptive attack
+      finds, before the channel.
     - `not_finite`: images, among all and not only the fooled ones, for which the logits of the adversarial
-      input or of the clean image are not finite; these count as wrong.
-    - `rejected`: images of `adaptive` for which the input that the adaptive attack returns fails a check, or
-      the attack raises an error. None where the run has no statuses of attacks.
+      input or of the clean image are not finite; these predictions count as wrong.
+    - `rejected`: those images of `adaptive` for which the input that the adaptive attack returns fails a
+      check, or the attack raises an error. None if the run stores no status of its attacks.
     """
 
     recovered: int
@@ -55,7 +58,7 @@ class Recovered(NamedTuple):
 def count(outcomes: Outcomes, *, labels: NDArray[np.int16], fooled: Bools) -> Recovered:
     """Return the numbers of one channel, given the outcomes that `evaluation.recovery.recover` returned.
 
-    `fooled`, bool (n,), are the images on which the attack fools the source.
+    `fooled`, bool (n,), marks the images on which the attack fools the source.
     """
     on_adversarial, on_clean, broken = (outcomes[key] for key in ("prediction", "clean_prediction", "broken"))
     right, clean = on_adversarial == labels, on_clean == labels
@@ -72,16 +75,16 @@ def count(outcomes: Outcomes, *, labels: NDArray[np.int16], fooled: Bools) -> Re
 
 
 def count_rejected(outcomes: Outcomes, *, among: Bools) -> int | None:
-    """Return the number of images, of those that `among`, bool (n,), selects, with a rejected attack.
+    """Return the number of images with a rejected attack, among the images that `among`, bool (n,), marks.
 
-    An attack is rejected if its result failed a check or if it raised an error. The number is None where the
-    outcomes have no statuses of attacks, as in runs of earlier builds of version 0.1.0.
+    An attack is rejected if its result failed a check or if it raised an error. The number is None if the
+    outcomes have no status of the attack, as in runs of earlier builds of version 0.1.0.
     """
     return int(np.isin(outcomes["reason"][among], REJECTED).sum()) if "reason" in outcomes else None
 
 
 class _Source(NamedTuple):
-    """Images that the source classifies correctly and those that an attack breaks, bool (n,).
+    """Two masks, bool (n,): images that the source classifies correctly, and those that an attack breaks.
 
     `rejected` is the result of `count_rejected` for all images.
     """
@@ -106,16 +109,16 @@ class RecoveryAnalysis:
     def table(self) -> pd.DataFrame:
         """One row per attack and channel that is measured.
 
-        The columns are those of `TABLE`. Those that are not fields of `Recovered` are, among others:
+        The columns are those of `TABLE`: the fields of `Recovered` and, among others:
 
         - effective_compression: that of the channel.
         - right: the number of clean images that the source classifies correctly.
         - fooled: the number of these images on which the attack fools the source.
         - source_rejected: the number of images for which the attack on the source failed a check or raised an
           error.
-        - recovered_share: recovered / fooled, and ci_low and ci_high, the ends of its Wilson 95 % interval.
+        - recovered_share: recovered / fooled; ci_low and ci_high are the ends of its Wilson 95 % interval.
 
-        `broken` has no column.
+        The field `broken` is not a column.
         """
         rows = []
         for (attack, channel), counts in self._counts.items():
@@ -152,23 +155,29 @@ class RecoveryAnalysis:
     def flags(self) -> dict[tuple[str, str], list[str]]:
         """The flags of each (attack, channel): reasons to doubt its numbers.
 
-        They are the flags of the network behind the channel, the number of its predictions without finite
-        logits, and for the attack on the source and the adaptive attack: missing gradients, the member of an
-        ensemble that ran alone without them, and the number of inputs that failed a check or raised an error
-        (`source_rejected`, `rejected` of `table`).
+        They are
+
+        - the flags of the network behind the channel and of the source; those about gradients only for
+          attacks that use gradients,
+        - the number of predictions of this network without finite logits,
+        - for the attack on the source, and for the adaptive attack: that the model has no gradients, that
+          only one attack of an ensemble ran for this reason, and the number of inputs that failed a check or
+          for which the attack raised an error (`source_rejected` and `rejected` of `table`).
         """
         found = {}
         for (attack, channel), counts in self._counts.items():
             kind, _ = self._channels[channel]
             network = channel if kind == "network" else self.config.source
-            flags = model_flags(self.run.record, network, not_finite=counts.not_finite)
+            flags = self._model_flags(attack, network, not_finite=counts.not_finite)
             of_source = self._attack_flags(attack, self.config.source, self._source[attack].rejected)
+            if network != self.config.source:
+                of_source = self._model_flags(attack, self.config.source, not_finite=0) + of_source
             flags += [f"source: {flag}" for flag in of_source]
             found[attack, channel] = flags + self._attack_flags(attack, channel, counts.rejected)
         return found
 
     def write_csv(self) -> None:
-        """Write results.csv in the run folder, whole or not at all."""
+        """Write results.csv in the run folder, completely or not at all."""
         self.run.write_results(self.table)
 
     @cached_property
@@ -200,6 +209,16 @@ class RecoveryAnalysis:
             rejected = count_rejected(outcomes, among=np.ones_like(right))
             found[attack] = _Source(right, outcomes["success"], rejected)
         return found
+
+    def _model_flags(self, attack: str, label: str, *, not_finite: int) -> list[str]:
+        """Return the flags of a model, without those about gradients where the attack uses none.
+
+        Missing gradients are left out, because they belong to an attack (`_attack_flags`).
+        """
+        spec = ATTACKS.get(attack)
+        uses_gradients = spec is None or spec.gradients
+        flags = model_flags(self.run.record, label, not_finite=not_finite)
+        return [flag for flag in flags if flag != NO_GRADIENTS and (uses_gradients or "answers" in flag)]
 
     def _attack_flags(self, attack: str, subject: str, rejected: int | None) -> list[str]:
         """Return the flags of an attack on the source or on a channel."""

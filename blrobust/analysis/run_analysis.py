@@ -27,7 +27,7 @@ class RunAnalysis:
 
     @cached_property
     def kinds(self) -> dict[str, Analysis]:
-        """The results of each measured kind of noise or attack; of all kinds if none is measured yet."""
+        """The results of each kind of noise or attack that has results; all kinds if none has results yet."""
         measured = {kind for _, kind, _, _ in self.run.done()}
         kinds = [kind for kind in self.run.kinds if kind in measured] or self.run.kinds
         return {kind: Analysis(self.run, kind, baseline=self.baseline) for kind in kinds}
@@ -56,9 +56,9 @@ class RunAnalysis:
 
     @cached_property
     def worst_case(self) -> pd.DataFrame:
-        """The accuracy over the worst of several attacks, computed by `attack_results.worst_case`."""
+        """The worst-case accuracy over several attacks, computed by `attack_results.worst_case`."""
         return attack_results.worst_case(self.kinds)
 
     def write_csv(self) -> None:
-        """Write results.csv in the run folder, whole or not at all."""
+        """Write results.csv in the run folder, completely or not at all."""
         self.run.write_results(self.table)

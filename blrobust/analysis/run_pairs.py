@@ -13,10 +13,11 @@ SHOWN = 8  # digits of a checksum in an error message
 def pairs(first: RunAnalysis, second: RunAnalysis) -> pd.DataFrame:
     """Return the comparison of each model of `second` with each model of `first`, by kind and level.
 
-    Kinds and levels that both runs have are compared, over the first draws that both have. The column
-    baseline names the model of `first`, and difference is the accuracy of the model of `second` minus that of
-    the baseline. The other columns are those of `comparison.compare`. Raises `UserError` for runs on other
-    images or in another space.
+    The comparison covers the kinds and levels that both runs have. If one run has more draws, only the first
+    draws, those that both runs have, are used. The column `baseline` is the model of `first`, and
+    `difference` is the accuracy of the model of `second` minus that of the baseline. The other columns are
+    those of `comparison.compare`. Raises `UserError` for runs on different images or in different input
+    spaces.
     """
     data, other = first.run.record.dataset, second.run.record.dataset
     if data.checksum != other.checksum or first.run.sweep.space != second.run.sweep.space:

@@ -1,8 +1,8 @@
 """Intervals and tests for accuracy under noise and attack. The unit is the image, never the draw.
 
 A draw is a repetition with other random numbers. `correct`, bool (draws, n), is true where image i is
-classified correctly in draw d. Draws of one image are not independent, so 20 images with 25 draws are not n =
-500: an interval for n = 500 would contain the true accuracy only 38 % of the time.
+classified correctly in draw d. Draws of one image are not independent. So 20 images with 25 draws are not 500
+independent trials: a 95 % interval for 500 trials would contain the true accuracy only 38 % of the time.
 """
 
 from typing import NamedTuple
@@ -31,9 +31,9 @@ class Estimate(NamedTuple):
 def effective_n(correct: Bools) -> float:
     """Return the number of independent trials with the same information as `correct`, bool (draws, n).
 
-    It is min(n * draws, p * (1 - p) / var), where p is the accuracy, m_i the mean of image i over its draws,
-    and var = sum_i (m_i - p)^2 / (n * (n - 1)). It is n for one draw, for one image, and if p is 0 or 1 (var
-    is then 0).
+    For one draw, for one image, and if the accuracy p is 0 or 1, the number is n. Otherwise it is
+    min(n * draws, p * (1 - p) / var), where var = sum_i (m_i - p)^2 / (n * (n - 1)), and m_i is the share of
+    draws in which image i is classified correctly.
     """
     draws, n = correct.shape
     means = correct.mean(axis=0)  # (n,)
@@ -62,10 +62,10 @@ def difference(ours: Bools, theirs: Bools) -> Estimate:
     """Return the accuracy of `ours` minus that of `theirs`, bool (draws, n) for the same images.
 
     The interval is that of Agresti and Min 2005: Wald's interval for matched pairs after half an image is
-    added to each cell of the 2 x 2 table. With several draws, each image counts with the difference between
-    its two means over the draws. The images added for a difference then count with the root mean square of
-    all differences other than 0, or with 1 if there are none. So draws that all repeat the first draw leave
-    the interval unchanged.
+    added to each cell of the 2 x 2 table (right or wrong under each model). With several draws, the
+    difference of an image is its share of correct draws under one model minus that under the other. The
+    added images that differ then get the root mean square of all differences other than 0, or 1 if there are
+    none. So draws that all repeat the first draw leave the interval unchanged.
     """
     from scipy.stats import norm
 
@@ -76,6 +76,18 @@ def difference(ours: Bools, theirs: Bools) -> Estimate:
     variance = (float(squares.sum()) + (float(squares.mean()) if len(squares) else 1.0)) / n - centre**2
     reach = float(norm.ppf(1 - SIGNIFICANCE / 2)) * (variance / n) ** 0.5
     return Estimate(float(ours.mean() - theirs.mean()), max(-1.0, centre - reach), min(1.0, centre + reach))
+
+
+def difference_of_samples(ours: Estimate, theirs: Estimate) -> Estimate:
+    """Return `ours` minus `theirs`, two estimates from different samples, with its 95 % interval.
+
+    The reach to each side is the root of the sum of the squared reaches of the two intervals (Newcombe 1998,
+    method 10; Donner and Zou 2012 for intervals of any kind).
+    """
+    value = ours.value - theirs.value
+    low = np.hypot(ours.value - ours.low, theirs.high - theirs.value)
+    high = np.hypot(ours.high - ours.value, theirs.value - theirs.low)
+    return Estimate(value, float(value - low), float(value + high))
 
 
 def area(levels: Floats, curves: Floats) -> Floats:
@@ -107,11 +119,11 @@ def crossing_level(levels: Floats, curves: Floats, *, threshold: float = 0.5) ->
 
 
 def resampled_means(right: NDArray[np.integer], *, seed: int = 0) -> Floats:
-    """Return bootstrap means over images, (RESAMPLES, rows), of integers `right` (rows, n).
+    """Return the means (RESAMPLES, rows) of `right` over resampled images, for the bootstrap.
 
-    A row has the number of correct draws of each image, for one level of one model. All rows share each
-    resample of the images, so they stay paired. Sums of integers are exact in float64, so the bits of the
-    result depend only on the seed, not on the BLAS.
+    `right`, integers (rows, n), has the number of correct draws of each of n images; a row is one level of
+    one model. All rows use the same resamples of the images, so they stay paired. Sums of integers are exact
+    in float64, so the bits of the result depend only on the seed, not on the BLAS library.
     """
     rows, n = right.shape
     columns = np.ascontiguousarray(right.T, dtype=np.float64)  # (n, rows)
@@ -125,7 +137,7 @@ def resampled_means(right: NDArray[np.integer], *, seed: int = 0) -> Floats:
 
 
 def interval(value: float, resampled: Floats) -> Estimate:
-    """Return `value` with the percentile interval of bootstrap values (RESAMPLES,), which may be `inf`."""
+    """Return `value` with the percentile interval of bootstrap values (RESAMPLES,), which may include inf."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
     return Estimate(value, float(low), float(high))
@@ -140,10 +152,12 @@ def welch(ours: Floats, theirs: Floats) -> float:
     that of the images' differences, each a mean over the seeds, divided by n. Welch's t-test has the degrees
     of freedom of Satterthwaite 1946, so few seeds need a clear difference. The part of a seed that differs
     from image to image is in two of the parts, so the test is conservative. A model of one seed adds no
-    variance of seeds, so the result holds for its only training.
+    variance of seeds, so the result holds for its only training. The result is 1 for a single image.
     """
     from scipy.stats import t
 
+    if ours.shape[1] == 1:
+        return 1.0
     images = ours.mean(axis=0) - theirs.mean(axis=0)  # (n,)
     samples = [scores.mean(axis=1) for scores in (ours, theirs)] + [images]
     parts = [
@@ -159,9 +173,9 @@ def welch(ours: Floats, theirs: Floats) -> float:
 def mcnemar(first: Bools, second: Bools) -> Floats:
     """Return exact two-sided McNemar p-values, of shape (...), for two models on the same images.
 
-    `first` and `second`, bool (..., n), are whether each model classifies an image correctly. p = min(1, 2 *
-    P(B <= min(b, c))), where B is binomial (b + c, 1/2), and b and c are the numbers of images that only the
-    first and only the second model classifies correctly.
+    `first` and `second`, bool (..., n), state for each of n images whether the model classifies it correctly.
+    Let b be the number of images that only the first model classifies correctly, and c that of images that
+    only the second one does. Then p = min(1, 2 * P(B <= min(b, c))), where B is binomial (b + c, 1/2).
     """
     from scipy.stats import binom
 
@@ -179,8 +193,9 @@ def sign_flip(differences: NDArray[np.integer]) -> float:
     the null hypothesis the two models can be swapped for any image, which flips the sign of its difference.
     So `p = P(|T*| >= |T|)`, where T is the sum of the differences and T* the sum with random signs. The
     distribution of T* is computed exactly, as a convolution of scaled binomials: one for the images with a
-    difference of 1 or -1, one for 2 or -2, and so on. For one draw this is McNemar's test. Long convolutions
-    use an FFT, whose error in p is about 1e-15, so a smaller p is inaccurate and may be 0.
+    difference of 1 or -1, one for those with 2 or -2, and so on. For one draw this is McNemar's test. SciPy
+    computes long convolutions by an FFT, with an error of about 1e-15 in p, so smaller values of p are
+    inaccurate and may be 0.
     """
     from scipy.signal import convolve
     from scipy.stats import binom
@@ -200,7 +215,7 @@ def sign_flip(differences: NDArray[np.integer]) -> float:
 def cochrans_q(correct: Bools) -> float:
     """Return the p-value of Cochran's Q test for equal accuracy of all models.
 
-    `correct`, bool (models, n), is whether each model classifies an image correctly.
+    `correct`, bool (models, n), states for each model and image whether the prediction is correct.
     """
     from statsmodels.stats.contingency_tables import cochrans_q as test
 
@@ -212,8 +227,8 @@ def cochrans_q(correct: Bools) -> float:
 def holm(p_values: Floats) -> Floats:
     """Return p-values adjusted by Holm's step-down method for one family of tests.
 
-    This function replaces `multipletests` of statsmodels,
-    which runs Python's garbage collection in every call and so takes 50 ms.
+    This function replaces `multipletests` of statsmodels, which runs Python's garbage collection in every
+    call and so takes 50 ms.
     """
     order = np.argsort(p_values)
     steps = p_values[order] * np.arange(len(p_values), 0, -1)

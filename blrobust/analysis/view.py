@@ -17,9 +17,9 @@ View = RunAnalysis | HeatmapAnalysis | RecoveryAnalysis
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """Return a name for each of the run folders: its last part, or the path where several have the same.
+    """Return a name for each of the run folders: its last part, or its path if two have the same last part.
 
-    Names are escaped, because bytes that are not UTF-8 can neither be in a table nor in a page.
+    Names are escaped, because tables and pages cannot contain bytes that are not UTF-8.
     """
     names = [escape(folder.resolve().name) for folder in folders]
     return [

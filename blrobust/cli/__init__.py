@@ -1,14 +1,13 @@
 """The `blrobust` command, with one module per subcommand, which is imported only for that subcommand."""
 
-import importlib
 import sqlite3
 import sys
-from difflib import get_close_matches
 from typing import Any
 
 import click
 
 from blrobust import __version__
+from blrobust.cli.lazy_group import LazyGroup
 from blrobust.cli.option_names import with_option
 from blrobust.errors import FailedPartsError, UserError, reason, shorten
 from blrobust.escaping import one_line
@@ -17,21 +16,24 @@ from blrobust.signals import INTERRUPTED
 from blrobust.terminal import echo
 from blrobust.user_output import warnings_counted
 
-SIMILAR = 0.7  # of 1, the similarity of a command to a wrong name for which it is suggested
 MOST_TEXT = 5000  # characters of an error; arguments and files may have any number
 
 # command -> (module, one line for --help); the module defines a click command called `command`.
 COMMANDS = {
-    "noise": ("blrobust.cli.noise", "Accuracy under Gaussian or uniform noise, level by level."),
-    "attack": ("blrobust.cli.attack", "Accuracy under adversarial attack, strength by strength."),
+    "noise": ("blrobust.cli.noise", "Measure accuracy under Gaussian or uniform noise, level by level."),
+    "attack": ("blrobust.cli.attack", "Measure accuracy under adversarial attacks, strength by strength."),
     "attacks": ("blrobust.cli.attacks", "List the attacks."),
-    "heatmap": ("blrobust.cli.heatmap", "Heat map of the error when a single frequency is added."),
+    "heatmap": (
+        "blrobust.cli.heatmap",
+        "Map the error of models when a single frequency is added to images.",
+    ),
     "recover": (
         "blrobust.cli.recover",
-        "Adversarial inputs classified correctly again after a filter.",
+        "Count adversarial inputs that a filter, fewer bits or another model classifies correctly.",
     ),
+    "paper": ("blrobust.cli.paper", "Repeat the experiments of the paper on band-limited networks."),
     "report": ("blrobust.cli.report", "Write the report of one run, or a comparison of several, as HTML."),
-    "compare": ("blrobust.cli.compare", "Paired differences between the models of two runs, level by level."),
+    "compare": ("blrobust.cli.compare", "Compare the models of two runs on the same images, level by level."),
     "export": ("blrobust.cli.export", "Write the results of a run as Parquet, CSV, Markdown or LaTeX."),
     "runs": ("blrobust.cli.runs", "List the runs in a folder."),
     "models": ("blrobust.cli.models", "List the models and explain their names."),
@@ -40,40 +42,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """A click group that lists its commands without importing their modules."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands, in the order in which a new user needs them."""
-        return list(COMMANDS)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the name of the command, the command, and the other arguments.
-
-        Raises `click.UsageError` with the most similar names if there is no such command.
-        """
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = get_close_matches(args[0], COMMANDS, cutoff=SIMILAR)
-            hint = f"; did you mean {' or '.join(near)}?" if near else "; blrobust --help lists the commands"
-            raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Return the command called `name`, after importing its module; None if there is no such command."""
-        if name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(COMMANDS[name][0]).command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands from the table `COMMANDS`, so that `--help` imports no large module."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="blrobust", message="%(prog)s %(version)s")
 def cli() -> None:
     """Measure how robust image classifiers are to noise and adversarial attacks.
@@ -84,9 +53,11 @@ def cli() -> None:
     Start with:  blrobust noise
 
     After Ctrl-C, run the same command again: noise, attack, heatmap and recover continue where they
-    stopped. Exit codes: 0 success; 2 error (bad input, a file, a model or a report); 130 Ctrl-C; 143
-    SIGTERM; 129 SIGHUP. If only the report fails, results.csv has been written all the same. If stdout or
-    stderr is closed, or its disk is full, the output is lost, but the exit code stays the same.
+    stopped; train continues with --resume.
+
+    Exit codes: 0: success; 2: bad input, or a failed file operation, model or report; 130: Ctrl-C; 143:
+    SIGTERM; 129: SIGHUP. If only the report fails, results.csv is still complete. If stdout or stderr is
+    closed, or redirected to a full disk, the output is lost, but the exit code stays the same.
     """
 
 

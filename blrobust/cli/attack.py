@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from blrobust.analysis.run_analysis import RunAnalysis
 
 NAMED = 3  # attacks that the announcement names; more are counted
+DRAWS = (
+    "Repetitions of each attack with other random numbers. The accuracy is the mean over them (for the worst "
+    "of several starts: --set restarts=N)."
+)
 
 
 @click.command("attack")
@@ -28,8 +32,9 @@ NAMED = 3  # attacks that the announcement names; more are counted
 )
 @click.option(
     "--strength",
-    help="Strengths: a:b (21 values), a:b:step or a,b,c, also fractions such as 8/255. 0 is always "
-    "measured; 'blrobust attacks' gives the unit of each attack.  [default: the attack's own]",
+    help="Strengths: a:b (21 values from a to b), a:b:step or a list a,b,c; fractions such as 8/255 are "
+    "legal. 0 is always measured. 'blrobust attacks' lists the unit and the default strengths of each "
+    "attack.  [default: those of the attack]",
 )
 @click.option(
     "--set",
@@ -44,32 +49,33 @@ NAMED = 3  # attacks that the announcement names; more are counted
     type=click.Choice(["default", "paper"]),
     default="default",
     show_default=True,
-    help="Steps and queries of the attacks. default: few, so that most attacks take seconds. paper: as many "
-    "as in the attack's paper.",
+    help="Numbers of steps and queries. default: few, so that most attacks take seconds. paper: as many as "
+    "in the publication of the attack.",
 )
 @click.option(
     "--target",
     type=click.IntRange(min=0),
-    help="Class that targeted attacks aim at. Images of this class are then not attacked: they count in the "
-    "accuracy, but not in the columns median and success.  [default: the second most likely class of each "
-    "image]",
+    help="Index of the class that targeted attacks aim at; 'blrobust attacks' marks these attacks as "
+    "targeted. Images of this class are not attacked: they count in the accuracy, but not in the columns "
+    "median and success.  [default: the second most likely class of each image]",
 )
 @click.option(
     "--source",
-    help="Transfer attack: craft the inputs on this model, then classify them with each of --models.",
+    help="Transfer attack: search for adversarial inputs on this model, then classify them with each of "
+    "--models.  [default: each model is attacked itself]",
 )
 @click.option(
     "--save-adversarials",
     is_flag=True,
-    help="Store the successful adversarial inputs in the run folder (safetensors).",
+    help="Store the inputs of successful attacks, as safetensors files in the run folder.",
 )
 @click.option(
     "--legacy",
     is_flag=True,
-    help="Normalise and bound the images as in the code of Dziedzic et al. 2019 (CIFAR-10 only); the report "
-    "then shows the published curves.",
+    help="Normalise the images, and limit attacked ones to bounds, as in the code of Dziedzic et al. 2019 "
+    "(CIFAR-10 only). The report then shows the published curves of the attacks that have some.",
 )
-@options.shared("fp32,fp16,fft50,fft85")
+@options.shared("fp32,fp16,fft50,fft85", draws=DRAWS)
 def command(
     kind: str,
     strength: str | None,
@@ -97,8 +103,8 @@ def command(
     """Measure accuracy under adversarial attack, strength by strength, and write a report.
 
     Every input that an attack returns is checked. If an input fails a check, its image counts as robust,
-    and the reason is stored. The results go to a run folder. The same command resumes an interrupted run
-    and measures nothing twice.
+    and the reason is stored. The results go to a run folder. After an interruption, the same command
+    continues the run and measures nothing twice.
     """
     from blrobust.attacks.catalogue import grids, selection
     from blrobust.attacks.catalogue.table import ATTACKS

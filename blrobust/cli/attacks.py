@@ -27,14 +27,15 @@ INDENT, GAP = "  ", 2  # of a name below its family; columns between two cells
 @click.option("--parameters", is_flag=True, help="Show the parameters that --set can change.")
 @output.JSON
 def command(patterns: tuple[str, ...], *, parameters: bool) -> None:
-    """List the attacks by family, with norm, levels, queries per image and level, unit and publication.
+    """List the attacks by family, with norm, levels, cost, unit of the levels and publication.
 
-    The column queries shows what the default parameters set per image and level: a number of iterations or of
-    model calls, depending on the attack. The columns forward and gradient show median passes per image,
-    measured on fp32 with these parameters.
+    The column queries gives the number of iterations or of model calls (depending on the attack) per image
+    and level with the default parameters. "One search" means that one search serves all levels, and
+    "targeted" that the attack aims at one class ('blrobust attack --target'). The columns forward and
+    gradient give the medians of the forward and backward passes per image and level, measured on fp32.
 
-    PATTERNS select some of them: names, patterns such as 'pgd*' and suites such as suite:quick, as in
-    'blrobust attack --kind'. For a suite, the levels are those of the suite.
+    PATTERNS choose the attacks to list. A pattern is a name, a name with wildcards such as 'pgd*', or a suite
+    such as suite:quick. The attacks of a suite are listed with the levels of the suite.
     """
     from blrobust.attacks.catalogue import selection
     from blrobust.attacks.catalogue.suites import SUITES

@@ -30,8 +30,9 @@ def command(first: str, second: str, baseline: str | None) -> None:
     """Print the differences in accuracy between the models of run B and those of run A, level by level.
 
     A and B are runs of noise or of attacks on the same images: run folders, or the first characters of their
-    names in the folder runs/, such as 1cb0. A difference is the accuracy in B minus that in A, with its 95 %
-    interval and the p-value of a paired test, adjusted over the levels above 0. Nothing is measured.
+    names in the folder runs/, such as 1cb0. A difference is the accuracy of a model of B minus that of a
+    model of A, with its 95 % interval and the p-value of a paired test, adjusted by Holm's method over the
+    levels above 0. Nothing is measured.
     """
     from blrobust import api
 

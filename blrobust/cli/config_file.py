@@ -28,8 +28,8 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
         is_flag=True,
         expose_value=False,
         callback=_remember,
-        help="Print the options as a file for --config, and do nothing else. An option whose default depends "
-        "on others is left out unless it is set.",
+        help="Print the options as a file for --config, and do nothing else. Options that are not set and "
+        "have no fixed default are left out.",
     )(command)
     return click.option(
         "--config",
@@ -37,8 +37,8 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
         is_eager=True,
         expose_value=False,
         callback=_read,
-        help="TOML file with options: their long names without the leading --, such as batch-size = 64. "
-        "Options on the command line and environment variables have priority.",
+        help="TOML file of options. Its keys are their long names without the leading --, as in batch-size = "
+        "64. Options on the command line and environment variables have priority over the file.",
     )(command)
 
 

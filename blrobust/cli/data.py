@@ -18,7 +18,7 @@ def command() -> None:
 @DATA_DIR
 @output.JSON
 def list_sets(data_dir: Path | None) -> None:
-    """List the registered data sets and their locations."""
+    """List the data sets that blrobust knows, and whether each was downloaded."""
     from rich.table import Table
     from rich.text import Text
 
@@ -70,7 +70,7 @@ def list_sets(data_dir: Path | None) -> None:
 @DATA_DIR
 @output.JSON
 def get(name: str, data_dir: Path | None) -> None:
-    """Download the data set NAME and check it.
+    """Download the data set NAME, its test and its training images, and check the files.
 
     'blrobust data list' lists the names. Files that are already there are checked and kept.
     """

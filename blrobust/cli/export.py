@@ -36,10 +36,10 @@ TABLE = (".csv", ".md", ".tex")
 )
 @output.JSON
 def command(run: str, per_image: Path | None, table: Path | None) -> None:
-    """Write the results of RUN to other files.
+    """Write the results of RUN to the files given by --per-image and --table; at least one is required.
 
     RUN is a run folder, or the first characters of its name in the folder runs/, such as 1cb0. Nothing
-    is measured. Of an unfinished run, the files have the part that is done. Existing files are replaced.
+    is measured. The files of an unfinished run have the part that is done. Existing files are replaced.
     """
     if per_image is None and table is None:
         raise UserError("--per-image, --table: got neither; legal: at least one of them")

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 @click.option(
     "--size",
     type=options.POSITIVE,
-    help="Size of the map: SIZE x SIZE frequencies, the lowest ones, with (0, 0) in the middle. For images "
-    "of 32 x 32, size 32 has all frequencies.  "
-    "[default: the largest odd size, 31 for 32 x 32]",
+    help="Size of the map: the SIZE x SIZE lowest frequencies. An odd size has (0, 0) exactly in the middle; "
+    "the default is the largest odd size (31 for images of 32 x 32). Size 32 also has the highest "
+    "frequencies.",
 )
 @click.option(
     "--norm",
     type=options.FiniteRange(0, 1e6),
     default=4.0,
     show_default=True,
-    help="L2 norm of the wave that is added to each colour channel, for pixels in [0, 1].",
+    help="L2 norm of the wave that is added to each colour channel. Pixels are in [0, 1].",
 )
 @options.ARCH
 @options.DATASET
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     type=options.BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Perturbed images per forward pass; auto is 500, and up to 5,000 on a GPU.",
+    help="Maximum number of images per forward pass; auto is 500 on a CPU, and 500 to 5,000 on a GPU, "
+    "depending on its memory.",
 )
 @options.OUT
 @options.OPEN
@@ -68,9 +69,10 @@ def command(
 ) -> None:
     """Measure the error of each MODEL when a single frequency is added to every image, as a heat map.
 
-    Name the models as the argument or with --models; one of the two is required. The method is that
-    of Yin et al. 2019. The folder of the results has the numbers (results.csv) and the maps (report.html).
-    The same command resumes an interrupted measurement.
+    The error is the share of the images that the model misclassifies. Name the models as the argument or
+    with --models; one of the two is required. The method is that of Yin et al. 2019. The folder of the
+    results has the numbers (results.csv) and the maps (report.html). After an interruption, the same
+    command continues the measurement.
     """
     models = options.one_list(listed, models)
     if dumped(models=models):

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 @click.option(
     "--verify",
     is_flag=True,
-    help="Check the checksums and, where the data is there, the recorded accuracy.",
+    help="Check the files of the models and, if their data set was downloaded (blrobust data get cifar10), "
+    "their accuracy on its test images.",
 )
 @DATA_DIR
 @output.JSON
 def command(verify: bool, data_dir: Path | None) -> None:
-    """List the models that have weights, and the rules for model names."""
+    """List the models that have weights (bundled or trained), and the rules for model names."""
     from rich.table import Table
     from rich.text import Text
 
@@ -55,7 +56,25 @@ def command(verify: bool, data_dir: Path | None) -> None:
     for name, meaning in model_names.GRAMMAR.items():
         names.add_row(Text(name, style="bold"), Text(meaning))
     print_table(names)
+    _print_remote()
     echo("A name without weights is made with: blrobust train NAME")
+
+
+def _print_remote() -> None:
+    """Print the checkpoints at the address in $BLROBUST_WEIGHTS that have not been fetched, if there are any.
+
+    A list that cannot be fetched has been reported with the checkpoints that are left out.
+    """
+    from blrobust.errors import UserError
+    from blrobust.models import remote_weights
+
+    try:
+        others = remote_weights.listed().keys() - remote_weights.fetched().keys()
+    except UserError:
+        return
+    if others:
+        place = remote_weights.address()
+        echo(f"At {place}, fetched when a model name needs them: {', '.join(sorted(others))}")
 
 
 def _facts(entry: "Entry") -> dict[str, Any]:

@@ -29,27 +29,29 @@ CONTROL_DATA, CONTROL_ARCH = "cifar10", "resnet20"
 )
 @click.option(
     "--sigma",
-    help="Standard deviations of Gaussian noise: a:b (21 values), a:b:step or a,b,c. 0 is always "
-    "measured.  [default: 0:2]",
+    help="Standard deviations of Gaussian noise: a:b (21 values from a to b), a:b:step or a list a,b,c. 0 is "
+    "always measured.  [default: 0:2]",
 )
 @click.option(
     "--epsilon",
-    help="Half-widths of uniform noise, in the same notation.  [default: 0:0.5; with --legacy 0:1]",
+    help="Half-widths of uniform noise, in the notation of --sigma; with --legacy, epsilons of the published "
+    "axis.  [default: 0:0.5; with --legacy 0:1]",
 )
 @click.option(
     "--space",
     type=click.Choice(["normalized", "pixel"]),
-    help="Where the noise is added. normalized: to images normalised by the data set's mean and standard "
-    "deviation, without clipping. pixel: to pixels in [0, 1], with clipping.  [default: normalized for "
-    "gaussian, pixel for uniform]",
+    help="Input space, in whose units the noise is. normalized: images minus the data set's mean, divided by "
+    "its standard deviation; noisy images are not clipped. pixel: pixels in [0, 1], to which noisy images "
+    "are clipped.  [default: normalized for gaussian, pixel for uniform]",
 )
 @click.option(
     "--legacy",
     is_flag=True,
-    help="Normalise the images as in the code of Dziedzic et al. 2019 (CIFAR-10 only). Noisy images are "
-    "clipped to the bounds of that code, and the half-width of uniform noise is not epsilon itself but "
-    "proportional to epsilon squared. For uniform noise, the report shows the published curves "
-    "only with this option.",
+    help="Normalise the images as in the code of Dziedzic et al. 2019 (CIFAR-10 only), and clip noisy images "
+    "to the bounds of that code, -2.43 and 2.75 in normalised units. The half-width of uniform noise is "
+    "5.183 * epsilon^2 in these units, because Foolbox 1, which the paper used, scaled by epsilon twice. The "
+    "report shows the published curves of uniform noise only with this option, and those of Gaussian noise "
+    "only without it. Excludes --space.",
 )
 @options.shared(f"{MODELS},{CONTROL}")
 def command(
@@ -74,8 +76,8 @@ def command(
 ) -> None:
     """Measure accuracy under Gaussian or uniform noise, level by level, and write a report.
 
-    The results go to a run folder. The same command resumes an interrupted run and measures nothing
-    twice.
+    The results go to a run folder. After an interruption, the same command continues the run and
+    measures nothing twice.
     """
     option = OPTIONS[kind]
     given = {"--sigma": sigma, "--epsilon": epsilon}

@@ -91,13 +91,7 @@ class UserPath(click.Path):
 
 POSITIVE = click.IntRange(min=1)
 
-DRAWS = click.option(
-    "--draws",
-    type=click.IntRange(1, MOST_DRAWS),
-    default=1,
-    show_default=True,
-    help="Random draws of the perturbation per image and level.",
-)
+DRAWS = "Repetitions of the measurement with other random numbers. The accuracy is the mean over them."
 LIMIT = click.option("--limit", type=POSITIVE, help="Use only the first N images.  [default: all]")
 SEED = click.option(
     "--seed",
@@ -110,35 +104,37 @@ DEVICE = click.option(
     "--device",
     default="auto",
     show_default=True,
-    help="Device to compute on: auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1 or mps.",
+    help="Device to compute on: cpu, cuda, cuda:1 or mps; auto is the first of CUDA, MPS and CPU that "
+    "exists.",
 )
 BATCH_SIZE = click.option(
     "--batch-size",
     type=BatchSize(min=1),
     default="auto",
     show_default=True,
-    help="Maximum number of images per forward pass. A pass never has more than one block: 100 images on a "
-    "CPU, up to 5,000 on a GPU, depending on its memory. With a number above a block, passes stay as large "
-    "as a block, and results are copied to the CPU less often. auto chooses. The results do not depend on "
-    "it.",
+    help="Maximum number of images per forward pass. blrobust never uses more than 100 on a CPU, or 5,000 on "
+    "a GPU (fewer if its memory is small); auto uses that many. A smaller number needs less memory, and can "
+    "change the last digits of stored probabilities. With a larger number, results are copied from a GPU "
+    "less often.",
 )
 ARCH = click.option(
     "--arch",
     default="resnet20",
     show_default=True,
-    help="Architecture of blrobust's own models, such as fp32 and fft50: resnet20 or resnet18.",
+    help="Architecture of blrobust's own models, such as fp32 and fft50: resnet20 (bundled weights) or "
+    "resnet18 (train it first: blrobust train NAME --arch resnet18).",
 )
 DATASET = click.option(
     "--dataset",
-    help="Data set: a name from 'blrobust data list', folder:PATH or npz:PATH.  [default: cifar10, or its "
-    "bundled sample where cifar10 is missing]",
+    help="Data set: a name from 'blrobust data list', folder:PATH (one sub-folder of images per class) or "
+    "npz:PATH (arrays x and y).  [default: cifar10 if it was downloaded, else its bundled sample]",
 )
 DATA_DIR = click.option(
     "--data-dir",
     type=UserPath(),
     envvar="BLROBUST_DATA",
     show_envvar=True,
-    help="Folder of the data sets.  [default: the user's cache folder]",
+    help="Folder of the data sets that 'blrobust data get' downloads.  [default: the user's cache folder]",
 )
 BASELINE = click.option(
     "--baseline",
@@ -154,8 +150,8 @@ OUT = click.option(
 DRY_RUN = click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the size of the work, the device, the folder and whether stored work would be resumed; "
-    "compute and write nothing.",
+    help="Print the size of the work, the device, the folder and whether stored work would be resumed. "
+    "Nothing is computed or written.",
 )
 OPEN = click.option("--open", "open_report", is_flag=True, help="Open the report in the browser.")
 
@@ -188,9 +184,19 @@ def one_list(listed: str | None, models: str | None) -> str:
     return given
 
 
-def shared(default_models: str) -> Decorator:
-    """Return a decorator that adds all options that several commands share, in the order of `--help`."""
-    options = [models(default_models), BASELINE, ARCH, DATASET, DATA_DIR, LIMIT, DRAWS, SEED]
+def _draws(text: str) -> Decorator:
+    """Return the option `--draws` with the help `text`."""
+    return click.option(
+        "--draws", type=click.IntRange(1, MOST_DRAWS), default=1, show_default=True, help=text
+    )
+
+
+def shared(default_models: str, *, draws: str = DRAWS) -> Decorator:
+    """Return a decorator that adds the options that `noise` and `attack` share, in the order of `--help`.
+
+    `draws` is the help of `--draws`.
+    """
+    options = [models(default_models), BASELINE, ARCH, DATASET, DATA_DIR, LIMIT, _draws(draws), SEED]
     options += [DEVICE, BATCH_SIZE, OUT, OPEN, DRY_RUN, output.JSON, output.QUIET]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -202,11 +208,17 @@ def shared(default_models: str) -> Decorator:
 
 
 def check_baseline(name: str | None, *, models: str) -> None:
-    """Raise `UserError` if the baseline `name` is not in the comma-separated list `models`."""
-    from blrobust.analysis.comparison import choose_baseline
-    from blrobust.models.model_names import label_of, parse_names
+    """Raise `UserError` if the baseline `name` is not in the comma-separated list `models`.
 
-    choose_baseline(name, [label_of(model) for model in parse_names(models)])
+    The name without a seed of models that differ only in the seed is in the list too.
+    """
+    from blrobust.analysis.comparison import choose_baseline
+    from blrobust.models.model_names import label_of, parse_names, split_seed
+
+    names = parse_names(models)
+    without_seed = [split_seed(model)[0] for model in names if "=" not in model]
+    joined = [model for model in without_seed if without_seed.count(model) > 1]
+    choose_baseline(name, list(dict.fromkeys([label_of(model) for model in names] + joined)))
 
 
 def measured(

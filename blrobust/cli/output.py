@@ -31,7 +31,8 @@ QUIET = click.option(
     is_flag=True,
     expose_value=False,
     callback=_remember,
-    help="Print the folder of the results on stdout, and nothing else: no tables, no progress, only errors.",
+    help="Print only the folder of the results on stdout, without tables and progress. Errors and warnings "
+    "still go to stderr.",
 )
 
 

@@ -15,7 +15,7 @@ OPTIONS = [
     click.option(
         "--recipe",
         type=click.Choice(RECIPES),
-        help="Hyper-parameters. default: 150 epochs, batches of 128, as for the bundled models; fast: 60 "
+        help="Hyper-parameters. default: 150 epochs, batches of 128, as for the bundled models; fast: 150 "
         "epochs, batches of 512; published: those of the paper's authors, 350 epochs, batches of 32.  "
         "[default: fast for resnet18, else default]",
     ),
@@ -24,11 +24,16 @@ OPTIONS = [
         type=click.IntRange(1, MOST_EPOCHS),
         help="Passes over the training images.  [default: as in the recipe; fp32-early: 5]",
     ),
-    click.option("--batch-size", type=POSITIVE, help="Images per step.  [default: as in the recipe]"),
+    click.option(
+        "--batch-size",
+        type=POSITIVE,
+        help="Images per step, of all processes together.  [default: as in the recipe]",
+    ),
     click.option(
         "--lr",
         type=FiniteRange(min=0, min_open=True),
-        help="Largest learning rate.  [default: as in the recipe]",
+        help="Largest learning rate. In recipes with one cycle it rises linearly over the first 20 % of the "
+        "steps, then falls along half a cosine.  [default: as in the recipe]",
     ),
     click.option(
         "--weight-decay",
@@ -39,13 +44,14 @@ OPTIONS = [
     click.option(
         "--label-smoothing",
         type=FiniteRange(min=0, max=1, max_open=True),
-        help="Share of the target that all classes get in equal parts.  [default: as in the recipe]",
+        help="Share of the target that is spread over all classes in equal parts.  "
+        "[default: as in the recipe]",
     ),
     click.option(
         "--ema",
         type=FiniteRange(min=0, max=1, max_open=True),
         help="Store a moving average of the weights, with this decay per step, such as 0.998.  "
-        "[default: 0, none]",
+        "[default: as in the recipe; 0: none]",
     ),
     click.option(
         "--cutout",
@@ -62,7 +68,7 @@ OPTIONS = [
     click.option(
         "--holdout",
         type=click.IntRange(min=0),
-        help="Number of training images, from the end, that are not trained on but measured after every "
+        help="Keep the last N training images out of training, and measure the accuracy on them after every "
         "epoch.  [default: 0]",
     ),
 ]

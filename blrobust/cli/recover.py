@@ -1,4 +1,4 @@
-"""`blrobust recover`: the labels that are correct again when adversarial inputs pass through a filter."""
+"""`blrobust recover`: adversarial inputs that a filter, fewer bits or another model classifies correctly."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,10 @@ N = TypeVar("N", int, float)
 @click.command("recover")
 @config_options
 @click.option(
-    "--source", default="fp32", show_default=True, help="Model on which the adversarial inputs are crafted."
+    "--source",
+    default="fp32",
+    show_default=True,
+    help="Model on which the attacks search for adversarial inputs.",
 )
 @click.option(
     "--kind",
@@ -35,14 +38,15 @@ N = TypeVar("N", int, float)
 @click.option(
     "--strength",
     type=options.FractionRange(0, 1e9, min_open=True),
-    help="Strength of attacks that have one; attacks that search for the smallest perturbation ignore it.  "
-    "[default: 2/255 for Linf attacks; for others the second nonzero level that 'blrobust attacks' lists]",
+    help="Strength of the attacks that take one. Attacks that search for the smallest perturbation ignore "
+    "this option.  [default: the second level above 0 that 'blrobust attacks' lists, such as 2/255]",
 )
 @click.option(
     "--compressions",
     default="0.1,0.25,0.5,0.75,0.9",
     show_default=True,
-    help="Low-pass filters to try, each given by the nominal share of the spectrum that it drops.",
+    help="Low-pass filters to try, each given by the share of the frequencies that it is asked to drop "
+    "(nominal compression; the share really dropped differs a little).",
 )
 @click.option(
     "--bits", default="8,5,4,3", show_default=True, help="Colour depths to try, in bits per colour."
@@ -53,7 +57,7 @@ N = TypeVar("N", int, float)
     "networks",
     default="fft50,fft85",
     show_default=True,
-    help="Models, comma-separated, that classify the inputs in place of the source.",
+    help="Other models to try, comma-separated: each classifies the inputs in place of the source.",
 )
 @options.ARCH
 @options.DATASET
@@ -85,13 +89,13 @@ def command(
     open_report: bool,
     dry_run: bool,
 ) -> None:
-    """Count the adversarial inputs that are classified correctly again after a change at inference.
+    """Count the adversarial inputs that are classified correctly again after a change of the model.
 
-    The inputs are crafted on the model --source. The change is a low-pass filter, fewer bits per colour,
-    or another model in place of the source; each such change is called a channel. Every channel is also
-    attacked by an adversary who knows the channel.
+    The inputs are made by attacks on the model --source. Then they are classified behind a low-pass filter,
+    with fewer bits per colour, or by another model in place of the source; each of these changes is called
+    a channel. Every channel is also attacked by an adversary who knows the channel.
 
-    The same command resumes an interrupted measurement.
+    After an interruption, the same command continues the measurement.
     """
     attacks = [name.strip() for name in kinds.split(",")]
     shares = [_number("--compressions", text, float) for text in compressions.split(",")]

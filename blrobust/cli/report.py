@@ -22,8 +22,8 @@ MOST_RUNS = 200  # each is open, and a process may have 256 open files on some s
     "--output",
     "output",
     type=options.UserPath(dir_okay=False),
-    help="HTML file to write.  [default: report.html, in the folder of one RUN; in the current folder for "
-    "several]",
+    help="HTML file to write.  [default: report.html, for one RUN in its folder, for several in the current "
+    "folder]",
 )
 @options.BASELINE
 @click.option(
@@ -54,7 +54,7 @@ def command(
     RUN is a run folder, or the first characters of its name in the folder runs/, such as 1cb0.
 
     Only runs of noise and attacks can be compared. Runs of the same noise or the same attack share a figure.
-    Nothing is measured again. Of an unfinished run, the report shows the part that is done.
+    Nothing is measured again. The report of an unfinished run shows the part that is done.
     """
     if len(runs) > MOST_RUNS:
         raise UserError(f"RUN: got {len(runs):,} runs; legal: at most {MOST_RUNS}")

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from blrobust.analysis import trained_and_tested
 from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.cli.tables import flag_column, print_table, stacked, width
@@ -60,6 +61,40 @@ def print_summary(analysis: Analysis) -> None:
 def print_conclusions(analysis: Analysis) -> None:
     """Print the conclusions of the report, one sentence per line."""
     _print_lines(conclusions(analysis, _axis(analysis)))
+
+
+def print_mismatch(analysis: Analysis) -> None:
+    """Print the clean accuracy of trained models (rows) at other band limits in the test (columns)."""
+    frame = trained_and_tested.mismatch(analysis)
+    found = {(row["trained"], row["tested_at"]): row["accuracy"] for row in frame.to_dict("records")}
+    tested = sorted(set(frame.tested_at))
+    echo(f"clean accuracy in per cent, by the band limit in the test: {_images(analysis)}")
+    table = Table()
+    for header in ("trained", *(f"{percent} %" for percent in tested)):
+        table.add_column(header, justify="left" if header == "trained" else "right")
+    for trained in dict.fromkeys(frame.trained):
+        shares = (found.get((trained, percent)) for percent in tested)
+        table.add_row(Text(trained), *("-" if share is None else per_cent(share) for share in shares))
+    print_table(table)
+    _print_lines(few_images(len(analysis.run.labels)))
+
+
+def print_rates(analysis: Analysis) -> None:
+    """Print the compressions and the clean accuracy of each model, and the differences that tests find."""
+    echo(f"clean accuracy: {_images(analysis)}")
+    table = Table()
+    for header in ("model", "compression", "accuracy"):
+        table.add_column(header, justify="left" if header == "model" else "right")
+    add_flags = flag_column(table, analysis.flags)
+    for row in analysis.summary.to_dict("records"):
+        table.add_row(
+            Text(row["model"]),
+            _compression(row["nominal_compression"], row["effective_compression"]),
+            _interval(row, "clean"),
+            *add_flags(row["model"]),
+        )
+    print_table(table)
+    _print_lines(findings(analysis, _axis(analysis)))
 
 
 def print_attacks(results: RunAnalysis) -> None:
@@ -120,9 +155,11 @@ def _table(title: str) -> Table:
 def _title(analysis: Analysis) -> str:
     run = analysis.run
     draws = "one draw" if run.draws == 1 else f"{run.draws} draws"
-    return (
-        f"{analysis.kind}, {run.sweep.space} space: {run.record.dataset.name}, n = {len(run.labels)}, {draws}"
-    )
+    return f"{analysis.kind}, {run.sweep.space} space: {_images(analysis)}, {draws}"
+
+
+def _images(analysis: Analysis) -> str:
+    return f"{analysis.run.record.dataset.name}, n = {len(analysis.run.labels)}"
 
 
 def _axis(analysis: Analysis) -> Axis:

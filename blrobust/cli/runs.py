@@ -24,8 +24,7 @@ NARROW = ("run", "command", "kind", "cells", "finished")
 def command(folder: Path) -> None:
     """List the runs of all commands in FOLDER (default: runs), the latest one last.
 
-    The other commands find a run in the folder runs/ by the first four or more characters of its
-    name.
+    The other commands find a run in the folder runs/ by the first characters (at least 4) of its name.
     """
     from rich.table import Table
     from rich.text import Text

@@ -16,9 +16,20 @@ from blrobust.cli.recipe_options import recipe_options
 from blrobust.cli.training_plan import check_unused, print_plan
 from blrobust.signals import INTERRUPTED, interruptible
 from blrobust.terminal import echo
+from blrobust.user_paths import is_address
 
 if TYPE_CHECKING:
     from blrobust.training.trainee import Trainee
+
+
+class WeightsFolder(click.Option):
+    """An option for a folder of weights, whose environment variable may be an address to read them from."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value of the environment variable; None if it is an address."""
+        value = super().resolve_envvar_value(ctx)
+        return None if value and is_address(value) else value
+
 
 SEEDS = click.option(
     "--seeds",
@@ -49,6 +60,7 @@ CURVES = click.option(
 @DEVICE
 @click.option(
     "--out",
+    cls=WeightsFolder,
     type=UserPath(),
     envvar="BLROBUST_WEIGHTS",
     show_envvar=True,
@@ -84,9 +96,12 @@ def command(
 ) -> None:
     """Train MODEL, or several comma-separated models at the same time ('blrobust models' explains the names).
 
-    The models are the argument or those of --models. Options change single values of --recipe. The state is
-    stored after every epoch; --resume continues a training that was stopped. If --out is not given, the other
-    commands then load the new checkpoint instead of the bundled weights of MODEL.
+    Name the models as the argument or with --models. Other options change single values of --recipe. The
+    state is stored after every epoch; --resume continues a training that was stopped. If --out is not given,
+    the other commands then load the new checkpoint instead of the bundled weights of MODEL.
+
+    Several GPUs: torchrun --nproc-per-node N -m blrobust train ... trains with N processes, each with its
+    part of every batch.
     """
     given = options.one_list(listed, models)
     if dumped(models=given):
@@ -95,13 +110,14 @@ def command(
     import torch
 
     from blrobust.data import datasets
-    from blrobust.device import resolve
     from blrobust.errors import UserError, reason
     from blrobust.models import model_names, zoo
+    from blrobust.models.checkpoint import Facts
     from blrobust.progress import Steps, shown
     from blrobust.runs.held_file import HeldFile
     from blrobust.runs.lock import acquire
     from blrobust.training import recipes, training
+    from blrobust.training.processes import joined
     from blrobust.training.trainee import Trainee
     from blrobust.user_paths import output_folder
 
@@ -125,58 +141,70 @@ def command(
     recipe = recipe or recipes.OF_ARCHITECTURES.get(arch, "default")
     chosen = {name: replace(recipes.recipe_of(name, recipe), **changes) for name in names}
     recipes.check_alike(chosen)
-    chosen_device = resolve(device)
-    training_set = datasets.load(dataset, split="train", data_dir=data_dir)
-    test = datasets.load(dataset, data_dir=data_dir)
-    if holdout is not None and holdout >= len(training_set):
-        raise UserError(
-            f"--holdout: got {holdout}; legal: numbers below {len(training_set)}, that of all training images"
-        )
-    folder = output_folder(out or zoo.own_weights_folder(), "out")
-    torch.set_float32_matmul_precision("high")  # TF32 where the device has it, as for the bundled weights
-    torch.backends.cudnn.benchmark = True
-    trainees = []
-    for name in names:
-        network = model_names.facts_of(name, arch=arch, dataset=training_set)
-        stem = model_names.file_stem(name, arch=arch, dataset=network.dataset)
-        trainees.append(Trainee(stem, network, folder, chosen[name], chosen_device))
-    if dry_run:
-        print_plan(trainees, images=len(training_set), device=str(chosen_device), resume=resume)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as contexts:
-        for trainee in trainees:
-            refusal = f"--out: got {folder}, where another process trains {trainee.path.name}"
-            contexts.callback(acquire(trainee.lock_path, refusal).release)
-            trainee.check = HeldFile(trainee.lock_path).check
-        if not resume:
-            check_unused(trainees)
-        finished = {trainee: trainee.finished() for trainee in trainees} if resume else {}
-        todo = [trainee for trainee in trainees if finished.get(trainee) is None]
+        processes, own_device = contexts.enter_context(joined(device))
+        training_set = datasets.load(dataset, split="train", data_dir=data_dir)
+        test = datasets.load(dataset, data_dir=data_dir)
+        if holdout is not None and holdout >= len(training_set):
+            raise UserError(
+                f"--holdout: got {holdout}; legal: numbers below {len(training_set)}, that of all training "
+                "images"
+            )
+        folder = output_folder(out or zoo.own_weights_folder(), "out")
+        torch.set_float32_matmul_precision("high")  # TF32 where the device has it
+        torch.backends.cudnn.benchmark = True
+        trainees = []
+        for name in names:
+            network = model_names.facts_of(name, arch=arch, dataset=training_set)
+            stem = model_names.file_stem(name, arch=arch, dataset=network.dataset)
+            trainees.append(Trainee(stem, network, folder, chosen[name], own_device))
+        if dry_run:
+            if processes.is_first:
+                print_plan(trainees, images=len(training_set), device=str(own_device), resume=resume)
+            return
+        finished: dict[Trainee, Facts | None] = {}
+
+        def begin() -> list[int]:
+            folder.mkdir(parents=True, exist_ok=True)
+            for trainee in trainees:
+                refusal = f"--out: got {folder}, where another process trains {trainee.path.name}"
+                contexts.callback(acquire(trainee.lock_path, refusal).release)
+                trainee.check = HeldFile(trainee.lock_path).check
+            if resume:
+                finished.update({trainee: trainee.finished() for trainee in trainees})
+            else:
+                check_unused(trainees)
+            return [i for i, trainee in enumerate(trainees) if finished.get(trainee) is None]
+
+        todo = [trainees[i] for i in processes.from_first(begin)]
         contexts.enter_context(interruptible())
         try:
             if todo:
-                with shown(not output.is_quiet()), Steps(width=30) as steps:
+                with shown(processes.is_first and not output.is_quiet()), Steps(width=30) as steps:
                     training.train(
-                        todo, training_set, chosen_device, resume=resume, test=test if curves else None,
+                        todo, training_set, own_device, resume=resume, test=test if curves else None,
+                        processes=processes,
                         on_step=lambda done, total, models: steps.update(done, total, _describe(models)),
                     )  # fmt: skip
+            if not processes.is_first:
+                return
             trained = []
             for name, trainee in zip(names, trainees, strict=True):
-                done = finished.get(trainee) or trainee.finish(test, chosen_device)
+                done = finished.get(trainee) or trainee.finish(test, own_device)
                 facts = {"name": name, "path": trainee.path, "accuracy": done.test_accuracy, "n": len(test)}
                 trained.append(facts)
                 if output.is_for_people():
                     echo(f"{trainee.path}: {done.test_accuracy:.2%} of {len(test):,} test images")
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"{chosen_device} has too little free memory for {given}: {reason(error)}"
+                f"{own_device} has too little free memory for {given}: {reason(error)}"
             ) from error
         except KeyboardInterrupt:
-            click.echo(
-                "Interrupted. The same command with --resume continues after the last complete epoch.",
-                err=True,
-            )
+            if processes.is_first:
+                click.echo(
+                    "Interrupted. The same command with --resume continues after the last complete epoch.",
+                    err=True,
+                )
             sys.exit(INTERRUPTED)
     if output.is_json():
         output.print_json(trained)

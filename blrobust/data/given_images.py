@@ -20,9 +20,8 @@ Classes = int | Sequence[str] | None
 def from_arrays(images: Any, labels: Any, *, classes: Classes = None) -> LabelledImages:
     """Return images (n, C, H, W), uint8 or float in [0, 1], and integer labels (n,) as `LabelledImages`.
 
-    Both are tensors on any device, or arrays. `classes` are the names of the classes or their number; by
-    default there are as many as the largest label requires. Raises `UserError` for other types, shapes and
-    values.
+    Images and labels are tensors on any device, or arrays. `classes` are the names or the number of the
+    classes; the default is the largest label plus 1. Raises `UserError` for other types, shapes and values.
     """
     pixels = _checked_images(_tensor(images, "images"))
     integers = _tensor(labels, "labels")
@@ -47,9 +46,9 @@ def from_dataset(
 ) -> LabelledImages:
     """Return the first `limit` pairs (image, label) of a torch data set with a length, by default all.
 
-    An image is a tensor or array (C, H, W), uint8 or float in [0, 1], or one of Pillow; all have one size.
-    `classes` are by default those that the data set names. Raises `UserError` for other items, and if the
-    code of the data set fails.
+    An image is a tensor or array (C, H, W), uint8 or float in [0, 1], or a Pillow image; all have one size.
+    The default of `classes` are the class names of the data set. Raises `UserError` for other items, and if
+    the code of the data set fails.
     """
     try:
         count = len(dataset)  # type: ignore[arg-type]  # of a torch data set with a length
@@ -91,7 +90,7 @@ def _tensor(values: Any, name: str) -> Tensor:
 
 
 def _special(tensor: Tensor) -> str | None:
-    """Return the kind of a tensor without values, or whose values are not dense; None for other tensors."""
+    """Return the kind of a tensor that has no values or is not dense, in words; None for other tensors."""
     kinds = {"meta": tensor.is_meta, "nested": tensor.is_nested, "quantized": tensor.is_quantized}
     kinds[str(tensor.layout).removeprefix("torch.")] = tensor.layout != torch.strided
     return next((kind for kind, is_so in kinds.items() if is_so), None)

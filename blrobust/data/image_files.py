@@ -37,8 +37,9 @@ COUNT_FROM_0 = "no label is 0, and classes count from 0: subtract 1 from labels 
 def read_folder(path: Path) -> LabelledImages:
     """Return the images of `path/CLASS/IMAGE`, in the order of their names, without hidden files.
 
-    If all images are grey, they have one channel; otherwise all become RGB. Transparency is dropped. Raises
-    `UserError`, naming the file, for an image that cannot be read, has another size or has not 8 bits.
+    If all images are grey, they have one channel; otherwise all become RGB. Transparency is dropped. All
+    images must have one size; they are not resized. Raises `UserError`, naming the file, for an image that
+    cannot be read, has another size, or does not have 8 bits per channel.
     """
     if not path.is_dir():
         problem = "which is not a folder" if path.exists() else "which does not exist"
@@ -196,7 +197,7 @@ def check_memory(name: str, shape: tuple[int, ...], *, size: int) -> None:
 
 
 def _channels_first(path: Path, images: NDArray[Any]) -> NDArray[Any]:
-    """Return the images as (n, C, H, W), not copied. Raises `UserError` for another shape or no pixels."""
+    """Return the images as (n, C, H, W), without a copy; raise `UserError` for other shapes or no pixels."""
     legal = "legal: (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3"
     if images.size == 0:
         raise UserError(f"x in {path}: got shape {images.shape}, which has no pixels; {legal}")

@@ -29,9 +29,10 @@ def check(
 ) -> None:
     """Raise `UserError` if images or labels have an illegal type or shape, or if a label has no class.
 
-    `images` and `labels` are the names of both in messages, such as file names. `count`, `shape` (C, H, W)
-    and `classes` are the legal number of images, shape of an image, and number of classes. By default, there
-    must be an image for each label, of any shape (C, H, W), and at most `MOST_LABELS` classes.
+    `images` and `labels` name the images and the labels in messages, for example by their files. `count`,
+    `shape` (C, H, W) and `classes` are the legal number of images, shape of an image, and number of classes.
+    By default, there must be an image for each label, of any shape (C, H, W), and at most `MOST_LABELS`
+    classes.
     """
     found = tuple(data.images.shape)
     wanted = (len(data.labels) if count is None else count, *(found[1:] if shape is None else shape))
@@ -52,7 +53,7 @@ def check(
 
 
 def check_range(labels: torch.Tensor, name: str, classes: int) -> None:
-    """Raise `UserError` for the first of `labels` (n,) outside 0 to `classes` - 1; `name` names them."""
+    """Raise `UserError` for a label outside 0 to `classes` - 1; `name` is the name of `labels` (n,)."""
     outside = ((labels < 0) | (labels >= classes)).nonzero()
     if len(outside):
         place = int(outside[0])

@@ -14,7 +14,7 @@ READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 class Header(NamedTuple):
-    """The shape and the data type that an array declares, and the member of the archive that has it."""
+    """The shape and the data type that an array declares, and the member of the archive with the array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]

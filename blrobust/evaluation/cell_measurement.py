@@ -20,9 +20,9 @@ from blrobust.runs.database import Outcomes
 class CellMeasurement:
     """Measures cells of one perturbation and data set, for any model, level and draw, when it is called.
 
-    The model processes the images in blocks (batches of one size). The results are copied to the CPU after
-    about `batch_size` images. With `keep`, the results include the evaluated pixels. `seed` is the seed of
-    the run.
+    The model gets the images in blocks (batches of one size). After about `batch_size` images, the results
+    are copied to the CPU. With `keep`, the results include the evaluated pixels. `seed` is the seed of the
+    run.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class CellMeasurement:
     def __call__(self, model: Model, *, levels: Sequence[float], draw: int, meter: Meter) -> list[Outcomes]:
         """Return the outcomes of each level, a dict of arrays (n,) over the n images of the data set.
 
-        The images are counted in `meter`. Raises `UserError` if the model fails, and
+        `meter` counts the finished images. Raises `UserError` if the model fails, and
         `torch.OutOfMemoryError` if memory is full.
         """
         on_cpu: list[list[Outcomes]] = [[] for _ in levels]

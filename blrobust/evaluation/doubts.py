@@ -16,17 +16,21 @@ STATE = "answers may depend on earlier calls"
 
 
 def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
-    """Return at most one reason to doubt a model, whose `answers` are its logits for `pixels` (m, C, H, W).
+    """Return at most one reason to doubt a model, as a list.
+
+    `answers` are the logits of the model for `pixels` (m, C, H, W). The reasons are:
 
     - "answers are random": another call with another seed gives other logits for the same inputs. This also
       detects a random generator of the model's own, a count of calls, statistics that each call updates, and
       values that the model keeps from its first call.
-    - "answers depend on the batch": for half of the batch, or for a single image, the logits differ from
-      those in the whole batch by more than rounding errors, or the model raises an error.
-    - "answers depend on gradients": the logits differ where gradients are enabled, as they are in attacks.
+    - "answers depend on the batch": for half of the batch, or for a single image, the logits differ by more
+      than rounding errors from those in the whole batch, or the model raises an error.
+    - "answers depend on gradients": the logits differ if torch's gradients are enabled, as they are in
+      attacks.
     - "answers may depend on earlier calls": without the state of its first call, on two images, the model
       fails or returns other logits, so that it keeps this state.
-    A user's module has its former state afterwards.
+
+    At the end, the state of a user's module is restored.
     """
     with own_state_kept(model):
         found = _doubts_in_calls(model, pixels, answers)
@@ -42,7 +46,7 @@ def doubts(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
 
 
 def _doubts_in_calls(model: nn.Module, pixels: Tensor, answers: Answers) -> list[str]:
-    """Return the reason to doubt a model after about forty calls without a restored state between them."""
+    """Return a reason to doubt a model from about forty calls, between which its state is not restored."""
     if not np.array_equal(logits_of(model, pixels, seed=1), answers.logits, equal_nan=True):
         return [RANDOM]
     half, ends = len(pixels) // 2, (0, len(pixels) - 1)
@@ -70,8 +74,8 @@ def differ(
 ) -> bool:
     """Return whether the first call of a user's module gives other logits than `answers`.
 
-    The first `rows` of pixels (m, C, H, W) are the first inputs of the answers; None means all of them. A
-    model that fails on the pixels does not differ, because the measurement reports the error.
+    The model gets the first `rows` of `pixels` (m, C, H, W), or all if `rows` is None. `answers` are those
+    for the same inputs. If the model fails, the result is False, because the measurement reports the error.
     """
     try:
         first = first_logits(model, pixels, gradients=gradients)[:rows]

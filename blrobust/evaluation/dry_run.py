@@ -23,7 +23,7 @@ def dry_run(observer: Observer) -> Iterator[None]:
 
 
 def end_dry_run(out: Path | None, record: Record) -> None:
-    """In a dry run, pass the plan of the run to the observer, which ends the dry run; else do nothing.
+    """In a dry run, pass the plan of the run to the observer, which ends the process; otherwise do nothing.
 
     `record` describes the run, and `out` is its folder, or None for the default. Raises `UserError` if the
     folder cannot be used for this run.

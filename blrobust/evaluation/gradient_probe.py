@@ -22,9 +22,9 @@ NUMBERS = 256  # length of a sketch
 def gradient_answers(model: nn.Module, pixels: Tensor, rounded: Tensor, part: int) -> dict[str, Any]:
     """Return sketches of a model's gradients as a JSON dict with the entry "gradients" (`runs.gradients`).
 
-    `pixels` (m, C, H, W) are inputs on which the model does not fail: `part` clean images, then the same
-    images with noise. `rounded` has the same shape: `pixels` with noise of the size of rounding errors. The
-    dict is empty if a pass of the model fails on these images.
+    `pixels` (m, C, H, W) are inputs on which the model does not fail: `part` clean images, followed by the
+    same images with noise. `rounded` are `pixels` with additional noise of the size of rounding errors. The
+    dict is empty if a forward or backward pass of the model fails.
     """
     count = min(part, IMAGES, max(1, VALUES // pixels[0].numel()))
     rows = [row for row in (*range(count), *range(part, part + count)) if row < len(pixels)]
@@ -43,10 +43,10 @@ def gradient_answers(model: nn.Module, pixels: Tensor, rounded: Tensor, part: in
 def _sketches(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
     """Return sketches float32 (m, NUMBERS) of the gradients of a fixed weighted sum of the logits.
 
-    The gradient of a loss would be zero on images that the model classifies with certainty. To make a sketch,
-    the signs of a gradient's values are changed at random, and the values are cut into pieces of `NUMBERS`
-    values, which are added up. The distance between two sketches is within 10 % of the distance between the
-    gradients.
+    The sum of the logits replaces a loss, whose gradient would be zero on images that the model classifies
+    with certainty. A sketch of a gradient is a short vector: the signs of the gradient's values are changed
+    at random, the values are cut into pieces of `NUMBERS` values, and the pieces are added up. The distance
+    between two sketches is within 10 % of the distance between the gradients.
     """
     found = []
     with seeded("gradient probe", device=images.device), torch.enable_grad():

@@ -50,9 +50,9 @@ def check_size(size: int | None, *, height: int, width: int) -> int:
 def basis(frequencies: Sequence[Frequency], *, height: int, width: int) -> Tensor:
     """Return the waves cos(2 * pi * (k * y / H + l * x / W)), scaled to L2 norm 1, of frequencies (k, l).
 
-    The waves are float32 (len(`frequencies`), H, W) with H = `height` and W = `width`. The Fourier transform
-    of a wave is zero except at (k, l) and (-k, -l), as in the paper. The paper does not state the phase; here
-    it is that of a cosine.
+    The waves are float32 (len(`frequencies`), H, W) with H = `height` and W = `width`. As in the paper, the
+    Fourier transform of a wave is zero except at (k, l) and (-k, -l). The paper does not state the phase of
+    the waves; here they are cosines.
     """
     y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
     steps = torch.stack([(k * y * width + l_ * x * height) % (height * width) for k, l_ in frequencies])
@@ -104,9 +104,9 @@ def predictions(
 ) -> NDArray[np.int16]:
     """Return the predicted class of every image with every wave in `indices`, int16 (len(indices), n).
 
-    `indices` are indices of `subject.waves`. The input of the model is x + r * v * U, clipped to [0, 1], with
-    the image x, a random sign r for each colour channel, v = `subject.norm` and the wave U. A batch has at
-    most `batch_size` inputs, but at least those of one image with all the waves.
+    `indices` are indices of `subject.waves`. The input of the model is x + r * v * U, clipped to [0, 1],
+    where x is the image, r a random sign for each colour channel, v = `subject.norm`, and U the wave. A batch
+    has at most `batch_size` inputs, but always all waves of at least one image.
     """
     places = list(indices)
     waves = subject.norm * subject.waves[places, None, None]  # (f, 1, 1, H, W)
@@ -147,16 +147,16 @@ def execute(
     out: Path | None = None,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
 ) -> Path:
-    """Begin or resume the run of a heat map: measure the frequencies that are not stored, write results.csv.
+    """Begin or resume the run of a heat map: measure frequencies that are not stored, and write results.csv.
 
     The map has `size` x `size` frequencies, by default the largest odd size. `norm` is the L2 norm of the
     wave that is added to each colour channel. Models get at most `batch_size` images at once. Every batch is
     stored as soon as it is finished. `on_start` is called with the run folder, the number of stored
     frequencies and the number of all frequencies, both summed over the models. A finished run is not changed.
 
-    Returns the run folder. Raises `FailedPartsError` for models that fail or do not fit into memory, after
-    all others are measured. Raises `UserError` if `size` exceeds the images, if memory is too small, or if
-    the folder cannot be used.
+    Returns the run folder. If models fail or do not fit into memory, all others are measured before
+    `FailedPartsError` is raised. Raises `UserError` if `size` exceeds the images, if memory is too small, or
+    if the folder cannot be used.
     """
     channels, height, width = dataset.images.shape[1:]
     size = check_size(size, height=height, width=width)

@@ -29,8 +29,8 @@ def measuring(observer: Observer, *models: object, call: str | None) -> Iterator
     """Return a context for a measurement: it shows progress, records `call`, and restores modules.
 
     `call` is the text of the call from Python, or None for the command line. Each of `models` is of the type
-    `subjects.Models`, or None. At the end, the user's modules among `models` and the global random generators
-    on the CPU get their state back.
+    `subjects.Models`, or None. At the end, the state of the user's modules among `models` and of the global
+    random generators on the CPU is restored.
     """
     with ExitStack() as stack:
         stack.enter_context(unchanged(torch.device("cpu")))
@@ -46,7 +46,7 @@ def measuring(observer: Observer, *models: object, call: str | None) -> Iterator
 
 
 def _modules(models: object) -> list[tuple[str, nn.Module]]:
-    """Return the user's modules with their labels; names and other arguments are left out."""
+    """Return the user's modules in an argument, with their labels; models given by name are left out."""
     named = models if isinstance(models, Mapping) else {ALONE: models}
     return [(str(label), member) for label, member in named.items() if isinstance(member, nn.Module)]
 

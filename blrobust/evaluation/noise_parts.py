@@ -18,7 +18,7 @@ NoiseKinds = str | Iterable[str] | Mapping[str, Levels | None]
 
 
 def noise_grids(noise: NoiseKinds, space: str | None) -> dict[str, tuple[float, ...]]:
-    """Return the levels of each kind of noise in `noise`, by default those of the kind.
+    """Return the levels of each kind of noise in `noise`; a kind without levels gets its default levels.
 
     `space` is the name of an input space or None. Raises `UserError` for an unknown kind, for illegal levels,
     and if `noise` has no kind.

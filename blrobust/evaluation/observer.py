@@ -28,8 +28,8 @@ class Observer:
 def observed(progress: bool | Observer, call: str) -> tuple[Observer, str | None]:
     """Return the observer of a measurement, and the text to record as its command.
 
-    A call from Python has no command line, so the text is `call`. If `progress` is an `Observer`, as on the
-    command line, the text is None, and the record has the command line.
+    For a call from Python, the text is `call`. On the command line, `progress` is an `Observer`; the text is
+    then None, and the command line is recorded.
     """
     if isinstance(progress, Observer):
         return progress, None

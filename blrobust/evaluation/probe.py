@@ -40,9 +40,9 @@ def probe(
 ) -> dict[str, Any]:
     """Return the answers of models, which identify them, as a JSON dict for the record of a run.
 
-    They are the logits of each model (`runs.answers.Answers`), and those of `source`, the model on which
-    attacks run. With `gradients`, they are also the gradients (`runs.gradients.Gradients`) of `source`, or of
-    all models if there is no source.
+    The answers are the logits of each model and of `source`, the model on which attacks run
+    (`runs.answers.Answers`). With `gradients`, they include the gradients (`runs.gradients.Gradients`) of
+    `source`, or of all models if there is no source.
 
     A model that fails on images with noise has answers for the other images only. The measurement then
     reports the level at which the model fails. Raises `UserError` if a model fails even on the first two
@@ -66,7 +66,7 @@ def probe(
 
 
 def _code(model: nn.Module) -> dict[str, str]:
-    """Return the entry with the checksum of the code of a user's module, if the model has one."""
+    """Return a dict with the checksum of the code of the user's module; empty for models without one."""
     modules = [part.module for part in model.modules() if isinstance(part, OwnModel)]
     try:
         return {CODE: "".join(map(code_digest, modules))} if modules else {}
@@ -82,7 +82,7 @@ def find_flags(
     *,
     source: Model | None = None,
 ) -> dict[str, list[str]]:
-    """Return the reasons to doubt each model and the source (`doubts`); none for networks of ours.
+    """Return the reasons to doubt each model and the source (`doubts`); none for blrobust's own networks.
 
     `answers` are those of `probe`.
     """
@@ -138,9 +138,10 @@ def inputs(dataset: Dataset, device: torch.device) -> Tensor:
 def _depends_on_block(
     model: nn.Module, dataset: Dataset, device: torch.device, answers: Answers, *, clean: int
 ) -> bool:
-    """Return whether logits change in the first block (batch) of the measurement, if it exceeds a probe.
+    """Return whether logits change in the first block (batch) of the measurement.
 
-    `clean` is the number of images at the start of the probe, without noise.
+    The result is False if the block is not larger than the probe. `clean` is the number of images without
+    noise, at the start of the probe.
     """
     count = min(len(dataset), block_size(dataset.images.shape[1:], device))
     if isinstance(model, InParts):
@@ -152,10 +153,10 @@ def _depends_on_block(
 
 
 def _is_classifier(model: nn.Module) -> bool:
-    """Return whether a model is a network of ours, with or without channels, which needs no doubts.
+    """Return whether a model is one of blrobust's own networks, with or without channels.
 
-    It has no random numbers and no statistics of batches. `doubts` calls a model about forty times, which
-    would take longer than a small measurement.
+    Such a network has no random numbers and no statistics of batches, so `doubts` need not check it. This
+    check calls a model about forty times, which would take longer than a small measurement.
     """
     parts = list(model.modules())
     return any(isinstance(part, Classifier) for part in parts) and not any(
@@ -175,8 +176,8 @@ def check_again(
     """Add "answers are random" to the flags of models whose logits have changed since the call of `probe`.
 
     `answers` are those of `probe`, and `flags` are the flags by model. Changes by rounding errors do not
-    count. A change of `source` is a flag of all models. Call this at the end of a run, because some models
-    change slowly, or draw random numbers at few of their calls.
+    count. If `source` has changed, all models get the flag. Call this function at the end of a run, because
+    some models change slowly, or draw random numbers in only a few of their calls.
     """
     pixels = inputs(dataset, device)
 
@@ -227,8 +228,8 @@ def check_under_attack(
 def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
     """Return the answers of a model for `pixels` (m, C, H, W), or for its first images if the model fails.
 
-    After a failure on all images, the first two thirds, the first third and the first two images are tried.
-    Raises `UserError` if the model fails on these two.
+    After a failure on all images, the first two thirds, the first third and the first two images are tried in
+    turn. Raises `UserError` if the model fails on the first two images too.
     """
     part = len(pixels) // PARTS
     for count in (len(pixels), 2 * part, part, 2):
@@ -245,6 +246,6 @@ def _answers(label: str, model: nn.Module, pixels: Tensor) -> Answers:
 
 
 def rounded(pixels: Tensor) -> Tensor:
-    """Return pixels (m, C, H, W) with noise of the size of rounding errors, clipped to the pixels' range."""
+    """Return pixels (m, C, H, W) with noise of the size of rounding errors, within the range of `pixels`."""
     least, most = pixels.aminmax()
     return (pixels + ROUNDING * fixed_noise(pixels)).clamp(least, most)

@@ -11,7 +11,7 @@ from blrobust.perturbations.seeding import seeded
 
 
 def first_logits(model: nn.Module, pixels: Tensor, *, gradients: bool = False) -> NDArray[np.float32]:
-    """Return the logits (m, classes) of pixels, after which a user's module has its former state.
+    """Return the logits (m, classes) of pixels, and restore the state of a user's module.
 
     Raises the errors of `logits_of`.
     """
@@ -22,8 +22,8 @@ def first_logits(model: nn.Module, pixels: Tensor, *, gradients: bool = False) -
 def logits_of(model: nn.Module, pixels: Tensor, *, seed: int, gradients: bool = False) -> NDArray[np.float32]:
     """Return logits float32 (m, classes), with `seed` as the seed of the global random generators.
 
-    With `gradients`, gradients are enabled and the pixels require them. Raises `UserError` if the model fails
-    or memory is full.
+    With `gradients`, torch's gradients are enabled and the pixels require gradients. Raises `UserError` if
+    the model fails or memory is full.
     """
     try:
         # Not inference mode, in which a model cannot compute gradients itself.

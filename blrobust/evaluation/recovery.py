@@ -1,9 +1,9 @@
 """Recovery of labels: adversarial inputs that are classified correctly behind a channel.
 
-As in Dziedzic et al. 2019, section 6.2.12, adversarial inputs are found on one network, the source. Then they
-pass a channel: a transform such as a low-pass filter in front of the source, or another network. The result
-is the number of these inputs that are classified correctly again. As a control, the attack also runs on the
-channel itself, as by an adversary who knows the channel.
+As in Dziedzic et al. 2019, section 6.2.12, attacks on one network, the source, make adversarial inputs. Then
+these inputs pass through a channel: a low-pass filter, say, in front of the source, or another network in its
+place. The result is the number of inputs that are classified correctly again. For comparison, an adaptive
+attack runs on channel and network together, as by an adversary who knows the channel.
 """
 
 import math
@@ -26,6 +26,7 @@ from blrobust.attacks.guard import Guard
 from blrobust.data.datasets import Dataset
 from blrobust.device import full_precision
 from blrobust.errors import FailedPartsError, UserError
+from blrobust.evaluation.probe import check_under_attack
 from blrobust.evaluation.run_ends import begin, end, failure, identities, identity_of, restore
 from blrobust.models.batches import InParts, bounded
 from blrobust.models.channels import Channel
@@ -53,7 +54,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
 def level_of(spec: AttackSpec, given: float | None) -> float:
     """Return the level of an attack: infinity if the attack searches for the smallest perturbation.
 
-    Otherwise it is `given`, or by default the third of the attack's default levels (`spec.grid`).
+    For other attacks it is `given`, or by default the third of the attack's default levels (`spec.grid`).
     """
     if spec.minimal:
         return math.inf
@@ -61,10 +62,11 @@ def level_of(spec: AttackSpec, given: float | None) -> float:
 
 
 class Crafted(NamedTuple):
-    """The results of an attack: pixels (n, C, H, W), adversarial, or clean where the attack failed.
+    """The results of an attack on n images.
 
-    `success` is bool (n,): whether the attack succeeded. `reason` is uint8 (n,), its `Status`. `forwards` and
-    `backwards` count images in passes.
+    `pixels` (n, C, H, W) are the adversarial inputs, or the clean images if the attack failed. `success`,
+    bool (n,), states whether the attack succeeded. `reason`, uint8 (n,), is the `Status` of the attack on
+    each image. `forwards` and `backwards` are numbers of forward and backward passes, summed over the images.
     """
 
     pixels: Tensor
@@ -127,9 +129,9 @@ def recover(
 
     - `prediction`: int16, the class of the adversarial input, predicted by channel and network.
     - `clean_prediction`: int16, the class of the clean image, predicted by channel and network.
-    - `broken`: bool, whether the adaptive attack, on channel and network together, succeeds.
+    - `broken`: bool, whether the adaptive attack (on channel and network together) succeeds.
     - `reason`: uint8, the `Status` of the adaptive attack.
-    - `distance`: float32, L2 distance from the clean image, untransformed, to the transformed input.
+    - `distance`: float32, L2 distance from the clean image to the adversarial input after the transform.
     - `adaptive_distance`: float32, L2 distance between the clean image and the result of the adaptive attack.
     - `no_gradients`: bool, whether the attack needs gradients and the channel has none.
     """
@@ -179,11 +181,11 @@ def execute(
     """Measure the pairs of attack and channel that are not stored yet, and write results.csv.
 
     `channels` are transforms in front of `source`, and the `networks`. Models get at most `batch_size` images
-    at once, by default a block. `on_start` is called with the run folder and the numbers of stored and of all
-    pairs. Every pair is stored as soon as it is finished. Returns the run folder.
+    at once, by default a block (`block_size`). `on_start` is called with the run folder, the number of stored
+    pairs and the number of all pairs. Every pair is stored as soon as it is finished. Returns the run folder.
 
-    Raises `UserError` for two equal names and for an attack that needs more classes, and `FailedPartsError`
-    for pairs that fail or do not fit into memory, after all others are measured.
+    Raises `UserError` for two equal names and for an attack that needs more classes. If pairs fail or do not
+    fit into memory, all others are measured before `FailedPartsError` is raised.
     """
     for kind in kinds:
         Guard(kind, ATTACKS[kind], seed=seed).check_classes(len(dataset.classes))
@@ -208,16 +210,12 @@ def execute(
         device=device.type,
         revisions={kind: ATTACKS[kind].revision for kind in kinds if ATTACKS[kind].revision != 1},
     )
+    uses_gradients = any(ATTACKS[kind].gradients for kind in kinds)
     size = batch_size or block_size(dataset.images.shape[1:], device)
     run, answers = begin(
-        config,
-        models=models,
-        dataset=dataset,
-        device=device,
-        batch_size=size,
-        out=out,
-        gradients=any(ATTACKS[kind].gradients for kind in kinds),
-    )
+        config, models=models, dataset=dataset, device=device, batch_size=size, out=out,
+        gradients=uses_gradients,
+    )  # fmt: skip
     total = len(kinds) * len(channels)
     with run:
 
@@ -231,6 +229,8 @@ def execute(
             return run.path
         with resumable(run.path, lambda: f"{done()} of {total} pairs of attack and channel"):
             with full_precision():
+                if uses_gradients:
+                    check_under_attack(models, dataset, device, run.record.flags)
                 failed = _measure(run, source, channels, levels_of, dataset, seed=seed, device=device)
             if done() == 0:
                 raise FailedPartsError(failed)

@@ -40,11 +40,13 @@ def begin(
     source: Model | None = None,
     gradients: bool = False,
 ) -> tuple[Run, dict[str, Any]]:
-    """Begin or resume a run in `out`; return it and its models' answers (logits for a few fixed inputs).
+    """Begin or resume a run in `out`; return the run and the answers of its models.
 
-    `Run.begin` chooses the folder if `out` is None. `source` and `gradients` are arguments of the function
-    `probe`, which computes the answers. If the run has no flags, `find_flags` computes them. A dry run ends
-    before the run is begun. Raises `UserError` if the folder cannot be used or a model fails.
+    Answers are logits for a few fixed inputs (`probe`). `source` is the model on which attacks run; with
+    `gradients`, the answers include gradients. If `out` is None, `Run.begin` chooses the folder. If the run
+    has no flags yet, `find_flags` computes them. In a dry run this function does not return: `end_dry_run`
+    ends the process before a folder is created. Raises `UserError` if the folder cannot be used or a model
+    fails.
     """
     answers = probe(models, dataset, device, source=source, gradients=gradients)
     record = new_record(
@@ -79,8 +81,8 @@ def end(
 ) -> None:
     """Write the flags of the models and results.csv, and finish the run if no part of it has failed.
 
-    `failed` are the error messages of parts that failed. `answers` is the second result of `begin`;
-    `check_again` compares the models with it.
+    `failed` are the error messages of parts that failed. `answers` are those that `begin` returned;
+    `check_again` compares the present logits of the models with them.
     """
     run = results.run
     check_again(models, dataset, device, answers, run.record.flags)
@@ -98,9 +100,10 @@ def restore(results: RunAnalysis | HeatmapAnalysis | RecoveryAnalysis) -> None:
 
 
 def failed_cells(failed: Mapping[str, Mapping[str, str]], models: int, folder: Path) -> FailedPartsError:
-    """Return the error for the models that failed: by kind of noise or attack, the error message by label.
+    """Return the error for the models that failed.
 
-    Each message has its level. If all of the `models` failed at every kind, the error has no `folder`.
+    `failed` has the error messages, which name the level, by kind of noise or attack and by label. `models`
+    is the number of all models. If all of them failed at every kind, the error has no `folder`.
     """
     lines = {kind: list(_lines(kind, errors)) for kind, errors in failed.items()}
     if all(len(errors) == models for errors in failed.values()):

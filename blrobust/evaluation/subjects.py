@@ -16,6 +16,7 @@ from blrobust.device import resolve
 from blrobust.errors import UserError, shown
 from blrobust.evaluation.arguments import check_range
 from blrobust.models import model_names, zoo
+from blrobust.models.callable_module import CallableModule, as_module
 from blrobust.models.fingerprint import fingerprint
 from blrobust.models.model import Model, check_weights
 from blrobust.models.own_model import OwnModel
@@ -23,7 +24,8 @@ from blrobust.models.own_module import load_module
 
 Data = Any  # as in `api.evaluate`
 Models = str | nn.Module | Sequence[str] | Mapping[str, "nn.Module | str"]
-LEGAL_MODELS = "legal: names, an nn.Module, or a dictionary from labels to names and modules"
+Given = Any  # `Models`, with other callables in place of modules
+LEGAL_MODELS = "legal: names, an nn.Module or another callable, or a dictionary from labels to these"
 LEGAL_DATA = "legal: a name, a pair (images, labels), a torch data set, or the result of load_data"
 ALONE = "model"  # the label of a module that is given without one
 NOTE = "the user's own model, given as a module in Python: it cannot be loaded again from this run"
@@ -78,7 +80,7 @@ def load(
 
 
 def check_distinct(models: Sequence[Model]) -> None:
-    """Raise `UserError` if two functions of the user, called to build models, returned the same module."""
+    """Raise `UserError` if two functions that build the user's models returned the same module."""
     for first, second in combinations(models, 2):
         own, origins = _own(first), [first.card.arch, second.card.arch]
         if own is not None and own is _own(second) and origins[0] != origins[1]:
@@ -94,12 +96,20 @@ def _own(model: Model) -> nn.Module | None:
 
 
 def _checksum(model: Model) -> str | None:
-    """Return the checksum of a user's module in a model; None without one, or if it has none."""
+    """Return the checksum of the user's module in a model; None without a module or without a checksum."""
     module = _own(model)
     try:
         return None if module is None else fingerprint(module, exact=True)
     except Exception:  # whatever the user's class raises
         return None
+
+
+def with_modules(models: Given) -> Any:
+    """Return `models` with modules in place of functions and other callables (`as_module`)."""
+    if isinstance(models, Mapping):
+        return {label: with_modules(model) for label, model in models.items()}
+    module = as_module(models)
+    return models if module is None else module
 
 
 def by_label(models: Models, *, alone: str = ALONE) -> dict[str, nn.Module | str]:
@@ -125,11 +135,13 @@ def by_label(models: Models, *, alone: str = ALONE) -> dict[str, nn.Module | str
 def load_model(
     label: str, model: nn.Module | str, *, arch: str, dataset: Dataset, device: torch.device
 ) -> Model:
-    """Return the model with its label: the user's module, or the model of a name that `zoo.load` returns."""
+    """Return a model with the label `label`; `model` is the user's module, or a name for `zoo.load`."""
     if isinstance(model, nn.Module):
         check_weights(label, model)
         kind = type(model)
         target = f"{kind.__module__}.{kind.__qualname__}"
+        if isinstance(model, CallableModule):
+            target = model.origin
         return load_module(label, model, target=target, dataset=dataset, device=device, note=NOTE)
     target = model.rpartition("=")[2].strip()
     if label == model_names.label_of(model):
@@ -141,7 +153,7 @@ def load_model(
 
 
 def load_one(argument: str, model: Models, *, arch: str, dataset: Dataset, device: torch.device) -> Model:
-    """Return the one model that an `argument` has; a module without a label gets the argument's name."""
+    """Return the single model given as the argument called `argument`, which is the label of a module."""
     named = by_label(model, alone=argument)
     if len(named) != 1:
         raise UserError(f"{argument}: got {shown(model)}; legal: one model")
@@ -160,8 +172,9 @@ def load_images(
 ) -> Dataset:
     """Return the first `limit` images of `data`, by default of CIFAR-10.
 
-    `note` receives a text if `limit` exceeds the number of images. `classes` are names of classes or their
-    number, for images given in Python. Raises `UserError` for data that does not exist or is not legal.
+    `note` is called with a text if `limit` exceeds the number of images. `classes`, for images given in
+    Python, are the names or the number of the classes. Raises `UserError` for data that does not exist or is
+    not legal.
     """
     by_name = data is None or isinstance(data, str | Dataset)
     if by_name and classes is not None:

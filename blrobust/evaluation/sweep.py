@@ -1,7 +1,7 @@
 """A sweep: the measurement of every model at every level and draw, stored in a run folder.
 
-A draw is a repetition with other random numbers. A cell is the outcomes of one model at one level in one
-draw.
+A draw is a repetition with other random numbers. A cell is the set of outcomes of one model at one level in
+one draw.
 """
 
 import time
@@ -82,11 +82,11 @@ def execute(
     The models are on `device` and get blocks of images (batches of one size), or `batch_size` images if that
     is less than a block. `batch_size` does not change the random numbers. `settings` are further entries of
     the configuration. `source` is the model on which attacks run, by default each evaluated model itself.
-    run.json gets the models' logits for a few inputs and their flags (`evaluation.probe`). With `gradients`
-    it also gets gradients of the models on which attacks run, and with `check_models` the flags of
-    `attacks.model_checks`. `save_adversarials` stores adversarial inputs too. `out` is the run folder, by
-    default runs/HASH (`Run.begin`). `on_start` is called with the folder and the numbers of stored and of all
-    cells. A finished run is not changed.
+    The logits of the models for a few inputs and their flags (`evaluation.probe`) are written to run.json.
+    With `gradients`, so are gradients of the models on which attacks run, and with `check_models` the flags
+    of `attacks.model_checks`. With `save_adversarials`, adversarial inputs are stored too. `out` is the run
+    folder, by default runs/HASH (`Run.begin`). `on_start` is called with the folder, the number of stored
+    cells and the number of all cells. A finished run is not changed.
 
     Raises `UserError` for too many cells, if the folder cannot be used for this run, or if it has cells
     without the inputs that `save_adversarials` stores. If some models fail at some kinds, all other cells are
@@ -173,9 +173,9 @@ def run_cells(
     """Measure the cells of `perturbation` that are not stored yet; store each as soon as it is finished.
 
     Draws are the outer loop, so that only the random numbers of one draw are in memory. If one search serves
-    all levels, they are measured together. Adversarial inputs are written to the folder `adversarials`. A
-    model that fails, or does not fit into memory, is left out from then on. Returns a text with the level and
-    the error for each model that failed, by label.
+    all levels, the levels are measured together. Adversarial inputs are written to the folder
+    `adversarials`, unless it is None. After a model fails or does not fit into memory, its remaining cells
+    are left out. Returns, by label, a text with the level and the error for each model that failed.
     """
     kind, done, levels_of_kind = perturbation.kind, run.done(), run.levels(perturbation.kind)
     one_search, norm = perturbation.one_search_for_all_levels, level_norm(kind, perturbation.space)
@@ -257,11 +257,11 @@ def _adversarial_file(folder: Path, cell: Key, name: Callable[[str], str] = file
 
 
 def _save(folder: Path, cell: Key, outcomes: Outcomes, *, check: Callable[[], None]) -> None:
-    """Write the adversarial inputs, float32 (k, C, H, W) in [0, 1], and their indices in the data set, (k,).
+    """Write the inputs of successful attacks, float32 (k, C, H, W) in [0, 1], and their indices (k,).
 
-    The inputs are the pixels of successful attacks; they are removed from `outcomes`. The metadata of the
-    file have the label of the model, because the file name of a long label is cut.
-    `check` is that of the run.
+    The indices are those of the images in the data set. The entry `pixels` is removed from `outcomes`. The
+    metadata of the file contain the label of the model, because the file name of a long label is cut.
+    `check` is the method of the run.
     """
     check()
     pixels = outcomes.pop("pixels")
@@ -273,7 +273,7 @@ def _save(folder: Path, cell: Key, outcomes: Outcomes, *, check: Callable[[], No
 
 
 def _check_adversarials(run: Run) -> None:
-    """Raise `UserError` if a stored cell has no saved adversarial inputs; it would not be measured again."""
+    """Raise `UserError` if a stored cell, which is not measured again, has no saved adversarial inputs."""
     for cell in sorted(run.done()):
         names = (file_name, file_name_with_capitals)  # the second for folders of early builds
         if not any(_adversarial_file(run.path / ADVERSARIALS, cell, name).exists() for name in names):

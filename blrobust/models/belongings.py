@@ -24,8 +24,8 @@ from blrobust.models.user_objects import is_own, is_own_module, is_users
 
 CONTAINERS = (OrderedDict, defaultdict, Counter, dict, list, deque, set, tuple)
 CACHED = type(lru_cache(repr))  # a function with a cache
-_HOLDERS = (SimpleNamespace, Namespace, UserDict, UserList, local, nn.Module, torch.optim.Optimizer)
-_PARTS: dict[type, tuple[str, ...]] = {
+HOLDERS = (SimpleNamespace, Namespace, UserDict, UserList, local, nn.Module, torch.optim.Optimizer)
+PARTS: dict[type, tuple[str, ...]] = {
     CACHED: ("__wrapped__",),
     CellType: ("cell_contents",),
     MethodType: ("__self__", "__func__"),
@@ -38,10 +38,11 @@ _PARTS: dict[type, tuple[str, ...]] = {
 }
 
 
-def belongings(root: Any) -> Iterator[Any]:
+def belongings(root: Any, *, leaves: type | tuple[()] = ()) -> Iterator[Any]:
     """Yield an object and all that belongs to it, each object once.
 
-    Objects whose members cannot be listed have none. Raises `MemoryError` if the memory is full.
+    Members of objects of the class `leaves` are left out. Objects whose members cannot be listed have none.
+    Raises `MemoryError` if the memory is full.
     """
     seen: dict[int, Any] = {}  # by id, and kept alive
     todo = [root]
@@ -50,6 +51,8 @@ def belongings(root: Any) -> Iterator[Any]:
         if id(value) not in seen:
             seen[id(value)] = value
             yield value
+            if isinstance(value, leaves):
+                continue
             try:
                 todo.extend(_members(value))
             except (MemoryError, torch.OutOfMemoryError):
@@ -123,8 +126,8 @@ def _members(value: Any) -> list[Any]:
     if base is not None:
         is_mapping = issubclass(base, dict)
         found += base.values(value) if is_mapping else base.__iter__(value)
-    found += [getattr(value, name) for name in _PARTS.get(kind, ())]
-    if isinstance(value, _HOLDERS) or is_users(kind):
+    found += [getattr(value, name) for name in PARTS.get(kind, ())]
+    if isinstance(value, HOLDERS) or is_users(kind):
         attributes = getattr(value, "__dict__", None)
         found += [attributes] if type(attributes) is dict else []
         found += slot_values(value).values()

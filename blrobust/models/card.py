@@ -19,6 +19,7 @@ class ModelCard:
     recipe: dict[str, Any] = field(default_factory=dict)
     note: str | None = None
     channels: tuple[str, ...] = ()  # transforms of the image in front of the network, in order
+    tested_at: int | None = None  # band limit in per cent of a model NAME@NN, instead of the training's
     nominal_compression: float = 0.0  # the largest nominal compression of its layers
     effective_compression: float = 0.0
     fft_size: str | None = None  # transform sizes of its layers, such as "128/64/32"

@@ -15,10 +15,10 @@ from blrobust.models.channels import ColourDepth, GaussianBlur, LowPass
 
 CUTS = Path(__file__).parents[1] / "weights" / "low_pass_cuts.json"
 GRAMMAR = {
-    "lowpassC": "the layer's low-pass on the image, nominal compression C, as lowpass0.48",
-    "lowpass-fftNN": "the low-pass at which fp32 comes nearest to the clean accuracy of fftNN",
-    "depthB": "colours rounded to B bits, as depth5",
-    "blurS": "Gaussian blur of S pixels, as blur0.6",
+    "lowpassC": "low-pass filter of the image with nominal compression C, such as lowpass0.48",
+    "lowpass-fftNN": "the low-pass filter behind which fp32 is nearest to the clean accuracy of fftNN",
+    "depthB": "colours rounded to B bits, such as depth5",
+    "blurS": "Gaussian blur with a standard deviation of S pixels, such as blur0.6",
 }
 _CHANNEL = re.compile(r"(?P<word>lowpass|depth|blur)(?P<value>[-.\d][^+]*)")
 
@@ -63,9 +63,10 @@ def build_channel(word: str, *, trained: str) -> nn.Module:
 
 
 def _matched_cut(name: str, trained: str) -> float:
-    """Return the recorded compression at which low-passed fp32 has the clean accuracy of the model `name`.
+    """Return the recorded compression with which fp32 behind a low-pass has the clean accuracy of `name`.
 
-    Raises `UserError` if none is recorded for `trained`, a data set and an architecture.
+    `name` is a band-limited model, and `trained` a data set and an architecture, such as "cifar10-resnet20".
+    Raises `UserError` if no compression is recorded for them.
     """
     cuts = recorded_cuts()
     if name not in cuts.get(trained, {}):
@@ -79,9 +80,10 @@ def _matched_cut(name: str, trained: str) -> float:
 
 @cache
 def recorded_cuts() -> dict[str, dict[str, float]]:
-    """Return the compressions at which low-passed fp32 has the clean accuracy of a band-limited model.
+    """Return the compressions with which fp32 behind a low-pass has the clean accuracy of another model.
 
-    The keys are a data set and an architecture, such as "cifar10-resnet20", and the name of the model.
+    The result has two levels of keys: a data set and an architecture, such as "cifar10-resnet20", and the
+    name of the band-limited model, such as "fft85".
     """
     recorded = json.loads(CUTS.read_text("utf-8"))
     return {

@@ -18,9 +18,9 @@ LEAST_SIGMA = 1e-6  # pixels; below about 0.1, a blur is the identity in float32
 class LowPass(nn.Module):
     """Low-pass filter of an image x: the matrix product A_rows @ x @ A_columns^T.
 
-    The paper calls it FC. The filter keeps the low-frequency corner of the one-sided 2D spectrum;
-    `compression`, in [0, 1), is the nominal share of the spectrum that is dropped. The transform has the
-    size of the image, without padding. The result is not clipped and may slightly exceed [0, 1].
+    The paper calls this filter FC. It keeps the low-frequency corner of the one-sided 2D spectrum;
+    `compression`, in [0, 1), is the nominal share of the spectrum that is dropped. The Fourier transform has
+    the size of the image, without padding. The result is not clipped and may slightly exceed [0, 1].
     """
 
     def __init__(self, compression: float) -> None:
@@ -55,8 +55,8 @@ class LowPass(nn.Module):
 class ColourDepth(nn.Module):
     """Clips colour values to [0, 1] and rounds them to 2^bits levels: round(x * (2^bits - 1)) / (2^bits - 1).
 
-    The paper calls it CD. Rounding has no useful gradient, so the backward pass treats it as the identity, as
-    an adversary who knows about the rounding would (Athalye et al. 2018, BPDA).
+    The paper calls this channel CD. Rounding has no useful gradient, so the backward pass treats it as the
+    identity, as an adversary who knows about the rounding would (Athalye et al. 2018, BPDA).
     """
 
     def __init__(self, bits: int) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: safetensors files with facts about a model as metadata; nothing is unpickled."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,9 +24,9 @@ MOST_NAME = 200  # characters of the name of a tensor
 def save(
     path: Path, tensors: dict[str, Tensor], facts: Facts, *, check: Callable[[], None] = lambda: None
 ) -> None:
-    """Write tensors and facts to `path`, whole or not at all; equal content gives equal bytes.
+    """Write tensors and facts to `path`, completely or not at all; equal content gives equal bytes.
 
-    `check` is called before (`atomic_write.write_bytes`).
+    `check` is called before the file is replaced (`atomic_write.write_bytes`).
     """
     check()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,13 +78,16 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> Facts:
         raise UserError(f"checkpoint {path} has unusable metadata: {shorten(reason(error))}") from None
 
 
-def load_model(path: Path) -> tuple[Classifier, Facts]:
+def load_model(path: Path, *, compression: float | None = None) -> tuple[Classifier, Facts]:
     """Return the trained model of a checkpoint in fp32 on the CPU, in evaluation mode, and its facts.
 
+    `compression` is a nominal compression that replaces that of the training, in the model and in the facts.
     Raises `UserError` for a file that the function `load` rejects, and if the weights do not fit the
     architecture.
     """
     tensors, facts = load(path)
+    if compression is not None:
+        facts = replace(facts, compression=compression)
     with torch.device("meta"):  # shapes without data: a large number in the facts must not fill the memory
         wanted = stored_state(facts.build())
     check_fit(path, tensors, wanted, facts.arch)
@@ -95,8 +99,8 @@ def load_model(path: Path) -> tuple[Classifier, Facts]:
 def check_fit(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
     """Raise `UserError` unless `tensors` have the names, shapes and dtypes of the tensors in `wanted`.
 
-    If a wanted tensor has a dtype in `FLOATS`, every dtype in `FLOATS` is legal. The message has the file
-    `path` and `what`, the name of the architecture or training that needs the tensors.
+    If a wanted tensor has a dtype in `FLOATS`, every dtype in `FLOATS` is legal. The message names the file
+    `path` and `what`, the architecture or the training that needs the tensors.
     """
     for name in sorted(wanted.keys() | tensors.keys()):
         have, want = (_describe(found.get(name)) for found in (tensors, wanted))

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
-from functools import partial
 from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from blrobust.models.belongings import HOLDERS, PARTS, slot_values, used_names
 from blrobust.models.user_objects import is_users
 
 MOST_DEPTH = 8  # of containers and objects within one another
@@ -21,10 +21,10 @@ HAS_DOCSTRING = 0x4000000  # the flag of code from Python 3.14 on, where the fir
 def code_digest(module: nn.Module) -> str:
     """Return the SHA-256 of the code and the plain attributes of a module and of its parts.
 
-    It covers the bytecode of the user's classes and functions, and attributes that are numbers, texts, arrays
-    and containers of these; tensors are left out, because the checksum of the model covers them
-    (`fingerprint`). Comments and docstrings do not count. The bytecode of another version of Python differs.
-    May raise any error of the user's own objects.
+    It covers the bytecode of the user's classes and functions, and attributes, closures and global variables
+    that are numbers, texts, arrays and containers of these. Tensors are left out, because the checksum of the
+    model covers them (`fingerprint`). Comments and docstrings do not count. The bytecode of another version
+    of Python differs. May raise any error of the user's own objects.
     """
     reader, digest = _Reader(), hashlib.sha256()
     for name, part in module.named_modules():
@@ -75,20 +75,32 @@ class _Reader:
             yield from self._of_object(value, depth)
 
     def _of_object(self, value: Any, depth: int) -> Iterator[str]:
-        function = getattr(value, "__func__", getattr(value, "fget", value))  # of methods and properties
-        if isinstance(function, FunctionType):
-            yield from self._of_code(function.__code__)
-            yield from self.of_value([function.__defaults__, function.__kwdefaults__], depth + 1)
-            for cell in function.__closure__ or ():
-                with suppress(ValueError):  # an empty one
-                    yield from self.of_value(cell.cell_contents, depth + 1)
-        elif isinstance(value, partial):
-            yield from self.of_value([value.func, value.args, value.keywords], depth + 1)
+        if isinstance(value, FunctionType):
+            yield value.__qualname__
+            if self._is_new(value):
+                yield from self._of_function(value, depth)
+        elif type(value) in PARTS:
+            yield from self.of_value([getattr(value, name) for name in PARTS[type(value)]], depth + 1)
+        elif isinstance(value, type):
+            yield from (value.__qualname__, *self.of_class(value, depth + 1))
         else:
             yield type(value).__qualname__
-            if is_users(type(value)) and self._is_new(value):
+            if (isinstance(value, HOLDERS) or is_users(type(value))) and self._is_new(value):
+                slots = {slot.__name__: content for slot, content in slot_values(value).items()}
                 yield from self.of_class(type(value), depth + 1)
-                yield from self.of_value(getattr(value, "__dict__", None), depth + 1)
+                yield from self.of_value([getattr(value, "__dict__", None), slots], depth + 1)
+
+    def _of_function(self, function: FunctionType, depth: int) -> Iterator[str]:
+        """Yield the code of a function, and its closure and the user's global variables that it names."""
+        yield from self._of_code(function.__code__)
+        yield from self.of_value([function.__defaults__, function.__kwdefaults__], depth + 1)
+        for cell in function.__closure__ or ():
+            with suppress(ValueError):  # an empty one
+                yield from self.of_value(cell.cell_contents, depth + 1)
+        for space, names in used_names(function):
+            for name in names:
+                if name in space:
+                    yield from (name, *self.of_value(space[name], depth + 1))
 
     def _is_new(self, value: Any) -> bool:
         if id(value) in self._seen:

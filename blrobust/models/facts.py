@@ -79,7 +79,7 @@ class Facts:
     def from_json(cls, text: str) -> "Facts":
         """Return the facts in `text`, the JSON of a checkpoint; unknown names are left out.
 
-        Raises `ValueError` for everything that is not legal; the message has its position in the text.
+        Raises `ValueError` for illegal content; the message has its position in the text.
         """
         if len(text) > MOST_TEXT:
             raise ValueError(f"got {len(text):,} characters; legal: at most {MOST_TEXT:,}")

@@ -61,7 +61,7 @@ def with_card(
 
 
 class _OnImages(nn.Module):
-    """A model that gets `pixels` (m, C, H, W) whatever its input is; a user's model may refuse zeros."""
+    """A model that ignores its input and gets `pixels` (m, C, H, W), because a model may refuse zeros."""
 
     def __init__(self, module: nn.Module, pixels: torch.Tensor) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class _OnImages(nn.Module):
 def check_weights(label: str, module: nn.Module) -> None:
     """Raise `UserError` for a user's module whose weights are all on the meta device, without values.
 
-    Some of them may be there, because a module may have parts that its forward pass does not use.
+    Modules with only some weights on the meta device are legal: a forward pass need not use all parts.
     """
     try:
         tensors = [*module.parameters(), *module.buffers()]
@@ -140,9 +140,9 @@ def wrong_output(label: str, found: object, dataset: Dataset) -> UserError:
 
 
 def _class_hint(dataset: Dataset, outputs: int) -> str:
-    """Return the end of the message for a model with `outputs` logits: the way to give that many classes.
+    """Return the end of the message for a model with `outputs` logits: how to give that number of classes.
 
-    It is empty if some labels are beyond the outputs, and for data sets whose classes a user does not give.
+    The text is empty if a label has no logit, and for data sets whose classes a user cannot give.
     """
     largest = int(dataset.labels.max())
     if largest >= outputs:

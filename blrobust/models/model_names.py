@@ -25,18 +25,22 @@ PUBLISHED_COMPRESSION = {50: 0.48, 85: 0.84}
 NARROW_WIDTH = {"resnet20": 5}
 
 GRAMMAR = {
-    "fp32": "full spectrum, single precision",
-    "fp16, bf16": "full spectrum, half precision",
-    "fftNN": "band-limited by NN % (1 to 99); fft50 and fft85 are the paper's, nominally 48 and 84 %",
-    "fp16-fftNN, bf16-fftNN": "band-limited and half precision",
-    "fp32-early": "fp32 trained so briefly that its clean accuracy is fft85's",
+    "fp32": "ordinary network without a band limit, in 32-bit precision",
+    "fp16, bf16": "ordinary network, in 16-bit precision",
+    "fftNN": "band-limited: drops nominally NN % of the frequencies (1 to 99); fft50 and fft85 are the "
+    "paper's models, nominally 48 and 84 %",
+    "fp16-fftNN, bf16-fftNN": "band-limited, in 16-bit precision",
+    "fp32-early": "fp32 trained so briefly that its clean accuracy is about that of fft85",
     "fp32-noise": "fp32 trained on images with Gaussian noise",
-    "fp32-lowpass": "fp32 trained on low-passed images, at fft85's cut; the low-pass belongs to the model",
-    "fp32-narrow": "fp32 with fewer channels, so that its clean accuracy is fft85's",
-    "NAME-compact": "any of the band-limited names, with transforms of the padded input's size",
+    "fp32-lowpass": "fp32 with a low-pass filter in front, in training and in use, which drops the same "
+    "nominal share of the frequencies as fft85",
+    "fp32-narrow": "fp32 with fewer channels, so that its clean accuracy is about that of fft85",
+    "NAME-compact": "any of the band-limited models, with Fourier transforms of the size of the padded input",
     "NAME-seedN": "any of the names above, trained with the seed N from 1 on; NAME itself has seed 0",
-    "LABEL=FILE.safetensors": "a checkpoint of your own, shown as LABEL",
-    "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module",
+    "NAME@NN": "the trained model NAME, tested at a band limit of NN % (0 to 99); 0 means no band limit",
+    "LABEL=FILE.safetensors": "a checkpoint of your own, shown as LABEL; @NN can follow",
+    "LABEL=PACKAGE.MODULE:FACTORY": "your own model: a function without arguments that returns an nn.Module "
+    "or another callable that takes pixels and returns logits",
     "[LABEL=]CHANNEL+...+MODEL": "a model behind transforms of the image, applied from left to right",
     **{f"  {word}": meaning for word, meaning in CHANNELS.items()},
 }
@@ -44,7 +48,7 @@ CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 _NAME = re.compile(r"(?:(?P<precision>fp16|bf16)-)?fft(?P<percent>[1-9][0-9]?)(?P<compact>-compact)?")
-
+_TESTED_AT = re.compile(r"(?P<model>.+)@(?P<percent>0|[1-9][0-9]?)")
 _SEED = re.compile(r"(?P<name>.+)-seed(?P<seed>[1-9][0-9]{0,8})")
 MOST_SEED = 999_999_999  # in a name
 
@@ -110,6 +114,7 @@ class Target:
     label: str
     channels: tuple[str, ...]
     model: str  # a name in `GRAMMAR`, or the user's checkpoint file or factory
+    tested_at: int | None = None  # band limit in per cent, if it is not the one of the training
 
     @classmethod
     def of(cls, name: str) -> "Target":
@@ -123,7 +128,18 @@ class Target:
             raise UserError(
                 f"model {shorten(name)!r}: got {len(channels):,} channels; legal: at most {MOST_CHANNELS}"
             )
-        return cls(label, channels, model)
+        return cls(label, channels, *split_tested_at(model))
+
+
+def split_tested_at(name: str) -> tuple[str, int | None]:
+    """Return the parts of `NAME@NN`: the name and NN, in per cent; NN is None for a name without it."""
+    match = _TESTED_AT.fullmatch(name)
+    return (match["model"], int(match["percent"])) if match else (name, None)
+
+
+def compression_of(percent: int) -> float:
+    """Return the nominal compression that a number in a model name means; 50 and 85 are the paper's."""
+    return PUBLISHED_COMPRESSION.get(percent, percent / 100)
 
 
 @dataclass(frozen=True)
@@ -172,7 +188,7 @@ def settings_of(name: str) -> Settings:
         raise UserError(
             f"unknown model {name!r}; legal are fp32, fp16, bf16, {', '.join(CONTROLS)}, fftNN, fp16-fftNN, "
             "bf16-fftNN (NN from 1 to 99, also with -compact), each also with -seedN (N from 1 on), "
-            "LABEL=FILE.safetensors, LABEL=MODULE:FACTORY, and CHANNEL+MODEL"
+            "NAME@NN (NN from 0), LABEL=FILE.safetensors, LABEL=MODULE:FACTORY, and CHANNEL+MODEL"
         )
     return settings
 
@@ -180,8 +196,7 @@ def settings_of(name: str) -> Settings:
 def _settings(name: str) -> Settings | None:
     """Return the settings of the network called `name`, which has no seed; None for any other name."""
     if match := _NAME.fullmatch(name):
-        percent = int(match["percent"])
-        compression = PUBLISHED_COMPRESSION.get(percent, percent / 100)
+        compression = compression_of(int(match["percent"]))
         return Settings(match["precision"] or "fp32", compression, "compact" if match["compact"] else "paper")
     if name in ("fp32", "fp16", "bf16"):
         return Settings(name)
@@ -189,8 +204,11 @@ def _settings(name: str) -> Settings | None:
 
 
 def is_plain(name: str) -> bool:
-    """Return whether `name` is the plain name of a network: no label, channel, file or factory."""
-    return _settings(split_seed(name)[0]) is not None
+    """Return whether `name` is the plain name of a network: no label, channel, file or factory.
+
+    A name that ends in `@NN` is as plain as the name before it.
+    """
+    return _settings(split_seed(split_tested_at(name)[0])[0]) is not None
 
 
 def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
@@ -220,7 +238,7 @@ def facts_of(name: str, *, arch: str, dataset: Dataset) -> Facts:
 
 
 def check_arch(arch: str) -> str:
-    """Return `arch`. Raises `UserError` unless it is the name of an architecture."""
+    """Return `arch`; raise `UserError` unless `arch` is the name of an architecture."""
     if not isinstance(arch, str) or arch not in ARCHITECTURES:
         raise UserError(f"arch: got {shown(arch)}; legal: {', '.join(ARCHITECTURES)}")
     return arch
@@ -229,9 +247,9 @@ def check_arch(arch: str) -> str:
 def trained_on(dataset: Dataset) -> str:
     """Return the name of the data set whose trained weights are used for images of `dataset`.
 
-    This is "cifar10" for the bundled sample of cifar10, and also for a user's colour images of 32 x 32 pixels
-    with the classes of CIFAR-10: either with its names in the same order, or without names (see
-    `classes_assumed`).
+    The result is "cifar10" for the bundled sample of cifar10, and for a user's colour images of 32 x 32
+    pixels with ten classes that have the names of CIFAR-10 in the same order, or no names
+    (`classes_assumed`).
     """
     own = dataset.name.startswith(("folder:", "npz:")) or dataset.name == GIVEN
     named = dataset.classes == CIFAR10_CLASSES or classes_assumed(dataset)

@@ -11,10 +11,10 @@ LEAST = torch.finfo(torch.float32).min
 def narrowed(logits: Tensor) -> Tensor:
     """Return logits (m, classes) of any real dtype as float32.
 
-    In float64 and integer logits, the largest logit of a row is subtracted from the row, unless all its
-    values are in [0, 1]. This changes neither a margin nor a loss, and it keeps differences that float32
-    cannot resolve beside a large common part. A logit below the largest one stays below it, and a finite
-    logit stays finite.
+    From each row of float64 and integer logits, the largest logit of the row is subtracted, unless all values
+    of the row are in [0, 1]. The subtraction changes neither a margin nor a loss, and it keeps differences
+    that float32 cannot resolve beside a large common part. A logit below the largest one stays below the
+    largest one, and a finite logit stays finite.
     """
     if logits.is_floating_point() and logits.dtype != torch.float64:
         return logits.to(torch.float32)

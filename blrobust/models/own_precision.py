@@ -37,7 +37,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _quantised(module: nn.Module) -> list[Tensor]:
-    """Return the quantised tensors in a module's state dict, also those in pairs of weight and bias."""
+    """Return the quantised tensors in a module's state dict, including those in pairs of weight and bias."""
     with suppress(Exception):  # whatever the user's class raises
         return [tensor for tensor in _tensors(module.state_dict()) if tensor.is_quantized]
     return []

@@ -30,8 +30,9 @@ class NativeHalf(nn.Module):
 def round_layers(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Round the weights, inputs and outputs of all convolutions and linear layers of `model` to `dtype`.
 
-    The arithmetic stays fp32, because CPUs without native half-precision arithmetic are very slow at it. CPUs
-    with such arithmetic do the same, so that all CPUs get the same results.
+    The arithmetic stays fp32, because CPUs without native half-precision arithmetic compute very slowly in
+    half precision. On CPUs with native half precision the arithmetic is fp32 too, so that all CPUs get the
+    same results.
     """
 
     def round_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -51,7 +52,7 @@ def round_layers(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def reduce_precision(model: nn.Module, precision: str, device: torch.device) -> tuple[nn.Module, str | None]:
-    """Return `model` on `device` in the named precision, and a note if it is emulated, otherwise None."""
+    """Return `model` on `device` in the named `precision`, and a note if that is emulated, else None."""
     model = model.to(device)
     if precision == "fp32":
         return model, None

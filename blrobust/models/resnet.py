@@ -54,11 +54,11 @@ def resnet20(*, classes: int = 10, channels: int = 3, width: int = 16) -> nn.Mod
 
 
 def resnet18(*, classes: int = 10, channels: int = 3) -> nn.Module:
-    """Return the paper authors' ResNet-18: torchvision's with a 3x3 stride-1 first convolution.
+    """Return the ResNet-18 of the paper's authors: torchvision's, but the first convolution is 3x3, stride 1.
 
     The max-pool is kept. The network computes logits (batch, classes) from normalised images (batch,
-    channels, H, W). For images of 32 x 32 pixels, the inputs of its four stages have 16, 16, 8 and 4 pixels a
-    side, and the last output has 2.
+    channels, H, W). For images of 32 x 32 pixels, the inputs of its four stages have 16, 16, 8 and 4 pixels
+    on each side, and the output of the last stage has 2.
     """
     model: nn.Module = torchvision_resnet18(num_classes=classes)
     stem = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)

@@ -1,16 +1,12 @@
 """Models by name: search for their weights, loading and checks."""
 
 import hashlib
-import importlib
 import os
 import re
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import platformdirs
 import torch
@@ -21,36 +17,33 @@ from blrobust import regular_file
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.data.image_files import COUNT_FROM_0
-from blrobust.errors import UserError, describe
-from blrobust.models import checkpoint
+from blrobust.errors import UserError
+from blrobust.models import checkpoint, remote_weights
 from blrobust.models.accuracy import accuracy
 from blrobust.models.channel_names import build_channel
 from blrobust.models.channels import ColourDepth
 from blrobust.models.checkpoint import Facts
-from blrobust.models.global_settings import unchanged_settings
+from blrobust.models.factory import from_factory
 from blrobust.models.model import Model as Model
-from blrobust.models.model import check_logits, check_weights, first_logits, with_card
-from blrobust.models.model_names import Target, facts_of, file_stem, trained_on
-from blrobust.models.own_module import load_module
+from blrobust.models.model import check_logits, first_logits, with_card
+from blrobust.models.model_names import Target, compression_of, facts_of, file_stem, trained_on
 from blrobust.models.precision import reduce_precision
-from blrobust.user_output import prints_counted
 from blrobust.user_paths import expanded
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-# By module of the user: torch's default dtype at the end of its first import, used for each of its factories.
-_DEFAULT_DTYPES: WeakKeyDictionary[ModuleType, torch.dtype] = WeakKeyDictionary()
 ACCURACY_TOLERANCE = 0.002
 BUNDLED = Path(__file__).parents[1] / "weights"
 
 
 def own_weights_folder() -> Path:
-    """Return the folder to which `blrobust train` writes: $BLROBUST_WEIGHTS, or the user's data folder."""
+    """Return the folder to which `blrobust train` writes: $BLROBUST_WEIGHTS, or the user's data folder.
+
+    It is the data folder too if the variable is an address (`remote_weights`).
+    """
     folder = os.environ.get("BLROBUST_WEIGHTS")
-    return (
-        expanded(folder, "BLROBUST_WEIGHTS")
-        if folder
-        else platformdirs.user_data_path("blrobust") / "weights"
-    )
+    if folder and remote_weights.address() is None:
+        return expanded(folder, "BLROBUST_WEIGHTS")
+    return platformdirs.user_data_path("blrobust") / "weights"
 
 
 @dataclass(frozen=True)
@@ -70,23 +63,36 @@ class Entry:
         return effective_compression(model, (len(self.facts.mean), 32, 32)).effective
 
 
-def available() -> dict[str, Path]:
-    """Return the checkpoint files by their names without the ending.
+def available(*, local: bool = False) -> dict[str, Path]:
+    """Return the checkpoint files, by their names without the ending.
 
-    A checkpoint of the user replaces a bundled one of the same name.
+    Of several checkpoints of one name, that of the user is preferred, then that at the address in
+    $BLROBUST_WEIGHTS, then the bundled one. With `local`, the address is not used. Raises `UserError` if its
+    list of files cannot be fetched.
     """
-    found: dict[str, Path] = {}
-    for folder in (own_weights_folder(), BUNDLED):
-        for path in sorted(folder.glob("*.safetensors")):
-            if not path.name.startswith(".") and not path.name.endswith(".training.safetensors"):
-                found.setdefault(path.stem, path)
-    return found
+    fetched = {} if local else remote_weights.fetched()
+    own, bundled = _in_folder(own_weights_folder()), _in_folder(BUNDLED)
+    return own | {stem: path for stem, path in (bundled | fetched).items() if stem not in own}
+
+
+def _in_folder(folder: Path) -> dict[str, Path]:
+    """Return the checkpoint files in a folder by their names without the ending."""
+    return {
+        path.stem: path
+        for path in sorted(folder.glob("*.safetensors"))
+        if not path.name.startswith(".") and not path.name.endswith(".training.safetensors")
+    }
 
 
 def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
-    """Return the checkpoints that are loaded by a model name; `on_broken` is called for unreadable files."""
+    """Return the checkpoints that model names stand for; `on_broken` is called for unreadable files."""
     found = []
-    for stem, path in available().items():
+    try:
+        paths = available()
+    except UserError as error:
+        on_broken(error)
+        paths = available(local=True)
+    for stem, path in paths.items():
         try:
             _, facts = checkpoint.load(path)
         except UserError as error:
@@ -100,9 +106,8 @@ def entries(*, on_broken: Callable[[UserError], None]) -> list[Entry]:
 def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """Check the checksum, the weights and the recorded accuracy; return problems and passed checks.
 
-    The measured accuracy may differ from the recorded one by 0.2 percentage points, because the recorded one
-    was measured on a GPU: half precision is rounded in another way there, and the bundled models were
-    evaluated in TF32.
+    The measured accuracy may differ from the recorded one by up to 0.2 percentage points, because the
+    recorded one was measured on a GPU, in TF32, and with another rounding of half precision.
     """
     problems: list[str] = []
     done: list[str] = []
@@ -119,7 +124,7 @@ def verify(entry: Entry, *, data_dir: Path | None = None) -> tuple[list[str], li
             return [*problems, str(error)], done
         return problems, [*done, f"weights fit; accuracy not measured, {entry.facts.dataset} is not on disk"]
     try:
-        model = _from_checkpoint(entry.name, entry.path, test, torch.device("cpu"))
+        model = _from_checkpoint(Target(entry.name, (), entry.name), entry.path, test, torch.device("cpu"))
     except UserError as error:
         return [*problems, str(error)], done
     measured, recorded = accuracy(model.module, test, torch.device("cpu")), entry.facts.test_accuracy
@@ -146,17 +151,16 @@ def _without_channels(name: str, target: Target, arch: str, dataset: Dataset, de
     """
     if target.channels or "=" in name:
         if target.model.endswith(".safetensors"):
-            return _from_checkpoint(
-                target.label, expanded(target.model, f"checkpoint of model {target.label!r}"), dataset, device
-            )
-        if _FACTORY.fullmatch(target.model):
-            return _from_factory(target.label, target.model, dataset, device)
+            path = expanded(target.model, f"checkpoint of model {target.label!r}")
+            return _from_checkpoint(target, path, dataset, device)
+        if _FACTORY.fullmatch(target.model) and target.tested_at is None:
+            return from_factory(target.label, target.model, dataset, device)
         if not target.channels:
             raise UserError(
                 f"model {name!r}: what follows the last '=' must be FILE.safetensors, "
-                "PACKAGE.MODULE:FACTORY or CHANNEL+MODEL"
+                "PACKAGE.MODULE:FACTORY or CHANNEL+MODEL, and @NN only after a file"
             )
-    return _from_checkpoint(target.label, _find(target.model, arch, dataset), dataset, device)
+    return _from_checkpoint(target, _find(target.model, arch, dataset), dataset, device)
 
 
 def _behind_channels(
@@ -185,28 +189,46 @@ def _behind_channels(
     return Model(target.label, module, card)
 
 
-def _find(name: str, arch: str, dataset: Dataset) -> Path:
+def find_weights(name: str, *, arch: str, dataset: Dataset) -> Path | None:
+    """Return the checkpoint of the model called `name`, or None if there is none for `dataset`.
+
+    Raises `UserError` for a name outside the grammar, and for an unknown architecture.
+    """
     facts = facts_of(name, arch=arch, dataset=dataset)
     stem = file_stem(name, arch=arch, dataset=facts.dataset)
     path = available().get(stem)
-    if path is None and facts.dataset not in datasets.NAMES:
+    if path is None or path.parent != own_weights_folder():
+        path = remote_weights.fetch(stem) or path
+    return path
+
+
+def training_command(names: Iterable[str], *, arch: str, dataset: str) -> str:
+    """Return the command that trains models for the data set called `dataset`."""
+    options = "" if arch == "resnet20" else f" --arch {arch}"
+    options += "" if dataset == "cifar10" else f" --dataset {dataset}"
+    return f"blrobust train {','.join(names)}{options}"
+
+
+def _find(name: str, arch: str, dataset: Dataset) -> Path:
+    path, trained = find_weights(name, arch=arch, dataset=dataset), trained_on(dataset)
+    if path is None and trained not in datasets.NAMES:
         raise UserError(
             f"model {name!r} has no weights for {dataset.name}; give a model of your own as "
             "LABEL=FILE.safetensors or LABEL=PACKAGE.MODULE:FACTORY"
             + (f"; {COUNT_FROM_0}" if int(dataset.labels.min()) > 0 else "")
         )
     if path is None:
-        options = "" if arch == "resnet20" else f" --arch {arch}"
-        options += "" if facts.dataset == "cifar10" else f" --dataset {facts.dataset}"
         raise UserError(
-            f"model {name!r} has no weights for {arch} on {facts.dataset}; make them with: "
-            f"blrobust train {name}{options}"
+            f"model {name!r} has no weights for {arch} on {trained}; make them with: "
+            + training_command([name], arch=arch, dataset=trained)
         )
     return path
 
 
-def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.device) -> Model:
-    classifier, facts = checkpoint.load_model(path)
+def _from_checkpoint(target: Target, path: Path, dataset: Dataset, device: torch.device) -> Model:
+    label, tested_at = target.label, target.tested_at
+    compression = None if tested_at is None else compression_of(tested_at)
+    classifier, facts = checkpoint.load_model(path, compression=compression)
     channels = dataset.images.shape[1]
     if channels != len(facts.mean):  # normalising grey images by colour would make them colour images
         raise UserError(
@@ -229,6 +251,9 @@ def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.dev
         "recipe": facts.recipe,
         "note": note,
     }
+    if tested_at is not None:
+        digest = hashlib.sha256(f"@{tested_at}+{origin['sha256']}".encode()).hexdigest()
+        origin |= {"tested_at": tested_at, "sha256": digest, "test_accuracy": None}
     logits = first_logits(label, module, dataset, device)
     return with_card(label, module.requires_grad_(False), logits, origin, dataset)
 
@@ -236,25 +261,3 @@ def _from_checkpoint(label: str, path: Path, dataset: Dataset, device: torch.dev
 def _sha256(path: Path) -> str:
     with regular_file.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _from_factory(label: str, target: str, dataset: Dataset, device: torch.device) -> Model:
-    module_name, _, factory = target.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # the user's module lies where the command is run
-    try:
-        with unchanged_settings(), prints_counted():
-            code = importlib.import_module(module_name)
-            torch.set_default_dtype(_DEFAULT_DTYPES.setdefault(code, torch.get_default_dtype()))
-            module = getattr(code, factory)()
-            default_dtype = torch.get_default_dtype()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever the user's code raises
-        raise UserError(f"model {label!r}: {target} failed: {describe(error)}") from error
-    if not isinstance(module, nn.Module):
-        raise UserError(f"model {label!r}: {target} returned a {type(module).__name__}, not an nn.Module")
-    check_weights(label, module)
-    return load_module(
-        label, module, target=target, dataset=dataset, device=device, default_dtype=default_dtype
-    )

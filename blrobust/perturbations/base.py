@@ -35,7 +35,10 @@ class Perturbation(Protocol):
 
     @property
     def passes(self) -> int:
-        """The number of images in forward passes so far, also those of an unfinished block of samples."""
+        """The number of forward passes of single images since this object was made.
+
+        Those of an unfinished block are included.
+        """
 
     def measure(
         self,
@@ -50,9 +53,9 @@ class Perturbation(Protocol):
     ) -> list[dict[str, Tensor]]:
         """Perturb a block (batch) of samples; return for each level a dict of tensors `(len(samples),)`.
 
-        `pixels` is float32 `(b, C, H, W)` in [0, 1], and `labels` is int64 `(b,)`. Both are shared between
-        calls and must not be written to. `samples` are the positions of the images in the data set, and
-        `draw` is the index of a repetition; each repetition has other random numbers.
+        `pixels` is float32 `(b, C, H, W)` in [0, 1], and `labels` is int64 `(b,)`. Other calls use the same
+        two tensors, so they must not be written to. `samples` are the positions of the images in the data
+        set, and `draw` is the index of a repetition; each repetition has other random numbers.
 
         A dict has the entries of the function `classification.classify` for the evaluated input: the
         perturbed input, or the clean one if an attack failed or its result was rejected. The entries
@@ -128,8 +131,8 @@ def block_size(shape: Sequence[int], device: torch.device) -> int:
 def blocks(n: int, size: int) -> Iterator[tuple[range, int]]:
     """Yield blocks (batches) of exactly `min(size, n)` of the `n` samples, as pairs (samples, skip).
 
-    The last block also has earlier samples, so that it has the same size. Its first `skip` samples were in
-    the block before, and their results are dropped; `skip` is 0 for all other blocks.
+    All blocks have the same size. The last block is therefore filled with samples of the block before: its
+    first `skip` samples, whose results are to be dropped. `skip` is 0 for all other blocks.
     """
     size = min(size, n)
     for start in range(0, n, size):

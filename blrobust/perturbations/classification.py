@@ -16,8 +16,8 @@ def classify(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tens
     - `probability_label` and `probability_prediction`, float16: the softmax probabilities of the label and of
       the prediction.
     - `margin`, float32: the logit of the label minus the largest other logit, which is positive for a correct
-      prediction. Unlike a probability, it does not saturate at 1. It keeps float32 because float16 ends at
-      65,504 and would merge nearby margins, which order the images in an ROC curve.
+      prediction. A probability near 1 is rounded to 1; a margin has no such limit. The margin is float32,
+      because float16 ends at 65,504 and would round different margins to the same value.
 
     Probabilities and margin are NaN where the prediction is -1. Raises the errors of `base.predict`.
     """
@@ -38,5 +38,5 @@ def classify(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, Tens
 
 
 def _column(values: Tensor, missing: Tensor) -> Tensor:
-    """Return the only column of `values` (b, 1), with NaN where `missing`, bool (b,)."""
+    """Return the only column of `values` (b, 1), with NaN where `missing`, bool (b,), is true."""
     return values[:, 0].masked_fill(missing, math.nan)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Space:
-    """The space of inputs (pixels - mean) / std within `bounds`; mean and std are per colour channel."""
+    """The space of inputs (pixels - mean) / std within `bounds`, with a mean and std per colour channel."""
 
     name: str
     bounds: tuple[float, float]
@@ -35,7 +35,7 @@ class Space:
 def _moments(space: Space, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation (C, 1, 1) of the space on `device`.
 
-    They are cached because a copy to a GPU synchronises with it.
+    The results are cached, because a copy from the CPU to a GPU waits for all work of the GPU.
     """
     with torch.inference_mode(False):  # noise is measured in this mode, but gradients may follow
         mean, std = (torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (space.mean, space.std))

@@ -32,7 +32,7 @@ def parse(text: str, *, name: str = "levels") -> tuple[float, ...]:
 
 
 def parse_given(given: str | float | Iterable[str | float], *, name: str) -> tuple[float, ...]:
-    """Return the levels that are given as text for `parse`, or as numbers, each of which may also be text.
+    """Return the levels in `given`: a text for `parse`, a number, or a list of numbers and texts.
 
     Raises `UserError` for levels of another type, and for illegal ones.
     """
@@ -82,11 +82,12 @@ def parse_number(text: str) -> float:
 def format_level(level: float, norm: str | None = None, *, digits: int = DIGITS) -> str:
     """Return a level as text: a decimal with at most `digits` digits, or for the norm Linf a fraction of 255.
 
-    Reports and terminals have the default, or as many as the levels of a run need (`distinct_digits`). With
-    `MOST_DIGITS`, all that a level has, different levels have different texts.
+    Reports and terminals use the default of `digits`, or as many digits as are needed to distinguish the
+    levels of a run (`distinct_digits`). With `MOST_DIGITS`, different levels always have different texts.
 
-    Linf levels below 1 are fractions if their numerator is whole, such as 8/255, or if it is a multiple of
-    1/4 and the fraction is shorter than the decimal, such as 12.5/255, but 0.1 in place of 25.5/255.
+    An Linf level below 1 becomes a fraction if its numerator is a whole number, such as 8/255. If the
+    numerator is another multiple of 1/4, the level becomes a fraction only if this is shorter than the
+    decimal: 12.5/255, but 0.1 in place of 25.5/255.
     """
     decimal, steps = f"{level:,.{digits}g}", round(level * 255 * 4) / 4
     fraction = f"{steps:g}/255"

@@ -23,11 +23,11 @@ class Noise:
 
     The input space `space` is one of
 
-    - "normalized": `x + level * std * z`, not clipped. The noise is added after normalisation by the
-      data set's `std`, so the level is the paper's sigma, and every model gets the same input.
+    - "normalized": `x + level * std * z`, not clipped. `std` is the standard deviation of the data set, so
+      the level is the paper's sigma: the noise in normalised images. Every model gets the same input.
     - "pixel": `clip(x + level * z, 0, 1)`.
-    - "legacy": `clip(n + w * z, bounds)` with normalised images `n`. `w` is the level for Gaussian noise and
-      `level^2 * 5.183` for uniform noise, because Foolbox 1 scaled by epsilon twice.
+    - "legacy": `clip(n + w * z, bounds)` with normalised images `n`. `w` is the level for Gaussian noise, and
+      `level^2 * 5.183` for uniform noise, because Foolbox 1, which the paper used, scaled by epsilon twice.
 
     The class implements `blrobust.perturbations.base.Perturbation`. Raises `UserError` for an unknown kind or
     space, and for "legacy" on other data than CIFAR-10.

@@ -1,7 +1,7 @@
 """The published attack space: CIFAR-10 normalised by the authors' constants, with one pair of bounds.
 
-Results in this space, measured with `--legacy`, are marked "legacy". They have the axes of the published
-curves, so that both can be drawn in one figure.
+Results in this space, measured with `--legacy`, are marked "legacy". Their axes are those of the published
+curves, so that results and published curves can be drawn in one figure.
 """
 
 import torch

@@ -95,10 +95,10 @@ def common(count: int, *, stream: int, seed: int, draw: int, step: int, device: 
 def mixed(own: Tensor, shared: Tensor) -> Tensor:
     """Return the sum modulo 1 of each sample's `own` numbers and the numbers `shared` by all samples.
 
-    The sum is uniform in [0, 1), and it is new in every step of an attack if `shared` is. So only one set of
-    numbers per step, `shared`, is copied from the CPU. Two samples are independent within a step, but their
-    difference is the same in all steps. If an attack combines several numbers within one step, each of them
-    needs its own column of `own`.
+    The sum is uniform in [0, 1). With new numbers `shared` in every step of an attack, the sums are new too,
+    although only `shared` is copied from the CPU in a step. The sums of two samples are independent within a
+    step, but their difference is the same in all steps. If an attack combines several numbers of a sample
+    within one step, each of these numbers needs its own column of `own`.
     """
     return (own + shared).frac_()
 

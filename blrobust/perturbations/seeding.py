@@ -33,9 +33,10 @@ def unchanged(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def torch_seeds_kept(device: torch.device) -> Iterator[None]:
-    """At the end of the context, restore torch's global generators (CPU and `device`) if seeded inside it.
+    """At the end of the context, restore those of torch's global generators that were seeded inside it.
 
-    A generator from which numbers were drawn without seeding it is not restored.
+    The generators are those of the CPU and of `device`. If numbers were drawn from a generator that was not
+    seeded, it is not restored.
     """
     generators = [torch.default_generator]
     if device.type == "cuda":

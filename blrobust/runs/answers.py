@@ -57,9 +57,9 @@ class Answers:
 
         `rounded` are the logits of the same inputs with noise of the size of rounding errors, and `repeat`
         returns those of the same inputs in another call. All arrays are float32 (inputs, classes). The
-        tolerance is at least `LEAST_TOLERANCE`. If it exceeded `MOST_TOLERANCE`, the model would amplify
-        rounding errors so much that a changed model counted as the same. It is then 8 times the distance to
-        the logits of `repeat`, or `UNREPEATABLE` if that is too large as well.
+        tolerance is at least `LEAST_TOLERANCE`. With a tolerance above `MOST_TOLERANCE`, a changed model
+        would count as the same one. The tolerance is then 8 times the distance from `logits` to those of
+        `repeat`, or `UNREPEATABLE` if this is too large as well.
         """
         response = AMPLIFICATION * distance(logits, rounded)
         if response > MOST_TOLERANCE:
@@ -70,8 +70,8 @@ class Answers:
         """Return whether both answers are of the same model: the distance is at most the larger tolerance.
 
         A model that fails on some inputs has logits for the first inputs only. The comparison uses the inputs
-        for which both answers have logits. Answers with different numbers of classes do not agree. Tolerances
-        that early builds stored are at most `MOST_TOLERANCE` here.
+        for which both answers have logits. Answers with different numbers of classes do not agree. Larger
+        tolerances, which early builds stored, count as `MOST_TOLERANCE`.
         """
         if self.logits.shape[1:] != other.logits.shape[1:]:
             return False

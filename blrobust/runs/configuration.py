@@ -1,8 +1,8 @@
 """The configuration of a run, with one class for each command; its hash identifies the measurement.
 
 Every configuration defines the cells of its run: one for each subject, level and draw. A subject is a model
-or, in a recovery, the attacked model or a channel. A draw is a repetition with other random numbers. The
-property `subjects` has the subjects, and the property `grids` has the levels of each kind of perturbation.
+or, in a recovery, the attacked model or a channel. A draw is a repetition with other random numbers. Every
+configuration has the properties `subjects` and `grids`, the levels of each kind of perturbation.
 """
 
 import math
@@ -186,8 +186,8 @@ class Recover(Base, frozen=True, kw_only=True, omit_defaults=True, tag="recover"
     `kinds` maps the name of each attack to its strength, or to None if the attack searches for the smallest
     perturbation. `revisions` has the revision (version number) of each attack's computation that is not 1.
 
-    Raises `ValueError` if the source and the channels have a name twice, or if the source or a channel of the
-    kind "network" is not one of the models.
+    Raises `ValueError` if a name occurs twice among the source and the channels, or if the source or a
+    channel of the kind "network" is not one of the models.
     """
 
     draws: ClassVar[int] = 1

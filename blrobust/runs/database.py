@@ -70,8 +70,8 @@ class Database:
         """Return the database in `folder`, open for writing; create it if it does not exist.
 
         A new database stores the true `labels` int16 (n,) of the data set. Raises `UserError` for a database
-        that is damaged, belongs to another run or has other labels, and for a link, because the file behind
-        it may be of other use.
+        that is damaged, belongs to another run or has other labels. Raises it for a symbolic link too,
+        because the target of the link may be a file of another program.
         """
         _refuse_link(folder)
         with using(folder), contextlib.ExitStack() as stack:
@@ -119,7 +119,7 @@ class Database:
         return database
 
     def close(self) -> None:
-        """Close the database; SQLite merges the write-ahead log of a writer into run.sqlite."""
+        """Close the database; SQLite merges the write-ahead log, if there is one, into run.sqlite."""
         self._connection.close()
 
     def check(self) -> None:
@@ -253,8 +253,8 @@ def pack(arrays: Outcomes) -> bytes:
 def unpack(blob: bytes, n: int) -> Outcomes:
     """Return the arrays over `n` images in bytes that `pack` returned.
 
-    Raises `ValueError` if the bytes are cut or unpack to more bytes than such arrays can have, and an error
-    of zlib or safetensors for bytes of another origin.
+    Raises `ValueError` if the bytes are cut, or if they unpack to more bytes than such arrays can have.
+    Raises an error of zlib or safetensors for other bytes.
     """
     most = MOST_HEADER + n * MOST_BYTES
     stream = zlib.decompressobj()

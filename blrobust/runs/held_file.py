@@ -5,9 +5,9 @@ from pathlib import Path
 
 
 class HeldFile:
-    """The file at `path`, which this process has opened; `check` compares it with the file that is there now.
+    """The file at `path`, which this process has opened; `check` compares it with the file at the same path.
 
-    While a file is open, no other file gets its inode.
+    The comparison uses the inode: while a file is open, no other file gets the same inode.
     """
 
     def __init__(self, path: Path) -> None:
@@ -16,7 +16,7 @@ class HeldFile:
         self._identity = _identity(path)
 
     def check(self) -> None:
-        """Raise `OSError` if another file, or none, is at the path, so that the folder is another one."""
+        """Raise `OSError` if the path has another file or none, because the folder was moved or replaced."""
         try:
             is_same = _identity(self._path) == self._identity
         except OSError:

@@ -14,7 +14,7 @@ KEYS = (
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """Return the name, id, folder, command, models, images, progress and times of a run, by key."""
+    """Return the facts about a run by key: name, id, folder, command, models, images, progress and times."""
     record = run.record
     return {
         "run": run.path.resolve().name,

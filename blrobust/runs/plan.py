@@ -13,7 +13,7 @@ from blrobust.runs.run import Run
 class Plan(NamedTuple):
     """The folder that a run would use, the number of its stored cells, and the number of all its cells.
 
-    Both numbers are 0 if the run was not begun. `finished` is whether nothing is left to measure.
+    Both numbers are 0 if the folder has no run yet. `finished` is true if nothing is left to measure.
     """
 
     folder: Path

@@ -69,6 +69,7 @@ class Card(Struct, frozen=True, kw_only=True):
     recipe: dict[str, Any] = {}
     note: str | None = None
     channels: tuple[str, ...] = ()
+    tested_at: Annotated[int, Meta(ge=0, le=99)] | None = None
     nominal_compression: Share = 0.0
     effective_compression: Share = 0.0
     fft_size: str | None = None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from blrobust.training.processes import Processes
 from blrobust.training.trainee import Trainee
 
 WARM_UP_STEPS = 3  # run before a CUDA graph is captured, as CUDA requires
@@ -26,55 +27,68 @@ def by_batches(trainees: Sequence[Trainee]) -> list[list[Trainee]]:
     return list(groups.values())
 
 
-def stepper(groups: Groups, example: Batch) -> Callable[[Sequence[Batch]], None]:
+def stepper(groups: Groups, example: Batch, processes: Processes) -> Callable[[Sequence[Batch]], None]:
     """Return a function that trains each model for one step, on a batch for each group.
 
-    All later batches must have the shapes of `example` and be on its device.
+    All later batches must have the shapes of `example` and be on its device. The gradients are averaged over
+    `processes`.
     """
     scale = 255 if example[0].dtype == torch.uint8 else 1
     if example[0].device.type == "cuda":
-        return _captured(groups, example, scale)
+        return _captured(groups, example, scale, processes)
 
     def step(batches: Sequence[Batch]) -> None:
         for group, (images, labels) in zip(groups, batches, strict=True):
             pixels = (images.float() / scale).contiguous(memory_format=torch.channels_last)
             for trainee in group:
                 trainee.compute_gradients(pixels, labels)
+                processes.average(trainee.gradients())
                 trainee.update()
 
     return step
 
 
-def _captured(groups: Groups, example: Batch, scale: int) -> Callable[[Sequence[Batch]], None]:
+def _captured(
+    groups: Groups, example: Batch, scale: int, processes: Processes
+) -> Callable[[Sequence[Batch]], None]:
     """Return the function of `stepper` for CUDA."""
     images, labels = example
     inputs = []
-    for group in groups:
+    for _ in groups:
         pixels = torch.empty(images.shape, device=images.device).contiguous(memory_format=torch.channels_last)
         inputs.append((pixels.copy_(images).div_(scale), labels.clone()))
-        for trainee in group:  # the graph reads the noise from where it is now
-            trainee.draw_noise(pixels, torch.Generator(pixels.device))
-    fed = [(trainee, *batch) for group, batch in zip(groups, inputs, strict=True) for trainee in group]
-    streams = [torch.cuda.Stream() for _ in fed]  # type: ignore[no-untyped-call]
+    jobs = [
+        (trainee, *batch, torch.cuda.Stream())  # type: ignore[no-untyped-call]
+        for group, batch in zip(groups, inputs, strict=True)
+        for trainee in group
+    ]
 
-    def step() -> None:
+    def step(jobs: Sequence[tuple[Trainee, Tensor, Tensor, torch.cuda.Stream]]) -> None:
         root = torch.cuda.current_stream()
-        for (trainee, pixels, targets), stream in zip(fed, streams, strict=True):
+        for trainee, pixels, targets, stream in jobs:
             stream.wait_stream(root)
             with torch.cuda.stream(stream):
                 trainee.compute_gradients(pixels, targets)
+        for trainee, _, _, stream in jobs:
+            if processes.count > 1:  # all collectives on one stream, in one order
+                root.wait_stream(stream)
+                processes.average(trainee.gradients())
+                stream.wait_stream(root)
+            with torch.cuda.stream(stream):
                 trainee.update()
-        for stream in streams:
+        for *_, stream in jobs:
             root.wait_stream(stream)
 
-    before = [{name: t.clone() for name, t in trainee.state().items()} for trainee, *_ in fed]
-    for _ in range(WARM_UP_STEPS):
-        step()
-    for (trainee, *_), tensors in zip(fed, before, strict=True):
-        trainee.restore(tensors)
+    for job in jobs:  # one after the other: cuDNN measures its algorithms
+        before = {name: t.clone() for name, t in job[0].state().items()}
+        for _ in range(WARM_UP_STEPS):
+            step([job])
+        job[0].restore(before)
+    torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    # The thread of NCCL that watches collectives may call CUDA in the meantime.
+    with torch.cuda.graph(graph, capture_error_mode="global" if processes.count == 1 else "thread_local"):
+        step(jobs)
 
     def replay(batches: Sequence[Batch]) -> None:
         for (pixels, targets), (images, labels) in zip(inputs, batches, strict=True):

@@ -1,7 +1,7 @@
 """A model in training: its optimizer, its state on disk, and its history."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -42,8 +42,9 @@ class Trainee:
         self.rate = recipe.lr  # the learning rate; the tensor `lr` has it on the device
         self.lr = torch.tensor(recipe.lr, device=device)
         self.loss = torch.zeros((), device=device)  # sum over the steps of the epoch
-        self.hits = torch.zeros((), dtype=torch.int64, device=device)  # images classified correctly, likewise
-        self.noise: Tensor | None = None  # set by `draw_noise` and added to the next batch
+        self.hits = torch.zeros((), device=device)  # images classified correctly, likewise
+        self._drawn: Tensor | None = None  # the noise of the whole batch
+        self.noise: Tensor | None = None  # the part of it that is added to the next pixels
         self._unit = torch.tensor(facts.std, device=device).view(-1, 1, 1)
         self.optimizer = self._optimizer(fused=device.type == "cuda")
         self._averages = [torch.zeros_like(t) for t in self._averaged()] if recipe.ema else []
@@ -80,18 +81,23 @@ class Trainee:
             return nullcontext()
         return torch.autocast(device.type, dtype=self.dtype, cache_enabled=False)
 
-    def draw_noise(self, like: Tensor, generator: torch.Generator) -> None:
-        """Draw the noise of the next step for pixels like `like` (batch, C, H, W), if the recipe has noise.
+    def prepare_noise(self, shape: Sequence[int], part: slice) -> None:
+        """Allocate the noise for batches (batch, C, H, W) of `shape`, of which only `part` is trained on."""
+        if self.recipe.noise:
+            empty = torch.zeros(tuple(shape), device=self.lr.device)
+            self._drawn = empty.contiguous(memory_format=torch.channels_last)
+            self.noise = self._drawn[part]
+
+    def draw_noise(self, generator: torch.Generator) -> None:
+        """Draw the noise of the next step for the whole batch, if the recipe has noise.
 
         Every image has its own standard deviation, uniform in [0, `recipe.noise`) in normalised units.
         """
-        if self.recipe.noise == 0:
+        if self._drawn is None:
             return
-        if self.noise is None:
-            empty = torch.empty(like.shape, device=like.device)
-            self.noise = empty.contiguous(memory_format=torch.channels_last)
-        sigma = torch.rand(len(like), 1, 1, 1, generator=generator, device=like.device) * self.recipe.noise
-        self.noise.normal_(generator=generator).mul_(sigma).mul_(self._unit)
+        size, device = len(self._drawn), self._drawn.device
+        sigma = torch.rand(size, 1, 1, 1, generator=generator, device=device) * self.recipe.noise
+        self._drawn.normal_(generator=generator).mul_(sigma).mul_(self._unit)
 
     def begin_epoch(self) -> None:
         """Set the network to training, and the sums of the epoch to 0."""
@@ -135,9 +141,10 @@ class Trainee:
         if self._averages:
             torch._foreach_lerp_(self._averages, self._averaged(), 1 - self.recipe.ema)
 
-    def totals(self) -> tuple[float, int]:
-        """Return the sum of the losses of the epoch, and the number of images classified correctly in it."""
-        return float(self.loss), int(self.hits)
+    def statistics(self) -> list[Tensor]:
+        """Return the tensors that differ between processes: BatchNorm's statistics, with their averages."""
+        parameters = len(list(self.model.parameters()))
+        return [*_statistics(self.model), *self._averages[parameters:-1]]
 
     @torch.no_grad()
     def stored_model(self) -> Classifier:

@@ -3,9 +3,13 @@ from pathlib import Path
 
 import convolution
 import goals
+import host_time
+import missed_goals
 import pytest
 import report
 import torch
+import training_modes
+import training_step
 from case import Case, Row, measure
 from peers import complex_einsum, recipe
 from shapes import Cut, Layer
@@ -109,6 +113,35 @@ def test_only_what_has_no_time_is_measured_again():
 def test_the_documentation_has_a_place_for_every_table():
     text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
     names = ["goals-cuda", "goals-cpu", "convolution-cuda", "convolution-cpu"]
-    names += ["training_step-cuda", "training_modes-cuda"]
+    names += ["training_step-cuda", "training_modes-cuda", "host_time-cuda", "missed-goals"]
     assert all(text.count(f"<!-- table: {name} -->") == 1 for name in names)
     assert text.count("<!-- table: ") == text.count("<!-- end -->")
+
+
+def test_every_missed_goal_has_a_limit_that_the_documentation_explains():
+    results = Path(report.__file__).parent / "results"
+    where, rows = report.read(results / "convolution-cuda.json")
+    modes = training_modes.read(results / "training_modes-cuda.json")[1]
+    host = [host_time.Row("alone", "fft85", "convolution, forward", 106.0)]
+    host += [
+        host_time.Row("step", network, list(host_time.STEPS)[-1], us)
+        for network, us in {"ordinary": 8.0, "fft50": 10.0, "fft85": 12.0}.items()
+    ]
+    steps = [
+        training_step.Row("tf32", "fft85, fused", 1.0, 0.66),
+        training_step.Row("tf32", "fft85", 1.0, 0.9),
+    ]
+    lines = missed_goals.table(where, rows, modes, steps, host)[2:]
+    text = (results.parents[1] / "docs" / "performance.md").read_text()
+    limits = {limit for line in lines for limit in line.split(" | ")[-1].removesuffix(" |").split(", ")}
+    assert all(f"\n- **{limit}**: " in text for limit in limits)
+    missed = [goal.name for goal in goals.GOALS["cuda"] if (goal.measured(rows) or (0.0,))[0] > goal.must]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[: len(missed)]] == missed
+    assert "| convolution, forward, us of host time | 60 | 106 | - | host |" in lines
+    assert any(line.startswith("| eager, batch 128 | 1.25 | ") and "1.25 to 1.50" in line for line in lines)
+
+
+def test_the_bound_of_a_layer_is_the_time_of_its_bytes():
+    layer, cut = Layer(2, 4, 3), Cut(0.9, "compact")  # 6 points, 4 frequencies, 1 kept: the mean
+    assert missed_goals._numbers(layer, cut, 8, "spectral") == 2 * 8 * 16 * 5 + 5 * 8 * 5 + 6 * 6
+    assert missed_goals._numbers(layer, cut, 8, "lowpass") == 2 * 8 * 2 * (16 + 36)

@@ -35,4 +35,4 @@ def test_the_examples_of_a_page_run_when_pasted(
     names: dict[str, Any] = {}
     for block in blocks[first:last]:
         exec(block, names)
-    assert {"kind", "model", "level", "accuracy"} <= set(names["run"].table)
+    assert {"kind", "model", "level", "accuracy"} <= set(names["results"].table)

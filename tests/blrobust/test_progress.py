@@ -25,7 +25,7 @@ def test_the_table_escapes_names_and_says_what_is_missing(tmp_path, capsys):
     assert "90.0 %" in shown
     assert "eff. 0.515" in shown
     assert "better at 1 of 2 levels," in shown
-    assert "worse at 0" in shown
+    assert "worse at no level" in shown
     assert "> 1" in shown
     assert "below 50 % from the start" in shown
     assert "0.667" in shown

@@ -100,7 +100,8 @@ def test_headline_mark_table_and_terminal_are_the_test(seed, tmp_path, capsys):
         assert counted(gains, model, total) == better
         assert counted(losses, model, total) == worse
         plural = "" if total == 1 else "s"
-        words = f"better at {better} of {total} level{plural},", f"worse at {worse}"
+        below = {0: "no level", 1: "1 level"}.get(worse, f"{worse} levels")
+        words = f"better at {better} of {total} level{plural},", f"worse at {below}"
         assert cells[model][-1].text == " ".join(words)
         assert all(part in told for part in words)
         column = columns.index(f"{model} minus {baseline}")

@@ -185,11 +185,11 @@ def test_the_summary_counts_levels_above_and_below(tmp_path):
     rows = dict(table.rows)
     assert table.header[-1] == "against fp32"
     assert rows["fp32"][-1].text == "–"
-    assert rows["fft85"][-1].text == "better at 2 of 4 levels, worse at 1"
+    assert rows["fft85"][-1].text == "better at 2 of 4 levels, worse at 1 level"
     assert rows["fft85"][-1].sign == ""  # gains and losses
     assert rows["mine"][-1].sign == "better"
     assert other.header[-1] == "against fft85"
-    assert dict(other.rows)["fp32"][-1].text == "better at 1 of 4 levels, worse at 2"
+    assert dict(other.rows)["fp32"][-1].text == "better at 1 of 4 levels, worse at 2 levels"
 
 
 def test_runs_with_other_levels_or_images_are_summed_up_over_what_they_share(tmp_path):

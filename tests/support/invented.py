@@ -45,6 +45,7 @@ def trained(labels: Iterable[str], **changes: Any) -> dict[str, dict[str, Any]]:
     found = {}
     for label in labels:
         *channels, model = label.split("+")
+        model, _, percent = model.partition("@")
         name, _, seed = model.partition("-seed")
         nominal, effective = COMPRESSION.get(name.removesuffix("-compact"), (0.0, 0.0))
         found[label] = {
@@ -54,6 +55,7 @@ def trained(labels: Iterable[str], **changes: Any) -> dict[str, dict[str, Any]]:
             "nominal_compression": nominal,
             "effective_compression": effective,
             "seed": int(seed or 0),
+            "tested_at": int(percent) if percent else None,
         } | changes
     return found
 

@@ -45,6 +45,8 @@ from support.odd_precisions import half as half
 from support.odd_precisions import int8 as int8
 from support.plain_model import SHAPE as SHAPE
 from support.plain_model import Plain as Plain
+from support.stateful_models import Caches as Caches
+from support.stateful_models import Remembers as Remembers
 
 Output = namedtuple("Output", ["features", "scores"])
 
@@ -69,19 +71,6 @@ class InPlaceOnMany(Plain):
             pixels = x.detach().numpy()
             np.minimum(pixels, 0.5, out=pixels)
         return super().forward(x)
-
-
-class Caches(Plain):
-    """Keeps a tensor made from its first input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Any:
-        if self.scale is None:
-            self.scale = torch.ones_like(x[:1])
-        return super().forward(x * self.scale)
 
 
 class OddBuffers(Plain):

@@ -1,7 +1,7 @@
 """The function of the kernel that folds: every tap of the filters w is a weighted sum over the matrices V.
 
-Every warp sums over some of the matrices, then the sums of the warps are added. The module
-`blconv.kernels.filters.kernel` defines w, V and the constant weights.
+Every warp sums over some of the matrices; then the sums of the warps are added. The module
+`blconv.kernels.filters.kernel` defines w, V and the table of constant weights.
 """
 
 from collections.abc import Callable
@@ -67,10 +67,10 @@ def function(filters: FilterSizes) -> Callable[..., None]:
 def _gatherer(entries: int, of_complex: bool) -> Callable[..., Any]:
     """Return the device function (values, n, table, at) that computes what one frequency adds to a tap.
 
-    A tap is one pixel of a spatial filter. The gradient of a frequency's matrix has `entries` numbers for
-    each pair of channels, values[n], values[n + 1] and so on, and the tap's weights for them are table[at],
-    table[at + 1] and so on. The result is the sum of their products. With `of_complex` there are four
-    entries, and the weights are [[re, im], [-im, re]].
+    A tap is one pixel of a spatial filter. The matrix of a frequency has `entries` entries for each pair of
+    channels: values[n], values[n + 1] and so on. The weights of the tap for these entries are table[at],
+    table[at + 1] and so on. The result is the sum of the products of entries and weights. With `of_complex`
+    there are four entries, and the weights are [[re, im], [-im, re]].
     """
     fours = entries // 4
     load, load_four = loader("float32", 1), loader("float32", 4)

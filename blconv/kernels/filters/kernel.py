@@ -5,16 +5,16 @@
     V       (Q, inputs, C, outputs, O)  V[q, i, c, j, o] = sum over the taps k of table[q, k, i, j] w[o, c, k]
             (Q, outputs, O, inputs, C)  the same, if the matrices are transposed
 
-For the method "spectral" there is a matrix for each frequency q. Inputs and outputs are real and imaginary
-parts, and V is the real form [[re, im], [-im, re]] of the filters' spectrum. For the method "dense" there is
-one q, and inputs and outputs are pixels. Filters are small, so latency decides the time: a thread issues all
-its reads before it uses the first number.
+For the method "spectral" there is a matrix for each frequency q. `inputs` and `outputs` are 2, for real and
+imaginary parts, and V is the real form [[re, im], [-im, re]] of the filters' spectrum. For the method "dense"
+there is one q, and `inputs` and `outputs` are the numbers of pixels. Filters are small, so the latency of
+reads determines the time: a thread starts all its reads before it uses the first number.
 
-In packing, a CUDA block computes an area of V: 32 channels on the last axis of V (one per lane), 8 channels
-on the other channel axis (one per warp), and several successive q. It reads its filters and its part of the
-table once and writes rows of 32 numbers. In folding, a block computes the filters of 32 output channels
-(one per lane) and some input channels. Several warps share the matrices q of a channel and add their sums
-through shared memory. This needs no atomics, so results have the same bits every time.
+In packing, a CUDA block computes a part of V: 32 channels on the last axis of V (one per lane), 8 channels on
+the other channel axis (one per warp), and several successive q. The block reads its filters and its part of
+the table once and writes rows of 32 numbers. In folding, a block computes the filters of 32 output channels
+(one per lane) and some input channels. Several warps divide the matrices q of a channel among themselves and
+add their sums through shared memory. This needs no atomic operations, so results always have the same bits.
 """
 
 from functools import lru_cache

@@ -66,8 +66,8 @@ def function(filters: FilterSizes) -> Callable[..., None]:
 def _matrix_writer(filters: FilterSizes) -> Callable[..., Any]:
     """Return the device function (V, q, o, c, totals) that writes matrix q for the channels o and c.
 
-    `totals` has the entries of the matrix for this pair of channels. If they are [[re, im], [-im, re]], it
-    has only re and im.
+    `totals` has the entries of the matrix for this pair of channels. If the entries are
+    [[re, im], [-im, re]], `totals` has only re and im.
     """
     C, O = filters.channels, filters.outputs
     INS, OUTS = filters.parts
@@ -96,9 +96,9 @@ def _matrix_writer(filters: FilterSizes) -> Callable[..., Any]:
 def _adder(entries: int, of_complex: bool) -> Callable[..., Any]:
     """Return the device function (totals, staged, at, tap) that adds the contribution of one tap to a matrix.
 
-    For a pair of channels the matrix has `entries` entries, and for each of them, e, the function adds
-    staged[at + e] * tap to totals[e]. With `of_complex` the entries are [[re, im], [-im, re]], and only re
-    and im are computed.
+    For a pair of channels the matrix has `entries` entries. For each entry e, the function adds
+    staged[at + e] * tap to totals[e], where `staged` is the table in shared memory and `tap` the weight of
+    the tap. With `of_complex` the entries are [[re, im], [-im, re]], and only re and im are computed.
     """
     fours = entries // 4
 

@@ -54,7 +54,7 @@ class FilterSizes:
 
     @property
     def packing_run(self) -> int:
-        """Number of successive matrices q of which a CUDA block of the packing kernel computes a part."""
+        """Number of successive matrices q; a CUDA block of the packing kernel computes a part of each."""
         most = max(1, TABLE_NUMBERS // self.table_numbers)
         return min(-(-self.matrices * self.packing_tiles // PACKING_BLOCKS), most)
 
@@ -65,9 +65,10 @@ class FilterSizes:
 
     @property
     def row_stride(self) -> int:
-        """Stride, in elements, from one output channel to the next of the filters in shared memory.
+        """Distance, in elements, between the filters of two successive output channels in shared memory.
 
-        The packing kernel holds its filters there. The stride is 1 modulo 32, which avoids bank conflicts.
+        The packing kernel copies its filters to shared memory. The distance is 1 modulo 32, which avoids bank
+        conflicts.
         """
         dense = self.packing_block[1] * self.taps
         return dense + (1 - dense) % LANES
@@ -76,7 +77,7 @@ class FilterSizes:
     def packing_bytes(self) -> int:
         """Bytes of shared memory that a CUDA block of the packing kernel needs for table and filters.
 
-        If the matrices are transposed, the filters do not pass through shared memory.
+        If the matrices are transposed, only the table is in shared memory.
         """
         staged = 0 if self.transposed else self.packing_block[0] * self.row_stride
         return 4 * (self.packing_run * self.table_numbers + staged)

@@ -1,22 +1,26 @@
 """The gradient of BatchNorm and of the ReLU after it, written over BatchNorm's input.
 
-y is the input, and g the gradient of the output, but 0 where ReLU's bit is set. For a channel with n values
-and invstd = 1 / sqrt(variance + eps):
+y is the input of BatchNorm. In the forward pass, ReLU stores one bit per element; 1 means that the element
+was set to zero. g is the gradient of the output, but 0 for the elements whose bit is 1. dx is the gradient of
+y, and to_gamma and to_beta are those of gamma and beta. For a channel with n values and invstd = 1 /
+sqrt(variance + eps):
 
     sum_dy = sum of g         sum_dy_xmu = sum of g * (y - mean)
     to_beta = sum_dy          to_gamma = invstd * sum_dy_xmu
     a = gamma * invstd        b = -a * invstd^2 * sum_dy_xmu / n        k = -a * sum_dy / n
     dx = a * g + b * (y - mean) + k
 
-The kernel of `reducer` sums a part of a channel in each CUDA block, and that of `finisher` adds the parts.
+In the kernel of `reducer`, each CUDA block sums a part of a channel; the kernel of `finisher` adds the parts.
 The order of both sums depends only on the shape. The kernel of `writer` replaces y by dx. In float32, 8 bytes
 per element are read for the sums, and 8 read and 4 written for dx. No memory is needed for a third map beside
 y and g.
 
-A thread reads a vector of 16 bytes at once. If pixels are last, its `vector` numbers are of one channel; if
-channels are last, each is of another channel. ReLU's bits (see `relu`) are m bytes, and byte j has the bits
-of elements j, j + m, .., j + 7 * m. So the bits of neighbours are in neighbouring bytes. Each byte is read
-eight times. The bytes together are a 32nd of a float32 map and stay in the L2 cache.
+A thread reads a vector of 16 bytes at once, which has `vector` numbers. If pixels are last, all of them
+belong to one channel; if channels are last, each belongs to another channel. ReLU's bits (see `relu`) are m
+bytes, and byte j has the bits of elements j, j + m, .., j + 7 * m. So the bits of neighbouring elements are
+in neighbouring bytes. Each byte is read eight times, once for each of its bits. All bytes together have 1/32
+of the size of a float32 map and stay in the L2 cache. `blconv.kernels` and `batch_norm_sizes` explain the
+terms.
 """
 
 from functools import lru_cache
@@ -42,7 +46,9 @@ from blconv.kernels.runtime.program import Buffer, Launch, Place, Program
 def differentiate(
     grad: Tensor, y: Tensor, bits: Tensor | None, gamma: Tensor | None, statistics: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Overwrite y, the BatchNorm's input, by its gradient; return those of gamma and beta, float32 (C,).
+    """Overwrite y, the BatchNorm's input, by its gradient; return the gradients of gamma and beta.
+
+    The returned gradients are float32 (C,).
 
     y and `grad`, the gradient of the output, are (batch, C, H, W). They must not be empty, and must be dense,
     of the same memory format, and of a dtype in `limits.KERNEL_DTYPES`. `bits` are those of `relu_forward`,
@@ -62,7 +68,7 @@ def differentiate(
 
 @lru_cache(maxsize=4096)
 def _program(maps: BatchNormMaps, has_gamma: bool, device: torch.device) -> Program:
-    """Return the program of the three launches; its arguments are those that `differentiate` gives it."""
+    """Return the program of the three launches; `differentiate` shows its arguments."""
     sizes, channels = maps.sizes, maps.sizes.channels
     grad, y, words, statistics, gamma, to_gamma, to_beta, partial, factors = (Place(n) for n in range(1, 10))
     steps = [
@@ -87,8 +93,8 @@ def reducer(sizes: BatchNormSizes) -> Kernel:
     """Return the kernel that computes sum_dy and sum_dy_xmu of one part of a group in each block.
 
     Its arguments are (grad, y, words, mean, partial, count, length, parts). It writes the sums to partial
-    (parts, 2, C). words has ReLU's bits of 8 vectors in each of count words, and length is the number of
-    vectors of a group.
+    (parts, 2, C). `words` has ReLU's bits: `count` words, each with the bits of 8 vectors. `length` is the
+    number of vectors of a group.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
@@ -179,8 +185,8 @@ def finisher(channels: int, threads: int, has_gamma: bool) -> Kernel:
 def writer(sizes: BatchNormSizes) -> Kernel:
     """Return the kernel (grad, y, words, factors, count, vectors) that replaces y by its gradient dx.
 
-    factors are those of `finisher`, words has ReLU's bits, count is the number of words, and vectors that of
-    the vectors in y.
+    `factors` are those of `finisher`, `words` has ReLU's bits, `count` is the number of words, and `vectors`
+    is the number of vectors in y.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     CHANNELS, THREADS = sizes.channels, sizes.threads
@@ -216,7 +222,7 @@ def writer(sizes: BatchNormSizes) -> Kernel:
 def _masked_reader(sizes: BatchNormSizes) -> Any:
     """Return the device function (g, grad, words, at, count) that reads a vector of grad into g.
 
-    It reads vector number at, and writes 0 to g for an element whose ReLU bit is set in words.
+    `at` is the index of the vector. An element of g is 0 if ReLU's bit of this element, in `words`, is 1.
     """
     VECTOR, HELD = sizes.vector, sizes.has_bits
     read = vector_reader(sizes.memory, VECTOR)

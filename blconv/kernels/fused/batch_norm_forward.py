@@ -6,11 +6,12 @@ With y the input, s the first value of a channel, and n the number of values of 
     variance = sum (y - s)^2 / n - (mean - s)^2
     out = max(gamma * (y - mean) / sqrt(variance + eps) + beta, 0), and a bit for each element set to zero
 
-Since s is a value of the channel, the difference in the variance loses little precision. `reducer` sums a
-part of a channel in each block. `finisher` adds the parts in an order that depends only on the shape, and
-updates the running statistics and the number of batches. `writer` computes the output and the bits (see
-`relu`). In float32, 8 bytes per element are read and 4 1/8 written; torch's BatchNorm and a ReLU after it
-read 12 and write 8.
+Since s is a value of the channel, the difference in the variance loses little precision. In the kernel of
+`reducer`, each block sums a part of a channel. The kernel of `finisher` adds the parts in an order that
+depends only on the shape, and updates the running statistics and the number of batches. The kernel of
+`writer` computes the output and ReLU's bits (see `relu`). In float32, 8 bytes per element are read and 4 1/8
+written; torch's BatchNorm and a ReLU after it read 12 and write 8. `blconv.kernels` and `batch_norm_sizes`
+explain the terms.
 """
 
 from functools import lru_cache
@@ -49,8 +50,8 @@ def normalise(
     """Return the normalised output, the statistics (2, C) in float32, and ReLU's bits or None without `relu`.
 
     The statistics are the mean and 1 / sqrt(variance + eps) of each channel. y (batch, C, H, W) must be dense
-    and of a dtype in `limits.KERNEL_DTYPES`, with at least two values per channel. The running statistics get
-    a share `factor` of those of the batch.
+    and of a dtype in `limits.KERNEL_DTYPES`, with at least two values per channel. The running statistics are
+    updated: they move towards those of the batch by the share `factor` of the difference.
     """
     out = torch.empty_like(y)
     maps = maps_of(y, out, relu)
@@ -68,7 +69,7 @@ def normalise(
 
 @lru_cache(maxsize=4096)
 def _program(maps: BatchNormMaps, given: tuple[bool, ...], device: torch.device) -> Program:
-    """Return the program of the three launches; its arguments are those that `normalise` gives it."""
+    """Return the program of the three launches; `normalise` shows its arguments."""
     sizes, channels = maps.sizes, maps.sizes.channels
     y, out, words, state, gamma, beta, mean, variance, batches, factor, eps, partial = (
         Place(n) for n in range(1, 13)
@@ -89,8 +90,8 @@ def _program(maps: BatchNormMaps, given: tuple[bool, ...], device: torch.device)
 def reducer(sizes: BatchNormSizes) -> Kernel:
     """Return the kernel (y, partial, length, parts) that sums one part of a group of channels in each block.
 
-    It writes the sums of y - s and (y - s)^2 (see the module) to partial (parts, 2, C). length is the number
-    of vectors of a group.
+    It writes the sums of y - s and (y - s)^2 (see the module) to partial (parts, 2, C). `length` is the
+    number of vectors of a group, and `parts` the number of parts.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels
     TILE, TILES, LANES, CHANNELS = sizes.tile, sizes.tiles, sizes.lanes, sizes.channels
@@ -180,10 +181,11 @@ def finisher(sizes: BatchNormSizes, given: tuple[bool, ...]) -> Kernel:
 
 @lru_cache
 def writer(sizes: BatchNormSizes, given: tuple[bool, ...]) -> Kernel:
-    """Return the kernel that writes the output, and the bits if the sizes have them.
+    """Return the kernel that writes the output of BatchNorm.
 
-    Its arguments are (y, out, words, state, gamma, beta, count, vectors): vectors is the number of vectors in
-    y, and count that of the words of bits. A thread computes the 8 vectors of one word. `given` states
+    If `sizes.has_bits`, it writes the output of BatchNorm and ReLU, and ReLU's bits. The arguments are
+    (y, out, words, state, gamma, beta, count, vectors): `vectors` is the number of vectors in y, and `count`
+    is the number of words that hold the bits. A thread computes the 8 vectors of one word. `given` states
     whether gamma and beta exist.
     """
     GROUPS, STEPS, VECTOR, WIDE = sizes.groups, sizes.steps, sizes.vector, sizes.vector_channels

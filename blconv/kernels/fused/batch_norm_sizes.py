@@ -1,8 +1,12 @@
 """The sizes of BatchNorm's kernels, and the sum that their blocks share.
 
-A thread reads a vector of 16 bytes at once. If pixels are last in memory, its numbers are of one channel; if
-channels are last, each is of another channel. ReLU's bits (see `relu`) are n bytes, and byte j has the bits
-of elements j, j + n, .., j + 7 * n. So the bits of neighbours are in neighbouring bytes.
+A thread reads a vector of 16 bytes at once. If pixels are last in memory, all numbers of a vector belong to
+one channel; if channels are last, each belongs to another channel. ReLU's bits (see `relu`) are n bytes, and
+byte j has the bits of elements j, j + n, .., j + 7 * n. So the bits of neighbouring elements are in
+neighbouring bytes, and the bits of a vector are read as one word of as many bytes as the vector has numbers.
+
+In these kernels, lanes are the threads of a block that share a group of vectors, not those of a warp, and a
+tile is the set of groups that a block sums.
 """
 
 import math
@@ -136,8 +140,8 @@ def _maps(
 def sum_folder(rows: int, lanes: int, tile: int, threads: int) -> Any:
     """Return the device function (shared, thread, lane) that sums each of `rows` rows over the lanes.
 
-    A row lies in shared memory and has one number for each thread. The lanes of a sum are threads that lie
-    `tile` apart, and lane 0 gets the sum.
+    A row lies in shared memory and has one number for each thread. The indices of the threads of a sum (its
+    lanes) differ by multiples of `tile`, and lane 0 gets the sum.
     """
 
     def fold(shared, thread, lane):

@@ -3,16 +3,16 @@
     max_pool_forward   y = the largest cell of each window, and the number of that cell, row by row
     max_pool_backward  out = for each pixel, the sum of the gradients of the windows whose maximum it was
 
-A thread of the forward kernel computes one output, and a thread of the backward kernel one gradient of the
-input. If channels are last, a thread of either kernel computes those of four neighbouring channels, so that a
-read is up to 16 bytes and the four share the arithmetic of the windows. In the backward kernel, at most
-ceil(kernel / stride) windows per axis contain a pixel. Their gradients are added in float32 and in torch's
-order, whatever the order of the threads. With 3 x 3 windows at stride 2 and float32, the forward kernel moves
-21 bytes per output through memory (16 read, 5 written), and so does the backward kernel.
+A thread of the forward kernel computes one output, and a thread of the backward kernel computes the gradient
+of one pixel of the input. If channels are last, a thread does this for four neighbouring channels, so that a
+read is up to 16 bytes and the positions of the windows are computed once for four channels. At most
+ceil(kernel / stride) windows per axis contain a pixel. The backward kernel adds their gradients in float32
+and in torch's order, which does not depend on the order of the threads. With 3 x 3 windows at stride 2 and
+float32, each of the two kernels moves 21 bytes per output through memory (forward: 16 read, 5 written).
 
 The rules are those of torch. The maximum is the first of several equal numbers, or the last NaN if there is
 one, and never a cell of the padding. In place of a cell outside the map, a window reads its nearest cell
-inside once more. By the rules above this does not change the result, and all reads are independent.
+inside the map once more. By the rules above this does not change the result, and all reads are independent.
 """
 
 from dataclasses import dataclass
@@ -37,8 +37,8 @@ VECTOR = 4
 class MaxPoolSizes:
     """The sizes and types that a kernel is compiled for.
 
-    `memory` is the type of the numbers. `channels` is the number of channels if these are last, otherwise 1.
-    A thread computes `vector` neighbouring channels.
+    `memory` is the type of the numbers. `channels` is the number of channels if channels are last, otherwise
+    1. A thread computes `vector` neighbouring channels.
     """
 
     windows: Windows
@@ -137,7 +137,7 @@ def forward_kernel(sizes: MaxPoolSizes) -> Kernel:
 def backward_kernel(sizes: MaxPoolSizes) -> Kernel:
     """Return the kernel of `max_pool_backward`, whose arguments are (grad, offsets, out, vectors in out).
 
-    The last one is the number of vectors; a thread writes the neighbouring numbers of a vector at once.
+    The last argument is the number of vectors; a thread writes the neighbouring numbers of a vector at once.
     """
     (H, W), (OUT_H, OUT_W), (ROWS, COLUMNS) = sizes.windows.input, sizes.windows.out, sizes.windows.kernel
     (STRIDE_H, STRIDE_W), (PAD_H, PAD_W) = sizes.windows.stride, sizes.windows.padding

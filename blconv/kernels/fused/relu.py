@@ -4,9 +4,9 @@
     relu_backward  out = grad, and 0 where the bit is set
 
 With n bytes in all, byte j has the bits of elements j, j + n, .., j + 7 * n, in the order of memory. A thread
-computes one byte: it first reads its eight numbers and then writes eight. Neighbouring threads read
-neighbouring numbers, so a step of a warp moves 128 bytes. In float32, 8 1/8 bytes per element are moved in
-total. The sign of x is that of its bits as an integer, so the kernels treat numbers as integers of the same
+computes one byte: it first reads eight numbers and then writes eight. Neighbouring threads read neighbouring
+numbers, so a warp moves 128 bytes at once. In float32, 8 1/8 bytes per element are moved in total. A float
+and the integer with the same bits have the same sign, so the kernels treat numbers as integers of the same
 width.
 """
 

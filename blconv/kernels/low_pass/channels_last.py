@@ -1,10 +1,11 @@
 """The kernel of R X S^T for images whose channels are last: X is a plane, R and S are constant matrices.
 
-A plane is one channel of one image. A CUDA block filters 8, 16 or 32 channels of one image. Its first stage
+A plane is one channel of one image. A CUDA block filters 8, 16 or 32 channels of one image. The first stage
 sums over the columns of the image (the product with S^T) and leaves T (image row, column of the result,
-channels) in shared memory. Its second stage sums over the image's rows (the product with R). In both stages
-the constant matrix is operand A, and every column of operand B is a channel. So channels are read and written
-in whole vectors. A block has `LowPassSizes.tiles` tiles of 8 such columns.
+channels) in shared memory. The second stage sums over the rows of the image (the product with R). In both
+stages the constant matrix is operand A, and every column of operand B is a channel. So channels are read and
+written in whole vectors. A block has `LowPassSizes.tiles` tiles of 8 columns of operand B. `blconv.kernels`
+explains the terms.
 """
 
 from collections.abc import Callable
@@ -84,9 +85,10 @@ def _first_stage(sizes: LowPassSizes) -> Callable[..., None]:
 
 
 def _second_stage(sizes: LowPassSizes) -> Callable[..., None]:
-    """Return the device function of the second stage: it writes R T to y, for the first stage's result T.
+    """Return the device function of the second stage: it writes R T to y.
 
-    R is the constant matrix of the rows, and T lies in shared memory. The function begins with a barrier.
+    R is the constant matrix of the rows, and T is the result of the first stage, in shared memory. The
+    function begins with a barrier.
     """
     C, H, ROWS, COLUMNS = sizes.channels, sizes.height, sizes.rows, sizes.columns
     TILES, WARPS, ROW, COLUMN = sizes.tiles, sizes.warps, sizes.row_stride, 8 * sizes.tiles
@@ -149,8 +151,9 @@ def _tile_swizzle(tiles: int) -> Callable[..., int]:
 def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function (x, b, at, line, channel, t) that reads a lane's pixels of an image row.
 
-    t is lane % 4, and `line` is the number of the row's first pixel. Pixel 4 * s + t of the lane's tile
-    `tile` goes to b[at + s * tiles + tile]; the tiles are neighbouring channels from `channel` on.
+    t is lane % 4, and `line` is the index of the first pixel of the row. A lane has one channel for each
+    tile; these channels are neighbours, and `channel` is the first of them. Pixel 4 * s + t for tile `tile`
+    is stored in b[at + s * tiles + tile].
     """
     C, W, TILES = sizes.channels, sizes.width, sizes.tiles
     READS = 2 * -(-W // 8)
@@ -183,13 +186,12 @@ def _row_reader(sizes: LowPassSizes) -> Callable[..., None]:
 def _table_product(
     sizes: LowPassSizes, table_tiles: int, steps: int, repeats: int, holds: bool
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
-    """Return the table length and two device functions for products of a stage with a constant matrix A.
+    """Return the length of a local array, and two device functions that multiply by a constant matrix A.
 
     A has `table_tiles` x `steps` fragments; a fragment is the part for one product of a warp, 16 rows and 8
-    columns. The result is (length of a local array table, device function that fills this array, device
-    function that multiplies). The last computes c = A B for 16 rows of A, and for `repeats` * `sizes.tiles`
-    tiles of 8 columns of B. If `holds`, the array holds the lane's whole part of A. Otherwise it holds one
-    fragment, and A is read again for every product.
+    columns. The first function fills the local array. The second function computes c = A B for 16 rows of A,
+    and for `repeats` * `sizes.tiles` tiles of 8 columns of B. With `holds`, the array holds all numbers of A
+    that the lane needs. Otherwise it holds one fragment, and A is read again for every product.
     """
     FRAGMENTS, STEPS, TILES, REPEATS = table_tiles * steps, steps, sizes.tiles, repeats
     PARTS = 2 if sizes.split else 1
@@ -230,8 +232,8 @@ def _table_product(
 def _channel_writer(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function (y, line, first, d, n, t) that writes a lane's two columns of all tiles.
 
-    They are d[n + 4 * tile] and d[n + 4 * tile + 1] for every tile. `line` is the offset of the pixel in y,
-    `first` is the block's first channel, and t is lane % 4.
+    The two numbers of each tile are d[n + 4 * tile] and d[n + 4 * tile + 1]. `line` is the offset of the
+    pixel in y, `first` is the block's first channel, and t is lane % 4.
     """
     C, TILES = sizes.channels, sizes.tiles
     store, store_both = storer("float32", TILES), storer("float32", min(2 * TILES, 4))

@@ -1,14 +1,14 @@
 """The kernel of R X S^T for 16-bit numbers, channels last: X is a plane, R and S are constant matrices.
 
 Factors are 16-bit numbers, and sums are float32. A CUDA block filters 8, 16 or 32 channels of one image, as
-in `transforms.half_planes`. Its first stage multiplies pairs of neighbouring image rows by S^T and leaves T
-in shared memory. Its second stage multiplies the columns of T by R. A word of T (32 bits) has two numbers,
-those of image rows 2 * p and 2 * p + 1, where p counts pairs of rows:
+in `transforms.half_planes`. The first stage multiplies pairs of neighbouring image rows by S^T and leaves T
+in shared memory. The second stage multiplies the columns of T by R. A word of T (32 bits) holds two numbers,
+one of image row 2 * p and one of image row 2 * p + 1, where p is the index of the pair of rows:
 
     T  (pairs of rows, columns of y, 8 columns of the operand, tiles)
 
-Device memory is read once, in vectors of 4 channels, and written once, in vectors of 8 channels, if a block
-has 32 channels. Three such blocks of 32 x 32 pixels share a multiprocessor.
+Device memory is read once and written once; if a block has 32 channels, in vectors of 4 channels and of 8
+channels. Three blocks of 32 channels with 32 x 32 pixels fit on a multiprocessor at once.
 """
 
 from collections.abc import Callable
@@ -46,8 +46,9 @@ class HalfLowPassSizes(HalfPlanes):
     def tiles(self) -> int:
         """Number of tiles of 8 channels that a CUDA block filters: 4, 2 or 1.
 
-        It is the largest of these for which shared memory and registers suffice, and twice of which divides
-        the number of channels, so that channels are read in aligned vectors; otherwise it is 1.
+        It is the largest of these numbers for which shared memory and registers suffice, and of which the
+        double divides the number of channels, so that channels are read in aligned vectors. If there is no
+        such number, it is 1.
         """
         for tiles, shared in SHARED_BYTES_BY_TILES.items():
             held = 4 * step_count(self.width, 2) * tiles <= LOW_PASS_WORDS_HELD
@@ -144,9 +145,10 @@ def _first_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 
 
 def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
-    """Return the device function of the second stage: it writes R T to y, for the first stage's result T.
+    """Return the device function of the second stage: it writes R T to y.
 
-    R is the constant matrix of the rows, and T lies in shared memory. The function begins with a barrier.
+    R is the constant matrix of the rows, and T is the result of the first stage, in shared memory. The
+    function begins with a barrier.
     """
     C, ROWS, COLUMNS = sizes.channels, sizes.kept_rows, sizes.kept_columns
     TILES, WARPS, PAIRS = sizes.tiles, sizes.warps, sizes.pairs
@@ -191,13 +193,12 @@ def _second_stage(sizes: HalfLowPassSizes) -> Callable[..., None]:
 def _table_product(
     sizes: HalfLowPassSizes, fragments: int, repeats: int
 ) -> tuple[int, Callable[..., None], Callable[..., None]]:
-    """Return the table length and two device functions for products of a stage with a constant matrix A.
+    """Return the length of a local array, and two device functions that multiply by a constant matrix A.
 
-    A has `fragments` fragments; a fragment is the part for one product of a warp. The result is (length of a
-    local array table, device function that fills this array, device function that multiplies). The last adds
-    A B to c for one fragment of A, and for `repeats` * `sizes.tiles` tiles of B. Its argument apart is the
-    distance of the repeats in b, in words. If A is too large for the array, its fragments are read again for
-    every product.
+    A has `fragments` fragments; a fragment is the part for one product of a warp. The first function fills
+    the local array. The second function adds A B to c for one fragment of A, and for `repeats` *
+    `sizes.tiles` tiles of B. Its argument `apart` is the distance, in words, between the repeats in the array
+    b. If A is too large for the local array, its fragments are read again for every product.
     """
     TILES, REPEATS, HELD = sizes.tiles, repeats, fragments if 4 * fragments <= TABLE_WORDS_HELD else 0
     product, load = multiplier(sizes.memory), reader(4, again=True)

@@ -7,9 +7,9 @@ Shapes, for images of C channels and H x W pixels that become `rows` x `columns`
     y  (images, C, rows, columns) or (images, rows, columns, C)
 
 Device memory is read once and written once: H * W + rows * columns numbers per plane. Both products run on
-tensor cores. `pixels_last` and `channels_last` have the kernels of the two memory formats, and `half` has
-that of 16-bit numbers with channels last. "split" precision writes float32 factors as sums of two numbers
-that tensor cores read exactly.
+tensor cores. `pixels_last` and `channels_last` have the kernels of the two memory formats, and `half` has the
+kernel for 16-bit numbers with channels last. In "split" precision, float32 factors are written as sums of two
+numbers that tensor cores read exactly.
 """
 
 from functools import lru_cache

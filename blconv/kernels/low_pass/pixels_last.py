@@ -1,10 +1,11 @@
 """The kernel of R X S^T for images whose pixels are last: X is a plane, R and S are constant matrices.
 
-A plane is one channel of one image. A warp filters a group of P planes that lie side by side, as one plane of
-P * W columns, in its registers. Stage 1 sums over the image's rows (the product with R). A lane reads several
-neighbouring pixels of a row at once, and the sums are already in the order of operand A of stage 2. Stage 2
-sums over the columns. Its constant matrix is block-diagonal with S^T once for each plane of the group, so
-that the pixels of a row are neighbours in the result.
+A plane is one channel of one image. A warp filters a group of P planes at once, as if they lay side by side
+in one plane of P * W columns; the numbers stay in its registers. Stage 1 sums over the rows of the image (the
+product with R). A lane reads several neighbouring pixels of a row at once, and the results of stage 1 are
+already in the order of operand A of stage 2. Stage 2 sums over the columns. Its constant matrix is
+block-diagonal with S^T once for each plane of the group, so that the pixels of a row are neighbours in the
+result. `blconv.kernels` explains the terms.
 """
 
 from collections.abc import Callable
@@ -92,9 +93,9 @@ def function(sizes: LowPassSizes) -> Callable[..., None]:
 def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function (x, b, at, plane, s, g, t) that reads a lane's pixels of two rows.
 
-    g is lane // 4 and t is lane % 4. The rows are 8 * s + t and 8 * s + 4 + t of the group that begins at
-    `plane`. Their pixels go to the local array b from index `at` on. In place of a row or column outside the
-    plane the last one is read; the constant matrices have zeros for it.
+    g is lane // 4 and t is lane % 4. The rows are 8 * s + t and 8 * s + 4 + t of the group of planes that
+    begins with `plane`. Their pixels are stored in the local array b from index `at` on. In place of a row or
+    column outside the plane, the last one of the plane is read; the constant matrices have zeros for it.
     """
     H, W, REREADS, READ = sizes.height, sizes.width, sizes.rereads, sizes.group_tiles[0]
     GROUP, VECTOR = sizes.group
@@ -123,8 +124,9 @@ def _step_reader(sizes: LowPassSizes) -> Callable[..., None]:
 def _pixel_writer(sizes: LowPassSizes) -> Callable[..., None]:
     """Return the device function (y, plane, i, left, d, n, t) that writes a lane's part of row i.
 
-    t is lane % 4. The row is that of the group of planes that begins at `plane`, and the part begins at
-    column `left`. The numbers are d[n], d[n + 1] and, if a lane writes four, d[n + 4] and d[n + 5].
+    t is lane % 4. The row is that of the group of planes that begins with `plane`, and the lane's part of the
+    row begins at column `left`. The numbers are d[n] and d[n + 1]; if a lane writes four, also d[n + 4] and
+    d[n + 5].
     """
     ROWS, COLUMNS, ALL = sizes.rows, sizes.columns, sizes.group[0] * sizes.columns
     store = storer(sizes.memory, sizes.store_vector)

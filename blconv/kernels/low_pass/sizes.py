@@ -61,10 +61,10 @@ class LowPassSizes:
 
     @property
     def row_stride(self) -> int:
-        """The distance, in elements, between successive image rows of T, the first stage's result.
+        """Distance, in elements, between successive image rows of T, for float32 with channels last.
 
-        It is 8 or 24 modulo 32, so that no two lanes of a warp use the same bank of shared memory. This is
-        for float32 with channels last.
+        T is the result of the first stage. The distance is 8 or 24 modulo 32, so that no two lanes of a warp
+        use the same bank of shared memory.
         """
         return _row_stride(self.columns, self.tiles)
 
@@ -75,9 +75,9 @@ class LowPassSizes:
     def group(self) -> tuple[int, int]:
         """The numbers of planes that a warp filters as one group, and of pixels that a lane reads at once.
 
-        Reads of several neighbouring pixels are preferred, and then the pair of numbers for which the fewest
-        lanes idle. The planes of a group are of one image, so that a NaN does not spread to other images.
-        This is for images whose pixels are last in memory.
+        Pixels are last in memory. Reads of several neighbouring pixels are preferred, and then the pair of
+        numbers for which the fewest lanes are idle. The planes of a group are of one image, so that a NaN
+        does not spread to other images.
         """
         choices = []
         for planes in range(1, max(1, GROUP_COLUMNS // self.width) + 1):
@@ -125,16 +125,16 @@ class LowPassSizes:
         return 1 if self.rereads else min(4, max(1, LOW_PASS_READ_AHEAD // loaded))
 
     def holds_table(self, fragments: int) -> bool:
-        """Return whether a lane holds its part of a constant matrix in registers, if channels are last.
+        """Return whether a lane holds its numbers of a constant matrix in registers, if channels are last.
 
-        This part is `fragments` vectors of 4 numbers, or twice as many in "split" precision.
+        These are `fragments` vectors of 4 numbers, or twice as many vectors in "split" precision.
         """
         return 4 * fragments * (1 + self.split) <= TABLE_NUMBERS_HELD
 
     def lines_at_once(self, items: int, loaded: int, holds: bool) -> int:
         """Return the number of lines (rows or columns) that a warp multiplies at once.
 
-        There are `items` lines for the whole block, and a lane loads `loaded` numbers of each. `holds` is the
+        The whole block has `items` lines, and a lane loads `loaded` numbers of each line. `holds` is the
         result of `holds_table`.
         """
         each = -(-items // self.warps)
@@ -145,7 +145,8 @@ class LowPassSizes:
     def shared_bytes(self) -> int:
         """Bytes of shared memory of a CUDA block.
 
-        It holds the first stage's result, or, if pixels are last, the constant matrix of the second stage.
+        Shared memory holds the result of the first stage or, if pixels are last, the constant matrix of the
+        second stage.
         """
         if self.halves:
             return self.halves.shared_bytes
@@ -199,8 +200,9 @@ def _right(sizes: LowPassSizes, matrix: Tensor) -> Tensor:
     """Return the constant matrix of stage 2 as operand B of `mma`: (tiles read, tiles written, 2, 32 lanes).
 
     `matrix` is S, the matrix of the columns. The result is block-diagonal, with S^T once for each plane of a
-    group. Its rows are in the order of the sums of stage 1, of which lane t = lane % 4 holds columns 2t and
-    2t + 1 of each tile.
+    group (the planes that a warp filters at once). Its rows have the order of the results of stage 1 (R X): a
+    lane with t = lane % 4 holds columns 2t and 2t + 1 of each tile. The 2 in the shape are the two numbers
+    that a lane holds of operand B.
     """
     (planes, vector), (read, written) = sizes.group, sizes.group_tiles
     group = torch.kron(torch.eye(planes, dtype=matrix.dtype), matrix.T.contiguous())

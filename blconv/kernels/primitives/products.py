@@ -1,12 +1,12 @@
 """Matrix products of float32 numbers on tensor cores, which read only ten bits of mantissa (TF32).
 
-"tf32" rounds numbers to ten bits. "split" writes a number as the sum of two TF32 numbers, a high and a low
-half. It takes three products instead of one and has about the accuracy of float32. Constant matrices are
-rounded or split in advance (`fragments.round_table`); the low halves of a split one lie `low` numbers after
-the high halves.
+The precision "tf32" rounds numbers to ten bits. The precision "split" writes a number as the sum of two TF32
+numbers, the high half and the low half; it takes three products instead of one and has about the accuracy of
+float32. Constant matrices are rounded or split in advance (`fragments.round_table`). In a split matrix, the
+low half of a number is stored `low` numbers after its high half.
 
-A warp multiplies A by B with `mma` (`blconv.kernels.primitives.warp`). Each lane gives four numbers of A and
-two of B, and has four numbers of the result in a local array c.
+A warp multiplies A by B with `mma` (`blconv.kernels.primitives.warp`). Each lane supplies four numbers of A
+and two of B, and has four numbers of the result in a local array c.
 """
 
 from collections.abc import Callable
@@ -28,9 +28,9 @@ def _multiply(c, at, a0, a1, a2, a3, b0, b1):
 def multiplier(split: bool) -> Callable[..., None]:
     """Return the device function (c, at, table, a, low, b0, b1) that adds the product A B to c[at : at + 4].
 
-    A and B are matrices of the warp, of which each lane has a part: of A, which is constant, the numbers
-    table[a : a + 4], of B b0 and b1, and of the product the four numbers of c. With `split`, b0 and b1 are
-    split by the function, and the low halves of A begin at table[low + a].
+    A and B are matrices of the warp; each lane has some of their numbers. A is constant, and table[a : a + 4]
+    are the lane's numbers of A; b0 and b1 are those of B. With `split`, the function splits b0 and b1, and
+    the low halves of the numbers of A begin at table[low + a].
     """
 
     def once(c, at, table, a, low, b0, b1):
@@ -49,9 +49,9 @@ def multiplier(split: bool) -> Callable[..., None]:
 def right_multiplier(split: bool, low: int, step: int) -> Callable[..., None]:
     """Return the device function (c, at, a0, a1, a2, a3, table, b) that adds A B to c[at : at + 4].
 
-    It computes the warp's product of two matrices. B is constant: the lane's numbers are table[b] and
-    table[b + step]. With `split`, a0 .. a3 are split by the function, and the low halves of B lie `low`
-    numbers after the high halves.
+    A and B are matrices of the warp. B is constant, and table[b] and table[b + step] are the lane's numbers
+    of B; a0 .. a3 are those of A. With `split`, the function splits a0 .. a3, and the low halves of the
+    numbers of B are stored `low` numbers after the high halves.
     """
 
     def once(c, at, a0, a1, a2, a3, table, b):

@@ -1,7 +1,8 @@
 """The device functions of the module `warp` in plain Python, for kernels in Numba's simulator.
 
-In the simulator a CUDA thread is a Python thread, and a pointer is a flat numpy array. The 32 lanes of a warp
-meet at a barrier, one of them computes the matrix product, and every lane takes its part of the result.
+In the simulator a CUDA thread is a Python thread, and a pointer is a flat numpy array. For a matrix product,
+the 32 lanes of a warp wait at a barrier, one lane computes the product, and every lane takes its part of the
+result.
 """
 
 import threading

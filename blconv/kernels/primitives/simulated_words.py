@@ -24,7 +24,7 @@ _lock = threading.Lock()
 
 
 def _numbers(words: Any, memory: str) -> Any:
-    """Return the float32 numbers (..., 2 n) that are packed in words (..., n), two in each."""
+    """Return the float32 numbers (..., 2 n) of `words` (..., n), each of which holds two numbers."""
     halves = np.ascontiguousarray(words, np.uint32).view(np.uint16)
     if memory == "float16":
         return halves.view(np.float16).astype(np.float32)
@@ -32,7 +32,7 @@ def _numbers(words: Any, memory: str) -> Any:
 
 
 def _word(numbers: Any, memory: str) -> np.uint32:
-    """Return two numbers packed in one word, each rounded to nearest, ties to even."""
+    """Return one word that holds two numbers, each rounded to nearest, ties to even."""
     single = np.array(numbers, np.float32)
     if memory == "float16":
         halves = single.astype(np.float16).view(np.uint16)
@@ -43,12 +43,12 @@ def _word(numbers: Any, memory: str) -> np.uint32:
 
 
 def low_halves(x: int, y: int) -> np.uint32:
-    """Return the word of the first numbers of the words x and y."""
+    """Return a word with the low 16 bits of x in its low half and those of y in its high half."""
     return np.uint32((int(x) & 0xFFFF) | (int(y) & 0xFFFF) << 16)
 
 
 def high_halves(x: int, y: int) -> np.uint32:
-    """Return the word of the second numbers of the words x and y."""
+    """Return a word with the high 16 bits of x in its low half and those of y in its high half."""
     return np.uint32(int(x) >> 16 | (int(y) >> 16) << 16)
 
 
@@ -58,7 +58,10 @@ def packer(memory: str) -> Callable[..., np.uint32]:
 
 
 def adder(memory: str) -> Callable[..., np.uint32]:
-    """Return the function (x, y, z) that computes x * y + z for both numbers of these words, rounded once."""
+    """Return the function (x, y, z) that computes x * y + z for the first and the second numbers of words.
+
+    Each result is rounded once.
+    """
 
     def add(*words: int) -> np.uint32:
         x, y, z = (_numbers([word], memory).astype(np.float64) for word in words)

@@ -1,4 +1,4 @@
-"""Reads and writes between vectors of global memory, of any type, and a thread's local arrays of float32.
+"""Reads and writes of vectors: from numbers of any type in global memory to local arrays of float32 and back.
 
 A vector is `width` neighbouring numbers, read or written at once; vector n begins at number n * width.
 """
@@ -11,7 +11,7 @@ from blconv.kernels.primitives.warp import device, loader, storer
 def pointer(memory: str) -> str:
     """Return the type of a pointer to numbers of the type `memory`, for the signature of a `Kernel`.
 
-    16-bit numbers are passed as their bits.
+    16-bit numbers are passed as integers with the same bits.
     """
     return "float32*" if memory == "float32" else "uint16*"
 
@@ -19,8 +19,8 @@ def pointer(memory: str) -> str:
 def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
     """Return the device function (values, source, n, start=0) that reads vector n of the array source.
 
-    The vector goes to values[start : start + width]. `written` states whether the kernel also writes to the
-    memory that it reads.
+    The vector is stored in values[start : start + width]. `written` states whether the kernel also writes to
+    the memory that it reads.
     """
     load = loader(memory, width, written=written)
 
@@ -42,7 +42,7 @@ def vector_reader(memory: str, width: int, *, written: bool = False) -> Any:
 def vector_writer(memory: str, width: int) -> Any:
     """Return the device function (out, n, values, start=0) that writes vector n of the array out.
 
-    It takes the numbers from values[start : start + width].
+    The numbers are values[start : start + width].
     """
     store = storer(memory, width)
 

@@ -1,15 +1,15 @@
 """Functions that Numba lacks: vectors of global memory, and a warp's matrix product on tensor cores.
 
 The lanes (threads) of a warp are numbered by g = lane // 4 and t = lane % 4. `mma` adds the product of a
-16 x 8 matrix A and an 8 x 8 matrix B to a 16 x 8 matrix C in float32. k is the index over which it sums. Each
-lane holds some entries of the matrices, here with their indices:
+16 x 8 matrix A and an 8 x 8 matrix B to a 16 x 8 matrix C in float32. k is the index that the product sums
+over. Each lane holds some entries of the matrices. The table has the indices of these entries:
 
     a0 (g, t)   a1 (g + 8, t)   a2 (g, t + 4)   a3 (g + 8, t + 4)        (row, k)
     b0 (t, g)   b1 (t + 4, g)                                             (k, column)
     c0 (g, 2t)  c1 (g, 2t + 1)  c2 (g + 8, 2t)  c3 (g + 8, 2t + 1)        (row, column)
 
-Loads return float32 whatever the type of the numbers in memory, and use the read-only data path.
-"bfloat16" and "float16" memory is passed as uint16, the bits of the numbers.
+Loads convert numbers of any type to float32, and use the read-only data path. 16-bit numbers (bfloat16 and
+float16) are passed as uint16 with the same bits.
 
 In the assembly, $0, $1 and so on are the operands of LLVM's inline assembly, results first.
 """
@@ -130,7 +130,7 @@ else:
         typingctx: Any, a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any,
         c0: Any, c1: Any, c2: Any, c3: Any,
     ) -> Any:  # fmt: skip
-        """Return the lane's four numbers of C + A B; its numbers of A and B must be rounded by `tf32`."""
+        """Return the lane's four numbers of C + A B; those of A and B must be rounded by `tf32` before."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind = ir.FunctionType(_result(4), [_int] * 6 + [_float] * 4)
@@ -171,9 +171,9 @@ else:
     def loader(dtype: str, width: int, *, again: bool = False, written: bool = False) -> Callable[..., Any]:
         """Return the device function (pointer, offset) that reads `width` numbers of `dtype` as float32.
 
-        The function returns a number if `width` is 1, otherwise a tuple. The address must be aligned to the
-        whole vector. With `again`, every call reads the memory: the compiler must not keep the values in
-        registers. `written` states that the kernel also writes to that memory, so it is not read-only.
+        The function returns a number if `width` is 1, otherwise a tuple. The address must be a multiple of
+        the size of the vector. With `again`, every call reads the memory: the compiler must not keep the
+        values in registers. `written` states whether the kernel also writes to this memory.
         """
         bits = 32 if dtype == "float32" else 16
 
@@ -195,8 +195,8 @@ else:
     def storer(dtype: str, width: int) -> Callable[..., Any]:
         """Return the device function (pointer, offset, values) that writes `width` float32 as `dtype`.
 
-        `values` is a number if `width` is 1, otherwise a tuple. The address must be aligned to the whole
-        vector.
+        `values` is a number if `width` is 1, otherwise a tuple. The address must be a multiple of
+        the size of the vector.
         """
         bits = 32 if dtype == "float32" else 16
 

@@ -2,8 +2,9 @@
 
 A word is 32 bits, and its lower half is the first of the two numbers. The lanes (threads) of a warp are
 numbered by g = lane // 4 and t = lane % 4. A product adds a 16 x 16 matrix A times a 16 x 8 matrix B to a
-16 x 8 matrix C in float32. k is the index over which it sums. Each lane holds some entries of the matrices,
-here with their indices; a word holds those of two successive k, the first of which is given:
+16 x 8 matrix C in float32. k is the index that the product sums over. Each lane holds some entries of the
+matrices. The table has the indices of these entries. A word of A or B holds the entries of two successive k,
+of which the table gives the first:
 
     a0 (g, 2t ..)   a1 (g + 8, 2t ..)   a2 (g, 2t + 8 ..)   a3 (g + 8, 2t + 8 ..)    (row, two k)
     b0 (2t .., g)   b1 (2t + 8 .., g)                                                 (two k, column)
@@ -113,7 +114,7 @@ else:
         return result
 
     def adder(memory: str) -> Callable[..., Any]:
-        """Return the device function (x, y, z) that computes x * y + z for both numbers of these words.
+        """Return the device function (x, y, z) that computes x * y + z for both numbers of each word.
 
         Each result is rounded once.
         """
@@ -132,8 +133,8 @@ else:
     def multiplier(memory: str) -> Callable[..., Any]:
         """Return the device function (a0, .., a3, b0, b1, c0, .., c3) that computes C + A B in a warp.
 
-        a0 .. b1 are the lane's words of A and B; c0 .. c3 and the four results, its numbers of C, are
-        float32.
+        a0 .. a3 and b0, b1 are the lane's words of A and B. c0 .. c3 are the lane's numbers of C; these and
+        the four results are float32.
         """
 
         @intrinsic
@@ -158,9 +159,9 @@ else:
     def reader(width: int, *, again: bool = False) -> Callable[..., Any]:
         """Return the device function (pointer, offset) that reads `width` words of global memory as a tuple.
 
-        The offset counts the 16- or 32-bit numbers that the pointer refers to. The address must be aligned to
-        the whole vector. With `again`, every call reads the memory: the compiler must not keep the words in
-        registers.
+        The offset counts the 16- or 32-bit numbers that the pointer refers to. The address must be a multiple
+        of the size of the vector. With `again`, every call reads the memory: the compiler must not keep the
+        words in registers.
         """
 
         @intrinsic
@@ -180,8 +181,8 @@ else:
     def writer(width: int) -> Callable[..., Any]:
         """Return the device function (pointer, offset, words) that writes `width` words to global memory.
 
-        `words` is a local array, of which the first `width` are written. The offset counts the 16- or 32-bit
-        numbers that the pointer refers to. The address must be aligned to `width` words.
+        The first `width` words of the local array `words` are written. The offset counts the 16- or 32-bit
+        numbers that the pointer refers to. The address must be a multiple of the size of `width` words.
         """
 
         @intrinsic

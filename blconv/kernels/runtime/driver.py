@@ -18,8 +18,8 @@ def driver() -> Any:
 def set_context(index: int) -> None:
     """Make the context of torch's current device, number `index`, the driver's context in this thread.
 
-    Torch does this at its first call of the driver in a thread. An autograd thread whose memory comes from
-    torch's cache may not have made such a call yet.
+    Torch sets the context at its first call of the driver in a thread. An autograd thread may not have made
+    such a call yet, if all its memory comes from torch's cache.
     """
     if getattr(_thread, "index", None) != index:
         check(*driver().cuCtxSetCurrent(_context(index)))
@@ -34,6 +34,6 @@ def _context(index: int) -> Any:
 
 
 def check(status: Any) -> None:
-    """Raise `RuntimeError` unless `status`, which the driver has returned, is success."""
+    """Raise `RuntimeError` unless `status`, which the driver has returned, means success."""
     if int(status) != 0:
         raise RuntimeError(f"the CUDA driver returned {status.name}")

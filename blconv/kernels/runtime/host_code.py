@@ -1,12 +1,13 @@
 """The host code that runs the steps of a program: launches and matrix products, without Python between them.
 
-A launch through the driver's Python bindings takes 7 to 15 us of host time and a product by torch 13 us, most
-of it for checks and the conversion of arguments. Numba compiles this loop for the CPU, once per process. A
-step then takes 4 us for a launch and 8 us for a product. The global interpreter lock is released meanwhile.
+A launch through the driver's Python bindings takes 7 to 15 us of host time, and a product by torch 13 us;
+most of this time is for checks and the conversion of arguments. Numba compiles the loop over the steps for
+the CPU, once per process. A launch then takes 4 us and a product 8 us. During the loop, the global
+interpreter lock is released.
 
-A call gives a program up to `WORDS` 64-bit words: the number of images, the addresses of tensors, and the
-bits of numbers. A program refers to a word by its place in this order. A program is an int64 array of steps,
-each of which begins with its kind:
+A call passes up to `WORDS` 64-bit words to a program: the number of images, the addresses of tensors, and the
+bits of float32 numbers. A program refers to a word by its place in this order. A program is an int64 array of
+steps, each of which begins with its kind:
 
     LAUNCH   aside, function, threads, shared bytes, blocks, blocks per image, number of arguments, and for
              each argument the place of its word and 0, or -1 and a constant

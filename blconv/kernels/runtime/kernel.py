@@ -23,12 +23,12 @@ _compile_lock = Lock()
 class Kernel:
     """A kernel function and the parameters of its launch.
 
-    `function` is plain Python in Numba's CUDA dialect. `signature` has the types of its parameters:
-    "float32*", "uint16*" (for bfloat16 and float16, as bits), "int32*", "int64", "int32", "float32" and the
-    like. In the simulator, a tensor is viewed as the type of its parameter. A CUDA block has `threads`
+    `function` is plain Python in Numba's CUDA dialect. `signature` has the types of its parameters, such as
+    "float32*", "uint16*" (for bfloat16 and float16, as integers with the same bits), "int32*", "int64" and
+    "float32". In the simulator, a tensor is viewed as the type of its parameter. A CUDA block has `threads`
     threads and `shared_bytes` bytes of dynamic shared memory. `constants` is an object whose repr identifies
-    the constants that the function has captured. If it is None, the machine code is not cached on disk
-    (`blconv.kernels.runtime.cache`).
+    the constants that the function has captured. If `constants` is None, the machine code is not cached on
+    disk (`blconv.kernels.runtime.cache`).
     """
 
     function: Callable[..., None]

@@ -3,10 +3,10 @@
     program = Program(device, steps, given=2, buffers=(Buffer((5, None, 64), torch.float32),))
     program.run(images, x, y)
 
-The steps refer to the tensors of a call by their places. Place 0 (`IMAGES`) is the number of images, which
-kernels take as an argument. Place 1 is the first of the `given` tensors, and after these come the buffers,
-which exist during the call only. On a GPU, compiled code runs the steps (`host_code`). In Numba's simulator,
-or if torch does not have cuBLAS as a separate file, Python runs them.
+The steps refer to the arguments of a call by their places. Place 0 (`IMAGES`) is the number of images, which
+kernels take as an argument. The places from 1 on are the `given` tensors and numbers, followed by the
+buffers, which exist during the call only. On a GPU, compiled code runs the steps (`host_code`). In Numba's
+simulator, or if torch does not have cuBLAS as a separate file, Python runs the steps.
 """
 
 import struct
@@ -83,7 +83,8 @@ class Product(NamedTuple):
     """The matrix products out[n] = left[n] @ right[n] for `matrices` indices n.
 
     `left_transposed` and `right_transposed` state which operands are transposed first. A result has `rows`
-    rows and `columns` columns, and each entry is a sum of `inner` terms; None is the number of images.
+    rows and `columns` columns, and each entry is a sum of `inner` terms. A size of None means the number of
+    images.
     """
 
     left: Place

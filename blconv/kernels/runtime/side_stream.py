@@ -1,9 +1,10 @@
 """A second stream beside torch's current one, so that a small kernel can run during a large one.
 
-It is used only while a CUDA graph is captured: the driver's four calls that order two streams take longer
-than the kernel, and a graph does not repeat them. Each stream has one side stream, which is kept until the
-process ends. Threads that share a stream share its side stream. This is safe, because an event of a stream
-also covers all earlier work on it.
+The side stream is used only while a CUDA graph is captured. Outside a graph, the driver's four calls that
+order two streams would take longer than the kernel; a graph does not repeat these calls. Each stream has one
+side stream, which exists until the process ends. Threads that share a stream share its side stream. This is
+safe: a thread that waits for an event waits for all earlier work on the stream, so it may wait too long but
+never too short.
 """
 
 from functools import lru_cache

@@ -5,8 +5,9 @@ T, in shared memory, is the result of the first stage, with gaps (`Float32Planes
 
     T  (image rows, frequencies v, real | imaginary, tiles, 8 columns)
 
-C, H and W are the channels and the size of an image, and KH and KW are the kept frequencies of its axes. g
-and t are the lane's numbers as in `blconv.kernels.primitives.warp`.
+C, H and W are the channels and the size of an image, and KH and KW are the numbers of kept frequencies of its
+axes. g and t are the numbers of a lane, as in `blconv.kernels.primitives.warp`. `blconv.kernels` explains the
+terms.
 """
 
 from collections.abc import Callable
@@ -24,11 +25,11 @@ ANALYSIS_READ_AHEAD = 64  # numbers that a lane has in flight, at most, unless o
 def row_reader(planes: Float32Planes, convert: Callable[..., float]) -> Callable[..., None]:
     """Return the device function that reads a lane's part of image row i, as operand B of the first stage.
 
-    The function is (x, b, at, image, i, channel, t). It fills the local array
-    b[at + (2 * s + half) * tiles + tile] for each step s; half 0 is k = t, and half 1 is k = t + 4, where k
-    is the summed index. channel is the first of the lane's neighbouring channels, one for each tile. In place
-    of a pixel or channel outside the image it reads one inside. This is harmless: the constant matrices have
-    zeros for such pixels, and the results of such channels are not written.
+    The function is (x, b, at, image, i, channel, t). For each step s it fills the local array
+    b[at + (2 * s + half) * tiles + tile]; half 0 is k = t, and half 1 is k = t + 4. A lane has one channel
+    for each tile; these channels are neighbours, and channel is the first of them. In place of a pixel or
+    channel outside the image, the function reads one inside the image. This is harmless: the constant
+    matrices have zeros for such pixels, and the results of such channels are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     STEPS = step_count(W, planes.vector)
@@ -93,7 +94,7 @@ def function(planes: Float32Planes) -> Callable[..., None]:
 def first_stage(planes: Float32Planes) -> Callable[..., None]:
     """Return the device function of the first stage: it transforms every image row of x.
 
-    The result, T in shared memory, has the kept frequencies of each row.
+    The result is T, in shared memory: the kept frequencies of each row.
     """
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     ROW, COLUMN, PART = planes.row_stride, planes.column_stride, 8 * TILES
@@ -134,9 +135,10 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 
 
 def second_stage(planes: Float32Planes) -> Callable[..., None]:
-    """Return the device function of the second stage: it transforms T, the first stage's result, along H.
+    """Return the device function of the second stage: it transforms T along H and writes the result to z.
 
-    T lies in shared memory, and H is the axis of the image rows. The kept coefficients are written to z.
+    T is the result of the first stage, in shared memory; H is the vertical axis of the images. The kept
+    coefficients are written to z.
     """
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts

@@ -1,11 +1,11 @@
 """The constant matrices of the float32 transforms, in the order in which the lanes of a warp read them.
 
-Their entries are cos and sin of 2 pi f * position / size, for the kept frequencies f of an axis. They are
-divided by sqrt(size), so that a transform followed by its inverse has the factor 1. A matrix is an operand of
-`mma` in `blconv.kernels.primitives.warp`, which defines the operands A and B, the lane's numbers g and t, and
-the summed index k. It is stored as (tiles, steps, 32 lanes, numbers of a lane). A tile is 16 rows of operand
-A or 8 columns of operand B, and a step is 8 values of k. So a lane reads its numbers for one `mma` as one
-vector.
+The entries are cos and sin of 2 pi f * position / size, for the kept frequencies f of an axis, divided by
+sqrt(size), so that a transform followed by its inverse has the factor 1. A matrix is an operand of `mma` in
+`blconv.kernels.primitives.warp`, which defines the operands A and B, the numbers g and t of a lane, and the
+index k of the sums. A matrix is stored as (tiles, steps, 32 lanes, numbers of a lane). A tile is 16 rows of
+operand A or 8 columns of operand B, and a step is 8 values of k. So a lane reads its numbers for one `mma` as
+one vector.
 """
 
 import math
@@ -61,9 +61,9 @@ def step_count(positions: int, vector: int) -> int:
 def position_order(positions: int, vector: int) -> Tensor:
     """Return the position that the lanes with t = lane % 4 multiply at each k, int64 (steps, t, half).
 
-    k is the index that a matrix product sums over: half 0 is k = t, and half 1 is k = t + 4. The order of a
-    sum is free. This order is chosen so that a lane multiplies the same numbers that it has read, in vectors
-    of `vector` neighbours.
+    k is the index that a matrix product sums over: half 0 is k = t, and half 1 is k = t + 4. The positions
+    may be summed in any order. This order is chosen so that a lane multiplies the numbers that it has read
+    itself, in vectors of `vector` neighbours.
     """
     s, t, half = torch.meshgrid(
         torch.arange(step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
@@ -110,9 +110,9 @@ def to_pixels(axis: TransformAxis, sign: int, split: bool) -> Tensor:
 def to_pixels_right(axis: TransformAxis, sign: int, vector: int, split: bool) -> Tensor:
     """Return the matrix of `to_pixels` transposed, as operand B: (tiles, steps, 32 lanes, 2).
 
-    Its columns are positions, in their own order if `vector` is 1 or 2. If `vector` is 4, columns 2t and
-    2t + 1 of two successive tiles are four neighbouring positions, which a lane with t = lane % 4 writes at
-    once. The numbers are those of `round_table`.
+    Its columns are positions, in ascending order if `vector` is 1 or 2. If `vector` is 4, a lane with
+    t = lane % 4 writes four neighbouring positions at once; these are columns 2t and 2t + 1 of two successive
+    tiles. The numbers are those of `round_table`.
     """
     cosine, sine = waves(axis)
     tiles, steps = step_count(axis.positions, vector), -(-axis.kept // 4)
@@ -142,7 +142,7 @@ def pick(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def round_table(matrix: Tensor, *, split: bool) -> Tensor:
     """Return a float64 matrix as float32 numbers that tensor cores read exactly, with 10 bits of mantissa.
 
-    With `split`, return (2, ...): the rounded numbers, and the rounded remainders to be added to these.
+    With `split`, return (2, ...): the rounded numbers, and the rounded remainders, whose sum is the matrix.
     """
     high = _tf32(matrix.float())
     return torch.stack([high, _tf32((matrix - high).float())]) if split else high

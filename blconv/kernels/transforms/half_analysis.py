@@ -1,7 +1,7 @@
 """The function of the 16-bit analysis kernel: from pixels to kept coefficients; see `half` and `half_planes`.
 
-T, in shared memory, is the result of the first stage. A word of T (32 bits) has two numbers, those of image
-rows 2 * p and 2 * p + 1, where p counts pairs of rows:
+T, in shared memory, is the result of the first stage. A word of T (32 bits) holds two numbers, one of image
+row 2 * p and one of image row 2 * p + 1, where p is the index of the pair of rows:
 
     T  (pairs of rows, frequencies v, real | imaginary, 8 columns, tiles)
 """
@@ -33,11 +33,11 @@ from blconv.kernels.transforms.half_planes import (
 def row_reader(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function (x, b, at, image, i, channel, t) that reads a lane's part of image row i.
 
-    The part is operand B of the first stage's products, for neighbouring channels from number channel on, one
-    for each tile. t is lane % 4, and word h of the lane (see `half_fragments`) of a tile goes to
-    b[at + h * tiles + tile]. In place of a pixel or channel outside the image it reads one inside. This is
-    harmless: the constant matrices have zeros for such pixels, and the results of such channels are not
-    written.
+    The part is operand B of the products of the first stage. A lane has one channel for each tile; these
+    channels are neighbours, and channel is the first of them. t is lane % 4. Word h of the lane (see
+    `half_fragments`) for a tile is stored in b[at + h * tiles + tile]. In place of a pixel or channel outside
+    the image, the function reads one inside the image. This is harmless: the constant matrices have zeros for
+    such pixels, and the results of such channels are not written.
     """
     C, H, W, TILES = planes.channels, planes.height, planes.width, planes.tiles
     SPAN, EACH = planes.span, planes.span // 2
@@ -119,7 +119,7 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
 def first_stage(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function of the first stage: it transforms every pair of image rows of x.
 
-    The result, T in shared memory, has the kept frequencies of each row.
+    The result is T, in shared memory: the kept frequencies of each row.
     """
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     PAIRS, PART = planes.pairs, 8 * TILES
@@ -170,10 +170,10 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def second_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the device function of the second stage: it transforms T, the first stage's result, along H.
+    """Return the device function of the second stage: it transforms T along H and writes the result to z.
 
-    T lies in shared memory, and H is the axis of the image rows. The function begins with a barrier and
-    writes the kept coefficients to z.
+    T is the result of the first stage, in shared memory; H is the vertical axis of the images. The function
+    begins with a barrier. It writes the kept coefficients to z.
     """
     C, TILES, WARPS = planes.channels, planes.tiles, planes.warps
     KH, KW, PARTS = planes.kept_rows, planes.kept_columns, planes.parts

@@ -1,12 +1,13 @@
 """The constant matrices of the 16-bit transforms, in the order in which the lanes of a warp read them.
 
-A word is 32 bits with two 16-bit numbers. The matrices are as in `fragments`, but operands of the products of
-`blconv.kernels.primitives.words`, with 16 values of k in a step. With t = lane % 4, the words of a lane are
-numbered h = 2 * step + half: half 0 holds k = 2t and 2t + 1, half 1 holds k = 2t + 8 and 2t + 9.
+A word is 32 bits with two 16-bit numbers. The matrices are those of `fragments`, but in the order of the
+products of `blconv.kernels.primitives.words`, with 16 values of k in a step. The words of a lane are numbered
+h = 2 * step + half. With t = lane % 4, half 0 holds k = 2t and 2t + 1, and half 1 holds k = 2t + 8 and 2t +
+9.
 
-1 / sqrt(size) rounded to 16 bits would be wrong by up to 2^-9, in the same direction for every frequency. So
-the matrices are cosines and sines divided by a power of two instead, which is exact for the mean, and the
-kernels multiply the sums by `table_scale` in float32.
+The factor 1 / sqrt(size), rounded to 16 bits, would have an error of up to 2^-9, the same for every
+frequency. So the cosines and sines are divided by a power of two instead, which is exact for the mean, and
+the kernels multiply the sums by `table_scale` in float32.
 """
 
 import math
@@ -27,10 +28,10 @@ def table_scale(axis: TransformAxis) -> float:
 
 
 def word_count(positions: int, vector: int) -> int:
-    """Return the number of words with which a lane covers its part of an axis.
+    """Return the number of words that a lane reads of an axis with `positions` positions.
 
-    The axis has `positions` positions, which a lane reads in vectors of `vector` (2, 4 or 8) neighbours. It
-    is shared by four lanes: those that hold the same row of operand A or the same column of operand B.
+    Four lanes divide the axis among themselves: those that hold the same row of operand A or the same column
+    of operand B. A lane reads vectors of `vector` (2, 4 or 8) neighbouring positions.
     """
     return vector // 2 * -(-positions // (4 * vector))
 
@@ -46,8 +47,8 @@ def step_count(positions: int, vector: int) -> int:
 def position_order(positions: int, vector: int) -> Tensor:
     """Return the two neighbouring positions in word h of the lanes with t = lane % 4, int64 (h, t, 2).
 
-    The order of the positions in a sum is free. This order is chosen so that a lane multiplies the same words
-    that it has read, in vectors of `vector` neighbours.
+    The positions may be summed in any order. This order is chosen so that a lane multiplies the words that it
+    has read itself, in vectors of `vector` neighbours.
     """
     h, t, e = torch.meshgrid(
         torch.arange(2 * step_count(positions, vector)), torch.arange(4), torch.arange(2), indexing="ij"
@@ -76,8 +77,8 @@ def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
     """Return the matrix that transforms frequencies to positions, as operand A: (tiles, steps, 32 lanes, 4).
 
     The entries are int32 words of two `dtype` numbers. With g = lane // 4 and t = lane % 4, rows g and g + 8
-    of tile m are the positions 16 * m + g and 16 * m + g + 8. Word number h of a lane (in all steps) has the
-    cosine of frequency 4 * h + t, and its sine times `sign`.
+    of tile m are the positions 16 * m + g and 16 * m + g + 8. Word h of a lane, counted over all steps, has
+    the cosine of frequency 4 * h + t, and its sine times `sign`.
     """
     cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = -(-axis.positions // 16), -(-axis.kept // 8)
@@ -93,9 +94,9 @@ def to_pixels(axis: TransformAxis, sign: int, dtype: torch.dtype) -> Tensor:
 def to_pixels_right(axis: TransformAxis, sign: int, vector: int, dtype: torch.dtype) -> Tensor:
     """Return the matrix of `to_pixels` transposed, as operand B: (tiles, steps, 32 lanes, 2).
 
-    The entries are int32 words of two `dtype` numbers. The columns are positions. Columns 2t and 2t + 1 of
-    `vector` / 2 successive tiles are `vector` neighbouring positions, which a lane with t = lane % 4 writes
-    at once.
+    The entries are int32 words of two `dtype` numbers. The columns are positions. A lane with t = lane % 4
+    writes `vector` neighbouring positions at once. These are columns 2t and 2t + 1 of `vector` / 2 successive
+    tiles.
     """
     cosine, sine = (wave.T for wave in _waves(axis))
     tiles, steps = word_count(axis.positions, vector), -(-axis.kept // 8)

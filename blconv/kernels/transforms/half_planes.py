@@ -1,13 +1,14 @@
 """The sizes of the 16-bit transform kernels, and the device functions that both kernels share.
 
-As in `single`, a CUDA block transforms `tiles` times 8 channels of one image (tiles is 1, 2 or 4), and T, the
-result of its first stage, lies in shared memory. In T and in registers, a word (32 bits) has two 16-bit
-numbers that are neighbours on the axis over which the next product sums. A tile is 8 columns of a matrix
-operand, and every column is a channel: column n of tile `tile` is channel tiles * n + tile of the block. So a
-lane reads `tiles` neighbouring channels, and writes the 2 * `tiles` neighbouring channels of its two columns.
+As in `single`, a CUDA block transforms 8 * `tiles` channels of one image (`tiles` is 1, 2 or 4), and T, the
+result of the first stage, lies in shared memory. In T and in registers, a word (32 bits) holds two 16-bit
+numbers, neighbours on the axis over which the next product sums. A tile is 8 columns of a matrix operand, and
+every column is a channel: column n of tile `tile` is channel tiles * n + tile of the block. So a lane reads
+`tiles` neighbouring channels, and writes the 2 * `tiles` neighbouring channels of its two columns.
 
 The words of T are stored as (..., 8 columns, tiles), and the tiles of a column are read and written at once.
-`swizzle` permutes the columns so that the lanes of a warp use different banks, without gaps in T.
+`swizzle` permutes the columns so that the lanes of a warp use different banks of shared memory. So T needs no
+gaps. `blconv.kernels` explains the terms.
 """
 
 from collections.abc import Callable
@@ -45,15 +46,16 @@ class HalfPlanes(Planes):
 
     @property
     def span(self) -> int:
-        """Number of neighbouring pixels that a lane holds: those of a vector, at least the two of a word."""
+        """Number of neighbouring pixels that a lane holds: those of a vector, but at least 2, for a word."""
         return max(self.vector, 2)
 
     @property
     def tiles(self) -> int:
         """Number of tiles of 8 channels that a CUDA block transforms: 4, 2 or 1.
 
-        It is the largest of these for which shared memory and registers suffice, and twice of which divides
-        the number of channels, so that channels are read in aligned vectors; otherwise it is 1.
+        It is the largest of these numbers for which shared memory and registers suffice, and of which the
+        double divides the number of channels, so that channels are read in aligned vectors. If there is no
+        such number, it is 1.
         """
         for tiles in (4, 2):
             held = 4 * step_count(self.width, self.span) * tiles <= WORDS_HELD
@@ -74,9 +76,9 @@ class HalfPlanes(Planes):
 def swizzle(column, above, beside):
     """Return the place of `column`, 0 to 7, in the shared-memory array T, to avoid bank conflicts.
 
-    T is the result of a kernel's first stage, with two indices before that of the column: an image row or a
-    pair of rows, and a frequency or an image column. `above` and `beside` are these two indices, in either
-    order, and select the permutation of the columns.
+    T is the result of the first stage of a kernel. It has two indices before that of the column: an image row
+    or a pair of rows, and a frequency or an image column. `above` and `beside` are these two indices, in
+    either order; they select the permutation of the columns.
     """
     return column ^ (2 * (above & 3)) ^ (beside & 1)
 
@@ -84,7 +86,8 @@ def swizzle(column, above, beside):
 def table_multiplier(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function (c, at, table, a, b0, b1) that adds the product A B to c[at : at + 4].
 
-    The lane's words of A are table[a : a + 4], those of B are b0 and b1 (`blconv.kernels.primitives.words`).
+    The lane's words of A are table[a : a + 4], and those of B are b0 and b1
+    (`blconv.kernels.primitives.words`).
     """
     product = multiplier(planes.memory)
 
@@ -116,8 +119,8 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 def channel_writer(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function (out, at, channel, numbers) that writes a lane's 2 * `tiles` numbers.
 
-    With t = lane % 4, they are the numbers of columns 2t and 2t + 1, and go to out[at + channel] and after.
-    Channels beyond the last are not written.
+    The numbers are those of columns 2t and 2t + 1 in all tiles, with t = lane % 4. They are written to
+    out[at + channel] and the places after it. Channels beyond the last one are not written.
     """
     C, TILES = planes.channels, planes.tiles
     pack, store = packer(planes.memory), writer(TILES)

@@ -38,11 +38,11 @@ SIGNS = 0x80008000
 def coefficient_reader(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function that reads the coefficients at (u, v) and (-u, v) for all u of a lane.
 
-    It fills the local array b[(2 * h + part) * tiles + tile], which is operand B of the first stage, for each
-    word h of the lane (see `half_fragments`) and each tile. With Z the coefficient at u and N the one at -u,
-    the words are (Re Z + Re N, Im N - Im Z) for part 0, the real part, and (Im Z + Im N, Re Z - Re N) for
-    part 1, the imaginary part. The first number of a word is multiplied by the cosine, the second by the
-    sine. If a coefficient has no partner N, N counts as 0.
+    For each word h of the lane (see `half_fragments`) and each tile, the function fills the local array
+    b[(2 * h + part) * tiles + tile], which is operand B of the first stage. Let Z be the coefficient at
+    (u, v) and N the one at (-u, v), or 0 if there is none. The words are (Re Z + Re N, Im N - Im Z) for part
+    0, the real part of T, and (Im Z + Im N, Re Z - Re N) for part 1, the imaginary part. The first number of
+    a word is multiplied by the cosine, the second by the sine.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     USED, HELD, PAIRS = -(-KH // 4), 2 * -(-KH // 8), max(TILES // 2, 1)
@@ -117,9 +117,10 @@ def function(planes: HalfPlanes) -> Callable[..., None]:
 
 
 def first_stage(planes: HalfPlanes) -> Callable[..., None]:
-    """Return the device function of the first stage: it transforms the coefficients z along the rows' axis.
+    """Return the device function of the first stage, which inverts the transform over vertical frequencies.
 
-    The result, T in shared memory, has the kept frequencies of each image row.
+    It reads the coefficients z. The result is T, in shared memory: the kept horizontal frequencies v of each
+    image row.
     """
     C, H, KW, TILES, WARPS = planes.channels, planes.height, planes.kept_columns, planes.tiles, planes.warps
     COLUMN, PART_SUMS, SUMS = 8 * TILES, 4 * TILES, 8 * TILES
@@ -160,8 +161,9 @@ def first_stage(planes: HalfPlanes) -> Callable[..., None]:
 def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function of the second stage, for images whose channels are last.
 
-    After a barrier it transforms every row of T, the first stage's result, to pixels and writes them to y.
-    The constant matrix is operand A, and T is operand B.
+    After a barrier, it transforms every row of T, the result of the first stage, to pixels and writes the
+    pixels to y. In the matrix products, the constant matrix is operand A, and T is operand B, with one
+    channel per column.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS = planes.tiles, planes.warps
@@ -204,8 +206,9 @@ def second_stage_to_channels(planes: HalfPlanes) -> Callable[..., None]:
 def second_stage_to_pixels(planes: HalfPlanes) -> Callable[..., None]:
     """Return the device function of the second stage, for images whose pixels are last.
 
-    After a barrier it transforms every row of T, the first stage's result, to pixels and writes them to y. T
-    is operand A, whose rows are channels, and the constant matrix is operand B.
+    After a barrier, it transforms every row of T, the result of the first stage, to pixels and writes the
+    pixels to y (batch, C, H, W). In the matrix products (mma), T is operand A, with one channel per row, and
+    the constant matrix is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS, SPAN = planes.tiles, planes.warps, planes.span

@@ -1,10 +1,11 @@
 """The sizes of the transform kernels, and the device functions that both float32 kernels share.
 
-A plane is one channel of one image. A CUDA block transforms `tiles` times 8 channels of one image; a tile is
-8 columns of a matrix operand, and every column is a channel. In float32, column n of tile `tile` is channel
-tiles * (4 * (n % 2) + n // 2) + tile of the block. So for e = 0 and e = 1, a lane's column 2t + e of all
-tiles is one vector of neighbouring channels. Four lanes write four neighbouring vectors, which fill whole
-sectors of memory.
+A plane is one channel of one image. A CUDA block transforms 8 * `tiles` channels of one image; a tile is 8
+columns of a matrix operand, and every column is a channel. In float32, column n of tile `tile` is channel
+tiles * (4 * (n % 2) + n // 2) + tile of the block. A lane with t = lane % 4 holds columns 2t and 2t + 1 of
+each tile. So its columns 2t of all tiles are neighbouring channels, which it writes as one vector, and so are
+its columns 2t + 1. Four lanes write four neighbouring vectors, which fill whole sectors of memory.
+`blconv.kernels` explains the terms.
 """
 
 from collections.abc import Callable
@@ -53,7 +54,7 @@ class Planes:
 
     @property
     def warps(self) -> int:
-        """Number of warps of a CUDA block; each has several image rows, which it reads in advance."""
+        """Number of warps of a CUDA block; a warp transforms several image rows and reads them in advance."""
         return 4 if self.height >= 12 else 2 if self.height >= 6 else 1
 
     @property
@@ -104,7 +105,7 @@ class Float32Planes(Planes):
 
     @property
     def row_stride(self) -> int:
-        """Stride, in elements, of the first stage's result T from one image row to the next.
+        """Distance, in elements, between successive image rows of T, the result of the first stage.
 
         It is 8 modulo 32, so that no two lanes of a warp use the same bank of shared memory.
         """
@@ -112,7 +113,7 @@ class Float32Planes(Planes):
 
     @property
     def column_stride(self) -> int:
-        """Stride, in elements, of the first stage's result T from one kept frequency to the next."""
+        """Distance, in elements, between successive kept frequencies of T, the result of the first stage."""
         return _column_stride(self.tiles)
 
     def _row_stride(self, tiles: int) -> int:
@@ -150,8 +151,8 @@ def table_reader(vectors: int, width: int) -> Callable[..., None]:
 def channel_writer(tiles: int, convert: Callable[..., float]) -> Callable[..., None]:
     """Return the device function (out, at, d, i, j, sign) that writes a vector of channels to out[at].
 
-    The vector has the number convert(d[i + 4 * tile] + sign * d[j + 4 * tile]) for each of the `tiles` tiles.
-    The tiles are neighbouring channels.
+    The vector has the number convert(d[i + 4 * tile] + sign * d[j + 4 * tile]) for each of the `tiles` tiles,
+    whose channels are neighbours.
     """
     store = storer("float32", tiles)
 

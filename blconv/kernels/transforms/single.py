@@ -10,9 +10,9 @@ Shapes, for images of C channels and H x W pixels, of which kh and kw frequencie
     (the conjugates have u < 0), then for each v = 1 .. kw - 1 all u = -(kh - 1) .. kh - 1.
     If only the mean is kept, z is (1, images, 1, C).
 
-A CUDA block transforms 8, 16 or 32 channels of one image. Its first stage transforms one axis and leaves the
-result T (image rows, v, 2, channels) in shared memory. Its second stage transforms the other axis. Each stage
-is a product of a constant matrix and a matrix with one channel in each column or row, on tensor cores. So
+A CUDA block transforms 8, 16 or 32 channels of one image. The first stage transforms one axis and leaves the
+result T (image rows, v, 2, channels) in shared memory. The second stage transforms the other axis. Each stage
+multiplies a constant matrix and a matrix with one channel in each column or row, on tensor cores. So
 coefficients are read and written in whole vectors of channels for both memory formats of x. Device memory is
 read once and written once: H * W + 2 * Q numbers per plane (one channel of one image).
 

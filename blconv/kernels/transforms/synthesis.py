@@ -5,8 +5,9 @@ T, in shared memory, is the result of the first stage, with gaps (`Float32Planes
 
     T  (image rows, frequencies v, real | imaginary, tiles, 8 columns)
 
-C, H and W are the channels and the size of an image, and KH and KW are the kept frequencies of its axes. g
-and t are the lane's numbers as in `blconv.kernels.primitives.warp`.
+C, H and W are the channels and the size of an image, and KH and KW are the numbers of kept frequencies of its
+axes. g and t are the numbers of a lane, as in `blconv.kernels.primitives.warp`. `blconv.kernels` explains the
+terms.
 """
 
 from collections.abc import Callable
@@ -22,10 +23,10 @@ from blconv.kernels.transforms.planes import Float32Planes, channel_writer, tabl
 def coefficient_reader(planes: Float32Planes) -> Callable[..., None]:
     """Return the device function that reads the coefficients at (u, v) and (-u, v) and combines them.
 
-    With Z the coefficient at u and N the one at -u, it fills the local array e[4 * tile : 4 * tile + 4] with
-    Re Z + Re N, Im Z - Im N, Im Z + Im N and Re Z - Re N for each tile. The first number and minus the second
-    are operand B for the real part of T; the third and the fourth are operand B for the imaginary part. If a
-    coefficient has no partner N, N counts as 0.
+    Let Z be the coefficient at (u, v) and N the one at (-u, v), or 0 if there is none. For each tile, the
+    function fills the local array e[4 * tile : 4 * tile + 4] with Re Z + Re N, Im Z - Im N, Im Z + Im N and
+    Re Z - Re N. The first number and the negative of the second are operand B for the real part of T; the
+    third and the fourth number are operand B for the imaginary part.
     """
     C, KH, PARTS, TILES = planes.channels, planes.kept_rows, planes.parts, planes.tiles
     load = loader("float32", TILES)
@@ -84,8 +85,8 @@ def function(planes: Float32Planes) -> Callable[..., None]:
 def first_stage(planes: Float32Planes) -> Callable[..., None]:
     """Return the device function of the first stage, which inverts the transform over vertical frequencies.
 
-    It reads the coefficients z. The result, T in shared memory, has for each image row the kept horizontal
-    frequencies v.
+    It reads the coefficients z. The result is T, in shared memory: the kept horizontal frequencies v of each
+    image row.
     """
     C, H, TILES, WARPS = planes.channels, planes.height, planes.tiles, planes.warps
     KH, KW, SPLIT = planes.kept_rows, planes.kept_columns, planes.split
@@ -131,8 +132,8 @@ def first_stage(planes: Float32Planes) -> Callable[..., None]:
 def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
     """Return the device function of the second stage, for images whose channels are last.
 
-    It transforms every row of T, the first stage's result, to pixels and writes them to y. The constant
-    matrix is operand A, and T is operand B.
+    It transforms every row of T, the result of the first stage, to pixels and writes the pixels to y. In the
+    matrix products, the constant matrix is operand A, and T is operand B, with one channel per column.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS = planes.tiles, planes.warps
@@ -174,8 +175,8 @@ def second_stage_to_channels(planes: Float32Planes) -> Callable[..., None]:
 def second_stage_to_pixels(planes: Float32Planes) -> Callable[..., None]:
     """Return the device function of the second stage, for images whose pixels are last.
 
-    It transforms every row of T, the first stage's result, to pixels and writes them to y. T is operand A,
-    whose rows are channels, and the constant matrix is operand B.
+    It transforms every row of T, the result of the first stage, to pixels and writes the pixels to y. In the
+    matrix products, T is operand A, with one channel per row, and the constant matrix is operand B.
     """
     C, H, W, KW = planes.channels, planes.height, planes.width, planes.kept_columns
     TILES, WARPS, VECTOR = planes.tiles, planes.warps, planes.vector

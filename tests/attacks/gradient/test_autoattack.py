@@ -138,7 +138,7 @@ def test_the_preset_of_the_literature_is_the_packages_standard_version(
     kind: str, norm: str, package: Any
 ) -> None:
     attack: Any = ATTACKS[kind].build(seed=0, parameters=ATTACKS[kind].budget("paper"))
-    ours = attack._adversary(Linear(), 0.1, device="cpu", targets=9, seed=0)
+    ours = attack._adversary(Linear(), 0.1, device="cpu", wrong_classes=9, seed=0)
     theirs = package.AutoAttack(Linear(), eps=0.1, norm=norm, seed=0, version="standard")
     assert ours.attacks_to_run == theirs.attacks_to_run
     for member in ("apgd", "apgd_targeted", "fab", "square"):

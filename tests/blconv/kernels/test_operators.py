@@ -12,8 +12,9 @@ from blconv import BandLimitedConv2d
 from blconv.functional import band_limited_conv2d, geometry_of
 from blconv.kernels import layer_operator, operators
 from blconv.kernels.convolution import Convolution, axes_of
+from blconv.kernels.limits import KERNEL_DTYPES
 from blconv.layout import is_channels_last
-from blconv.methods import spectral
+from blconv.methods import dense, spectral
 from blrobust.device import full_precision
 
 # Input, weight and options: odd and prime maps, one row, strides and dilations of each axis, the mean alone.
@@ -95,6 +96,35 @@ def check_derivatives():
     del library
 
 
+SMALL_MAPS = [
+    ((3, 4, 2, 2), (8, 4, 3, 3), {"padding": 1, "compression": 0.5}),
+    ((2, 3, 2, 2), (4, 3, 3, 3), {"padding": 1, "stride": 2, "compression": 0.85, "fft_size": "paper"}),
+    ((2, 3, 1, 4), (4, 3, 1, 3), {"padding": (0, 1), "compression": 0.4}),
+]
+
+
+def check_dense():
+    """The method "dense" of small maps, with second derivatives; its output can be changed in place."""
+    library = kernels_on_cpu()
+    dense.runs_dense_kernels = lambda device, dtype, geometry: dtype in KERNEL_DTYPES
+    for shape, weight_shape, options in SMALL_MAPS:
+        options = {"fft_size": "compact"} | options
+        exact = [draw(*shape), draw(*weight_shape)]
+        exact.append(draw(*oracle.conv2d(*exact, **options).shape[::-1]).permute(3, 2, 1, 0))
+        factors = draw(*shape), draw(*weight_shape)
+        wanted = derivatives(partial(oracle.conv2d, **options), *exact, factors)
+        ours = partial(band_limited_conv2d, **options, method="dense")
+        for layout in (torch.contiguous_format, torch.channels_last):
+            given = [t.float().contiguous(memory_format=layout) for t in exact[:2]]
+            rest = exact[2].float(), [factor.float() for factor in factors]
+            near(derivatives(ours, *given, *rest), wanted, 1e-5, (shape, weight_shape, layout))
+            y = ours(*(t.detach().requires_grad_() for t in given))
+            assert y.is_contiguous(memory_format=layout)
+            assert type(y.grad_fn).__name__ == "_ProductBackward"
+            assert y.relu_() is y
+    del library
+
+
 AXES = [5, 1, 1, 7, 2, 3, 0, 1, 4, 2]  # of maps of 5 x 3 pixels: 5 coefficients
 TAPS = [3, 0, 1, 7, 2, 2, 0, 1, 4, 2]  # of filters of 3 x 2 taps, for the same
 MEAN = [3, 0, 1, 7, 1, 2, 0, 1, 4, 1]
@@ -164,7 +194,7 @@ def check_operators():
     del library
 
 
-@pytest.mark.parametrize("check", [check_derivatives, check_fakes, check_operators])
+@pytest.mark.parametrize("check", [check_derivatives, check_dense, check_fakes, check_operators])
 def test_in_the_simulator(check, simulate):
     simulate(check)
 

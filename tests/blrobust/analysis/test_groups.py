@@ -42,6 +42,15 @@ def test_channels_in_front_must_be_alike() -> None:
     }
 
 
+def test_seeds_tested_at_another_band_limit_are_one_model() -> None:
+    labels = ["fft50@85", "fft50-seed1@85", "fft50-seed1@0", "fft50"]
+    assert members(grouped(labels)) == {
+        "fft50@85": ["fft50@85", "fft50-seed1@85"],
+        "fft50-seed1@0": ["fft50-seed1@0"],
+        "fft50": ["fft50"],
+    }
+
+
 def test_a_lone_seed_keeps_its_label() -> None:
     assert members(grouped(["fp32-seed1", "fft50"])) == {"fp32-seed1": ["fp32-seed1"], "fft50": ["fft50"]}
 

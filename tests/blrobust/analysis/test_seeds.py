@@ -108,6 +108,16 @@ def test_the_test_is_paired_over_images_where_seeds_are_alike() -> None:
     assert statistics.welch(np.repeat(ours, 3, axis=0), theirs) == pytest.approx(wanted)
 
 
+def test_three_seeds_seldom_differ_by_chance() -> None:
+    """Of 400 pairs of models from one distribution, 5 % may differ; seeds vary as much as images."""
+    generator = np.random.default_rng(4)
+    images = generator.standard_normal(100)
+    seeds, noise = (generator.standard_normal((400, 2, 3, size)) for size in (1, 100))
+    scores = images + 0.1 * seeds + noise
+    found = np.mean([statistics.welch(ours, theirs) < 0.05 for ours, theirs in scores])
+    assert found < 0.06
+
+
 def test_equal_and_constant_scores_differ_or_not() -> None:
     assert statistics.welch(np.full((3, 9), 0.3), np.full((1, 9), 0.3)) == 1
     assert statistics.welch(np.full((3, 9), 0.3), np.full((2, 9), 0.4)) == 0

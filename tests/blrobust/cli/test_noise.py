@@ -116,6 +116,20 @@ def test_the_baseline_is_a_matter_of_display(capsys):
     assert report.read_text() == "page"  # written again, with this baseline
 
 
+@pytest.mark.parametrize(
+    ("models", "legal"),
+    [
+        ("fft50-seed1,fft50-seed2", "fft50-seed1, fft50-seed2, fft50"),
+        ("lowpass0.5+fp32-seed1,lowpass0.5+fp32", "lowpass0.5+fp32-seed1, lowpass0.5+fp32"),
+        ("fft50-seed1", "fft50-seed1"),
+        ("fft50-seed1=a:b,fft50-seed2=a:c", "fft50-seed1, fft50-seed2"),
+    ],
+)
+def test_seeds_together_have_the_name_without_the_seed_as_a_baseline(models, legal, capsys):
+    assert call("--models", models, "--baseline", "fp32") == 2
+    assert error(capsys.readouterr().err).endswith(f"--baseline: got 'fp32'; legal: {legal}")
+
+
 def test_an_unknown_baseline_is_refused_before_anything_is_loaded(capsys, monkeypatch):
     monkeypatch.setattr(datasets, "load_default", lambda **_: pytest.fail("loaded"))
     assert call("--models", '"a, b"=x:y,fft85', "--baseline", "fp32") == 2

@@ -147,6 +147,27 @@ def test_missing_gradients_are_flagged_where_labels_are_recovered(
         assert "source: no gradients" in page
 
 
+def test_a_model_that_remembers_its_answers_is_attacked_behind_a_channel(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    for name in ("Plain", "Remembers"):
+        words = f"recover --kind pgd-linf --strength 0.05 --source s=support.odd_models:{name}"
+        others = f"--compressions 0.5 --bits 4 --networks x=support.odd_models:Plain --out {name}"
+        with pytest.raises(SystemExit) as exit_:
+            main([*words.split(), *others.split(), "--dataset", f"npz:{images}", "--device", "cpu"])
+        assert exit_.value.code == 0
+        found[name] = pd.read_csv(tmp_path / name / "results.csv")
+        printed = capsys.readouterr().out
+        rows = [row for row in printed.splitlines() if row.startswith(("low-pass 0.5", "4 bits", "x "))]
+        of_rows = ["zero gradient" in row for row in rows]
+        assert of_rows == [name == "Remembers"] * 3, printed
+        assert ("source: zero gradient" in printed) == (name == "Remembers")
+    columns = ["fooled", "recovered", "clean", "adaptive", "rejected", "source_rejected"]
+    pd.testing.assert_frame_equal(found["Plain"][columns], found["Remembers"][columns])
+
+
 @pytest.mark.parametrize("command", ["noise", "decision", "heatmap", "recover"])
 @pytest.mark.parametrize(
     ("name", "told"),

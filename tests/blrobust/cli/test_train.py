@@ -122,11 +122,17 @@ def test_recipes_and_curves(capsys, own):
 
 def test_resnet18_has_the_fast_recipe(capsys):
     out = run(capsys, "fp32", "--arch", "resnet18", "--dry-run", "--batch-size", "8")[1]
-    assert out.startswith("cifar10-resnet18-fp32: 60 epochs")
-    out = run(capsys, "fp32", "--arch", "resnet18", "--dry-run", "--recipe", "default", "--batch-size", "8")[
-        1
-    ]
     assert out.startswith("cifar10-resnet18-fp32: 150 epochs")
+    other = ["--recipe", "published", "--batch-size", "8"]
+    out = run(capsys, "fp32", "--arch", "resnet18", "--dry-run", *other)[1]
+    assert out.startswith("cifar10-resnet18-fp32: 350 epochs")
+
+
+def test_an_address_of_weights_is_not_written_to(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data")
+    monkeypatch.setenv("BLROBUST_WEIGHTS", "https://example.com/weights")
+    assert run(capsys, "fp32", *TINY)[0] == 0
+    assert (tmp_path / "data/weights/cifar10-tiny-fp32.safetensors").exists()
 
 
 def state_in(folder, capsys, monkeypatch, *arguments):

@@ -16,8 +16,15 @@ from torch import nn
 from blrobust.models.code_digest import code_digest
 
 MODEL = '''
+from types import SimpleNamespace
+
 import torch
 from torch import nn
+
+LIMIT = 8
+
+def clipped(x):
+    return x.clamp(max=LIMIT)
 
 class Half(nn.Linear):
     """A layer."""
@@ -28,9 +35,20 @@ class Half(nn.Linear):
             return factor * y
         return scaled(super().forward(x))
 
+class Slots:
+    __slots__ = ("factor",)
+
+    def __init__(self):
+        self.factor = 0.25
+
+    def scaled(self, x):
+        return x * self.factor
+
 class Settings:
     def __init__(self):
         self.limit = 3
+        self.space = SimpleNamespace(share=0.75)
+        self.scaled = Slots().scaled
 
 class Net(nn.Module):
     def __init__(self):
@@ -40,7 +58,7 @@ class Net(nn.Module):
         self.place = object()
 
     def forward(self, x):
-        return self.later(self.layer(x))
+        return clipped(self.later(self.layer(x)))
 '''
 EDITS = [
     ("factor=0.5", "factor=0.25"),
@@ -50,10 +68,14 @@ EDITS = [
     ("2.0, None", "2.5, None"),
     ('"c", "d"', '"c", "e"'),
     ("self.later(self.layer(x))", "self.layer(self.later(x))"),
+    ("LIMIT = 8", "LIMIT = 9"),
+    ("share=0.75", "share=0.5"),
+    ("factor = 0.25", "factor = 0.5"),
+    ("x.clamp(max", "x.clamp(min"),
 ]
 SAME = [
     ('"""A layer."""', '"""Another text."""'),
-    ("return self.later", "# a comment\n        return self.later"),
+    ("return clipped(self.later", "# a comment\n        return clipped(self.later"),
 ]
 
 

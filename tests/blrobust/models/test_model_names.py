@@ -269,6 +269,7 @@ def test_the_grammar_names_every_form():
         "CHANNEL+",
         "lowpassC",
         "-compact",
+        "NAME@NN",
         "-seedN",
         "=FILE",
         ":FACTORY",

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from blconv import BandLimitedConv2d
+from blconv import BandLimitedConv2d, set_compression
 from blrobust.data import datasets
 from blrobust.data.datasets import Dataset
 from blrobust.errors import UserError
@@ -554,3 +554,50 @@ def test_models_of_ones_own_stand_behind_channels(sample, tmp_path):
     shutil.copy(BUNDLED / "cifar10-resnet20-fft85.safetensors", tmp_path / "lowpass0.5+w.safetensors")
     assert load("x=./lowpass0.5+w.safetensors", sample).card.channels == ()
     assert load("x=blur1+./lowpass0.5+w.safetensors", sample).card.channels == ("blur1",)
+
+
+@pytest.mark.parametrize("name", ["fft50", "fp32", "fft85-compact", "fp16", "fp32-lowpass"])
+def test_a_model_tested_at_another_band_limit(name, sample):
+    """`NAME@NN` has the weights of NAME and the compression of fftNN; the low-pass in front stays."""
+    trained, tested = load(name, sample), load(f"{name}@85", sample)
+    other = load(f"{name}@0", sample)
+    assert (tested.card.tested_at, tested.card.nominal_compression) == (85, 0.84)
+    assert (other.card.tested_at, other.card.nominal_compression) == (0, 0.0)
+    assert len({trained.card.sha256, tested.card.sha256, other.card.sha256}) == 3
+    assert trained.card.tested_at is None
+    assert tested.card.test_accuracy is None
+    for module in (tested.module, other.module):
+        assert list(module.state_dict()) == list(trained.module.state_dict())
+        for here, there in zip(module.parameters(), trained.module.parameters(), strict=True):
+            assert torch.equal(here, there)
+
+
+def test_the_band_limit_of_the_training_gives_the_same_answers(sample):
+    pixels = sample.pixels(slice(0, 8))
+    for name, percent in (("fft50", 50), ("fft85", 85), ("fp32", 0)):
+        trained, tested = load(name, sample), load(f"{name}@{percent}", sample)
+        assert torch.equal(trained.module(pixels), tested.module(pixels))
+
+
+def test_other_band_limits_change_the_answers_as_set_compression_does(sample):
+    pixels = sample.pixels(slice(0, 8))
+    trained = load("fft50", sample)
+    set_compression(trained.module, 0.3)
+    torch.testing.assert_close(trained.module(pixels), load("fft50@30", sample).module(pixels))
+
+
+def test_checkpoints_and_models_behind_channels_tested_at_another_band_limit(sample, tmp_path):
+    shutil.copy(BUNDLED / "cifar10-resnet20-fft50.safetensors", tmp_path / "a.safetensors")
+    model = load("mine=a.safetensors@85", sample)
+    assert (model.label, model.card.tested_at, model.card.nominal_compression) == ("mine", 85, 0.84)
+    behind = load("lowpass0.48+fft50@85", sample)
+    assert (behind.card.tested_at, behind.card.channels) == (85, ("lowpass0.48",))
+
+
+@pytest.mark.parametrize("name", ["fft50@100", "fft50@", "fft50@-1", "fft50@5.5", "@50", "fft50@05", "a@5@5"])
+def test_band_limits_outside_the_grammar(name, sample):
+    assert "NAME@NN (NN from 0)" in refusal(name, sample)
+
+
+def test_a_factory_cannot_be_tested_at_another_band_limit(sample):
+    assert "@NN only after a file" in refusal("x=mine:net@50", sample)
