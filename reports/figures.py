@@ -83,6 +83,11 @@ class Curve:
         return colour(self.model)
 
     @property
+    def key(self) -> str:
+        """The id of the curve's key in a page: that of its model and run."""
+        return f"key{self.model}-{self.run}"
+
+    @property
     def marker(self) -> str:
         """The matplotlib marker of the points, so that curves of models differ not only in colour."""
         return list(MARKERS)[self.model % len(MARKERS)]

@@ -47,6 +47,7 @@ def render(runs: Sequence[RunAnalysis], destination: Path) -> None:
         destination,
         of=[results.run for results in runs],
         sections=parts,
+        keys=list({curve.key: curve for part in parts for curve in part.all_curves}.values()),
         matrix=_matrix(by_name, parts, models),
         worst={name: worst for name, run in by_name.items() if (worst := _worst(run))},
         rankings=rankings(by_name, models),

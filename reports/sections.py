@@ -94,6 +94,11 @@ class Section:
         return f"{self.lead}{self.short}"
 
     @property
+    def all_curves(self) -> list[Curve]:
+        """The curves of all figures of the section."""
+        return [*self.curves.values(), *(self.band_limits.curves.values() if self.band_limits else [])]
+
+    @property
     def is_attack(self) -> bool:
         """Whether the axis is of an attack and not of noise."""
         return any(entry.attack is not None for entry in self.entries)

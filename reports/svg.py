@@ -20,6 +20,10 @@ DECIMALS = 2  # of a coordinate: a hundredth of a pixel is not visible
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 NO_ROTATION = re.compile(r"rotate\(-?0 [^)]*\)")
 FAMILY = re.compile(r"\s*font-family: [^;]*;")
+SIZE = "11px"  # of most texts, set once for the whole figure
+BACKGROUND = f"fill: {palette.themed(palette.PAPER)}"
+POINT = re.compile(r"M (\S+ \S+) L \1")  # a line without length, of a grid without lines
+BEHIND = '<rect width="100%" height="100%" fill="#ffffff" />'
 
 
 def element(
@@ -46,16 +50,19 @@ def element(
         for child in list(parent):
             if child.tag == f"{{{SVG}}}style" or child.tag.endswith("metadata"):
                 parent.remove(child)  # the style has the selector "*": it would apply to the whole page
+    codes: dict[str, str] = {}  # ids -> short ids
     for node in root.iter():
         _add_tips(node, (tips or {}).get(node.get("id", ""), ()))
         if node.get("id") in (series or {}):
             node.set("data-model", str((series or {})[node.attrib["id"]]))
-        _rename_ids(node, prefix)
+        _rename_ids(node, prefix, codes)
         _shorten(node)
+    _drop_invisible(root)
     _unwrap(root)
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     root.set("font-family", FONT)
+    root.set("font-size", SIZE)
     root.set("role", "img")
     root.set("aria-label", label)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
@@ -63,7 +70,8 @@ def element(
 
 def standalone(element: str) -> str:
     """Return an SVG element as a file of its own, in the colours of light screens."""
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{palette.unthemed(element)}\n'
+    opening, _, content = palette.unthemed(element).partition(">")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{opening}>{BEHIND}{content}\n'
 
 
 def _add_tips(node: Element, texts: Sequence[str]) -> None:
@@ -72,17 +80,31 @@ def _add_tips(node: Element, texts: Sequence[str]) -> None:
         ElementTree.SubElement(shape, f"{{{SVG}}}title").text = escape(text)
 
 
-def _rename_ids(node: Element, prefix: str) -> None:
-    """Drop the ids of groups, and put the prefix before all other ids and the references to them."""
+def _rename_ids(node: Element, prefix: str, codes: dict[str, str]) -> None:
+    """Drop the ids of groups, and give all others short ids that begin with the prefix."""
+
+    def short(found: str) -> str:
+        return codes.setdefault(found, f"{prefix}-{len(codes)}")
+
     for key, value in list(node.attrib.items()):
         if key == "id" and node.tag == GROUP:
             del node.attrib[key]
         elif key == "id":
-            node.set(key, f"{prefix}-{value}")
+            node.set(key, short(value))
         elif value.startswith("url(#"):
-            node.set(key, value.replace("url(#", f"url(#{prefix}-"))
+            node.set(key, f"url(#{short(value[5:-1])})")
         elif key == f"{{{XLINK}}}href" and value.startswith("#"):
-            node.set(key, f"#{prefix}-{value[1:]}")
+            node.set(key, f"#{short(value[1:])}")
+
+
+def _drop_invisible(node: Element) -> None:
+    """Remove backgrounds, which the page has, lines without length, and empty definitions."""
+    for child in list(node):
+        _drop_invisible(child)
+        is_background = child.get("style") == BACKGROUND
+        is_empty = child.tag == f"{{{SVG}}}defs" and not len(child)
+        if is_background or is_empty or POINT.fullmatch(child.get("d", "")):
+            node.remove(child)
 
 
 def _shorten(node: Element) -> None:
@@ -94,6 +116,8 @@ def _shorten(node: Element) -> None:
         del node.attrib["transform"]
     if "style" in node.attrib:
         node.set("style", palette.themed(FAMILY.sub("", node.attrib["style"])))
+        if node.tag == TEXT:
+            node.set("style", node.attrib["style"].replace(f"font-size: {SIZE}; ", ""))
     styles = {child.get("style", "") for child in node if child.tag == USE}
     if node.tag == GROUP and len(styles) == 1 and all(child.tag == USE for child in node):
         node.set("style", palette.themed(styles.pop()))

@@ -189,6 +189,9 @@ function svgText(svg) {
   copy.setAttribute("width", width);
   copy.setAttribute("height", height);
   for (const shape of copy.querySelectorAll(".at")) shape.removeAttribute("class");
+  const paper = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  for (const [key, size] of [["width", width], ["height", height], ["fill", "#ffffff"]]) paper.setAttribute(key, size);
+  copy.prepend(paper);
   return new XMLSerializer().serializeToString(copy).replace(/var\(--[\w-]+,(#[0-9a-f]{6})\)/g, "$1");
 }
 

@@ -144,11 +144,20 @@ def test_a_model_has_one_colour_and_marker_on_the_whole_page(tmp_path):
         tmp_path / "b", {"fft85": [0.8, 0.5], "mine": [0.9, 0.1]}, levels, kind="uniform", space="pixel"
     )
     html = render(tmp_path / "page.html", first, second)
-    keys = re.findall(r'<li data-model="(\d)">.*?fill="(.*?)".*?<span>(.*?)</span>', html, re.DOTALL)
-    assert [(number, name) for number, _, name in keys] == [
-        *(("0", "fp32"), ("1", "fft85"), ("1", "fft85"), ("2", "mine")),
+    keys = re.findall(r'<li data-model="(\d)"><svg .*?href="#(.*?)"/></svg><span>(.*?)</span>', html)
+    assert keys == [
+        *(
+            ("0", "key0-0", "fp32"),
+            ("1", "key1-0", "fft85"),
+            ("1", "key1-0", "fft85"),
+            ("2", "key2-0", "mine"),
+        ),
     ]
-    assert keys[1][1] == keys[2][1] != keys[3][1]
+    colours = dict(re.findall(r'<symbol id="(.*?)".*?stroke="(.*?)"', html))
+    assert [*colours] == ["key0-0", "key1-0", "key2-0"]
+    assert len(set(colours.values())) == 3
+    for figure in re.findall(r"<svg xmlns=.*?</svg>", html, re.DOTALL):
+        assert colours["key1-0"] in figure
 
 
 def test_sections_of_one_title_are_told_apart_by_their_space(tmp_path):

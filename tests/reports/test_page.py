@@ -128,7 +128,8 @@ def test_ids_are_unique_and_references_resolve(request):
         seen = Page(html)
         ids = [value for key, value in seen.attributes if key == "id"]
         assert len(ids) == len(set(ids)) > 0
-        pointed = {value[1:] for key, value in seen.attributes if key == "xlink:href"}
+        targets = [value for key, value in seen.attributes if key in ("xlink:href", "href")]
+        pointed = {value[1:] for value in targets if value.startswith("#")}
         pointed |= {m for _, value in seen.attributes for m in re.findall(r"url\(#([^)]+)\)", value or "")}
         assert pointed <= set(ids)
 
