@@ -12,7 +12,10 @@ from pathlib import Path
 import torch
 
 from blrobust.models.checkpoint import Facts
-from blrobust.training.training import Recipe, Trainee, stepper
+from blrobust.training.processes import ALONE
+from blrobust.training.recipes import Recipe
+from blrobust.training.steps import stepper
+from blrobust.training.trainee import Trainee
 
 MODELS = {
     "fp32": ("fp32", 0.0, "paper"),
@@ -34,13 +37,13 @@ def milliseconds(names: list[str], device: torch.device, batch: int, steps: int)
         trainees.append(Trainee(name, facts, Path("unused"), recipe, device))
     images = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8, device=device)
     labels = torch.randint(0, 10, (batch,), device=device)
-    step = stepper(trainees, images, labels)
+    step = stepper([trainees], (images, labels), ALONE)
     for timed in (False, True):
         if device.type == "cuda":
             torch.cuda.synchronize()
         began = time.perf_counter()
         for _ in range(steps if timed else 5):
-            step(images, labels)
+            step([(images, labels)])
         if device.type == "cuda":
             torch.cuda.synchronize()
     return 1000 * (time.perf_counter() - began) / steps

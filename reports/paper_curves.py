@@ -50,7 +50,7 @@ SOURCES = {
 
 # Clean accuracy by effective compression in the test (in per cent): file, and columns by trained model.
 BAND_LIMITS: dict[str, tuple[str, dict[str, str]]] = {
-    "rates": ("clean_resnet18_cifar10.csv", {"fp32": "acc"}),
+    "rates": ("clean_resnet18_cifar10.csv", {"fp32, fftNN": "acc"}),
     "mismatch": (
         "train_vs_test_resnet18_cifar10.csv",
         {"fp32": "train_C0", "fft30": "train_C30", "fft50": "train_C50", "fft85": "train_C85"},
@@ -93,6 +93,13 @@ def series(
         for model, column in columns.items()
         if column in frame
     ]
+
+
+def published_levels(kind: str) -> list[float]:
+    """Return the levels of the published curves of a kind of noise or attack, in this project's units."""
+    source = next(source for (name, _), source in SOURCES.items() if name == kind)
+    frame = _read(source.file)
+    return [float(level) * source.scale for level in frame[frame.columns[0]]]
 
 
 def band_limits(topic: str, *, datasets: Iterable[str], models: Iterable[str]) -> list[Series]:

@@ -221,7 +221,7 @@ def _section(
 def _entry(
     name: str, results: RunAnalysis, kind: str, on: Axis, curves: dict[str, Curve], about: Topic
 ) -> RunEntry:
-    has_tests = about != "mismatch"
+    has_tests, has_levels = about != "mismatch", not about
     run, analysis = results.run, results.kinds[kind]
     record = run.record
     data = record.dataset
@@ -232,7 +232,7 @@ def _entry(
     if len(levels) == 1:
         grid = f"1 level, {on.describe(levels[0])}"
     attack = attacks.attack_table(results, kind, on)
-    control = controls.best_control(analysis) if has_tests and controls.band_limited(analysis) else None
+    control = controls.best_control(analysis) if has_levels and controls.band_limited(analysis) else None
     control = None if control == analysis.baseline else control
     return RunEntry(
         name=name,
@@ -249,12 +249,12 @@ def _entry(
         answers=[] if about else answers(analysis, on),
         published=published_points(analysis, on, about),
         tests=tables.tests(analysis, on, analysis.baseline) if has_tests else Table([]),
-        against_controls=tables.against_controls(analysis) if has_tests else None,
+        against_controls=tables.against_controls(analysis) if has_levels else None,
         control=control,
         control_tests=None if control is None else tables.tests(analysis, on, control),
         draws=run.draws,
         levels=tables.levels(analysis, on),
-        strip=image_strip(analysis, on),
+        strip=image_strip(analysis, on) if has_levels else None,
         rejected=tables.rejection_note(analysis),
         attack=attack,
         flags=tables.flag_note(analysis.flags) if attack is None else None,

@@ -20,7 +20,7 @@ def seed_notes(groups: Iterable[Group]) -> list[str]:
 
 
 def seed_range(groups: Iterable[Group]) -> str:
-    """Return how often the range of the seeds contains the median over all trainings, such as "75 % of 3".
+    """Return the probability that the range of the seeds contains the median over all trainings, in words.
 
     Of S independent seeds, all lie on one side of the median with the probability 2^(1 - S).
     """

@@ -10,7 +10,7 @@ from blrobust.analysis.analysis import Analysis
 from blrobust.analysis.comparison import FP32
 from blrobust.models.channel_names import recorded_cuts
 from blrobust.models.channels import LowPass
-from blrobust.models.model_names import CONTROLS, Settings, is_plain, settings_of
+from blrobust.models.model_names import CONTROLS, Settings, is_plain, settings_of, split_seed
 from blrobust.runs.record import Card
 
 PRECISIONS = ("fp16", "bf16")
@@ -63,9 +63,9 @@ def low_pass_of(analysis: Analysis, model: str) -> tuple[str, bool] | None:
 
 
 def trained_control(analysis: Analysis, name: str) -> str | None:
-    """Return the control called `name` (one of `CONTROLS`) if it has results at all levels, else None.
+    """Return the control whose name begins with `name` (one of `CONTROLS`), or None if there is none.
 
-    Of several whose names begin so, it is the one with the highest mean accuracy.
+    It must have results at all levels. Of several, the one with the highest mean accuracy is returned.
     """
     cards = analysis.cards
     return next(
@@ -132,12 +132,13 @@ def _is_fixed_rate(card: Card) -> bool:
 def _names(card: Card) -> set[str]:
     """Return a model's label, and its checkpoint's file name without data set and architecture.
 
-    A model that is tested at another band limit than that of its training has only its label.
+    Both are without a training seed: a seed that was measured alone is the same control. A model that is
+    tested at another band limit than that of its training has only its label.
     """
     if card.tested_at is not None:
         return {card.label}
-    stem = Path(card.checkpoint or "").stem
-    return {card.label, stem.removeprefix(f"{card.dataset}-{card.arch}-")}
+    stem = Path(card.checkpoint or "").stem.removeprefix(f"{card.dataset}-{card.arch}-")
+    return {split_seed(name)[0] for name in (card.label, stem)}
 
 
 def _is_low_passed_fp32(card: Card) -> bool:

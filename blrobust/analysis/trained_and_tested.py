@@ -46,9 +46,9 @@ def mismatch(analysis: Analysis) -> pd.DataFrame:
 def rates(analysis: Analysis) -> pd.DataFrame:
     """Return a row per model that is tested at the band limit of its training, and its clean accuracy.
 
-    `trained` names the family of models that differ in nothing but the band limit: fp32 and all fftNN are
-    "fp32", and those with compact transforms "fp32, compact". Models behind channels and controls are left
-    out. The full spectrum is the first row of each family that has other rows.
+    `trained` names the family of models that differ in nothing but the band limit, such as "fp32, fftNN". The
+    full spectrum belongs to each family that has other rows. Models behind channels and controls are left
+    out.
     """
     clean = _clean(analysis)
     labels = [row["model"] for row in clean]
@@ -90,5 +90,5 @@ def _family(label: str) -> str | None:
     for prefix, full in FULL.items():
         number = name.removesuffix("-compact").removeprefix(prefix)
         if name.startswith(prefix) and number.isdigit():
-            return f"{full}, compact" if name.endswith("-compact") else full
+            return f"{full}, {prefix}NN{'-compact' if name.endswith('-compact') else ''}"
     return None

@@ -34,8 +34,8 @@ CONTROL_DATA, CONTROL_ARCH = "cifar10", "resnet20"
 )
 @click.option(
     "--epsilon",
-    help="Half-widths of uniform noise, in the notation of --sigma; with --legacy, epsilons of the published "
-    "axis.  [default: 0:0.5; with --legacy 0:1]",
+    help="Half-widths of uniform noise, in the notation of --sigma. With --legacy they are the epsilons of "
+    "the paper's figures.  [default: 0:0.5; with --legacy 0:1]",
 )
 @click.option(
     "--space",

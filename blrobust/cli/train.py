@@ -109,6 +109,7 @@ def command(
 
     import torch
 
+    from blrobust import deadline
     from blrobust.data import datasets
     from blrobust.errors import UserError, reason
     from blrobust.models import model_names, zoo
@@ -181,10 +182,14 @@ def command(
         try:
             if todo:
                 with shown(processes.is_first and not output.is_quiet()), Steps(width=30) as steps:
+
+                    def on_step(done: int, total: int, models: "Sequence[Trainee]") -> None:
+                        steps.update(done, total, _describe(models))
+                        deadline.check()
+
                     training.train(
                         todo, training_set, own_device, resume=resume, test=test if curves else None,
-                        processes=processes,
-                        on_step=lambda done, total, models: steps.update(done, total, _describe(models)),
+                        processes=processes, on_step=on_step,
                     )  # fmt: skip
             if not processes.is_first:
                 return

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blrobust import deadline
 from blrobust.data.datasets import Dataset
 from blrobust.models.zoo import Model
 from blrobust.perturbations.base import Perturbation, block_size, blocks
@@ -50,11 +51,12 @@ class CellMeasurement:
     def __call__(self, model: Model, *, levels: Sequence[float], draw: int, meter: Meter) -> list[Outcomes]:
         """Return the outcomes of each level, a dict of arrays (n,) over the n images of the data set.
 
-        `meter` counts the finished images. Raises `UserError` if the model fails, and
-        `torch.OutOfMemoryError` if memory is full.
+        `meter` counts the finished images. Raises `UserError` if the model fails, `torch.OutOfMemoryError` if
+        memory is full, and `DeadlineError` at the deadline, if there is one.
         """
         on_cpu: list[list[Outcomes]] = [[] for _ in levels]
         for first in range(0, len(self._blocks), self._flight):
+            deadline.check()
             on_device: list[list[dict[str, Tensor]]] = [[] for _ in levels]
             for samples, skip in self._blocks[first : first + self._flight]:
                 # If one search serves all levels, its seed does not depend on which of them are measured.

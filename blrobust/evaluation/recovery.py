@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from blrobust import __version__
+from blrobust import __version__, deadline
 from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.attacks.catalogue.attack_spec import AttackSpec
 from blrobust.attacks.catalogue.selection import LISTED, did_you_mean
@@ -36,7 +36,6 @@ from blrobust.perturbations.base import block_size, predict
 from blrobust.perturbations.seeding import seeded
 from blrobust.progress import Meter
 from blrobust.runs import configuration
-from blrobust.runs.configuration import Recover
 from blrobust.runs.database import Outcomes
 from blrobust.runs.interruption import resumable
 from blrobust.runs.run import Run
@@ -178,11 +177,11 @@ def execute(
     out: Path | None = None,
     on_start: Callable[[Path, int, int], None] = lambda folder, done, total: None,
 ) -> Path:
-    """Measure the pairs of attack and channel that are not stored yet, and write results.csv.
+    """Measure the pairs of attack and channel that are not stored yet, write results.csv, return the folder.
 
     `channels` are transforms in front of `source`, and the `networks`. Models get at most `batch_size` images
     at once, by default a block (`block_size`). `on_start` is called with the run folder, the number of stored
-    pairs and the number of all pairs. Every pair is stored as soon as it is finished. Returns the run folder.
+    pairs and the number of all pairs. Every pair is stored as soon as it is finished.
 
     Raises `UserError` for two equal names and for an attack that needs more classes. If pairs fail or do not
     fit into memory, all others are measured before `FailedPartsError` is raised.
@@ -198,7 +197,7 @@ def execute(
         source, networks = bounded(source, batch_size), [bounded(model, batch_size) for model in networks]
         channels = [replace(channel, network=InParts(channel.network, batch_size)) for channel in channels]
     models = list({model.label: model for model in (source, *networks)}.values())
-    config = Recover(
+    config = configuration.Recover(
         version=__version__,
         source=source.label,
         kinds={kind: None if math.isinf(level) else level for kind, level in levels_of.items()},
@@ -282,6 +281,7 @@ def _measure(
                     backwards=crafted.backwards, seconds=time.perf_counter() - start,
                 )  # fmt: skip
             for channel in todo[kind]:
+                deadline.check()
                 meter.begin(channel.name, images=n, kind=kind)
                 start = time.perf_counter()
                 try:

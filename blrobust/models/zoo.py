@@ -192,7 +192,8 @@ def _behind_channels(
 def find_weights(name: str, *, arch: str, dataset: Dataset) -> Path | None:
     """Return the checkpoint of the model called `name`, or None if there is none for `dataset`.
 
-    Raises `UserError` for a name outside the grammar, and for an unknown architecture.
+    It is fetched if it is at the address in $BLROBUST_WEIGHTS and not in the user's folder or cache. Raises
+    `UserError` for a name outside the grammar, and for an unknown architecture.
     """
     facts = facts_of(name, arch=arch, dataset=dataset)
     stem = file_stem(name, arch=arch, dataset=facts.dataset)
@@ -235,11 +236,7 @@ def _from_checkpoint(target: Target, path: Path, dataset: Dataset, device: torch
             f"model {label!r} wants images of {len(facts.mean)} channels; "
             f"those of {dataset.name} have {channels}"
         )
-    module, note = reduce_precision(classifier, facts.precision, device)
-    # In channels_last cuDNN's convolutions in full float32 take twice as long; in 16 bits, and on a CPU,
-    # convolutions are faster so.
-    plain = device.type == "cuda" and facts.precision == "fp32"
-    module = module.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
+    module, note = placed(classifier, facts, device)
     origin: dict[str, Any] = {
         "arch": facts.arch,
         "precision": facts.precision,
@@ -256,6 +253,15 @@ def _from_checkpoint(target: Target, path: Path, dataset: Dataset, device: torch
         origin |= {"tested_at": tested_at, "sha256": digest, "test_accuracy": None}
     logits = first_logits(label, module, dataset, device)
     return with_card(label, module.requires_grad_(False), logits, origin, dataset)
+
+
+def placed(classifier: nn.Module, facts: Facts, device: torch.device) -> tuple[nn.Module, str | None]:
+    """Return a model on `device`, in the precision and memory format in which it is measured, and a note."""
+    module, note = reduce_precision(classifier, facts.precision, device)
+    # In channels_last cuDNN's convolutions in full float32 take twice as long; in 16 bits, and on a CPU,
+    # convolutions are faster so.
+    plain = device.type == "cuda" and facts.precision == "fp32"
+    return module.to(memory_format=torch.contiguous_format if plain else torch.channels_last), note
 
 
 def _sha256(path: Path) -> str:

@@ -247,7 +247,7 @@ class Trainee:
 
 
 def occupied(path: Path) -> UserError:
-    """Return the error to raise if the checkpoint `path` exists and would be replaced."""
+    """Return the error for a checkpoint `path` that exists and would be replaced; the caller raises it."""
     return UserError(f"out: got a folder with {path}; legal: a folder without this file")
 
 

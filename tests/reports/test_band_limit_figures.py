@@ -74,7 +74,10 @@ def test_families_of_models_tested_as_trained(tmp_path):
     with Run.open(trained_alike(tmp_path / "a")) as run:
         frame = rates(RunAnalysis(run).kinds["gaussian"])
     families = {family: list(rows.model) for family, rows in frame.groupby("trained")}
-    assert families == {"fp32": ["fp32", "fft10", "fft50"], "fp32, compact": ["fp32", "fft50-compact"]}
+    assert families == {
+        "fp32, fftNN": ["fp32", "fft10", "fft50"],
+        "fp32, fftNN-compact": ["fp32", "fft50-compact"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,8 @@ def test_the_page_of_models_tested_as_trained(tmp_path):
     assert "<h1>Clean accuracy by band limit</h1>" in html
     assert "effective compression in the test" in html
     assert "Summary" in html
+    assert "One image, level by level" not in html
+    assert "Band limits against the models without" not in html
     assert 'class="grid heat"' not in html
 
 
@@ -127,8 +132,9 @@ def test_published_curves_are_those_of_cifar10():
     assert [series.model for series in found] == ["fft50"]
     assert found[0].levels[0] == 0
     assert found[0].accuracy[0] == pytest.approx(0.91)
-    assert paper_curves.band_limits("rates", datasets=["cifar10"], models=["fp32"])[0].accuracy[0] == 0.9369
-    assert paper_curves.band_limits("rates", datasets=["cifar100"], models=["fp32"]) == []
+    (curve,) = paper_curves.band_limits("rates", datasets=["cifar10"], models=["fp32, fftNN", "x"])
+    assert curve.accuracy[0] == 0.9369
+    assert paper_curves.band_limits("rates", datasets=["cifar100"], models=["fp32, fftNN"]) == []
 
 
 def test_training_seeds_are_one_model(tmp_path):

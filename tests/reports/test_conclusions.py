@@ -192,6 +192,18 @@ def test_only_the_recorded_filter_is_the_matched_control(channels, is_matched, t
     assert any(s.startswith(f"Band limits against a low-pass in front of fp32 {which}") for s in text)
 
 
+def test_a_seed_that_was_measured_alone_is_its_control(tmp_path):
+    curves = {"fp32-seed1": [0.9, 0.4], "lowpass-fft85+fp32-seed1": [0.8, 0.3], "fft85-seed2": [0.8, 0.6]}
+    cards = invented.trained(curves, nominal_compression=0.0, effective_compression=0.0)
+    cards["fft85-seed2"] |= {"nominal_compression": 0.84, "effective_compression": 0.86}
+    text = sentences(tmp_path / "run", curves, [0.0, 1.0], cards=cards)
+    assert text[-1] == f"Not measured in this run: {not_measured()}"
+    low_pass = (
+        "Band limits against a low-pass in front of fp32 matched to fft85-seed2, lowpass-fft85+fp32-seed1"
+    )
+    assert any(sentence.startswith(low_pass) for sentence in text)
+
+
 def test_a_calibrated_model_is_no_control(tmp_path, monkeypatch):
     monkeypatch.setitem(invented.COMPRESSION, "mine", (0.0, 0.5))
     curves = {"fp32": [0.9, 0.4, 0.1, 0.1], "mine": [0.9, 0.7, 0.5, 0.1], "fp16": [0.9, 0.41, 0.1, 0.1]}
