@@ -47,7 +47,8 @@ def _restorer(module: nn.Module) -> Callable[[], None]:
         for parameter, data, requires_grad in parameters:
             if _differ(parameter.data, data):
                 parameter.data = data
-            parameter.requires_grad_(requires_grad)
+            with torch.inference_mode(parameter.is_inference()):
+                parameter.requires_grad_(requires_grad)
         for part, name, tensor in buffers:
             if _differ(getattr(part, name, None), tensor):  # TorchScript has no dict of buffers
                 setattr(part, name, tensor)

@@ -224,7 +224,8 @@ class OwnModel(nn.Module):
 
         def freeze(*, thaw: bool = False) -> None:
             for parameter in frozen:
-                parameter.requires_grad_(thaw)
+                with torch.inference_mode(parameter.is_inference()):
+                    parameter.requires_grad_(thaw)
 
         def cast_input() -> None:
             self.input_dtype = odd[0]

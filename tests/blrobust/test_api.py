@@ -201,6 +201,12 @@ def test_a_script_with_buffers_is_measured(tmp_path: Path) -> None:
     assert all(part.training for part in model.modules() if hasattr(part, "training"))
 
 
+def test_a_module_made_in_inference_mode_is_measured(tmp_path: Path) -> None:
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
+    assert len(blrobust.evaluate(model, data=pair(20), noise=NOISE, out=tmp_path).table)
+
+
 def test_a_module_that_fails_is_returned_as_it_was(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(7, 3)).half().train()
     with pytest.raises(UserError, match=r"model 'model' fails on images \(3, 6, 6\)"):
