@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from blrobust.attacks.building_blocks.gradient_scaling import power_of_two
 from blrobust.errors import describe
-from blrobust.models.own_model import OwnModel
+from blrobust.models.own_model import OwnModel, own_state_kept
 from blrobust.models.own_precision import precision_of
 from blrobust.perturbations.base import is_out_of_memory
 from blrobust.perturbations.input_space import PIXELS, Space
@@ -94,7 +94,8 @@ def gives_gradients(model: nn.Module, pixels: Tensor) -> bool:
     There are no gradients if the model detaches the logits from its input, or if the model fails when the
     input requires gradients. Gradients that are zero count as gradients. Each model is checked once, by a
     pass of two images with noise, because a model that stores its logits may have stored those of the images
-    without gradients. For a model without gradients a warning is logged.
+    without gradients. Then the state of a user's module is restored. For a model without gradients a warning
+    is logged.
     """
     if model not in _GRADIENTS:
         problem = _gradient_problem(model, _unseen(pixels[:2]))
@@ -124,6 +125,7 @@ def _gradient_problem(model: nn.Module, pixels: Tensor) -> str | None:
     # Generators are restored: a model with random parts draws the same numbers without this pass.
     try:
         with (
+            own_state_kept(model),
             unchanged(pixels.device),
             torch.enable_grad(),
             warnings.catch_warnings(action="ignore"),  # torch's about a missing backward pass

@@ -63,9 +63,9 @@ def low_pass_of(analysis: Analysis, model: str) -> tuple[str, bool] | None:
 
 
 def trained_control(analysis: Analysis, name: str) -> str | None:
-    """Return the control called `name` (one of `CONTROLS`) if it has results at all levels, else None.
+    """Return the control whose name begins with `name` (one of `CONTROLS`), or None if there is none.
 
-    Of several whose names begin so, it is the one with the highest mean accuracy.
+    It must have results at all levels. Of several, the one with the highest mean accuracy is returned.
     """
     cards = analysis.cards
     return next(

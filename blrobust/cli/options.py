@@ -114,8 +114,7 @@ BATCH_SIZE = click.option(
     show_default=True,
     help="Maximum number of images per forward pass. blrobust never uses more than 100 on a CPU, or 5,000 on "
     "a GPU (fewer if its memory is small); auto uses that many. A smaller number needs less memory, and can "
-    "change the last digits of stored probabilities. With a larger number, results are copied from a GPU "
-    "less often.",
+    "change the last digits of stored probabilities. A larger one does not make the passes larger.",
 )
 ARCH = click.option(
     "--arch",

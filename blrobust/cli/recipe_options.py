@@ -22,7 +22,7 @@ OPTIONS = [
     click.option(
         "--epochs",
         type=click.IntRange(1, MOST_EPOCHS),
-        help="Passes over the training images.  [default: as in the recipe; fp32-early: 5]",
+        help="Passes over the training images.  [default: as in the recipe; fp32-early: 5, or 7 for fast]",
     ),
     click.option(
         "--batch-size",

@@ -1,6 +1,6 @@
 """The measurement of noise and of attacks, each in its own run folder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from blrobust.evaluation.subjects import ALONE, Subjects
 from blrobust.models.kept_state import kept_state
 from blrobust.models.model import Model
 from blrobust.models.module_state import unchanged_module
+from blrobust.models.own_model import own_state_kept
 from blrobust.perturbations.seeding import unchanged
 from blrobust.runs.provenance import recorded_as
 from blrobust.runs.record import FILE as RECORD
@@ -49,6 +50,15 @@ def _modules(models: object) -> list[tuple[str, nn.Module]]:
     """Return the user's modules in an argument, with their labels; models given by name are left out."""
     named = models if isinstance(models, Mapping) else {ALONE: models}
     return [(str(label), member) for label, member in named.items() if isinstance(member, nn.Module)]
+
+
+@contextmanager
+def _states_kept(models: Sequence[Model]) -> Iterator[None]:
+    """Restore the state of the user's modules at the end of the context, for the next run."""
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(own_state_kept(model.module))
+        yield
 
 
 def measure(
@@ -88,20 +98,12 @@ def measure(
                 "gradients": any(ATTACKS[part.perturbation.kind].gradients for part in found),
             }
         try:
-            folder = sweep.execute(
-                found,
-                command=command,
-                models=subjects.models,
-                dataset=subjects.dataset,
-                draws=draws,
-                seed=seed,
-                arch=arch,
-                device=subjects.device,
-                batch_size=batch_size,
-                out=place,
-                on_start=partial(observer.begin, device=str(subjects.device)),
-                **further,
-            )
+            with _states_kept([*subjects.models, *([] if source is None else [source])]):
+                folder = sweep.execute(
+                    found, command=command, models=subjects.models, dataset=subjects.dataset, draws=draws,
+                    seed=seed, arch=arch, device=subjects.device, batch_size=batch_size, out=place,
+                    on_start=partial(observer.begin, device=str(subjects.device)), **further,
+                )  # fmt: skip
         except FailedPartsError as error:
             if alone:
                 raise

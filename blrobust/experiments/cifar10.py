@@ -53,8 +53,12 @@ LOCAL_SEARCH: dict[str, Any] = {"attacks": ["local-search"], "preset": "paper"}
 
 
 def names(*, arch: str, seeds: int) -> list[str]:
-    """Return the names of the models of all steps with `seeds` seeds, the most important ones first."""
-    return with_seeds([name for name in MODELS if name != "fp32-narrow" or arch in NARROW_WIDTH], seeds)
+    """Return the names of the models of all steps with `seeds` seeds, the most important ones first.
+
+    An architecture without a measured width for "fp32-narrow" has no such model.
+    """
+    known = [name for name in MODELS if name != "fp32-narrow" or arch in NARROW_WIDTH]
+    return with_seeds(known, seeds)
 
 
 def training(models: Sequence[str], *, arch: str) -> Step:

@@ -41,24 +41,36 @@ PARTS: dict[type, tuple[str, ...]] = {
 def belongings(root: Any, *, leaves: type | tuple[()] = ()) -> Iterator[Any]:
     """Yield an object and all that belongs to it, each object once.
 
-    Members of objects of the class `leaves` are left out. Objects whose members cannot be listed have none.
-    Raises `MemoryError` if the memory is full.
+    Of the user's classes and global variables, only those belong to it that the code of its `forward` may
+    use, not the data of a method that trains. Members of objects of the class `leaves` are left out. Objects
+    whose members cannot be listed have none. Raises `MemoryError` if the memory is full.
     """
     seen: dict[int, Any] = {}  # by id, and kept alive
+    names: set[str] = set()  # in the code so far
+    unnamed: dict[str, list[Any]] = {}  # attributes of classes that this code does not name
     todo = [root]
     while todo:
         value = todo.pop()
-        if id(value) not in seen:
-            seen[id(value)] = value
-            yield value
-            if isinstance(value, leaves):
-                continue
-            try:
-                todo.extend(_members(value))
-            except (MemoryError, torch.OutOfMemoryError):
-                raise
-            except Exception:  # whatever the user's class raises
-                continue
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value
+        yield value
+        if isinstance(value, leaves):
+            continue
+        try:
+            todo.extend(_members(value))
+            if isinstance(value, type) and is_own(value):
+                for name, attribute in vars(value).items():
+                    is_named = name in names or (name.startswith(("__", "forward")) and name != "__init__")
+                    (todo if is_named else unnamed.setdefault(name, [])).append(attribute)
+            elif isinstance(value, FunctionType):
+                names.update(code_names(value.__code__))
+                for name in sorted(names & unnamed.keys()):
+                    todo.extend(unnamed.pop(name))
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception:  # whatever the user's class raises
+            continue
 
 
 def container_of(value: Any) -> Any:
@@ -94,7 +106,7 @@ def used_names(function: FunctionType) -> Iterator[tuple[dict[str, Any], list[st
 
     The names are those in its code: global variables, and attributes of the user's modules among them.
     """
-    names = list(_names(function.__code__))
+    names = list(code_names(function.__code__))
     todo, seen = [function.__globals__], set()
     while todo:
         space = todo.pop()
@@ -104,18 +116,21 @@ def used_names(function: FunctionType) -> Iterator[tuple[dict[str, Any], list[st
             todo += [vars(space[name]) for name in names if isinstance(space.get(name), ModuleType)]
 
 
-def _names(code: CodeType) -> dict[str, None]:
+def code_names(code: CodeType) -> dict[str, None]:
+    """Return the names of global variables and attributes in code, and its texts, which may be such names."""
     found = dict.fromkeys(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            found |= _names(constant)
+            found |= code_names(constant)
+        elif isinstance(constant, str):
+            found[constant] = None
     return found
 
 
 def _members(value: Any) -> list[Any]:
     kind = type(value)
     if isinstance(value, type):
-        return [*value.__mro__[1:], *vars(value).values()] if is_own(value) else []
+        return list(value.__mro__[1:]) if is_own(value) else []
     if isinstance(value, torch.jit.ScriptModule):
         tensors = [of for of in script_attributes(value).values() if isinstance(of, Tensor)]
         return [*value.parameters(), *value.buffers(), *tensors]

@@ -1,7 +1,11 @@
 """The state that a module changes in its own passes: statistics, counters, caches and random generators."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
+from subprocess import Popen
+from threading import Thread
 from typing import Any
 from weakref import ref
 
@@ -11,6 +15,7 @@ from torch import nn
 from blrobust.models.belongings import belongings
 from blrobust.models.restorers import Restorer, restorers
 
+WORKERS = (Thread, Executor, BaseProcess, Popen)
 _NOT_RESTORED: list[ref[nn.Module]] = []
 
 
@@ -39,9 +44,12 @@ class Snapshot:
         self._module = module
         self._restorers: list[Restorer] = []
         self._built: Any = None
+        self._workers: set[int] = set()
         with suppress(Exception):  # whatever the user's class raises
             self._built = _structure(module)
-            self._restorers = list(_all_restorers(module))
+            values = list(belongings(module))
+            self._workers = {id(value) for value in values if isinstance(value, WORKERS)}
+            self._restorers = list(_all_restorers(values))
 
     def restore(self) -> None:
         """Write all copies back; objects that cannot be written keep their present state.
@@ -58,6 +66,13 @@ class Snapshot:
         for restorer in self._restorers:
             with suppress(Exception):  # whatever the user's class raises
                 restorer()
+
+    def has_started_workers(self, before: "Snapshot") -> bool:
+        """Return whether the module has threads or processes that it did not have `before`.
+
+        They go on with their own state, and the module would start others if it lost them.
+        """
+        return bool(self._workers - before._workers)
 
     def can_build_again(self) -> bool:
         """Return whether the module has built parts that it builds again after `write_back`.
@@ -80,8 +95,8 @@ def is_restored(module: nn.Module) -> bool:
     return all(other() is not module for other in _NOT_RESTORED)
 
 
-def _all_restorers(module: nn.Module) -> Iterator[Restorer]:
-    for value in belongings(module):
+def _all_restorers(values: Iterable[Any]) -> Iterator[Restorer]:
+    for value in values:
         try:
             yield from restorers(value)
         except (MemoryError, torch.OutOfMemoryError):

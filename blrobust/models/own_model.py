@@ -163,7 +163,8 @@ class OwnModel(nn.Module):
 
         A module that then fails, or returns other logits, gets back the state after the call for good
         (`stop_restoring`): some of the state was out of reach, such as a mark of a library that the module is
-        set up. So does a module that builds other parts when its first images are others.
+        set up. So does a module that builds other parts when its first images are others, or that starts
+        threads or processes.
         """
         before = Snapshot(self.module)
         try:
@@ -178,7 +179,8 @@ class OwnModel(nn.Module):
         builds = before.can_build_again()
         if builds:
             before.write_back()
-        repeats = self._repeats(logits, pixels, first=pixels / 2 if builds else None)
+        repeats = not after.has_started_workers(before)
+        repeats = repeats and self._repeats(logits, pixels, first=pixels / 2 if builds else None)
         if builds or not repeats:
             after.write_back()
         if not repeats:

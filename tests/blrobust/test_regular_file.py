@@ -10,7 +10,7 @@ from blrobust.errors import UserError
 from blrobust.regular_file import read_bytes
 from blrobust.reports.template import shows_baseline
 from blrobust.runs.record import Record
-from blrobust.training.trainee import _read_csv
+from blrobust.training import history
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes and devices as POSIX has them")
 
@@ -31,7 +31,7 @@ def irregular(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("read", [lambda path: read_bytes(path, most=9), _read_csv])
+@pytest.mark.parametrize("read", [lambda path: read_bytes(path, most=9), history.read])
 def test_only_regular_files_are_read(irregular: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(UserError, match=r"run.json: got a pipe or a device; legal: a regular file"):
         read(irregular)

@@ -73,13 +73,20 @@ def main(folder: Path, device: str) -> None:
     torch.save(results, folder / f"{processes.rank}.pt")
 
 
+def python_path() -> str:
+    """Return a PYTHONPATH on which processes find the package and these files first."""
+    return os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]).rstrip(
+        os.pathsep
+    )
+
+
 def start(count: int, *command: str) -> list[subprocess.Popen[str]]:
     """Start `count` processes as torchrun does, each with `python -m COMMAND`, and return them."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    shared["PYTHONPATH"] = python_path()
     return [
         subprocess.Popen(
             [sys.executable, "-m", *command],

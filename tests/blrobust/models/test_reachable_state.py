@@ -6,19 +6,25 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from support import odd_models
 from support.plain_model import write_images
 from torch import Tensor, nn
 
+import blrobust
 from blrobust.data import datasets
 from blrobust.evaluation import doubts, probe
 from blrobust.models import zoo
+from blrobust.models.belongings import belongings
 from blrobust.models.user_objects import is_own, is_users
+from blrobust.runs.record import Record
 
 CPU = torch.device("cpu")
 
@@ -231,6 +237,18 @@ def test_a_model_is_measured_without_the_state_of_earlier_calls_and_flagged(
         assert torch.allclose(found, odd_models.Plain()(pixels - pixels.mean() + 0.5), atol=1e-5)
 
 
+def test_each_run_of_a_call_from_python_begins_with_the_state_of_the_module(
+    images: Path, tmp_path: Path
+) -> None:
+    noise, attacks = {"gaussian": [0, 0.5]}, {"fgsm": [0, 0.05]}
+    given = {"data": f"npz:{images}", "device": "cpu"}
+    both = blrobust.evaluate(InClosure(), noise=noise, attacks=attacks, out=tmp_path / "both", **given)
+    alone = blrobust.evaluate(InClosure(), attacks=attacks, out=tmp_path / "alone", **given)
+    assert [record.flags for record in map(Record.read, both.folders)] == [{"model": [doubts.RANDOM]}] * 2
+    tables = [pd.read_csv(folder / "results.csv") for folder in (both.folders[1], *alone.folders)]
+    pd.testing.assert_frame_equal(*(table.drop(columns="seconds") for table in tables))
+
+
 class Prepares(odd_models.Plain):
     """Is set up in its first call, which is marked out of reach."""
 
@@ -267,6 +285,30 @@ class Builds(BuildsByImages):
         return super().forward(pixels)
 
 
+class Starts(odd_models.Plain):
+    """Starts a thread at its first call, which computes the logits from then on."""
+
+    started = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs: Queue[Tensor] = Queue()
+        self.outputs: Queue[Tensor] = Queue()
+        self.thread: Thread | None = None
+
+    def work(self) -> None:
+        while True:
+            self.outputs.put(2 * self.linear((self.inputs.get() - 0.5).flatten(1)).detach())
+
+    def forward(self, pixels: Tensor) -> Any:
+        if self.thread is None:
+            os.environ["BLROBUST_TEST_MARK"] = os.environ.get("BLROBUST_TEST_MARK", "") + "1"
+            self.thread = Thread(target=self.work, daemon=True)
+            self.thread.start()
+        self.inputs.put(pixels)
+        return self.outputs.get()
+
+
 class PreparesInClass(odd_models.Plain):
     """Is set up once, which is marked in the class."""
 
@@ -293,7 +335,12 @@ def unmarked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("unmarked")
 @pytest.mark.parametrize(
     ("kind", "flags"),
-    [(Prepares, [doubts.STATE]), (PreparesSilently, [doubts.STATE]), (PreparesInClass, [])],
+    [
+        (Prepares, [doubts.STATE]),
+        (PreparesSilently, [doubts.STATE]),
+        (Starts, [doubts.STATE]),
+        (PreparesInClass, []),
+    ],
 )
 def test_a_model_never_fails_without_the_state_of_its_first_call(
     kind: type[nn.Module], flags: list[str], images: Path
@@ -305,6 +352,7 @@ def test_a_model_never_fails_without_the_state_of_its_first_call(
     pixels = data.pixels(slice(2, 9))
     with torch.no_grad():
         assert torch.allclose(model.module(pixels), 2 * odd_models.Plain()(pixels))
+    assert os.environ.get("BLROBUST_TEST_MARK", "1") == "1"  # it was set up once
 
 
 @pytest.mark.parametrize(("name", "flags"), [("Builds", []), ("BuildsByImages", [doubts.STATE])])
@@ -319,6 +367,35 @@ def test_a_model_that_builds_parts_from_its_first_images_is_flagged(
     pixels = data.pixels(slice(2, 9))
     with torch.no_grad():
         assert torch.allclose(model.module(pixels), scale * odd_models.Plain()(pixels))
+
+
+TRAINING = torch.rand(100)
+
+
+class Trains(odd_models.Plain):
+    """Has a method that uses data which a forward pass does not."""
+
+    scale = torch.ones(())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = TRAINING.mean()
+
+    def fit(self) -> None:
+        self.mean = TRAINING.mean()
+
+    def scaled(self, pixels: Tensor) -> Tensor:
+        return pixels * getattr(self, "scale")  # noqa: B009
+
+    def forward(self, pixels: Tensor) -> Any:
+        return super().forward(self.scaled(pixels))
+
+
+def test_training_data_do_not_belong_to_a_model() -> None:
+    found = {id(value) for value in belongings(Trains())}
+    assert id(Trains.scale) in found
+    assert id(Trains.scaled) in found
+    assert not {id(TRAINING), id(Trains.fit)} & found
 
 
 def test_a_module_named_like_one_of_python_is_the_users(

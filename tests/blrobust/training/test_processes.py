@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 from support import data_parallel
-from support.data_parallel import ROOT, start
+from support.data_parallel import python_path, start
 from support.invented_training import same
 
 from blrobust.errors import UserError
@@ -60,7 +60,7 @@ def test_torchrun(tmp_path):
     """One process prints and writes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["--module", *TINY, "--epochs", "2", "--out", str(tmp_path), "--json"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    environment = os.environ | {"PYTHONPATH": python_path()}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("cifar10-tiny-fp32.safetensors") == 1
