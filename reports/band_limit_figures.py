@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from blrobust.analysis import trained_and_tested
 from blrobust.analysis.run_analysis import RunAnalysis
-from blrobust.reports import figures, paper_curves
+from blrobust.reports import figures, palette, paper_curves
 from blrobust.reports.axes import Axis
 from blrobust.reports.figures import Curve
 from blrobust.reports.number_text import NBSP, NONE, per_cent, percent, span
@@ -26,9 +26,10 @@ DARKEST = 0.7  # opacity of a cell with accuracy 1, on which black text can stil
 
 @dataclass(frozen=True)
 class Square:
-    """One cell of the heat map: its text, tool tip, opacity from 0 to 1, and whether training was alike."""
+    """One cell of the heat map: text, interval, tool tip, opacity (0 to 1), whether training was alike."""
 
     text: str
+    interval: str = ""
     tip: str = ""
     opacity: float = 0.0
     is_as_trained: bool = False
@@ -74,7 +75,7 @@ def band_limit_figures(
             curves[name] = Curve(name, points, model=trained.index(str(model)), run=index)
     facts = [results.run.record.dataset for results in runs.values()]
     paper = paper_curves.band_limits(topic, datasets=[data.name for data in facts], models=trained)
-    colours = [figures.colour(trained.index(series.model)) for series in paper]
+    colours = [palette.colour(trained.index(series.model)) for series in paper]
     architectures = [card.arch for results in runs.values() for card in results.run.cards.values()]
     wide, narrow = (
         figures.accuracy(
@@ -113,6 +114,7 @@ def _square(trained: str, row: Row | None) -> Square:
     share = row["accuracy"]
     return Square(
         per_cent(share),
+        interval=span(row["ci_low"], row["ci_high"]),
         tip=f"{row['model']}: {percent(share)} ({span(row['ci_low'], row['ci_high'])})",
         opacity=DARKEST * share,
         is_as_trained=trained_and_tested.is_as_trained(trained, row["tested_at"]),

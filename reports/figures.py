@@ -21,12 +21,10 @@ from blrobust.analysis.analysis import Analysis
 from blrobust.reports import svg
 from blrobust.reports.axes import Axis
 from blrobust.reports.number_text import per_cent, span
+from blrobust.reports.palette import COLOURS as COLOURS
+from blrobust.reports.palette import FAINT, GRID, INK, SOFT, colour
 from blrobust.reports.paper_curves import Series
 
-INK = "#222222"
-FAINT = "#8a8a8a"
-# Okabe and Ito's colours without the two that are too light on white; the first one is for the baseline.
-COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#aa3f8b", "#8c6d1f", "#3a9bd9", "#7a7a7a")
 # matplotlib's markers, each with its path around (18, 6) for the legend.
 MARKERS = {
     "o": "M14.2 6a3.8 3.8 0 1 0 7.6 0a3.8 3.8 0 1 0-7.6 0z",
@@ -45,8 +43,8 @@ PUBLISHED = (4, 3)
 PUBLISHED_LINE = 1.2
 STEPS = (1, 2, 4, 8, 16, 32, 64)  # multiples of 1/255 between the ticks of a Linf axis
 MOST_TICKS = 8
-WIDE = (9.4, 4.9)  # inches of 72 units; text of 11 units is 14 pixels high on a wide page
-NARROW = (4.9, 4.7)  # inches; text of 11 units is 11 pixels high on a phone
+WIDE = (9.4, 4.9)  # inches of 72 units; text of 11 units is 15 pixels high on a wide page
+NARROW = (4.5, 4.6)  # inches; text of 11 units is 11 pixels high on a page of 360 pixels
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text: sharp, small, searchable, in the page's font
     "svg.hashsalt": "blrobust",  # the same run gives the same bytes
@@ -57,7 +55,7 @@ STYLE: dict[str, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "axes.edgecolor": FAINT,
-    "grid.color": "#e6e6e6",
+    "grid.color": GRID,
 }
 
 
@@ -85,6 +83,11 @@ class Curve:
         return colour(self.model)
 
     @property
+    def key(self) -> str:
+        """The id of the curve's key in a page: that of its model and run."""
+        return f"key{self.model}-{self.run}"
+
+    @property
     def marker(self) -> str:
         """The matplotlib marker of the points, so that curves of models differ not only in colour."""
         return list(MARKERS)[self.model % len(MARKERS)]
@@ -103,11 +106,6 @@ class Curve:
     def stroke(self) -> str:
         """The dashes as a value of SVG's `stroke-dasharray`, for the legend."""
         return " ".join(f"{LINE * part:g}" for part in self.dash) or "none"
-
-
-def colour(model: int) -> str:
-    """Return the colour of the model with the index `model` in a figure."""
-    return COLOURS[model % len(COLOURS)]
 
 
 def accuracy(
@@ -137,8 +135,14 @@ def accuracy(
                 linewidth=PUBLISHED_LINE,
                 zorder=2,
             )
+        shown: dict[str, int] = {}
         for number, curve in enumerate(curves):
+            before = set(axes.get_children())
             _draw(axes, curve, gid=f"curve{number}")
+            for index, artist in enumerate(set(axes.get_children()) - before):
+                gid = artist.get_gid() or f"curve{number}-{index}"
+                artist.set_gid(gid)
+                shown[gid] = curve.model
         axes.axhline(100 * chance, color=FAINT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
         _finish(axes, axis, chance=chance, narrow=size == NARROW)
         return svg.element(
@@ -146,6 +150,7 @@ def accuracy(
             prefix=prefix,
             label=f"Accuracy over {axis.label}, one curve per model; the numbers are in the tables",
             tips={f"curve{i}": _tips(curve, axis) for i, curve in enumerate(curves)},
+            series=shown,
         )
 
 
@@ -184,6 +189,7 @@ def _draw(axes: Axes, curve: Curve, *, gid: str) -> None:
         markersize=6.5,
         markeredgecolor="white",
         markeredgewidth=0.8,
+        clip_on=False,
         zorder=4,
         ax=axes,
     )
@@ -211,13 +217,13 @@ def _finish(axes: Axes, axis: Axis, *, chance: float, narrow: bool) -> None:
         xycoords=("axes fraction", "data"),
         xytext=(4, 3),
         textcoords="offset points",
-        color="#6a6a6a",
-        fontsize=9.5,
+        color=SOFT,
+        fontsize=11,
     )
     if axis.other is not None and axis.back is not None:
         other = axes.secondary_xaxis("top", functions=(axis.other, axis.back))
-        other.set_xlabel(axis.other_label, color="#5a5a5a", labelpad=6)
-        other.tick_params(length=3, color=FAINT, labelcolor="#5a5a5a")
+        other.set_xlabel(axis.other_label, color=SOFT, labelpad=6)
+        other.tick_params(length=3, color=FAINT, labelcolor=SOFT)
         other.spines["top"].set_visible(False)
         if axes.dataLim.width == 0:
             other.set_xticks([axis.other(axes.dataLim.x0)])

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from blrobust.analysis.heatmap import HeatmapAnalysis, ring_bounds, rings
 from blrobust.reports import svg, template
 from blrobust.reports.conclusions import few_images
+from blrobust.reports.downloads import results_file
 from blrobust.reports.figures import STYLE
 from blrobust.reports.number_text import per_cent, percent, span
 from blrobust.reports.tables import Cell, Table, flag_note
@@ -37,6 +38,8 @@ def render(results: HeatmapAnalysis, destination: Path) -> None:
         scale=_scale(),
         summary=_summary(results),
         flags=flag_note(results.flags),
+        files=[results_file(results.table)],
+        bibtex="",
         warnings=few_images(results.run.record.dataset.n),
         percent=percent,
     )

@@ -17,8 +17,19 @@ from blrobust.analysis.level_norm import level_norm
 from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.perturbations.levels import format_level
 from blrobust.reports import paper_curves, svg, template
+from blrobust.reports.bibliography import bibtex
 from blrobust.reports.conclusions import few_images
-from blrobust.reports.figures import COLOURS, LINE, MARKERS, PUBLISHED, PUBLISHED_LINE, STYLE
+from blrobust.reports.downloads import bibliography_file, results_file
+from blrobust.reports.figures import (
+    COLOURS,
+    LINE,
+    MARKERS,
+    NARROW,
+    PUBLISHED,
+    PUBLISHED_LINE,
+    STYLE,
+    WIDE,
+)
 from blrobust.reports.number_text import NONE, fixed, percent, span
 from blrobust.reports.tables import Cell, Table, flag_note
 
@@ -55,6 +66,7 @@ def render(results: RecoveryAnalysis, destination: Path) -> None:
         }
         for number, (attack, rows) in enumerate(results.table.groupby("attack", sort=False))
     ]
+    sources = bibtex(results.table.attack.unique())
     template.render(
         "recovery.html",
         destination,
@@ -62,6 +74,8 @@ def render(results: RecoveryAnalysis, destination: Path) -> None:
         record=run.record,
         folder=str(run.path),
         sections=sections,
+        files=[results_file(results.table), *([bibliography_file(sources)] if sources else [])],
+        bibtex=sources,
         published_label=FOLLOW_UP,
         percent=percent,
     )
@@ -118,7 +132,10 @@ def _section(
     return {
         "attack": attack,
         "facts": f"{facts(rows)}.",
-        "figure": _figure(attack, rows, dashed, colours, prefix=prefix),
+        **{
+            name: _figure(attack, rows, dashed, colours, size=size, prefix=f"{prefix}{name}")
+            for name, size in (("wide", WIDE), ("narrow", NARROW))
+        },
         "legend": legend,
         "published": any(len(found) for found in dashed.values()),
         "table": _table(rows, broken),
@@ -131,10 +148,11 @@ def _figure(
     dashed: dict[str, pd.DataFrame],
     colours: dict[str, str],
     *,
+    size: tuple[float, float],
     prefix: str,
 ) -> Markup:
     with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
-        figure = Figure(figsize=(7.4, 4.2), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         tips: dict[str, list[str]] = {}
         for (kind, group), marker in zip(rows.groupby("kind", sort=False), MARKERS, strict=False):
@@ -169,7 +187,7 @@ def _figure(
                 for row in group.to_dict("records")
             ]
         axes.set_xscale("log")
-        axes.set(xlabel="mean L2 distance between image and network input (log scale)", ylim=(0, 100))
+        axes.set(xlabel="mean L2 distance between image and input (log scale)", ylim=(0, 100))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")

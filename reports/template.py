@@ -1,6 +1,10 @@
 """Rendering of a page from one of the templates in the folder `templates`."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,12 @@ from blrobust import __version__, atomic_write
 from blrobust.errors import UserError
 from blrobust.escaping import escape_lines
 from blrobust.regular_file import read_bytes
+from blrobust.reports import palette
 from blrobust.runs.run import Run
 
 MOST_BYTES = 2**28  # of a report
+HEADING = re.compile('<h2[^>]* data-to="([^"]+)"[^>]*>(.*?)</h2>', re.DOTALL)
+LEAD = re.compile('<span class="lead">.*?</span>', re.DOTALL)  # words that the contents leave out
 BASELINE = Markup('<meta name="baseline" content="{}">')
 
 
@@ -64,7 +71,23 @@ def html(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**content, version=__version__)
+    environment.filters["headings"] = headings
+    environment.filters["themed"] = palette.themed
+    script = (files("blrobust.reports") / "templates" / "page.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template(template).render(
+        **content,
+        version=__version__,
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        light=Markup(palette.declarations(dark=False)),
+        dark=Markup(palette.declarations(dark=True)),
+    )
+
+
+def headings(body: Markup) -> list[tuple[str, Markup]]:
+    """Return the anchor and the text of each second-level heading with the attribute `data-to`, in order."""
+    return [(anchor, Markup(LEAD.sub("", text)).strip()) for anchor, text in HEADING.findall(body)]
 
 
 def _finalize(value: Any) -> Any:

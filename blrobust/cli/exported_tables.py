@@ -14,7 +14,8 @@ from blrobust.reports.number_text import per_cent
 
 TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", "–": "--", **{c: f"\\{c}" for c in "&%$#_{}"},
+    ">": r"\textgreater{}", "|": r"\textbar{}", "–": "--", "−": "$-$", "±": r"$\pm$", "\xa0": "~",
+    "▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$", **{c: f"\\{c}" for c in "&%$#_{}"},
 }  # fmt: skip
 MARKDOWN = re.compile(r"([\\`*_\[\]<>|])")  # characters with a meaning
 
@@ -71,7 +72,9 @@ def _latex_row(texts: list[str]) -> str:
 
 def _aligned_right(cells: pd.DataFrame) -> list[bool]:
     """Return for each column whether all of its texts begin with a digit or a minus sign, or are empty."""
-    return [all(not text or text[0].isdigit() or text[0] == "-" for text in cells[name]) for name in cells]
+    return [
+        all(not text or text[0].isdigit() or text[0] == "-" for text in row) for row in cells.to_numpy().T
+    ]
 
 
 def _text(value: Any) -> str:

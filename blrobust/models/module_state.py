@@ -49,7 +49,7 @@ def _restorer(module: nn.Module) -> Callable[[], None]:
                 parameter.data = data
             parameter.requires_grad_(requires_grad)
         for part, name, tensor in buffers:
-            if _differ(part._buffers.get(name), tensor):
+            if _differ(getattr(part, name, None), tensor):  # TorchScript has no dict of buffers
                 setattr(part, name, tensor)
         for part, training in modes:
             with suppress(Exception):  # modules of torch.export accept no mode

@@ -193,6 +193,14 @@ def test_a_module_is_returned_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), generators)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # of TorchScript
+def test_a_script_with_buffers_is_measured(tmp_path: Path) -> None:
+    model = torch.jit.script(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(108), nn.Linear(108, 3)).train())
+    results = blrobust.evaluate(model, data=pair(20), noise=NOISE, out=tmp_path)
+    assert len(results.table)
+    assert all(part.training for part in model.modules() if hasattr(part, "training"))
+
+
 def test_a_module_that_fails_is_returned_as_it_was(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(7, 3)).half().train()
     with pytest.raises(UserError, match=r"model 'model' fails on images \(3, 6, 6\)"):

@@ -176,6 +176,6 @@ def test_the_page_shows_the_answers(tmp_path: Path) -> None:
     with Run.open(path) as run:
         page.render([RunAnalysis(run)], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text("utf-8")
-    assert text.count("<h3>Answers</h3>") == 1
+    assert text.count(">Answers</h2>") == 1
     assert "<dt>Does a band limit help beyond early stopping?</dt><dd>Yes. fft85 against" in text
     assert "the paired t-test over images, adjusted" in re.sub(r"\s+", " ", text)

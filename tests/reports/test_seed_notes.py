@@ -9,6 +9,7 @@ from support import invented
 from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.cli.results import print_attacks, print_summary
 from blrobust.reports import notebook, page
+from blrobust.reports.axes import axis
 from blrobust.reports.conclusions import conclusions
 from blrobust.reports.seed_notes import seed_notes, seed_range
 from blrobust.runs.run import Run
@@ -48,19 +49,20 @@ def test_the_notes_name_the_models_and_their_seeds(tmp_path: Path) -> None:
         alone = [group for group in groups if len(group.members) == 1]
         assert seed_notes(alone) == []
         analysis = results.kinds["gaussian"]
-        text = conclusions(analysis, page._common_axis({"r": results}, "gaussian", "normalized", [0.2] * 3))
+        text = conclusions(analysis, axis("gaussian", "normalized", [0.2] * 3, levels=LEVELS))
         assert text[1] == NOTE
 
 
 def test_the_report_shows_several_seeds_as_one_model(tmp_path: Path) -> None:
     text = rendered(tmp_path / "page.html", run(tmp_path / "run"))
-    wide = text.split('<div class="wide">')[1].split("</svg>")[0]
+    wide = text.split('<div class="plot wide">')[1].split("</svg>")[0]
     thin = re.findall(r"stroke-width: 0\.6", wide)
     assert len(thin) == 5  # the seeds of fp32 and fft85
     assert "thin lines of the same colour the single seeds" in text
     assert '<th scope="col">training seeds</th>' in text
     assert "<span>3<small>clean ±2.0, mean ±2.8</small></span>" in text
-    assert "fft85-seed1" not in text.split("<main>")[1].split("Provenance")[0]
+    shown = re.sub("<a download.*?>", "", text.split("<main>")[1].split("Provenance")[0])
+    assert "fft85-seed1" not in shown
     assert "fft85-seed1" in text.split("Provenance")[1]
     assert "Welch's t-test over seeds and images if a model has several seeds" in text
     assert "Of a model of several training seeds, the first is shown." in text

@@ -29,7 +29,7 @@ def test_the_tips_of_a_line_are_at_its_markers(width):
     height = 72 * figure.get_figheight()  # SVG counts from above, in 72 units an inch
     scale = 72 / figure.dpi
     wanted = axes.transData.transform([(0, 5), (1, 2), (3, 4)]) * scale * [1, -1] + [0, height]
-    np.testing.assert_allclose(places, wanted, atol=1e-4)
+    np.testing.assert_allclose(places, wanted, atol=0.5 * 10**-svg.DECIMALS + 1e-6)
 
 
 def test_the_tips_of_a_mesh_are_at_its_cells():

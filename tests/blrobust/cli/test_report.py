@@ -1,3 +1,6 @@
+import re
+from xml.etree import ElementTree
+
 import pytest
 from support import invented, invented_frequencies
 
@@ -33,6 +36,31 @@ def test_output_names_another_file(made, tmp_path, capsys):
     assert run(capsys, made, "--output", output) == (0, f"report: {output}\n", "")
     assert output.stat().st_size > 10_000
     assert not (made / "report.html").exists()
+
+
+def test_figures_and_tables_are_files(made, tmp_path, capsys):
+    figures, tables = tmp_path / "new" / "figures", tmp_path / "tables"
+    code, out, err = run(capsys, made, "--figures", figures, "--tables", tables)
+    assert (code, err) == (0, "")
+    assert out == f"report: {made / 'report.html'}\nfigures: {figures}\ntables: {tables}\n"
+    (figure,) = figures.iterdir()
+    assert figure.name == "accuracy-under-gaussian-noise.svg"
+    text = figure.read_text("utf-8")
+    assert ElementTree.fromstring(text).tag.endswith("svg")
+    assert "var(" not in text
+    assert "#0072b2" in text
+    names = {path.stem for path in tables.iterdir()}
+    assert {path.suffix for path in tables.iterdir()} == {".md", ".tex"}
+    assert {"accuracy-of-each-model", "accuracy-of-each-model-at-each-level"} <= names
+    rows = (tables / "accuracy-of-each-model.md").read_text("utf-8").splitlines()
+    assert rows[0].startswith("| model | nominal compression | effective compression | clean accuracy |")
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| fp32", "| fft85"]
+    assert re.search(r"\d\d\.\d\xa0% \(\d\d\.\d to \d\d\.\d\)", rows[2])
+    assert r"\begin{tabular}" in (tables / "accuracy-of-each-model.tex").read_text("utf-8")
+    (tmp_path / "file").write_text("x")
+    code, _, err = run(capsys, made, "--figures", tmp_path / "file")
+    assert code == 2
+    assert err.startswith("Error: ")
 
 
 def test_several_runs_are_compared_in_the_current_folder(made, tmp_path, capsys, monkeypatch):

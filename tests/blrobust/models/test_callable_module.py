@@ -167,7 +167,7 @@ def test_callables_are_measured_from_python_and_get_their_modes_back(
     assert set(heat.table.model) == {"model"}
 
 
-@pytest.mark.parametrize("model", [Plain, 3, None, object()], ids=str)
+@pytest.mark.parametrize("model", [Plain, 3, None, object()], ids=["class", "number", "none", "object"])
 def test_what_cannot_be_called_with_pixels_is_refused(model: Any, images: Path) -> None:
     with pytest.raises(UserError, match=r"^models: got a .*; legal: names, an nn.Module or another callable"):
         blrobust.evaluate({"a": model}, data=f"npz:{images}", noise="gaussian", device="cpu")

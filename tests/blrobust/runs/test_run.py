@@ -18,7 +18,10 @@ from blrobust.runs.record import digest
 from blrobust.runs.run import Run
 
 posix = pytest.mark.skipif(os.name != "posix", reason="folders cannot be moved while a file in them is open")
-PAGE = {"sections": [], "worst": {}, "provenance": {}, "published_label": "", "baseline": "", "seeds": []}
+PAGE = {
+    **{"sections": [], "matrix": None, "worst": {}, "provenance": {}, "published_label": "", "baseline": ""},
+    **{"data_notes": {}, "files": [], "bibtex": "", "seeds": [], "rankings": [], "keys": []},
+}
 LABELS = np.array([0, 1, 2, 1], np.int16)
 KINDS = {"gaussian": {"levels": [0.0, 0.5]}}
 
