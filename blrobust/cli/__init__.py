@@ -52,8 +52,8 @@ def cli() -> None:
 
     Start with:  blrobust noise
 
-    After Ctrl-C, run the same command again: noise, attack, heatmap and recover continue where they
-    stopped; train continues with --resume.
+    After Ctrl-C, run the same command again: noise, attack, heatmap, recover and paper continue
+    where they stopped; train continues with --resume.
 
     Exit codes: 0: success; 2: bad input, or a failed file operation, model or report; 130: Ctrl-C; 143:
     SIGTERM; 129: SIGHUP. If only the report fails, results.csv is still complete. If stdout or stderr is

@@ -19,6 +19,8 @@ from blrobust.errors import FailedPartsError, UserError
 from blrobust.terminal import echo
 
 if TYPE_CHECKING:
+    import torch
+
     from blrobust.data.datasets import Dataset
     from blrobust.experiments.budget import Plan
     from blrobust.experiments.execution import Setting
@@ -98,7 +100,7 @@ def command(
     folder = _default_folder(arch, limit, seeds) if out is None else output_folder(out, "out")
     wanted = cifar10.names(arch=arch, seeds=seeds)
     found, missing = split_by_weights(wanted, arch=arch, dataset=images)
-    trains = missing and (stage == "train" or (stage is None and chosen.type == "cuda"))
+    trains = missing and (stage == "train" or (stage is None and _can_train(chosen, images, data_dir)))
     steps = cifar10.measurements(wanted if trains else found, arch=arch, dataset=images)
     if trains:
         steps.insert(0, cifar10.training(missing, arch=arch))
@@ -131,6 +133,15 @@ def command(
             _print(f"the time is up during {step.name}; the same command continues there")
     if stage != "train":
         _report(folder, plan.steps, failed, open_report=open_report)
+
+
+def _can_train(device: "torch.device", images: "Dataset", data_dir: Path | None) -> bool:
+    """Return whether models are trained without being asked: on a GPU, if the training images are there."""
+    from blrobust.data.registry import NAMES, data_folder
+    from blrobust.models.model_names import trained_on
+
+    source = NAMES.get(trained_on(images))
+    return device.type == "cuda" and source is not None and source.found(data_folder(data_dir), "train")
 
 
 def _default_folder(arch: str, limit: int | None, seeds: int) -> Path:

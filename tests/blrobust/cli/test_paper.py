@@ -131,9 +131,11 @@ def test_trainings_with_the_same_steps_run_together(monkeypatch):
     from blrobust.data import datasets
 
     sample = datasets.load("cifar10-sample")
-    names = ["fp32", "fp32-early", "fft10-seed1"]
+    names = ["fp32", "fp32-early", "fft10-seed1", *(f"fft{rate}" for rate in range(10, 60, 10))]
     paper_training.train(names, arch="resnet20", dataset=sample, data_dir=Path("x"), device="cpu")
-    assert [given[0] for given in calls] == ["fp32,fft10-seed1", "fp32-early"]
+    assert [given[0] for given in calls] == [
+        *("fp32,fft10-seed1,fft10,fft20,fft30,fft40", "fft50", "fp32-early"),
+    ]
     assert calls[0][1:] == [
         *("--arch", "resnet20", "--dataset", "cifar10", "--device", "cpu", "--resume", "--data-dir", "x"),
     ]

@@ -68,7 +68,8 @@ def test_the_training_of_missing_models():
 def test_predicted_seconds_follow_images_and_models():
     speeds = speed.Speed({"fp32": 100.0, "fft50": 50.0}, block=10)
     step = Step("a", "noise", "", ("fp32", "fft50@85", "blur1+fp32-seed1"), 30, 2)
-    expected = 3 * speed.LOADING + (60 + 10 * speed.CHECKS) * (0.01 + 0.02 + 0.01)
+    passes = (60 + 10 * speed.CHECKS) * (0.01 + 0.02 + 0.01)
+    expected = 3 * speed.LOADING + speed.OVERHEAD * passes
     assert speeds.seconds(step) == pytest.approx(expected)
 
 
