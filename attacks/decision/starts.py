@@ -73,7 +73,7 @@ def starting_points(problem: Problem) -> tuple[Tensor, Tensor]:
     like all other random numbers of Foolbox's attacks.
     """
     images = problem.images
-    numbers = torch.rand((DIRECTIONS, *images.shape[1:]), device=images.device)
+    numbers = torch.rand((DIRECTIONS, *images.shape[1:]), dtype=images.dtype, device=images.device)
 
     def uniform(rows: Tensor, candidate_ids: Tensor) -> Tensor:
         return numbers[candidate_ids].expand(len(rows), -1, -1, -1, -1)

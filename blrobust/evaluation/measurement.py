@@ -16,6 +16,7 @@ from blrobust.evaluation import sweep
 from blrobust.evaluation.dry_run import dry_run
 from blrobust.evaluation.observer import Observer
 from blrobust.evaluation.subjects import ALONE, Subjects
+from blrobust.models.global_settings import DEVICES
 from blrobust.models.kept_state import kept_state
 from blrobust.models.model import Model
 from blrobust.models.module_state import unchanged_module
@@ -31,9 +32,12 @@ def measuring(observer: Observer, *models: object, call: str | None) -> Iterator
 
     `call` is the text of the call from Python, or None for the command line. Each of `models` is of the type
     `subjects.Models`, or None. At the end, the state of the user's modules among `models` and of the global
-    random generators on the CPU is restored.
+    random generators on the CPU is restored. Within it, autocast and inference mode of the caller are off.
     """
     with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for kind in DEVICES:
+            stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(unchanged(torch.device("cpu")))
         stack.enter_context(progress.shown(observer.shows_progress))
         stack.enter_context(recorded_as(call))

@@ -130,7 +130,7 @@ def inputs(dataset: Dataset, device: torch.device) -> Tensor:
     shape = tuple(dataset.images.shape[1:])
     count = min(len(dataset), IMAGES, max(2, VALUES // int(np.prod(shape))))
     clean = dataset.pixels(slice(0, count), device)
-    scale = torch.tensor([NOISE[i % len(NOISE)] for i in range(count)], device=device)
+    scale = clean.new_tensor([NOISE[i % len(NOISE)] for i in range(count)])
     noisy = clean + scale.view(-1, 1, 1, 1) * fixed_noise(clean)
     return torch.cat([clean, noisy.clamp(0, 1), noisy])
 

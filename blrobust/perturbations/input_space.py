@@ -38,7 +38,10 @@ def _moments(space: Space, device: torch.device) -> tuple[Tensor, Tensor]:
     The results are cached, because a copy from the CPU to a GPU waits for all work of the GPU.
     """
     with torch.inference_mode(False):  # noise is measured in this mode, but gradients may follow
-        mean, std = (torch.tensor(moment, device=device).view(-1, 1, 1) for moment in (space.mean, space.std))
+        mean, std = (
+            torch.tensor(moment, dtype=torch.float32, device=device).view(-1, 1, 1)
+            for moment in (space.mean, space.std)
+        )
     return mean, std
 
 

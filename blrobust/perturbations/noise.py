@@ -45,7 +45,8 @@ class Noise:
         self.space = space
         self._legacy = paper_space.space(dataset) if space == paper_bounds.SPACE else None
         shape = tuple(dataset.images.shape[1:])
-        unit = torch.tensor(dataset.std if space == "normalized" else [1.0] * shape[0])
+        std = dataset.std if space == "normalized" else [1.0] * shape[0]
+        unit = torch.tensor(std, dtype=torch.float32)
 
         def unit_noise(draw: int, samples: range) -> Tensor:
             noise = KINDS[kind](shape, seed=seed, draw=draw, samples=samples)

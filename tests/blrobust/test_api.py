@@ -4,8 +4,9 @@ import io
 import json
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import foolbox
 import numpy as np
@@ -205,6 +206,27 @@ def test_a_module_made_in_inference_mode_is_measured(tmp_path: Path) -> None:
     with torch.inference_mode():
         model = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
     assert len(blrobust.evaluate(model, data=pair(20), noise=NOISE, out=tmp_path).table)
+
+
+@pytest.mark.parametrize("setting", ["float64", "autocast", "inference"])
+def test_settings_of_the_caller_change_no_result(tmp_path: Path, setting: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
+    tasks: dict[str, Any] = {"data": pair(20), "noise": NOISE, "attacks": {"fgsm": [0.1]}}
+    expected = blrobust.evaluate(model, out=tmp_path / "plain", **tasks)
+    with ExitStack() as stack:
+        if setting == "float64":
+            stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+            torch.set_default_dtype(torch.float64)
+        elif setting == "autocast":
+            stack.enter_context(torch.autocast("cpu", torch.bfloat16))
+        else:
+            stack.enter_context(torch.inference_mode())
+        found = blrobust.evaluate(model, out=tmp_path / "changed", **tasks)
+    for command in ("noise", "attack"):
+        pd.testing.assert_frame_equal(
+            rows(tmp_path / "plain" / command), rows(tmp_path / "changed" / command)
+        )
+    assert len(found.table) == len(expected.table)
 
 
 def test_a_module_that_fails_is_returned_as_it_was(tmp_path: Path) -> None:
