@@ -14,6 +14,7 @@ from blrobust import atomic_write
 from blrobust.errors import UserError
 from blrobust.reports import template
 from blrobust.runs.database import Picture
+from blrobust.runs.database_files import COUNT, FILE
 from blrobust.runs.record import digest
 from blrobust.runs.run import Run
 
@@ -170,7 +171,7 @@ def test_what_a_kill_before_the_first_record_leaves_is_taken_over(tmp_path):
     leftover.write_text('{"conf')
     with start(tmp_path) as run:
         add(run)
-    assert {entry.name for entry in tmp_path.iterdir()} == {"lock", "run.json", "run.sqlite"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"lock", "run.json", FILE, COUNT}
 
 
 def test_a_second_process_is_refused_and_the_first_goes_on(tmp_path):
