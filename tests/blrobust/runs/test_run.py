@@ -325,6 +325,14 @@ def test_a_run_that_was_moved_writes_nothing_to_the_run_in_its_place(tmp_path, w
 
 
 @posix
+def test_a_run_that_was_moved_away_is_told_so(tmp_path):
+    with start(tmp_path / "run") as run:
+        (tmp_path / "run").rename(tmp_path / "moved")
+        with pytest.raises(OSError, match="the folder was moved or replaced"):
+            run.save_record()
+
+
+@posix
 def test_a_folder_that_is_moved_during_a_write_gets_the_file(tmp_path, monkeypatch):
     path, sync = tmp_path / "run", os.fsync
 
