@@ -52,7 +52,11 @@ def write_bytes(path: Path, content: bytes, *, check: Callable[[], None] = lambd
     """
     name, folder = f".blrobust-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp", None
     try:
-        folder = _open_folder(path.parent)
+        try:
+            folder = _open_folder(path.parent)
+        except FileNotFoundError:
+            check()  # its error says that the folder was moved
+            raise
         check()
         _remove_leftovers(path.parent, folder)
         temporary, target = (_relative(path.with_name(each), folder) for each in (name, path.name))

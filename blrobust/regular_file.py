@@ -1,4 +1,4 @@
-"""Reading of regular files of bounded size, from folders that others may have written."""
+"""Regular files in folders that others may have written: the check for them, and reading of bounded size."""
 
 import os
 import stat
@@ -9,8 +9,32 @@ from pathlib import Path
 
 from blrobust.errors import UserError
 
+ABSENT = "which does not exist"
+
 # Opening a pipe without a writer then returns at once, and a terminal does not become that of the process.
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+
+
+def problem_of(path: Path) -> str | None:
+    """Return the reason why `path` is not a regular file, as the end of a sentence; None if it is one.
+
+    Links are followed. Devices and pipes are not regular files: reading them may never end.
+    """
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return "which is a folder"
+    return "which is not a regular file" if path.exists() else ABSENT
+
+
+def check_file_or_none(path: Path) -> None:
+    """Raise `UserError` if `path` is a link, a folder, a pipe or a device, and not a file or absent.
+
+    Code that opens the file itself would write to the target of the link, or would never return.
+    """
+    problem = "which is a link" if path.is_symlink() else problem_of(path)
+    if problem not in (None, ABSENT):
+        raise UserError(f"{path.parent}: got {path.name}, {problem}; legal: a regular file, or none")
 
 
 @contextmanager

@@ -77,15 +77,3 @@ def output_file(path: StrPath, name: str, suffixes: Collection[str]) -> Path:
     if file.is_dir():
         raise UserError(f"{got}, which is a directory; legal: a file")
     return file
-
-
-def problem_of(path: Path) -> str | None:
-    """Return the reason why `path` is not a regular file, as the end of a sentence; None if it is one.
-
-    Devices and pipes are not regular files: reading them may never end.
-    """
-    if path.is_file():
-        return None
-    if path.is_dir():
-        return "which is a folder"
-    return "which is not a regular file" if path.exists() else "which does not exist"

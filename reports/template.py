@@ -32,8 +32,11 @@ def baseline_tag(name: str) -> Markup:
 def shows_baseline(page: Path, name: str) -> bool:
     """Return whether the file `page` is the report of one run with `name` as the baseline.
 
-    The result is False for a file that cannot be a report: one of more than `MOST_BYTES` bytes, or a pipe.
+    The result is False for a file that cannot be a report: a link, a pipe, or one of more than `MOST_BYTES`
+    bytes.
     """
+    if page.is_symlink():
+        return False
     try:
         content = read_bytes(page, most=MOST_BYTES)
     except (OSError, UserError):

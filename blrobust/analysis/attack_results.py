@@ -16,7 +16,7 @@ from blrobust.analysis.statistics import Bools, Floats
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import NO_GRADIENTS, Status
 from blrobust.runs.configuration import AttackGrid
-from blrobust.runs.database import Outcomes
+from blrobust.runs.packed_arrays import Outcomes
 from blrobust.runs.run import Run
 
 MODELS = ("kind", "model", "clean", "accuracy", "median", "success", "queries", "flags")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blrobust.analysis.level_norm import level_norm
 from blrobust.perturbations.levels import MOST_DIGITS, format_level
-from blrobust.runs.database import Outcomes
+from blrobust.runs.packed_arrays import Outcomes
 from blrobust.runs.run import Run
 
 # column -> (the array of a cell with its values, their type in the table)

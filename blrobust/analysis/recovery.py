@@ -17,7 +17,7 @@ from blrobust.analysis.statistics import Bools, wilson
 from blrobust.attacks.catalogue.table import ATTACKS
 from blrobust.attacks.status import NO_GRADIENTS, REJECTED
 from blrobust.runs.configuration import Recover
-from blrobust.runs.database import Outcomes
+from blrobust.runs.packed_arrays import Outcomes
 from blrobust.runs.run import Run
 
 TABLE = (

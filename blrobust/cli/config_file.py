@@ -10,9 +10,8 @@ import click
 
 from blrobust.cli.options import UserPath
 from blrobust.errors import UserError, reason, shorten
-from blrobust.regular_file import read_bytes
+from blrobust.regular_file import problem_of, read_bytes
 from blrobust.terminal import echo
-from blrobust.user_paths import problem_of
 
 NOT_IN_FILES = {"dry_run"}
 MOST_BYTES = 1_000_000

@@ -15,7 +15,7 @@ from blrobust import memory
 from blrobust.data.labelled_images import MOST_LABELS, LabelledImages, check
 from blrobust.data.npz_headers import Header, names, read_array, read_headers
 from blrobust.errors import UserError, reason, shorten
-from blrobust.user_paths import problem_of
+from blrobust.regular_file import problem_of
 
 # ending -> the format of Pillow. The format of a file is found from its content, but only these are tried:
 # others run programs (Ghostscript for PostScript).
@@ -56,8 +56,9 @@ def read_folder(path: Path) -> LabelledImages:
         if not images:
             raise UserError(f"{FOLDER}: got {folder} without images; legal: files in {', '.join(SUFFIXES)}")
         for image in images:
-            if not image.is_file():  # opening a pipe would never return
-                raise UserError(f"{image}: got no regular file; legal: an image in {', '.join(SUFFIXES)}")
+            other = problem_of(image)
+            if other is not None:
+                raise UserError(f"{FOLDER}: got {image}, {other}; legal: files in {', '.join(SUFFIXES)}")
         files += images
         labels += [label] * len(images)
     names = tuple(folder.name for folder in folders)

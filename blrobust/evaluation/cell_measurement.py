@@ -15,7 +15,7 @@ from blrobust.perturbations.base import Perturbation, block_size, blocks
 from blrobust.perturbations.random_numbers import Cache
 from blrobust.perturbations.seeding import seeded
 from blrobust.progress import Meter
-from blrobust.runs.database import Outcomes
+from blrobust.runs.packed_arrays import Outcomes
 
 
 class CellMeasurement:

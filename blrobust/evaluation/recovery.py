@@ -36,8 +36,8 @@ from blrobust.perturbations.base import block_size, predict
 from blrobust.perturbations.seeding import seeded
 from blrobust.progress import Meter
 from blrobust.runs import configuration
-from blrobust.runs.database import Outcomes
 from blrobust.runs.interruption import resumable
+from blrobust.runs.packed_arrays import Outcomes
 from blrobust.runs.run import Run
 
 

@@ -21,6 +21,7 @@ from blrobust.errors import FailedPartsError, UserError, message
 from blrobust.evaluation.dry_run import end_dry_run
 from blrobust.evaluation.probe import check_again, find_flags, probe
 from blrobust.models.zoo import Model
+from blrobust.regular_file import problem_of
 from blrobust.runs.configuration import MOST, Configuration, DatasetIdentity, ModelIdentity
 from blrobust.runs.folder import RESULTS
 from blrobust.runs.interruption import resumable
@@ -94,8 +95,9 @@ def end(
 
 
 def restore(results: RunAnalysis | HeatmapAnalysis | RecoveryAnalysis) -> None:
-    """Write results.csv of a finished run again if it was removed."""
-    if not (results.run.path / RESULTS).exists():
+    """Write results.csv of a finished run again if it was removed, or if a link or a pipe is in its place."""
+    table = results.run.path / RESULTS
+    if table.is_symlink() or problem_of(table):
         results.write_csv()
 
 

@@ -32,9 +32,10 @@ from blrobust.perturbations.base import Perturbation, block_size
 from blrobust.perturbations.levels import format_level
 from blrobust.progress import Meter
 from blrobust.runs.configuration import Attack, Noise
-from blrobust.runs.database import Key, Outcomes
+from blrobust.runs.database import Key
 from blrobust.runs.folder import ADVERSARIALS, REPORT
 from blrobust.runs.interruption import resumable
+from blrobust.runs.packed_arrays import Outcomes
 from blrobust.runs.run import Run
 
 MOST_CELLS = 1_000_000

@@ -13,7 +13,7 @@ from blrobust.errors import UserError, reason, shorten
 from blrobust.models.classifier import Classifier
 from blrobust.models.facts import Facts as Facts
 from blrobust.models.tensor_bytes import checksum, to_bytes
-from blrobust.user_paths import problem_of
+from blrobust.regular_file import problem_of
 
 FORMAT = "blrobust-1"
 FLOATS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}  # of weights

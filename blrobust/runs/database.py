@@ -2,7 +2,10 @@
 
 A cell is the result of one model for one kind of perturbation, at one level, in one draw (repetition).
 
-Committed cells survive a killed process and a power failure. Reading a finished run changes no file.
+Committed cells survive a killed process and a power failure. Reading a finished run changes no file. SQLite
+commits to a write-ahead log, run.sqlite-wal, so that others can read while cells are added. The log is then
+copied into run.sqlite, as often as time allows. Rows that are lost by damage to the log are an error for
+readers (`row_count`), and the command that continues the run measures them again.
 
 The database has the id of the run, which is also in run.json. Every row has a checksum over this id and the
 values of the row. So rows that were edited, damaged or copied from another run raise an error. Databases of
@@ -11,26 +14,28 @@ format 2 have no id and no checksums.
 
 import contextlib
 import sqlite3
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
+from blrobust.atomic_write import write_bytes
 from blrobust.errors import UserError, reason
+from blrobust.runs import row_count
+from blrobust.runs.database_files import FILE, FILES, LOG, check_files, has_tables
+from blrobust.runs.packed_arrays import Outcomes, pack, unpack
+from blrobust.runs.row_count import RowCount
 from blrobust.runs.stored_rows import TABLES, check_rows, check_tables, checksum, unsealed
 
-Outcomes = dict[str, NDArray[Any]]
 Key = tuple[str, str, float, int]  # of a cell: model, kind, level, draw
 
-FILE = "run.sqlite"
-MOST_BYTES = 1024  # the most bytes of all arrays of a cell, per image; a dozen numbers take far fewer
-MOST_HEADER = 2**16  # the most bytes of the names and types of these arrays
-FILES = (FILE, f"{FILE}-wal", f"{FILE}-shm")
+WRITE_AHEAD = slice(18, 20)  # the bytes of run.sqlite that are 2 if it has a write-ahead log
+COPIES = 20  # the log is copied again after this many times the time of a copy
 
 
 class Picture(NamedTuple):
@@ -64,36 +69,39 @@ class Database:
         self._folder = folder
         self._connection = connection
         self._id = run_id
+        self._count: RowCount | None = None  # of a database that is open for writing
+        self._next_copy = 0.0  # the time at which the log may be copied into run.sqlite
 
     @classmethod
-    def create(cls, folder: Path, run_id: str | None, labels: NDArray[np.int16]) -> Self:
-        """Return the database in `folder`, open for writing; create it if it does not exist.
+    def create(
+        cls,
+        folder: Path,
+        run_id: str | None,
+        labels: NDArray[np.int16],
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> Self:
+        """Return the database in `folder`, open for writing; create it if it does not exist or has no tables.
 
-        A new database stores the true `labels` int16 (n,) of the data set. Raises `UserError` for a database
-        that is damaged, belongs to another run or has other labels. Raises it for a symbolic link too,
-        because the target of the link may be a file of another program.
+        A new database stores the true `labels` int16 (n,) of the data set. `check` is that of
+        `atomic_write.write_bytes`. Raises `UserError` for a database that is damaged, belongs to another run
+        or has other labels, and if a link, a folder or a pipe is in the place of one of its files.
         """
-        _refuse_link(folder)
+        check_files(folder)
         with using(folder), contextlib.ExitStack() as stack:
+            if run_id is not None and not has_tables(folder / FILE):
+                for log in FILES[1:]:  # they would be merged into the new database
+                    (folder / log).unlink(missing_ok=True)
+                write_bytes(folder / FILE, _new(folder, run_id, labels), check=check)
             connection = sqlite3.connect(folder / FILE)
             stack.callback(connection.close)
             database = cls(folder, connection, run_id)
-            is_new = not connection.execute("SELECT name FROM sqlite_master").fetchall()
-            if not is_new:
-                database.check()  # before the file is changed
+            database.check()  # before the file is changed
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # a cell costs seconds, an fsync milliseconds
-            if run_id is not None and is_new:
-                with connection:
-                    connection.execute("BEGIN")  # Python does not begin a transaction for CREATE TABLE
-                    for table in TABLES:
-                        connection.execute(table)
-                    connection.execute("INSERT INTO run VALUES (?, 0)", (run_id,))
-                    database._insert("labels", [(0, pack({"labels": labels}))])
-            if is_new:
-                database.check()
             if not np.array_equal(database.labels(len(labels)), labels):
                 raise ValueError("the labels are not those of the data set")
+            database._count = RowCount(folder, database._rows())
             stack.pop_all()
         return database
 
@@ -101,26 +109,31 @@ class Database:
     def connect(cls, folder: Path, run_id: str | None, *, finished: bool) -> Self:
         """Return the database in `folder`, open for reading; the folder of a `finished` run is not changed.
 
-        Raises `UserError` for a database that is missing, damaged or of another run.
+        Raises `UserError` for a database that is missing, damaged or of another run, or that lost rows.
         """
         file = folder / FILE
-        if not file.is_file():
+        check_files(folder)
+        if not file.exists():
             raise UserError(f"{folder}: the run has no results ({FILE} is missing)")
-        _refuse_link(folder)
         # Opening a database in WAL mode creates -wal and -shm files, even for reading, unless "immutable".
-        immutable = finished and not (folder / f"{FILE}-wal").exists()
+        immutable = finished and not (folder / LOG).exists()
         mode = "immutable=1" if immutable else "mode=ro"
         with using(folder), contextlib.ExitStack() as stack:
             connection = sqlite3.connect(f"{file.resolve().as_uri()}?{mode}", uri=True)
             stack.callback(connection.close)
             database = cls(folder, connection, run_id)
+            least = row_count.read(folder)  # before the rows, which another process may be adding
             database.check()
+            if database._rows() < least:
+                raise ValueError(f"cells are missing; {LOG} is damaged, or another file of the run is older")
             stack.pop_all()
         return database
 
     def close(self) -> None:
         """Close the database; SQLite merges the write-ahead log, if there is one, into run.sqlite."""
         self._connection.close()
+        if self._count is not None:
+            self._count.close()
 
     def check(self) -> None:
         """Raise `ValueError` if the database is damaged, has other tables or belongs to another run."""
@@ -147,13 +160,13 @@ class Database:
 
         Raises `UserError` if the number of stored cells differs from the number that the table `run` records.
         """
-        with using(self._folder):
-            keys = self._connection.execute("SELECT model, kind, level, draw FROM cells").fetchall()
-            if self._id is not None and self._connection.execute("SELECT cells FROM run").fetchall() != [
-                (len(keys),)
-            ]:
-                raise ValueError("cells are missing")
-            return set(keys)
+        with using(self._folder), self._connection as connection:
+            connection.execute("BEGIN")  # both queries see the same commit
+            keys = connection.execute("SELECT model, kind, level, draw FROM cells").fetchall()
+            counts = [] if self._id is None else connection.execute("SELECT cells FROM run").fetchall()
+        if self._id is not None and counts != [(len(keys),)]:
+            raise UserError(f"{self._folder / FILE} cannot be used: cells are missing")
+        return set(keys)
 
     def seconds(self) -> float:
         """Return the wall time of all cells in seconds."""
@@ -188,12 +201,38 @@ class Database:
             self._insert("cells", rows)
             if self._id is not None:
                 self._connection.execute("UPDATE run SET cells = cells + ?", (len(rows),))
+        if self._count is not None:
+            self._count.write(self._count.rows + len(rows))
+        self._copy_log()
 
     def add_pictures(self, pictures: Iterable[Picture]) -> None:
         """Commit the pictures of the report; they replace all stored pictures."""
+        if self._count is not None:
+            self._count.write(0)  # the new pictures may be fewer
         with using(self._folder), self._connection:
             self._connection.execute("DELETE FROM pictures")
             self._insert("pictures", pictures)
+        if self._count is not None:
+            self._count.write(self._rows())
+        self._copy_log()
+
+    def _copy_log(self) -> None:
+        """Copy the log into run.sqlite and empty it, unless this would take over 5 % of the time of the run.
+
+        SQLite waits for readers for five seconds at most.
+        """
+        start = time.monotonic()
+        if start < self._next_copy:
+            return
+        with using(self._folder):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        end = time.monotonic()
+        self._next_copy = end + COPIES * (end - start)
+
+    def _rows(self) -> int:
+        """Return the number of cells and pictures."""
+        query = "SELECT (SELECT count(*) FROM cells) + (SELECT count(*) FROM pictures)"
+        return int(self._connection.execute(query).fetchone()[0])
 
     def _insert(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
         """Insert rows and their checksums into a table; the caller begins and commits the transaction."""
@@ -226,9 +265,18 @@ def _cell(row: Sequence[Any], labels: NDArray[np.int16]) -> Cell:
     return Cell(draw, forwards, backwards, seconds, outcomes)
 
 
-def _refuse_link(folder: Path) -> None:
-    if (folder / FILE).is_symlink():
-        raise UserError(f"{folder / FILE}: got a link; legal: a file, or none")
+def _new(folder: Path, run_id: str, labels: NDArray[np.int16]) -> bytes:
+    """Return the content of the file of a new database."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        database = Database(folder, connection, run_id)
+        with connection:
+            for table in TABLES:
+                connection.execute(table)
+            connection.execute("INSERT INTO run VALUES (?, 0)", (run_id,))
+            database._insert("labels", [(0, pack({"labels": labels}))])
+        content = bytearray(connection.serialize())
+    content[WRITE_AHEAD] = b"\2\2"
+    return bytes(content)
 
 
 @contextlib.contextmanager
@@ -243,22 +291,3 @@ def using(folder: Path) -> Iterator[None]:
         raise
     except (sqlite3.Error, zlib.error, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / FILE} cannot be used: {reason(error)}") from error
-
-
-def pack(arrays: Outcomes) -> bytes:
-    """Return arrays as zlib-compressed safetensors; unlike a pickle, they run no code when they are read."""
-    return zlib.compress(save(arrays))
-
-
-def unpack(blob: bytes, n: int) -> Outcomes:
-    """Return the arrays over `n` images in bytes that `pack` returned.
-
-    Raises `ValueError` if the bytes are cut, or if they unpack to more bytes than such arrays can have.
-    Raises an error of zlib or safetensors for other bytes.
-    """
-    most = MOST_HEADER + n * MOST_BYTES
-    stream = zlib.decompressobj()
-    content = stream.decompress(blob, most)
-    if not stream.eof:
-        raise ValueError(f"got a blob that is cut or has more than {most:,} bytes")
-    return load(content)

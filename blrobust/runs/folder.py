@@ -4,7 +4,7 @@ from pathlib import Path
 
 from blrobust.atomic_write import is_temporary
 from blrobust.errors import UserError
-from blrobust.runs import LEGAL_FOLDERS, answers, database
+from blrobust.runs import LEGAL_FOLDERS, answers, database_files
 from blrobust.runs.configuration import Sweep
 from blrobust.runs.lock import LOCK
 from blrobust.runs.record import ANCIENT, Record
@@ -13,7 +13,7 @@ from blrobust.runs.record import FILE as RECORD
 RESULTS = "results.csv"
 REPORT = "report.html"
 ADVERSARIALS = "adversarials"  # subfolder for adversarial inputs, made by --save-adversarials
-OURS = {LOCK, ADVERSARIALS, RECORD, RESULTS, REPORT, *database.FILES}
+OURS = {LOCK, ADVERSARIALS, RECORD, RESULTS, REPORT, *database_files.FILES}
 
 
 def stored_record(path: Path, new: Record) -> Record | None:
@@ -29,7 +29,7 @@ def stored_record(path: Path, new: Record) -> Record | None:
         raise UserError(f"out: got {path}, which is a file; {LEGAL_FOLDERS}")
     names = {entry.name for entry in path.iterdir() if not is_temporary(entry.name)}
     if not names & {RECORD, ANCIENT}:
-        foreign = sorted(names - OURS) or sorted(names & {database.FILE})
+        foreign = sorted(names - OURS) or sorted(names & {database_files.FILE})
         if foreign:
             raise UserError(f"out: got {path}, which has {foreign[0]!r} and no {RECORD}; {LEGAL_FOLDERS}")
         return None

@@ -5,6 +5,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from blrobust.errors import UserError
+from blrobust.regular_file import check_file_or_none
 
 LOCK = "lock"  # name of the lock file in a run folder
 
@@ -14,11 +15,10 @@ def acquire(path: Path, refusal: str) -> FileLock:
 
     The file is created in its folder, which must exist. The file remains after the lock is released. The lock
     is released at the latest when the process ends. Raises `UserError` with the text `refusal` if another
-    process has the lock. Raises `UserError` for a symbolic link too: locking empties the
-    file, which would destroy the target of the link.
+    process has the lock. Raises `UserError` for a link too: locking empties the file, which would destroy the
+    target of the link.
     """
-    if path.is_symlink():
-        raise UserError(f"{path}: got a link; legal: a file, or none")
+    check_file_or_none(path)
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blrobust.runs.database import Key, Outcomes, pack
+from blrobust.runs.database import Key
+from blrobust.runs.packed_arrays import Outcomes, pack
 
 
 class NewCell(NamedTuple):

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from blrobust.runs import answers
-from blrobust.runs.database import FILE, Database
+from blrobust.runs.database import Database
+from blrobust.runs.database_files import FILE
 from blrobust.runs.folder import default_name, stored_record
 from blrobust.runs.record import Record
 from blrobust.runs.run import Run

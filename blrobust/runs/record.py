@@ -11,7 +11,7 @@ from msgspec import Meta, MsgspecError, Struct, convert, to_builtins
 from blrobust import __version__
 from blrobust.atomic_write import write_text
 from blrobust.errors import UserError, reason
-from blrobust.regular_file import read_bytes
+from blrobust.regular_file import ABSENT, problem_of, read_bytes
 from blrobust.runs.configuration import (
     Configuration,
     Count,
@@ -137,13 +137,16 @@ class Record(Struct, kw_only=True, omit_defaults=True):
     def read(cls, folder: Path) -> Self:
         """Return the record in `folder`; raise `UserError` if it is missing, damaged or of unknown format."""
         file = folder / FILE
-        if not file.is_file():
-            if (folder / ANCIENT).is_file():
+        problem = problem_of(file)
+        if problem == ABSENT:
+            if (folder / ANCIENT).exists():
                 raise UserError(
                     f"{folder}: got {ANCIENT} of an earlier format of heat maps and recoveries; legal: a "
                     f"folder with {FILE} (run the command again with another folder; its tables stay valid)"
                 )
             raise UserError(f"{folder} is not a run folder: it has no {FILE}")
+        if problem is not None:
+            raise UserError(f"{folder}: got {FILE}, {problem}; legal: a run folder")
         try:
             plain = json.loads(read_bytes(file, most=MOST_BYTES).decode())
             checksum = plain.pop("checksum")

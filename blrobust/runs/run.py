@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from blrobust.atomic_write import write_text
 from blrobust.errors import UserError
-from blrobust.runs import answers
+from blrobust.runs import answers, row_count
 from blrobust.runs.configuration import Configuration, Sweep
-from blrobust.runs.database import FILE as DATABASE
-from blrobust.runs.database import Cell, Database, Key, Outcomes, Picture
+from blrobust.runs.database import Cell, Database, Key, Picture
+from blrobust.runs.database_files import FILE as DATABASE
 from blrobust.runs.folder import RESULTS, default_name, stored_record
 from blrobust.runs.held_file import HeldFile
 from blrobust.runs.lock import LOCK, acquire
 from blrobust.runs.new_cell import NewCell
+from blrobust.runs.packed_arrays import Outcomes
 from blrobust.runs.provenance import now
 from blrobust.runs.record import FILE as RECORD
 from blrobust.runs.record import Card, Record
@@ -103,8 +104,9 @@ class Run:
                 # Runs of early builds have no answers; those of the present models are stored.
                 existing.answers = existing.answers or record.answers
                 record = existing
-            record.write(path, check=HeldFile(path / LOCK).check)
-            data = Database.create(path, record.id, labels)
+            check = HeldFile(path / LOCK).check
+            record.write(path, check=check)
+            data = Database.create(path, record.id, labels, check=check)
             stack.callback(data.close)
             run = cls(path, record, data, lock)
             run.done()
@@ -294,4 +296,5 @@ class Run:
         self._database.close()  # SQLite merges the write-ahead log into the database
         self.record.finished = end or now()
         self.save_record()
+        row_count.remove(self.path)
         self._database = Database.connect(self.path, self.record.id, finished=True)

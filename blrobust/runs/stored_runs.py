@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blrobust.errors import UserError
 from blrobust.runs import RUNS
-from blrobust.runs.database import FILE as DATABASE
+from blrobust.runs.database_files import FILE as DATABASE
 from blrobust.runs.record import ANCIENT, Record
 from blrobust.runs.record import FILE as RECORD
 from blrobust.user_paths import expanded
@@ -27,8 +27,8 @@ def find(run: str | os.PathLike[str]) -> list[Path]:
     """
     path = expanded(run, "run")
     if path.exists():
-        parts = [path / part for part in PARTS if (path / part / RECORD).is_file()]
-        return [path] if (path / RECORD).is_file() or not parts else parts
+        parts = [path / part for part in PARTS if (path / part / RECORD).exists()]
+        return [path] if (path / RECORD).exists() or not parts else parts
     text = os.fspath(run)
     if (RUNS / text).is_dir():
         return find(RUNS / text)

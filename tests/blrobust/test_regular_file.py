@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blrobust.errors import UserError
-from blrobust.regular_file import read_bytes
+from blrobust.regular_file import problem_of, read_bytes
 from blrobust.reports.template import shows_baseline
 from blrobust.runs.record import Record
 from blrobust.training import history
@@ -39,7 +39,7 @@ def test_only_regular_files_are_read(irregular: Path, read: Callable[[Path], obj
 
 @pytest.mark.timeout(20)
 def test_a_run_folder_with_an_irregular_file_is_none(irregular: Path) -> None:
-    with pytest.raises(UserError, match="is not a run folder"):
+    with pytest.raises(UserError, match=r"got run.json, which is not a regular file; legal: a run folder"):
         Record.read(irregular.parent)
 
 
@@ -61,3 +61,14 @@ def test_a_sparse_record_takes_no_memory(tmp_path: Path) -> None:
         file.truncate(2**40)
     with pytest.raises(UserError, match="bytes; legal: at most"):
         Record.read(tmp_path)
+
+
+def test_the_problem_of_a_path(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    assert [problem_of(tmp_path / name) for name in ("file", "pipe", ".", "nothing")] == [
+        None,
+        "which is not a regular file",
+        "which is a folder",
+        "which does not exist",
+    ]

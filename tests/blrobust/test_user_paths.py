@@ -1,6 +1,5 @@
 """Paths from a user: what no file system can have is refused in one line that names the argument."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from support.plain_model import SHAPE, Plain
 
 import blrobust
 from blrobust.errors import UserError
-from blrobust.user_paths import expanded, output_file, output_folder, problem_of
+from blrobust.user_paths import expanded, output_file, output_folder
 
 IMPOSSIBLE: dict[str, Any] = {
     "NUL": "a\0b",
@@ -96,18 +95,6 @@ def test_a_file_to_write(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"path: got .*{told}"):
             output_file(tmp_path / name, "path", (".html", ".htm"))
     assert output_file(tmp_path / "x.HTML", "path", (".html",)) == tmp_path / "x.HTML"
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
-def test_the_problem_of_a_path(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    os.mkfifo(tmp_path / "pipe")
-    assert [problem_of(tmp_path / name) for name in ("file", "pipe", ".", "nothing")] == [
-        None,
-        "which is not a regular file",
-        "which is a folder",
-        "which does not exist",
-    ]
 
 
 def test_a_report_replaces_only_pages(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.errors import UserError
 from blrobust.evaluation import sweep
 from blrobust.perturbations.noise import Noise
-from blrobust.runs.database import unpack
 from blrobust.runs.lock import LOCK, acquire
+from blrobust.runs.packed_arrays import unpack
 from blrobust.runs.run import Run
 
 CPU = torch.device("cpu")

@@ -15,7 +15,8 @@ from support import invented, invented_frequencies
 
 from blrobust.analysis.view import view
 from blrobust.errors import UserError
-from blrobust.runs.database import FILE, pack
+from blrobust.runs.database_files import FILE
+from blrobust.runs.packed_arrays import pack
 from blrobust.runs.record import Record
 from blrobust.runs.run import Run
 from blrobust.runs.stored_rows import checksum
@@ -169,7 +170,7 @@ def test_a_link_to_a_file_elsewhere_is_refused_and_the_file_stays(tmp_path: Path
     record.finished = None
     record.write(folder)
     before = {path: path.read_bytes() for path in tmp_path.glob("mine*")}
-    with pytest.raises(UserError, match=r"run.sqlite: got a link; legal: a file, or none"):
+    with pytest.raises(UserError, match=r"got run.sqlite, which is a link; legal: a regular file, or none"):
         Run.create_or_resume(folder, record, np.zeros(5, np.int16))
     assert {path: path.read_bytes() for path in tmp_path.glob("mine*")} == before
 

@@ -14,6 +14,7 @@ from blrobust import atomic_write
 from blrobust.errors import UserError
 from blrobust.reports import template
 from blrobust.runs.database import Picture
+from blrobust.runs.database_files import COUNT, FILE
 from blrobust.runs.record import digest
 from blrobust.runs.run import Run
 
@@ -173,7 +174,7 @@ def test_what_a_kill_before_the_first_record_leaves_is_taken_over(tmp_path):
     leftover.write_text('{"conf')
     with start(tmp_path) as run:
         add(run)
-    assert {entry.name for entry in tmp_path.iterdir()} == {"lock", "run.json", "run.sqlite"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"lock", "run.json", FILE, COUNT}
 
 
 def test_a_second_process_is_refused_and_the_first_goes_on(tmp_path):
@@ -324,6 +325,14 @@ def test_a_run_that_was_moved_writes_nothing_to_the_run_in_its_place(tmp_path, w
     assert {entry.name: entry.read_bytes() for entry in path.iterdir()} == before
     with start(tmp_path / "moved", seed=7) as run:
         assert ("a", "gaussian", 0.0, 0) in run.done()
+
+
+@posix
+def test_a_run_that_was_moved_away_is_told_so(tmp_path):
+    with start(tmp_path / "run") as run:
+        (tmp_path / "run").rename(tmp_path / "moved")
+        with pytest.raises(OSError, match="the folder was moved or replaced"):
+            run.save_record()
 
 
 @posix

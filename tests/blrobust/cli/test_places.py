@@ -1,0 +1,60 @@
+"""Links, pipes and folders in the places of the files of a run: replaced or refused in one line."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blrobust.cli import main
+from blrobust.runs.folder import REPORT, RESULTS
+
+pytestmark = [pytest.mark.skipif(os.name != "posix", reason="links and pipes as POSIX has them")]
+DATA = "--dataset cifar10-sample --limit 2 --device cpu --quiet"
+COMMANDS = {
+    "noise": f"noise --models fp32 --sigma 0 {DATA}",
+    "heatmap": f"heatmap fp32 --size 1 {DATA}",
+    "recover": f"recover --kind fgsm --networks fft50 --compressions 0.5 --bits 4 {DATA}",
+}
+
+
+def call(line: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    with pytest.raises(SystemExit) as end:
+        main([*line.split(), "--out", str(folder)])
+    return end.value.code, capsys.readouterr().err
+
+
+def link(path: Path) -> None:
+    path.symlink_to(path.parents[1] / "precious")
+
+
+OTHERS: list[Callable[[Path], object]] = [link, os.mkfifo, os.mkdir]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_finished_run(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, victim = tmp_path / "run", tmp_path / "precious"
+    victim.write_text("mine")
+    assert call(COMMANDS[command], folder, capsys) == (0, "")
+    table = (folder / RESULTS).read_bytes()
+    for name in (RESULTS, REPORT):
+        for make in OTHERS:
+            (folder / name).unlink()
+            make(folder / name)
+            code, err = call(COMMANDS[command], folder, capsys)
+            if make is os.mkdir:
+                assert (code, err.count("\n")) == (2, 1)
+                assert name in err
+                (folder / name).rmdir()
+                (folder / name).touch()
+            else:
+                assert (code, err) == (0, "")
+                assert (folder / name).is_file()
+                assert not (folder / name).is_symlink()
+        assert call(COMMANDS[command], folder, capsys)[0] == 0
+        (folder / RESULTS).unlink(missing_ok=True)
+    assert call(COMMANDS[command], folder, capsys) == (0, "")
+    assert (folder / RESULTS).read_bytes() == table
+    assert "</html>" in (folder / REPORT).read_text("utf-8")
+    assert victim.read_text() == "mine"
