@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import seaborn
 from markupsafe import Markup
-from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -133,7 +132,7 @@ def _figure(
     *,
     prefix: str,
 ) -> Markup:
-    with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
+    with svg.styled("default", seaborn.axes_style("whitegrid"), STYLE):
         figure = Figure(figsize=(7.4, 4.2), layout="constrained")
         axes = figure.subplots()
         tips: dict[str, list[str]] = {}

@@ -1,16 +1,30 @@
 """A matplotlib figure as an SVG element of a page: unique ids, no global style, tool tips as text."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from blrobust.escaping import escape
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
+
+
+_lock = Lock()  # matplotlib's settings are those of all threads
+
+
+@contextmanager
+def styled(*styles: Any) -> Iterator[None]:
+    """Return a context for one figure in matplotlib's `styles`, which does not change the user's settings."""
+    with _lock, style.context(list(styles)):
+        yield
 
 
 def element(

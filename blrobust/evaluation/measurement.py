@@ -15,6 +15,7 @@ from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import sweep
 from blrobust.evaluation.dry_run import dry_run
 from blrobust.evaluation.observer import Observer
+from blrobust.evaluation.one_at_a_time import LOCK
 from blrobust.evaluation.subjects import ALONE, Subjects
 from blrobust.models.kept_state import kept_state
 from blrobust.models.model import Model
@@ -30,9 +31,10 @@ def measuring(observer: Observer, *models: object, call: str | None) -> Iterator
 
     `call` is the text of the call from Python, or None for the command line. Each of `models` is of the type
     `subjects.Models`, or None. At the end, the state of the user's modules among `models` and of the global
-    random generators on the CPU is restored.
+    random generators on the CPU is restored. While another thread measures, the context waits to begin.
     """
     with ExitStack() as stack:
+        stack.enter_context(LOCK)
         stack.enter_context(unchanged(torch.device("cpu")))
         stack.enter_context(progress.shown(observer.shows_progress))
         stack.enter_context(recorded_as(call))
