@@ -1,7 +1,7 @@
 """The Python interface: one function for each task; `import blrobust` exports them.
 
 Images are pixels in [0, 1]. Functions print nothing. A mistake in an argument is a `UserError`, a
-`ValueError` whose message is one line.
+`ValueError` whose message is one line. Functions that run models or read data wait while another thread does.
 """
 
 import os
@@ -25,6 +25,7 @@ from blrobust.evaluation.call_text import call_text
 from blrobust.evaluation.measurement import measure, measuring
 from blrobust.evaluation.noise_parts import NoiseKinds, noise_grids, noise_parts
 from blrobust.evaluation.observer import Observer, observed
+from blrobust.evaluation.one_at_a_time import LOCK
 from blrobust.evaluation.subjects import Data, Given, with_modules
 from blrobust.perturbations.noise_kinds import SPACES
 from blrobust.perturbations.paper_bounds import SPACE as LEGACY
@@ -170,8 +171,10 @@ def load_model(
     data does not exist.
     """
     resolved = resolve(device)
-    images = subjects.load_images(data, data_dir=optional(data_dir, "data_dir"))
-    return subjects.load_one("model", with_modules(model), arch=arch, dataset=images, device=resolved).module
+    with LOCK:
+        images = subjects.load_images(data, data_dir=optional(data_dir, "data_dir"))
+        given = with_modules(model)
+        return subjects.load_one("model", given, arch=arch, dataset=images, device=resolved).module
 
 
 def load_data(
@@ -190,9 +193,10 @@ def load_data(
     Raises `UserError` for data that does not exist or is not legal.
     """
     check_choice("split", split, ("test", "train"))
-    return subjects.load_images(
-        data, data_dir=optional(data_dir, "data_dir"), limit=limit, classes=classes, split=split
-    )
+    with LOCK:
+        return subjects.load_images(
+            data, data_dir=optional(data_dir, "data_dir"), limit=limit, classes=classes, split=split
+        )
 
 
 def attack(name: str, *, preset: Preset = "default", seed: int = 0, **parameters: Scalar) -> "Attack":

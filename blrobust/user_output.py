@@ -5,9 +5,10 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, cast
+from threading import Lock, get_ident
+from typing import Any, TextIO
 
 from blrobust import errors
 from blrobust.errors import LONGEST, shorten
@@ -15,9 +16,14 @@ from blrobust.escaping import escape_lines, one_line
 from blrobust.terminal import echo
 
 NUMBERS = re.compile(r"[\d.,+\-\s]*\d[\d.,+\-\s]*(?:e[+-]?\d+)?")
+STREAMS = ("stdout", "stderr")
 PASSED = ("bdb", "cmd", "pdb", "blrobust.terminal")  # modules whose output is never dropped
 
 _repeats: Counter[str] = Counter()  # by the origin and the text without its numbers, of this command
+_lock = Lock()
+_threads: list[int] = []  # those in `prints_counted`, with repetitions
+_replaced: dict[str, TextIO] = {}  # the streams before the first of them
+_is_command = False  # all threads are those of models, and not of the caller of a Python function
 
 
 def masked(text: str) -> str:
@@ -32,7 +38,8 @@ def warnings_counted() -> Iterator[None]:
     At the end of the context, the number of further warnings of each line of code is printed, and the number
     of lines that `prints_counted` has dropped.
     """
-    before = warnings.showwarning
+    global _is_command
+    before, was_command = warnings.showwarning, _is_command
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:  # type: ignore[no-untyped-def]
         if _is_new(f"{category.__name__} at {_place(filename, lineno)}"):
@@ -40,11 +47,11 @@ def warnings_counted() -> Iterator[None]:
             echo(f"{_place(filename, lineno)}: {category.__name__}: {problem}", err=True)
 
     _repeats.clear()
-    warnings.showwarning = show
+    warnings.showwarning, _is_command = show, True
     try:
         yield
     finally:
-        warnings.showwarning = before
+        warnings.showwarning, _is_command = before, was_command
         for cause, count in _repeats.items():
             if count > 1:
                 echo(one_line(f"{cause}: {count - 1:,} more"), err=True)
@@ -56,19 +63,38 @@ def prints_counted() -> Iterator[None]:
 
     The other lines are printed with control characters as escape sequences (`escape_lines`).
     """
-    lines = _Lines(sys.stdout), _Lines(sys.stderr)
-    with redirect_stdout(cast("TextIO", lines[0])), redirect_stderr(cast("TextIO", lines[1])):
-        try:
-            yield
-        finally:
-            for each in lines:
-                each.end()
+    _begin()
+    try:
+        yield
+    finally:
+        _end()
+
+
+def _begin() -> None:
+    """Replace stdout and stderr, unless another thread or the code around the context has."""
+    with _lock:
+        if not _threads:
+            for name in STREAMS:
+                _replaced[name] = getattr(sys, name)
+                setattr(sys, name, _Lines(_replaced[name]))
+        _threads.append(get_ident())
+
+
+def _end() -> None:
+    """Restore stdout and stderr, unless another thread or the code around the context still prints."""
+    with _lock:
+        _threads.remove(get_ident())
+        for name in STREAMS:
+            if isinstance(lines := getattr(sys, name), _Lines):
+                lines.end()
+            if not _threads:
+                setattr(sys, name, _replaced[name])
 
 
 class _Lines:
     """A stream that drops a line of text if the same code has printed the same line with other numbers.
 
-    Everything else is passed on to `stream`.
+    Everything else is passed on to `stream`, and so is text from threads of the caller of a Python function.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -82,7 +108,8 @@ class _Lines:
     def write(self, text: str, /) -> int:
         """Write the finished lines of the text unless they are dropped, and return the length of the text."""
         caller = sys._getframe(1)
-        if caller.f_globals.get("__name__") in PASSED:
+        is_of_model = _is_command or get_ident() in _threads
+        if not is_of_model or caller.f_globals.get("__name__") in PASSED:
             return self._stream.write(text)
         self._origin = _place(caller.f_code.co_filename, caller.f_lineno)
         *lines, self._begun = (self._begun + text).split("\n")

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import seaborn
 from markupsafe import Markup
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
@@ -123,7 +122,7 @@ def accuracy(
     of a guess. `size` is in inches. `prefix` makes the ids of the SVG elements unique in the page.
     """
     # "default" first: the user's own matplotlibrc must not change the report.
-    with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
+    with svg.styled("default", seaborn.axes_style("whitegrid"), STYLE):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         for series, colour in published:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import seaborn
 from markupsafe import Markup
-from matplotlib import style
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -47,7 +46,7 @@ def render(results: HeatmapAnalysis, destination: Path) -> None:
 
 def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
     grid = 100 * frame.pivot(index="row", columns="column", values="error")
-    with style.context(["default", STYLE]):
+    with svg.styled("default", STYLE):
         figure = Figure(figsize=(4.2, 4.0), layout="constrained")
         axes = figure.subplots()
         seaborn.heatmap(grid, ax=axes, cmap=COLOURS, norm=SCALE, cbar=False, square=True)
@@ -69,7 +68,7 @@ def _map(frame: pd.DataFrame, label: str, *, prefix: str) -> Markup:
 
 
 def _scale() -> Markup:
-    with style.context(["default", STYLE]):
+    with svg.styled("default", STYLE):
         figure = Figure(figsize=(4.2, 0.7), layout="constrained")
         axes = figure.subplots()
         bar = figure.colorbar(

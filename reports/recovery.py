@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import seaborn
 from markupsafe import Markup
-from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -151,7 +150,7 @@ def _figure(
     size: tuple[float, float],
     prefix: str,
 ) -> Markup:
-    with style.context(["default", seaborn.axes_style("whitegrid"), STYLE]):
+    with svg.styled("default", seaborn.axes_style("whitegrid"), STYLE):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         tips: dict[str, list[str]] = {}

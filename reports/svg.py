@@ -2,11 +2,15 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from markupsafe import Markup
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from blrobust.escaping import escape
@@ -24,6 +28,16 @@ SIZE = "11px"  # of most texts, set once for the whole figure
 BACKGROUND = f"fill: {palette.themed(palette.PAPER)}"
 POINT = re.compile(r"M (\S+ \S+) L \1")  # a line without length, of a grid without lines
 BEHIND = '<rect width="100%" height="100%" fill="#ffffff" />'
+
+
+_lock = Lock()  # matplotlib's settings are those of all threads
+
+
+@contextmanager
+def styled(*styles: Any) -> Iterator[None]:
+    """Return a context for one figure in matplotlib's `styles`, which does not change the user's settings."""
+    with _lock, style.context(list(styles)):
+        yield
 
 
 def element(

@@ -15,6 +15,7 @@ from blrobust.errors import FailedPartsError, UserError
 from blrobust.evaluation import sweep
 from blrobust.evaluation.dry_run import dry_run
 from blrobust.evaluation.observer import Observer
+from blrobust.evaluation.one_at_a_time import LOCK
 from blrobust.evaluation.subjects import ALONE, Subjects
 from blrobust.models.global_settings import DEVICES
 from blrobust.models.kept_state import kept_state
@@ -33,8 +34,10 @@ def measuring(observer: Observer, *models: object, call: str | None) -> Iterator
     `call` is the text of the call from Python, or None for the command line. Each of `models` is of the type
     `subjects.Models`, or None. At the end, the state of the user's modules among `models` and of the global
     random generators on the CPU is restored. Within it, autocast and inference mode of the caller are off.
+    While another thread measures, the context waits to begin.
     """
     with ExitStack() as stack:
+        stack.enter_context(LOCK)
         stack.enter_context(torch.inference_mode(False))
         for kind in DEVICES:
             stack.enter_context(torch.autocast(kind, enabled=False))
