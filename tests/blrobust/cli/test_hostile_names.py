@@ -14,6 +14,7 @@ from blrobust.models import checkpoint
 from blrobust.models.checkpoint import Facts
 
 HOSTILE = "a\x1b[31m\x1b]0;t\x07\u202eb\x9b2J\r\x00c\u2028\n\td".replace("\x00", "")
+MARKUP = '</svg><script>alert("{{ 7 * 7 }}")</script><img src=x onerror=alert(1)>'
 CONTROLS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 FACTORY = f"""
 from torch import nn
@@ -37,7 +38,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "weights").mkdir(parents=True)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    np.savez(folder / "set.npz", x=images, y=np.arange(4), classes=[HOSTILE + str(i) for i in range(10)])
+    np.savez(
+        folder / "set.npz", x=images, y=np.arange(4), classes=[f"{MARKUP}{HOSTILE}{i}" for i in range(10)]
+    )
     facts = Facts(
         arch="resnet20", classes=10, precision="fp32", compression=0.0, fft_size="paper", dataset="mine",
         mean=(0.5,) * 3, std=(0.2,) * 3, seed=0, test_accuracy=0.5,
@@ -84,6 +87,8 @@ def test_a_run_and_all_that_is_shown_of_it(place: Path, capsys: pytest.CaptureFi
         assert not unsafe(html)
         assert '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';' in html
         assert "<script" not in html
+        assert "<img src=x" not in html
+    assert "&lt;script&gt;alert(&#34;{{ 7 * 7 }}" in pages[0].read_text("utf-8")
 
 
 def test_lists_and_checks(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
