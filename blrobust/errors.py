@@ -83,6 +83,16 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def failed_import(error: BaseException) -> str | None:
+    """Return the name of the package whose import raised the error; None if no import of a package did."""
+    if isinstance(error, ImportError) and error.name:
+        return error.name.partition(".")[0]
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    modules = (frame.f_globals.get("__name__", "") for frame in frames if frame.f_code.co_name == "<module>")
+    packages = (name.partition(".")[0] for name in modules)
+    return next((name for name in packages if name != __package__), None)
+
+
 def _place(error: BaseException) -> str | None:
     """Return `FILE:LINE` of the last frame of the error's traceback that is in the user's own code.
 

@@ -5,6 +5,7 @@ classified correctly in draw d. Draws of one image are not independent. So 20 im
 independent trials: a 95 % interval for 500 trials would contain the true accuracy only 38 % of the time.
 """
 
+import importlib
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,12 @@ RESAMPLES = 2000  # of the bootstrap: the ends of an interval vary by about 0.03
 SAME = 1e-9  # accuracies that differ by less are equal but for rounding
 CHUNK = 100  # resamples at a time: 8 MB of counts for 10,000 images
 
+# Imported by the functions that use them, because together they take a second.
+LIBRARIES = (
+    *("scipy.signal", "scipy.stats", "statsmodels.stats.contingency_tables"),
+    "statsmodels.stats.proportion",
+)
+
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -26,6 +33,12 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def import_libraries() -> None:
+    """Import SciPy and statsmodels. Call this before a measurement: in a broken environment it fails."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
 
 
 def effective_n(correct: Bools) -> float:

@@ -9,7 +9,7 @@ import click
 from blrobust import __version__
 from blrobust.cli.lazy_group import LazyGroup
 from blrobust.cli.option_names import with_option
-from blrobust.errors import FailedPartsError, UserError, reason, shorten
+from blrobust.errors import FailedPartsError, UserError, describe, failed_import, reason, shorten
 from blrobust.escaping import one_line
 from blrobust.runs.interruption import Interrupted
 from blrobust.signals import INTERRUPTED
@@ -86,13 +86,24 @@ def main(args: list[str] | None = None) -> None:
         _fail(f"{error.filename}: {message}" if error.filename else message)
     except sqlite3.Error as error:
         _fail(f"the run database cannot be used: {error}")
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
+        problem = _problem(error)
+        if problem is None:
+            raise
+        _fail(problem)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _problem(error: Exception) -> str | None:
+    """Return the message for an error of a broken package or of full memory; None for any other error."""
+    if package := failed_import(error):
+        return f"the package {package} cannot be imported: {describe(error)}"
+    if isinstance(error, MemoryError | RuntimeError):
         from blrobust.perturbations.base import is_out_of_memory  # imports torch, as who raised this did
 
-        if not is_out_of_memory(error):
-            raise
-        _fail(f"memory is full; use fewer or smaller images or a smaller --batch-size: {reason(error)}")
-    sys.exit(code if isinstance(code, int) else 0)
+        if is_out_of_memory(error):
+            return f"memory is full; use fewer or smaller images or a smaller --batch-size: {reason(error)}"
+    return None
 
 
 def _fail(*messages: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from blrobust.analysis import statistics
 from blrobust.analysis.heatmap import HeatmapAnalysis
 from blrobust.analysis.recovery import RecoveryAnalysis
 from blrobust.analysis.run_analysis import RunAnalysis
@@ -60,14 +61,17 @@ def begin(
     )
     end_dry_run(out, record)
     run = Run.begin(out, record, dataset.labels.numpy().astype(np.int16))
-    if not run.record.flags and not run.finished:
-        try:
+    if run.finished:
+        return run, answers
+    try:
+        statistics.import_libraries()
+        if not run.record.flags:
             with resumable(run.path, lambda: f"{len(run.done())} of {run.cells} cells"):
                 run.record.flags = find_flags(models, dataset, device, answers, source=source)
                 run.save_record()
-        except BaseException:
-            run.close()
-            raise
+    except BaseException:
+        run.close()
+        raise
     return run, answers
 
 

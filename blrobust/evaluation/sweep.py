@@ -274,7 +274,14 @@ def _save(folder: Path, cell: Key, outcomes: Outcomes, *, check: Callable[[], No
 
 
 def _check_adversarials(run: Run) -> None:
-    """Raise `UserError` if a stored cell, which is not measured again, has no saved adversarial inputs."""
+    """Raise `UserError` if a stored cell, which is not measured again, has no saved adversarial inputs.
+
+    Raises it for a link in the place of a folder too, since its target would get files of the same names.
+    """
+    top = run.path / ADVERSARIALS
+    for folder in (top, *top.glob("*"), *top.glob("*/*")):
+        if folder.is_symlink() and not run.finished:
+            raise UserError(f"save_adversarials: got {folder}, which is a link; legal: a folder, or none")
     for cell in sorted(run.done()):
         names = (file_name, file_name_with_capitals)  # the second for folders of early builds
         if not any(_adversarial_file(run.path / ADVERSARIALS, cell, name).exists() for name in names):

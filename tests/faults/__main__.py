@@ -40,6 +40,8 @@ def run_trials(
         calls = kills.prepare(shared)
         if "inputs" in numbers:
             inputs.bystanders(shared)
+        if "flips" in numbers:
+            flips.killed(shared)
         with multiprocessing.get_context("fork").Pool(workers) as pool:
             for name, number in numbers.items():
                 start, tried, faults = time.monotonic(), Counter[str](), Counter[str]()

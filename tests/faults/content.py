@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blrobust.atomic_write import is_temporary
+from blrobust.runs.database_files import FILE, FILES, LOG
 
 # Different in every run: times, the command line with its folder, the sessions (one for every start), the
 # random id of a run, and the checksums, which cover all of these.
@@ -16,7 +17,6 @@ VARYING = {"seconds", "started", "finished", "command_line", "sessions", "id", "
 # A lock is empty and stays. Reports have times and command lines; all else in them is made from the content
 # that is compared here.
 IGNORED = (".html", ".lock")
-DATABASE = ("run.sqlite", "run.sqlite-wal", "run.sqlite-shm")  # its pages depend on the order of commits
 
 
 def content(folder: Path) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def content(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_dir() or name in ("lock", *DATABASE) or path.suffix in IGNORED:
+        if path.is_dir() or name in ("lock", *FILES) or path.suffix in IGNORED:
             continue
         if is_temporary(path.name):
             found[name] = "a temporary file"
@@ -32,8 +32,8 @@ def content(folder: Path) -> dict[str, Any]:
             found[name] = path.read_bytes()
             with suppress(ValueError):  # half a file stays as bytes, which differ
                 found[name] = READERS.get(path.suffix, Path.read_bytes)(path)
-    if (folder / DATABASE[0]).exists():
-        found |= _tables(folder / DATABASE[0])
+    if (folder / FILE).exists():
+        found |= _tables(folder / FILE)
     return found
 
 
@@ -59,7 +59,8 @@ def _constant(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tables(path: Path) -> dict[str, Any]:
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+    mode = "mode=ro" if path.with_name(LOG).exists() else "immutable=1"  # which creates no files
+    with closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)) as database:
         try:
             found = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
             return {f"table {name}": _rows(database, name) for (name,) in found}

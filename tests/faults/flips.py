@@ -1,12 +1,15 @@
-"""Flipped bits: a damaged file is refused in one line, or it is read with the same content."""
+"""Flipped bits and cut files: a damaged file is refused in one line, or it is read with the same content."""
 
 import hashlib
 import json
 import random
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,15 @@ from numpy.typing import NDArray
 from blrobust.data import datasets
 from blrobust.errors import UserError
 from blrobust.models import checkpoint
+from blrobust.runs import row_count
+from blrobust.runs.database_files import LOG
 from blrobust.runs.run import Run
-from faults.process import CODES, Ended, run
+from faults.process import CODES, Ended, Process, run
 from faults.result import Fault, Result
-from faults.subjects import IMAGES, SUBJECTS, whole
+from faults.subjects import DATA, IMAGES, MODEL, SUBJECTS, whole
+
+MANY_CELLS = f"noise --models x={MODEL},y={MODEL} --sigma 0:2:0.1 {DATA}".split()
+KILLED_AFTER = 20  # of 42 cells
 
 
 def read_run(path: Path) -> Any:
@@ -49,32 +57,56 @@ def read_data(path: Path) -> Any:
     return [_digests(found), list(data.classes), data.mean, data.std]
 
 
+OF_RUNS = (".json", ".sqlite", ".sqlite-wal", ".sqlite-shm", ".sqlite-rows")
 READERS: dict[str, Callable[[Path], Any]] = {
-    ".json": read_run,
-    ".sqlite": read_run,
+    **dict.fromkeys(OF_RUNS, read_run),
     ".safetensors": read_checkpoint,
     ".npz": read_data,
 }
 
 
 @cache
+def killed(shared: Path) -> Path:
+    """Return the folder of a run that was killed, with cells that are in the write-ahead log alone.
+
+    It is made once, before the trials are forked.
+    """
+    for attempt in count():
+        folder = shared / f"killed-{attempt}"
+        process = Process([*MANY_CELLS, "--out", str(folder)], shared)
+        process.go()
+        while process.is_running() and not row_count.read(folder) > KILLED_AFTER:
+            time.sleep(0.001)
+        if process.is_running():
+            process.kill(signal.SIGKILL)
+        process.wait()
+        if (folder / LOG).exists() and (folder / LOG).stat().st_size:
+            break
+    return folder
+
+
+@cache
 def originals(shared: Path) -> list[Path]:
-    """Return the files of finished commands whose bits are flipped."""
+    """Return the files of finished commands, and of a killed one, that are damaged."""
     folders = [whole(subject, shared).folder for subject in SUBJECTS if not subject.begin]
+    folders.append(killed(shared))
     files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in READERS]
     return [*files, shared / IMAGES]
 
 
 def trial(seed: int, shared: Path, scratch: Path) -> Result:
-    """Flip one bit of a file, beside the other files of its folder, and read it."""
+    """Flip one bit of a file, or cut it, beside the other files of its folder, and read it."""
     source, result = random.Random(f"flips {seed}"), Result()
     original = source.choice(originals(shared))
-    if original.suffix in (".json", ".sqlite"):
+    if original.suffix in OF_RUNS:
         shutil.copytree(original.parent, scratch, dirs_exist_ok=True)
     path = scratch / original.name
     damaged = bytearray(original.read_bytes())
-    place, bit = _place(damaged, source), source.randrange(8)
-    damaged[place] ^= 1 << bit
+    place, bit, is_cut = _place(damaged, source), source.randrange(8), seed % 5 == 4
+    if is_cut:
+        del damaged[place:]
+    else:
+        damaged[place] ^= 1 << bit
     path.write_bytes(damaged)
     ended = _read(path, shared)
     faults = ended.faults(*CODES)
@@ -82,8 +114,9 @@ def trial(seed: int, shared: Path, scratch: Path) -> Result:
         faults.append(Fault("other", f"{path.name}: several lines: {ended.err}"))
     if ended.code == 0 and ended.out != _read_original(original, shared):
         faults.append(Fault("silent change", f"{original}: read with other values"))
-    result.add(faults, f"byte {place}, bit {bit}")
-    result.tried[f"{path.suffix}: {'refused' if ended.code else 'the same content'}"] += 1
+    result.add(faults, f"{path.name}, byte {place}, {'cut' if is_cut else f'bit {bit}'}")
+    end = "refused" if ended.code else "the same content"
+    result.tried[f"{path.suffix}{', cut' if is_cut else ''}: {end}"] += 1
     return result
 
 

@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
+from blrobust.runs.database_files import FILES
+from blrobust.runs.folder import RESULTS
+from blrobust.runs.record import FILE as RECORD
 from faults import edits
 from faults.commands import SHORT, hostile_command, hostile_name
 from faults.process import CODES, Process, run
@@ -20,7 +23,6 @@ from faults.result import Fault, Result
 BATCH = 50  # inputs that hypothesis draws at once
 PATIENCE = 20.0  # seconds; a legal measurement can take hours and is then interrupted
 INTERRUPTED = 130
-RECORD = "run/run.json"
 # Written anew by commands that show a run, and made from the files that are compared.
 WRITTEN_ANEW = (".html", ".out", ".err")
 
@@ -35,11 +37,28 @@ class Input(NamedTuple):
 
 noise_on_data = ["noise", "--dataset", "npz:data.npz", "--models", "fp32", "--sigma", "0"]
 noise_with_weights = ["noise", *SHORT["noise"], "--models", "x=weights.safetensors"]
-readers = st.sampled_from([["report", "run"], ["runs", "."], ["noise", *SHORT["noise"], "--out", "run"]])
+MAKERS = {  # the commands of the runs; the others fit into one line
+    "run": ["noise", *SHORT["noise"]],
+    "map": ["heatmap", "fp32", *SHORT["heatmap"]],
+    "back": ["recover", *SHORT["recover"]],
+}
+
+
+@st.composite
+def run_inputs(draw: st.DrawFn) -> Input:
+    """Return a command that reads a run, and an edit of the run."""
+    run = draw(st.sampled_from(list(MAKERS)))
+    again = [*MAKERS[run], "--out", run]
+    readers = [["report", run], ["runs", "."], ["export", run, "--table", "table.csv"], again]
+    kind = draw(st.sampled_from(["run.json", "run.json", "run.sqlite"]))
+    edit = edits.records(run) if kind == "run.json" else edits.rows(run)
+    return Input(kind, draw(st.sampled_from(readers)), draw(edit))
+
+
 inputs: st.SearchStrategy[Input] = st.one_of(
     st.builds(Input, st.just("options"), hostile_command(), st.none()),
     st.builds(Input, st.just("names"), hostile_name(), st.none()),
-    st.builds(Input, st.just("run.json"), readers, edits.records()),
+    run_inputs(),
     st.builds(Input, st.just("checkpoint"), st.just(noise_with_weights), edits.checkpoints()),
     st.builds(Input, st.just("npz"), st.just(noise_on_data), edits.arrays()),
 )
@@ -73,7 +92,8 @@ def trial(seed: int, shared: Path, scratch: Path) -> Result:
     shutil.copytree(bystanders(shared), scratch, dirs_exist_ok=True)
     if edit:
         edit(scratch)
-    may_change = {RECORD} if _is_unfinished(scratch / RECORD) else set()
+    unfinished = [run for run in MAKERS if _is_unfinished(scratch / run / RECORD)]
+    may_change = {f"{run}/{name}" for run in unfinished for name in (RECORD, RESULTS, *FILES)}
     before = digests(scratch)
     process = Process(arguments, scratch)
     process.go()
@@ -116,10 +136,8 @@ def bystanders(shared: Path) -> Path:
     (folder / "precious" / "letter.txt").write_text("mine too\n")
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     np.savez(folder / "data.npz", images=images, labels=np.arange(4))
-    for command in (
-        ["noise", *SHORT["noise"], "--out", "run"],
-        ["train", "fp32", *SHORT["train"], "--out", "."],
-    ):
+    commands = [[*maker, "--out", run] for run, maker in MAKERS.items()]
+    for command in (*commands, ["train", "fp32", *SHORT["train"], "--out", "."]):
         ended = run(command, folder)
         if ended.code:
             raise RuntimeError(ended.err)

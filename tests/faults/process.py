@@ -116,6 +116,10 @@ class Process:
         os.write(self._go, b"g")
         os.close(self._go)
 
+    def is_running(self) -> bool:
+        """Return whether the process has not ended."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
     def kill(self, number: int) -> None:
         """Send a signal."""
         os.kill(self.pid, number)

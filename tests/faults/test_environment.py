@@ -1,5 +1,6 @@
 """A run ends with its results whatever stdout, stderr and the environment of its process are."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from blrobust.analysis.run_analysis import RunAnalysis
 from blrobust.cli import main
 from blrobust.reports import document
 from blrobust.runs.folder import REPORT, RESULTS
@@ -93,6 +95,35 @@ def test_a_broken_matplotlibrc(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert (tmp_path / "run" / RESULTS).exists()
     assert b"could not be drawn: UnicodeDecodeError: " in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("name", "package"), [("SOURCE_DATE_EPOCH", "scipy"), ("PANDAS_FUTURE", "pandas")])
+def test_a_package_that_cannot_be_imported_is_one_line(name: str, package: str, tmp_path: Path) -> None:
+    done = shell(f"{NOISE} {tmp_path / 'run'} --quiet", **{name: "abc"})
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith(f"Error: the package {package} cannot be imported: ValueError: ")
+    if (tmp_path / "run").exists():
+        with Run.open(tmp_path / "run") as run:
+            assert not run.done()  # it fails before it measures
+    done = shell(f"{NOISE} {tmp_path / 'run'} --quiet")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_package_that_fails_after_the_measurement_leaves_the_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").write_text("raise RuntimeError('no\\nlibrary')")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunAnalysis, "write_csv", lambda self: importlib.import_module("broken"))
+        code, _, err = call(f"{NOISE} {folder} --quiet", capsys)
+    assert (code, err) == (2, "Error: the package broken cannot be imported: RuntimeError: no library\n")
+    with Run.open(folder) as run:
+        assert len(run.done()) == 2
+    assert call(f"{NOISE} {folder} --quiet", capsys)[0] == 0
 
 
 def test_no_home(tmp_path: Path) -> None:

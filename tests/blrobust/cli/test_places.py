@@ -8,6 +8,7 @@ import pytest
 
 from blrobust.cli import main
 from blrobust.runs.folder import REPORT, RESULTS
+from blrobust.runs.record import Record
 
 pytestmark = [pytest.mark.skipif(os.name != "posix", reason="links and pipes as POSIX has them")]
 DATA = "--dataset cifar10-sample --limit 2 --device cpu --quiet"
@@ -58,3 +59,23 @@ def test_a_finished_run(command: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert (folder / RESULTS).read_bytes() == table
     assert "</html>" in (folder / REPORT).read_text("utf-8")
     assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["adversarials", "adversarials/fgsm", "adversarials/fgsm/fp32"])
+def test_adversarial_inputs_are_not_written_behind_a_link(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, victim = tmp_path / "run", tmp_path / "precious"
+    command = f"attack --models fp32 --kind fgsm --strength 0.1 --save-adversarials {DATA}"
+    assert call(command, folder, capsys) == (0, "")
+    kept = {path.relative_to(folder / place): path.read_bytes() for path in (folder / place).rglob("*.s*")}
+    (folder / place).rename(victim)
+    (folder / place).symlink_to(victim)
+    assert call(command, folder, capsys) == (0, "")  # a finished run is only read
+    record = Record.read(folder)
+    record.finished = None
+    record.write(folder)
+    code, err = call(command, folder, capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"got {folder / place}, which is a link; legal: a folder, or none" in err
+    assert {path.relative_to(victim): path.read_bytes() for path in victim.rglob("*.s*")} == kept
